@@ -1,0 +1,44 @@
+"""streamem: expectation-maximization for data of any size.
+
+Names are imported on first use, so that ``import streamem`` itself stays light.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from streamem.core.arrays import Params
+    from streamem.core.errors import StreamemError
+    from streamem.core.stats import Stats
+    from streamem.estimators import GaussianMixture, Mixture
+    from streamem.sources import ReadOptions, open_source
+
+__version__ = "0.1.0"
+__all__ = ["GaussianMixture", "Mixture", "Params", "ReadOptions", "Stats", "StreamemError", "open_source"]
+
+_HOMES = {
+    "GaussianMixture": "streamem.estimators",
+    "Mixture": "streamem.estimators",
+    "Params": "streamem.core.arrays",
+    "ReadOptions": "streamem.sources",
+    "Stats": "streamem.core.stats",
+    "StreamemError": "streamem.core.errors",
+    "open_source": "streamem.sources",
+}
+
+logging.getLogger("streamem").addHandler(logging.NullHandler())
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'streamem' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -1,0 +1,104 @@
+"""Batch EM: one M-step after each pass over all data (Dempster, Laird & Rubin 1977)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from streamem.algorithms.stopping import StoppingRule
+from streamem.core.arrays import Params
+from streamem.core.errors import DataError, MonotonicityError
+from streamem.core.ports import ChunkRef, Model, Penalized
+from streamem.core.state import State
+from streamem.core.stats import Stats
+
+MONOTONE_TOLERANCE = 1e-10
+
+
+@dataclass(frozen=True)
+class BatchEM:
+    """Plain EM with its guarantee checked: the log-likelihood never falls by more than rounding.
+
+    After the last M-step one more pass learns the exact log-likelihood of the parameters that are returned.
+
+    Parameters
+    ----------
+    stopping : when it has converged
+    max_iter : most M-steps of one call
+    """
+
+    stopping: StoppingRule
+    max_iter: int
+
+    def start(self, params: Params) -> State:
+        """The state before the first pass."""
+        return State(params=params, closing=self.max_iter == 0)
+
+    def resume(self, state: State) -> State:
+        """Go on from an ended run: the trace is kept, so that the stopping rule remembers it."""
+        return replace(
+            state,
+            iteration=0,
+            log_likelihood=None,
+            allowance=0.0,
+            closing=self.max_iter == 0,
+            converged=False,
+        )
+
+    def reopen(self, state: State) -> State:
+        """Undo the ending of a run that stopped at a smaller `max_iter`."""
+        if not state.finished or state.converged or state.iteration >= self.max_iter:
+            return state
+        return replace(state, closing=False, log_likelihood=None)
+
+    def window(self, state: State, refs: Sequence[ChunkRef]) -> Sequence[ChunkRef]:
+        """All chunks, until the final log-likelihood is known."""
+        return () if state.finished else refs
+
+    def update(self, model: Model, state: State, stats: Stats) -> State:
+        """Check monotonicity, then one M-step; or, when closing, only note the log-likelihood."""
+        weight = float(stats.weight)
+        if not weight > 0:
+            raise DataError(f"the sample weights of {int(stats.rows)} rows sum to {weight}; at least one must be > 0")
+        log_likelihood = float(stats.log_likelihood) / weight
+        _require_no_fall(state, log_likelihood, float(stats.rounding) / weight)
+        seen = replace(state, rows=int(stats.rows), weight=weight)
+        if state.closing:
+            return replace(seen, log_likelihood=log_likelihood)
+        trace = (*state.trace, log_likelihood)
+        params = model.m_step(stats, state.params)
+        converged = self.stopping.met(trace)
+        return replace(
+            seen,
+            params=params,
+            iteration=state.iteration + 1,
+            trace=trace,
+            allowance=_allowance(model, state.params, params, stats) / weight,
+            closing=converged or state.iteration + 1 >= self.max_iter,
+            converged=converged,
+        )
+
+
+def _allowance(model: Model, old: Params, new: Params, stats: Stats) -> float:
+    """How far the log-likelihood may fall, in nats, because the M-step maximizes it minus a penalty R.
+
+    With q the responsibilities, ℓ(θ') ≥ Q(q, θ') ≥ ℓ(θ) + R(q, θ') − R(q, θ).
+    """
+    if not isinstance(model, Penalized):
+        return 0.0
+    return max(0.0, model.penalty(old, stats) - model.penalty(new, stats))
+
+
+def _require_no_fall(state: State, log_likelihood: float, rounding: float) -> None:
+    if state.iteration == 0:
+        return
+    before = state.trace[-1]
+    tolerance = MONOTONE_TOLERANCE * abs(before) + 2 * rounding + state.allowance * (1 + MONOTONE_TOLERANCE)
+    if log_likelihood < before - tolerance or log_likelihood != log_likelihood:
+        raise MonotonicityError(
+            f"iteration {state.iteration} lowered the log-likelihood from {before:.15g} to {log_likelihood:.15g} nats "
+            f"per row, a fall of {before - log_likelihood:.3g} where rounding and regularization explain at most "
+            f"{tolerance:.3g}. EM cannot do that: either the data changed between passes, or the family's `maximize` "
+            "does not maximize the expectation of its own `log_prob` under the statistics of `stats` (run "
+            "streamem.conformance on it). The parameters before this iteration are in the last checkpoint"
+        )

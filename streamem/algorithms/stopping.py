@@ -1,0 +1,68 @@
+"""When to stop: rules over the trace of log-likelihoods, in nats per unit of weight.
+
+The trace holds the log-likelihood of the parameters that entered each M-step, over all calls of fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+ROUNDING = 1e-12
+"""Relative difference of two log-likelihoods that says nothing any more."""
+
+
+class StoppingRule(Protocol):
+    """Whether EM has converged."""
+
+    def met(self, trace: Sequence[float]) -> bool:
+        """Judge by the trace so far, oldest first."""
+
+
+@dataclass(frozen=True)
+class Aitken:
+    """Stop when the gain that is still to come, predicted by Aitken's rule, is below `tol` twice running.
+
+    With a = (ℓ₂ − ℓ₁)/(ℓ₁ − ℓ₀) the limit is ℓ∞ = ℓ₁ + (ℓ₂ − ℓ₁)/(1 − a) (Böhning et al. 1994, eq. 8), so that a slowly
+    converging run is not taken for a converged one.
+
+    Parameters
+    ----------
+    tol : nats per unit of weight
+    """
+
+    tol: float
+
+    def met(self, trace: Sequence[float]) -> bool:
+        """Needs four log-likelihoods: two predictions."""
+        if len(trace) < 4:
+            return False
+        return self._gain(*trace[-4:-1]) < self.tol and self._gain(*trace[-3:]) < self.tol
+
+    @staticmethod
+    def _gain(first: float, second: float, third: float) -> float:
+        """Predicted log-likelihood still to be gained after `third`; infinite where the rule does not apply."""
+        before, last = second - first, third - second
+        if abs(last) <= ROUNDING * abs(third):
+            return 0.0
+        if before <= 0 or last < 0 or last >= before:
+            return float("inf")
+        ratio = last / before
+        return last * ratio / (1.0 - ratio)
+
+
+@dataclass(frozen=True)
+class Change:
+    """Stop when the log-likelihood changed by less than `tol` in one iteration: scikit-learn's rule.
+
+    Parameters
+    ----------
+    tol : nats per unit of weight
+    """
+
+    tol: float
+
+    def met(self, trace: Sequence[float]) -> bool:
+        """Needs two log-likelihoods."""
+        return len(trace) >= 2 and abs(trace[-1] - trace[-2]) < self.tol

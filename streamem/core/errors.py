@@ -1,0 +1,83 @@
+"""Every error that streamem raises on purpose, drawn once.
+
+Each is also the builtin that a caller would expect, so ``except ValueError`` and friends keep working. A message says
+what was found, what was needed, and what to do.
+
+    StreamemError
+    ├── ParameterError (ValueError)          an argument that cannot be
+    ├── DataError (ValueError)               values that no model can use
+    │   ├── NonFiniteError                   NaN or infinity in a chunk
+    │   └── DegenerateDataError              a start from which no covariance can be estimated
+    ├── SourceError (OSError)                a store that cannot be read as it claims
+    │   └── SourceChangedError               data rewritten while a fit was reading it
+    ├── SchemaError (ValueError)             columns missing, not numeric, or of unequal types
+    ├── MemoryLimitError (MemoryError)       the projection exceeds the limit
+    ├── MonotonicityError (ArithmeticError)  EM lowered its objective
+    ├── NumericalError (ArithmeticError)     a density that overflowed
+    ├── OutputError (OSError)                a result that cannot be written
+    ├── ModelFileError (ValueError)          a model file or checkpoint that cannot be trusted
+    │   └── CheckpointMismatchError          a checkpoint of another run
+    └── MissingDependencyError (ImportError) an optional library is not installed
+"""
+
+from __future__ import annotations
+
+
+class StreamemError(Exception):
+    """Root of all errors raised by streamem."""
+
+
+class ParameterError(StreamemError, ValueError):
+    """An argument that cannot be."""
+
+
+class DataError(StreamemError, ValueError):
+    """Values that no model can use."""
+
+
+class NonFiniteError(DataError):
+    """NaN or infinity where finite values are needed."""
+
+
+class DegenerateDataError(DataError):
+    """A start from which no covariance can be estimated."""
+
+
+class SourceError(StreamemError, OSError):
+    """A store that cannot be read as it claims: missing, truncated, corrupt."""
+
+
+class SourceChangedError(SourceError):
+    """Data that was rewritten while a fit was reading it."""
+
+
+class SchemaError(StreamemError, ValueError):
+    """Columns that are missing, not numeric, or of unequal types."""
+
+
+class MemoryLimitError(StreamemError, MemoryError):
+    """The projected memory exceeds the limit."""
+
+
+class MonotonicityError(StreamemError, ArithmeticError):
+    """An EM iteration lowered its objective by more than rounding."""
+
+
+class NumericalError(StreamemError, ArithmeticError):
+    """A density that cannot be represented."""
+
+
+class OutputError(StreamemError, OSError):
+    """A result that cannot be written."""
+
+
+class ModelFileError(StreamemError, ValueError):
+    """A model file or checkpoint that cannot be read or trusted."""
+
+
+class CheckpointMismatchError(ModelFileError):
+    """A checkpoint that belongs to another run."""
+
+
+class MissingDependencyError(StreamemError, ImportError):
+    """An optional library is not installed."""

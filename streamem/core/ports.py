@@ -1,0 +1,280 @@
+"""The ports: what a family, model, source, sink, executor or algorithm must offer. Nobody needs to inherit.
+
+Letters in shapes: n rows, d features, k components, b rows of a block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamem.core.arrays import Params
+from streamem.core.chunk import Chunk
+from streamem.core.state import State
+from streamem.core.stats import Stats
+
+Array = NDArray[Any]
+Result_co = TypeVar("Result_co", covariant=True)
+Result = TypeVar("Result")
+
+
+# --- data ------------------------------------------------------------------------------------------------------------
+
+
+class ChunkRef(Protocol):
+    """A picklable handle on a piece of a source: handles travel, workers load."""
+
+    @property
+    def index(self) -> int:
+        """Position in the plan, from 0."""
+
+    @property
+    def start(self) -> int:
+        """Index of the first row within the source."""
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the loaded chunk."""
+
+    @property
+    def load_nbytes(self) -> int:
+        """Peak bytes while loading, the chunk itself included."""
+
+    def load(self) -> Chunk:
+        """Read the rows. The same bits at every call."""
+
+
+@dataclass(frozen=True)
+class Schema:
+    """What the rows of a source look like.
+
+    Attributes
+    ----------
+    n_features : d
+    dtype : float32 or float64, of `Chunk.x`
+    names : column names, or None where the source has none
+    weighted : whether chunks carry sample weights
+    origin : the source in words, for messages ("Zarr array profiles.zarr")
+    """
+
+    n_features: int
+    dtype: np.dtype[Any]
+    names: tuple[str, ...] | None
+    weighted: bool
+    origin: str
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Rows that can be read again and again, chunk by chunk.
+
+    Laws: `chunks()` is a pure function of the store's metadata and of the byte budget, never of threads or workers; the
+    refs cover rows 0 … n_rows in order; loading twice gives the same bits; `fingerprint()` is equal as long as the
+    data is, and is cheap enough to be asked before every pass.
+    """
+
+    @property
+    def schema(self) -> Schema:
+        """What the rows look like."""
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows n."""
+
+    def fingerprint(self) -> str:
+        """A short text that changes when the data does."""
+
+    def chunks(self) -> Sequence[ChunkRef]:
+        """The plan."""
+
+
+class Sink(Protocol):
+    """Where results are written, row after row; nothing that looks finished exists before `commit`."""
+
+    def write(self, values: Array) -> None:
+        """Append the next rows."""
+
+    def commit(self) -> None:
+        """Make the result visible under its name."""
+
+    def abort(self) -> None:
+        """Remove every trace."""
+
+
+# --- what is fitted --------------------------------------------------------------------------------------------------
+
+
+class Family(Protocol):
+    """What one component emits, for k components at once.
+
+    Laws: `stats` is linear in `resp`; `maximize` maximizes the expected log-likelihood of such statistics;
+    ``maximize(c * s) == maximize(s)``.
+    """
+
+    def log_prob(self, params: Any, x: Array) -> Array:
+        """Log-density of every row under every component, (n, k), in nats."""
+
+    def stats(self, params: Any, x: Array, resp: Array) -> Stats:
+        """Sufficient statistics of x (n, d) weighted by resp (n, k); may read params."""
+
+    def maximize(self, stats: Stats, previous: Any) -> Params:
+        """Parameters of largest expected log-likelihood; `previous` fills what is empty or held fixed."""
+
+
+@runtime_checkable
+class Startable(Protocol):
+    """A family whose first statistics need parameters (an anchor, a scale): it makes them from a sample."""
+
+    def start(self, x: Array, weight: Array | None, n_components: int) -> Params:
+        """Crude parameters, equal for every component."""
+
+
+class Kernel(Protocol):
+    """A family at fixed parameters, run over blocks of rows without allocation, laid out with rows last.
+
+    Call `load`, then `log_prob`, `accumulate` or both for the rows that were loaded.
+    """
+
+    rounding: float
+    """Bound on the rounding error of one log-density, in nats."""
+
+    path: str
+    """Which arithmetic runs, in words, for the report."""
+
+    def load(self, x: Array) -> None:
+        """Take the next block (b, d)."""
+
+    def log_prob(self, out: Array) -> None:
+        """Write the log-densities of the loaded rows into out (k, b)."""
+
+    def accumulate(self, resp: Array) -> None:
+        """Add the statistics of the loaded rows weighted by resp (k, b)."""
+
+    def stats(self) -> Stats:
+        """Everything accumulated so far."""
+
+
+@runtime_checkable
+class Blockwise(Protocol):
+    """A family that offers a `Kernel`: the fast path."""
+
+    def block_rows(self, params: Any) -> int:
+        """Rows a block, a pure function of the shape of the parameters."""
+
+    def kernel(self, params: Any) -> Kernel:
+        """The family at these parameters."""
+
+    def workspace_bytes(self, n_components: int, n_features: int) -> int:
+        """Bytes that a kernel holds."""
+
+    def statistics_bytes(self, n_components: int, n_features: int) -> int:
+        """Bytes of its statistics."""
+
+
+@runtime_checkable
+class Penalized(Protocol):
+    """A family or model whose M-step maximizes the expected log-likelihood *minus* a penalty (a prior, `reg_covar`)."""
+
+    def penalty(self, params: Any, stats: Stats) -> float:
+        """The penalty at `params` for these statistics, in nats."""
+
+
+@runtime_checkable
+class Diagnosed(Protocol):
+    """A family or model that can tell which components were kept from degenerating."""
+
+    def degenerate(self, params: Any) -> Mapping[str, list[int]]:
+        """Component indices by kind of intervention ("empty", "floored")."""
+
+
+@runtime_checkable
+class Explained(Protocol):
+    """A model that can say which arithmetic it runs."""
+
+    def arithmetic(self, params: Any) -> str:
+        """In words, for the report."""
+
+
+class Model(Protocol):
+    """How hidden variables tie components together.
+
+    `e_step` always carries ``rows``, ``weight``, ``log_likelihood`` (of the parameters that entered, in nats) and
+    ``rounding`` (a bound on its error, in nats).
+    """
+
+    def init(self, sample: Chunk, rng: np.random.RandomState) -> Params:
+        """Parameters to start from, estimated on a sample."""
+
+    def e_step(self, params: Params, chunk: Chunk) -> Stats:
+        """Expected sufficient statistics of a chunk under `params`."""
+
+    def m_step(self, stats: Stats, previous: Params) -> Params:
+        """The next parameters."""
+
+    def workspace_bytes(self, n_features: int) -> int:
+        """Bytes that one running `e_step` needs besides its chunk."""
+
+    def statistics_bytes(self, n_features: int) -> int:
+        """Bytes of the statistics that it returns."""
+
+
+# --- how it is fitted ------------------------------------------------------------------------------------------------
+
+
+class Task(Protocol[Result_co]):
+    """What an executor does with each chunk; picklable."""
+
+    def __call__(self, chunk: Chunk, ref: ChunkRef) -> Result_co: ...
+
+
+@dataclass(frozen=True)
+class ChunkDone:
+    """What an executor tells after each chunk."""
+
+    rows: int
+    nbytes: int
+    wait_s: float
+    compute_s: float
+
+
+OnChunk = Callable[[ChunkDone], None]
+
+
+class Executor(Protocol):
+    """Runs a task over chunks.
+
+    Law: results depend on the plan only, never on threads, workers, or the order in which they finish.
+    """
+
+    def reduce(self, task: Task[Stats], refs: Sequence[ChunkRef], on_chunk: OnChunk) -> Stats:
+        """The sum of the task over the chunks, along the fixed tree of `core.reduction`."""
+
+    def map(self, task: Task[Result], refs: Sequence[ChunkRef], on_chunk: OnChunk) -> Iterator[Result]:
+        """Results in plan order, with a bounded number in flight."""
+
+
+class Algorithm(Protocol):
+    """An EM variant: a window rule and an update rule over statistics. It knows no model."""
+
+    def start(self, params: Params) -> State:
+        """The state before the first window."""
+
+    def resume(self, state: State) -> State:
+        """The state from which an ended run goes on, its memory kept."""
+
+    def reopen(self, state: State) -> State:
+        """An ended run that has not converged and has iterations left, opened again; any other state unchanged."""
+
+    def window(self, state: State, refs: Sequence[ChunkRef]) -> Sequence[ChunkRef]:
+        """The chunks to visit next; empty when the run is over."""
+
+    def update(self, model: Model, state: State, stats: Stats) -> State:
+        """The state after the window's statistics."""

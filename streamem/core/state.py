@@ -1,0 +1,77 @@
+"""Where a run of EM stands: everything that a checkpoint must hold, whatever the algorithm."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from streamem.core.arrays import Params
+
+
+@dataclass(frozen=True)
+class State:
+    """A run of EM between two windows.
+
+    Log-likelihoods are in nats per unit of sample weight and belong to the parameters that *entered* their pass.
+
+    Attributes
+    ----------
+    params : the current parameters
+    iteration : M-steps done in this call of fit
+    trace : log-likelihood before each M-step, over all calls (a warm start goes on with it)
+    log_likelihood : of `params`, once a pass has seen them; None before
+    allowance : by how much the next log-likelihood may fall for the M-step's penalty (see `Penalized`)
+    closing : no more M-steps; one pass is left, to learn the exact log-likelihood
+    converged : the stopping rule was met
+    rows, weight : rows and sum of weights of the last pass
+    """
+
+    params: Params
+    iteration: int = 0
+    trace: tuple[float, ...] = ()
+    log_likelihood: float | None = None
+    allowance: float = 0.0
+    closing: bool = False
+    converged: bool = False
+    rows: int = 0
+    weight: float = 0.0
+
+    @property
+    def finished(self) -> bool:
+        """Whether the log-likelihood of the final parameters is known."""
+        return self.closing and self.log_likelihood is not None
+
+    def to_arrays(self) -> dict[str, np.ndarray[Any, Any]]:
+        """Everything as named arrays, exactly."""
+        known = self.log_likelihood is not None
+        return {
+            "iteration": np.array(self.iteration),
+            "trace": np.array(self.trace, dtype=np.float64),
+            "log_likelihood": np.array(self.log_likelihood if known else np.nan),
+            "known": np.array(known),
+            "allowance": np.array(self.allowance),
+            "closing": np.array(self.closing),
+            "converged": np.array(self.converged),
+            "rows": np.array(self.rows),
+            "weight": np.array(self.weight),
+            **{f"params.{name}": value for name, value in self.params.flatten().items()},
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray[Any, Any]]) -> State:
+        """The inverse of `to_arrays`."""
+        params = {name[len("params.") :]: value for name, value in arrays.items() if name.startswith("params.")}
+        return cls(
+            params=Params.unflatten(params),
+            iteration=int(arrays["iteration"]),
+            trace=tuple(arrays["trace"].tolist()),
+            log_likelihood=float(arrays["log_likelihood"]) if bool(arrays["known"]) else None,
+            allowance=float(arrays["allowance"]),
+            closing=bool(arrays["closing"]),
+            converged=bool(arrays["converged"]),
+            rows=int(arrays["rows"]),
+            weight=float(arrays["weight"]),
+        )

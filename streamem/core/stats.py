@@ -1,0 +1,53 @@
+"""Expected sufficient statistics as a value in a vector space."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Self
+
+import numpy as np
+
+from streamem.core.arrays import Arrays
+
+
+class Stats(Arrays):
+    """Sums over rows: can be added, subtracted and scaled; always float64.
+
+    From these three operations follow the parallel sum over chunks, online EM (a moving average), incremental EM
+    (subtract the old, add the new) and federated fits (add what the sites send).
+
+    >>> (Stats(weight=[1.0], x=[[2.0]]) + Stats(weight=[2.0], x=[[5.0]])).x
+    array([[7.]])
+    """
+
+    __slots__ = ()
+
+    @staticmethod
+    def _freeze(value: Any) -> Any:
+        return value if isinstance(value, Stats) else Arrays._freeze(np.asarray(value, dtype=np.float64))
+
+    def _combine(self, other: Stats, operation: Callable[[Any, Any], Any]) -> Self:
+        if self._items.keys() != other._items.keys():
+            raise ValueError(
+                f"statistics of different models cannot be combined: {sorted(self)} against {sorted(other)}"
+            )
+        return type(self)(**{name: operation(value, other._items[name]) for name, value in self._items.items()})
+
+    def __add__(self, other: Stats) -> Self:
+        if not isinstance(other, Stats):
+            return NotImplemented
+        return self._combine(other, lambda a, b: a + b)
+
+    def __radd__(self, other: object) -> Self:
+        """Lets ``sum([...])`` start from its 0."""
+        return self if isinstance(other, int) and other == 0 else NotImplemented
+
+    def __sub__(self, other: Stats) -> Self:
+        if not isinstance(other, Stats):
+            return NotImplemented
+        return self._combine(other, lambda a, b: a - b)
+
+    def __mul__(self, factor: float) -> Self:
+        return type(self)(**{name: value * factor for name, value in self._items.items()})
+
+    __rmul__ = __mul__

@@ -1,0 +1,51 @@
+"""The check at the boundary: every value that enters an E-step is finite, every weight non-negative."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamem.core.chunk import Chunk
+from streamem.core.errors import DataError, NonFiniteError
+from streamem.core.ports import ChunkRef
+
+
+def require_finite(chunk: Chunk, ref: ChunkRef, names: Sequence[str] | None) -> None:
+    """Raise `NonFiniteError`, naming chunk, rows, column and count, unless every value is finite.
+
+    The weights are checked too: `DataError` if one is negative or not finite.
+    """
+    # One sum tells in most cases; only a suspicious one (overflow of large finite values) needs the second look.
+    with np.errstate(over="ignore", invalid="ignore"):
+        suspicious = not np.isfinite(np.sum(chunk.x, dtype=np.float64))
+    if suspicious and not (finite := np.isfinite(chunk.x)).all():
+        raise NonFiniteError(_describe_non_finite(chunk, finite, ref, names))
+    weight = chunk.weight
+    if weight is not None and not (valid := np.isfinite(weight) & (weight >= 0)).all():
+        row = int(np.argmin(valid))
+        raise DataError(
+            f"{where(ref)}: {int((~valid).sum())} sample weights are negative or not finite "
+            f"(the first is {weight[row]} in row {ref.start + row}); weights must be finite and >= 0"
+        )
+
+
+def where(ref: ChunkRef) -> str:
+    """How messages name a chunk: its index and its rows, both ends included."""
+    return f"chunk {ref.index} (rows {ref.start}–{ref.start + ref.rows - 1})"
+
+
+def _describe_non_finite(chunk: Chunk, finite: NDArray[np.bool_], ref: ChunkRef, names: Sequence[str] | None) -> str:
+    columns = np.flatnonzero(~finite.all(axis=0))
+    parts = []
+    for column in columns[:3]:
+        bad = np.flatnonzero(~finite[:, column])
+        kind = "NaN" if np.isnan(chunk.x[bad[0], column]) else "infinity"
+        name = f" {names[column]!r}" if names is not None else ""
+        parts.append(f"{len(bad)} in column {column}{name} (the first, {kind}, in row {ref.start + int(bad[0])})")
+    more = f" and {len(columns) - 3} more columns" if len(columns) > 3 else ""
+    return (
+        f"{where(ref)}: {int((~finite).sum())} non-finite values (NaN or infinity): {'; '.join(parts)}{more}. "
+        "Every value must be finite; drop or impute these rows first"
+    )

@@ -1,0 +1,6 @@
+"""The scikit-learn face: the only place that picks concrete parts for the user."""
+
+from streamem.estimators.gaussian_mixture import GaussianMixture
+from streamem.estimators.mixture import Mixture
+
+__all__ = ["GaussianMixture", "Mixture"]

@@ -1,0 +1,247 @@
+"""From a model, a source and settings to a fitted state: budget, sample, starts, checkpoints, report."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from streamem.checkpoint import Checkpoint, Position
+from streamem.core.arrays import Params
+from streamem.core.chunk import Chunk
+from streamem.core.errors import DataError
+from streamem.core.ports import Algorithm, ChunkRef, Diagnosed, Explained, Model, Source
+from streamem.core.state import State
+from streamem.executors import ThreadsExecutor
+from streamem.fit import Observer, run
+from streamem.initialization import sample_rows
+from streamem.memory import Budget, Projection, fit_into, format_bytes, project
+from streamem.progress import Progress
+from streamem.report import FitReport, Recorder
+
+SAMPLE_COPIES = 2
+"""k-means centres a copy of its sample, and statistics are formed from another view of it."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One call of fit.
+
+    Attributes
+    ----------
+    make_start : parameters from a sample and a random generator
+    warm : the state of an earlier call to go on from, instead of a new start
+    key : what identifies the run in a checkpoint, besides the data and the plan
+    """
+
+    model: Model
+    source: Source
+    algorithm: Algorithm
+    make_start: Callable[[Chunk, np.random.RandomState], Params]
+    n_components: int
+    n_init: int
+    rng: np.random.RandomState
+    budget: Budget
+    n_threads: int
+    warm: State | None = None
+    checkpoint: str | os.PathLike[str] | None = None
+    key: Mapping[str, Any] = field(default_factory=dict)
+    verbose: int = 0
+    what: str = "fit"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The best state of all starts, and the report of all passes."""
+
+    state: State
+    report: FitReport
+
+
+def fit_job(job: Job) -> Outcome:
+    """Run all starts and return the best.
+
+    Raises
+    ------
+    DataError : too few rows
+    MemoryLimitError : the projection exceeds the limit
+    """
+    refs = job.source.chunks()
+    require_rows(job.source, job.n_components)
+    projection = _project(job, refs)
+    report = _new_report(job, refs, projection)
+    checkpoint = _checkpoint(job, refs, report)
+    with ThreadsExecutor(projection.n_threads, projection.in_flight) as executor:
+        state = _Starts(job, refs, executor, report, checkpoint).run()
+    if isinstance(job.model, Explained):
+        report.setting["arithmetic"] = job.model.arithmetic(state.params)
+    return Outcome(state, report)
+
+
+def require_rows(source: Source, n_components: int) -> None:
+    """Refuse sources with fewer than two rows or fewer rows than components."""
+    n = source.n_rows
+    if n < 2:
+        raise DataError(
+            f"{source.schema.origin} has {n} sample(s) (rows) while a minimum of 2 is required to estimate a covariance"
+        )
+    if n < n_components:
+        raise DataError(
+            f"Expected n_samples >= n_components but got n_components = {n_components}, n_samples = {n}; "
+            "use fewer components or more rows"
+        )
+
+
+def sample_size(job: Job) -> int:
+    """Rows of the starting sample: its values and two responsibilities arrays within the budget."""
+    row = 8 * (job.source.schema.n_features + 2 * job.n_components)
+    return min(job.source.n_rows, max(job.n_components, 2, job.budget.sample_bytes // row))
+
+
+def _project(job: Job, refs: Sequence[ChunkRef]) -> Projection:
+    d = job.source.schema.n_features
+    row = 8 * (d + 2 * job.n_components)
+    projection = project(
+        refs,
+        job.n_threads,
+        workspace=job.model.workspace_bytes(d),
+        statistics=job.model.statistics_bytes(d),
+        sample=SAMPLE_COPIES * row * sample_size(job),
+    )
+    return fit_into(projection, job.budget.limit_bytes, job.source.schema.origin)
+
+
+def _new_report(job: Job, refs: Sequence[ChunkRef], projection: Projection) -> FitReport:
+    schema = job.source.schema
+    setting = {
+        "threads": projection.n_threads,
+        "chunks in flight": projection.in_flight,
+        "projected": format_bytes(projection.total),
+        "limit": format_bytes(job.budget.limit_bytes),
+    }
+    return FitReport(schema.origin, job.source.n_rows, schema.n_features, len(refs), setting)
+
+
+def _checkpoint(job: Job, refs: Sequence[ChunkRef], report: FitReport) -> Checkpoint | None:
+    if job.checkpoint is None:
+        return None
+    plan = np.array([ref.rows for ref in refs], dtype=np.int64)
+    key = {
+        **job.key,
+        "data": job.source.fingerprint(),
+        "plan": f"{len(refs)} chunks, {zlib.crc32(plan.tobytes()):08x}",
+        "n_init": job.n_init,
+    }
+    return Checkpoint(job.checkpoint, key, report)
+
+
+class _Starts:
+    """Runs the starts of a job in order, from a checkpoint if there is one."""
+
+    def __init__(
+        self,
+        job: Job,
+        refs: Sequence[ChunkRef],
+        executor: ThreadsExecutor,
+        report: FitReport,
+        checkpoint: Checkpoint | None,
+    ) -> None:
+        self._job, self._refs, self._executor, self._checkpoint = job, refs, executor, checkpoint
+        self._progress = Progress(job.what, job.verbose)
+        degenerate = job.model.degenerate if isinstance(job.model, Diagnosed) else None
+        self._recorder = Recorder(report, degenerate)
+        self._rng_before: dict[str, Any] = job.rng.get_state(legacy=False)
+        self._sample: Chunk | None = None
+
+    def run(self) -> State:
+        """The best final state: the highest log-likelihood, the earlier start if equal."""
+        position = self._checkpoint.restore() if self._checkpoint else None
+        if position is not None:
+            self._rng_before = position.rng_before
+            position = replace(position, state=self._job.algorithm.reopen(position.state))
+        else:
+            position = self._begin(0, None)
+        while True:
+            final = self._finish(position)
+            best = _better(position.best, final)
+            if position.start + 1 >= self._job.n_init:
+                return best
+            self._job.rng.set_state(position.rng_after)
+            position = self._begin(position.start + 1, best)
+
+    def _begin(self, start: int, best: State | None) -> Position:
+        job = self._job
+        state = job.warm or job.algorithm.start(job.make_start(self._rows(), job.rng))
+        after = job.rng.get_state(legacy=False)
+        return Position(start, state, best, self._rng_before, after)
+
+    def _finish(self, position: Position) -> State:
+        self._recorder.start = position.start
+        observers: list[Observer] = [self._recorder, self._progress]
+        if self._checkpoint is not None:
+            self._checkpoint.place(position)
+            observers.append(self._checkpoint)
+        job = self._job
+        try:
+            return run(job.model, job.source, self._refs, job.algorithm, self._executor, position.state, observers)
+        except KeyboardInterrupt as interrupt:
+            interrupt.add_note(self._how_to_resume())
+            raise
+        finally:
+            self._progress.end()
+
+    def _rows(self) -> Chunk:
+        """The starting sample, drawn once and the same after a resume."""
+        if self._sample is None:
+            job = self._job
+            now = job.rng.get_state(legacy=False)
+            resumed = not _same_rng(now, self._rng_before)
+            if resumed:
+                job.rng.set_state(self._rng_before)
+            self._progress.begin(job.source.n_rows, f"{job.what}, sampling")
+            self._sample = sample_rows(
+                self._refs,
+                job.source.n_rows,
+                sample_size(job),
+                self._executor,
+                job.rng,
+                job.source.schema.names,
+                self._progress.chunk_done,
+            )
+            self._progress.end()
+            _require_weight(self._sample, job.source)
+            if resumed:
+                job.rng.set_state(now)
+        return self._sample
+
+    def _how_to_resume(self) -> str:
+        if self._checkpoint is None:
+            return "nothing was saved: pass checkpoint='run.npz' to make a fit resumable"
+        return f"the last complete iteration is in {self._checkpoint.path}; the same call goes on from there"
+
+
+def _require_weight(sample: Chunk, source: Source) -> None:
+    if sample.weight is not None and not sample.weight.sum() > 0:
+        raise DataError(
+            f"all {sample.rows} sampled rows of {source.schema.origin} ({source.n_rows} rows) have weight zero; leave out "
+            "rows of weight zero, at least one weight must be > 0"
+        )
+
+
+def _better(best: State | None, candidate: State) -> State:
+    if best is None or best.log_likelihood is None or candidate.log_likelihood is None:
+        return candidate
+    return candidate if candidate.log_likelihood > best.log_likelihood else best
+
+
+def _same_rng(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return (
+        np.array_equal(one["state"]["key"], other["state"]["key"])
+        and one["state"]["pos"] == other["state"]["pos"]
+        and one["has_gauss"] == other["has_gauss"]
+        and one["gauss"] == other["gauss"]
+    )

@@ -1,0 +1,252 @@
+"""`GaussianMixture`: scikit-learn's class, for data of any size."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from streamem.core.arrays import Params
+from streamem.core.chunk import Chunk
+from streamem.core.errors import DegenerateDataError, ModelFileError, ParameterError
+from streamem.estimators.base import BaseMixture
+from streamem.estimators.given import check_means, check_precisions, check_weights, precisions_to_covariances
+from streamem.families import Gaussian
+from streamem.models import Mixture
+
+Array = NDArray[Any]
+
+
+class GaussianMixture(BaseMixture):
+    """Gaussian mixture fitted by EM, out of core.
+
+    Parameters, attributes and methods are those of `sklearn.mixture.GaussianMixture`; `fit`, `predict`,
+    `predict_proba`, `score_samples`, `score`, `bic` and `aic` also take paths, tables and Dask collections.
+
+    Parameters
+    ----------
+    n_components : int, default 1
+    covariance_type : {"full", "tied", "diag", "spherical"}, default "full"
+    tol : float, default 1e-3
+        In nats per row. See `stopping`.
+    reg_covar : float, default 1e-6
+        Added to the diagonal of every covariance, in squared units of the data.
+    max_iter : int, default 100
+        Most iterations (passes over the data) of one start.
+    n_init : int, default 1
+        Starts; the one with the highest log-likelihood is kept.
+    init_params : {"kmeans", "k-means++", "random", "random_from_data"}, default "kmeans"
+        How a uniform sample of the rows is split for the start. The sample is all rows if they fit the budget.
+    weights_init (K,), means_init (K, d), precisions_init : given starting values, shaped as the attributes
+    random_state : int, RandomState or None
+    warm_start : bool, default False
+        Go on from the last fit; the stopping rule remembers it if the data is the same.
+    verbose : int, default 0
+        0 shows passes that take long, 1 and more shows every pass.
+    verbose_interval : int, default 10
+        Accepted for compatibility; progress is shown by time.
+    stopping : {"change", "aitken"}, default "change"
+        "change" stops when the last gain was below `tol`: scikit-learn's rule, so that the same start and tolerance give
+        its number of iterations and its numbers. "aitken" stops when the gain still to come, predicted by Aitken's rule,
+        is below `tol` twice running: a slowly converging run is not taken for a converged one.
+    n_threads : int or None
+        None uses all cores that this process may use. The result does not depend on it.
+    memory_limit : str, int or None
+        What a call may take on top of what the process holds: "1GiB" or bytes. None is half of what is free.
+    chunk_bytes : str, int or None
+        Target size of a chunk in memory; None is 8 MiB, or 1/64 of an explicit memory limit.
+
+    Attributes
+    ----------
+    weights_ (K,), means_ (K, d) : in units of the data; float32 if fitted on a float32 array
+    covariances_, precisions_, precisions_cholesky_ : (K, d, d) full, (d, d) tied, (K, d) diag, (K,) spherical
+    converged_ : bool
+    n_iter_ : int, iterations of the best start
+    lower_bound_ : float, exact log-likelihood per row at the returned parameters, in nats
+    lower_bounds_ : list, log-likelihood per row after each iteration of the best start
+    report_ : FitReport, what every pass took
+    n_features_in_, feature_names_in_ : as in scikit-learn
+
+    Notes
+    -----
+    An *empty* component (less than 1e-12 of all weight) keeps its mean and covariance; a *collapsed* one has its
+    covariance raised to a floor of 2⁻⁴⁰ of the data's variance. Both are counted in `report_.events`. A start that has
+    collapsed already, with ``reg_covar=0``, is an error.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from streamem import GaussianMixture
+    >>> X = np.array([[1.0, 2.0], [1.0, 4.0], [1.0, 0.0], [10.0, 2.0], [10.0, 4.0], [10.0, 0.0]])
+    >>> gm = GaussianMixture(n_components=2, random_state=0).fit(X)
+    >>> gm.means_.round(6).tolist()
+    [[10.0, 2.0], [1.0, 2.0]]
+    >>> gm.predict([[0.0, 0.0], [12.0, 3.0]]).tolist()
+    [1, 0]
+    """
+
+    means_: Array
+    covariances_: Array
+    precisions_: Array
+    precisions_cholesky_: Array
+
+    def __init__(
+        self,
+        n_components: int = 1,
+        *,
+        covariance_type: str = "full",
+        tol: float = 1e-3,
+        reg_covar: float = 1e-6,
+        max_iter: int = 100,
+        n_init: int = 1,
+        init_params: str = "kmeans",
+        weights_init: ArrayLike | None = None,
+        means_init: ArrayLike | None = None,
+        precisions_init: ArrayLike | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        warm_start: bool = False,
+        verbose: int = 0,
+        verbose_interval: int = 10,
+        stopping: str = "change",
+        n_threads: int | None = None,
+        memory_limit: str | int | None = None,
+        chunk_bytes: str | int | None = None,
+    ) -> None:
+        self.n_components = n_components
+        self.covariance_type = covariance_type
+        self.tol = tol
+        self.reg_covar = reg_covar
+        self.max_iter = max_iter
+        self.n_init = n_init
+        self.init_params = init_params
+        self.weights_init = weights_init
+        self.means_init = means_init
+        self.precisions_init = precisions_init
+        self.random_state = random_state
+        self.warm_start = warm_start
+        self.verbose = verbose
+        self.verbose_interval = verbose_interval
+        self.stopping = stopping
+        self.n_threads = n_threads
+        self.memory_limit = memory_limit
+        self.chunk_bytes = chunk_bytes
+
+    def sample(self, n_samples: int = 1) -> tuple[Array, Array]:
+        """Draw rows from the fitted mixture, component after component.
+
+        Returns
+        -------
+        X (n_samples, d), labels (n_samples,)
+        """
+        check_is_fitted(self)
+        if isinstance(n_samples, bool) or not n_samples >= 1:
+            raise ParameterError(
+                f"Invalid value for 'n_samples': {n_samples}. The sampling requires at least one sample."
+            )
+        rng = check_random_state(self.random_state)
+        chances = np.asarray(self.weights_, dtype=np.float64)
+        counts = rng.multinomial(n_samples, chances / chances.sum())
+        rows = [self._draw(rng, k, int(count)) for k, count in enumerate(counts)]
+        return np.vstack(rows), np.repeat(np.arange(len(counts)), counts)
+
+    def _draw(self, rng: np.random.RandomState, k: int, count: int) -> Array:
+        mean = self.means_[k]
+        if self.covariance_type == "full":
+            return rng.multivariate_normal(mean, self.covariances_[k], count)
+        if self.covariance_type == "tied":
+            return rng.multivariate_normal(mean, self.covariances_, count)
+        noise = rng.standard_normal(size=(count, len(mean)))
+        return np.asarray(mean + noise * np.sqrt(self.covariances_[k]))
+
+    # --- what BaseMixture asks ---------------------------------------------------------------------------------------
+
+    def _make_family(self) -> Gaussian:
+        if isinstance(self.reg_covar, bool) or not isinstance(self.reg_covar, int | float | np.number):
+            raise ParameterError(f"reg_covar is {self.reg_covar!r}; it must be a number >= 0")
+        return Gaussian(self.covariance_type, float(self.reg_covar))
+
+    def _published(self, params: Params, dtype: np.dtype[Any]) -> dict[str, Array]:
+        family, components = self._make_family(), params.components
+        exact = {
+            "weights_": np.array(params.weights),
+            "means_": family.means(components),
+            "covariances_": family.covariances(components),
+            "precisions_": family.precisions(components),
+            "precisions_cholesky_": family.precisions_cholesky(components),
+        }
+        return {name: np.asarray(value).astype(dtype) for name, value in exact.items()}
+
+    def _rebuilt(self) -> Params:
+        """From weights_, means_ and precisions_cholesky_ alone, as scikit-learn predicts."""
+        family = self._make_family()
+        weights, means = (np.asarray(a, dtype=np.float64) for a in (self.weights_, self.means_))
+        factor = np.asarray(self.precisions_cholesky_, dtype=np.float64)
+        precisions = factor @ np.swapaxes(factor, -1, -2) if self.covariance_type in ("full", "tied") else factor**2
+        covariances = precisions_to_covariances(self.covariance_type, precisions)
+        center = weights @ means
+        spread = weights @ (means - center) ** 2 + np.mean(family.variances(covariances, *means.shape), axis=0)
+        components = family.at_anchor(center, family.scale_of(np.sqrt(spread)), len(means))
+        components = family.with_covariances(family.with_means(components, means), covariances)
+        return Params(weights=weights, components=components)
+
+    def _n_parameters(self) -> int:
+        k, d = self.means_.shape
+        return self._make_family().n_parameters(k, d) + k - 1
+
+    def _check_given(self, n_features: int) -> None:
+        check_weights(self.weights_init, self.n_components)
+        check_means(self.means_init, self.n_components, n_features)
+        check_precisions(self.precisions_init, self.covariance_type, self.n_components, n_features)
+
+    def _make_start(self, model: Mixture, sample: Chunk, rng: np.random.RandomState) -> Params:
+        given = (self.weights_init, self.means_init, self.precisions_init)
+        crude = model.crude(sample) if all(value is not None for value in given) else None
+        params = crude if crude is not None else model.init(sample, rng)
+        if crude is None:
+            self._require_regular(params)
+        family, components = self._make_family(), params.components
+        if self.means_init is not None:
+            components = family.with_means(components, np.asarray(self.means_init, dtype=np.float64))
+        if self.precisions_init is not None:
+            precisions = np.asarray(self.precisions_init, dtype=np.float64)
+            covariances = precisions_to_covariances(self.covariance_type, precisions)
+            components = family.with_covariances(components, covariances)
+        weights = params.weights if self.weights_init is None else np.asarray(self.weights_init, dtype=np.float64)
+        return Params(weights=weights, components=components)
+
+    def _require_regular(self, params: Params) -> None:
+        floored = self._make_family().degenerate(params.components)["floored"]
+        if self.reg_covar == 0 and self.precisions_init is None and floored:
+            raise DegenerateDataError(
+                "Fitting the mixture model failed because some components have ill-defined empirical covariance (for "
+                "instance caused by singleton or collapsed samples). Try to decrease the number of components, "
+                f"increase reg_covar, or scale the input data. Components without spread at the start: {floored}; "
+                "look for constant or duplicated columns"
+            )
+
+    def _run_key(self) -> dict[str, Any]:
+        given = [np.asarray(v, dtype=np.float64).tobytes() if v is not None else b"" for v in self._given()]
+        return {
+            **super()._run_key(),
+            "covariance_type": self.covariance_type,
+            "reg_covar": float(self.reg_covar),
+            "given start": f"{zlib.crc32(b'|'.join(given)):08x}",
+        }
+
+    def _given(self) -> tuple[ArrayLike | None, ...]:
+        return self.weights_init, self.means_init, self.precisions_init
+
+    def _check_loaded(self, params: Params, n_features: int) -> None:
+        k, d = self.n_components, n_features
+        like = Params(
+            weights=np.empty(k),
+            components=self._make_family().at_anchor(np.zeros(d), np.ones(d), k),
+        ).flatten()
+        found = params.flatten()
+        wrong = [name for name, value in like.items() if name not in found or found[name].shape != value.shape]
+        if wrong:
+            raise ModelFileError(f"the file's {', '.join(wrong)} do not fit {k} components of {d} features")

@@ -1,0 +1,117 @@
+"""From what the user passes as X to a `Source`, with scikit-learn's checks of names and shapes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import validate_data
+
+from streamem.core.errors import SchemaError
+from streamem.core.ports import Source
+from streamem.sources import ReadOptions, open_source
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How one call reads its data."""
+
+    columns: Sequence[str] | None = None
+    feature_axis: int | str | None = None
+    sample_weight: Any = None
+    chunk_bytes: int = 0
+
+    def options(self) -> ReadOptions:
+        """As the sources take it."""
+        columns = (
+            None if self.columns is None else tuple([self.columns] if isinstance(self.columns, str) else self.columns)
+        )
+        return ReadOptions(columns=columns, feature_axis=self.feature_axis, chunk_bytes=self.chunk_bytes)
+
+
+def as_source(estimator: BaseEstimator, x: Any, reading: Reading, *, reset: bool) -> Source:
+    """Open X and check it against the estimator: number and names of features; with `reset`, remember them.
+
+    Raises
+    ------
+    SchemaError : another number of features than at fit
+    """
+    if _is_in_memory(x):
+        x = _checked_array(estimator, x, reading, reset)
+        return open_source(x, weight=reading.sample_weight, options=reading.options())
+    if reset or reading.columns is not None or not hasattr(estimator, "feature_names_in_"):
+        source = open_source(x, weight=reading.sample_weight, options=reading.options())
+    else:
+        source = _open_by_names(x, reading, list(estimator.feature_names_in_))
+    _check_features(estimator, source, reset)
+    return source
+
+
+def is_frame(x: Any) -> bool:
+    """Whether x is a pandas or polars DataFrame."""
+    return type(x).__module__.partition(".")[0] in ("pandas", "polars") and hasattr(x, "columns")
+
+
+def _is_in_memory(x: Any) -> bool:
+    """Arrays, lists and data frames that scikit-learn's own checks understand."""
+    library = type(x).__module__.partition(".")[0]
+    return isinstance(x, np.ndarray | list | tuple) or is_frame(x) or library == "scipy"
+
+
+def _checked_array(estimator: BaseEstimator, x: Any, reading: Reading, reset: bool) -> Any:
+    if is_frame(x):
+        features = x if reading.columns is None else x[list(reading.options().columns or ())]
+        if isinstance(reading.sample_weight, str) and reading.columns is None:
+            features = x[[name for name in x.columns if name != reading.sample_weight]]
+        validate_data(estimator, features, skip_check_array=True, reset=reset)
+        if not len(x) or not len(x.columns):
+            validate_data(estimator, features, reset=reset)
+        return x
+    plain = isinstance(x, np.ndarray) and x.dtype.kind in "biuf" and x.size > 0
+    if plain and x.ndim >= 2 and reading.feature_axis is not None:
+        return _remember_width(estimator, x, reading.feature_axis, reset)
+    if plain and x.ndim == 2:
+        # Converted chunk by chunk, not as a whole.
+        validate_data(estimator, x, skip_check_array=True, reset=reset)
+        return x
+    return validate_data(estimator, x, dtype=[np.float64, np.float32], ensure_all_finite=False, reset=reset)
+
+
+def _remember_width(estimator: BaseEstimator, x: Any, axis: int | str, reset: bool) -> Any:
+    if isinstance(axis, int) and -x.ndim <= axis < x.ndim:
+        row = np.empty((1, x.shape[axis]))
+        validate_data(estimator, row, skip_check_array=True, reset=reset)
+    return x
+
+
+def _open_by_names(x: Any, reading: Reading, names: list[str]) -> Source:
+    """Columns by the names seen in fit; data without names is taken as it is."""
+    columns = list(dict.fromkeys(re.sub(r"\[\d+\]$", "", name) for name in names))
+    named = replace(reading, columns=columns)
+    try:
+        return open_source(x, weight=reading.sample_weight, options=named.options())
+    except SchemaError:
+        plain = open_source(x, weight=reading.sample_weight, options=reading.options())
+        if plain.schema.names is None or list(plain.schema.names) == names:
+            return plain
+        raise
+
+
+def _check_features(estimator: BaseEstimator, source: Source, reset: bool) -> None:
+    schema = source.schema
+    if reset:
+        estimator.n_features_in_ = schema.n_features
+        if schema.names is not None:
+            estimator.feature_names_in_ = np.asarray(schema.names, dtype=object)
+        elif hasattr(estimator, "feature_names_in_"):
+            del estimator.feature_names_in_
+        return
+    if schema.n_features != estimator.n_features_in_:
+        raise SchemaError(
+            f"{schema.origin} has {schema.n_features} features, but {type(estimator).__name__} is expecting "
+            f"{estimator.n_features_in_} features as input"
+        )

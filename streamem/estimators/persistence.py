@@ -1,0 +1,86 @@
+"""Saving and loading fitted estimators: one archive of arrays and JSON, no pickle."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamem.core.archive import read_archive, write_archive
+from streamem.core.errors import ModelFileError
+from streamem.core.state import State
+from streamem.report import FitReport
+
+KIND = "model"
+Path = str | os.PathLike[str]
+
+
+def save_estimator(
+    path: Path, estimator: Any, state: State, public: Mapping[str, NDArray[Any]], skip: set[str]
+) -> None:
+    """Write hyperparameters, state, report and public arrays.
+
+    Parameters
+    ----------
+    public : fitted arrays under their scikit-learn names, so that ``numpy.load`` shows them too
+    skip : hyperparameters that are objects and have to be given again when loading
+    """
+    meta: dict[str, Any] = {
+        "class": type(estimator).__name__,
+        "parameters": {},
+        "n_features_in": int(estimator.n_features_in_),
+        "feature_names_in": list(getattr(estimator, "feature_names_in_", [])),
+        "lower_bounds": [float(value) for value in estimator.lower_bounds_],
+        "report": estimator.report_.to_dict(),
+        "published_dtype": str(estimator.weights_.dtype),
+    }
+    arrays = {f"state.{name}": value for name, value in state.to_arrays().items()} | dict(public)
+    for name, value in estimator.get_params(deep=False).items():
+        if name in skip:
+            continue
+        if isinstance(value, np.random.RandomState):
+            value = None
+        if value is None or isinstance(value, str | bool | int | float):
+            meta["parameters"][name] = value
+        elif isinstance(value, np.generic):
+            meta["parameters"][name] = value.item()
+        else:
+            arrays[f"parameter.{name}"] = np.asarray(value)
+    write_archive(path, KIND, meta, arrays)
+
+
+def load_parts(path: Path, class_name: str) -> tuple[dict[str, Any], tuple[dict[str, Any], State]]:
+    """Hyperparameters, and (meta, state) of a saved estimator of the given class.
+
+    Raises
+    ------
+    ModelFileError : not such a model, or not to be trusted
+    """
+    archive = read_archive(path, KIND)
+    if archive.meta.get("class") != class_name:
+        raise ModelFileError(f"{path} holds a {archive.meta.get('class')}, not a {class_name}; load it with that class")
+    prefix = "parameter."
+    given = {name[len(prefix) :]: value for name, value in archive.arrays.items() if name.startswith(prefix)}
+    try:
+        state = State.from_arrays(
+            {name[6:]: value for name, value in archive.arrays.items() if name.startswith("state.")}
+        )
+        parameters = {**archive.meta["parameters"], **given}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelFileError(f"{path} lacks parts of a {class_name}: {error!r}") from error
+    return parameters, (archive.meta, state)
+
+
+def restore_common(estimator: Any, meta: Mapping[str, Any], state: State) -> None:
+    """Put back what every fitted estimator has, besides the parameters themselves."""
+    estimator.n_features_in_ = int(meta["n_features_in"])
+    if meta["feature_names_in"]:
+        estimator.feature_names_in_ = np.asarray(meta["feature_names_in"], dtype=object)
+    estimator.report_ = FitReport.from_dict(meta["report"])
+    estimator.converged_ = state.converged
+    estimator.n_iter_ = state.iteration
+    estimator.lower_bound_ = float("nan") if state.log_likelihood is None else state.log_likelihood
+    estimator.lower_bounds_ = list(meta["lower_bounds"])

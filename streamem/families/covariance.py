@@ -1,0 +1,328 @@
+"""The four covariance structures of a Gaussian, in the anchored frame.
+
+Shapes, with M the number of second moments kept: full M = d(d+1)/2 packed by rows of the upper triangle, tied the same
+but one for all components, diag M = d, spherical M = 1 (the squared norm). Precision Cholesky factors U are upper
+triangular with P = U Uᵀ, as scikit-learn has them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import solve_triangular
+
+Array = NDArray[Any]
+
+FLOOR = 2.0**-40
+"""Smallest eigenvalue of a covariance in the anchored frame, where the data has unit variance: about 9e-13."""
+
+
+class Covariance(Protocol):
+    """One covariance structure."""
+
+    shared: bool
+    """Whether one covariance serves all components."""
+
+    isotropic: bool
+    """Whether the anchor must scale all features alike."""
+
+    def n_moments(self, d: int) -> int:
+        """M, the number of second moments."""
+
+    def fill_moments(self, xt: Array, out: Array) -> None:
+        """Second-moment features of xt (d, b) into out (M, b)."""
+
+    def weighted_moments(self, xt: Array, resp: Array) -> Array:
+        """Σ_b resp · moments without the feature matrix: (K, M), or (M,) if shared."""
+
+    def estimate(self, weight: Array, means: Array, moments: Array, reg: Array) -> Array:
+        """Maximum-likelihood covariances of given expected moments, plus reg (d,) on the diagonal."""
+
+    def floor(self, covariances: Array) -> tuple[Array, Array]:
+        """Covariances with eigenvalues raised to FLOOR, and which components that changed (K,) or ().
+
+        Clipping is the exact maximizer of the expected log-likelihood under Σ ⪰ FLOOR·I, so EM stays monotone.
+        """
+
+    def precisions_cholesky(self, covariances: Array) -> Array:
+        """U of every covariance."""
+
+    def quadratic(self, factor: Array) -> Array:
+        """Coefficients (K, M) or (M,) of the moments in −½ x̃ᵀPx̃."""
+
+    def whiten(self, factor: Array, component: int, difference: Array) -> Array:
+        """Uᵀ·difference (d, b) of one component."""
+
+    def precision_times(self, factor: Array, means: Array) -> Array:
+        """P·m, (K, d)."""
+
+    def log_det(self, factor: Array, d: int) -> Array:
+        """½ log |P|, (K,) or ()."""
+
+    def precision_diagonal(self, factor: Array, d: int) -> Array:
+        """Diagonal of P, (K, d) or (d,)."""
+
+    def scaled(self, values: Array, scale: Array) -> Array:
+        """Covariances under x = scale · x̃."""
+
+    def scaled_cholesky(self, factor: Array, scale: Array) -> Array:
+        """Factors U under x = scale · x̃."""
+
+    def precisions(self, factor: Array) -> Array:
+        """P of every factor."""
+
+    def n_parameters(self, k: int, d: int) -> int:
+        """Free parameters of the covariances."""
+
+
+def _fill_products(xt: Array, out: Array) -> None:
+    d, position = xt.shape[0], 0
+    for j in range(d):
+        np.multiply(xt[j:], xt[j], out=out[position : position + d - j])
+        position += d - j
+
+
+def _pack(symmetric: Array) -> Array:
+    rows, columns = np.triu_indices(symmetric.shape[-1])
+    packed: Array = symmetric[..., rows, columns]
+    return packed
+
+
+def _unpack(packed: Array, d: int) -> Array:
+    rows, columns = np.triu_indices(d)
+    symmetric = np.empty((*packed.shape[:-1], d, d))
+    symmetric[..., rows, columns] = packed
+    symmetric[..., columns, rows] = packed
+    return symmetric
+
+
+def _quadratic(precision: Array) -> Array:
+    d = precision.shape[-1]
+    halved = -precision
+    halved[..., np.arange(d), np.arange(d)] *= 0.5
+    return _pack(halved)
+
+
+def _floor_matrix(covariance: Array) -> tuple[Array, bool]:
+    d = covariance.shape[-1]
+    if not np.isfinite(covariance).all():
+        return np.eye(d) * FLOOR, True
+    try:
+        np.linalg.cholesky(covariance - FLOOR * np.eye(d))
+    except np.linalg.LinAlgError:
+        values, vectors = np.linalg.eigh(covariance)
+        # Clipped a little above FLOOR, so that the result passes this very test.
+        clipped = (vectors * np.maximum(values, 2 * FLOOR)) @ vectors.T
+        return (clipped + clipped.T) / 2, True
+    return covariance, False
+
+
+def _inverse_cholesky(covariance: Array) -> Array:
+    lower = np.linalg.cholesky(covariance)
+    inverse: Array = solve_triangular(lower, np.eye(len(lower)), lower=True, check_finite=False)
+    return np.ascontiguousarray(inverse.T)
+
+
+class Full:
+    """A covariance matrix (K, d, d) of its own for every component."""
+
+    shared, isotropic = False, False
+
+    def n_moments(self, d: int) -> int:
+        return d * (d + 1) // 2
+
+    def fill_moments(self, xt: Array, out: Array) -> None:
+        _fill_products(xt, out)
+
+    def weighted_moments(self, xt: Array, resp: Array) -> Array:
+        return np.stack([_pack((xt * r) @ xt.T) for r in resp])
+
+    def estimate(self, weight: Array, means: Array, moments: Array, reg: Array) -> Array:
+        d = means.shape[1]
+        covariances = _unpack(moments / weight[:, None], d) - means[:, :, None] * means[:, None, :]
+        covariances[:, np.arange(d), np.arange(d)] += reg
+        return covariances
+
+    def floor(self, covariances: Array) -> tuple[Array, Array]:
+        pairs = [_floor_matrix(covariance) for covariance in covariances]
+        return np.stack([covariance for covariance, _ in pairs]), np.array([changed for _, changed in pairs])
+
+    def precisions_cholesky(self, covariances: Array) -> Array:
+        return np.stack([_inverse_cholesky(covariance) for covariance in covariances])
+
+    def quadratic(self, factor: Array) -> Array:
+        return _quadratic(self.precisions(factor))
+
+    def whiten(self, factor: Array, component: int, difference: Array) -> Array:
+        whitened: Array = factor[component].T @ difference
+        return whitened
+
+    def precision_times(self, factor: Array, means: Array) -> Array:
+        return np.einsum("kij,klj,kl->ki", factor, factor, means, optimize=True)
+
+    def log_det(self, factor: Array, d: int) -> Array:
+        return np.asarray(np.log(np.einsum("...ii->...i", factor)).sum(axis=-1))
+
+    def precision_diagonal(self, factor: Array, d: int) -> Array:
+        return np.asarray((factor**2).sum(axis=-1))
+
+    def scaled(self, values: Array, scale: Array) -> Array:
+        return values * scale[:, None] * scale
+
+    def scaled_cholesky(self, factor: Array, scale: Array) -> Array:
+        return factor / scale[:, None]
+
+    def precisions(self, factor: Array) -> Array:
+        return factor @ np.swapaxes(factor, -1, -2)
+
+    def n_parameters(self, k: int, d: int) -> int:
+        return k * d * (d + 1) // 2
+
+
+class Tied(Full):
+    """One covariance matrix (d, d) for all components."""
+
+    shared = True
+
+    def weighted_moments(self, xt: Array, resp: Array) -> Array:
+        return _pack((xt * resp.sum(axis=0)) @ xt.T)
+
+    def estimate(self, weight: Array, means: Array, moments: Array, reg: Array) -> Array:
+        d = means.shape[1]
+        between = (weight[:, None] * means).T @ means
+        covariance = (_unpack(moments, d) - between) / weight.sum()
+        covariance[np.arange(d), np.arange(d)] += reg
+        return np.asarray(covariance)
+
+    def floor(self, covariances: Array) -> tuple[Array, Array]:
+        covariance, changed = _floor_matrix(covariances)
+        return covariance, np.array(changed)
+
+    def precisions_cholesky(self, covariances: Array) -> Array:
+        return _inverse_cholesky(covariances)
+
+    def whiten(self, factor: Array, component: int, difference: Array) -> Array:
+        whitened: Array = factor.T @ difference
+        return whitened
+
+    def precision_times(self, factor: Array, means: Array) -> Array:
+        return np.asarray(means @ factor @ factor.T)
+
+    def n_parameters(self, k: int, d: int) -> int:
+        return d * (d + 1) // 2
+
+
+class Diagonal:
+    """A variance (K, d) for every component and feature."""
+
+    shared, isotropic = False, False
+
+    def n_moments(self, d: int) -> int:
+        return d
+
+    def fill_moments(self, xt: Array, out: Array) -> None:
+        np.multiply(xt, xt, out=out)
+
+    def weighted_moments(self, xt: Array, resp: Array) -> Array:
+        return np.asarray(resp @ (xt * xt).T)
+
+    def estimate(self, weight: Array, means: Array, moments: Array, reg: Array) -> Array:
+        return moments / weight[:, None] - means**2 + reg
+
+    def floor(self, covariances: Array) -> tuple[Array, Array]:
+        low = ~(covariances >= FLOOR)
+        return np.where(low, FLOOR, covariances), np.asarray(low.any(axis=1))
+
+    def precisions_cholesky(self, covariances: Array) -> Array:
+        return np.asarray(1.0 / np.sqrt(covariances))
+
+    def quadratic(self, factor: Array) -> Array:
+        return -0.5 * factor**2
+
+    def whiten(self, factor: Array, component: int, difference: Array) -> Array:
+        return factor[component][:, None] * difference
+
+    def precision_times(self, factor: Array, means: Array) -> Array:
+        return factor**2 * means
+
+    def log_det(self, factor: Array, d: int) -> Array:
+        return np.asarray(np.log(factor).sum(axis=1))
+
+    def precision_diagonal(self, factor: Array, d: int) -> Array:
+        return factor**2
+
+    def scaled(self, values: Array, scale: Array) -> Array:
+        return values * scale**2
+
+    def scaled_cholesky(self, factor: Array, scale: Array) -> Array:
+        return factor / scale
+
+    def precisions(self, factor: Array) -> Array:
+        return factor**2
+
+    def n_parameters(self, k: int, d: int) -> int:
+        return k * d
+
+
+class Spherical:
+    """One variance (K,) for every component."""
+
+    shared, isotropic = False, True
+
+    def n_moments(self, d: int) -> int:
+        return 1
+
+    def fill_moments(self, xt: Array, out: Array) -> None:
+        np.einsum("db,db->b", xt, xt, out=out[0])
+
+    def weighted_moments(self, xt: Array, resp: Array) -> Array:
+        return np.asarray(resp @ np.einsum("db,db->b", xt, xt))[:, None]
+
+    def estimate(self, weight: Array, means: Array, moments: Array, reg: Array) -> Array:
+        d = means.shape[1]
+        within = moments[:, 0] / weight - np.einsum("kd,kd->k", means, means)
+        return within / d + reg.mean()
+
+    def floor(self, covariances: Array) -> tuple[Array, Array]:
+        low = np.asarray(~(covariances >= FLOOR))
+        return np.where(low, FLOOR, covariances), low
+
+    def precisions_cholesky(self, covariances: Array) -> Array:
+        return np.asarray(1.0 / np.sqrt(covariances))
+
+    def quadratic(self, factor: Array) -> Array:
+        return -0.5 * factor[:, None] ** 2
+
+    def whiten(self, factor: Array, component: int, difference: Array) -> Array:
+        return factor[component] * difference
+
+    def precision_times(self, factor: Array, means: Array) -> Array:
+        return factor[:, None] ** 2 * means
+
+    def log_det(self, factor: Array, d: int) -> Array:
+        return d * np.log(factor)
+
+    def precision_diagonal(self, factor: Array, d: int) -> Array:
+        return np.repeat(factor[:, None] ** 2, d, axis=1)
+
+    def scaled(self, values: Array, scale: Array) -> Array:
+        return values * scale[0] ** 2
+
+    def scaled_cholesky(self, factor: Array, scale: Array) -> Array:
+        return factor / scale[0]
+
+    def precisions(self, factor: Array) -> Array:
+        return factor**2
+
+    def n_parameters(self, k: int, d: int) -> int:
+        return k
+
+
+COVARIANCES: dict[str, Covariance] = {
+    "full": Full(),
+    "tied": Tied(),
+    "diag": Diagonal(),
+    "spherical": Spherical(),
+}

@@ -1,0 +1,213 @@
+"""The multivariate Gaussian with full, tied, diagonal or spherical covariance.
+
+Statistics are moments about a fixed **anchor** x̃ = (x − center) / scale, chosen once from the first sample and kept in
+the parameters: moments stay linear, and data far from the origin loses no digits. Scales are powers of two, so that
+scaling never rounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamem.core.arrays import Params
+from streamem.core.errors import NumericalError, ParameterError
+from streamem.core.ports import Kernel
+from streamem.core.stats import Stats
+from streamem.families.covariance import COVARIANCES
+from streamem.families.gaussian_kernels import choose_kernel, gaussian_block_rows, n_statistics
+
+Array = NDArray[Any]
+
+EMPTY_FRACTION = 1e-12
+"""A component that explains less than this fraction of all rows is empty: it keeps its mean and covariance."""
+
+
+class Gaussian:
+    """Gaussian components N(m_k, Σ_k).
+
+    Parameters
+    ----------
+    covariance_type : {"full", "tied", "diag", "spherical"}
+    reg_covar : float >= 0
+        Added to the diagonal of every covariance, in squared units of the data, as scikit-learn does. The M-step then
+        maximizes the expected log-likelihood minus ½·reg_covar·Σ_k n_k tr Σ_k⁻¹ (see `penalty`).
+
+    Notes
+    -----
+    Parameters: means (K, d), covariances and precisions_cholesky in the anchored frame, center (d,), scale (d,),
+    and the flags empty (K,) and floored (K,) that tell where the policies below were applied in the last M-step.
+
+    Policy for components that degenerate: an *empty* one (less than 1e-12 of all weight) keeps its mean and
+    covariance; a *collapsed* one (an eigenvalue of its covariance below 2⁻⁴⁰ of the data's variance) has its
+    eigenvalues raised to that floor. Both keep EM monotone.
+    """
+
+    def __init__(self, covariance_type: str = "full", reg_covar: float = 0.0) -> None:
+        if covariance_type not in COVARIANCES:
+            raise ParameterError(f"covariance_type is {covariance_type!r}; it must be one of {list(COVARIANCES)}")
+        if not reg_covar >= 0:
+            raise ParameterError(f"reg_covar is {reg_covar}; it must be a number >= 0")
+        self.covariance_type = covariance_type
+        self.reg_covar = float(reg_covar)
+        self._structure = COVARIANCES[covariance_type]
+
+    # --- the Family port ---------------------------------------------------------------------------------------------
+
+    def log_prob(self, params: Params, x: Array) -> Array:
+        """Log-densities (n, K) of rows x (n, d), in nats."""
+        kernel, out = self.kernel(params), np.empty((len(params.means), x.shape[0]))
+        for block in self._blocks(params, x):
+            kernel.load(x[block])
+            kernel.log_prob(out[:, block])
+        return out.T
+
+    def stats(self, params: Params, x: Array, resp: Array) -> Stats:
+        """Moments about the anchor of `params`, weighted by resp (n, K)."""
+        kernel = self.kernel(params)
+        for block in self._blocks(params, x):
+            kernel.load(x[block])
+            kernel.accumulate(np.ascontiguousarray(resp[block].T))
+        return kernel.stats()
+
+    def maximize(self, stats: Stats, previous: Params) -> Params:
+        """Weighted means and covariances (Dempster, Laird & Rubin 1977), with the policies of the class."""
+        total = stats.weight.sum()
+        empty = ~(stats.weight > EMPTY_FRACTION * total)
+        weight = np.where(empty, 1.0, stats.weight)
+        means = np.where(empty[:, None], previous.means, stats.first / weight[:, None])
+        reg = self.reg_covar / previous.scale**2
+        counted = np.where(empty, 0.0, stats.weight) if self._structure.shared else weight
+        covariances = self._structure.estimate(counted, means, stats.second, reg)
+        if not self._structure.shared:
+            covariances[empty] = previous.covariances[empty]
+        return self._assemble(previous, means, covariances, empty)
+
+    # --- capabilities ------------------------------------------------------------------------------------------------
+
+    def start(self, x: Array, weight: Array | None, n_components: int) -> Params:
+        """The anchor from a sample x (n, d), and one standard Gaussian at it for every component."""
+        center, deviation = _location_and_spread(np.asarray(x, dtype=np.float64), weight)
+        return self.at_anchor(center, self.scale_of(deviation), n_components)
+
+    def scale_of(self, deviation: Array) -> Array:
+        """The anchor's scale (d,) for columns of given standard deviations (d,)."""
+        if self._structure.isotropic:
+            deviation = np.full_like(deviation, np.sqrt(np.mean(deviation**2)))
+        # A column without spread of its own is measured by the regularization that it will get.
+        deviation = np.maximum(deviation, np.sqrt(self.reg_covar))
+        deviation[deviation == 0] = 1.0
+        return np.exp2(np.round(np.log2(deviation)))
+
+    def at_anchor(self, center: Array, scale: Array, n_components: int) -> Params:
+        """Standard Gaussians at a given anchor (d,), (d,)."""
+        d = len(center)
+        anchor = Params(center=center, scale=scale)
+        identity = {
+            "full": np.repeat(np.eye(d)[None], n_components, axis=0),
+            "tied": np.eye(d),
+            "diag": np.ones((n_components, d)),
+            "spherical": np.ones(n_components),
+        }[self.covariance_type]
+        return self._assemble(anchor, np.zeros((n_components, d)), identity, np.zeros(n_components, dtype=np.bool_))
+
+    def block_rows(self, params: Params) -> int:
+        """Rows a block."""
+        return gaussian_block_rows(self._structure, params.means.shape[1])
+
+    def kernel(self, params: Params) -> Kernel:
+        """The fastest kernel that is accurate at these parameters."""
+        return choose_kernel(self._structure, params)
+
+    def workspace_bytes(self, n_components: int, n_features: int) -> int:
+        """Features of a block, responsibilities of a block, natural parameters and sums."""
+        features = n_statistics(self._structure, n_features)
+        block = gaussian_block_rows(self._structure, n_features)
+        return 8 * (block * (features + 2 * n_components + n_features) + 4 * n_components * features)
+
+    def statistics_bytes(self, n_components: int, n_features: int) -> int:
+        """Weights, first and second moments in float64."""
+        moments = self._structure.n_moments(n_features) * (1 if self._structure.shared else n_components)
+        return 8 * (n_components * (1 + n_features) + moments)
+
+    def penalty(self, params: Params, stats: Stats) -> float:
+        """½·reg_covar·Σ_k n_k tr Σ_k⁻¹, in nats: what the M-step subtracts from the expected log-likelihood."""
+        reg = self.reg_covar / params.scale**2
+        diagonal = self._structure.precision_diagonal(params.precisions_cholesky, len(reg))
+        return 0.5 * float(np.sum(stats.weight * (diagonal @ reg)))
+
+    def degenerate(self, params: Params) -> Mapping[str, list[int]]:
+        """Components to which a policy was applied in the last M-step."""
+        floored = np.broadcast_to(params.floored, params.empty.shape)
+        return {"empty": np.flatnonzero(params.empty).tolist(), "floored": np.flatnonzero(floored).tolist()}
+
+    # --- the data's own units ----------------------------------------------------------------------------------------
+
+    def means(self, params: Params) -> Array:
+        """Means (K, d) in units of the data."""
+        return np.asarray(params.center + params.scale * params.means)
+
+    def covariances(self, params: Params) -> Array:
+        """Covariances in units of the data, shaped as scikit-learn's."""
+        return self._structure.scaled(params.covariances, params.scale)
+
+    def precisions_cholesky(self, params: Params) -> Array:
+        """Upper-triangular U with P = U Uᵀ in units of the data, shaped as scikit-learn's."""
+        return self._structure.scaled_cholesky(params.precisions_cholesky, params.scale)
+
+    def precisions(self, params: Params) -> Array:
+        """Precision matrices in units of the data."""
+        return self._structure.precisions(self.precisions_cholesky(params))
+
+    def variances(self, covariances: Array, k: int, d: int) -> Array:
+        """Variance of every component and feature (K, d), of covariances in any units."""
+        if self.covariance_type in ("full", "tied"):
+            return np.broadcast_to(np.einsum("...ii->...i", covariances), (k, d))
+        return np.broadcast_to(np.reshape(covariances, (k, -1)), (k, d))
+
+    def n_parameters(self, k: int, d: int) -> int:
+        """Free parameters of k means and their covariances."""
+        return k * d + self._structure.n_parameters(k, d)
+
+    def with_means(self, params: Params, means: Array) -> Params:
+        """Exchange the means, given in units of the data."""
+        return params.replace(means=(means - params.center) / params.scale)
+
+    def with_covariances(self, params: Params, covariances: Array) -> Params:
+        """Exchange the covariances, given in units of the data."""
+        anchored = self._structure.scaled(covariances, 1.0 / params.scale)
+        return self._assemble(params, params.means, anchored, params.empty)
+
+    # --- inner -------------------------------------------------------------------------------------------------------
+
+    def _assemble(self, anchor: Params, means: Array, covariances: Array, empty: Array) -> Params:
+        covariances, floored = self._structure.floor(covariances)
+        return Params(
+            means=means,
+            covariances=covariances,
+            precisions_cholesky=self._structure.precisions_cholesky(covariances),
+            center=anchor.center,
+            scale=anchor.scale,
+            empty=empty,
+            floored=floored,
+        )
+
+    def _blocks(self, params: Params, x: Array) -> list[slice]:
+        step = self.block_rows(params)
+        return [slice(start, min(start + step, len(x))) for start in range(0, len(x), step)]
+
+
+def _location_and_spread(x: Array, weight: Array | None) -> tuple[Array, Array]:
+    center = np.average(x, axis=0, weights=weight)
+    with np.errstate(over="ignore"):
+        deviation = np.sqrt(np.average((x - center) ** 2, axis=0, weights=weight))
+    if not (np.isfinite(center).all() and np.isfinite(deviation).all()):
+        column = int(np.argmin(np.isfinite(center) & np.isfinite(deviation)))
+        raise NumericalError(
+            f"column {column} holds values up to {np.abs(x[:, column]).max():.3g}, whose squares overflow float64; "
+            "rescale it first"
+        )
+    return center, deviation

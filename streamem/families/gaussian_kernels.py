@@ -1,0 +1,184 @@
+"""The arithmetic of a Gaussian E-step: which kernel runs is a function of the parameters, never of timing.
+
+Products of features are fastest, but they cancel: a term of size |P|·|x̃|² rounds at eps times that. Where the bound
+exceeds `ROUNDING_LIMIT`, or the features of a block outgrow memory, differences x − m are formed first.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamem.core.arrays import Params
+from streamem.core.numerics import EPS
+from streamem.core.ports import Kernel
+from streamem.core.stats import Stats
+from streamem.families.covariance import Covariance
+from streamem.families.exponential import ExponentialKernel, block_rows
+
+Array = NDArray[Any]
+
+ROUNDING_LIMIT = 1e-8
+"""Largest bound on the rounding error of a log-density, in nats, at which the feature products are used."""
+
+FEATURES_LIMIT = 2**15
+"""Largest number of features at which they are formed: 128 rows of them are 32 MiB."""
+
+DIFFERENCE_BLOCK_BYTES = 2**20
+
+
+def n_statistics(structure: Covariance, d: int) -> int:
+    """F = 1 + d + M."""
+    return 1 + d + structure.n_moments(d)
+
+
+def gaussian_block_rows(structure: Covariance, d: int) -> int:
+    """Rows a block for either kernel."""
+    features = n_statistics(structure, d)
+    if features <= FEATURES_LIMIT:
+        return block_rows(features)
+    return int(np.clip(DIFFERENCE_BLOCK_BYTES // (8 * d), 64, 1024))
+
+
+def choose_kernel(structure: Covariance, params: Params) -> Kernel:
+    """Feature products if they are accurate and fit, else differences."""
+    d = params.means.shape[1]
+    bound = product_rounding(structure, params)
+    if bound > ROUNDING_LIMIT or n_statistics(structure, d) > FEATURES_LIMIT:
+        return DifferenceKernel(structure, params)
+    if structure.shared:
+        return TiedKernel(structure, params, bound)
+    return GaussianKernel(structure, params, bound)
+
+
+def precision_norms(structure: Covariance, params: Params) -> Array:
+    """Trace of every precision in the anchored frame, an upper bound of its spectral norm: (K,)."""
+    k, d = params.means.shape
+    traces = structure.precision_diagonal(params.precisions_cholesky, d).sum(axis=-1)
+    return np.broadcast_to(np.asarray(traces), (k,))
+
+
+def moment_rounding(structure: Covariance, params: Params) -> float:
+    """Second-order loss of log-likelihood per row from rounding in the second moments, in nats.
+
+    A covariance from moments about the anchor has relative error ρ = eps·|P|·(|m|² + 1) in its weakest direction;
+    the log-likelihood is stationary there, so it loses d·ρ².
+    """
+    d = params.means.shape[1]
+    spread = (params.means**2).sum(axis=1) + 1.0
+    rho = EPS * float((precision_norms(structure, params) * spread).max())
+    return d * min(rho, 1.0) ** 2
+
+
+def product_rounding(structure: Covariance, params: Params) -> float:
+    """Bound on the rounding error of a log-density by feature products: eps·|P|·(|m|² + d), in nats."""
+    d = params.means.shape[1]
+    size = precision_norms(structure, params) * ((params.means**2).sum(axis=1) + d)
+    return EPS * float(size.max())
+
+
+def difference_rounding(structure: Covariance, params: Params) -> float:
+    """Bound on the rounding error of a log-density by differences: eps·(d + 2√(d·|P|·(|m|² + d))), in nats."""
+    d = params.means.shape[1]
+    size = precision_norms(structure, params) * ((params.means**2).sum(axis=1) + d)
+    return EPS * (d + 2.0 * float(np.sqrt(d * size.max())))
+
+
+def log_constants(structure: Covariance, params: Params) -> Array:
+    """½ log|P| − d/2 log 2π − log of the anchor's volume: (K,)."""
+    k, d = params.means.shape
+    constant = structure.log_det(params.precisions_cholesky, d) - 0.5 * d * np.log(2 * np.pi)
+    return np.broadcast_to(np.asarray(constant - np.log(params.scale).sum()), (k,))
+
+
+def _linear(structure: Covariance, params: Params) -> Array:
+    """Natural parameters of [1, x̃]: (K, 1 + d)."""
+    slopes = structure.precision_times(params.precisions_cholesky, params.means)
+    constant = log_constants(structure, params) - 0.5 * np.einsum("kd,kd->k", slopes, params.means)
+    return np.column_stack([constant, slopes])
+
+
+def _as_stats(sums: Array, moments: Array, d: int) -> Stats:
+    return Stats(weight=sums[:, 0], first=sums[:, 1 : 1 + d], second=moments)
+
+
+class GaussianKernel(ExponentialKernel):
+    """Full, diagonal and spherical Gaussians by feature products."""
+
+    def __init__(self, structure: Covariance, params: Params, rounding: float) -> None:
+        self._d = params.means.shape[1]
+        natural = np.hstack([_linear(structure, params), structure.quadratic(params.precisions_cholesky)])
+        rounding += moment_rounding(structure, params)
+        super().__init__(natural, params.center, params.scale, structure.fill_moments, rounding)
+
+    def stats(self) -> Stats:
+        """weight (K,), first (K, d), second (K, M)."""
+        return _as_stats(self.sums, self.sums[:, 1 + self._d :], self._d)
+
+
+class TiedKernel(ExponentialKernel):
+    """A tied Gaussian: the quadratic term is common to all components, so it is one row, not K."""
+
+    def __init__(self, structure: Covariance, params: Params, rounding: float) -> None:
+        self._d = d = params.means.shape[1]
+        self._quadratic = structure.quadratic(params.precisions_cholesky)
+        self._moments = np.zeros(structure.n_moments(d))
+        padded = np.hstack([_linear(structure, params), np.zeros((len(params.means), len(self._moments)))])
+        rounding += moment_rounding(structure, params)
+        super().__init__(padded, params.center, params.scale, structure.fill_moments, rounding)
+        self._linear_part = np.ascontiguousarray(padded[:, : 1 + d])
+        self._linear_sums = np.zeros_like(self._linear_part)
+
+    def log_prob(self, out: Array) -> None:
+        """out (K, b) = linear part + the common quadratic term."""
+        np.matmul(self._linear_part, self._block[: 1 + self._d], out=out)
+        out += self._quadratic @ self._block[1 + self._d :]
+
+    def accumulate(self, resp: Array) -> None:
+        """Linear sums by component, second moments once."""
+        self._linear_sums += resp @ self._block[: 1 + self._d].T
+        self._moments += self._block[1 + self._d :] @ resp.sum(axis=0)
+
+    def stats(self) -> Stats:
+        """weight (K,), first (K, d), second (M,)."""
+        return _as_stats(self._linear_sums, self._moments, self._d)
+
+
+class DifferenceKernel:
+    """Any Gaussian by differences x̃ − m: about half as fast, accurate wherever the covariance itself is."""
+
+    path = "float64 differences"
+
+    def __init__(self, structure: Covariance, params: Params) -> None:
+        k, d = params.means.shape
+        self._structure, self._params, self._d = structure, params, d
+        self.rounding = difference_rounding(structure, params) + moment_rounding(structure, params)
+        self._constants = log_constants(structure, params)
+        self._sums = np.zeros((k, 1 + d))
+        moments = structure.n_moments(d)
+        self._moments = np.zeros(moments if structure.shared else (k, moments))
+        self._xt = np.empty((d, 0))
+
+    def load(self, x: Array) -> None:
+        """The block in the anchored frame, rows last."""
+        self._xt = (x.T - self._params.center[:, None]) / self._params.scale[:, None]
+
+    def log_prob(self, out: Array) -> None:
+        """out[k] = constant − ½ |Uᵀ(x̃ − m)|²."""
+        for k, mean in enumerate(self._params.means):
+            whitened = self._structure.whiten(self._params.precisions_cholesky, k, self._xt - mean[:, None])
+            np.einsum("db,db->b", whitened, whitened, out=out[k])
+        out *= -0.5
+        out += self._constants[:, None]
+
+    def accumulate(self, resp: Array) -> None:
+        """Sums of the loaded rows."""
+        self._sums[:, 0] += resp.sum(axis=1)
+        self._sums[:, 1:] += resp @ self._xt.T
+        self._moments += self._structure.weighted_moments(self._xt, resp)
+
+    def stats(self) -> Stats:
+        """weight (K,), first (K, d), second (K, M) or (M,)."""
+        return _as_stats(self._sums, self._moments, self._d)

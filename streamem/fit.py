@@ -1,0 +1,87 @@
+"""The loop: reduce a window of E-steps, update, again. It names no model, source, executor or algorithm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from streamem.core.arrays import Params
+from streamem.core.chunk import Chunk
+from streamem.core.errors import NumericalError, SourceChangedError
+from streamem.core.ports import Algorithm, ChunkDone, ChunkRef, Executor, Model, Source
+from streamem.core.state import State
+from streamem.core.stats import Stats
+from streamem.core.validation import require_finite, where
+
+
+@dataclass(frozen=True, eq=False)
+class EStep:
+    """The task of a pass: check a chunk, then its expected sufficient statistics."""
+
+    model: Model
+    params: Params
+    names: tuple[str, ...] | None
+
+    def __call__(self, chunk: Chunk, ref: ChunkRef) -> Stats:
+        """Statistics of one chunk."""
+        require_finite(chunk, ref, self.names)
+        try:
+            return self.model.e_step(self.params, chunk)
+        except NumericalError as error:
+            raise NumericalError(f"{where(ref)}: {error}") from error
+
+
+class Observer(Protocol):
+    """Watches a run: progress, report, checkpoint."""
+
+    def window_started(self, state: State, window: Sequence[ChunkRef]) -> None:
+        """Before the first chunk of a window."""
+
+    def chunk_done(self, done: ChunkDone) -> None:
+        """After each chunk, in the calling thread."""
+
+    def window_ended(self, before: State, after: State) -> None:
+        """After the update."""
+
+
+def run(
+    model: Model,
+    source: Source,
+    refs: Sequence[ChunkRef],
+    algorithm: Algorithm,
+    executor: Executor,
+    state: State,
+    observers: Sequence[Observer] = (),
+) -> State:
+    """Run `algorithm` to its end.
+
+    Raises
+    ------
+    SourceChangedError : the source was rewritten meanwhile; nothing of it has entered the state
+    """
+    fingerprint = source.fingerprint()
+
+    def chunk_done(done: ChunkDone) -> None:
+        for observer in observers:
+            observer.chunk_done(done)
+
+    while window := algorithm.window(state, refs):
+        for observer in observers:
+            observer.window_started(state, window)
+        stats = executor.reduce(EStep(model, state.params, source.schema.names), window, chunk_done)
+        require_unchanged(source, fingerprint)
+        before, state = state, algorithm.update(model, state, stats)
+        for observer in observers:
+            observer.window_ended(before, state)
+    return state
+
+
+def require_unchanged(source: Source, fingerprint: str) -> None:
+    """Raise `SourceChangedError` unless the source is as it was."""
+    now = source.fingerprint()
+    if now != fingerprint:
+        raise SourceChangedError(
+            f"{source.schema.origin} changed while it was being read (fingerprint {fingerprint} before, {now} now); "
+            "EM needs the same rows in every pass. Fit a copy or a snapshot"
+        )

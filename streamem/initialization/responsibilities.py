@@ -1,0 +1,59 @@
+"""Responsibilities of a sample from which the first parameters are estimated, under scikit-learn's names.
+
+All draw from a `numpy.random.RandomState` as scikit-learn does, so that the same seed on the same rows gives the same
+start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Start = Callable[[Array, Array | None, int, np.random.RandomState], Array]
+
+
+def _one_hot(rows: Array, columns: Array, shape: tuple[int, int]) -> Array:
+    resp = np.zeros(shape)
+    resp[rows, columns] = 1.0
+    return resp
+
+
+def from_kmeans(x: Array, weight: Array | None, k: int, rng: np.random.RandomState) -> Array:
+    """Labels of one run of Lloyd's k-means (n, K), one-hot."""
+    from sklearn.cluster import KMeans
+
+    labels = KMeans(n_clusters=k, n_init=1, random_state=rng).fit(x, sample_weight=weight).labels_
+    return _one_hot(np.arange(len(x)), labels, (len(x), k))
+
+
+def from_kmeans_plusplus(x: Array, weight: Array | None, k: int, rng: np.random.RandomState) -> Array:
+    """K rows chosen by k-means++ (Arthur & Vassilvitskii 2007), each alone in its component."""
+    from sklearn.cluster import kmeans_plusplus
+
+    _, rows = kmeans_plusplus(x, k, sample_weight=weight, random_state=rng)
+    return _one_hot(rows, np.arange(k), (len(x), k))
+
+
+def from_random_rows(x: Array, weight: Array | None, k: int, rng: np.random.RandomState) -> Array:
+    """K rows drawn without replacement, each alone in its component."""
+    chances = None if weight is None else weight / weight.sum()
+    rows = rng.choice(len(x), size=k, replace=False, p=chances)
+    return _one_hot(rows, np.arange(k), (len(x), k))
+
+
+def from_noise(x: Array, weight: Array | None, k: int, rng: np.random.RandomState) -> Array:
+    """Uniform random numbers, normalized: every component starts near the overall mean."""
+    resp: Array = np.asarray(rng.uniform(size=(len(x), k)), dtype=x.dtype)
+    return np.asarray(resp / resp.sum(axis=1)[:, None], dtype=np.float64)
+
+
+STARTS: dict[str, Start] = {
+    "kmeans": from_kmeans,
+    "k-means++": from_kmeans_plusplus,
+    "random": from_noise,
+    "random_from_data": from_random_rows,
+}

@@ -1,0 +1,74 @@
+"""A uniform sample of rows, drawn in one pass with memory in proportion to the sample."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamem.core.chunk import Chunk
+from streamem.core.ports import ChunkRef, Executor, OnChunk
+from streamem.core.validation import require_finite
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class TakeRows:
+    """Copies the sampled rows out of a chunk. `picks` are sorted row indices of the whole source, or None for all."""
+
+    picks: NDArray[np.int64] | None
+    names: tuple[str, ...] | None
+
+    def __call__(self, chunk: Chunk, ref: ChunkRef) -> Chunk:
+        """The sampled rows and their weights."""
+        require_finite(chunk, ref, self.names)
+        if self.picks is None:
+            return chunk
+        first, last = np.searchsorted(self.picks, [ref.start, ref.start + ref.rows])
+        local = self.picks[first:last] - ref.start
+        weight = None if chunk.weight is None else chunk.weight[local]
+        return Chunk(chunk.x[local], weight)
+
+
+def sample_rows(
+    refs: Sequence[ChunkRef],
+    n_rows: int,
+    size: int,
+    executor: Executor,
+    rng: np.random.RandomState,
+    names: tuple[str, ...] | None,
+    on_chunk: OnChunk,
+) -> Chunk:
+    """Draw `size` rows without replacement, in the order of the source; all rows (and no random number) if size ≥ n.
+
+    Returns
+    -------
+    Chunk with x (min(size, n), d) and the weights of these rows.
+    """
+    picks = None if size >= n_rows else draw_indices(n_rows, size, rng)
+    pieces = list(executor.map(TakeRows(picks, names), refs, on_chunk))
+    weights = [piece.weight for piece in pieces if piece.weight is not None]
+    return Chunk(
+        np.concatenate([piece.x for piece in pieces]),
+        np.concatenate(weights) if weights else None,
+    )
+
+
+def draw_indices(n_rows: int, size: int, rng: np.random.RandomState) -> NDArray[np.int64]:
+    """`size` distinct indices below n_rows, uniform over subsets, sorted; memory in proportion to size.
+
+    The distinct values of independent draws are, given how many there are, a uniform subset; a uniform subset of
+    that is one again.
+    """
+    generator = np.random.default_rng(rng.randint(2**32, dtype=np.uint64))
+    if n_rows <= 4 * size:
+        return np.sort(generator.permutation(n_rows)[:size])
+    found = np.empty(0, dtype=np.int64)
+    while len(found) < size:
+        draws = generator.integers(n_rows, size=size + size // 4 + 16, dtype=np.int64)
+        found = np.union1d(found, draws)
+    return np.sort(generator.choice(found, size, replace=False))

@@ -1,0 +1,195 @@
+"""The memory promise: projected before the first read, kept by bounding what is in flight.
+
+The limit is what a fit may take *on top of* what the process holds when it starts (interpreter, libraries, the user's
+own arrays).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from streamem.core.errors import MemoryLimitError, ParameterError
+from streamem.core.ports import ChunkRef
+
+MIB = 2**20
+
+
+def parse_bytes(size: str | int | float | None) -> int | None:
+    """ "1GiB", "500 MB" or a number of bytes; None stays None.
+
+    Raises
+    ------
+    ParameterError : not a positive size
+    """
+    if size is None:
+        return None
+    from dask.utils import parse_bytes as parse
+
+    try:
+        number = int(parse(size))
+    except (ValueError, TypeError) as error:
+        raise ParameterError(f"{size!r} is not a memory size; write for example '1GiB' or a number of bytes") from error
+    if number <= 0:
+        raise ParameterError(f"a memory size of {size!r} leaves nothing to work with; it must be positive")
+    return number
+
+
+def format_bytes(number: float) -> str:
+    """1536 → '1.50 kiB'."""
+    from dask.utils import format_bytes as form
+
+    return str(form(int(number)))
+
+
+def available_bytes() -> int:
+    """Memory that this process may still take: the machine's, or what its control group leaves."""
+    import psutil
+
+    free = int(psutil.virtual_memory().available)
+    for limit_file, used_file in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
+        root = Path("/sys/fs/cgroup")
+        try:
+            limit, used = (root / limit_file).read_text().strip(), (root / used_file).read_text().strip()
+        except OSError:
+            continue
+        if limit.isdigit():
+            free = min(free, max(0, int(limit) - int(used)))
+    return free
+
+
+def peak_bytes() -> int:
+    """Largest resident memory of this process so far (VmHWM)."""
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    import resource
+    import sys
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak) if sys.platform == "darwin" else int(peak) * 1024
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How a limit is spent.
+
+    Attributes
+    ----------
+    limit_bytes : what a fit may take; half of what is free if the user gave none
+    chunk_bytes, sample_bytes : target sizes; functions of an explicit limit only, so that the plan and the start, and
+        with them every bit of the result, are the same on a machine with more or less free memory
+    """
+
+    limit_bytes: int
+    chunk_bytes: int
+    sample_bytes: int
+
+    @classmethod
+    def of(cls, limit: str | int | float | None, chunk_bytes: str | int | float | None = None) -> Budget:
+        """From the user's limit and chunk size; None for the defaults."""
+        explicit = parse_bytes(limit)
+        spread = explicit if explicit is not None else 2**40
+        return cls(
+            limit_bytes=explicit if explicit is not None else available_bytes() // 2,
+            chunk_bytes=parse_bytes(chunk_bytes) or _between(spread // 64, MIB // 4, 8 * MIB),
+            sample_bytes=_between(spread // 8, MIB // 4, 64 * MIB),
+        )
+
+
+def _between(value: int, low: int, high: int) -> int:
+    return max(low, min(value, high))
+
+
+@dataclass(frozen=True)
+class Projection:
+    """What a run will hold at most, term by term, in bytes."""
+
+    n_threads: int
+    in_flight: int
+    chunk: int
+    loading: int
+    workspace: int
+    statistics: int
+    levels: int
+    sample: int
+    result: int
+
+    @property
+    def terms(self) -> list[tuple[str, int]]:
+        """Each term in words, and its bytes."""
+        readers = min(self.n_threads, self.in_flight)
+        waiting = self.in_flight - readers
+        held = self.in_flight + self.levels
+        return [
+            (f"{readers} chunks being read × {format_bytes(self.loading)}", readers * self.loading),
+            (f"{waiting} chunks in work × {format_bytes(self.chunk)}", waiting * self.chunk),
+            (f"{self.n_threads} workspaces × {format_bytes(self.workspace)}", self.n_threads * self.workspace),
+            (f"{held} partial statistics × {format_bytes(self.statistics)}", held * self.statistics),
+            ("sample for the start", self.sample),
+            ("result held in memory", self.result),
+        ]
+
+    @property
+    def total(self) -> int:
+        """Sum of all terms."""
+        return sum(size for _, size in self.terms)
+
+    def explain(self) -> str:
+        """The arithmetic, one term a line."""
+        lines = [f"  {format_bytes(size):>12}  {words}" for words, size in self.terms if size]
+        return "\n".join([*lines, f"  {format_bytes(self.total):>12}  in all"])
+
+
+def project(
+    refs: Sequence[ChunkRef], n_threads: int, workspace: int, statistics: int, sample: int = 0, result: int = 0
+) -> Projection:
+    """The projection at full parallelism: twice as many chunks in flight as threads."""
+    return Projection(
+        n_threads=n_threads,
+        in_flight=2 * n_threads,
+        chunk=max((ref.nbytes for ref in refs), default=0),
+        loading=max((ref.load_nbytes for ref in refs), default=0),
+        workspace=workspace,
+        statistics=statistics,
+        levels=len(refs).bit_length(),
+        sample=sample,
+        result=result,
+    )
+
+
+def fit_into(projection: Projection, limit_bytes: int, origin: str) -> Projection:
+    """Lower the number of chunks in flight, then of threads, until the projection fits; the result's bits never change.
+
+    Raises
+    ------
+    MemoryLimitError : one chunk at a time is still too much; the message shows the arithmetic
+    """
+    for in_flight in range(projection.in_flight, 0, -1):
+        smaller = replace(projection, in_flight=in_flight, n_threads=min(projection.n_threads, in_flight))
+        if smaller.total <= limit_bytes:
+            return smaller
+    largest = max(smaller.terms, key=lambda term: term[1])[0]
+    raise MemoryLimitError(
+        f"reading {origin}: projected {format_bytes(smaller.total)} exceeds the allowed {format_bytes(limit_bytes)} "
+        f"even with one chunk at a time:\n{smaller.explain()}\n{_remedy(largest)}"
+    )
+
+
+def _remedy(largest: str) -> str:
+    if largest.startswith("result"):
+        return "Pass out='….zarr' or '….parquet' to write the result chunk by chunk, or raise the memory limit."
+    if "chunk" in largest:
+        return (
+            "Chunks are whole storage units (Zarr chunks or shards, Parquet row groups): rewrite the data with smaller "
+            "ones (for Parquet, pyarrow.parquet.write_table(..., row_group_size=...)), choose fewer columns, or raise "
+            "the memory limit."
+        )
+    return "Use fewer components or a simpler covariance_type, or raise the memory limit."

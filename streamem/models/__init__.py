@@ -1,0 +1,5 @@
+"""How hidden variables tie components together. One latent structure a file; families come in as arguments."""
+
+from streamem.models.mixture import Mixture
+
+__all__ = ["Mixture"]

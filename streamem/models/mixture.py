@@ -1,0 +1,172 @@
+"""The finite mixture: every row is drawn from one of K components, independently."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamem.core.arrays import Params
+from streamem.core.chunk import Chunk
+from streamem.core.errors import NumericalError
+from streamem.core.numerics import normalize_log_rows
+from streamem.core.ports import Blockwise, Diagnosed, Family, Kernel, Penalized, Startable
+from streamem.core.stats import Stats
+from streamem.models.plain_kernel import block_rows_of, kernel_of
+
+Array = NDArray[Any]
+Responsibilities = Callable[[Array, Array | None, int, np.random.RandomState], Array]
+"""(x (n, d), weight (n,) or None, K, rng) → responsibilities (n, K) to start from."""
+
+
+class Mixture:
+    """p(x) = Σ_k w_k p_k(x), with components of any `Family`.
+
+    Parameters
+    ----------
+    family : what a component emits
+    n_components : K
+    start : responsibilities of a sample, from which the first parameters are estimated
+
+    Notes
+    -----
+    Parameters: weights (K,), components (those of the family). E- and M-step: McLachlan & Peel 2000, §2.8.
+    """
+
+    def __init__(self, family: Family, n_components: int, start: Responsibilities) -> None:
+        self.family = family
+        self.n_components = n_components
+        self._start = start
+
+    def init(self, sample: Chunk, rng: np.random.RandomState) -> Params:
+        """One M-step from the starting responsibilities of a sample."""
+        previous = self.crude(sample)
+        resp = self._start(sample.x, sample.weight, self.n_components, rng)
+        if sample.weight is not None:
+            resp = resp * sample.weight[:, None]
+        family_previous = None if previous is None else previous.components
+        components = self.family.stats(family_previous, sample.x, resp)
+        stats = Stats(responsibilities=resp.sum(axis=0), components=components)
+        return self._maximize(stats, family_previous)
+
+    def crude(self, sample: Chunk) -> Params | None:
+        """Equal weights and the family's crude parameters, if it has any."""
+        if not isinstance(self.family, Startable):
+            return None
+        components = self.family.start(sample.x, sample.weight, self.n_components)
+        return Params(weights=np.full(self.n_components, 1 / self.n_components), components=components)
+
+    def e_step(self, params: Params, chunk: Chunk) -> Stats:
+        """responsibilities (K,), components, and the four scalars that every model carries."""
+        kernel = kernel_of(self.family, params.components)
+        occupied, log_likelihood, weight = np.zeros(self.n_components), 0.0, 0.0
+        for block, resp, log_density in self._posterior(kernel, params, chunk.x):
+            if chunk.weight is not None:
+                w = chunk.weight[block]
+                resp *= w
+                log_density *= w
+                weight += float(w.sum())
+            log_likelihood += float(log_density.sum())
+            kernel.accumulate(resp)
+            occupied += resp.sum(axis=1)
+        weight = weight if chunk.weight is not None else float(chunk.rows)
+        return Stats(
+            rows=chunk.rows,
+            weight=weight,
+            log_likelihood=log_likelihood,
+            rounding=weight * kernel.rounding,
+            responsibilities=occupied,
+            components=kernel.stats(),
+        )
+
+    def m_step(self, stats: Stats, previous: Params) -> Params:
+        """Weights in proportion to the responsibilities; the family maximizes the rest."""
+        return self._maximize(stats, previous.components)
+
+    def workspace_bytes(self, n_features: int) -> int:
+        """Responsibilities of a block, and the family's own workspace."""
+        if isinstance(self.family, Blockwise):
+            return self.family.workspace_bytes(self.n_components, n_features)
+        return 8 * 4096 * (3 * self.n_components + 2 * n_features)
+
+    def statistics_bytes(self, n_features: int) -> int:
+        """The family's statistics; for a family that does not tell, four numbers a component and feature."""
+        if isinstance(self.family, Blockwise):
+            return self.family.statistics_bytes(self.n_components, n_features)
+        return 8 * 4 * self.n_components * (1 + n_features)
+
+    def penalty(self, params: Params, stats: Stats) -> float:
+        """The family's penalty, in nats."""
+        if not isinstance(self.family, Penalized):
+            return 0.0
+        return self.family.penalty(params.components, stats.components)
+
+    def degenerate(self, params: Params) -> Mapping[str, list[int]]:
+        """The family's interventions."""
+        return self.family.degenerate(params.components) if isinstance(self.family, Diagnosed) else {}
+
+    def arithmetic(self, params: Params) -> str:
+        """Which arithmetic an E-step runs at these parameters, in words."""
+        return kernel_of(self.family, params.components).path
+
+    # --- what a fitted mixture says of rows --------------------------------------------------------------------------
+
+    def labels(self, params: Params, chunk: Chunk) -> Array:
+        """The most probable component of every row: (n,) int64."""
+        out = np.empty(chunk.rows, dtype=np.int64)
+        for block, log_joint in self._log_joint(kernel_of(self.family, params.components), params, chunk.x):
+            out[block] = log_joint.argmax(axis=0)
+        return out
+
+    def responsibilities(self, params: Params, chunk: Chunk) -> Array:
+        """Posterior probability of every component: (n, K)."""
+        out = np.empty((chunk.rows, self.n_components))
+        kernel = kernel_of(self.family, params.components)
+        for block, resp, _ in self._posterior(kernel, params, chunk.x):
+            out[block] = resp.T
+        return out
+
+    def log_density(self, params: Params, chunk: Chunk) -> Array:
+        """log p(x) of every row, in nats: (n,)."""
+        out = np.empty(chunk.rows)
+        kernel = kernel_of(self.family, params.components)
+        for block, _, log_density in self._posterior(kernel, params, chunk.x):
+            out[block] = log_density
+        return out
+
+    # --- inner -------------------------------------------------------------------------------------------------------
+
+    def _maximize(self, stats: Stats, family_previous: Any) -> Params:
+        total = stats.responsibilities.sum()
+        return Params(
+            weights=stats.responsibilities / total,
+            components=self.family.maximize(stats.components, family_previous),
+        )
+
+    def _log_joint(self, kernel: Kernel, params: Params, x: Array) -> Iterator[tuple[slice, Array]]:
+        """For every block, log w_k + log p_k(x) as (K, b) in one reused buffer."""
+        step = block_rows_of(self.family, params.components)
+        buffer = np.empty((self.n_components, min(step, max(len(x), 1))))
+        with np.errstate(divide="ignore"):
+            log_weights = np.log(params.weights)[:, None]
+        for first in range(0, len(x), step):
+            block = slice(first, min(first + step, len(x)))
+            log_joint = buffer[:, : block.stop - block.start]
+            kernel.load(x[block])
+            kernel.log_prob(log_joint)
+            log_joint += log_weights
+            yield block, log_joint
+
+    def _posterior(self, kernel: Kernel, params: Params, x: Array) -> Iterator[tuple[slice, Array, Array]]:
+        """For every block, responsibilities (K, b) and log-densities (b,)."""
+        for block, log_joint in self._log_joint(kernel, params, x):
+            log_density = normalize_log_rows(log_joint)
+            if not np.isfinite(log_density).all():
+                row = block.start + int(np.argmin(np.isfinite(log_density)))
+                raise NumericalError(
+                    f"row {row} of the chunk has no finite log-density under any component (its largest value is "
+                    f"{np.abs(x[row]).max():.3g}); rescale the data, or remove values whose squares overflow"
+                )
+            yield block, log_joint, log_density

@@ -1,0 +1,77 @@
+"""Progress: a tqdm bar on a terminal or in a notebook, a log line every few seconds elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from time import monotonic
+from typing import Any
+
+from streamem.core.ports import ChunkDone, ChunkRef
+from streamem.core.state import State
+
+logger = logging.getLogger("streamem")
+
+LOG_INTERVAL_S = 5.0
+QUIET_S = 2.0
+"""A pass shorter than this shows no bar unless the user asked for one."""
+
+
+class Progress:
+    """The observer that shows how far a pass is.
+
+    Parameters
+    ----------
+    what : the words before the bar
+    verbose : 0 shows passes that last longer than two seconds, 1 and more shows every pass
+    """
+
+    def __init__(self, what: str, verbose: int = 0) -> None:
+        self._what = what
+        self._verbose = verbose
+        self._bar: Any = None
+        self._rows = self._total = 0
+        self._logged = monotonic()
+
+    def window_started(self, state: State, window: Sequence[ChunkRef]) -> None:
+        """Open the bar of a pass."""
+        self.begin(sum(ref.rows for ref in window), f"{self._what}, pass {len(state.trace) + 1}")
+
+    def begin(self, rows: int, label: str) -> None:
+        """Open a bar over `rows` rows."""
+        self._rows, self._total, self._label = 0, rows, label
+        if _interactive():
+            from tqdm.auto import tqdm
+
+            delay = 0.0 if self._verbose else QUIET_S
+            self._bar = tqdm(total=rows, desc=label, unit="row", unit_scale=True, leave=False, delay=delay)
+
+    def chunk_done(self, done: ChunkDone) -> None:
+        """Move on."""
+        self._rows += done.rows
+        if self._bar is not None:
+            self._bar.update(done.rows)
+        elif monotonic() - self._logged > LOG_INTERVAL_S:
+            self._logged = monotonic()
+            logger.info("%s: %d of %d rows", self._label, self._rows, self._total)
+
+    def end(self) -> None:
+        """Close the bar."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def window_ended(self, before: State, after: State) -> None:
+        """Close the bar and log the pass."""
+        self.end()
+        value = after.log_likelihood if after.finished else after.trace[-1]
+        level = logging.INFO if self._verbose or monotonic() - self._logged > LOG_INTERVAL_S else logging.DEBUG
+        if level == logging.INFO:
+            self._logged = monotonic()
+        state = "converged" if after.converged else "going on" if not after.closing else "iteration limit reached"
+        logger.log(level, "%s, pass %d: log-likelihood %.9g per row, %s", self._what, len(after.trace), value, state)
+
+
+def _interactive() -> bool:
+    return sys.stderr.isatty() or "ipykernel" in sys.modules

@@ -1,0 +1,138 @@
+"""What a fit did, pass by pass: the same numbers for people, files and benches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from time import perf_counter
+from typing import Any
+
+from streamem.core.ports import ChunkDone, ChunkRef
+from streamem.core.state import State
+from streamem.memory import format_bytes, peak_bytes
+
+
+@dataclass(frozen=True)
+class PassRecord:
+    """One pass over the data.
+
+    Attributes
+    ----------
+    start : which of the `n_init` starts, from 0
+    iteration : M-steps done before this pass
+    log_likelihood : of the parameters that entered, in nats per unit of weight
+    seconds : wall time
+    rows, nbytes : read, as held in memory
+    wait_s : time that compute threads waited for reads, summed over threads
+    compute_s : time that they computed, summed over threads
+    peak_memory_bytes : the process's largest resident memory so far
+    """
+
+    start: int
+    iteration: int
+    log_likelihood: float
+    seconds: float
+    rows: int
+    nbytes: int
+    wait_s: float
+    compute_s: float
+    peak_memory_bytes: int
+
+
+@dataclass
+class FitReport:
+    """The record of a fit.
+
+    Attributes
+    ----------
+    origin : the source in words
+    n_rows, n_features, n_chunks : its size and plan
+    setting : how it ran: threads, chunks in flight, projected bytes, limit, arithmetic
+    passes : one record a pass
+    events : what was done to components that degenerated, by kind, and in how many passes
+    """
+
+    origin: str = ""
+    n_rows: int = 0
+    n_features: int = 0
+    n_chunks: int = 0
+    setting: dict[str, Any] = field(default_factory=dict)
+    passes: list[PassRecord] = field(default_factory=list)
+    events: dict[str, int] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> FitReport:
+        """The inverse of `to_dict`."""
+        passes = [PassRecord(**record) for record in values["passes"]]
+        return cls(**{**values, "passes": passes})
+
+    def __str__(self) -> str:
+        """A table for people."""
+        head = [
+            f"{self.origin}: {self.n_rows:,} rows × {self.n_features} features in {self.n_chunks:,} chunks",
+            ", ".join(f"{name} {value}" for name, value in self.setting.items()),
+            "",
+            " start  iter   log-likelihood/row  seconds      rows/s     bytes/s  waiting  peak memory",
+        ]
+        return "\n".join([*head, *map(_line, self.passes), *_events(self.events)])
+
+
+def _line(record: PassRecord) -> str:
+    seconds = max(record.seconds, 1e-9)
+    busy = max(record.wait_s + record.compute_s, 1e-9)
+    return (
+        f"{record.start:6d}{record.iteration:6d}{record.log_likelihood:21.9f}{record.seconds:9.2f}"
+        f"{record.rows / seconds:12,.0f}{format_bytes(record.nbytes / seconds):>12}{record.wait_s / busy:9.0%}"
+        f"{format_bytes(record.peak_memory_bytes):>13}"
+    )
+
+
+def _events(events: Mapping[str, int]) -> list[str]:
+    meaning = {
+        "empty": "component-passes without rows: mean and covariance were kept",
+        "floored": "component-passes with a collapsed covariance: raised to the floor",
+    }
+    return [f"{count} {meaning.get(kind, kind)}" for kind, count in events.items() if count]
+
+
+class Recorder:
+    """The observer that fills a `FitReport`."""
+
+    def __init__(self, report: FitReport, degenerate: Any = None) -> None:
+        self._report = report
+        self._degenerate = degenerate
+        self.start = 0
+        self._begin = perf_counter()
+        self._chunks: list[ChunkDone] = []
+
+    def window_started(self, state: State, window: Sequence[ChunkRef]) -> None:
+        """Start the clock."""
+        self._begin, self._chunks = perf_counter(), []
+
+    def chunk_done(self, done: ChunkDone) -> None:
+        """Collect."""
+        self._chunks.append(done)
+
+    def window_ended(self, before: State, after: State) -> None:
+        """Write the record of the pass."""
+        known = after.log_likelihood if after.finished else after.trace[-1]
+        self._report.passes.append(
+            PassRecord(
+                start=self.start,
+                iteration=before.iteration,
+                log_likelihood=float(known if known is not None else float("nan")),
+                seconds=perf_counter() - self._begin,
+                rows=sum(done.rows for done in self._chunks),
+                nbytes=sum(done.nbytes for done in self._chunks),
+                wait_s=sum(done.wait_s for done in self._chunks),
+                compute_s=sum(done.compute_s for done in self._chunks),
+                peak_memory_bytes=peak_bytes(),
+            )
+        )
+        if self._degenerate is not None and not after.finished:
+            for kind, components in self._degenerate(after.params).items():
+                self._report.events[kind] = self._report.events.get(kind, 0) + len(components)

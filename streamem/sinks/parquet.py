@@ -1,0 +1,50 @@
+"""Results as a Parquet file, one column for each name."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from streamem.sinks.opening import Layout
+
+_GROUP_ROWS = 2**20
+_GROUP_BYTES = 2**25
+
+
+class ParquetWriter:
+    """Writes row groups of a million rows or 32 MiB, whichever is less; NaN stays NaN, nothing is null."""
+
+    def __init__(self, path: Path, layout: Layout) -> None:
+        self.block_rows = max(1, min(_GROUP_ROWS, _GROUP_BYTES // layout.row_nbytes))
+        self._columns = layout.shape(self.block_rows)[1:]
+        self._schema = pa.schema([(name, pa.from_numpy_dtype(layout.dtype)) for name in layout.names])
+        with ExitStack() as opening:
+            file = opening.enter_context(pa.OSFile(str(path), "wb"))
+            self._writer = opening.enter_context(
+                pq.ParquetWriter(file, self._schema, write_page_checksum=True)
+            )
+            self._open = opening.pop_all()
+
+    def append(self, values: NDArray[Any]) -> None:
+        """Write the next row group."""
+        columns = values.T if self._columns else [values]
+        arrays = [
+            pa.array(column, type=kind, from_pandas=False)
+            for column, kind in zip(columns, self._schema.types, strict=True)
+        ]
+        table = pa.Table.from_arrays(arrays, schema=self._schema)
+        self._writer.write_table(table, row_group_size=self.block_rows)
+
+    def close(self) -> None:
+        """Write the footer and close the file."""
+        self._open.close()
+
+
+def open(path: Path, layout: Layout) -> ParquetWriter:
+    """Start a file for `layout`."""
+    return ParquetWriter(path, layout)

@@ -1,0 +1,122 @@
+"""Rows from NumPy arrays, memory maps and ``.npy`` files."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamem.core.chunk import Chunk, compute_dtype
+from streamem.core.errors import SchemaError, SourceError
+from streamem.core.ports import Schema, Source
+from streamem.sources.options import ReadOptions
+from streamem.sources.plan import even_cuts
+
+FINGERPRINT_ROWS = 1024
+
+
+@dataclass(frozen=True, eq=False)
+class ArrayChunkRef:
+    """Rows start … start + rows − 1 of an array in memory or memory-mapped."""
+
+    array: NDArray[Any]
+    dtype: np.dtype[Any]
+    index: int
+    start: int
+    rows: int
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the loaded chunk."""
+        return self.rows * self.array.shape[1] * self.dtype.itemsize
+
+    @property
+    def load_nbytes(self) -> int:
+        """A view costs nothing more than itself; a conversion holds its result only."""
+        return self.nbytes
+
+    def load(self) -> Chunk:
+        """The rows in C order; a view where the array already is."""
+        rows = self.array[self.start : self.start + self.rows]
+        return Chunk(np.ascontiguousarray(rows, dtype=self.dtype))
+
+
+class ArraySource:
+    """Rows of a two-dimensional numeric array (n, d); nothing is copied as a whole."""
+
+    def __init__(
+        self, array: NDArray[Any], chunk_bytes: int, origin: str, names: tuple[str, ...] | None = None
+    ) -> None:
+        self._array = array
+        self._chunk_bytes = chunk_bytes
+        dtype = numeric_dtype(array.dtype, origin)
+        self.schema = Schema(array.shape[1], dtype, names, weighted=False, origin=origin)
+        self.n_rows = int(array.shape[0])
+
+    def fingerprint(self) -> str:
+        """Shape, dtype and a checksum of evenly spaced rows."""
+        step = max(1, self.n_rows // FINGERPRINT_ROWS)
+        sample = np.ascontiguousarray(self._array[::step][:FINGERPRINT_ROWS])
+        return f"array{self._array.shape}{self._array.dtype}-{zlib.crc32(sample.tobytes()):08x}"
+
+    def chunks(self) -> Sequence[ArrayChunkRef]:
+        """Even cuts of `chunk_bytes`."""
+        dtype = self.schema.dtype
+        cuts = even_cuts(self.n_rows, self.schema.n_features * dtype.itemsize, self._chunk_bytes)
+        return [ArrayChunkRef(self._array, dtype, i, a, b - a) for i, (a, b) in enumerate(cuts)]
+
+
+def numeric_dtype(dtype: np.dtype[Any], what: str) -> np.dtype[Any]:
+    """The dtype to compute in, or `SchemaError` when the values are no numbers."""
+    try:
+        return compute_dtype(dtype)
+    except TypeError:
+        raise SchemaError(
+            f"{what} holds {dtype}, which is not numeric; bool, integers and floats can be used"
+        ) from None
+
+
+def rows_by_features(array: Any, feature_axis: int | str | None, what: str) -> Any:
+    """The array as (rows, features): the feature axis last, all other axes flattened in C order, without a copy if two
+    axes are enough."""
+    if isinstance(feature_axis, str):
+        raise SchemaError(f"{what} has no named axes, so feature_axis must be a number, not {feature_axis!r}")
+    if array.ndim == 2 and feature_axis in (None, 1, -1):
+        return array
+    if feature_axis is None or not -array.ndim <= feature_axis < array.ndim or array.ndim < 2:
+        raise SchemaError(
+            f"{what} has shape {array.shape}; rows are needed as (n, d). "
+            + (
+                "Reshape one feature to (n, 1)."
+                if array.ndim < 2
+                else "Pass feature_axis= (0 … ndim − 1) to say which axis holds the features; the others become rows."
+            )
+        )
+    return np.moveaxis(array, feature_axis, -1).reshape(-1, array.shape[feature_axis])
+
+
+def open(data: Any, options: ReadOptions) -> Source:
+    """An array, memory map, or the path of a ``.npy`` file (memory-mapped)."""
+    origin = "the array"
+    if isinstance(data, str | os.PathLike):
+        origin = f"NumPy file {data}"
+        data = _memory_map(Path(data))
+    array = np.asanyarray(data)
+    if options.columns is not None or options.weight_column is not None:
+        wanted = options.weight_column if options.columns is None else list(options.columns)
+        raise SchemaError(f"{origin} has no column names, so {wanted!r} cannot be chosen; select by position first")
+    return ArraySource(rows_by_features(array, options.feature_axis, origin), options.chunk_bytes, origin)
+
+
+def _memory_map(path: Path) -> NDArray[Any]:
+    try:
+        mapped: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise SourceError(f"cannot read NumPy file {path}: {error}") from error
+    return mapped

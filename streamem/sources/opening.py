@@ -1,0 +1,114 @@
+"""`open_source`: from whatever the user has to a `Source`, by a table."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from streamem.core.errors import ParameterError, SourceError
+from streamem.core.ports import Source
+from streamem.sources.options import ReadOptions
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One row of the table: how to recognise a kind of data, and the module whose ``open(data, options)`` reads it.
+
+    Modules are imported on first use, so that reading Parquet never imports Zarr.
+    """
+
+    name: str
+    recognises: Callable[[Any], bool]
+    module: str
+
+
+def _library(data: Any) -> str:
+    return type(data).__module__.partition(".")[0]
+
+
+def _is_path(data: Any) -> bool:
+    return isinstance(data, str | os.PathLike)
+
+
+def _has_suffix(data: Any, *suffixes: str) -> bool:
+    return _is_path(data) and Path(data).name.endswith(suffixes)
+
+
+def _is_zarr_path(data: Any) -> bool:
+    if not _is_path(data):
+        return False
+    path = Path(data)
+    markers = ("zarr.json", ".zarray", ".zgroup", ".zmetadata")
+    return path.suffix == ".zarr" or ".zarr" in str(path) or any((path / marker).exists() for marker in markers)
+
+
+def _is_parquet_path(data: Any) -> bool:
+    if not _is_path(data):
+        return False
+    path = Path(data)
+    return _has_suffix(data, ".parquet", ".pq") or (path.is_dir() and next(path.rglob("*.parquet"), None) is not None)
+
+
+KINDS: list[Kind] = [
+    Kind("Zarr", lambda data: _library(data) == "zarr" or _is_zarr_path(data), "streamem.sources.zarr"),
+    Kind("NumPy file", lambda data: _has_suffix(data, ".npy"), "streamem.sources.array"),
+    Kind("Parquet", _is_parquet_path, "streamem.sources.parquet"),
+    Kind("Arrow file", lambda data: _has_suffix(data, ".arrow", ".feather"), "streamem.sources.arrow"),
+    Kind("xarray", lambda data: _library(data) == "xarray", "streamem.sources.xarray"),
+    Kind("Dask", lambda data: _library(data) in ("dask", "dask_expr"), "streamem.sources.dask"),
+    Kind("Arrow", lambda data: _library(data) == "pyarrow", "streamem.sources.arrow"),
+    Kind("Arrow stream", lambda data: hasattr(data, "__arrow_c_stream__"), "streamem.sources.arrow"),
+    Kind("reader factory", callable, "streamem.sources.arrow"),
+    Kind("array", lambda data: hasattr(data, "__array__"), "streamem.sources.array"),
+]
+
+
+def open_source(data: Any, *, weight: Any = None, options: ReadOptions | None = None) -> Source:
+    """Open anything that holds rows.
+
+    Parameters
+    ----------
+    data : path, array, table or a `Source`
+        ``.zarr`` (array or group), ``.npy``, ``.parquet`` (file or folder), ``.arrow``; NumPy array or memory map;
+        zarr.Array or Group; Arrow table, dataset, or a function returning a RecordBatchReader; anything with
+        ``__arrow_c_stream__`` (pandas, polars); xarray; Dask array or DataFrame.
+    weight : sample weights
+        A column name, an array of n values, or the path of a one-dimensional Zarr array or ``.npy`` file.
+    options : how to read
+
+    Raises
+    ------
+    SourceError : nothing is there, or nothing that can be read
+    SchemaError : columns are missing or not numeric
+    """
+    options = options or ReadOptions()
+    if isinstance(weight, str) and not _is_weight_path(weight):
+        options = replace(options, weight_column=weight)
+        weight = None
+    source = data if isinstance(data, Source) else _open(data, options)
+    if weight is None:
+        return source
+    module = importlib.import_module("streamem.sources.weighted")
+    weighted: Source = module.open(source, weight)
+    return weighted
+
+
+def _open(data: Any, options: ReadOptions) -> Source:
+    for kind in KINDS:
+        if kind.recognises(data):
+            if _is_path(data) and "://" not in str(data) and not Path(data).exists():
+                raise SourceError(f"no such file or folder: {data}")
+            source: Source = importlib.import_module(kind.module).open(data, options)
+            return source
+    if _is_path(data):
+        found = "does not exist" if not Path(data).exists() else "is of no known format"
+        raise SourceError(f"{data} {found}; readable are .zarr, .npy, .parquet (file or folder) and .arrow")
+    raise ParameterError(f"cannot read rows from {type(data).__name__}; pass a path, an array, a table or a Source")
+
+
+def _is_weight_path(weight: str) -> bool:
+    return weight.endswith(".npy") or _is_zarr_path(weight)
