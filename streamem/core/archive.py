@@ -128,9 +128,7 @@ def _require_savable(name: str, value: NDArray[Any]) -> NDArray[Any]:
         )
     array = np.asarray(value)
     if not _is_plain(array.dtype):
-        raise TypeError(
-            f"array {name!r} has dtype {array.dtype}; files hold numbers, booleans, unicode and bytes"
-        )
+        raise TypeError(f"array {name!r} has dtype {array.dtype}; files hold numbers, booleans, unicode and bytes")
     return array
 
 
@@ -249,9 +247,7 @@ def read_newest(path: str | os.PathLike[str], kind: str) -> Archive:
             problems.append(error)
             continue
         for problem in problems:
-            logging.getLogger("streamem").warning(
-                "%s. Going on with the older generation %s", problem, candidate
-            )
+            logging.getLogger("streamem").warning("%s. Going on with the older generation %s", problem, candidate)
         return archive
     if len(problems) == 1:
         raise problems[0]
@@ -261,9 +257,7 @@ def read_newest(path: str | os.PathLike[str], kind: str) -> Archive:
 
 def _generations(path: Path) -> list[Path]:
     found = path.parent.glob(f"{escape(path.name)}.*")
-    older = [
-        other for other in found if other.stem == path.name and re.fullmatch(r"\.[0-9]{1,9}", other.suffix)
-    ]
+    older = [other for other in found if other.stem == path.name and re.fullmatch(r"\.[0-9]{1,9}", other.suffix)]
     return [path, *sorted(older, key=lambda other: int(other.suffix[1:]))]
 
 
@@ -347,14 +341,10 @@ def _read_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[An
             raise ValueError(f"its member {member.filename!r} is of an unknown npy version")
         shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(stream, _LIMIT_HEADER_BYTES)
         if not _is_plain(dtype):
-            raise ValueError(
-                f"its member {member.filename!r} holds {dtype}; allowed are numbers, booleans and text"
-            )
+            raise ValueError(f"its member {member.filename!r} holds {dtype}; allowed are numbers, booleans and text")
         held = member.file_size - stream.tell()
         if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != held:
-            raise ValueError(
-                f"its member {member.filename!r} declares shape {shape} of {dtype} but holds {held} bytes"
-            )
+            raise ValueError(f"its member {member.filename!r} declares shape {shape} of {dtype} but holds {held} bytes")
         flat = np.empty(math.prod(shape), dtype)
         _fill(flat.view(np.uint8), stream)
     _require_valid(flat, member.filename)

@@ -272,13 +272,26 @@ class BaseMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
 
     def bic(self, X: Any, **options: Any) -> float:
         """Bayesian information criterion (Schwarz 1978): −2ℓ + p·log(Σ weights). Options are those of `score`."""
-        total, weight = self._total(X, self._reading(**options))
-        return -2 * total + self._n_parameters() * float(np.log(weight))
+        return self.scores(X, **options)["bic"]
 
     def aic(self, X: Any, **options: Any) -> float:
         """Akaike's information criterion (1974): −2ℓ + 2p. Options are those of `score`."""
-        total, _ = self._total(X, self._reading(**options))
-        return -2 * total + 2 * self._n_parameters()
+        return self.scores(X, **options)["aic"]
+
+    def scores(self, X: Any, **options: Any) -> dict[str, float]:
+        """Everything that one pass tells of X: rows' weight, log-likelihood (total, per row), AIC, BIC.
+
+        Options are those of `score`.
+        """
+        total, weight = self._total(X, self._reading(**options))
+        p = self._n_parameters()
+        return {
+            "weight": weight,
+            "log_likelihood": total,
+            "log_likelihood_per_row": total / weight,
+            "aic": -2 * total + 2 * p,
+            "bic": -2 * total + p * float(np.log(weight)),
+        }
 
     def _total(self, x: Any, reading: Reading) -> tuple[float, float]:
         check_is_fitted(self)

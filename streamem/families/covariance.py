@@ -64,6 +64,12 @@ class Covariance(Protocol):
     def precision_diagonal(self, factor: Array, d: int) -> Array:
         """Diagonal of P, (K, d) or (d,)."""
 
+    def term_norms(self, factor: Array, size: Array) -> Array:
+        """Root of the sum over i, j of (P_ij·size_i·size_j)², (K,), for size (K, d)."""
+
+    def variances(self, covariances: Array, k: int, d: int) -> Array:
+        """Variance of every component and feature (K, d), in any units."""
+
     def scaled(self, values: Array, scale: Array) -> Array:
         """Covariances under x = scale · x̃."""
 
@@ -168,6 +174,13 @@ class Full:
     def precision_diagonal(self, factor: Array, d: int) -> Array:
         return np.asarray((factor**2).sum(axis=-1))
 
+    def term_norms(self, factor: Array, size: Array) -> Array:
+        terms = self.precisions(factor) * size[:, :, None] * size[:, None, :]
+        return np.asarray(np.linalg.norm(terms, axis=(1, 2)))
+
+    def variances(self, covariances: Array, k: int, d: int) -> Array:
+        return np.broadcast_to(np.einsum("...ii->...i", covariances), (k, d))
+
     def scaled(self, values: Array, scale: Array) -> Array:
         return values * scale[:, None] * scale
 
@@ -253,6 +266,13 @@ class Diagonal:
     def precision_diagonal(self, factor: Array, d: int) -> Array:
         return factor**2
 
+    def term_norms(self, factor: Array, size: Array) -> Array:
+        terms = self.precision_diagonal(factor, size.shape[1]) * size**2
+        return np.asarray(np.linalg.norm(terms, axis=1))
+
+    def variances(self, covariances: Array, k: int, d: int) -> Array:
+        return np.broadcast_to(np.reshape(covariances, (k, -1)), (k, d))
+
     def scaled(self, values: Array, scale: Array) -> Array:
         return values * scale**2
 
@@ -306,6 +326,13 @@ class Spherical:
 
     def precision_diagonal(self, factor: Array, d: int) -> Array:
         return np.repeat(factor[:, None] ** 2, d, axis=1)
+
+    def term_norms(self, factor: Array, size: Array) -> Array:
+        terms = self.precision_diagonal(factor, size.shape[1]) * size**2
+        return np.asarray(np.linalg.norm(terms, axis=1))
+
+    def variances(self, covariances: Array, k: int, d: int) -> Array:
+        return np.broadcast_to(np.reshape(covariances, (k, -1)), (k, d))
 
     def scaled(self, values: Array, scale: Array) -> Array:
         return values * scale[0] ** 2

@@ -164,9 +164,7 @@ class Gaussian:
 
     def variances(self, covariances: Array, k: int, d: int) -> Array:
         """Variance of every component and feature (K, d), of covariances in any units."""
-        if self.covariance_type in ("full", "tied"):
-            return np.broadcast_to(np.einsum("...ii->...i", covariances), (k, d))
-        return np.broadcast_to(np.reshape(covariances, (k, -1)), (k, d))
+        return self._structure.variances(covariances, k, d)
 
     def n_parameters(self, k: int, d: int) -> int:
         """Free parameters of k means and their covariances."""

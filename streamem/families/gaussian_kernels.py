@@ -23,6 +23,9 @@ Array = NDArray[Any]
 ROUNDING_LIMIT = 1e-8
 """Largest bound on the rounding error of a log-density, in nats, at which the feature products are used."""
 
+SAFETY = 4.0
+"""Rounding errors are taken to stay within this many of their standard deviations."""
+
 FEATURES_LIMIT = 2**15
 """Largest number of features at which they are formed: 128 rows of them are 32 MiB."""
 
@@ -53,37 +56,37 @@ def choose_kernel(structure: Covariance, params: Params) -> Kernel:
     return GaussianKernel(structure, params, bound)
 
 
-def precision_norms(structure: Covariance, params: Params) -> Array:
-    """Trace of every precision in the anchored frame, an upper bound of its spectral norm: (K,)."""
+def conditioning(structure: Covariance, params: Params) -> float:
+    """How far the terms of a log-density exceed the log-density itself: max_k ‖(P_ij·r_i·r_j)‖_F, anchored.
+
+    r_i² = m_i² + Σ_ii is the mean square of feature i over rows that component k explains, so the entries are the typical
+    terms of the quadratic form x̃ᵀPx̃, and rounding errors add up as their root of squares (Higham & Mary 2019). A row far
+    from a component is misjudged by more, but there its density is nil whatever the rounding.
+    """
     k, d = params.means.shape
-    traces = structure.precision_diagonal(params.precisions_cholesky, d).sum(axis=-1)
-    return np.broadcast_to(np.asarray(traces), (k,))
+    spread = params.means**2 + structure.variances(params.covariances, k, d)
+    return float(structure.term_norms(params.precisions_cholesky, np.sqrt(spread)).max())
 
 
 def moment_rounding(structure: Covariance, params: Params) -> float:
-    """Second-order loss of log-likelihood per row from rounding in the second moments, in nats.
+    """Loss of log-likelihood per row from rounding in the second moments, in nats.
 
-    A covariance from moments about the anchor has relative error ρ = eps·|P|·(|m|² + 1) in its weakest direction;
-    the log-likelihood is stationary there, so it loses d·ρ².
+    A covariance from moments about the anchor has relative error ρ = eps·conditioning in its weakest direction; the
+    log-likelihood is stationary there, so the loss is of second order, d·ρ².
     """
-    d = params.means.shape[1]
-    spread = (params.means**2).sum(axis=1) + 1.0
-    rho = EPS * float((precision_norms(structure, params) * spread).max())
-    return d * min(rho, 1.0) ** 2
+    rho = EPS * conditioning(structure, params)
+    return params.means.shape[1] * min(rho, 1.0) ** 2
 
 
 def product_rounding(structure: Covariance, params: Params) -> float:
-    """Bound on the rounding error of a log-density by feature products: eps·|P|·(|m|² + d), in nats."""
-    d = params.means.shape[1]
-    size = precision_norms(structure, params) * ((params.means**2).sum(axis=1) + d)
-    return EPS * float(size.max())
+    """Bound on the rounding error of a log-density by feature products: eps·conditioning, in nats."""
+    return SAFETY * EPS * conditioning(structure, params)
 
 
 def difference_rounding(structure: Covariance, params: Params) -> float:
-    """Bound on the rounding error of a log-density by differences: eps·(d + 2√(d·|P|·(|m|² + d))), in nats."""
+    """Bound on the rounding error of a log-density by differences: 4·eps·(d + 2√(d·conditioning)), in nats."""
     d = params.means.shape[1]
-    size = precision_norms(structure, params) * ((params.means**2).sum(axis=1) + d)
-    return EPS * (d + 2.0 * float(np.sqrt(d * size.max())))
+    return SAFETY * EPS * (d + 2.0 * float(np.sqrt(d * conditioning(structure, params))))
 
 
 def log_constants(structure: Covariance, params: Params) -> Array:

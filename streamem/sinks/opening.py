@@ -44,9 +44,7 @@ class Layout:
                 "width None or >= 1, chunk_rows >= 1"
             )
         if self.dtype.kind not in "biuf" or self.dtype.itemsize > 8:
-            raise ParameterError(
-                f"results of dtype {self.dtype} cannot be written; use bool, integers or floats"
-            )
+            raise ParameterError(f"results of dtype {self.dtype} cannot be written; use bool, integers or floats")
         columns = self.width or 1
         if len(self.names) != columns or len(set(self.names)) != columns:
             raise ParameterError(f"{columns} columns need as many different names, not {list(self.names)}")
@@ -107,9 +105,7 @@ def open_sink(
     target = Path(path)
     layout = Layout(rows, width, np.dtype(dtype).newbyteorder("="), tuple(names), chunk_rows)
     if target.suffix not in SINKS:
-        raise ParameterError(
-            f"{target}: results can be written to {', '.join(SINKS)}; use one of these suffixes"
-        )
+        raise ParameterError(f"{target}: results can be written to {', '.join(SINKS)}; use one of these suffixes")
     if not target.parent.is_dir():
         raise OutputError(f"{target}: there is no folder {target.parent}; create it first")
     _require_free(target, overwrite)
@@ -123,9 +119,7 @@ class StagedSink:
     The content does not depend on how the rows were cut into calls of `write`. Memory: one block.
     """
 
-    def __init__(
-        self, target: Path, layout: Layout, start: Callable[[Path, Layout], Writer], overwrite: bool
-    ) -> None:
+    def __init__(self, target: Path, layout: Layout, start: Callable[[Path, Layout], Writer], overwrite: bool) -> None:
         self._target, self._layout, self._overwrite = target, layout, overwrite
         self._partial = target.with_name(f".{target.name}.partial-{os.getpid()}-{secrets.token_hex(4)}")
         self._written = self._filled = 0
@@ -194,14 +188,10 @@ class StagedSink:
         values = np.asarray(values)
         layout = self._layout
         if values.ndim == 0 or values.shape != layout.shape(len(values)):
-            raise ParameterError(
-                f"{self._target} takes rows of shape {layout.shape(0)[1:]}, not {values.shape[1:]}"
-            )
+            raise ParameterError(f"{self._target} takes rows of shape {layout.shape(0)[1:]}, not {values.shape[1:]}")
         casting: Literal["same_kind", "safe"] = "same_kind" if layout.dtype.kind == "f" else "safe"
         if not np.can_cast(values.dtype, layout.dtype, casting):
-            raise ParameterError(
-                f"{self._target} takes {layout.dtype}, and {values.dtype} does not cast to it"
-            )
+            raise ParameterError(f"{self._target} takes {layout.dtype}, and {values.dtype} does not cast to it")
         return values
 
     def _buffer(self, values: NDArray[Any]) -> None:

@@ -25,9 +25,7 @@ class ParquetWriter:
         self._schema = pa.schema([(name, pa.from_numpy_dtype(layout.dtype)) for name in layout.names])
         with ExitStack() as opening:
             file = opening.enter_context(pa.OSFile(str(path), "wb"))
-            self._writer = opening.enter_context(
-                pq.ParquetWriter(file, self._schema, write_page_checksum=True)
-            )
+            self._writer = opening.enter_context(pq.ParquetWriter(file, self._schema, write_page_checksum=True))
             self._open = opening.pop_all()
 
     def append(self, values: NDArray[Any]) -> None:

@@ -30,6 +30,11 @@ def _library(data: Any) -> str:
     return type(data).__module__.partition(".")[0]
 
 
+def _is_source(data: Any) -> bool:
+    # Looked up on the class: a dask.delayed object claims to have every attribute.
+    return all(hasattr(type(data), name) for name in ("chunks", "fingerprint")) and isinstance(data, Source)
+
+
 def _is_path(data: Any) -> bool:
     return isinstance(data, str | os.PathLike)
 
@@ -89,7 +94,7 @@ def open_source(data: Any, *, weight: Any = None, options: ReadOptions | None = 
     if isinstance(weight, str) and not _is_weight_path(weight):
         options = replace(options, weight_column=weight)
         weight = None
-    source = data if isinstance(data, Source) else _open(data, options)
+    source = data if _is_source(data) else _open(data, options)
     if weight is None:
         return source
     module = importlib.import_module("streamem.sources.weighted")

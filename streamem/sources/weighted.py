@@ -7,13 +7,60 @@ import os
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from streamem.core.chunk import Chunk
-from streamem.core.errors import SchemaError
+from streamem.core.errors import SchemaError, SourceError
 from streamem.core.ports import ChunkRef, Source
+
+FINGERPRINT_WEIGHTS = 1024
+
+
+class Weights(Protocol):
+    """One-dimensional numbers that can be read in slices."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape, (n,)."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the numbers."""
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        """Weights start … stop − 1."""
+
+    def fingerprint(self) -> str:
+        """A short text that changes when the weights do."""
+
+
+@dataclass(frozen=True, eq=False)
+class ArrayWeights:
+    """Weights in memory or memory-mapped."""
+
+    array: NDArray[Any]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the array."""
+        return self.array.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the array."""
+        return self.array.dtype
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        """A view."""
+        return self.array[start:stop]
+
+    def fingerprint(self) -> str:
+        """Checksum of up to a thousand evenly spaced weights."""
+        step = max(1, len(self.array) // FINGERPRINT_WEIGHTS)
+        return f"{zlib.crc32(np.ascontiguousarray(self.array[::step]).tobytes()):08x}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +68,7 @@ class WeightedChunkRef:
     """A chunk of another source together with its slice of the weights."""
 
     base: ChunkRef
-    weights: Any
+    weights: Weights
 
     @property
     def index(self) -> int:
@@ -50,23 +97,21 @@ class WeightedChunkRef:
 
     def load(self) -> Chunk:
         """The base chunk with its weights."""
-        weight = np.asarray(self.weights[self.start : self.start + self.rows], dtype=np.float64)
-        return replace(self.base.load(), weight=weight)
+        weight = self.weights.read(self.start, self.start + self.rows)
+        return replace(self.base.load(), weight=np.asarray(weight, dtype=np.float64))
 
 
 class WeightedSource:
-    """A source with weights from an indexable of n numbers."""
+    """A source with weights from elsewhere."""
 
-    def __init__(self, base: Source, weights: Any) -> None:
+    def __init__(self, base: Source, weights: Weights) -> None:
         self._base, self._weights = base, weights
         self.schema = replace(base.schema, weighted=True)
         self.n_rows = base.n_rows
 
     def fingerprint(self) -> str:
-        """That of the rows, and a checksum of up to a thousand weights."""
-        step = max(1, self.n_rows // 1024)
-        sample = np.asarray(self._weights[::step], dtype=np.float64)
-        return f"{self._base.fingerprint()}+weights-{zlib.crc32(sample.tobytes()):08x}"
+        """Those of the rows and of the weights."""
+        return f"{self._base.fingerprint()}+weights-{self._weights.fingerprint()}"
 
     def chunks(self) -> Sequence[WeightedChunkRef]:
         """The plan of the rows."""
@@ -74,23 +119,39 @@ class WeightedSource:
 
 
 def open(source: Source, weight: Any) -> WeightedSource:
-    """Attach weights; refuse a wrong length, shape or dtype."""
+    """Attach weights; refuse a wrong length, shape or dtype.
+
+    Raises
+    ------
+    SchemaError : the weights do not fit the rows
+    SourceError : their file cannot be read
+    """
     if source.schema.weighted:
         raise SchemaError("weights were given twice: as a column and as an array; give one")
     weights = _open_weights(weight)
-    if weights.ndim != 1 or weights.shape[0] != source.n_rows:
+    if len(weights.shape) != 1 or weights.shape[0] != source.n_rows:
         raise SchemaError(
             f"sample_weight has shape {tuple(weights.shape)}; {source.schema.origin} has {source.n_rows} rows, so "
             f"({source.n_rows},) is needed"
         )
-    if np.dtype(weights.dtype).kind not in "biuf":
+    if weights.dtype.kind not in "biuf":
         raise SchemaError(f"sample_weight holds {weights.dtype}, which is not numeric")
     return WeightedSource(source, weights)
 
 
-def _open_weights(weight: Any) -> Any:
-    if isinstance(weight, str | os.PathLike):
-        if str(weight).endswith(".npy"):
-            return np.load(weight, mmap_mode="r", allow_pickle=False)
-        return importlib.import_module("zarr").open_array(weight, mode="r")
-    return weight if hasattr(weight, "ndim") and hasattr(weight, "dtype") else np.asarray(weight)
+def _open_weights(weight: Any) -> Weights:
+    is_path = isinstance(weight, str | os.PathLike)
+    if is_path and str(weight).endswith(".npy"):
+        return ArrayWeights(_memory_map(str(weight)))
+    if is_path or type(weight).__module__.partition(".")[0] == "zarr":
+        weights: Weights = importlib.import_module("streamem.sources.zarr_weights").open(weight)
+        return weights
+    return ArrayWeights(np.asarray(weight))
+
+
+def _memory_map(path: str) -> NDArray[Any]:
+    try:
+        mapped: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise SourceError(f"cannot read sample weights from {path}: {error}") from error
+    return mapped

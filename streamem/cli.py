@@ -1,0 +1,243 @@
+"""The command line: ``streamem fit | predict | score | show | sample | demo``."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from streamem import __version__
+from streamem.core.errors import StreamemError
+
+INTERRUPTED = 130
+
+
+class _Group(click.Group):
+    """Turns the library's errors into one message and an exit status, and Ctrl-C into advice."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except StreamemError as error:
+            raise click.ClickException(str(error)) from error
+        except KeyboardInterrupt as interrupt:
+            click.echo(
+                "\ninterrupted: " + "; ".join(getattr(interrupt, "__notes__", ["nothing was written"])), err=True
+            )
+            sys.exit(INTERRUPTED)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="streamem")
+@click.option("-v", "--verbose", is_flag=True, help="Show every pass, and debug messages.")
+def main(verbose: bool) -> None:
+    """Expectation-maximization for data of any size."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("streamem")
+    logger.handlers[:] = [handler]
+    logger.setLevel(logging.DEBUG if verbose else logging.INFO)
+    warnings.showwarning = lambda message, *_: click.echo(f"warning: {message}", err=True)
+
+
+def _split(_: click.Context, __: click.Parameter, value: str | None) -> list[str] | None:
+    return None if value is None else [name.strip() for name in value.split(",")]
+
+
+def _axis(_: click.Context, __: click.Parameter, value: str | None) -> int | str | None:
+    if value is None:
+        return None
+    return int(value) if value.lstrip("-").isdigit() else value
+
+
+def _reading(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options of every command that reads data."""
+    for option in (
+        click.option(
+            "--columns", callback=_split, metavar="A,B,C", help="Feature columns. [default: all, or as fitted]"
+        ),
+        click.option(
+            "--feature-axis", callback=_axis, metavar="AXIS", help="Axis of an array that holds the features."
+        ),
+        click.option("--memory", metavar="SIZE", help="Memory limit, such as 1GiB. [default: half of what is free]"),
+        click.option("--threads", type=click.IntRange(1), help="[default: all cores]"),
+    ):
+        command = option(command)
+    return command
+
+
+@main.group()
+def fit() -> None:
+    """Fit a model to DATA (.zarr, .parquet file or folder, .npy, .arrow) and write it to a file."""
+
+
+@fit.command("gmm")
+@click.argument("data", type=click.Path())
+@click.option("-k", "--components", type=click.IntRange(1), required=True, help="Number of components.")
+@click.option("-o", "--output", type=click.Path(dir_okay=False), required=True, help="Model file to write (.npz).")
+@click.option(
+    "--covariance-type", type=click.Choice(["full", "tied", "diag", "spherical"]), default="full", show_default=True
+)
+@click.option("--tol", type=float, default=1e-3, show_default=True, help="Nats per row.")
+@click.option("--stopping", type=click.Choice(["change", "aitken"]), default="change", show_default=True)
+@click.option("--reg-covar", type=float, default=1e-6, show_default=True)
+@click.option("--max-iter", type=click.IntRange(0), default=100, show_default=True)
+@click.option("--n-init", type=click.IntRange(1), default=1, show_default=True)
+@click.option(
+    "--init",
+    "init_params",
+    type=click.Choice(["kmeans", "k-means++", "random", "random_from_data"]),
+    default="kmeans",
+    show_default=True,
+)
+@click.option("--seed", type=int, help="Makes the result repeatable.")
+@click.option("--weight", help="Sample weights: a column name, or the path of a Zarr array or .npy file.")
+@click.option("--checkpoint", type=click.Path(dir_okay=False), help="Save every iteration here; resume if it exists.")
+@_reading
+@click.pass_context
+def fit_gmm(
+    ctx: click.Context,
+    /,
+    data: str,
+    components: int,
+    output: str,
+    seed: int | None,
+    weight: str | None,
+    checkpoint: str | None,
+    columns: list[str] | None,
+    feature_axis: int | str | None,
+    memory: str | None,
+    threads: int | None,
+    **settings: Any,
+) -> None:
+    """Gaussian mixture."""
+    from streamem import GaussianMixture
+
+    _require_writable(output)
+    model = GaussianMixture(
+        components,
+        random_state=seed,
+        n_threads=threads,
+        memory_limit=memory,
+        verbose=_verbosity(ctx),
+        **settings,
+    )
+    model.fit(data, sample_weight=weight, columns=columns, feature_axis=feature_axis, checkpoint=checkpoint)
+    model.save(output)
+    state = "converged" if model.converged_ else "not converged"
+    click.echo(
+        f"{output}: {components} components of {model.n_features_in_} features, {state} after {model.n_iter_} iterations, "
+        f"log-likelihood {model.lower_bound_:.9g} per row"
+    )
+
+
+@main.command()
+@click.argument("model", type=click.Path())
+@click.argument("data", type=click.Path())
+@click.option("-o", "--output", type=click.Path(), required=True, help="Where to write (.zarr, .parquet, .npy).")
+@click.option("--proba", is_flag=True, help="Write the probability of every component instead of the label.")
+@click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
+@_reading
+def predict(
+    model: str,
+    data: str,
+    output: str,
+    proba: bool,
+    overwrite: bool,
+    columns: list[str] | None,
+    feature_axis: int | str | None,
+    memory: str | None,
+    threads: int | None,
+) -> None:
+    """Label every row of DATA with its most probable component."""
+    mixture = _load(model, memory, threads)
+    question = mixture.predict_proba if proba else mixture.predict
+    question(data, out=output, overwrite=overwrite, columns=columns, feature_axis=feature_axis)
+    click.echo(output)
+
+
+@main.command()
+@click.argument("model", type=click.Path())
+@click.argument("data", type=click.Path())
+@click.option("-o", "--output", type=click.Path(), help="Also write the log-density of every row.")
+@click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
+@click.option("--weight", help="Sample weights: a column name, or the path of a Zarr array or .npy file.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_reading
+def score(
+    model: str,
+    data: str,
+    output: str | None,
+    overwrite: bool,
+    weight: str | None,
+    as_json: bool,
+    columns: list[str] | None,
+    feature_axis: int | str | None,
+    memory: str | None,
+    threads: int | None,
+) -> None:
+    """Log-likelihood, AIC and BIC of DATA."""
+    mixture = _load(model, memory, threads)
+    if output is not None:
+        mixture.score_samples(data, out=output, overwrite=overwrite, columns=columns, feature_axis=feature_axis)
+    scores = mixture.scores(data, sample_weight=weight, columns=columns, feature_axis=feature_axis)
+    if as_json:
+        click.echo(json.dumps(scores))
+        return
+    for name, value in scores.items():
+        click.echo(f"{name:24} {value:.12g}")
+
+
+@main.command()
+@click.argument("model", type=click.Path())
+def show(model: str) -> None:
+    """What a model file holds, and how its fit went."""
+    click.echo(_load(model, None, None).describe())
+
+
+@main.command()
+@click.argument("model", type=click.Path())
+@click.option("-n", "--rows", type=click.IntRange(1), required=True, help="How many rows to draw.")
+@click.option("-o", "--output", type=click.Path(), required=True, help="Where to write (.zarr, .parquet, .npy).")
+@click.option("--seed", type=int, help="Makes the draw repeatable.")
+@click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
+def sample(model: str, rows: int, output: str, seed: int | None, overwrite: bool) -> None:
+    """Draw rows from a model."""
+    _load(model, None, None).set_params(random_state=seed).sample_to(output, rows, overwrite=overwrite)
+    click.echo(output)
+
+
+@main.command()
+@click.option("--memory", default="64MiB", show_default=True, metavar="SIZE", help="Memory limit of the fit.")
+@click.option("--picture", type=click.Path(dir_okay=False), default="streamem-demo.png", show_default=True)
+@click.option("--components", "-k", type=click.IntRange(1), default=16, show_default=True)
+def demo(memory: str, picture: str, components: int) -> None:
+    """Fit a mixture to half a million patches of photographs, in less memory than they take."""
+    from streamem.demo import run_demo
+
+    run_demo(memory, Path(picture), components, click.echo)
+
+
+def _verbosity(ctx: click.Context) -> int:
+    return 1 if ctx.find_root().params.get("verbose") else 0
+
+
+def _load(path: str, memory: str | None, threads: int | None) -> Any:
+    from streamem import GaussianMixture
+
+    return GaussianMixture.load(path).set_params(memory_limit=memory, n_threads=threads)
+
+
+def _require_writable(output: str) -> None:
+    """Fail before hours of work, not after."""
+    folder = Path(output).absolute().parent
+    if not folder.is_dir():
+        raise click.ClickException(f"{output}: there is no folder {folder}; create it first")
+    if not output.endswith(".npz"):
+        raise click.ClickException(f"{output}: a model file ends in .npz")

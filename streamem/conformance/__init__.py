@@ -1,0 +1,31 @@
+"""The laws as suites: run them on a family, model, source or executor of your own.
+
+Subclass a suite under a name that pytest collects, override its ``make_…`` methods, and every law becomes a test::
+
+    class TestMyFamily(FamilySuite):
+        def make_family(self): return MyFamily()
+        def make_params(self, rng): return Params(rates=rng.uniform(1, 9, (3, 2)))
+        ...
+
+Nothing here imports pytest: a ``test_…`` method is called without arguments, raises `AssertionError` where the law is
+broken, and `unittest.SkipTest` where it does not apply.
+"""
+
+from streamem.conformance.executors import ExecutorSuite
+from streamem.conformance.families import FamilySuite, Quadrature
+from streamem.conformance.models import ModelSuite
+from streamem.conformance.sources import SourceSuite
+from streamem.conformance.tolerance import assert_close, assert_equal, relabelled, require, tolerance
+
+__all__ = [
+    "ExecutorSuite",
+    "FamilySuite",
+    "ModelSuite",
+    "Quadrature",
+    "SourceSuite",
+    "assert_close",
+    "assert_equal",
+    "relabelled",
+    "require",
+    "tolerance",
+]

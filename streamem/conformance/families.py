@@ -1,0 +1,249 @@
+"""The laws of a family: statistics are a linear sum, and `maximize` maximizes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+from unittest import SkipTest
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamem.conformance.tolerance import assert_close, relabelled, require, tolerance
+from streamem.core.arrays import Params
+from streamem.core.ports import Blockwise, Family, Penalized
+from streamem.core.stats import Stats
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Quadrature:
+    """Points x (q, d) whose densities times `volume` (q,) sum to 1, up to a relative error of the rule itself."""
+
+    x: Array
+    volume: Array
+    error: float = 0.0
+
+
+class FamilySuite:
+    """What every family must obey.
+
+    Attributes
+    ----------
+    seed, n_rows : of the rows that are drawn
+    shared : names of parameters whose axis 0 is not the component
+    conditioning : by how much `maximize` may amplify rounding of the statistics
+    """
+
+    seed = 0
+    n_rows = 257
+    shared: frozenset[str] = frozenset()
+    conditioning = 1e3
+
+    # --- to override -------------------------------------------------------------------------------------------------
+
+    def make_family(self) -> Family:
+        """The family."""
+        raise NotImplementedError
+
+    def make_params(self, rng: np.random.Generator) -> Params:
+        """Parameters of at least two, different, components."""
+        raise NotImplementedError
+
+    def make_rows(self, rng: np.random.Generator, n: int) -> Array:
+        """Rows (n, d) such as the components emit."""
+        raise NotImplementedError
+
+    def perturbed(self, params: Params, rng: np.random.Generator, scale: float) -> Params:
+        """Other valid parameters, at a distance of about `scale` relative to their own size."""
+        raise NotImplementedError
+
+    def make_far_row(self, x: Array) -> Array:
+        """A row (1, d) a million spreads away from rows x."""
+        return np.asarray(x.mean(axis=0) + 1e6 * x.std(axis=0))[None]
+
+    def reference_log_prob(self, params: Params, x: Array) -> Array | None:
+        """Log-densities (n, k) from elsewhere; give this or `quadrature`."""
+        return None
+
+    def quadrature(self, params: Params) -> Quadrature | None:
+        """Where densities are to be summed to 1; give this or `reference_log_prob`."""
+        return None
+
+    # --- laws of the statistics --------------------------------------------------------------------------------------
+
+    def test_zero_responsibilities_give_zero_statistics(self) -> None:
+        """stats(x, 0) = 0."""
+        case = _Case(self)
+        for name, leaf in case.stats(case.x, np.zeros_like(case.resp)).flatten().items():
+            require(not leaf.any(), f"statistics {name} of zero responsibilities are {leaf!r}")
+
+    def test_statistics_are_linear_in_responsibilities(self) -> None:
+        """stats(x, a·r + b·q) = a·stats(x, r) + b·stats(x, q)."""
+        case = _Case(self)
+        other = case.rng.uniform(size=case.resp.shape)
+        combined = case.stats(case.x, 0.3 * case.resp + 1.7 * other)
+        separate = 0.3 * case.stats(case.x, case.resp) + 1.7 * case.stats(case.x, other)
+        magnitude = case.magnitude(case.x, 0.3 * case.resp + 1.7 * other)
+        assert_close(combined, separate, case.rtol, "linearity", magnitude)
+
+    def test_statistics_of_the_whole_are_the_sum_over_any_split(self) -> None:
+        """stats(whole) = Σ stats(parts), empty parts included."""
+        case = _Case(self)
+        n = len(case.x)
+        inner = np.sort(case.rng.integers(0, n, 6)).tolist()
+        cuts = [0, 0, 1, *inner, n, n]
+        parts = [case.stats(case.x[a:b], case.resp[a:b]) for a, b in pairwise(sorted(cuts))]
+        total: Stats = sum(parts[1:], start=parts[0])
+        assert_close(total, case.stats(case.x, case.resp), case.rtol, "split", case.magnitude(case.x, case.resp))
+
+    def test_a_weight_of_two_is_the_row_twice(self) -> None:
+        """stats(x, 2r) = stats([x, x], [r, r])."""
+        case = _Case(self)
+        twice = case.stats(np.vstack([case.x, case.x]), np.vstack([case.resp, case.resp]))
+        doubled = case.stats(case.x, 2.0 * case.resp)
+        assert_close(twice, doubled, 2 * case.rtol, "weight 2", 2.0 * case.magnitude(case.x, case.resp))
+
+    # --- laws of the M-step ------------------------------------------------------------------------------------------
+
+    def test_scaled_statistics_have_the_same_maximum(self) -> None:
+        """maximize(c·S) = maximize(S)."""
+        case = _Case(self)
+        stats = case.stats(case.x, case.resp)
+        expected = case.family.maximize(stats, case.params)
+        for factor in (0.37, 1e-3, 4096.0):
+            found = case.family.maximize(factor * stats, case.params)
+            assert_close(found, expected, case.rtol * self.conditioning, f"maximize({factor}·S)")
+
+    def test_the_maximum_beats_perturbations(self) -> None:
+        """Σ r·log p at maximize(S), less the penalty, is not exceeded anywhere near or far."""
+        case = _Case(self)
+        stats = case.stats(case.x, case.resp)
+        best = case.family.maximize(stats, case.params)
+        highest = case.expected_log_likelihood(best, stats)
+        slack = case.rtol * float(np.abs(case.resp * case.family.log_prob(best, case.x)).sum())
+        for trial in range(60):
+            scale = 10.0 ** -(trial % 6)
+            other = case.expected_log_likelihood(self.perturbed(best, case.rng, scale), stats)
+            require(
+                not other > highest + slack,
+                f"parameters at a relative distance of {scale} have an expected log-likelihood of {other!r}, more than "
+                f"{highest!r} of what maximize returned",
+            )
+
+    # --- laws of the density -----------------------------------------------------------------------------------------
+
+    def test_relabelling_relabels_the_result(self) -> None:
+        """Components in another order: log_prob and maximize come out in that order, nothing else changes."""
+        case = _Case(self)
+        order = np.roll(np.arange(case.resp.shape[1]), 1)
+        other = relabelled(case.params, order, self.shared)
+        log_prob = case.family.log_prob(case.params, case.x)
+        assert_close(case.family.log_prob(other, case.x), log_prob[:, order], case.rtol, "log_prob, relabelled")
+        best = case.family.maximize(case.stats(case.x, case.resp), case.params)
+        found = case.family.maximize(case.family.stats(other, case.x, case.resp[:, order]), other)
+        expected = relabelled(best, order, self.shared)
+        assert_close(found, expected, case.rtol * self.conditioning, "maximize, relabelled")
+
+    def test_a_far_row_has_finite_log_prob(self) -> None:
+        """log_prob is finite, and low, a million spreads away."""
+        case = _Case(self)
+        far = case.family.log_prob(case.params, self.make_far_row(case.x))
+        require(bool(np.isfinite(far).all()), f"log_prob of a far row is {far!r}")
+        require(bool((far < case.family.log_prob(case.params, case.x).min()).all()), f"a far row is likely: {far!r}")
+
+    def test_rows_do_not_see_each_other(self) -> None:
+        """log_prob of a row is the same alone and among others."""
+        case = _Case(self)
+        together = case.family.log_prob(case.params, case.x)
+        require(together.shape == case.resp.shape, f"log_prob has shape {together.shape}, not {case.resp.shape}")
+        alone = np.vstack([case.family.log_prob(case.params, row[None]) for row in case.x[:20]])
+        assert_close(alone, together[:20], case.rtol, "log_prob of single rows", np.abs(together).max())
+
+    def test_log_prob_is_a_normalized_density(self) -> None:
+        """Densities integrate to 1, or log_prob equals a reference."""
+        case = _Case(self)
+        reference, rule = self.reference_log_prob(case.params, case.x), self.quadrature(case.params)
+        require(reference is not None or rule is not None, "override reference_log_prob or quadrature")
+        if reference is not None:
+            found = case.family.log_prob(case.params, case.x)
+            assert_close(found, reference, case.rtol * self.conditioning, "log_prob against the reference")
+        if rule is not None:
+            mass = rule.volume @ np.exp(case.family.log_prob(case.params, rule.x))
+            rtol = tolerance(np.float64, len(rule.x), self.conditioning) + rule.error
+            assert_close(mass, np.ones_like(mass), rtol, "total probability")
+
+    # --- laws of a kernel --------------------------------------------------------------------------------------------
+
+    def test_the_kernel_is_log_prob_and_stats(self) -> None:
+        """A `Kernel` over blocks of any raggedness gives what log_prob and stats give."""
+        case = _Case(self)
+        family = case.family
+        if not isinstance(family, Blockwise):
+            raise SkipTest("the family offers no kernel")
+        most = family.block_rows(case.params)
+        cuts = np.cumsum([0, 1, min(2, most), min(most, 113), 1, min(most, 61)])
+        kernel, size = family.kernel(case.params), int(cuts[-1])
+        x, resp, log_prob = case.x[:size], case.resp[:size], np.empty((case.resp.shape[1], size))
+        for a, b in pairwise(cuts):
+            kernel.load(x[a:b])
+            out = np.empty((resp.shape[1], b - a))
+            kernel.log_prob(out)
+            kernel.accumulate(np.ascontiguousarray(resp[a:b].T))
+            log_prob[:, a:b] = out
+        assert_close(log_prob.T, family.log_prob(case.params, x), case.rtol * self.conditioning, "kernel.log_prob")
+        assert_close(kernel.stats(), case.stats(x, resp), case.rtol, "kernel.stats", case.magnitude(x, resp))
+
+    def test_a_full_block_fits_the_kernel(self) -> None:
+        """A kernel takes block_rows rows at once; a log-density is within `rounding` of the reference."""
+        case = _Case(self)
+        family = case.family
+        if not isinstance(family, Blockwise):
+            raise SkipTest("the family offers no kernel")
+        x = self.make_rows(case.rng, family.block_rows(case.params))
+        kernel, out = family.kernel(case.params), np.empty((case.resp.shape[1], len(x)))
+        kernel.load(x)
+        kernel.log_prob(out)
+        assert_close(out.T, family.log_prob(case.params, x), case.rtol * self.conditioning, "a full block")
+        require(0.0 < kernel.rounding < 1.0 and bool(kernel.path), f"rounding {kernel.rounding}, path {kernel.path!r}")
+
+    def test_declared_bytes_hold(self) -> None:
+        """Statistics take no more bytes than statistics_bytes says."""
+        case = _Case(self)
+        if not isinstance(case.family, Blockwise):
+            raise SkipTest("the family offers no kernel")
+        declared = case.family.statistics_bytes(case.resp.shape[1], case.x.shape[1])
+        held = case.stats(case.x, case.resp).nbytes
+        require(held <= declared, f"statistics hold {held} bytes, {declared} were declared")
+
+
+class _Case:
+    """One draw of parameters, rows and responsibilities."""
+
+    def __init__(self, suite: FamilySuite) -> None:
+        self.rng = np.random.default_rng(suite.seed)
+        self.family = suite.make_family()
+        self.params = suite.make_params(self.rng)
+        self.x = suite.make_rows(self.rng, suite.n_rows)
+        k = self.family.log_prob(self.params, self.x[:1]).shape[1]
+        self.resp = self.rng.dirichlet(np.ones(k), size=len(self.x))
+        self.rtol = tolerance(np.float64, len(self.x))
+
+    def stats(self, x: Array, resp: Array) -> Stats:
+        return self.family.stats(self.params, x, resp)
+
+    def magnitude(self, x: Array, resp: Array) -> Stats:
+        """Σ |statistics of each row|: the size of what a sum over rows rounds against."""
+        rows = [_absolute(self.stats(x[i : i + 1], resp[i : i + 1])) for i in range(len(x))]
+        return sum(rows[1:], start=rows[0])
+
+    def expected_log_likelihood(self, params: Params, stats: Stats) -> float:
+        """Σ r·log p, less the penalty of the family, if it has one."""
+        total = float((self.resp * self.family.log_prob(params, self.x)).sum())
+        return total - self.family.penalty(params, stats) if isinstance(self.family, Penalized) else total
+
+
+def _absolute(stats: Stats) -> Stats:
+    return Stats.unflatten({name: np.abs(leaf) for name, leaf in stats.flatten().items()})

@@ -1,0 +1,84 @@
+"""By how much two results of the same sum may differ, and the comparisons that use it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from streamem.core.arrays import Arrays, Params
+
+
+def tolerance(dtype: DTypeLike, n: int, conditioning: float = 1.0) -> float:
+    """Largest relative difference that rounding explains: 2·eps·(n + 8)·conditioning.
+
+    Two orders of summation of n terms differ by at most 2(n − 1)·eps·Σ|terms| (Higham 2002, §4.2); 8 stands for the
+    operations on each term.
+
+    Parameters
+    ----------
+    dtype : float dtype of the arithmetic
+    n : number of terms
+    conditioning : how much what follows the sum (a division, an inverse) amplifies its rounding
+    """
+    return 2.0 * float(np.finfo(dtype).eps) * (n + 8) * conditioning
+
+
+def require(condition: bool, message: str) -> None:
+    """An assertion that also holds under ``python -O``."""
+    if not condition:
+        raise AssertionError(message)
+
+
+def assert_close(
+    actual: Any, expected: Any, rtol: float, what: str, magnitude: Any = None, skip: Collection[str] = ()
+) -> None:
+    """Arrays, or sets of named arrays, that differ by no more than `rtol` times a magnitude.
+
+    Parameters
+    ----------
+    magnitude : size of what was summed, shaped like `expected`; by default the largest absolute value of each array
+    skip : names that are not compared
+    """
+    if not isinstance(expected, Arrays):
+        _assert_array_close(actual, expected, rtol, what, magnitude)
+        return
+    found, wanted = actual.flatten(), expected.flatten()
+    require(found.keys() == wanted.keys(), f"{what}: {sorted(found)} where {sorted(wanted)} are needed")
+    sizes = {} if magnitude is None else magnitude.flatten()
+    for name in wanted.keys() - set(skip):
+        _assert_array_close(found[name], wanted[name], rtol, f"{what}, {name}", sizes.get(name))
+
+
+def _assert_array_close(actual: ArrayLike, expected: ArrayLike, rtol: float, what: str, magnitude: Any) -> None:
+    found, wanted = np.asarray(actual, dtype=np.float64), np.asarray(expected, dtype=np.float64)
+    require(found.shape == wanted.shape, f"{what}: shape {found.shape} where {wanted.shape} is needed")
+    if not wanted.size:
+        return
+    size = np.abs(wanted).max() if magnitude is None else np.abs(magnitude)
+    # Negated, so that NaN is a difference.
+    wrong = ~(np.abs(found - wanted) <= rtol * size)
+    if wrong.any():
+        at = tuple(int(i) for i in np.argwhere(wrong)[0])
+        raise AssertionError(
+            f"{what}: {int(wrong.sum())} of {wrong.size} values differ by more than rounding ({rtol:.3g} relative); "
+            f"the first, at {at}, is {found[at]!r} where {wanted[at]!r} is needed"
+        )
+
+
+def assert_equal(actual: Any, expected: Any, what: str) -> None:
+    """The same bits, shapes and dtypes."""
+    same = actual == expected if isinstance(expected, Arrays) else _same_bits(np.asarray(actual), np.asarray(expected))
+    require(bool(same), f"{what}: not the same bits:\n{actual!r}\n{expected!r}")
+
+
+def _same_bits(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> bool:
+    return one.shape == other.shape and one.dtype == other.dtype and one.tobytes() == other.tobytes()
+
+
+def relabelled(params: Params, order: Any, shared: Collection[str] = ()) -> Params:
+    """Components in another order: axis 0 of every array is taken, but of those named in `shared`."""
+    flat = params.flatten()
+    return Params.unflatten({name: leaf if name in shared else leaf[order] for name, leaf in flat.items()})

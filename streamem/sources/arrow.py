@@ -1,0 +1,143 @@
+"""Rows from whatever speaks Arrow: tables, datasets, IPC files, readers, pandas and polars DataFrames."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from streamem.core.errors import ParameterError
+from streamem.core.ports import Source
+from streamem.sources.arrow_file import IpcSource
+from streamem.sources.arrow_reader import ReaderSource
+from streamem.sources.arrow_table import TableSource
+from streamem.sources.columns import plan_columns
+from streamem.sources.frames import frame_schema, frame_table, is_named
+from streamem.sources.options import ReadOptions
+from streamem.sources.parquet import ParquetSource
+from streamem.sources.parquet_files import of_dataset
+
+
+def open(data: Any, options: ReadOptions) -> Source:
+    """An Arrow table, record batch, dataset, IPC file, or anything that gives Arrow streams.
+
+    Tables and DataFrames (pandas, polars) in memory are cut evenly, without a copy where Arrow can. A dataset of
+    plain Parquet files is read by row groups; any other, and any other stream, from its beginning to its end in every
+    pass, once more while planning to count its rows. A function must return a new reader of the same rows at every
+    call.
+
+    Raises
+    ------
+    ParameterError : a stream that can be read once only, a Series, or something that is no Arrow data
+    SchemaError : columns that are missing or not numeric
+    SourceError : a file or stream that cannot be read
+    """
+    if isinstance(data, str | os.PathLike):
+        return IpcSource(os.fspath(data), options)
+    if isinstance(data, ds.Dataset):
+        return _open_dataset(data, options)
+    if isinstance(data, pa.RecordBatchReader | ds.Scanner):
+        raise ParameterError(
+            f"a {type(data).__name__} can be read once, EM reads its data many times: pass a function that returns a "
+            "new reader at every call, or the table itself"
+        )
+    if _is_frame(data):
+        return _open_pandas(data, options)
+    if (table := _as_table(data)) is not None:
+        return _open_table(table, options, f"the {_describe(data)}")
+    if hasattr(data, "__arrow_c_stream__") and not (isinstance(data, pa.ChunkedArray) or hasattr(data, "to_frame")):
+        return ReaderSource(_StreamOf(data), options, f"the Arrow stream of {_describe(data)}")
+    if callable(data):
+        return ReaderSource(data, options, f"the reader of {getattr(data, '__name__', type(data).__name__)}()")
+    raise ParameterError(f"{_describe(data)} has no columns; pass a table, for example with to_frame()")
+
+
+@dataclass(frozen=True)
+class _StreamOf:
+    """Starts a new stream of an object at every call."""
+
+    data: Any
+
+    def __call__(self) -> pa.RecordBatchReader:
+        return pa.RecordBatchReader.from_stream(self.data)
+
+
+@dataclass(frozen=True)
+class _ScanOf:
+    """Starts a new scan of a dataset at every call."""
+
+    dataset: Any
+    names: tuple[str, ...]
+
+    def __call__(self) -> pa.RecordBatchReader:
+        # By default a scan reads many fragments ahead, which costs several times the memory of what is asked for.
+        scanner = self.dataset.scanner(
+            columns=list(self.names), batch_readahead=1, fragment_readahead=1, use_threads=False
+        )
+        return scanner.to_reader()
+
+
+def _describe(data: Any) -> str:
+    return f"{type(data).__module__.partition('.')[0]} {type(data).__name__}"
+
+
+def _is_frame(data: Any) -> bool:
+    """A pandas DataFrame, or a subclass of another library."""
+    return all(hasattr(data, name) for name in ("iloc", "dtypes", "columns"))
+
+
+def _as_table(data: Any) -> pa.Table | None:
+    if isinstance(data, pa.Table):
+        return data
+    if isinstance(data, pa.RecordBatch):
+        return pa.Table.from_batches([data])
+    if type(data).__module__.startswith("polars.") and hasattr(data, "columns"):
+        return pa.table(data)
+    return None
+
+
+def _open_table(table: pa.Table, options: ReadOptions, origin: str) -> Source:
+    return TableSource(table, plan_columns(table.schema, options, origin), options.chunk_bytes, origin)
+
+
+def _open_pandas(frame: Any, options: ReadOptions) -> Source:
+    origin = "the pandas DataFrame"
+    layout = plan_columns(frame_schema(frame, options, origin), options, origin)
+    table = frame_table(frame, layout.names)
+    return TableSource(table, layout, options.chunk_bytes, origin, is_named(frame))
+
+
+def _open_dataset(dataset: Any, options: ReadOptions) -> Source:
+    if _is_plain_parquet(dataset):
+        return ParquetSource(of_dataset(dataset, "the Parquet dataset"), options)
+    origin = "the Arrow dataset"
+    keys = _key_names(dataset)
+    own = pa.schema([field for field in dataset.schema if field.name not in keys])
+    layout = plan_columns(own, options, origin, selectable=dataset.schema)
+    chosen = replace(options, columns=tuple(column.name for column in layout.columns))
+    return ReaderSource(_ScanOf(dataset, tuple(layout.names)), chosen, origin)
+
+
+def _key_names(dataset: Any) -> set[str]:
+    """The partition columns."""
+    partitioning = getattr(dataset, "partitioning", None)
+    return set() if partitioning is None else set(partitioning.schema.names)
+
+
+def _is_plain_parquet(dataset: Any) -> bool:
+    """Parquet files as they are: no filter, no subset of row groups, the files' own types."""
+    if not isinstance(dataset, ds.FileSystemDataset) or not isinstance(dataset.format, ds.ParquetFileFormat):
+        return False
+    try:
+        fragments = list(dataset.get_fragments())
+    except ValueError:  # a filtered dataset keeps its fragments to itself
+        return False
+    keys = _key_names(dataset)
+    own = {field for field in dataset.schema if field.name not in keys}
+    return all(
+        len(fragment.row_groups) == fragment.metadata.num_row_groups and set(fragment.physical_schema) == own
+        for fragment in fragments
+    )

@@ -1,0 +1,125 @@
+"""Rows of Arrow IPC files (``.arrow``, ``.feather``), memory-mapped."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from streamem.core.chunk import Chunk
+from streamem.core.errors import SourceChangedError, SourceError
+from streamem.sources.column_values import gather
+from streamem.sources.columns import Layout, plan_columns
+from streamem.sources.options import ReadOptions
+from streamem.sources.plan import group_pieces
+
+
+@dataclass(frozen=True)
+class IpcChunkRef:
+    """Record batches of a file that follow each other."""
+
+    path: str
+    batches: tuple[int, ...]
+    batch_rows: tuple[int, ...]
+    layout: Layout
+    index: int
+    start: int
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return sum(self.batch_rows)
+
+    @property
+    def nbytes(self) -> int:
+        """Features and weights."""
+        return self.rows * self.layout.row_nbytes
+
+    @property
+    def load_nbytes(self) -> int:
+        """The chunk, and the largest record batch twice (as it lies in the file, and decompressed)."""
+        return self.nbytes + 2 * max(self.batch_rows) * self.layout.stored_row_nbytes
+
+    def load(self) -> Chunk:
+        """Read the columns that are needed, batch by batch."""
+        return gather(self.layout, self.rows, self._read(), f"chunk {self.index} of Arrow file {self.path}")
+
+    def _read(self) -> Iterator[pa.RecordBatch]:
+        with _open_file(self.path, self.layout.names) as reader:
+            for number, rows in zip(self.batches, self.batch_rows, strict=True):
+                yield _batch(self.path, reader, number, rows)
+
+
+def _batch(path: str, reader: pa.RecordBatchFileReader, number: int, rows: int) -> pa.RecordBatch:
+    what = f"record batch {number} of Arrow file {path}"
+    with _faults(what):
+        batch = reader.get_batch(number) if number < reader.num_record_batches else None
+    if batch is None or batch.num_rows != rows:
+        raise SourceChangedError(f"{what} no longer has {rows} rows: the file was rewritten; open it again")
+    return batch
+
+
+@contextlib.contextmanager
+def _open_file(path: str, names: Sequence[str] | None = None) -> Iterator[pa.RecordBatchFileReader]:
+    """A reader of the named columns, in a memory map."""
+    with _faults(f"Arrow file {path}"), pa.memory_map(path) as file:
+        if names is None:
+            yield pa.ipc.open_file(file)
+            return
+        schema = pa.ipc.open_file(file).schema
+        fields = sorted(schema.get_field_index(name) for name in names)
+        yield pa.ipc.open_file(file, options=pa.ipc.IpcReadOptions(included_fields=fields, use_threads=False))
+
+
+@contextlib.contextmanager
+def _faults(what: str) -> Iterator[None]:
+    try:
+        yield
+    except SourceError:
+        raise
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise SourceError(f"cannot read {what}: {error}") from error
+
+
+class IpcSource:
+    """Rows of an Arrow IPC file; the unit is the record batch."""
+
+    def __init__(self, path: str, options: ReadOptions) -> None:
+        self._path, self._chunk_bytes = path, options.chunk_bytes
+        origin = f"Arrow file {path}"
+        with _open_file(path) as reader:
+            schema = reader.schema
+        self._layout = plan_columns(schema, options, origin)
+        self._batch_rows = _count(path, self._layout)
+        self.schema = self._layout.schema(origin)
+        self.n_rows = sum(self._batch_rows)
+
+    def fingerprint(self) -> str:
+        """Size and modification time of the file as they are now, its record batches, and the columns read."""
+        try:
+            state = os.stat(self._path)
+        except OSError as error:
+            raise SourceChangedError(f"Arrow file {self._path} is gone: {error}") from error
+        text = f"{state.st_size}:{state.st_mtime_ns}:{self._batch_rows}:{self._layout.names}"
+        return f"arrow-{self.n_rows}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+    def chunks(self) -> Sequence[IpcChunkRef]:
+        """Record batches, neighbours joined up to `chunk_bytes`."""
+        refs: list[IpcChunkRef] = []
+        start = 0
+        for index, group in enumerate(group_pieces(self._batch_rows, self._layout.row_nbytes, self._chunk_bytes)):
+            rows = self._batch_rows[group.start : group.stop]
+            refs.append(IpcChunkRef(self._path, tuple(group), rows, self._layout, index, start))
+            start += sum(rows)
+        return refs
+
+
+def _count(path: str, layout: Layout) -> tuple[int, ...]:
+    """Rows of each record batch. The footer does not tell: one column is decoded, the narrowest."""
+    narrowest = min(layout.read, key=lambda column: column.width * column.dtype.itemsize)
+    with _open_file(path, [narrowest.name]) as reader:
+        return tuple(reader.get_batch(i).num_rows for i in range(reader.num_record_batches))

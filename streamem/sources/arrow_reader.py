@@ -1,0 +1,193 @@
+"""Rows that only flow: a function that starts a new reader for every pass."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import uuid
+import weakref
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from streamem.core.chunk import Chunk
+from streamem.core.errors import ParameterError, SourceChangedError, SourceError, StreamemError
+from streamem.sources.column_values import gather
+from streamem.sources.columns import Layout, plan_columns
+from streamem.sources.options import ReadOptions
+from streamem.sources.plan import group_pieces
+
+KEPT_CHUNKS = 16
+AGAIN = "the function must return a new reader of the same rows, in the same record batches, at every call"
+
+
+def start_reader(factory: Callable[[], Any], origin: str) -> pa.RecordBatchReader:
+    """A new reader from the user's function.
+
+    Raises
+    ------
+    SourceError : the function failed
+    ParameterError : it returned something that is no Arrow stream
+    """
+    try:
+        made = factory()
+    except Exception as error:
+        raise SourceError(f"{origin} could not be started: {type(error).__name__}: {error}") from error
+    if isinstance(made, pa.RecordBatchReader):
+        return made
+    if not hasattr(made, "__arrow_c_stream__"):
+        raise ParameterError(f"{origin} gave {type(made).__name__}; a pyarrow.RecordBatchReader is needed")
+    return pa.RecordBatchReader.from_stream(made)
+
+
+def _next(reader: pa.RecordBatchReader, origin: str) -> pa.RecordBatch | None:
+    """The next record batch, or None at the end."""
+    try:
+        return reader.read_next_batch()
+    except StopIteration:
+        return None
+    except StreamemError:
+        raise
+    except Exception as error:
+        raise SourceError(f"{origin} failed while it was read: {type(error).__name__}: {error}") from error
+
+
+class Cursor:
+    """Where a shared reader stands; hands out the record batches of any chunk.
+
+    Threads ask for chunks nearly in order: one that is passed over is kept until it is asked for (the latest
+    `KEPT_CHUNKS`, whoever asks for an older one starts a new reader).
+    """
+
+    def __init__(
+        self, factory: Callable[[], Any], groups: tuple[tuple[int, ...], ...], layout: Layout, origin: str, token: str
+    ) -> None:
+        self._made_of = (factory, groups, layout, origin, token)
+        self._factory, self._groups, self._layout, self._origin = factory, groups, layout, origin
+        self._lock = threading.Lock()
+        self._reader: pa.RecordBatchReader | None = None
+        self._position = 0
+        self._kept: dict[int, list[pa.RecordBatch]] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _shared, self._made_of
+
+    def take(self, index: int) -> list[pa.RecordBatch]:
+        """The record batches of a chunk, reduced to the columns that are read."""
+        with self._lock:
+            if index in self._kept:
+                return self._kept.pop(index)
+            try:
+                return self._advance(index)
+            except BaseException:
+                self._reader = None
+                raise
+
+    def _advance(self, index: int) -> list[pa.RecordBatch]:
+        if self._reader is None or index < self._position:
+            self._reader, self._position = start_reader(self._factory, self._origin), 0
+            self._kept.clear()
+        while self._position < index:
+            passed = self._position
+            self._kept[passed] = self._read_group(self._reader)
+            self._kept.pop(passed - KEPT_CHUNKS, None)
+        return self._read_group(self._reader)
+
+    def _read_group(self, reader: pa.RecordBatchReader) -> list[pa.RecordBatch]:
+        batches = [self._read_batch(reader, rows) for rows in self._groups[self._position]]
+        self._position += 1
+        if self._position == len(self._groups):
+            self._finish(reader)
+        return batches
+
+    def _read_batch(self, reader: pa.RecordBatchReader, rows: int) -> pa.RecordBatch:
+        batch = _next(reader, self._origin)
+        if batch is None or batch.num_rows != rows:
+            found = "the end came" if batch is None else f"a record batch of {batch.num_rows} rows came"
+            raise SourceChangedError(f"{self._origin}: {found} where {rows} rows were expected; {AGAIN}")
+        return batch.select(self._layout.names)
+
+    def _finish(self, reader: pa.RecordBatchReader) -> None:
+        self._reader = None
+        while (batch := _next(reader, self._origin)) is not None:
+            if batch.num_rows:
+                raise SourceChangedError(f"{self._origin}: {batch.num_rows} rows came after the expected end; {AGAIN}")
+        reader.close()
+
+
+_ALIVE: weakref.WeakValueDictionary[str, Cursor] = weakref.WeakValueDictionary()
+
+
+def _shared(
+    factory: Callable[[], Any], groups: tuple[tuple[int, ...], ...], layout: Layout, origin: str, token: str
+) -> Cursor:
+    """The cursor of this process: refs that travelled one by one still share a reader."""
+    return _ALIVE.setdefault(token, Cursor(factory, groups, layout, origin, token))
+
+
+@dataclass(frozen=True, eq=False)
+class ReaderChunkRef:
+    """Record batches that follow each other in a stream."""
+
+    cursor: Cursor
+    rows: int
+    layout: Layout
+    index: int
+    start: int
+
+    @property
+    def nbytes(self) -> int:
+        """Features and weights."""
+        return self.rows * self.layout.row_nbytes
+
+    @property
+    def load_nbytes(self) -> int:
+        """The chunk and its record batches."""
+        return self.nbytes + self.rows * self.layout.stored_row_nbytes
+
+    def load(self) -> Chunk:
+        """Wait for the reader to come by."""
+        return gather(self.layout, self.rows, self.cursor.take(self.index), f"chunk {self.index}")
+
+
+class ReaderSource:
+    """Rows of a stream that can be started anew; one pass while planning counts them, none of them is held."""
+
+    def __init__(self, factory: Callable[[], Any], options: ReadOptions, origin: str) -> None:
+        self._factory, self._chunk_bytes, self._origin = factory, options.chunk_bytes, origin
+        reader = start_reader(factory, origin)
+        self._layout = plan_columns(reader.schema, options, origin)
+        self.schema = self._layout.schema(origin)
+        self._batch_rows, self._checksum = _count(reader, self._layout, origin)
+        self.n_rows = sum(self._batch_rows)
+
+    def fingerprint(self) -> str:
+        """Columns, record batches and first rows as the planning pass saw them; `load` checks the lengths again."""
+        text = f"{self._layout}:{self._batch_rows}:{self._checksum}"
+        return f"reader-{self.n_rows}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+    def chunks(self) -> Sequence[ReaderChunkRef]:
+        """Record batches, neighbours joined up to `chunk_bytes`."""
+        pieces = group_pieces(self._batch_rows, self._layout.row_nbytes, self._chunk_bytes)
+        groups = tuple(tuple(self._batch_rows[i] for i in piece) for piece in pieces)
+        cursor = _shared(self._factory, groups, self._layout, self._origin, uuid.uuid4().hex)
+        starts = [0]
+        for group in groups:
+            starts.append(starts[-1] + sum(group))
+        return [ReaderChunkRef(cursor, sum(g), self._layout, i, starts[i]) for i, g in enumerate(groups)]
+
+
+def _count(reader: pa.RecordBatchReader, layout: Layout, origin: str) -> tuple[tuple[int, ...], int]:
+    """Rows of each record batch, and a checksum of the first one's first rows."""
+    rows: list[int] = []
+    checksum = 0
+    while (batch := _next(reader, origin)) is not None:
+        if not rows:
+            head = batch.slice(0, 1024)
+            checksum = zlib.crc32(gather(layout, head.num_rows, [head], origin).x.tobytes())
+        rows.append(batch.num_rows)
+    reader.close()
+    return tuple(rows), checksum

@@ -1,0 +1,101 @@
+"""From Arrow tables to one C-order buffer of floats."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from streamem.core.chunk import Chunk
+from streamem.core.errors import SourceChangedError
+from streamem.sources.columns import Layout
+
+
+def gather(layout: Layout, rows: int, pieces: Iterable[Any], what: str) -> Chunk:
+    """Fill one chunk from tables or record batches that follow each other.
+
+    Parameters
+    ----------
+    layout : the columns
+    rows : how many rows the pieces hold together
+    pieces : pyarrow tables or record batches with the layout's columns; taken one at a time and let go
+    what : the chunk in words, for messages
+
+    Returns
+    -------
+    x (rows, d) in C order; nulls are NaN. The weight (rows,) where the layout has a weight column.
+
+    Raises
+    ------
+    SourceChangedError : the pieces hold more or fewer rows
+    """
+    x = np.empty((rows, layout.n_features), layout.dtype)
+    weight = None if layout.weight is None else np.empty((rows, 1), np.float64)
+    start = 0
+    for piece in pieces:
+        stop = start + piece.num_rows
+        if stop <= rows:
+            _fill_features(layout, piece, x[start:stop])
+        if stop <= rows and weight is not None and layout.weight is not None:
+            write_column(piece.column(layout.weight.name), weight[start:stop])
+        start = stop
+    if start != rows:
+        raise SourceChangedError(f"{what}: {start} rows were read where {rows} were planned; open the data again")
+    return Chunk(x, None if weight is None else weight[:, 0])
+
+
+def _fill_features(layout: Layout, piece: Any, out: NDArray[Any]) -> None:
+    first = 0
+    for column in layout.columns:
+        write_column(piece.column(column.name), out[:, first : first + column.width])
+        first += column.width
+
+
+def write_column(column: Any, out: NDArray[Any]) -> None:
+    """Write an Arrow array or chunked array of n rows into out (n, width), piece by piece; nulls become NaN."""
+    start = 0
+    for array in column.chunks if isinstance(column, pa.ChunkedArray) else [column]:
+        _write(array, out[start : start + len(array)])
+        start += len(array)
+
+
+def _write(array: pa.Array, out: NDArray[Any]) -> None:
+    array = _plain(array)
+    if pa.types.is_fixed_size_list(array.type):
+        _write_lists(array, out)
+    else:
+        out[:, 0] = _numbers(array)
+
+
+def _write_lists(array: pa.Array, out: NDArray[Any]) -> None:
+    # flatten() leaves null rows out, .values ignores the offset of a slice: each is right in one case only.
+    if array.null_count == 0:
+        out[...] = _numbers(_plain(array.flatten())).reshape(out.shape)
+        return
+    size = array.type.list_size
+    values = array.values.slice(array.offset * size, len(array) * size)
+    out[...] = _numbers(_plain(values)).reshape(out.shape)
+    out[array.is_null().to_numpy(zero_copy_only=False)] = np.nan
+
+
+def _plain(array: pa.Array) -> pa.Array:
+    while True:
+        if isinstance(array, pa.ExtensionArray):
+            array = array.storage
+        elif isinstance(array, pa.DictionaryArray):
+            array = array.dictionary_decode()
+        else:
+            return array
+
+
+def _numbers(array: pa.Array) -> NDArray[Any]:
+    """The values; where there are nulls NumPy needs a float, which to_numpy() makes of integers by itself."""
+    if pa.types.is_boolean(array.type):
+        array = array.cast(pa.uint8())
+    elif pa.types.is_decimal(array.type):
+        array = array.cast(pa.float64())
+    numbers: NDArray[Any] = array.to_numpy(zero_copy_only=False)
+    return numbers

@@ -1,0 +1,215 @@
+"""Which columns of a table are features, and how wide they are: from an Arrow schema to a layout."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from streamem.core.chunk import compute_dtype
+from streamem.core.errors import SchemaError
+from streamem.core.ports import Schema
+from streamem.sources.options import ReadOptions
+
+
+@dataclass(frozen=True)
+class Column:
+    """A numeric column.
+
+    Attributes
+    ----------
+    name : in the table
+    size : values a row when the column is a fixed-size list (an embedding), None when it is one number
+    dtype : of the values, as they are stored; what a decimal becomes is float64
+    """
+
+    name: str
+    size: int | None
+    dtype: np.dtype[Any]
+
+    @property
+    def width(self) -> int:
+        """Features that the column contributes."""
+        return 1 if self.size is None else self.size
+
+    @property
+    def kind(self) -> str:
+        """The type in words: ``float64``, or ``float64[3]`` for lists of three."""
+        return str(self.dtype) if self.size is None else f"{self.dtype}[{self.size}]"
+
+    @property
+    def features(self) -> list[str]:
+        """Names of its features: its own, or ``name[0]`` … for a fixed-size list."""
+        return [self.name] if self.size is None else [f"{self.name}[{i}]" for i in range(self.size)]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The feature columns in their order, the weight column, and the dtype that they are computed in."""
+
+    columns: tuple[Column, ...]
+    weight: Column | None
+    dtype: np.dtype[Any]
+
+    @property
+    def n_features(self) -> int:
+        """Number of features d, the widths of fixed-size lists included."""
+        return sum(column.width for column in self.columns)
+
+    @property
+    def read(self) -> tuple[Column, ...]:
+        """The columns to read: features and weight."""
+        return self.columns if self.weight is None else (*self.columns, self.weight)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the columns to read."""
+        return [column.name for column in self.read]
+
+    @property
+    def row_nbytes(self) -> int:
+        """Bytes of a row in a chunk: its features, and 8 for its weight."""
+        return self.n_features * self.dtype.itemsize + (0 if self.weight is None else 8)
+
+    @property
+    def stored_row_nbytes(self) -> int:
+        """Bytes of a row of the columns as Arrow holds them."""
+        return sum(column.width * column.dtype.itemsize + 1 for column in self.read)
+
+    def schema(self, origin: str, named: bool = True) -> Schema:
+        """What the rows look like; `named` is False where the columns have numbers, not names."""
+        names = tuple(name for column in self.columns for name in column.features)
+        return Schema(self.n_features, self.dtype, names if named else None, self.weight is not None, origin)
+
+    def promoted(self, other: Layout) -> Layout:
+        """The same columns, each in the wider dtype of both layouts."""
+        dtypes = {column.name: column.dtype for column in other.read}
+
+        def widened(column: Column) -> Column:
+            return replace(column, dtype=np.promote_types(column.dtype, dtypes[column.name]))
+
+        return Layout(
+            tuple(widened(column) for column in self.columns),
+            None if self.weight is None else widened(self.weight),
+            np.promote_types(self.dtype, other.dtype),
+        )
+
+
+def plan_columns(schema: pa.Schema, options: ReadOptions, origin: str, selectable: pa.Schema | None = None) -> Layout:
+    """Choose the columns of a table and check them.
+
+    Parameters
+    ----------
+    schema : the columns of the table
+    options : `columns` (None means all but the weight column) and `weight_column`
+    origin : the table in words, for messages
+    selectable : further columns that are features only when they are named (partition keys)
+
+    Raises
+    ------
+    SchemaError : columns that are missing, occur twice, or are not numeric
+    """
+    fields = _by_name(schema, selectable, origin)
+    weighted_by = options.weight_column
+    wanted = options.columns or tuple(name for name in schema.names if name != weighted_by)
+    if weighted_by in wanted:
+        raise SchemaError(f"{origin}: column {weighted_by!r} cannot be both a feature and the weight")
+    asked = wanted if weighted_by is None else (*wanted, weighted_by)
+    if missing := [name for name in asked if name not in fields]:
+        raise SchemaError(_describe_missing(missing, list(fields), origin))
+    columns = _numeric([fields[name] for name in wanted], origin)
+    if not columns:
+        raise SchemaError(f"{origin} has no feature columns; it holds {_shorten(list(fields)) or 'none'}")
+    weight = None if weighted_by is None else _weight(fields[weighted_by], origin)
+    return Layout(columns, weight, _common_dtype(columns))
+
+
+def _by_name(schema: pa.Schema, selectable: pa.Schema | None, origin: str) -> dict[str, pa.Field]:
+    if repeated := [name for name, times in Counter(schema.names).items() if times > 1]:
+        raise SchemaError(f"{origin} has several columns named {_shorten(repeated)}; rename them first")
+    extra = {} if selectable is None else {field.name: field for field in selectable}
+    return {**extra, **{field.name: field for field in schema}}
+
+
+def _common_dtype(columns: Sequence[Column]) -> np.dtype[Any]:
+    exact = {compute_dtype(column.dtype) for column in columns}
+    return np.dtype(np.float32 if exact == {np.dtype(np.float32)} else np.float64)
+
+
+def _weight(field: pa.Field, origin: str) -> Column:
+    (column,) = _numeric([field], origin)
+    if column.size is not None:
+        raise SchemaError(f"{origin}: weight column {field.name!r} holds {field.type}; one number a row is needed")
+    return column
+
+
+def _numeric(fields: Sequence[pa.Field], origin: str) -> tuple[Column, ...]:
+    columns = [_column(field) for field in fields]
+    if refused := [field for field, column in zip(fields, columns, strict=True) if column is None]:
+        raise SchemaError(_describe_refused(refused, origin))
+    return tuple(column for column in columns if column is not None)
+
+
+def _column(field: pa.Field) -> Column | None:
+    kind = _values_of(field.type)
+    size = None
+    if pa.types.is_fixed_size_list(kind):
+        kind, size = _values_of(kind.value_type), kind.list_size
+    dtype = _number_dtype(kind)
+    return None if dtype is None or size == 0 else Column(field.name, size, dtype)
+
+
+def _values_of(kind: pa.DataType) -> pa.DataType:
+    """The type below extension types and dictionaries."""
+    while True:
+        if isinstance(kind, pa.BaseExtensionType):
+            kind = kind.storage_type
+        elif pa.types.is_dictionary(kind):
+            kind = kind.value_type
+        else:
+            return kind
+
+
+def _number_dtype(kind: pa.DataType) -> np.dtype[Any] | None:
+    if pa.types.is_decimal(kind):
+        return np.dtype(np.float64)
+    if pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        dtype: np.dtype[Any] = np.dtype(kind.to_pandas_dtype())
+        return dtype
+    return None
+
+
+def _describe_missing(missing: list[str], present: list[str], origin: str) -> str:
+    close = {name: difflib.get_close_matches(name, present, n=1) for name in missing}
+    hints = [f"{match[0]!r} instead of {name!r}" for name, match in close.items() if match]
+    hint = f" Did you mean {', '.join(hints)}?" if hints else ""
+    return f"{origin} has no column {_shorten(missing)}; it holds {_shorten(present) or 'none'}.{hint}"
+
+
+def _describe_refused(fields: Sequence[pa.Field], origin: str) -> str:
+    listed = ", ".join(f"{field.name!r} ({field.type})" for field in fields[:10])
+    more = f" and {len(fields) - 10} more" if len(fields) > 10 else ""
+    remedies = " ".join(dict.fromkeys(_remedy(field.type) for field in fields))
+    return f"{origin}: columns that are not numeric: {listed}{more}. {remedies}"
+
+
+def _remedy(kind: pa.DataType) -> str:
+    kind = _values_of(kind)
+    if pa.types.is_temporal(kind):
+        return "Cast dates and times to numbers first, or choose other columns with columns=."
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return (
+            "Lists of variable length have no fixed number of features: cast them to a fixed-size list such as "
+            "pa.list_(pa.float32(), 384) (a Parquet file keeps that in its Arrow schema only)."
+        )
+    return "Text and categories cannot be features yet: choose other columns with columns=."
+
+
+def _shorten(names: Sequence[str], limit: int = 20) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(repr(name) for name in names[:limit]) + more

@@ -1,0 +1,52 @@
+"""Rows of a lazy Dask DataFrame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from streamem.core.chunk import Chunk
+from streamem.core.errors import SchemaError, SourceError
+from streamem.sources.column_values import gather
+from streamem.sources.columns import Layout, plan_columns
+from streamem.sources.dask_blocks import Block, BlockSource, blocks_of
+from streamem.sources.frames import frame_schema, frame_table, is_named
+from streamem.sources.options import ReadOptions
+
+
+@dataclass(frozen=True)
+class DecodeFrame:
+    """Checks that a partition is what the DataFrame promised, and makes it a chunk."""
+
+    layout: Layout
+
+    def __call__(self, value: Any, block: Block) -> Chunk:
+        what = f"Dask block {block.number}"
+        if len(value) != block.rows:
+            raise SourceError(
+                f"{what} computed to {len(value)} rows where it had {block.rows} when they were counted; its tasks "
+                "must give the same rows at every call (a random step needs a seed)"
+            )
+        options = ReadOptions(
+            columns=tuple(column.name for column in self.layout.columns),
+            weight_column=None if self.layout.weight is None else self.layout.weight.name,
+        )
+        try:
+            own = plan_columns(frame_schema(value, options, what), options, what)
+        except SchemaError as error:
+            raise SourceError(f"{what} is not what its DataFrame declares (meta=): {error}") from error
+        if own.promoted(self.layout).dtype != self.layout.dtype:
+            raise SourceError(f"{what} holds {own.dtype}, its DataFrame declares {self.layout.dtype}; correct meta=")
+        return gather(self.layout, block.rows, [frame_table(value, self.layout.names)], what)
+
+
+def open_frame(data: Any, options: ReadOptions) -> BlockSource:
+    """A Dask DataFrame. One pass, with Dask's configured scheduler, finds the length of each partition."""
+    origin = "the Dask DataFrame"
+    meta = data._meta
+    layout = plan_columns(frame_schema(meta, options, origin), options, origin)
+    label = {str(name): name for name in meta.columns}
+    chosen = data[[label[name] for name in layout.names]]
+    blocks = blocks_of(chosen.optimize(), chosen, None)
+    schema = layout.schema(origin, is_named(meta))
+    return BlockSource(blocks, DecodeFrame(layout), schema, options.chunk_bytes, chosen._name)

@@ -1,0 +1,203 @@
+"""The files of a Parquet data set: found in a fixed order, their footers read, their schemas compared."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import posixpath
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from streamem.core.errors import SchemaError, SourceChangedError, SourceError
+from streamem.sources.columns import Layout, plan_columns
+from streamem.sources.options import ReadOptions
+
+SUFFIXES = (".parquet", ".pq")
+TAIL_NBYTES = 2**16
+
+
+@dataclass(frozen=True)
+class FileSet:
+    """Parquet files that make up one table.
+
+    Attributes
+    ----------
+    filesystem : where they lie
+    paths : in the order of their rows
+    keys : for each file, the values of its partition columns
+    key_schema : the partition columns
+    origin : the whole in words
+    """
+
+    filesystem: pafs.FileSystem
+    paths: tuple[str, ...]
+    keys: tuple[dict[str, Any], ...]
+    key_schema: pa.Schema
+    origin: str
+
+
+@dataclass(frozen=True)
+class RowGroup:
+    """A row group as its footer describes it; `nbytes`: its columns to read, compressed; `keys`: partition columns."""
+
+    path: str
+    number: int
+    rows: int
+    nbytes: int
+    keys: tuple[tuple[str, float | None], ...] = ()
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """What the footers of all files say together."""
+
+    layout: Layout
+    row_groups: tuple[RowGroup, ...]
+
+
+def find_files(path: str) -> FileSet:
+    """A file, or all Parquet files below a folder, sorted by path; hidden ones (``_…``, ``.…``) are left out."""
+    filesystem, root = pafs.FileSystem.from_uri(path) if "://" in path else (pafs.LocalFileSystem(), path)
+    if filesystem.get_file_info(root).type != pafs.FileType.Directory:
+        return FileSet(filesystem, (root,), ({},), pa.schema([]), f"Parquet file {path}")
+    found = filesystem.get_file_info(pafs.FileSelector(root, recursive=True))
+    paths = sorted(entry.path for entry in found if entry.is_file and _is_data(entry.path, root))
+    if not paths:
+        raise SourceError(f"folder {path} holds no Parquet files ({' or '.join(SUFFIXES)})")
+    return _with_hive_keys(filesystem, paths, root, f"Parquet folder {path}")
+
+
+def _is_data(path: str, root: str) -> bool:
+    parts = posixpath.relpath(path, root).split("/")
+    return path.endswith(SUFFIXES) and not any(part.startswith(("_", ".")) for part in parts)
+
+
+def _with_hive_keys(filesystem: pafs.FileSystem, paths: Sequence[str], root: str, origin: str) -> FileSet:
+    if not any("=" in posixpath.relpath(posixpath.dirname(path), root) for path in paths):
+        return FileSet(filesystem, tuple(paths), ({},) * len(paths), pa.schema([]), origin)
+    with _faults(paths[0]):
+        dataset = ds.dataset(
+            paths, filesystem=filesystem, format="parquet", partitioning="hive", partition_base_dir=root
+        )
+    return of_dataset(dataset, origin)
+
+
+def of_dataset(dataset: Any, origin: str) -> FileSet:
+    """The files of a pyarrow FileSystemDataset of Parquet files, in its own order."""
+    fragments = list(dataset.get_fragments())
+    keys = tuple(ds.get_partition_keys(fragment.partition_expression) for fragment in fragments)
+    key_schema = pa.schema([]) if dataset.partitioning is None else dataset.partitioning.schema
+    return FileSet(dataset.filesystem, tuple(f.path for f in fragments), keys, key_schema, origin)
+
+
+@contextlib.contextmanager
+def open_file(filesystem: pafs.FileSystem, path: str) -> Iterator[pq.ParquetFile]:
+    """A Parquet file; whatever goes wrong with it becomes a `SourceError` that names it."""
+    with (
+        _faults(path),
+        pq.ParquetFile(path, filesystem=filesystem, page_checksum_verification=True) as file,
+    ):
+        yield file
+
+
+@contextlib.contextmanager
+def _faults(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (SourceError, SchemaError):
+        raise
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise SourceError(f"cannot read Parquet file {what}: {error}") from error
+
+
+def read_catalogue(files: FileSet, options: ReadOptions) -> Catalogue:
+    """Read every footer, one at a time, and check that the files agree.
+
+    Raises
+    ------
+    SchemaError : columns that are missing, not numeric, or not the same in all files
+    SourceError : a file that is no Parquet, truncated or corrupt
+    """
+    layout: Layout | None = None
+    row_groups: list[RowGroup] = []
+    for path, keys in zip(files.paths, files.keys, strict=True):
+        with open_file(files.filesystem, path) as file:
+            own = _own_layout(files, path, file.schema_arrow, options)
+            layout = own if layout is None else _agreed(layout, own, files.paths[0], path)
+            row_groups += _row_groups(path, file, layout, keys)
+    if layout is None:
+        raise SourceError(f"{files.origin} holds no Parquet files")
+    return Catalogue(layout, tuple(row_groups))
+
+
+def _own_layout(files: FileSet, path: str, schema: pa.Schema, options: ReadOptions) -> Layout:
+    keys = pa.schema([field for field in files.key_schema if field.name not in schema.names])
+    return plan_columns(schema, options, f"Parquet file {path}", selectable=keys)
+
+
+def _agreed(layout: Layout, own: Layout, first_path: str, path: str) -> Layout:
+    """The layout of all files so far: the columns of the first file; numeric types may widen."""
+    ours, theirs = ({column.name: column for column in each.read} for each in (layout, own))
+    for name in sorted(ours.keys() ^ theirs.keys()):
+        having, lacking = (first_path, path) if name in ours else (path, first_path)
+        raise SchemaError(
+            f"the Parquet files differ: column {name!r} ({(ours | theirs)[name].kind}) is in {having} and not in "
+            f"{lacking}; choose columns that all files have with columns="
+        )
+    for name, column in ours.items():
+        if column.size != theirs[name].size:
+            raise SchemaError(
+                f"the Parquet files differ: column {name!r} is {column.kind} in {first_path} and "
+                f"{theirs[name].kind} in {path}; write them alike, or choose others with columns="
+            )
+    return layout.promoted(own)
+
+
+def _row_groups(path: str, file: Any, layout: Layout, keys: dict[str, Any]) -> list[RowGroup]:
+    footer, stored = file.metadata, set(file.schema_arrow.names)
+    constants = tuple((name, keys.get(name)) for name in layout.names if name not in stored)
+    leaves = _leaves(footer.schema, layout)
+    groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
+    sizes = [sum(group.column(i).total_compressed_size for i in leaves) for group in groups]
+    return [
+        RowGroup(path, number, group.num_rows, nbytes, constants)
+        for number, (group, nbytes) in enumerate(zip(groups, sizes, strict=True))
+    ]
+
+
+def _leaves(schema: Any, layout: Layout) -> list[int]:
+    """Positions of the physical columns that the layout reads; a list column lies below its name."""
+    names = set(layout.names)
+    lists = tuple(f"{column.name}." for column in layout.read if column.size is not None)
+    paths = [schema.column(i).path for i in range(len(schema))]
+    return [i for i, path in enumerate(paths) if path in names or path.startswith(lists)]
+
+
+def stamp(filesystem: pafs.FileSystem, paths: Sequence[str]) -> str:
+    """A hash over the name, size, modification time and last 64 KiB (the footer) of every file, as they are now.
+
+    Raises
+    ------
+    SourceChangedError : a file is gone
+    """
+    root = posixpath.commonpath([posixpath.dirname(path) for path in paths])
+    digest = hashlib.sha256()
+    for info in filesystem.get_file_info(list(paths)):
+        if not info.is_file:
+            raise SourceChangedError(f"Parquet file {info.path} is gone; it was there when the data was opened")
+        name = posixpath.relpath(info.path, root or ".")
+        digest.update(f"{name}:{info.size}:{info.mtime_ns}:{_tail_crc(filesystem, info)};".encode())
+    return digest.hexdigest()[:16]
+
+
+def _tail_crc(filesystem: pafs.FileSystem, info: Any) -> int:
+    nbytes = min(info.size, TAIL_NBYTES)
+    with _faults(info.path), filesystem.open_input_file(info.path) as file:
+        return zlib.crc32(file.read_at(nbytes, info.size - nbytes))

@@ -1,0 +1,112 @@
+"""One Zarr array as numbers: read along an axis, unpacked, with its dimensions' names and its cost."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from streamem.core.errors import SourceError, StreamemError
+from streamem.sources.cf import Packing, packing
+from streamem.sources.options import ReadOptions
+from streamem.sources.zarr_integrity import guarded, locate, require_all_chunks, storage_unit
+
+XARRAY_DIMENSIONS = "_ARRAY_DIMENSIONS"
+
+
+def dimension_names(array: zarr.Array[Any]) -> tuple[str | None, ...] | None:
+    """The names of an array's dimensions: from the metadata of Zarr v3, from xarray's attribute in v2."""
+    named = getattr(array.metadata, "dimension_names", None) or array.attrs.get(XARRAY_DIMENSIONS)
+    return tuple(named) if isinstance(named, list | tuple) and len(named) == array.ndim else None
+
+
+@dataclass(frozen=True, eq=False)
+class Variable:
+    """An array of numbers (any shape) in a Zarr store.
+
+    Attributes
+    ----------
+    array : read through the guard of `zarr_integrity`
+    origin : the array as it was opened, for its fingerprint
+    packing : how stored numbers become values
+    dtype : float32 or float64, of the values
+    """
+
+    array: zarr.Array[Any]
+    origin: zarr.Array[Any]
+    packing: Packing
+    dtype: np.dtype[Any]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the array."""
+        return self.array.shape
+
+    @property
+    def unit(self) -> tuple[int, ...]:
+        """Shape of a shard, or of a chunk if there are no shards."""
+        return storage_unit(self.array)
+
+    def is_plain(self) -> bool:
+        """Whether what is stored are the values, bit for bit."""
+        return self.packing.is_identity(self.dtype)
+
+    def read(self, axis: int, positions: slice, rows: range) -> NDArray[Any]:
+        """The stored numbers at `positions` of `axis`, all of the other axes; `rows` are named in errors.
+
+        Raises
+        ------
+        SourceError : a chunk is missing, truncated or corrupt
+        """
+        selection = (slice(None),) * axis + (positions,)
+        try:
+            return np.asarray(self.array[selection])
+        except MemoryError:
+            raise
+        except Exception as error:
+            cause = str(error) if isinstance(error, StreamemError) else f"{type(error).__name__}: {error}"
+            raise SourceError(
+                f"Zarr array {locate(self.origin)}: rows {rows.start}–{rows.stop - 1} cannot be read: {cause}; "
+                "restore the chunk or write the array again"
+            ) from error
+
+    def stored_nbytes(self, axis: int, positions: int) -> int:
+        """Bytes of the stored numbers of so many positions of `axis`."""
+        others = math.prod(self.shape[:axis] + self.shape[axis + 1 :])
+        return positions * others * self.array.dtype.itemsize
+
+    def decoding_nbytes(self, axis: int, positions: int) -> int:
+        """Bytes of the units that Zarr holds at once while it reads: each compressed and decoded."""
+        grid = [-(-size // unit) for size, unit in zip(self.shape, self.unit, strict=True)]
+        grid[axis] = -(-positions // self.unit[axis])
+        in_flight = min(math.prod(grid), int(zarr.config.get("async.concurrency")))
+        return 2 * in_flight * math.prod(self.unit) * self.array.dtype.itemsize
+
+
+def open_variable(array: zarr.Array[Any], options: ReadOptions) -> Variable:
+    """An array, checked: numeric, and every chunk there.
+
+    Raises
+    ------
+    SchemaError : the values are no numbers
+    SourceError : chunks are missing, or the packing cannot be understood
+    """
+    what = f"Zarr array {locate(array)}"
+    unpacking = packing(_attributes(array), array.dtype, what)
+    dtype = unpacking.dtype(what)
+    refuse_absent = options.missing_chunks == "error"
+    if refuse_absent:
+        require_all_chunks(array)
+    return Variable(guarded(array, refuse_absent), array, unpacking, dtype)
+
+
+def _attributes(array: zarr.Array[Any]) -> dict[str, Any]:
+    """The attributes, with what xarray keeps elsewhere: in Zarr v2 the fill value is its ``_FillValue``."""
+    attributes = array.attrs.asdict()
+    if array.metadata.zarr_format == 2 and XARRAY_DIMENSIONS in attributes and array.fill_value is not None:
+        attributes["_FillValue"] = np.asarray(array.fill_value).tolist()
+    return attributes
