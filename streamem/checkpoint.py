@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamem.core.archive import read_newest, write_archive
+from streamem.core.archive import generations, write_archive
+from streamem.core.archive_reading import read_newest
 from streamem.core.errors import CheckpointMismatchError
 from streamem.core.ports import ChunkDone, ChunkRef
 from streamem.core.state import State
@@ -68,8 +69,7 @@ class Checkpoint:
         CheckpointMismatchError : the file belongs to another run
         ModelFileError : no generation of the file can be read
         """
-        generations = [self.path, *(Path(f"{self.path}.{i}") for i in range(1, GENERATIONS + 1))]
-        if not any(path.exists() for path in generations):
+        if not any(path.exists() for path in generations(self.path)):
             return None
         archive = read_newest(self.path, KIND)
         self._require_same_run(archive.meta["key"])

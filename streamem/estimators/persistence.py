@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamem.core.archive import read_archive, write_archive
+from streamem.core.archive import write_archive
+from streamem.core.archive_reading import read_archive
 from streamem.core.errors import ModelFileError
 from streamem.core.state import State
 from streamem.report import FitReport

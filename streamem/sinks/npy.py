@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamem.sinks.opening import Layout
+from streamem.sinks.staging import Layout
 
 
 class NpyWriter:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from streamem.sinks.opening import Layout
+from streamem.sinks.staging import Layout
 
 _GROUP_ROWS = 2**20
 _GROUP_BYTES = 2**25

@@ -9,7 +9,7 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 
-from streamem.sinks.opening import Layout
+from streamem.sinks.staging import Layout
 
 
 class ZarrWriter:

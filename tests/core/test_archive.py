@@ -21,7 +21,8 @@ import numpy as np
 import pytest
 
 from streamem.core import archive as module
-from streamem.core.archive import read_archive, read_newest, write_archive
+from streamem.core.archive import write_archive
+from streamem.core.archive_reading import read_archive, read_newest
 from streamem.core.errors import ModelFileError, OutputError, ParameterError
 
 PAYLOAD = np.array([0x7FF8_0000_DEAD_BEEF, 0xFFF0_0000_0000_0001], dtype=np.uint64).view(np.float64)
@@ -262,7 +263,8 @@ DISK_FULL = """
 import json, resource, signal, sys
 from pathlib import Path
 import numpy as np
-from streamem.core.archive import read_archive, write_archive
+from streamem.core.archive import write_archive
+from streamem.core.archive_reading import read_archive
 from streamem.core.errors import OutputError
 
 path = Path(sys.argv[1])
@@ -292,7 +294,7 @@ CRASH = """
 import json, os, sys
 from pathlib import Path
 import numpy as np
-from streamem.core import archive
+from streamem.core import archive, archive_reading
 
 folder, keep = Path(sys.argv[1]), int(sys.argv[2])
 path = folder / "m.npz"
@@ -302,7 +304,7 @@ def save(value):
     archive.write_archive(path, "checkpoint", {"value": value}, content, keep=keep)
 
 def found():
-    newest = archive.read_newest(path, "checkpoint")
+    newest = archive_reading.read_newest(path, "checkpoint")
     assert all((array == newest.meta["value"]).all() for array in newest.arrays.values())
     return newest.meta["value"]
 
@@ -539,8 +541,7 @@ def test_damage_anywhere_is_found_or_harmless(tmp_path: Path) -> None:
     sound, content = read_archive(path, "model"), path.read_bytes()
     mask = random.Random(0)
     damaged = [
-        bytes([*content[:at], content[at] ^ mask.randint(1, 255), *content[at + 1 :]])
-        for at in range(len(content))
+        bytes([*content[:at], content[at] ^ mask.randint(1, 255), *content[at + 1 :]]) for at in range(len(content))
     ]
     refused = 0
     for bad in damaged + [content[:length] for length in range(len(content))]:

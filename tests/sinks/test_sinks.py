@@ -155,9 +155,7 @@ def test_nothing_is_visible_before_commit(path: Path) -> None:
     sink = open_for(path, values)
     sink.write(values)
     assert not path.exists()
-    assert all(
-        entry.name.startswith(f".{path.name}.partial-{os.getpid()}-") for entry in path.parent.iterdir()
-    )
+    assert all(entry.name.startswith(f".{path.name}.partial-{os.getpid()}-") for entry in path.parent.iterdir())
     sink.abort()
     assert list(path.parent.iterdir()) == []
 
