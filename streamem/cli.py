@@ -132,8 +132,8 @@ def fit_gmm(
     model.save(output)
     state = "converged" if model.converged_ else "not converged"
     click.echo(
-        f"{output}: {components} components of {model.n_features_in_} features, {state} after {model.n_iter_} iterations, "
-        f"log-likelihood {model.lower_bound_:.9g} per row"
+        f"{output}: {components} components of {model.n_features_in_} features, {state} after {model.n_iter_} "
+        f"iterations, log-likelihood {model.lower_bound_:.9g} per row"
     )
 
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-ROUNDING = 1e-12
-"""Relative difference of two log-likelihoods that says nothing any more."""
+ROUNDING = 2.0**-50
+"""Relative difference of two log-likelihoods that says nothing any more: four units in the last place."""
 
 
 class StoppingRule(Protocol):
@@ -40,13 +40,15 @@ class Aitken:
             return False
         return self._gain(*trace[-4:-1]) < self.tol and self._gain(*trace[-3:]) < self.tol
 
-    @staticmethod
-    def _gain(first: float, second: float, third: float) -> float:
+    def _gain(self, first: float, second: float, third: float) -> float:
         """Predicted log-likelihood still to be gained after `third`; infinite where the rule does not apply."""
         before, last = second - first, third - second
         if abs(last) <= ROUNDING * abs(third):
             return 0.0
-        if before <= 0 or last < 0 or last >= before:
+        if before <= 0 or last < 0:
+            # EM does not fall, so a fall that BatchEM let pass is rounding: the end is reached.
+            return 0.0 if abs(last) < self.tol else float("inf")
+        if last >= before:
             return float("inf")
         ratio = last / before
         return last * ratio / (1.0 - ratio)

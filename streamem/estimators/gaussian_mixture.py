@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import zlib
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import clone
-from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted
 
 from streamem.core.arrays import Params
 from streamem.core.chunk import Chunk
 from streamem.core.errors import DegenerateDataError, ModelFileError, ParameterError
-from streamem.estimators.base import BaseMixture
+from streamem.estimators.drawing import SamplingMixture
 from streamem.estimators.given import check_means, check_precisions, check_weights, precisions_to_covariances
 from streamem.families import Gaussian
 from streamem.models import Mixture
-from streamem.sinks import open_sink
 
 Array = NDArray[Any]
-SAMPLE_PIECE_BYTES = 8 * 2**20
 
 
-class GaussianMixture(BaseMixture):
+class GaussianMixture(SamplingMixture):
     """Gaussian mixture fitted by EM, out of core.
 
     Parameters, attributes and methods are those of `sklearn.mixture.GaussianMixture`; `fit`, `predict`,
@@ -94,8 +87,6 @@ class GaussianMixture(BaseMixture):
     [1, 0]
     """
 
-    means_: Array
-    covariances_: Array
     precisions_: Array
     precisions_cholesky_: Array
 
@@ -139,86 +130,6 @@ class GaussianMixture(BaseMixture):
         self.n_threads = n_threads
         self.memory_limit = memory_limit
         self.chunk_bytes = chunk_bytes
-
-    def sample(self, n_samples: int = 1) -> tuple[Array, Array]:
-        """Draw rows from the fitted mixture, component after component.
-
-        Returns
-        -------
-        X (n_samples, d), labels (n_samples,)
-        """
-        check_is_fitted(self)
-        if isinstance(n_samples, bool) or not n_samples >= 1:
-            raise ParameterError(
-                f"Invalid value for 'n_samples': {n_samples}. The sampling requires at least one sample."
-            )
-        rng = check_random_state(self.random_state)
-        chances = np.asarray(self.weights_, dtype=np.float64)
-        counts = rng.multinomial(n_samples, chances / chances.sum())
-        rows = [self._draw(rng, k, int(count)) for k, count in enumerate(counts)]
-        return np.vstack(rows), np.repeat(np.arange(len(counts)), counts)
-
-    def sample_to(self, out: str | os.PathLike[str], n_samples: int, *, overwrite: bool = False) -> None:
-        """Draw rows and write them to `out` (.zarr, .parquet, .npy) piece by piece, with memory that does not grow.
-
-        Columns are named as in fit. Rows come in pieces of a million, component after component in each.
-        """
-        check_is_fitted(self)
-        names = getattr(self, "feature_names_in_", [f"x{j}" for j in range(self.n_features_in_)])
-        sink = open_sink(
-            out,
-            rows=n_samples,
-            width=self.n_features_in_,
-            dtype=np.float64,
-            names=[str(name) for name in names],
-            chunk_rows=max(1, SAMPLE_PIECE_BYTES // (8 * self.n_features_in_)),
-            overwrite=overwrite,
-        )
-        try:
-            for piece in self._sample_pieces(n_samples):
-                sink.write(piece)
-            sink.commit()
-        except BaseException:
-            sink.abort()
-            raise
-
-    def _sample_pieces(self, n_samples: int) -> Iterator[Array]:
-        # One generator for all pieces: an integer seed would give the same piece again and again.
-        source = clone(self).set_params(random_state=check_random_state(self.random_state))
-        for name in ("weights_", "means_", "covariances_"):
-            setattr(source, name, getattr(self, name))
-        step = max(1, SAMPLE_PIECE_BYTES // (8 * self.n_features_in_))
-        for first in range(0, n_samples, step):
-            yield source.sample(min(step, n_samples - first))[0]
-
-    def describe(self) -> str:
-        """The fitted model and its report as text for people."""
-        check_is_fitted(self)
-        names = list(getattr(self, "feature_names_in_", []))
-        state = "converged" if self.converged_ else "not converged"
-        head = [
-            f"GaussianMixture: {self.n_components} components of {self.n_features_in_} features, "
-            f"{self.covariance_type} covariance, {self._n_parameters():,} free parameters",
-            f"features: {', '.join(names[:12])}{' …' if len(names) > 12 else ''}" if names else "features: unnamed",
-            f"{state} after {self.n_iter_} iterations, log-likelihood {self.lower_bound_:.12g} nats per row",
-            "",
-            "component   weight  mean",
-        ]
-        rows = [
-            f"{k:9d}{self.weights_[k]:9.4f}  {' '.join(f'{value:.6g}' for value in self.means_[k][:8])}"
-            f"{' …' if self.n_features_in_ > 8 else ''}"
-            for k in np.argsort(-self.weights_, kind="stable")
-        ]
-        return "\n".join([*head, *rows, "", str(self.report_)])
-
-    def _draw(self, rng: np.random.RandomState, k: int, count: int) -> Array:
-        mean = self.means_[k]
-        if self.covariance_type == "full":
-            return rng.multivariate_normal(mean, self.covariances_[k], count)
-        if self.covariance_type == "tied":
-            return rng.multivariate_normal(mean, self.covariances_, count)
-        noise = rng.standard_normal(size=(count, len(mean)))
-        return np.asarray(mean + noise * np.sqrt(self.covariances_[k]))
 
     # --- what BaseMixture asks ---------------------------------------------------------------------------------------
 

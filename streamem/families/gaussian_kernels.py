@@ -59,9 +59,9 @@ def choose_kernel(structure: Covariance, params: Params) -> Kernel:
 def conditioning(structure: Covariance, params: Params) -> float:
     """How far the terms of a log-density exceed the log-density itself: max_k ‖(P_ij·r_i·r_j)‖_F, anchored.
 
-    r_i² = m_i² + Σ_ii is the mean square of feature i over rows that component k explains, so the entries are the typical
-    terms of the quadratic form x̃ᵀPx̃, and rounding errors add up as their root of squares (Higham & Mary 2019). A row far
-    from a component is misjudged by more, but there its density is nil whatever the rounding.
+    r_i² = m_i² + Σ_ii is the mean square of feature i over rows that component k explains, so the entries are the
+    typical terms of the quadratic form x̃ᵀPx̃, and rounding errors add up as their root of squares (Higham & Mary 2019).
+    A row far from a component is misjudged by more, but there its density is nil whatever the rounding.
     """
     k, d = params.means.shape
     spread = params.means**2 + structure.variances(params.covariances, k, d)

@@ -1,0 +1,122 @@
+"""Run workers in turn, several rounds, and compare medians."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Case:
+    """One comparison: the same work by each engine; the first engine is ours."""
+
+    name: str
+    worker: str
+    engines: tuple[str, ...]
+    arguments: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Result:
+    """Medians of one engine in one case; seconds is None if the engine is missing."""
+
+    case: str
+    engine: str
+    seconds: float | None
+    ratio: float | None
+    added_bytes: float | None
+    note: str
+
+
+def run_case(case: Case, rounds: int) -> list[Result]:
+    """All engines in turn, `rounds` times."""
+    present = [engine for engine in case.engines if _installed(engine)]
+    runs: dict[str, list[dict[str, Any]]] = {engine: [] for engine in present}
+    for _ in range(rounds):
+        for engine in present:
+            runs[engine].append(_run_worker(case, engine))
+    _require_agreement(case, runs)
+    own = median(run["seconds"] for run in runs[case.engines[0]])
+    return [_summary(case, engine, runs.get(engine), own) for engine in case.engines]
+
+
+def _summary(case: Case, engine: str, runs: list[dict[str, Any]] | None, own: float) -> Result:
+    if not runs:
+        return Result(case.name, engine, None, None, None, "missing: not installed")
+    seconds = median(run["seconds"] for run in runs)
+    added = median(run["added_bytes"] for run in runs)
+    return Result(case.name, engine, seconds, seconds / own, added, runs[0].get("note", ""))
+
+
+def _require_agreement(case: Case, runs: dict[str, list[dict[str, Any]]]) -> None:
+    """Engines that report a log-likelihood must report the same: otherwise they did not do the same work."""
+    values = [run["log_likelihood"] for engine in runs.values() for run in engine if "log_likelihood" in run]
+    if values and max(values) - min(values) > 1e-8 * abs(values[0]):
+        raise AssertionError(f"{case.name}: the engines disagree: {values}")
+
+
+def _installed(engine: str) -> bool:
+    return importlib.util.find_spec({"scikit-learn": "sklearn"}.get(engine, engine)) is not None
+
+
+def _run_worker(case: Case, engine: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", case.worker, engine, json.dumps(case.arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1], check=False)
+    if done.returncode:
+        raise RuntimeError(f"{case.name}, {engine} failed:\n{done.stderr[-2000:]}")
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def peak_bytes() -> int:
+    """VmHWM of this process."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError("VmHWM is not known here")
+
+
+def machine() -> str:
+    """Processor, cores, memory, Python and libraries, in one line."""
+    import numpy
+    import sklearn
+
+    model = next(
+        (
+            line.split(":", 1)[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
+        platform.processor(),
+    )
+    cores = len(os.sched_getaffinity(0))
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return (
+        f"{model}, {cores} cores, {memory:.0f} GiB, Python {platform.python_version()}, NumPy {numpy.__version__}, "
+        f"scikit-learn {sklearn.__version__}"
+    )
+
+
+def table(results: list[Result]) -> str:
+    """Markdown: medians, and every engine's time relative to ours."""
+    lines = [
+        "| case | engine | seconds | time / ours | memory added (MiB) | note |",
+        "|---|---|---:|---:|---:|---|",
+    ]
+    for result in results:
+        if result.seconds is None or result.ratio is None or result.added_bytes is None:
+            lines.append(f"| {result.case} | {result.engine} | – | – | – | {result.note} |")
+            continue
+        lines.append(
+            f"| {result.case} | {result.engine} | {result.seconds:.4f} | {result.ratio:.2f} | "
+            f"{result.added_bytes / 2**20:.1f} | {result.note} |"
+        )
+    return "\n".join(lines)

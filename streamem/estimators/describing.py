@@ -1,0 +1,170 @@
+"""What a fitted mixture says of rows: labels, probabilities, densities, scores."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, DensityMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from streamem.core.errors import ParameterError
+from streamem.estimators.applying import (
+    Column,
+    apply_lazily,
+    apply_to_array,
+    apply_to_store,
+    is_dask,
+    score_source,
+)
+from streamem.estimators.inputs import Reading, as_source
+from streamem.estimators.parts import MixtureParts
+from streamem.tasks import Apply, Describe, Score
+
+Path = str | os.PathLike[str]
+
+
+class DescribingMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, MixtureParts):
+    """Questions to a fitted mixture; every one is one pass over the data."""
+
+    def predict(
+        self,
+        X: Any,
+        *,
+        out: Path | None = None,
+        overwrite: bool = False,
+        columns: Sequence[str] | None = None,
+        feature_axis: int | str | None = None,
+    ) -> Any:
+        """Most probable component of every row.
+
+        Parameters
+        ----------
+        X : anything that `fit` takes
+        out : path ending in .zarr, .parquet or .npy
+            Written chunk by chunk; it appears when complete.
+        overwrite : replace an existing `out`
+        columns, feature_axis : as in `fit`; by default the columns that were fitted
+
+        Returns
+        -------
+        (n,) int64 array; a lazy Dask array for a Dask collection; `out` if that was given (stored as int32).
+        """
+        return self._describe(X, "labels", None, np.dtype(np.int64), ("label",), out, overwrite, columns, feature_axis)
+
+    def predict_proba(
+        self,
+        X: Any,
+        *,
+        out: Path | None = None,
+        overwrite: bool = False,
+        columns: Sequence[str] | None = None,
+        feature_axis: int | str | None = None,
+    ) -> Any:
+        """Posterior probability of every component (n, K); arguments and result as in `predict`."""
+        names = tuple(f"probability_{k}" for k in range(self.n_components))
+        dtype = published_dtype(X)
+        return self._describe(
+            X, "responsibilities", self.n_components, dtype, names, out, overwrite, columns, feature_axis
+        )
+
+    def score_samples(
+        self,
+        X: Any,
+        *,
+        out: Path | None = None,
+        overwrite: bool = False,
+        columns: Sequence[str] | None = None,
+        feature_axis: int | str | None = None,
+    ) -> Any:
+        """Log-density of every row (n,), in nats; arguments and result as in `predict`."""
+        dtype = published_dtype(X)
+        return self._describe(X, "log_density", None, dtype, ("log_density",), out, overwrite, columns, feature_axis)
+
+    def transform(self, X: Any) -> Any:
+        """Posterior probabilities as features for a next step (n, K): `predict_proba`."""
+        return self.predict_proba(X)
+
+    def score(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: ArrayLike | str | None = None,
+        *,
+        columns: Sequence[str] | None = None,
+        feature_axis: int | str | None = None,
+    ) -> float:
+        """Mean log-density per unit of weight, in nats."""
+        total, weight = self._total(X, self._reading(sample_weight, columns, feature_axis))
+        return total / weight
+
+    def bic(self, X: Any, **options: Any) -> float:
+        """Bayesian information criterion (Schwarz 1978): −2ℓ + p·log(Σ weights). Options are those of `score`."""
+        return self.scores(X, **options)["bic"]
+
+    def aic(self, X: Any, **options: Any) -> float:
+        """Akaike's information criterion (1974): −2ℓ + 2p. Options are those of `score`."""
+        return self.scores(X, **options)["aic"]
+
+    def scores(self, X: Any, **options: Any) -> dict[str, float]:
+        """Everything that one pass tells of X: rows' weight, log-likelihood (total, per row), AIC, BIC.
+
+        Options are those of `score`.
+        """
+        total, weight = self._total(X, self._reading(**options))
+        p = self._n_parameters()
+        return {
+            "weight": weight,
+            "log_likelihood": total,
+            "log_likelihood_per_row": total / weight,
+            "aic": -2 * total + 2 * p,
+            "bic": -2 * total + p * float(np.log(weight)),
+        }
+
+    def _total(self, x: Any, reading: Reading) -> tuple[float, float]:
+        check_is_fitted(self)
+        source = as_source(self, x, reading, reset=False)
+        if source.n_rows == 0:
+            raise ParameterError(f"{source.schema.origin} has no rows to score")
+        task = Score(self._make_model(), self._params(), source.schema.names)
+        total, weight = score_source(source, task, self._engine("score"))
+        if not weight > 0:
+            raise ParameterError(f"the sample weights sum to {weight}; at least one must be > 0")
+        return total, weight
+
+    def _describe(
+        self,
+        x: Any,
+        question: str,
+        width: int | None,
+        dtype: np.dtype[Any],
+        names: tuple[str, ...],
+        out: Path | None,
+        overwrite: bool,
+        columns: Sequence[str] | None,
+        feature_axis: int | str | None,
+    ) -> Any:
+        check_is_fitted(self)
+        model, params = self._make_model(), self._params()
+        describe: Describe = getattr(model, question)
+        column = Column(width, dtype, names)
+        if out is not None and dtype.kind == "i":
+            column = Column(width, np.dtype(np.int32), names)
+        if is_dask(x) and out is None and feature_axis is None:
+            feature_names = columns if columns is not None else getattr(self, "feature_names_in_", None)
+            return apply_lazily(x, feature_names, Apply(describe, params, None, column.dtype), column)
+        source = as_source(self, x, self._reading(None, columns, feature_axis), reset=False)
+        task = Apply(describe, params, source.schema.names, column.dtype)
+        engine = self._engine(question.replace("_", " "))
+        if out is None:
+            return apply_to_array(source, task, column, engine)
+        return apply_to_store(source, task, column, engine, out, overwrite)
+
+
+def published_dtype(x: Any) -> np.dtype[Any]:
+    """float32 for a float32 array, as scikit-learn does; float64 for everything else."""
+    is_float32 = isinstance(x, np.ndarray) and x.dtype == np.float32
+    return np.dtype(np.float32 if is_float32 else np.float64)

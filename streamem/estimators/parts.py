@@ -1,0 +1,144 @@
+"""What every mixture estimator holds: settings, and the parameters of its last fit."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+
+from streamem.algorithms import Aitken, Change, StoppingRule
+from streamem.core.arrays import Params
+from streamem.core.chunk import Chunk
+from streamem.core.errors import ParameterError
+from streamem.core.ports import Family
+from streamem.core.state import State
+from streamem.estimators.applying import Engine
+from streamem.estimators.inputs import Reading
+from streamem.initialization import STARTS
+from streamem.memory import Budget
+from streamem.models import Mixture
+
+Array = NDArray[Any]
+STOPPING: dict[str, Callable[[float], StoppingRule]] = {"aitken": Aitken, "change": Change}
+
+
+class MixtureParts(BaseEstimator):
+    """Hyperparameters of a mixture, what subclasses say of their family, and what follows from both."""
+
+    n_components: int
+    tol: float
+    max_iter: int
+    n_init: int
+    init_params: str
+    random_state: Any
+    warm_start: bool
+    verbose: int
+    stopping: str
+    n_threads: int | None
+    memory_limit: str | int | None
+    chunk_bytes: str | int | None
+
+    weights_: Array
+    n_features_in_: int
+    lower_bound_: float
+    lower_bounds_: list[float]
+
+    # --- what subclasses say -----------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _make_family(self) -> Family:
+        """The family at the present hyperparameters."""
+
+    @abstractmethod
+    def _published(self, params: Params, dtype: np.dtype[Any]) -> dict[str, Array]:
+        """Fitted attributes, under their public names, of exact parameters."""
+
+    @abstractmethod
+    def _rebuilt(self) -> Params:
+        """Parameters from the fitted attributes, where a user changed or set them."""
+
+    @abstractmethod
+    def _n_parameters(self) -> int:
+        """Free parameters of the model."""
+
+    def _make_start(self, model: Mixture, sample: Chunk, rng: np.random.RandomState) -> Params:
+        return model.init(sample, rng)
+
+    def _check_given(self, n_features: int) -> None:
+        """Refuse hyperparameters that do not fit the data."""
+
+    def _run_key(self) -> dict[str, Any]:
+        """What identifies a run besides its data."""
+        return {
+            "class": type(self).__name__,
+            "n_components": self.n_components,
+            "init_params": self.init_params,
+            "random_state": self.random_state if isinstance(self.random_state, int) else None,
+        }
+
+    # --- inner -------------------------------------------------------------------------------------------------------
+
+    def _make_model(self) -> Mixture:
+        return Mixture(self._make_family(), self.n_components, STARTS[self.init_params])
+
+    def _params(self) -> Params:
+        """Exact parameters: those of the last fit, unless the user has changed the attributes since."""
+        state: State | None = getattr(self, "_state", None)
+        if state is not None:
+            derived = self._published(state.params, self.weights_.dtype)
+            if all(_same(getattr(self, name, None), value) for name, value in derived.items()):
+                return state.params
+        return self._rebuilt()
+
+    def _reading(
+        self,
+        sample_weight: Any = None,
+        columns: Sequence[str] | None = None,
+        feature_axis: int | str | None = None,
+    ) -> Reading:
+        return Reading(columns, feature_axis, sample_weight, self._budget().chunk_bytes)
+
+    def _budget(self) -> Budget:
+        return Budget.of(self.memory_limit, self.chunk_bytes)
+
+    def _threads(self) -> int:
+        if self.n_threads is not None:
+            if isinstance(self.n_threads, bool) or int(self.n_threads) < 1:
+                raise ParameterError(
+                    f"n_threads is {self.n_threads}; it must be an integer >= 1, or None for all cores"
+                )
+            return int(self.n_threads)
+        from joblib import cpu_count
+
+        return int(cpu_count())
+
+    def _engine(self, what: str) -> Engine:
+        workspace = self._make_model().workspace_bytes(self.n_features_in_)
+        return Engine(self._threads(), self._budget(), workspace, what, int(self.verbose))
+
+    def _check_hyperparameters(self) -> None:
+        for name, low in (("n_components", 1), ("n_init", 1), ("max_iter", 0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < low:
+                raise ParameterError(f"{name} is {value!r}; it must be an integer >= {low}")
+        if isinstance(self.tol, bool) or not isinstance(self.tol, int | float | np.number) or not self.tol >= 0:
+            raise ParameterError(f"tol is {self.tol!r}; it must be a number >= 0, in nats per row")
+        for name, table in (("init_params", STARTS), ("stopping", STOPPING)):
+            if getattr(self, name) not in table:
+                raise ParameterError(f"{name} is {getattr(self, name)!r}; it must be one of {sorted(table)}")
+
+    @property
+    def _n_features_out(self) -> int:
+        """For `get_feature_names_out`: one feature a component."""
+        return self.n_components
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "weights_")
+
+
+def _same(one: Any, other: Array) -> bool:
+    return isinstance(one, np.ndarray) and one.shape == other.shape and one.tobytes() == other.tobytes()

@@ -1,0 +1,118 @@
+"""The command line on real files: what it writes, what it prints, how it fails."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zarr
+from click.testing import CliRunner
+
+from streamem import GaussianMixture
+from streamem.cli import main
+
+ROWS = np.random.default_rng(0).normal(size=(4000, 3)) + np.array([6.0, 0, -6])[
+    np.random.default_rng(1).integers(3, size=4000)
+].reshape(-1, 1)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with data.parquet (columns id, a, b, c, w) and data.zarr, as current folder."""
+    table = pa.table({"id": [str(i) for i in range(4000)], **dict(zip("abc", ROWS.T, strict=True)), "w": np.ones(4000)})
+    pq.write_table(table, tmp_path / "data.parquet", row_group_size=1000)
+    store = zarr.create_array(store=str(tmp_path / "data.zarr"), shape=ROWS.shape, chunks=(1000, 3), dtype="f8")
+    store[:] = ROWS
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def call(*arguments: str) -> str:
+    result = CliRunner().invoke(main, list(arguments), catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def fail(*arguments: str) -> str:
+    result = CliRunner().invoke(main, list(arguments))
+    assert result.exit_code not in (0, None)
+    assert not isinstance(result.exception, StopIteration | TypeError), result.exception
+    return result.output
+
+
+FIT = ("fit", "gmm", "data.parquet", "-k", "3", "--columns", "a,b,c", "--seed", "0", "-o", "model.npz")
+
+
+def test_fit_then_everything_else_agrees_with_python(folder: Path) -> None:
+    told = call(*FIT, "--memory", "1GiB", "--weight", "w")
+    assert "3 components of 3 features, converged" in told
+    gm = GaussianMixture(3, random_state=0).fit(ROWS)
+    loaded = GaussianMixture.load("model.npz")
+    np.testing.assert_allclose(loaded.means_, gm.means_, rtol=1e-12)
+
+    call("predict", "model.npz", "data.parquet", "-o", "labels.parquet")
+    np.testing.assert_array_equal(pq.read_table("labels.parquet")["label"].to_numpy(), gm.predict(ROWS))
+    call("predict", "model.npz", "data.zarr", "--proba", "-o", "proba.zarr")
+    np.testing.assert_allclose(zarr.open_array("proba.zarr")[:], gm.predict_proba(ROWS), atol=1e-12)
+
+    scores = json.loads(call("score", "model.npz", "data.zarr", "--json", "-o", "density.npy"))
+    assert scores["bic"] == pytest.approx(gm.bic(ROWS), rel=1e-12)
+    np.testing.assert_allclose(np.load("density.npy"), gm.score_samples(ROWS), rtol=1e-10)
+    assert "log_likelihood_per_row" in call("score", "model.npz", "data.zarr")
+
+    shown = call("show", "model.npz")
+    assert "features: a, b, c" in shown
+    assert "rows/s" in shown
+
+    call("sample", "model.npz", "-n", "5000", "--seed", "3", "-o", "drawn.parquet")
+    drawn = pq.read_table("drawn.parquet")
+    assert drawn.column_names == ["a", "b", "c"]
+    assert abs(np.column_stack([drawn[c] for c in "abc"]).mean(0) - ROWS.mean(0)).max() < 0.3
+
+
+def test_sampling_in_pieces_repeats_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    call(*FIT)
+    monkeypatch.setattr("streamem.estimators.drawing.SAMPLE_PIECE_BYTES", 24 * 1000)
+    call("sample", "model.npz", "-n", "2500", "--seed", "3", "-o", "drawn.npy")
+    assert len(np.unique(np.load("drawn.npy")[:, 0])) == 2500
+
+
+def test_checkpoint_resumes(folder: Path) -> None:
+    call(*FIT, "--checkpoint", "run.npz")
+    first = Path("model.npz").read_bytes()
+    call(*FIT, "--checkpoint", "run.npz")
+    assert GaussianMixture.load("model.npz").means_.tobytes() in first
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("predict", "none.npz", "data.parquet", "-o", "x.zarr"), "none.npz"),
+        (("fit", "gmm", "none.parquet", "-k", "3", "-o", "model.npz"), "no such file or folder: none.parquet"),
+        (("fit", "gmm", "data.parquet", "-k", "3", "-o", "model.npz"), "id"),
+        (("fit", "gmm", "data.parquet", "-k", "3", "--columns", "a,x", "-o", "m.npz"), "x"),
+        (("fit", "gmm", "data.zarr", "-k", "3", "-o", "nowhere/m.npz"), "there is no folder"),
+        (("fit", "gmm", "data.zarr", "-k", "3", "-o", "m.zarr"), "ends in .npz"),
+        (("fit", "gmm", "data.zarr", "-k", "3", "-o", "m.npz", "--memory", "lots"), "not a memory size"),
+        (("fit", "gmm", "data.zarr", "-k", "3", "-o", "m.npz", "--memory", "10kB"), "projected"),
+        (("fit", "gmm", "data.zarr", "-k", "5000", "-o", "m.npz"), "n_components = 5000, n_samples = 4000"),
+    ],
+)
+def test_errors_are_one_message(folder: Path, arguments: tuple[str, ...], words: str) -> None:
+    told = fail(*arguments)
+    assert told.startswith("Error: ")
+    assert words in told
+    assert "Traceback" not in told
+
+
+def test_existing_output_is_kept_unless_told(folder: Path) -> None:
+    call(*FIT)
+    Path("labels.npy").write_bytes(b"precious")
+    assert "exists" in fail("predict", "model.npz", "data.zarr", "-o", "labels.npy")
+    assert Path("labels.npy").read_bytes() == b"precious"
+    call("predict", "model.npz", "data.zarr", "-o", "labels.npy", "--overwrite")
+    assert np.load("labels.npy").shape == (4000,)

@@ -1,0 +1,33 @@
+"""The demonstration, with fewer components and iterations than it has for people."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from streamem import demo
+
+
+def test_demo_on_one_photograph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photograph = next(demo.photographs())
+    monkeypatch.setattr(demo, "photographs", lambda: iter([photograph]))
+    monkeypatch.setattr(demo, "MAX_ITER", 2)
+    said: list[str] = []
+    mixture = demo.run_demo("64MiB", tmp_path / "picture.png", 2, said.append)
+    assert mixture.report_.n_rows == (427 - 7) * (640 - demo.HELD_OUT_COLUMNS - 7)
+    assert (tmp_path / "picture.png").stat().st_size > 1000
+    text = "\n".join(said)
+    gain = float(text.split("a gain of ")[1].split(" nats")[0])
+    assert gain > 20
+    assert "peak memory" in text
+
+
+def test_patches_are_all_of_them_without_their_mean() -> None:
+    image = np.arange(90, dtype=np.float32).reshape(9, 10)
+    rows = demo.patches(image)
+    assert rows.shape == (2 * 3, 64)
+    np.testing.assert_allclose(rows.mean(axis=1), 0, atol=1e-5)
+    second = image[0:8, 1:9].ravel()
+    np.testing.assert_allclose(rows[1], second - second.mean(), rtol=1e-6)

@@ -1,0 +1,79 @@
+"""Every example in the README, the examples folder and the docstrings runs as it stands."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import os
+import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import streamem
+
+ROOT = Path(__file__).parents[1]
+MARKED = re.compile(r"<!-- run -->\n```(\w+)\n(.*?)```", re.DOTALL)
+BLOCKS = MARKED.findall((ROOT / "README.md").read_text())
+MODULES = [module.name for module in pkgutil.walk_packages(streamem.__path__, "streamem.")]
+
+
+def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run with this environment's programs first on the path, and warnings as errors."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(
+        command, cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
+    )
+
+
+def test_the_readme_has_its_three_examples() -> None:
+    assert [language for language, _ in BLOCKS] == ["python", "bash", "python"]
+
+
+@pytest.mark.parametrize("number", range(len(BLOCKS)))
+def test_readme_block(number: int, tmp_path: Path) -> None:
+    language, code = BLOCKS[number]
+    command = [sys.executable, "-W", "error", "-c", code] if language == "python" else ["bash", "-euc", code]
+    done = run(command, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+@pytest.mark.parametrize(
+    "example", sorted(path.name for path in (ROOT / "examples").iterdir() if path.suffix in (".py", ".sh"))
+)
+def test_example(example: str, tmp_path: Path) -> None:
+    script = str(ROOT / "examples" / example)
+    done = run([sys.executable, "-W", "error", script] if example.endswith(".py") else ["bash", script], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+def test_docstring_examples() -> None:
+    tried = 0
+    for name in MODULES:
+        if name.endswith("__main__"):
+            continue
+        outcome = doctest.testmod(importlib.import_module(name))
+        assert outcome.failed == 0, name
+        tried += outcome.attempted
+    assert tried > 10
+
+
+def test_the_top_level_holds_nothing_else() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("this is no git checkout")
+    top = {line.split("/")[0] for line in listed.stdout.splitlines()}
+    allowed = {"pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "streamem", "tests", "examples", "bench"}
+    assert {name for name in top if not name.startswith(".")} <= allowed
+
+
+def test_quick_bench_reports_every_engine(tmp_path: Path) -> None:
+    done = run([sys.executable, "-m", "bench", "--quick", "--only", "diag", "--out", str(tmp_path / "t.md")], ROOT)
+    assert done.returncode == 0, done.stderr
+    rows = [line for line in (tmp_path / "t.md").read_text().splitlines() if line.startswith("| EM iteration")]
+    assert [row.split("|")[2].strip() for row in rows] == ["streamem", "scikit-learn"]
