@@ -31,12 +31,13 @@ class Progress:
         self._what = what
         self._verbose = verbose
         self._bar: Any = None
-        self._rows = self._total = 0
+        self._rows = self._total = self._passes = 0
         self._logged = monotonic()
 
     def window_started(self, state: State, window: Sequence[ChunkRef]) -> None:
         """Open the bar of a pass."""
-        self.begin(sum(ref.rows for ref in window), f"{self._what}, pass {len(state.trace) + 1}")
+        self._passes += 1
+        self.begin(sum(ref.rows for ref in window), f"{self._what}, pass {self._passes}")
 
     def begin(self, rows: int, label: str) -> None:
         """Open a bar over `rows` rows."""
@@ -53,8 +54,7 @@ class Progress:
         if self._bar is not None:
             self._bar.update(done.rows)
         elif monotonic() - self._logged > LOG_INTERVAL_S:
-            self._logged = monotonic()
-            logger.info("%s: %d of %d rows", self._label, self._rows, self._total)
+            self._say(f"{self._label}: {self._rows:,} of {self._total:,} rows")
 
     def end(self) -> None:
         """Close the bar."""
@@ -66,11 +66,19 @@ class Progress:
         """Close the bar and log the pass."""
         self.end()
         value = after.log_likelihood if after.finished else after.trace[-1]
-        level = logging.INFO if self._verbose or monotonic() - self._logged > LOG_INTERVAL_S else logging.DEBUG
-        if level == logging.INFO:
-            self._logged = monotonic()
-        state = "converged" if after.converged else "going on" if not after.closing else "iteration limit reached"
-        logger.log(level, "%s, pass %d: log-likelihood %.9g per row, %s", self._what, len(after.trace), value, state)
+        state = "converged" if after.converged else "iteration limit reached" if after.closing else "going on"
+        text = f"{self._what}, pass {self._passes}: log-likelihood {value:.9g} per row, {state}"
+        if self._verbose or monotonic() - self._logged > LOG_INTERVAL_S:
+            self._say(text)
+        else:
+            logger.debug(text)
+
+    def _say(self, text: str) -> None:
+        self._logged = monotonic()
+        if self._verbose and not logger.isEnabledFor(logging.INFO):
+            print(text, file=sys.stderr)  # asked for, where nobody listens to the log
+        else:
+            logger.info(text)
 
 
 def _interactive() -> bool:
