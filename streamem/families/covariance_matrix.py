@@ -1,0 +1,157 @@
+"""Covariance matrices: full, and tied. Second moments are packed by rows of the upper triangle."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import solve_triangular
+
+from streamem.families.covariance_floor import FLOOR
+
+Array = NDArray[Any]
+
+
+def _fill_products(xt: Array, out: Array) -> None:
+    d, position = xt.shape[0], 0
+    for j in range(d):
+        np.multiply(xt[j:], xt[j], out=out[position : position + d - j])
+        position += d - j
+
+
+def _pack(symmetric: Array) -> Array:
+    rows, columns = np.triu_indices(symmetric.shape[-1])
+    packed: Array = symmetric[..., rows, columns]
+    return packed
+
+
+def _unpack(packed: Array, d: int) -> Array:
+    rows, columns = np.triu_indices(d)
+    symmetric = np.empty((*packed.shape[:-1], d, d))
+    symmetric[..., rows, columns] = packed
+    symmetric[..., columns, rows] = packed
+    return symmetric
+
+
+def _quadratic(precision: Array) -> Array:
+    d = precision.shape[-1]
+    halved = -precision
+    halved[..., np.arange(d), np.arange(d)] *= 0.5
+    return _pack(halved)
+
+
+def _floor_matrix(covariance: Array) -> tuple[Array, bool]:
+    d = covariance.shape[-1]
+    if not np.isfinite(covariance).all():
+        return np.eye(d) * FLOOR, True
+    try:
+        np.linalg.cholesky(covariance - FLOOR * np.eye(d))
+    except np.linalg.LinAlgError:
+        values, vectors = np.linalg.eigh(covariance)
+        # Clipped a little above FLOOR, so that the result passes this very test.
+        clipped = (vectors * np.maximum(values, 2 * FLOOR)) @ vectors.T
+        return (clipped + clipped.T) / 2, True
+    return covariance, False
+
+
+def _inverse_cholesky(covariance: Array) -> Array:
+    lower = np.linalg.cholesky(covariance)
+    inverse: Array = solve_triangular(lower, np.eye(len(lower)), lower=True, check_finite=False)
+    return np.ascontiguousarray(inverse.T)
+
+
+class Full:
+    """A covariance matrix (K, d, d) of its own for every component."""
+
+    shared, isotropic = False, False
+
+    def n_moments(self, d: int) -> int:
+        return d * (d + 1) // 2
+
+    def fill_moments(self, xt: Array, out: Array) -> None:
+        _fill_products(xt, out)
+
+    def weighted_moments(self, xt: Array, resp: Array) -> Array:
+        return np.stack([_pack((xt * r) @ xt.T) for r in resp])
+
+    def estimate(self, weight: Array, means: Array, moments: Array, reg: Array) -> Array:
+        d = means.shape[1]
+        covariances = _unpack(moments / weight[:, None], d) - means[:, :, None] * means[:, None, :]
+        covariances[:, np.arange(d), np.arange(d)] += reg
+        return covariances
+
+    def floor(self, covariances: Array) -> tuple[Array, Array]:
+        pairs = [_floor_matrix(covariance) for covariance in covariances]
+        return np.stack([covariance for covariance, _ in pairs]), np.array([changed for _, changed in pairs])
+
+    def precisions_cholesky(self, covariances: Array) -> Array:
+        return np.stack([_inverse_cholesky(covariance) for covariance in covariances])
+
+    def quadratic(self, factor: Array) -> Array:
+        return _quadratic(self.precisions(factor))
+
+    def whiten(self, factor: Array, component: int, difference: Array) -> Array:
+        whitened: Array = factor[component].T @ difference
+        return whitened
+
+    def precision_times(self, factor: Array, means: Array) -> Array:
+        return np.einsum("kij,klj,kl->ki", factor, factor, means, optimize=True)
+
+    def log_det(self, factor: Array, d: int) -> Array:
+        return np.asarray(np.log(np.einsum("...ii->...i", factor)).sum(axis=-1))
+
+    def precision_diagonal(self, factor: Array, d: int) -> Array:
+        return np.asarray((factor**2).sum(axis=-1))
+
+    def term_norms(self, factor: Array, size: Array) -> Array:
+        terms = self.precisions(factor) * size[:, :, None] * size[:, None, :]
+        return np.asarray(np.linalg.norm(terms, axis=(1, 2)))
+
+    def variances(self, covariances: Array, k: int, d: int) -> Array:
+        return np.broadcast_to(np.einsum("...ii->...i", covariances), (k, d))
+
+    def scaled(self, values: Array, scale: Array) -> Array:
+        return values * scale[:, None] * scale
+
+    def scaled_cholesky(self, factor: Array, scale: Array) -> Array:
+        return factor / scale[:, None]
+
+    def precisions(self, factor: Array) -> Array:
+        return factor @ np.swapaxes(factor, -1, -2)
+
+    def n_parameters(self, k: int, d: int) -> int:
+        return k * d * (d + 1) // 2
+
+
+class Tied(Full):
+    """One covariance matrix (d, d) for all components."""
+
+    shared = True
+
+    def weighted_moments(self, xt: Array, resp: Array) -> Array:
+        return _pack((xt * resp.sum(axis=0)) @ xt.T)
+
+    def estimate(self, weight: Array, means: Array, moments: Array, reg: Array) -> Array:
+        d = means.shape[1]
+        between = (weight[:, None] * means).T @ means
+        covariance = (_unpack(moments, d) - between) / weight.sum()
+        covariance[np.arange(d), np.arange(d)] += reg
+        return np.asarray(covariance)
+
+    def floor(self, covariances: Array) -> tuple[Array, Array]:
+        covariance, changed = _floor_matrix(covariances)
+        return covariance, np.array(changed)
+
+    def precisions_cholesky(self, covariances: Array) -> Array:
+        return _inverse_cholesky(covariances)
+
+    def whiten(self, factor: Array, component: int, difference: Array) -> Array:
+        whitened: Array = factor.T @ difference
+        return whitened
+
+    def precision_times(self, factor: Array, means: Array) -> Array:
+        return np.asarray(means @ factor @ factor.T)
+
+    def n_parameters(self, k: int, d: int) -> int:
+        return d * (d + 1) // 2

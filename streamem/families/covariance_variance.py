@@ -1,0 +1,132 @@
+"""Variances alone: diagonal, and spherical."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamem.families.covariance_floor import FLOOR
+
+Array = NDArray[Any]
+
+
+class Diagonal:
+    """A variance (K, d) for every component and feature."""
+
+    shared, isotropic = False, False
+
+    def n_moments(self, d: int) -> int:
+        return d
+
+    def fill_moments(self, xt: Array, out: Array) -> None:
+        np.multiply(xt, xt, out=out)
+
+    def weighted_moments(self, xt: Array, resp: Array) -> Array:
+        return np.asarray(resp @ (xt * xt).T)
+
+    def estimate(self, weight: Array, means: Array, moments: Array, reg: Array) -> Array:
+        return moments / weight[:, None] - means**2 + reg
+
+    def floor(self, covariances: Array) -> tuple[Array, Array]:
+        low = ~(covariances >= FLOOR)
+        return np.where(low, FLOOR, covariances), np.asarray(low.any(axis=1))
+
+    def precisions_cholesky(self, covariances: Array) -> Array:
+        return np.asarray(1.0 / np.sqrt(covariances))
+
+    def quadratic(self, factor: Array) -> Array:
+        return -0.5 * factor**2
+
+    def whiten(self, factor: Array, component: int, difference: Array) -> Array:
+        return factor[component][:, None] * difference
+
+    def precision_times(self, factor: Array, means: Array) -> Array:
+        return factor**2 * means
+
+    def log_det(self, factor: Array, d: int) -> Array:
+        return np.asarray(np.log(factor).sum(axis=1))
+
+    def precision_diagonal(self, factor: Array, d: int) -> Array:
+        return factor**2
+
+    def term_norms(self, factor: Array, size: Array) -> Array:
+        terms = self.precision_diagonal(factor, size.shape[1]) * size**2
+        return np.asarray(np.linalg.norm(terms, axis=1))
+
+    def variances(self, covariances: Array, k: int, d: int) -> Array:
+        return np.broadcast_to(np.reshape(covariances, (k, -1)), (k, d))
+
+    def scaled(self, values: Array, scale: Array) -> Array:
+        return values * scale**2
+
+    def scaled_cholesky(self, factor: Array, scale: Array) -> Array:
+        return factor / scale
+
+    def precisions(self, factor: Array) -> Array:
+        return factor**2
+
+    def n_parameters(self, k: int, d: int) -> int:
+        return k * d
+
+
+class Spherical:
+    """One variance (K,) for every component."""
+
+    shared, isotropic = False, True
+
+    def n_moments(self, d: int) -> int:
+        return 1
+
+    def fill_moments(self, xt: Array, out: Array) -> None:
+        np.einsum("db,db->b", xt, xt, out=out[0])
+
+    def weighted_moments(self, xt: Array, resp: Array) -> Array:
+        return np.asarray(resp @ np.einsum("db,db->b", xt, xt))[:, None]
+
+    def estimate(self, weight: Array, means: Array, moments: Array, reg: Array) -> Array:
+        d = means.shape[1]
+        within = moments[:, 0] / weight - np.einsum("kd,kd->k", means, means)
+        return within / d + reg.mean()
+
+    def floor(self, covariances: Array) -> tuple[Array, Array]:
+        low = np.asarray(~(covariances >= FLOOR))
+        return np.where(low, FLOOR, covariances), low
+
+    def precisions_cholesky(self, covariances: Array) -> Array:
+        return np.asarray(1.0 / np.sqrt(covariances))
+
+    def quadratic(self, factor: Array) -> Array:
+        return -0.5 * factor[:, None] ** 2
+
+    def whiten(self, factor: Array, component: int, difference: Array) -> Array:
+        return factor[component] * difference
+
+    def precision_times(self, factor: Array, means: Array) -> Array:
+        return factor[:, None] ** 2 * means
+
+    def log_det(self, factor: Array, d: int) -> Array:
+        return d * np.log(factor)
+
+    def precision_diagonal(self, factor: Array, d: int) -> Array:
+        return np.repeat(factor[:, None] ** 2, d, axis=1)
+
+    def term_norms(self, factor: Array, size: Array) -> Array:
+        terms = self.precision_diagonal(factor, size.shape[1]) * size**2
+        return np.asarray(np.linalg.norm(terms, axis=1))
+
+    def variances(self, covariances: Array, k: int, d: int) -> Array:
+        return np.broadcast_to(np.reshape(covariances, (k, -1)), (k, d))
+
+    def scaled(self, values: Array, scale: Array) -> Array:
+        return values * scale[0] ** 2
+
+    def scaled_cholesky(self, factor: Array, scale: Array) -> Array:
+        return factor / scale[0]
+
+    def precisions(self, factor: Array) -> Array:
+        return factor**2
+
+    def n_parameters(self, k: int, d: int) -> int:
+        return k
