@@ -106,7 +106,7 @@ def open(data: Any, options: ReadOptions) -> Source:
     origin = "the array"
     if isinstance(data, str | os.PathLike):
         origin = f"NumPy file {data}"
-        data = _memory_map(Path(data))
+        data = memory_map(Path(data))
     array = np.asanyarray(data)
     if options.columns is not None or options.weight_column is not None:
         wanted = options.weight_column if options.columns is None else list(options.columns)
@@ -114,7 +114,13 @@ def open(data: Any, options: ReadOptions) -> Source:
     return ArraySource(rows_by_features(array, options.feature_axis, origin), options.chunk_bytes, origin)
 
 
-def _memory_map(path: Path) -> NDArray[Any]:
+def memory_map(path: Path) -> NDArray[Any]:
+    """A ``.npy`` file without reading it.
+
+    Raises
+    ------
+    SourceError : it is no such file, truncated, or holds objects
+    """
     try:
         mapped: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:

@@ -7,14 +7,16 @@ import os
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamem.core.chunk import Chunk
-from streamem.core.errors import SchemaError, SourceError
+from streamem.core.errors import SchemaError
 from streamem.core.ports import ChunkRef, Source
+from streamem.sources.array import memory_map
 
 FINGERPRINT_WEIGHTS = 1024
 
@@ -142,16 +144,8 @@ def open(source: Source, weight: Any) -> WeightedSource:
 def _open_weights(weight: Any) -> Weights:
     is_path = isinstance(weight, str | os.PathLike)
     if is_path and str(weight).endswith(".npy"):
-        return ArrayWeights(_memory_map(str(weight)))
+        return ArrayWeights(memory_map(Path(str(weight))))
     if is_path or type(weight).__module__.partition(".")[0] == "zarr":
         weights: Weights = importlib.import_module("streamem.sources.zarr_weights").open(weight)
         return weights
     return ArrayWeights(np.asarray(weight))
-
-
-def _memory_map(path: str) -> NDArray[Any]:
-    try:
-        mapped: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise SourceError(f"cannot read sample weights from {path}: {error}") from error
-    return mapped
