@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-ROUNDING = 2.0**-50
-"""Relative difference of two log-likelihoods that says nothing any more: four units in the last place."""
+ROUNDING = 2.0**-48
+"""Relative difference of two log-likelihoods that says nothing any more: sixteen units in the last place."""
 
 
 class StoppingRule(Protocol):
@@ -40,14 +40,13 @@ class Aitken:
             return False
         return self._gain(*trace[-4:-1]) < self.tol and self._gain(*trace[-3:]) < self.tol
 
-    def _gain(self, first: float, second: float, third: float) -> float:
-        """Predicted log-likelihood still to be gained after `third`; infinite where the rule does not apply."""
-        before, last = second - first, third - second
-        if abs(last) <= ROUNDING * abs(third):
+    @staticmethod
+    def _gain(first: float, second: float, third: float) -> float:
+        """Predicted change of log-likelihood still to come after `third`; infinite where the rule does not apply."""
+        # Sizes: under a penalty the log-likelihood may approach its limit from above.
+        before, last = abs(second - first), abs(third - second)
+        if last <= ROUNDING * abs(third):
             return 0.0
-        if before <= 0 or last < 0:
-            # EM does not fall, so a fall that BatchEM let pass is rounding: the end is reached.
-            return 0.0 if abs(last) < self.tol else float("inf")
         if last >= before:
             return float("inf")
         ratio = last / before

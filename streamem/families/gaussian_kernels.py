@@ -23,7 +23,7 @@ Array = NDArray[Any]
 ROUNDING_LIMIT = 1e-8
 """Largest bound on the rounding error of a log-density, in nats, at which the feature products are used."""
 
-SAFETY = 4.0
+SAFETY = 8.0
 """Rounding errors are taken to stay within this many of their standard deviations."""
 
 FEATURES_LIMIT = 2**15
@@ -84,7 +84,7 @@ def product_rounding(structure: Covariance, params: Params) -> float:
 
 
 def difference_rounding(structure: Covariance, params: Params) -> float:
-    """Bound on the rounding error of a log-density by differences: 4·eps·(d + 2√(d·conditioning)), in nats."""
+    """Bound on the rounding error of a log-density by differences: 8·eps·(d + 2√(d·conditioning)), in nats."""
     d = params.means.shape[1]
     return SAFETY * EPS * (d + 2.0 * float(np.sqrt(d * conditioning(structure, params))))
 

@@ -93,9 +93,10 @@ class Mixture:
 
     def statistics_bytes(self, n_features: int) -> int:
         """The family's statistics; for a family that does not tell, four numbers a component and feature."""
+        own = 8 * (self.n_components + 4)
         if isinstance(self.family, Blockwise):
-            return self.family.statistics_bytes(self.n_components, n_features)
-        return 8 * 4 * self.n_components * (1 + n_features)
+            return own + self.family.statistics_bytes(self.n_components, n_features)
+        return own + 8 * 4 * self.n_components * (1 + n_features)
 
     def penalty(self, params: Params, stats: Stats) -> float:
         """The family's penalty, in nats."""
@@ -151,7 +152,8 @@ class Mixture:
         buffer = np.empty((self.n_components, min(step, max(len(x), 1))))
         with np.errstate(divide="ignore"):
             log_weights = np.log(params.weights)[:, None]
-        for first in range(0, len(x), step):
+        # No rows are one empty block, so that a family's statistics are known even then.
+        for first in range(0, max(len(x), 1), step):
             block = slice(first, min(first + step, len(x)))
             log_joint = buffer[:, : block.stop - block.start]
             kernel.load(x[block])

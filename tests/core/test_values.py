@@ -21,7 +21,7 @@ SPECIAL = np.array([0.0, -0.0, np.nan, np.inf, -np.inf, 5e-324, 1 / 3])
 def params() -> Params:
     """Nested, of several dtypes and shapes."""
     inner = Params(means=np.arange(6.0).reshape(2, 3), flags=np.array([True, False]), scalar=np.float32(0.1))
-    return Params(weights=SPECIAL, components=inner, deep=Params(a=Params(b=np.int64(3))))
+    return Params(weights=SPECIAL, components=inner, deep=Params(a=Params(b=np.int64(3))), last=1.0)
 
 
 def random_stats(rng: np.random.Generator) -> Stats:
@@ -53,10 +53,11 @@ def test_round_trips_keep_every_bit(there_and_back: Any) -> None:
 @pytest.mark.parametrize(
     "other",
     [
-        params().replace(weights=-SPECIAL),
+        params().replace(weights=np.where(SPECIAL == 0.0, 0.0, SPECIAL)),
         params().replace(weights=SPECIAL[:-1]),
         params().replace(weights=SPECIAL.astype(np.float32)),
         params().replace(deep=Params(a=Params(b=np.int64(4)))),
+        params().replace(deep=Params(a=Params(b=np.uint64(3)))),
         params().replace(more=1.0),
         Stats(x=1.0),
         Arrays(**params()),
@@ -74,7 +75,7 @@ def test_values_cannot_be_changed() -> None:
         value.weights = 1.0  # type: ignore[misc]
     with pytest.raises(ValueError, match="read-only"):
         value.weights[0] = 1.0
-    with pytest.raises(AttributeError, match="holds weights, components, deep"):
+    with pytest.raises(AttributeError, match="holds weights, components, deep, last"):
         _ = value.wights
     with pytest.raises(TypeError, match="unhashable"):
         hash(value)

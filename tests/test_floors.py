@@ -1,0 +1,147 @@
+"""Imports point down only, and the light ways in stay light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import streamem
+
+PACKAGE = Path(streamem.__file__).parent
+FLOORS = {
+    "core": 0,
+    **dict.fromkeys(
+        ("families", "models", "sources", "sinks", "streams", "executors", "algorithms", "initialization"), 1
+    ),
+    "conformance": 1,
+    **dict.fromkeys(("fit", "checkpoint", "progress", "report", "memory", "tasks"), 2),
+    "estimators": 3,
+    **dict.fromkeys(("cli", "demo", "__main__"), 4),
+}
+ROOT_MAY_IMPORT_ANYTHING = "__init__"
+ROOMS = 1
+"""On this floor rooms do not import each other; files on floor 2 may (report uses memory)."""
+
+
+def test_imports_point_down() -> None:
+    """No import goes up a floor, or sideways between rooms."""
+    assert violations(PACKAGE) == []
+
+
+def test_every_part_has_a_floor() -> None:
+    """A new file or folder must be given its floor here."""
+    parts = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert parts - {ROOT_MAY_IMPORT_ANYTHING} <= FLOORS.keys()
+
+
+def violations(package: Path) -> list[str]:
+    """ "file: imported module" for every import that may not be."""
+    found = []
+    for path in sorted(package.rglob("*.py")):
+        module = path.relative_to(package).with_suffix("").parts
+        if module == (ROOT_MAY_IMPORT_ANYTHING,):
+            continue
+        found += [f"{'/'.join(module)}: {name}" for name in imported(path, module) if not may(module[0], name)]
+    return found
+
+
+def imported(path: Path, module: tuple[str, ...]) -> Iterator[str]:
+    """Every name below streamem that a file imports: anywhere in it, relative, or by importlib with a literal."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.partition(".")[0] == "streamem")
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parents = ("streamem", *module)[: -node.level]
+                base = ".".join([*parents, *([base] if base else [])])
+            if base == "streamem":
+                yield from (f"streamem.{alias.name}" for alias in node.names)
+            elif base.startswith("streamem."):
+                yield base
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and names_a_part(node.value):
+            yield node.value
+
+
+def names_a_part(text: str) -> bool:
+    """Names of modules in tables are imports too; other texts ("streamem.json") name no part."""
+    head, _, rest = text.partition(".")
+    return head == "streamem" and text.replace(".", "").isidentifier() and rest.split(".")[0] in FLOORS
+
+
+def may(part: str, name: str) -> bool:
+    """Whether a part of the package may import a module of it."""
+    # A public name counts as what it is; the package as a whole, as the highest that it holds.
+    home = streamem._HOMES.get(name.removeprefix("streamem."), name) if "." in name else "streamem.estimators"
+    target = home.split(".")[1]
+    if target == part:
+        return True
+    if part == "conformance":
+        return target == "core"
+    if target not in FLOORS or target == "conformance":
+        return target == "__version__"
+    floor, below = FLOORS[part], FLOORS[target]
+    return below < floor or (below == floor != ROOMS)
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "expected"),
+    [
+        ("core/chunk.py", "from streamem.families import Gaussian", "core/chunk: streamem.families"),
+        ("models/mixture.py", "from streamem.families.gaussian import Gaussian", "models/mixture: streamem.families"),
+        ("models/mixture.py", "from ..families import Gaussian", "models/mixture: streamem.families"),
+        ("models/mixture.py", "from .. import families", "models/mixture: streamem.families"),
+        ("models/mixture.py", "import streamem.fit", "models/mixture: streamem.fit"),
+        ("models/mixture.py", "def f():\n    from streamem import GaussianMixture", "models/mixture: streamem.Gauss"),
+        ("models/mixture.py", "import streamem", "models/mixture: streamem"),
+        ("fit.py", "import streamem.estimators as e", "fit: streamem.estimators"),
+        ("sources/opening.py", "MODULE = 'streamem.sinks.npy'", "sources/opening: streamem.sinks.npy"),
+        ("conformance/models.py", "from streamem.algorithms import BatchEM", "conformance/models: streamem.algo"),
+        ("estimators/base.py", "from streamem.conformance import ModelSuite", "estimators/base: streamem.conf"),
+        ("estimators/base.py", "from streamem import cli", "estimators/base: streamem.cli"),
+        ("core/chunk.py", "from streamem.core.stats import Stats", None),
+        ("models/mixture.py", "from .plain_kernel import kernel_of", None),
+        ("fit.py", "from streamem.models import Mixture\nfrom streamem.memory import Budget", None),
+        ("cli.py", "from streamem import GaussianMixture, __version__", None),
+        ("__init__.py", "from streamem.estimators import GaussianMixture", None),
+    ],
+)
+def test_planted_violations_are_found(tmp_path: Path, file: str, text: str, expected: str | None) -> None:
+    """The check itself can fail, and does not cry wolf."""
+    path = tmp_path / "streamem" / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    found = violations(tmp_path / "streamem")
+    assert found == [] if expected is None else len(found) == 1 and expected in found[0]
+
+
+@pytest.mark.parametrize(
+    ("statement", "heavy"),
+    [
+        ("import streamem", "distributed dask numba pandas matplotlib sklearn zarr pyarrow scipy numpy"),
+        ("from streamem import GaussianMixture", "distributed dask numba pandas matplotlib zarr pyarrow xarray polars"),
+        ("from streamem import open_source", "distributed dask numba pandas matplotlib sklearn zarr pyarrow xarray"),
+        ("import streamem.conformance", "pytest sklearn dask zarr pandas pyarrow"),
+    ],
+)
+def test_imports_stay_light(statement: str, heavy: str) -> None:
+    """What is not needed is not imported: the statement works where those packages cannot be imported.
+
+    (scikit-learn imports pandas by itself where it can, so that looking into sys.modules would blame the wrong one.)
+    """
+    assert imports_without(statement, heavy.split())
+    name = heavy.split()[0]
+    assert not imports_without(f"{statement}; import {name}", [name]), "the check itself can fail"
+
+
+def imports_without(statement: str, blocked: list[str]) -> bool:
+    """Whether a fresh interpreter that cannot import `blocked` runs the statement."""
+    code = f"import sys; sys.modules.update(dict.fromkeys({blocked!r})); {statement}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 or "ModuleNotFoundError" in done.stderr, done.stderr
+    return done.returncode == 0
