@@ -52,15 +52,15 @@ def run(
     algorithm: Algorithm,
     executor: Executor,
     state: State,
+    fingerprint: str,
     observers: Sequence[Observer] = (),
 ) -> State:
-    """Run `algorithm` to its end.
+    """Run `algorithm` to its end, on data that still has the given fingerprint.
 
     Raises
     ------
     SourceChangedError : the source was rewritten meanwhile; nothing of it has entered the state
     """
-    fingerprint = source.fingerprint()
 
     def chunk_done(done: ChunkDone) -> None:
         for observer in observers:

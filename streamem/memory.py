@@ -29,7 +29,7 @@ def parse_bytes(size: str | int | float | None) -> int | None:
 
     try:
         number = int(parse(size))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise ParameterError(f"{size!r} is not a memory size; write for example '1GiB' or a number of bytes") from error
     if number <= 0:
         raise ParameterError(f"a memory size of {size!r} leaves nothing to work with; it must be positive")

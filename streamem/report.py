@@ -11,6 +11,9 @@ from streamem.core.ports import ChunkDone, ChunkRef
 from streamem.core.state import State
 from streamem.memory import format_bytes, peak_bytes
 
+SETTINGS = ("workers", "threads", "chunks in flight", "projected", "limit", "arithmetic")
+"""What a report says of how a fit ran, in the order in which it says it."""
+
 
 @dataclass(frozen=True)
 class PassRecord:
@@ -74,7 +77,7 @@ class FitReport:
         """A table for people."""
         head = [
             f"{self.origin}: {self.n_rows:,} rows × {self.n_features} features in {self.n_chunks:,} chunks",
-            ", ".join(f"{name} {value}" for name, value in self.setting.items()),
+            ", ".join(f"{name} {self.setting[name]}" for name in SETTINGS if name in self.setting),
             "",
             " start  iter   log-likelihood/row  seconds      rows/s     bytes/s  waiting  peak memory",
         ]

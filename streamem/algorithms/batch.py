@@ -46,10 +46,10 @@ class BatchEM:
         )
 
     def reopen(self, state: State) -> State:
-        """Undo the ending of a run that stopped at a smaller `max_iter`."""
-        if not state.finished or state.converged or state.iteration >= self.max_iter:
+        """Undo the ending of a run that stopped at a smaller `max_iter` or a larger tolerance."""
+        if not state.closing or state.iteration >= self.max_iter or self.stopping.met(state.trace):
             return state
-        return replace(state, closing=False, log_likelihood=None)
+        return replace(state, closing=False, converged=False, log_likelihood=None)
 
     def window(self, state: State, refs: Sequence[ChunkRef]) -> Sequence[ChunkRef]:
         """All chunks, until the final log-likelihood is known."""

@@ -271,7 +271,7 @@ class Algorithm(Protocol):
         """The state from which an ended run goes on, its memory kept."""
 
     def reopen(self, state: State) -> State:
-        """An ended run that has not converged and has iterations left, opened again; any other state unchanged."""
+        """An ended run that would not have ended yet under the present settings, opened again; else unchanged."""
 
     def window(self, state: State, refs: Sequence[ChunkRef]) -> Sequence[ChunkRef]:
         """The chunks to visit next; empty when the run is over."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamem.core.chunk import Chunk
-from streamem.core.ports import ChunkRef, Source
-from streamem.executors import ThreadsExecutor
+from streamem.core.ports import ChunkRef, Executor, Source
+from streamem.estimators.engines import Engine
 from streamem.fit import require_unchanged
-from streamem.memory import Budget, fit_into, project
 from streamem.progress import Progress
 from streamem.sinks import open_sink
 from streamem.tasks import Apply, Score
@@ -38,31 +36,13 @@ class Column:
         return self.dtype.itemsize * (self.width or 1)
 
 
-@dataclass(frozen=True)
-class Engine:
-    """How to run: threads, budget, and words for the progress bar."""
-
-    n_threads: int
-    budget: Budget
-    workspace: int
-    what: str
-    verbose: int
-
-    @contextmanager
-    def executor(self, source: Source, refs: Sequence[ChunkRef], held: int, result: int) -> Iterator[ThreadsExecutor]:
-        """An executor that fits the budget; `held` bytes wait for each chunk's turn, `result` bytes stay."""
-        projection = project(refs, self.n_threads, self.workspace, held, result=result)
-        projection = fit_into(projection, self.budget.limit_bytes, source.schema.origin)
-        with ThreadsExecutor(projection.n_threads, projection.in_flight) as executor:
-            yield executor
-
-
 def apply_to_array(source: Source, task: Apply, column: Column, engine: Engine) -> Array:
     """The answers for all rows in memory: (n,) or (n, width)."""
     n = source.n_rows
     refs = source.chunks()
     held = column.row_nbytes * max((ref.rows for ref in refs), default=0)
-    with engine.executor(source, refs, held, result=column.row_nbytes * n) as executor:
+    projection = engine.project(source, refs, held, result=column.row_nbytes * n)
+    with engine.executor(source, projection) as executor:
         result = np.empty(n if column.width is None else (n, column.width), dtype=column.dtype)
         for ref, values in zip(refs, _answers(source, refs, task, executor, engine), strict=True):
             result[ref.start : ref.start + ref.rows] = values
@@ -83,7 +63,8 @@ def apply_to_store(source: Source, task: Apply, column: Column, engine: Engine, 
         overwrite=overwrite,
     )
     try:
-        with engine.executor(source, refs, column.row_nbytes * largest, result=0) as executor:
+        projection = engine.project(source, refs, column.row_nbytes * largest)
+        with engine.executor(source, projection) as executor:
             for values in _answers(source, refs, task, executor, engine):
                 sink.write(values)
         sink.commit()
@@ -98,7 +79,7 @@ def score_source(source: Source, task: Score, engine: Engine) -> tuple[float, fl
     refs = source.chunks()
     progress = Progress(engine.what, engine.verbose)
     fingerprint = source.fingerprint()
-    with engine.executor(source, refs, 64, result=0) as executor:
+    with engine.executor(source, engine.project(source, refs, held=64)) as executor:
         progress.begin(source.n_rows, engine.what)
         try:
             stats = executor.reduce(task, refs, progress.chunk_done)
@@ -152,7 +133,7 @@ class _BlockAnswer:
 
 
 def _answers(
-    source: Source, refs: Sequence[ChunkRef], task: Apply, executor: ThreadsExecutor, engine: Engine
+    source: Source, refs: Sequence[ChunkRef], task: Apply, executor: Executor, engine: Engine
 ) -> Iterator[Array]:
     progress = Progress(engine.what, engine.verbose)
     progress.begin(source.n_rows, engine.what)

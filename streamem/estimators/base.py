@@ -39,6 +39,7 @@ class BaseMixture(DescribingMixture):
         columns: Sequence[str] | None = None,
         feature_axis: int | str | None = None,
         checkpoint: Path | None = None,
+        executor: Any = None,
     ) -> Self:
         """Fit by EM, one pass over the data an iteration.
 
@@ -53,6 +54,9 @@ class BaseMixture(DescribingMixture):
         checkpoint : path of an ``.npz`` file
             Saved after every iteration. If it exists, the fit goes on from there and ends with the same bits as one
             that was never interrupted.
+        executor : None, "threads" or distributed.Client
+            Where to run; None is the active Dask client if there is one, else threads of this process. The result's
+            bits are the same.
 
         Returns
         -------
@@ -66,16 +70,23 @@ class BaseMixture(DescribingMixture):
         MonotonicityError : an iteration lowered the log-likelihood
         """
         reading = self._reading(sample_weight, columns, feature_axis)
-        self._fit(X, as_source(self, X, reading, reset=True), checkpoint)
+        before = dict(self.__dict__)
+        try:
+            self._fit(X, as_source(self, X, reading, reset=True), checkpoint, executor)
+        except BaseException:
+            # A fit that fails leaves the earlier one as it was.
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
         return self
 
     def fit_predict(self, X: Any, y: Any = None, **options: Any) -> Array:
         """`fit`, then `predict` of the same data: (n,) labels. Options are those of `fit`."""
         self.fit(X, y, **options)
-        chosen = {name: value for name, value in options.items() if name in ("columns", "feature_axis")}
+        chosen = {name: value for name, value in options.items() if name in ("columns", "feature_axis", "executor")}
         return np.asarray(self.predict(X, **chosen))
 
-    def _fit(self, x: Any, source: Source, checkpoint: Path | None) -> None:
+    def _fit(self, x: Any, source: Source, checkpoint: Path | None, executor: Any) -> None:
         self._check_hyperparameters()
         self._check_given(source.schema.n_features)
         algorithm = BatchEM(STOPPING[self.stopping](self.tol), self.max_iter)
@@ -89,13 +100,10 @@ class BaseMixture(DescribingMixture):
             n_components=self.n_components,
             n_init=1 if warm else self.n_init,
             rng=check_random_state(self.random_state),
-            budget=self._budget(),
-            n_threads=self._threads(),
+            engine=self._engine(type(self).__name__, executor),
             warm=warm,
             checkpoint=checkpoint,
             key=self._run_key(),
-            verbose=int(self.verbose),
-            what=type(self).__name__,
         )
         outcome = fit_job(job)
         self._publish(outcome, published_dtype(x), source.fingerprint())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,11 +21,22 @@ from streamem.estimators.applying import (
     is_dask,
     score_source,
 )
-from streamem.estimators.inputs import Reading, as_source
+from streamem.estimators.inputs import Reading, as_source, check_lazy
 from streamem.estimators.parts import MixtureParts
 from streamem.tasks import Apply, Describe, Score
 
 Path = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class _Call:
+    """Where to read, run and write: the arguments that every question shares."""
+
+    out: Path | None
+    overwrite: bool
+    columns: Sequence[str] | None
+    feature_axis: int | str | None
+    executor: Any
 
 
 class DescribingMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, MixtureParts):
@@ -38,6 +50,7 @@ class DescribingMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densi
         overwrite: bool = False,
         columns: Sequence[str] | None = None,
         feature_axis: int | str | None = None,
+        executor: Any = None,
     ) -> Any:
         """Most probable component of every row.
 
@@ -47,13 +60,14 @@ class DescribingMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densi
         out : path ending in .zarr, .parquet or .npy
             Written chunk by chunk; it appears when complete.
         overwrite : replace an existing `out`
-        columns, feature_axis : as in `fit`; by default the columns that were fitted
+        columns, feature_axis, executor : as in `fit`; by default the columns that were fitted
 
         Returns
         -------
         (n,) int64 array; a lazy Dask array for a Dask collection; `out` if that was given (stored as int32).
         """
-        return self._describe(X, "labels", None, np.dtype(np.int64), ("label",), out, overwrite, columns, feature_axis)
+        column = Column(None, np.dtype(np.int64 if out is None else np.int32), ("label",))
+        return self._describe(X, "labels", column, _Call(out, overwrite, columns, feature_axis, executor))
 
     def predict_proba(
         self,
@@ -63,13 +77,12 @@ class DescribingMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densi
         overwrite: bool = False,
         columns: Sequence[str] | None = None,
         feature_axis: int | str | None = None,
+        executor: Any = None,
     ) -> Any:
         """Posterior probability of every component (n, K); arguments and result as in `predict`."""
         names = tuple(f"probability_{k}" for k in range(self.n_components))
-        dtype = published_dtype(X)
-        return self._describe(
-            X, "responsibilities", self.n_components, dtype, names, out, overwrite, columns, feature_axis
-        )
+        column = Column(self.n_components, published_dtype(X), names)
+        return self._describe(X, "responsibilities", column, _Call(out, overwrite, columns, feature_axis, executor))
 
     def score_samples(
         self,
@@ -79,10 +92,11 @@ class DescribingMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densi
         overwrite: bool = False,
         columns: Sequence[str] | None = None,
         feature_axis: int | str | None = None,
+        executor: Any = None,
     ) -> Any:
         """Log-density of every row (n,), in nats; arguments and result as in `predict`."""
-        dtype = published_dtype(X)
-        return self._describe(X, "log_density", None, dtype, ("log_density",), out, overwrite, columns, feature_axis)
+        column = Column(None, published_dtype(X), ("log_density",))
+        return self._describe(X, "log_density", column, _Call(out, overwrite, columns, feature_axis, executor))
 
     def transform(self, X: Any) -> Any:
         """Posterior probabilities as features for a next step (n, K): `predict_proba`."""
@@ -96,9 +110,10 @@ class DescribingMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densi
         *,
         columns: Sequence[str] | None = None,
         feature_axis: int | str | None = None,
+        executor: Any = None,
     ) -> float:
         """Mean log-density per unit of weight, in nats."""
-        total, weight = self._total(X, self._reading(sample_weight, columns, feature_axis))
+        total, weight = self._total(X, self._reading(sample_weight, columns, feature_axis), executor)
         return total / weight
 
     def bic(self, X: Any, **options: Any) -> float:
@@ -109,12 +124,12 @@ class DescribingMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densi
         """Akaike's information criterion (1974): −2ℓ + 2p. Options are those of `score`."""
         return self.scores(X, **options)["aic"]
 
-    def scores(self, X: Any, **options: Any) -> dict[str, float]:
+    def scores(self, X: Any, *, executor: Any = None, **options: Any) -> dict[str, float]:
         """Everything that one pass tells of X: rows' weight, log-likelihood (total, per row), AIC, BIC.
 
         Options are those of `score`.
         """
-        total, weight = self._total(X, self._reading(**options))
+        total, weight = self._total(X, self._reading(**options), executor)
         p = self._n_parameters()
         return {
             "weight": weight,
@@ -124,44 +139,31 @@ class DescribingMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densi
             "bic": -2 * total + p * float(np.log(weight)),
         }
 
-    def _total(self, x: Any, reading: Reading) -> tuple[float, float]:
+    def _total(self, x: Any, reading: Reading, executor: Any) -> tuple[float, float]:
         check_is_fitted(self)
         source = as_source(self, x, reading, reset=False)
         if source.n_rows == 0:
             raise ParameterError(f"{source.schema.origin} has no rows to score")
         task = Score(self._make_model(), self._params(), source.schema.names)
-        total, weight = score_source(source, task, self._engine("score"))
+        total, weight = score_source(source, task, self._engine("score", executor))
         if not weight > 0:
             raise ParameterError(f"the sample weights sum to {weight}; at least one must be > 0")
         return total, weight
 
-    def _describe(
-        self,
-        x: Any,
-        question: str,
-        width: int | None,
-        dtype: np.dtype[Any],
-        names: tuple[str, ...],
-        out: Path | None,
-        overwrite: bool,
-        columns: Sequence[str] | None,
-        feature_axis: int | str | None,
-    ) -> Any:
+    def _describe(self, x: Any, question: str, column: Column, call: _Call) -> Any:
         check_is_fitted(self)
         model, params = self._make_model(), self._params()
         describe: Describe = getattr(model, question)
-        column = Column(width, dtype, names)
-        if out is not None and dtype.kind == "i":
-            column = Column(width, np.dtype(np.int32), names)
-        if is_dask(x) and out is None and feature_axis is None:
-            feature_names = columns if columns is not None else getattr(self, "feature_names_in_", None)
-            return apply_lazily(x, feature_names, Apply(describe, params, None, column.dtype), column)
-        source = as_source(self, x, self._reading(None, columns, feature_axis), reset=False)
+        if is_dask(x) and call.out is None and call.feature_axis is None:
+            names = call.columns if call.columns is not None else getattr(self, "feature_names_in_", None)
+            check_lazy(self, x, names)
+            return apply_lazily(x, names, Apply(describe, params, None, column.dtype), column)
+        source = as_source(self, x, self._reading(None, call.columns, call.feature_axis), reset=False)
         task = Apply(describe, params, source.schema.names, column.dtype)
-        engine = self._engine(question.replace("_", " "))
-        if out is None:
+        engine = self._engine(question.replace("_", " "), call.executor)
+        if call.out is None:
             return apply_to_array(source, task, column, engine)
-        return apply_to_store(source, task, column, engine, out, overwrite)
+        return apply_to_store(source, task, column, engine, call.out, call.overwrite)
 
 
 def published_dtype(x: Any) -> np.dtype[Any]:

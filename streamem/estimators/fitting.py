@@ -14,12 +14,12 @@ from streamem.checkpoint import Checkpoint, Position
 from streamem.core.arrays import Params
 from streamem.core.chunk import Chunk
 from streamem.core.errors import DataError
-from streamem.core.ports import Algorithm, ChunkRef, Diagnosed, Explained, Model, Source
+from streamem.core.ports import Algorithm, ChunkRef, Diagnosed, Executor, Explained, Model, Source
 from streamem.core.state import State
-from streamem.executors import ThreadsExecutor
-from streamem.fit import Observer, run
+from streamem.estimators.engines import Engine
+from streamem.fit import Observer, require_unchanged, run
 from streamem.initialization import sample_rows
-from streamem.memory import Budget, Projection, fit_into, format_bytes, project
+from streamem.memory import Projection
 from streamem.progress import Progress
 from streamem.report import FitReport, Recorder
 
@@ -45,13 +45,10 @@ class Job:
     n_components: int
     n_init: int
     rng: np.random.RandomState
-    budget: Budget
-    n_threads: int
+    engine: Engine
     warm: State | None = None
     checkpoint: str | os.PathLike[str] | None = None
     key: Mapping[str, Any] = field(default_factory=dict)
-    verbose: int = 0
-    what: str = "fit"
 
 
 @dataclass(frozen=True)
@@ -75,7 +72,7 @@ def fit_job(job: Job) -> Outcome:
     projection = _project(job, refs)
     report = _new_report(job, refs, projection)
     checkpoint = _checkpoint(job, refs, report)
-    with ThreadsExecutor(projection.n_threads, projection.in_flight) as executor:
+    with job.engine.executor(job.source, projection) as executor:
         state = _Starts(job, refs, executor, report, checkpoint).run()
     if isinstance(job.model, Explained):
         report.setting["arithmetic"] = job.model.arithmetic(state.params)
@@ -99,30 +96,19 @@ def require_rows(source: Source, n_components: int) -> None:
 def sample_size(job: Job) -> int:
     """Rows of the starting sample: its values and two responsibilities arrays within the budget."""
     row = 8 * (job.source.schema.n_features + 2 * job.n_components)
-    return min(job.source.n_rows, max(job.n_components, 2, job.budget.sample_bytes // row))
+    return min(job.source.n_rows, max(job.n_components, 2, job.engine.budget.sample_bytes // row))
 
 
 def _project(job: Job, refs: Sequence[ChunkRef]) -> Projection:
     d = job.source.schema.n_features
     row = 8 * (d + 2 * job.n_components)
-    projection = project(
-        refs,
-        job.n_threads,
-        workspace=job.model.workspace_bytes(d),
-        statistics=job.model.statistics_bytes(d),
-        sample=SAMPLE_COPIES * row * sample_size(job),
-    )
-    return fit_into(projection, job.budget.limit_bytes, job.source.schema.origin)
+    held = job.model.statistics_bytes(d)
+    return job.engine.project(job.source, refs, held, sample=SAMPLE_COPIES * row * sample_size(job))
 
 
 def _new_report(job: Job, refs: Sequence[ChunkRef], projection: Projection) -> FitReport:
     schema = job.source.schema
-    setting = {
-        "threads": projection.n_threads,
-        "chunks in flight": projection.in_flight,
-        "projected": format_bytes(projection.total),
-        "limit": format_bytes(job.budget.limit_bytes),
-    }
+    setting = job.engine.describe(projection)
     return FitReport(schema.origin, job.source.n_rows, schema.n_features, len(refs), setting)
 
 
@@ -146,16 +132,17 @@ class _Starts:
         self,
         job: Job,
         refs: Sequence[ChunkRef],
-        executor: ThreadsExecutor,
+        executor: Executor,
         report: FitReport,
         checkpoint: Checkpoint | None,
     ) -> None:
         self._job, self._refs, self._executor, self._checkpoint = job, refs, executor, checkpoint
-        self._progress = Progress(job.what, job.verbose)
+        self._progress = Progress(job.engine.what, job.engine.verbose)
         degenerate = job.model.degenerate if isinstance(job.model, Diagnosed) else None
         self._recorder = Recorder(report, degenerate)
         self._rng_before: dict[str, Any] = job.rng.get_state(legacy=False)
         self._sample: Chunk | None = None
+        self._fingerprint = job.source.fingerprint()
 
     def run(self) -> State:
         """The best final state: the highest log-likelihood, the earlier start if equal."""
@@ -187,7 +174,16 @@ class _Starts:
             observers.append(self._checkpoint)
         job = self._job
         try:
-            return run(job.model, job.source, self._refs, job.algorithm, self._executor, position.state, observers)
+            return run(
+                job.model,
+                job.source,
+                self._refs,
+                job.algorithm,
+                self._executor,
+                position.state,
+                self._fingerprint,
+                observers,
+            )
         except KeyboardInterrupt as interrupt:
             interrupt.add_note(self._how_to_resume())
             raise
@@ -202,7 +198,7 @@ class _Starts:
             resumed = not _same_rng(now, self._rng_before)
             if resumed:
                 job.rng.set_state(self._rng_before)
-            self._progress.begin(job.source.n_rows, f"{job.what}, sampling")
+            self._progress.begin(job.source.n_rows, f"{job.engine.what}, sampling")
             self._sample = sample_rows(
                 self._refs,
                 job.source.n_rows,
@@ -213,6 +209,7 @@ class _Starts:
                 self._progress.chunk_done,
             )
             self._progress.end()
+            require_unchanged(job.source, self._fingerprint)
             _require_weight(self._sample, job.source)
             if resumed:
                 job.rng.set_state(now)

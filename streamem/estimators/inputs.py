@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import validate_data
 
-from streamem.core.errors import SchemaError
+from streamem.core.errors import DataError, SchemaError, StreamemError
 from streamem.core.ports import Source
 from streamem.sources import ReadOptions, open_source
 
@@ -56,6 +56,29 @@ def is_frame(x: Any) -> bool:
     return type(x).__module__.partition(".")[0] in ("pandas", "polars") and hasattr(x, "columns")
 
 
+def check_lazy(estimator: BaseEstimator, x: Any, names: Sequence[str] | None) -> None:
+    """Refuse a Dask collection that does not fit a fitted estimator, without computing anything.
+
+    Raises
+    ------
+    SchemaError : another number of features, or missing columns
+    """
+    if hasattr(x, "columns") and names is not None:
+        _require_columns(list(x.columns), names, "the Dask DataFrame")
+    width = len(names) if names is not None and hasattr(x, "columns") else x.shape[1] if len(x.shape) == 2 else None
+    if width != estimator.n_features_in_:
+        raise SchemaError(
+            f"the Dask collection has shape {x.shape}, so {width} features, but {type(estimator).__name__} is "
+            f"expecting {estimator.n_features_in_} features as input"
+        )
+
+
+def _require_columns(there: Sequence[Any], wanted: Sequence[str], what: str) -> None:
+    missing = [name for name in wanted if name not in there]
+    if missing:
+        raise SchemaError(f"{what} has no columns {missing}; it has {[str(name) for name in there]}")
+
+
 def _is_in_memory(x: Any) -> bool:
     """Arrays, lists and data frames that scikit-learn's own checks understand."""
     library = type(x).__module__.partition(".")[0]
@@ -63,8 +86,20 @@ def _is_in_memory(x: Any) -> bool:
 
 
 def _checked_array(estimator: BaseEstimator, x: Any, reading: Reading, reset: bool) -> Any:
+    try:
+        return _validated(estimator, x, reading, reset)
+    except StreamemError:
+        raise
+    except ValueError as error:  # scikit-learn's own words, under the root of our errors
+        raise DataError(str(error)) from error
+
+
+def _validated(estimator: BaseEstimator, x: Any, reading: Reading, reset: bool) -> Any:
     if is_frame(x):
-        features = x if reading.columns is None else x[list(reading.options().columns or ())]
+        chosen = reading.options().columns
+        if chosen is not None:
+            _require_columns(list(x.columns), chosen, "the DataFrame")
+        features = x if chosen is None else x[list(chosen)]
         if isinstance(reading.sample_weight, str) and reading.columns is None:
             features = x[[name for name in x.columns if name != reading.sample_weight]]
         validate_data(estimator, features, skip_check_array=True, reset=reset)

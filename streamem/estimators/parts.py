@@ -16,7 +16,7 @@ from streamem.core.chunk import Chunk
 from streamem.core.errors import ParameterError
 from streamem.core.ports import Family
 from streamem.core.state import State
-from streamem.estimators.applying import Engine
+from streamem.estimators.engines import Engine
 from streamem.estimators.inputs import Reading
 from streamem.initialization import STARTS
 from streamem.memory import Budget
@@ -78,6 +78,8 @@ class MixtureParts(BaseEstimator):
             "n_components": self.n_components,
             "init_params": self.init_params,
             "random_state": self.random_state if isinstance(self.random_state, int) else None,
+            # Earlier starts of several have ended for good; a single one can go on under another rule.
+            "ending": [self.max_iter, self.tol, self.stopping] if self.n_init > 1 else None,
         }
 
     # --- inner -------------------------------------------------------------------------------------------------------
@@ -116,9 +118,9 @@ class MixtureParts(BaseEstimator):
 
         return int(cpu_count())
 
-    def _engine(self, what: str) -> Engine:
+    def _engine(self, what: str, executor: Any = None) -> Engine:
         workspace = self._make_model().workspace_bytes(self.n_features_in_)
-        return Engine(self._threads(), self._budget(), workspace, what, int(self.verbose))
+        return Engine(executor, self._threads(), self._budget(), workspace, what, int(self.verbose))
 
     def _check_hyperparameters(self) -> None:
         for name, low in (("n_components", 1), ("n_init", 1), ("max_iter", 0)):

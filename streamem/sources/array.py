@@ -1,8 +1,7 @@
-"""Rows from NumPy arrays, memory maps and ``.npy`` files."""
+"""Rows from NumPy arrays and memory maps."""
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -102,16 +101,18 @@ def rows_by_features(array: Any, feature_axis: int | str | None, what: str) -> A
 
 
 def open(data: Any, options: ReadOptions) -> Source:
-    """An array, memory map, or the path of a ``.npy`` file (memory-mapped)."""
+    """An array or memory map."""
     origin = "the array"
-    if isinstance(data, str | os.PathLike):
-        origin = f"NumPy file {data}"
-        data = memory_map(Path(data))
     array = np.asanyarray(data)
+    refuse_names(options, origin)
+    return ArraySource(rows_by_features(array, options.feature_axis, origin), options.chunk_bytes, origin)
+
+
+def refuse_names(options: ReadOptions, origin: str) -> None:
+    """Raise `SchemaError` if columns are to be chosen by name."""
     if options.columns is not None or options.weight_column is not None:
         wanted = options.weight_column if options.columns is None else list(options.columns)
         raise SchemaError(f"{origin} has no column names, so {wanted!r} cannot be chosen; select by position first")
-    return ArraySource(rows_by_features(array, options.feature_axis, origin), options.chunk_bytes, origin)
 
 
 def memory_map(path: Path) -> NDArray[Any]:

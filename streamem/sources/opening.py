@@ -60,7 +60,7 @@ def _is_parquet_path(data: Any) -> bool:
 
 KINDS: list[Kind] = [
     Kind("Zarr", lambda data: _library(data) == "zarr" or _is_zarr_path(data), "streamem.sources.zarr"),
-    Kind("NumPy file", lambda data: _has_suffix(data, ".npy"), "streamem.sources.array"),
+    Kind("NumPy file", lambda data: _has_suffix(data, ".npy"), "streamem.sources.npy"),
     Kind("Parquet", _is_parquet_path, "streamem.sources.parquet"),
     Kind("Arrow file", lambda data: _has_suffix(data, ".arrow", ".feather"), "streamem.sources.arrow"),
     Kind("xarray", lambda data: _library(data) == "xarray", "streamem.sources.xarray"),

@@ -1,0 +1,131 @@
+"""Which executor runs a call, and whether the call fits the memory there."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from streamem.core.errors import MemoryLimitError, ParameterError
+from streamem.core.ports import ChunkRef, Executor, Source
+from streamem.executors import ThreadsExecutor
+from streamem.memory import Budget, Projection, fit_into, format_bytes, project
+
+WORKER_CACHE_SHARE = 0.25
+"""Part of a worker's memory that may hold decoded chunks between passes."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How to run one call.
+
+    Attributes
+    ----------
+    choice : None (the active distributed client if there is one, else threads), "threads", or a client
+    n_threads, budget : of this process
+    workspace : bytes that one running task needs besides its chunk
+    what, verbose : for the progress bar
+    """
+
+    choice: Any
+    n_threads: int
+    budget: Budget
+    workspace: int
+    what: str
+    verbose: int
+
+    def project(
+        self, source: Source, refs: Sequence[ChunkRef], held: int, sample: int = 0, result: int = 0
+    ) -> Projection:
+        """What the call will hold in this process, cut down to the budget.
+
+        Parameters
+        ----------
+        held : bytes of the result of one chunk
+        sample, result : bytes that stay here besides
+
+        Raises
+        ------
+        MemoryLimitError : it does not fit, here or on a worker
+        """
+        client = client_of(self.choice)
+        if client is None:
+            projection = project(refs, self.n_threads, self.workspace, held, sample, result)
+        else:
+            _require_workers_fit(client, source, project(refs, 1, self.workspace, held))
+            projection = project([], 1, 0, held, sample, result)
+        return fit_into(projection, self.budget.limit_bytes, source.schema.origin)
+
+    @contextmanager
+    def executor(self, source: Source, projection: Projection) -> Iterator[Executor]:
+        """The executor for a projection."""
+        client = client_of(self.choice)
+        if client is None:
+            with ThreadsExecutor(projection.n_threads, projection.in_flight) as threads:
+                yield threads
+            return
+        cluster = importlib.import_module("streamem.executors.dask")
+        with cluster.DaskExecutor(client, source.fingerprint(), _cache_bytes(client)) as executor:
+            yield executor
+
+    def describe(self, projection: Projection) -> dict[str, Any]:
+        """The setting, for the report."""
+        limits = {"projected": format_bytes(projection.total), "limit": format_bytes(self.budget.limit_bytes)}
+        client = client_of(self.choice)
+        if client is None:
+            return {"threads": projection.n_threads, "chunks in flight": projection.in_flight, **limits}
+        threads = client.nthreads()
+        return {"workers": len(threads), "threads": sum(threads.values()), **limits}
+
+
+def client_of(choice: Any) -> Any:
+    """The distributed client to use, or None for threads.
+
+    Raises
+    ------
+    ParameterError : neither a client, "threads" nor None
+    """
+    distributed = sys.modules.get("distributed")
+    if isinstance(choice, str) and choice == "threads":
+        return None
+    if choice is None:
+        return _active_client(distributed)
+    if distributed is not None and isinstance(choice, distributed.Client):
+        return choice
+    raise ParameterError(f"executor is {choice!r}; it must be a distributed.Client, 'threads', or None")
+
+
+def _active_client(distributed: Any) -> Any:
+    # Only someone who has imported distributed can have a client, so nobody else pays for the import.
+    if distributed is None:
+        return None
+    try:
+        return distributed.default_client()
+    except ValueError:
+        return None
+
+
+def _worker_memory(client: Any) -> list[tuple[str, int, int]]:
+    """(address, threads, memory limit in bytes; 0 for none) of every worker."""
+    workers = client.scheduler_info(n_workers=-1)["workers"]
+    return [(address, int(w["nthreads"]), int(w["memory_limit"] or 0)) for address, w in workers.items()]
+
+
+def _cache_bytes(client: Any) -> int:
+    limits = [limit for _, _, limit in _worker_memory(client) if limit]
+    return int(min(limits) * WORKER_CACHE_SHARE) if limits else 0
+
+
+def _require_workers_fit(client: Any, source: Source, projection: Projection) -> None:
+    for address, threads, limit in _worker_memory(client):
+        needed = threads * (projection.loading + projection.workspace + projection.levels * projection.statistics)
+        if limit and needed > limit * (1 - WORKER_CACHE_SHARE):
+            raise MemoryLimitError(
+                f"reading {source.schema.origin}: worker {address} would need {format_bytes(needed)} for {threads} "
+                f"threads ({format_bytes(projection.loading)} to load a chunk, {format_bytes(projection.workspace)} to "
+                f"work on it) and has {format_bytes(limit)}, a quarter of it for cached chunks; start workers with "
+                "fewer threads or more memory, or store the data in smaller chunks"
+            )

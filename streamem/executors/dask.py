@@ -1,0 +1,190 @@
+"""Workers of a Dask cluster: stateless tasks over aligned runs of chunks, combined along the fixed tree there.
+
+A task is (what to do, a run of chunk handles) → one partial sum. What to do travels as a task too, so that the
+scheduler can make it again; keys are unique; futures are released after each pass; a bounded window is in flight. One
+small result a pass reaches the client.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from uuid import uuid4
+
+from distributed import Client, Future, KilledWorker, wait
+
+from streamem.core.errors import StreamemError
+from streamem.core.ports import ChunkDone, ChunkRef, OnChunk, Task
+from streamem.core.stats import Stats
+from streamem.core.validation import where
+from streamem.executors.spans import Partial, Span, combine, cut_spans, span_length
+from streamem.executors.worker_side import identity, map_span, reduce_span
+
+Result = TypeVar("Result")
+
+IN_FLIGHT_PER_THREAD = 3
+FAN_IN = 16
+RETRIES = 2
+
+
+class WorkerLostError(StreamemError, RuntimeError):
+    """Workers died again and again on the same chunks."""
+
+
+class DaskExecutor:
+    """Runs tasks on the workers of a client.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    token : names the data and its state; chunks are cached under it
+    cache_bytes : decoded chunks that each worker process may keep between passes
+    """
+
+    def __init__(self, client: Client, token: str, cache_bytes: int = 0) -> None:
+        self._client = client
+        self._token, self._cache_bytes = token, cache_bytes
+        self._chunk_seconds: float | None = None
+        self._blocks: dict[tuple[int, int, int], Future] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._blocks.clear()
+
+    @property
+    def n_threads(self) -> int:
+        """Threads of all workers, at least 1."""
+        return max(1, sum(self._client.nthreads().values()))
+
+    def reduce(self, task: Task[Stats], refs: Sequence[ChunkRef], on_chunk: OnChunk) -> Stats:
+        """The sum of the task over the chunks: the same bits as on threads."""
+        spans = self._spans(refs)
+        shipped = self._ship(task)
+        results: list[Future | None] = [None] * len(spans)
+        groups: dict[int, Future] = {}
+        for span, future in self._finished(spans, self._submitter(reduce_span, shipped, spans)):
+            results[span.position] = future
+            on_chunk(ChunkDone(span.rows, span.nbytes, 0.0, 0.0))
+            self._join(span.position // FAN_IN, results, groups)
+        total: Partial = self._climb([groups[i] for i in range(len(groups))]).result()
+        on_chunk(ChunkDone(0, 0, total.wait_s, total.compute_s))
+        self._chunk_seconds = (total.wait_s + total.compute_s) / max(1, len(refs))
+        return total.stats
+
+    def map(self, task: Task[Result], refs: Sequence[ChunkRef], on_chunk: OnChunk) -> Iterator[Result]:
+        """Results in plan order, a window of spans ahead of the reader."""
+        spans, shipped = self._spans(refs), self._ship(task)
+        submit = self._submitter(map_span, shipped, spans)
+        waiting: deque[tuple[Span, Future]] = deque()
+        ahead = iter(spans)
+        for span in ahead:
+            waiting.append((span, submit(span)))
+            if len(waiting) >= IN_FLIGHT_PER_THREAD * self.n_threads:
+                break
+        while waiting:
+            span, future = waiting.popleft()
+            results = _result(future, span)
+            if (following := next(ahead, None)) is not None:
+                waiting.append((following, submit(following)))
+            for ref, result in zip(span.refs, results, strict=True):
+                on_chunk(ChunkDone(ref.rows, ref.nbytes, 0.0, 0.0))
+                yield result
+
+    def _spans(self, refs: Sequence[ChunkRef]) -> list[Span]:
+        return cut_spans(refs, span_length(refs, self.n_threads, self._chunk_seconds))
+
+    def _ship(self, task: Any) -> Future:
+        return self._client.submit(identity, task, key=_key("task"), pure=False)
+
+    def _submitter(self, run: Callable[..., Any], shipped: Future, spans: Sequence[Span]) -> Callable[[Span], Future]:
+        workers = sorted(self._client.nthreads())
+
+        def submit(span: Span) -> Future:
+            return self._client.submit(
+                run,
+                shipped,
+                self._block(span, len(spans)),
+                self._token,
+                self._cache_bytes,
+                key=_key("span"),
+                pure=False,
+                retries=RETRIES,
+                workers=[preferred(workers, f"{self._token}-{span.refs[0].index}")] if workers else None,
+                allow_other_workers=True,
+            )
+
+        return submit
+
+    def _block(self, span: Span, n_spans: int) -> Future:
+        """The handles of a span on the cluster, sent once for all passes."""
+        place = (n_spans, span.refs[0].index, len(span.refs))
+        if place not in self._blocks:
+            self._blocks = {known: block for known, block in self._blocks.items() if known[0] == n_spans}
+            self._blocks[place] = self._client.submit(identity, span.refs, key=_key("refs"), pure=False)
+        return self._blocks[place]
+
+    def _finished(self, spans: Sequence[Span], submit: Callable[[Span], Future]) -> Iterator[tuple[Span, Future]]:
+        """Spans as they finish, with a bounded window in flight."""
+        running: dict[Future, Span] = {}
+        window = IN_FLIGHT_PER_THREAD * self.n_threads
+        try:
+            for span in spans:
+                if len(running) >= window:
+                    yield from _take(running)
+                running[submit(span)] = span
+            while running:
+                yield from _take(running)
+        finally:
+            self._client.cancel(list(running))
+
+    def _join(self, group: int, results: list[Future | None], groups: dict[int, Future]) -> None:
+        """Combine a group of neighbouring spans once all are there."""
+        first = group * FAN_IN
+        members = results[first : first + FAN_IN]
+        if any(member is None for member in members):
+            return
+        groups[group] = self._combine([member for member in members if member is not None])
+        results[first : first + FAN_IN] = [None] * len(members)
+
+    def _climb(self, futures: list[Future]) -> Future:
+        while len(futures) > 1:
+            futures = [self._combine(futures[i : i + FAN_IN]) for i in range(0, len(futures), FAN_IN)]
+        return futures[0]
+
+    def _combine(self, futures: list[Future]) -> Future:
+        return self._client.submit(combine, futures, key=_key("sum"), pure=False, retries=RETRIES)
+
+
+def preferred(workers: Sequence[str], what: str) -> str:
+    """The worker that should do `what`, by rendezvous hashing: few change when a worker joins or leaves."""
+    return max(workers, key=lambda worker: hashlib.blake2b(f"{worker}|{what}".encode(), digest_size=8).digest())
+
+
+def _key(what: str) -> str:
+    return f"streamem-{what}-{uuid4().hex}"
+
+
+def _take(running: dict[Future, Span]) -> Iterator[tuple[Span, Future]]:
+    done, _ = wait(list(running), return_when="FIRST_COMPLETED")
+    for future in done:
+        span = running.pop(future)
+        if future.status != "finished":
+            _result(future, span)
+        yield span, future
+
+
+def _result(future: Future, span: Span) -> Any:
+    try:
+        return future.result()
+    except KilledWorker as error:
+        raise WorkerLostError(
+            f"{where(span.refs[0])} to {where(span.refs[-1])}: workers died again and again while they had these "
+            f"chunks; give workers more memory, or look at their logs ({error})"
+        ) from error

@@ -1,0 +1,124 @@
+"""What runs on a worker: one BLAS thread a task, a bounded cache of decoded chunks, errors that name their chunk."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from time import perf_counter
+from typing import Any, TypeVar
+
+from threadpoolctl import threadpool_limits
+
+from streamem.core.chunk import Chunk
+from streamem.core.errors import SourceError, StreamemError
+from streamem.core.ports import ChunkRef, Task
+from streamem.core.reduction import TreeReduction
+from streamem.core.stats import Stats
+from streamem.core.validation import where
+from streamem.executors.spans import Partial
+
+Result = TypeVar("Result")
+
+
+class ChunkCache:
+    """Decoded chunks of this process, least recently used first out, bounded in bytes."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._chunks: OrderedDict[tuple[str, int], tuple[Chunk, int]] = OrderedDict()
+        self.nbytes = 0
+
+    def load(self, token: str, ref: ChunkRef, limit_bytes: int) -> Chunk:
+        """The chunk, from the cache or read; `token` names the data and its state."""
+        key = (token, ref.index)
+        with self._lock:
+            if key in self._chunks:
+                self._chunks.move_to_end(key)
+                return self._chunks[key][0]
+        chunk = ref.load()
+        with self._lock:
+            if key not in self._chunks and ref.nbytes <= limit_bytes:
+                self._chunks[key] = (chunk, ref.nbytes)
+                self.nbytes += ref.nbytes
+            while self.nbytes > limit_bytes:
+                _, (_, freed) = self._chunks.popitem(last=False)
+                self.nbytes -= freed
+        return chunk
+
+
+CACHE = ChunkCache()
+
+
+class _OneBlasThread:
+    """Limits BLAS while any task of this process runs; the first in sets the limit, the last out restores it.
+
+    A limit a task would not do: tasks of other threads would see it lifted halfway, and change their bits.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running = 0
+        self._limits: Any = None
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        with self._lock:
+            self._running += 1
+            if self._running == 1:
+                self._limits = threadpool_limits(limits=1)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._running -= 1
+                if self._running == 0:
+                    self._limits.restore_original_limits()
+
+
+one_blas_thread = _OneBlasThread()
+
+
+def identity(value: Result) -> Result:
+    """A value as a task: unlike scattered data, the scheduler can make it again when a worker dies."""
+    return value
+
+
+def reduce_span(task: Task[Stats], refs: Sequence[ChunkRef], token: str, cache_bytes: int) -> Partial:
+    """The sum of the task over a run of chunks."""
+    tree, wait_s, compute_s = TreeReduction(len(refs)), 0.0, 0.0
+    with one_blas_thread():
+        for position, ref in enumerate(refs):
+            started = perf_counter()
+            chunk = _load(ref, token, cache_bytes)
+            loaded = perf_counter()
+            tree.add(position, _apply(task, chunk, ref))
+            wait_s += loaded - started
+            compute_s += perf_counter() - loaded
+    return Partial(tree.result(), wait_s, compute_s)
+
+
+def map_span(task: Task[Result], refs: Sequence[ChunkRef], token: str, cache_bytes: int) -> list[Result]:
+    """The results of the task for a run of chunks."""
+    with one_blas_thread():
+        return [_apply(task, _load(ref, token, cache_bytes), ref) for ref in refs]
+
+
+def _load(ref: ChunkRef, token: str, cache_bytes: int) -> Chunk:
+    try:
+        return CACHE.load(token, ref, cache_bytes)
+    except (StreamemError, MemoryError):
+        raise
+    except Exception as error:
+        raise SourceError(f"{where(ref)} cannot be read: {type(error).__name__}: {error}") from error
+
+
+def _apply(task: Task[Result], chunk: Chunk, ref: ChunkRef) -> Result:
+    try:
+        return task(chunk, ref)
+    except (StreamemError, MemoryError):
+        raise
+    except Exception as error:
+        error.add_note(where(ref))
+        raise
