@@ -84,7 +84,7 @@ def test_change_is_misled_by_slow_convergence_and_aitken_is_not() -> None:
     ],
 )
 def test_aitken_on_single_traces(trace: list[float], met: bool) -> None:
-    """Too short, constant, linear, accelerating, falling with more and with less than tol to go; last, only rounding."""
+    """Too short, constant, linear, accelerating, falling with more and less than tol to go; last, only rounding."""
     assert Aitken(1e-6).met(trace) is met
 
 

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, DensityMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from streamem.core.errors import ParameterError
+from streamem.core.errors import DataError
 from streamem.estimators.applying import (
     Column,
     apply_lazily,
@@ -143,11 +143,11 @@ class DescribingMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densi
         check_is_fitted(self)
         source = as_source(self, x, reading, reset=False)
         if source.n_rows == 0:
-            raise ParameterError(f"{source.schema.origin} has no rows to score")
+            raise DataError(f"{source.schema.origin} has no rows to score")
         task = Score(self._make_model(), self._params(), source.schema.names)
         total, weight = score_source(source, task, self._engine("score", executor))
         if not weight > 0:
-            raise ParameterError(f"the sample weights sum to {weight}; at least one must be > 0")
+            raise DataError(f"the sample weights sum to {weight}; at least one must be > 0")
         return total, weight
 
     def _describe(self, x: Any, question: str, column: Column, call: _Call) -> Any:

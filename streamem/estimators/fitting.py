@@ -23,8 +23,8 @@ from streamem.memory import Projection
 from streamem.progress import Progress
 from streamem.report import FitReport, Recorder
 
-SAMPLE_COPIES = 2
-"""k-means centres a copy of its sample, and statistics are formed from another view of it."""
+SAMPLE_COPIES = 3
+"""The pieces of the sample are joined, k-means centres a copy of it, and the allocator returns neither at once."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,6 @@ def _checkpoint(job: Job, refs: Sequence[ChunkRef], report: FitReport) -> Checkp
         **job.key,
         "data": job.source.fingerprint(),
         "plan": f"{len(refs)} chunks, {zlib.crc32(plan.tobytes()):08x}",
-        "n_init": job.n_init,
     }
     return Checkpoint(job.checkpoint, key, report)
 

@@ -110,6 +110,11 @@ def _validated(estimator: BaseEstimator, x: Any, reading: Reading, reset: bool) 
     if plain and x.ndim >= 2 and reading.feature_axis is not None:
         return _remember_width(estimator, x, reading.feature_axis, reset)
     if plain and x.ndim == 2:
+        if not reset and x.shape[1] != estimator.n_features_in_:
+            raise SchemaError(
+                f"X has {x.shape[1]} features, but {type(estimator).__name__} is expecting {estimator.n_features_in_} "
+                "features as input"
+            )
         # Converted chunk by chunk, not as a whole.
         validate_data(estimator, x, skip_check_array=True, reset=reset)
         return x

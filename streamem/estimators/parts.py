@@ -79,8 +79,11 @@ class MixtureParts(BaseEstimator):
             "init_params": self.init_params,
             "random_state": self.random_state if isinstance(self.random_state, int) else None,
             # Earlier starts of several have ended for good; a single one can go on under another rule.
-            "ending": [self.max_iter, self.tol, self.stopping] if self.n_init > 1 else None,
+            "n_init": 1 if self.n_init == 1 else f"{self.n_init} starts of {self._ending()}",
         }
+
+    def _ending(self) -> str:
+        return f"at most {self.max_iter} iterations, tol {self.tol}, stopping {self.stopping}"
 
     # --- inner -------------------------------------------------------------------------------------------------------
 

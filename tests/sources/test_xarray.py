@@ -151,10 +151,7 @@ def test_no_rows_are_no_chunks() -> None:
 
 def test_the_plan_depends_on_metadata_and_budget_only() -> None:
     plans = [
-        [
-            (r.index, r.start, r.rows, r.nbytes, r.load_nbytes)
-            for r in open_xarray(dataset(seed), options).chunks()
-        ]
+        [(r.index, r.start, r.rows, r.nbytes, r.load_nbytes) for r in open_xarray(dataset(seed), options).chunks()]
         for seed in range(2)
         for options in [ReadOptions(chunk_bytes=200)]
     ]
@@ -189,9 +186,7 @@ def test_a_chunk_that_cannot_be_read_names_the_rows(tmp_path: Path) -> None:
     source = open_xarray(data, ReadOptions(chunk_bytes=1))
     (tmp_path / "zarr-3.zarr" / "a" / "c" / "1" / "0").write_bytes(b"garbage")
     source.chunks()[0].load()
-    with pytest.raises(
-        SourceError, match=r"the Dataset: rows 9–17 cannot be read: .*check the file or store"
-    ):
+    with pytest.raises(SourceError, match=r"the Dataset: rows 9–17 cannot be read: .*check the file or store"):
         source.chunks()[1].load()
 
 
@@ -224,10 +219,7 @@ def test_columns_that_cannot_be() -> None:
 def test_the_feature_dimension_must_be_known(axis: Any) -> None:
     cube = xarray.DataArray(np.ones((2, 3, 4)), dims=("t", "y", "x"), name="cube")
     said = message(cube, feature_axis=axis)
-    assert (
-        f"DataArray cube has dimensions {{'t': 2, 'y': 3, 'x': 4}}, and feature_axis is {axis!r}; pass"
-        in said
-    )
+    assert f"DataArray cube has dimensions {{'t': 2, 'y': 3, 'x': 4}}, and feature_axis is {axis!r}; pass" in said
     assert "pass a Dataset of one variable a feature" in message(cube[0, 0], feature_axis=axis)
 
 

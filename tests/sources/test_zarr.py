@@ -88,12 +88,8 @@ def test_a_matrix_has_the_values_of_zarr(tmp_path: Path, kind: str, dtype: str) 
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-@pytest.mark.parametrize(
-    ("shape", "axis"), [((3, 40), 0), ((20, 3, 4), 1), ((20, 4, 3), -1), ((3, 20, 4), 0)]
-)
-def test_other_axes_become_rows_in_c_order(
-    tmp_path: Path, kind: str, shape: tuple[int, ...], axis: int
-) -> None:
+@pytest.mark.parametrize(("shape", "axis"), [((3, 40), 0), ((20, 3, 4), 1), ((20, 4, 3), -1), ((3, 20, 4), 0)])
+def test_other_axes_become_rows_in_c_order(tmp_path: Path, kind: str, shape: tuple[int, ...], axis: int) -> None:
     x = numbers(shape, "f4")
     store(tmp_path / "a.zarr", x, tuple(max(1, size // 4) for size in shape), **FORMATS[kind])
     source = open_zarr(tmp_path / "a.zarr", ReadOptions(feature_axis=axis, chunk_bytes=200))
@@ -194,9 +190,7 @@ def test_the_plan_depends_on_metadata_and_budget_only(tmp_path: Path) -> None:
         path = tmp_path / f"{seed}.zarr"
         store(path, numbers((50, 2), seed=seed), (5, 2))
         source = open_source(path, options=ReadOptions(chunk_bytes=200))
-        plans.append(
-            [(ref.index, ref.start, ref.rows, ref.nbytes, ref.load_nbytes) for ref in source.chunks()]
-        )
+        plans.append([(ref.index, ref.start, ref.rows, ref.nbytes, ref.load_nbytes) for ref in source.chunks()])
     assert plans[0] == plans[1]
 
 

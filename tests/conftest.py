@@ -1,0 +1,28 @@
+"""Tests marked `long` run only when they are asked for."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+LEFT_OUT = pytest.StashKey[int]()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect `long` unless the -m expression speaks of it."""
+    if re.search(r"\blong\b", config.option.markexpr):
+        return
+    long = [item for item in items if item.get_closest_marker("long")]
+    config.stash[LEFT_OUT] = len(long)
+    if long:
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if item not in long]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say what was left out, and why."""
+    if left_out := config.stash.get(LEFT_OUT, 0):
+        terminalreporter.write_line(
+            f"{left_out} tests marked 'long' were left out: they take minutes or gigabytes. Run them with -m long."
+        )

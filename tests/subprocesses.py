@@ -1,0 +1,252 @@
+"""Fits in processes of their own, to be killed, starved and measured.
+
+Parent's side: `start`, `run`, `kill_after`. Child's side: the functions in `JOBS`, each called with JSON arguments and
+answering with a line of JSON on its standard output.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+MIB = 2**20
+MARK = b"\n=answer="
+
+# --- parent ----------------------------------------------------------------------------------------------------------
+
+
+def start(job: str, **arguments: Any) -> subprocess.Popen[bytes]:
+    """Run a job of this file in a new interpreter; warnings are errors there too."""
+    command = [sys.executable, "-W", "error", __file__, job, json.dumps(arguments, default=str)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def run(job: str, **arguments: Any) -> Any:
+    """The answer of a job that has to succeed."""
+    out, err = start(job, **arguments).communicate()
+    _, found, answer = out.rpartition(MARK)
+    assert found, f"{job} died: {err.decode()[-3000:]}"
+    return json.loads(answer)
+
+
+def await_progress(process: subprocess.Popen[bytes], n_bytes: int) -> None:
+    """Wait until a job has told of so many chunks, or has ended."""
+    assert process.stdout is not None
+    while n_bytes > 0 and (got := os.read(process.stdout.fileno(), n_bytes)):
+        n_bytes -= len(got)
+
+
+def kill_after(process: subprocess.Popen[bytes], n_bytes: int) -> bool:
+    """SIGKILL a job once it has told of so many chunks; whether that came before its end."""
+    await_progress(process, n_bytes)
+    process.kill()
+    process.communicate()
+    return process.returncode == -signal.SIGKILL
+
+
+# --- a source that tells ---------------------------------------------------------------------------------------------
+
+
+class WatchedSource:
+    """Another source, that calls `watch(ref)` before it reads a chunk."""
+
+    def __init__(self, base: Any, watch: Callable[[Any], object]) -> None:
+        self._base, self._watch = base, watch
+        self.schema, self.n_rows = base.schema, base.n_rows
+
+    def fingerprint(self) -> str:
+        """That of the other source."""
+        return str(self._base.fingerprint())
+
+    def chunks(self) -> list[WatchedRef]:
+        """The plan of the other source."""
+        return [WatchedRef(ref, self._watch) for ref in self._base.chunks()]
+
+
+@dataclass(frozen=True, eq=False)
+class WatchedRef:
+    """A chunk of a `WatchedSource`."""
+
+    base: Any
+    watch: Callable[[Any], object]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.base, name)
+
+    def load(self) -> Any:
+        """Tell, then read."""
+        self.watch(self.base)
+        return self.base.load()
+
+
+class Countdown:
+    """Calls `act` at the n-th call, and never again."""
+
+    def __init__(self, n: int, act: Callable[[], object]) -> None:
+        self._left, self._act = n, act
+
+    def __call__(self, *_: Any) -> None:
+        self._left -= 1
+        if self._left == 0:
+            self._act()
+
+
+def fitted(gm: Any) -> dict[str, bytes]:
+    """What two fits must have in common, bit for bit."""
+    numbers = {name: getattr(gm, name) for name in ("weights_", "means_", "covariances_", "precisions_cholesky_")}
+    numbers |= {"lower_bounds": gm.lower_bounds_, "lower_bound": gm.lower_bound_, "n_iter": gm.n_iter_}
+    return {name: np.asarray(value).tobytes() for name, value in numbers.items()}
+
+
+def open_data(path: str, chunk_bytes: int) -> Any:
+    """A source with chunks of that size."""
+    from streamem import ReadOptions, open_source
+
+    return open_source(path, options=ReadOptions(chunk_bytes=chunk_bytes))
+
+
+# --- children --------------------------------------------------------------------------------------------------------
+
+
+def fit(
+    data: str,
+    chunk_bytes: int,
+    settings: dict[str, Any],
+    checkpoint: str | None = None,
+    weight: str | None = None,
+    kill_at_file_event: int = 0,
+) -> dict[str, str]:
+    """Fit, one byte on standard output for every chunk; with `kill_at_file_event`, SIGKILL itself while saving."""
+    from streamem import GaussianMixture
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a job started by a shell's "&"
+    source = WatchedSource(open_data(data, chunk_bytes), lambda ref: os.write(1, b"."))
+    if kill_at_file_event:
+        _kill_at_file_event(str(checkpoint), kill_at_file_event)
+    gm = GaussianMixture(**settings).fit(source, sample_weight=weight, checkpoint=checkpoint)
+    return {name: value.hex() for name, value in fitted(gm).items()}
+
+
+def _kill_at_file_event(path: str, n: int) -> None:
+    """SIGKILL this process at the n-th opening or renaming of a file beside `path`."""
+    folder = str(Path(path).parent)
+    due = Countdown(n, lambda: os.kill(os.getpid(), signal.SIGKILL))
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if event in ("open", "os.rename", "os.remove") and str(arguments[0]).startswith(folder):
+            due()
+
+    sys.addaudithook(hook)
+
+
+def fill_disk(data: str, chunk_bytes: int, settings: dict[str, Any], folder: str, full_at_load: int) -> dict[str, str]:
+    """Save a model; then files cannot grow any more: in the middle of a fit with a checkpoint, and at another save."""
+    from streamem import GaussianMixture
+
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    gm = GaussianMixture(**settings).fit(open_data(data, chunk_bytes))
+    gm.save(Path(folder) / "model.npz")
+    source = WatchedSource(open_data(data, chunk_bytes), Countdown(full_at_load, _forbid_growth))
+    answer = {"fit": _failure(lambda: gm.fit(source, checkpoint=Path(folder) / "run.npz"))}
+    answer["save"] = _failure(lambda: gm.save(Path(folder) / "model.npz"))
+    answer["first save"] = _failure(lambda: gm.save(Path(folder) / "another.npz"))
+    for suffix in ("zarr", "parquet", "npy"):
+        out = Path(folder) / f"labels.{suffix}"
+        answer[suffix] = _failure(lambda out=out: gm.predict(open_data(data, chunk_bytes), out=out))
+    return answer
+
+
+def _forbid_growth() -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (256, resource.RLIM_INFINITY))
+
+
+def _failure(call: Callable[[], object]) -> str:
+    try:
+        call()
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return "no error"
+
+
+def lose_file(data: str, chunk_bytes: int, load: int) -> str:
+    """Truncate the data to nothing while a fit reads it."""
+    from streamem import GaussianMixture
+
+    source = WatchedSource(open_data(data, chunk_bytes), Countdown(load, lambda: os.truncate(data, 0)))
+    return _failure(lambda: GaussianMixture(2, n_threads=1).fit(source))
+
+
+def predict(data: str, model: str, out: str, chunk_bytes: int, pause_at: int) -> None:
+    """Labels to a store, one byte on standard output for every chunk; waits for its end at one of them."""
+    from streamem import GaussianMixture
+
+    stop = Countdown(pause_at, signal.pause)
+
+    def watch(ref: Any) -> None:
+        os.write(1, b".")
+        stop()
+
+    GaussianMixture.load(model).set_params(n_threads=1).predict(
+        WatchedSource(open_data(data, chunk_bytes), watch), out=out
+    )
+
+
+def measure(data: str, settings: dict[str, Any], warm_up: str | None = None, outs: tuple[str, ...] = ()) -> Any:
+    """Fit, then write labels to each of `outs`; memory in bytes.
+
+    With `warm_up`, a small store of the same kind is used in the same way first, so that what is measured is the data
+    and not the import of libraries.
+    """
+    from streamem import GaussianMixture
+
+    gm = GaussianMixture(**settings)
+    if warm_up is not None:
+        GaussianMixture(**{**settings, "memory_limit": None}).fit(warm_up).predict(warm_up)
+        Path("/proc/self/clear_refs").write_text("5")  # forget the peak of the warm-up
+    before = memory("VmRSS")
+    gm.fit(data)
+    after_fit = memory("VmHWM")
+    for out in outs:
+        gm.predict(data, out=out)
+    return {
+        "before": before,
+        "fit": after_fit,
+        "peak": memory("VmHWM"),
+        "passes": len(gm.report_.passes),
+        "projected": gm.report_.setting["projected"],
+        "threads": gm.report_.setting["threads"],
+        "reported": max(record.peak_memory_bytes for record in gm.report_.passes),
+    }
+
+
+def memory(field: str) -> int:
+    """VmRSS or VmHWM of this process, in bytes; `ru_maxrss` would inherit the parent's peak."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field + ":"))
+    return int(line.split()[1]) * 1024
+
+
+JOBS: dict[str, Callable[..., Any]] = {job.__name__: job for job in (fit, fill_disk, lose_file, predict, measure)}
+
+
+def main() -> None:
+    """Run one job."""
+    from sklearn.exceptions import ConvergenceWarning
+
+    warnings.simplefilter("ignore", ConvergenceWarning)
+    answer = JOBS[sys.argv[1]](**json.loads(sys.argv[2]))
+    os.write(1, MARK + json.dumps(answer).encode())
+
+
+if __name__ == "__main__":
+    main()
