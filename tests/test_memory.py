@@ -133,12 +133,11 @@ def test_4_gb(stores: Stores, tmp_path: Path, suffix: str) -> None:
 
 # --- the projection --------------------------------------------------------------------------------------------------
 
-TIGHT = pytest.mark.xfail(reason="now and then 9 % over, while k-means runs on what the sampling pass left behind")
 SHAPES = [
     pytest.param("zarr", 8, 4, MIB, "full", id="zarr, d=8, K=4"),
     pytest.param("parquet", 8, 4, MIB, "diag", id="parquet, d=8, K=4"),
     pytest.param("zarr", 64, 16, MIB, "full", id="zarr, d=64, K=16"),
-    pytest.param("parquet", 64, 16, MIB, "full", id="parquet, d=64, K=16", marks=TIGHT),
+    pytest.param("parquet", 64, 16, MIB, "full", id="parquet, d=64, K=16"),
     pytest.param("parquet", 16, 4, 40 * MIB, "full", id="large row groups"),
     pytest.param("zarr", 16, 4, 40 * MIB, "full", id="large Zarr chunks"),
 ]
