@@ -108,9 +108,10 @@ class Checkpoint:
         differing = [name for name in {**self._key, **saved} if self._key.get(name) != saved.get(name)]
         if differing:
             lines = "; ".join(f"{name}: {saved.get(name)!r} there, {self._key.get(name)!r} now" for name in differing)
+            hint = " memory_limit and chunk_bytes change the plan." if differing == ["plan"] else ""
             raise CheckpointMismatchError(
-                f"{self.path} is the checkpoint of another run ({lines}). Resume with the same data and settings, name "
-                "another checkpoint file, or delete this one to start anew"
+                f"{self.path} is the checkpoint of another run ({lines}).{hint} Resume with the same data and "
+                "settings, name another checkpoint file, or delete this one to start anew"
             )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -16,6 +17,16 @@ from streamem import __version__
 from streamem.core.errors import StreamemError
 
 INTERRUPTED = 130
+OPTIONS = {
+    "overwrite=True": "--overwrite",
+    "feature_axis=": "--feature-axis",
+    "columns=": "--columns",
+    "memory_limit": "--memory",
+    "checkpoint='run.npz'": "--checkpoint run.npz",
+    'open the data with open_source(path, options=ReadOptions(missing_chunks="fill")) and pass that': (
+        "pass --missing-chunks fill"
+    ),
+}
 
 
 class _Group(click.Group):
@@ -25,12 +36,19 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except StreamemError as error:
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(_as_options(str(error))) from error
         except KeyboardInterrupt as interrupt:
             click.echo(
                 "\ninterrupted: " + "; ".join(getattr(interrupt, "__notes__", ["nothing was written"])), err=True
             )
             sys.exit(INTERRUPTED)
+
+
+def _as_options(message: str) -> str:
+    """The library's messages name Python arguments; here they are options."""
+    for argument, option in OPTIONS.items():
+        message = message.replace(argument, option)
+    return message
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -67,6 +85,13 @@ def _reading(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option("--memory", metavar="SIZE", help="Memory limit, such as 1GiB. [default: half of what is free]"),
         click.option("--threads", type=click.IntRange(1), help="[default: all cores]"),
+        click.option(
+            "--missing-chunks",
+            type=click.Choice(["error", "fill"]),
+            default="error",
+            show_default=True,
+            help="What to do about chunks that a Zarr store does not hold.",
+        ),
     ):
         command = option(command)
     return command
@@ -96,7 +121,7 @@ def fit() -> None:
     default="kmeans",
     show_default=True,
 )
-@click.option("--seed", type=int, help="Makes the result repeatable.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Makes the result repeatable.")
 @click.option("--weight", help="Sample weights: a column name, or the path of a Zarr array or .npy file.")
 @click.option("--checkpoint", type=click.Path(dir_okay=False), help="Save every iteration here; resume if it exists.")
 @_reading
@@ -114,12 +139,13 @@ def fit_gmm(
     feature_axis: int | str | None,
     memory: str | None,
     threads: int | None,
+    missing_chunks: str,
     **settings: Any,
 ) -> None:
     """Gaussian mixture."""
     from streamem import GaussianMixture
 
-    _require_writable(output)
+    _require_writable(output, checkpoint)
     model = GaussianMixture(
         components,
         random_state=seed,
@@ -128,7 +154,11 @@ def fit_gmm(
         verbose=_verbosity(ctx),
         **settings,
     )
-    model.fit(data, sample_weight=weight, columns=columns, feature_axis=feature_axis, checkpoint=checkpoint)
+    source: Any = data
+    reading: dict[str, Any] = {"columns": columns, "feature_axis": feature_axis, "sample_weight": weight}
+    if missing_chunks == "fill":
+        source, reading = _filled(data, memory, **reading)
+    model.fit(source, checkpoint=checkpoint, **reading)
     model.save(output)
     state = "converged" if model.converged_ else "not converged"
     click.echo(
@@ -154,11 +184,16 @@ def predict(
     feature_axis: int | str | None,
     memory: str | None,
     threads: int | None,
+    missing_chunks: str,
 ) -> None:
     """Label every row of DATA with its most probable component."""
     mixture = _load(model, memory, threads)
+    source: Any = data
     question = mixture.predict_proba if proba else mixture.predict
-    question(data, out=output, overwrite=overwrite, columns=columns, feature_axis=feature_axis)
+    reading: dict[str, Any] = {"columns": columns, "feature_axis": feature_axis}
+    if missing_chunks == "fill":
+        source, reading = _filled(data, memory, **reading)
+    question(source, out=output, overwrite=overwrite, **reading)
     click.echo(output)
 
 
@@ -181,12 +216,19 @@ def score(
     feature_axis: int | str | None,
     memory: str | None,
     threads: int | None,
+    missing_chunks: str,
 ) -> None:
     """Log-likelihood, AIC and BIC of DATA."""
     mixture = _load(model, memory, threads)
+    reading: dict[str, Any] = {"columns": columns, "feature_axis": feature_axis}
+    source: Any = data
+    weighted = {"sample_weight": weight}
+    if missing_chunks == "fill":
+        source, reading = _filled(data, memory, sample_weight=weight, **reading)
+        weighted = {}
     if output is not None:
-        mixture.score_samples(data, out=output, overwrite=overwrite, columns=columns, feature_axis=feature_axis)
-    scores = mixture.scores(data, sample_weight=weight, columns=columns, feature_axis=feature_axis)
+        mixture.score_samples(source, out=output, overwrite=overwrite, **reading)
+    scores = mixture.scores(source, **reading, **weighted)
     if as_json:
         click.echo(json.dumps(scores))
         return
@@ -205,7 +247,7 @@ def show(model: str) -> None:
 @click.argument("model", type=click.Path())
 @click.option("-n", "--rows", type=click.IntRange(1), required=True, help="How many rows to draw.")
 @click.option("-o", "--output", type=click.Path(), required=True, help="Where to write (.zarr, .parquet, .npy).")
-@click.option("--seed", type=int, help="Makes the draw repeatable.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Makes the draw repeatable.")
 @click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
 def sample(model: str, rows: int, output: str, seed: int | None, overwrite: bool) -> None:
     """Draw rows from a model."""
@@ -228,16 +270,40 @@ def _verbosity(ctx: click.Context) -> int:
     return 1 if ctx.find_root().params.get("verbose") else 0
 
 
+def _filled(
+    data: str,
+    memory: str | None,
+    columns: list[str] | None = None,
+    feature_axis: int | str | None = None,
+    sample_weight: str | None = None,
+) -> tuple[Any, dict[str, Any]]:
+    """The source opened with absent Zarr chunks as fill values; nothing is left to say about how to read it."""
+    from streamem import ReadOptions, open_source
+    from streamem.memory import Budget
+
+    options = ReadOptions(
+        columns=None if columns is None else tuple(columns),
+        feature_axis=feature_axis,
+        chunk_bytes=Budget.of(memory).chunk_bytes,
+        missing_chunks="fill",
+    )
+    return open_source(data, weight=sample_weight, options=options), {}
+
+
 def _load(path: str, memory: str | None, threads: int | None) -> Any:
     from streamem import GaussianMixture
 
     return GaussianMixture.load(path).set_params(memory_limit=memory, n_threads=threads)
 
 
-def _require_writable(output: str) -> None:
+def _require_writable(output: str, checkpoint: str | None) -> None:
     """Fail before hours of work, not after."""
     folder = Path(output).absolute().parent
     if not folder.is_dir():
         raise click.ClickException(f"{output}: there is no folder {folder}; create it first")
+    if not os.access(folder, os.W_OK):
+        raise click.ClickException(f"{output}: the folder {folder} is not writable")
     if not output.endswith(".npz"):
         raise click.ClickException(f"{output}: a model file ends in .npz")
+    if checkpoint is not None and Path(checkpoint).resolve() == Path(output).resolve():
+        raise click.ClickException(f"{output}: the checkpoint and the model need different files")

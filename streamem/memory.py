@@ -27,6 +27,8 @@ def parse_bytes(size: str | int | float | None) -> int | None:
         return None
     from dask.utils import parse_bytes as parse
 
+    if isinstance(size, float) and not size.is_integer():
+        raise ParameterError(f"{size!r} is not a memory size in whole bytes; write for example '1.5GiB'")
     try:
         number = int(parse(size))
     except (ValueError, TypeError, AttributeError) as error:

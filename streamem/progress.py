@@ -66,7 +66,9 @@ class Progress:
         """Close the bar and log the pass."""
         self.end()
         value = after.log_likelihood if after.finished else after.trace[-1]
-        state = "converged" if after.converged else "iteration limit reached" if after.closing else "going on"
+        state = (
+            "final" if after.finished else "converged" if after.converged else "last" if after.closing else "going on"
+        )
         text = f"{self._what}, pass {self._passes}: log-likelihood {value:.9g} per row, {state}"
         if self._verbose or monotonic() - self._logged > LOG_INTERVAL_S:
             self._say(text)

@@ -75,8 +75,9 @@ class FitReport:
 
     def __str__(self) -> str:
         """A table for people."""
+        chunks = f"{self.n_chunks:,} chunk{'' if self.n_chunks == 1 else 's'}"
         head = [
-            f"{self.origin}: {self.n_rows:,} rows × {self.n_features} features in {self.n_chunks:,} chunks",
+            f"{self.origin}: {self.n_rows:,} rows × {self.n_features} features in {chunks}",
             ", ".join(f"{name} {self.setting[name]}" for name in SETTINGS if name in self.setting),
             "",
             " start  iter   log-likelihood/row  seconds      rows/s     bytes/s  waiting  peak memory",

@@ -116,3 +116,27 @@ def test_existing_output_is_kept_unless_told(folder: Path) -> None:
     assert Path("labels.npy").read_bytes() == b"precious"
     call("predict", "model.npz", "data.zarr", "-o", "labels.npy", "--overwrite")
     assert np.load("labels.npy").shape == (4000,)
+
+
+def test_missing_chunks_are_filled_when_told(folder: Path) -> None:
+    Path("data.zarr/c/1/0").unlink()
+    assert "pass --missing-chunks fill" in fail("fit", "gmm", "data.zarr", "-k", "2", "-o", "m.npz")
+    call("fit", "gmm", "data.zarr", "-k", "2", "-o", "m.npz", "--seed", "0", "--missing-chunks", "fill")
+    filled = ROWS.copy()
+    filled[1000:2000] = 0
+    expected = GaussianMixture(2, random_state=0).fit(filled)
+    np.testing.assert_allclose(GaussianMixture.load("m.npz").means_, expected.means_, rtol=1e-9)
+    call("predict", "m.npz", "data.zarr", "-o", "l.npy", "--missing-chunks", "fill")
+    np.testing.assert_array_equal(np.load("l.npy"), expected.predict(filled))
+
+
+def test_results_never_replace_data_or_what_is_no_result(folder: Path) -> None:
+    call(*FIT)
+    told = fail("predict", "model.npz", "data.zarr", "-o", "data.zarr", "--overwrite")
+    assert "write the result elsewhere" in told
+    assert zarr.open_array("data.zarr").shape == (4000, 3)
+    Path("notes.zarr").mkdir()
+    Path("notes.zarr/thesis.txt").write_text("years of work")
+    assert "no Zarr store" in fail("sample", "model.npz", "-n", "5", "-o", "notes.zarr", "--overwrite")
+    assert Path("notes.zarr/thesis.txt").read_text() == "years of work"
+    assert "different files" in fail(*FIT[:-1], "same.npz", "--checkpoint", "same.npz")

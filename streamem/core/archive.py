@@ -61,6 +61,8 @@ def write_archive(
     document = _encode(kind, meta, list(values))
     if keep < 0:
         raise ParameterError(f"keep={keep}: the number of earlier generations must be >= 0")
+    if not path.parent.is_dir():
+        raise OutputError(f"cannot write the {kind} {path}: there is no folder {path.parent}; create it first")
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
     try:
         _write_synced(temporary, document, values)

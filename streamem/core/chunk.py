@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streamem.core.errors import DataError
+
 
 @dataclass(frozen=True, eq=False)
 class Chunk:
@@ -31,6 +33,26 @@ class Chunk:
     def rows(self) -> int:
         """Number of rows n."""
         return int(self.x.shape[0])
+
+
+LARGEST_EXACT = 2**53
+
+
+def as_floats(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Values in C order as floats of the given type; a view where they already are.
+
+    Raises
+    ------
+    DataError : 64-bit integers beyond 2⁵³, which no float64 holds
+    """
+    if values.dtype.kind in "iu" and values.dtype.itemsize == 8 and values.size:
+        low, high = int(values.min()), int(values.max())
+        if max(-low, high) > LARGEST_EXACT:
+            raise DataError(
+                f"{values.dtype} values from {low} to {high} lose digits as float64, which is exact up to 2**53; "
+                "subtract an offset first"
+            )
+    return np.ascontiguousarray(values, dtype=dtype)
 
 
 def compute_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:

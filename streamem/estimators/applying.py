@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamem.core.chunk import Chunk
+from streamem.core.errors import OutputError
 from streamem.core.ports import ChunkRef, Executor, Source
 from streamem.estimators.engines import Engine
 from streamem.fit import require_unchanged
@@ -87,6 +89,20 @@ def score_source(source: Source, task: Score, engine: Engine) -> tuple[float, fl
             progress.end()
     require_unchanged(source, fingerprint)
     return float(stats.log_likelihood), float(stats.weight)
+
+
+def require_apart(data: Any, out: Out) -> None:
+    """Refuse to write over the data that is being read, or into its folder.
+
+    Raises
+    ------
+    OutputError : one path holds the other
+    """
+    if not isinstance(data, str | os.PathLike) or "://" in str(data):
+        return
+    source, target = Path(data).resolve(), Path(out).resolve()
+    if source == target or source in target.parents or target in source.parents:
+        raise OutputError(f"{out} is, holds, or lies in the data {data} that is read; write the result elsewhere")
 
 
 def is_dask(x: Any) -> bool:

@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from streamem.algorithms import BatchEM
 from streamem.core.arrays import Params
+from streamem.core.errors import ParameterError
 from streamem.core.ports import Source
 from streamem.core.state import State
 from streamem.estimators.describing import DescribingMixture, published_dtype
@@ -146,6 +147,8 @@ class BaseMixture(DescribingMixture):
         OutputError : the disk is full or the folder is missing; an earlier file is left intact
         """
         check_is_fitted(self)
+        if not os.fspath(path).endswith(".npz"):
+            raise ParameterError(f"{path}: a model file ends in .npz")
         params = self._params()
         known: State | None = getattr(self, "_state", None)
         state = known if known is not None and known.params == params else State(params, log_likelihood=None)

@@ -19,6 +19,7 @@ from streamem.estimators.applying import (
     apply_to_array,
     apply_to_store,
     is_dask,
+    require_apart,
     score_source,
 )
 from streamem.estimators.inputs import Reading, as_source, check_lazy
@@ -163,6 +164,7 @@ class DescribingMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densi
         engine = self._engine(question.replace("_", " "), call.executor)
         if call.out is None:
             return apply_to_array(source, task, column, engine)
+        require_apart(x, call.out)
         return apply_to_store(source, task, column, engine, call.out, call.overwrite)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import validate_data
 
-from streamem.core.errors import DataError, SchemaError, StreamemError
+from streamem.core.errors import DataError, ParameterError, SchemaError, StreamemError
 from streamem.core.ports import Source
 from streamem.sources import ReadOptions, open_source
 
@@ -40,6 +41,7 @@ def as_source(estimator: BaseEstimator, x: Any, reading: Reading, *, reset: bool
     ------
     SchemaError : another number of features than at fit
     """
+    _refuse_what_cannot_be_read(x)
     if _is_in_memory(x):
         x = _checked_array(estimator, x, reading, reset)
         return open_source(x, weight=reading.sample_weight, options=reading.options())
@@ -77,6 +79,16 @@ def _require_columns(there: Sequence[Any], wanted: Sequence[str], what: str) -> 
     missing = [name for name in wanted if name not in there]
     if missing:
         raise SchemaError(f"{what} has no columns {missing}; it has {[str(name) for name in there]}")
+
+
+def _refuse_what_cannot_be_read(x: Any) -> None:
+    """Mistakes that would otherwise fail, or worse, succeed, further down."""
+    if type(x).__name__ == "LazyFrame":
+        raise ParameterError("a LazyFrame holds no rows yet; call its collect(), or sink_parquet() and pass the file")
+    if isinstance(x, list | tuple) and x and all(isinstance(item, str | os.PathLike) for item in x):
+        raise ParameterError("a list of paths cannot be read; pass their folder, or a pyarrow.dataset.dataset of them")
+    if isinstance(x, np.ma.MaskedArray) and np.ma.getmaskarray(x).any():
+        raise DataError(f"the array has {int(np.ma.getmaskarray(x).sum())} masked values; drop or impute them first")
 
 
 def _is_in_memory(x: Any) -> bool:
@@ -143,6 +155,8 @@ def _open_by_names(x: Any, reading: Reading, names: list[str]) -> Source:
 
 def _check_features(estimator: BaseEstimator, source: Source, reset: bool) -> None:
     schema = source.schema
+    if schema.n_features == 0:
+        raise SchemaError(f"{schema.origin} has no features; at least one column is needed")
     if reset:
         estimator.n_features_in_ = schema.n_features
         if schema.names is not None:
@@ -155,3 +169,6 @@ def _check_features(estimator: BaseEstimator, source: Source, reset: bool) -> No
             f"{schema.origin} has {schema.n_features} features, but {type(estimator).__name__} is expecting "
             f"{estimator.n_features_in_} features as input"
         )
+    fitted = list(getattr(estimator, "feature_names_in_", []))
+    if fitted and schema.names is not None and list(schema.names) != fitted:
+        raise SchemaError(f"{schema.origin}: features {list(schema.names)} were chosen, but {fitted} were fitted")

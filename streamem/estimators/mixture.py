@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+import os
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamem.core.arrays import Params
-from streamem.core.errors import ModelFileError
+from streamem.core.errors import ModelFileError, ParameterError
 from streamem.core.ports import Family
 from streamem.estimators.base import BaseMixture
 
@@ -83,6 +84,19 @@ class Mixture(BaseMixture):
         self.n_threads = n_threads
         self.memory_limit = memory_limit
         self.chunk_bytes = chunk_bytes
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], **objects: Any) -> Self:
+        """Read a model that `save` wrote; ``family=`` has to be given again, since code is not saved.
+
+        Raises
+        ------
+        ParameterError : no family
+        ModelFileError : not such a file, damaged, newer than this library, or not to be trusted
+        """
+        if "family" not in objects:
+            raise ParameterError("a Mixture is loaded with its family: Mixture.load(path, family=...)")
+        return super().load(path, **objects)
 
     def _make_family(self) -> Family:
         return self.family

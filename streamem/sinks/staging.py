@@ -177,8 +177,22 @@ class StagedSink:
 
 
 def require_free(target: Path, overwrite: bool) -> None:
-    if os.path.lexists(target) and not overwrite:
+    """Refuse an existing target; with `overwrite`, only one that is no result of this kind.
+
+    Raises
+    ------
+    OutputError : something is there
+    """
+    if not os.path.lexists(target):
+        return
+    if not overwrite:
         raise OutputError(f"{target} exists already; choose another name, or pass overwrite=True")
+    if target.is_symlink():
+        return  # the link is replaced, not what it points to
+    if target.is_dir() and not any((target / marker).exists() for marker in ("zarr.json", ".zarray", ".zgroup")):
+        raise OutputError(
+            f"{target} is a folder but no Zarr store, so no result may replace it; choose another name, or remove it"
+        )
 
 
 def _sync(path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamem.core.chunk import Chunk, compute_dtype
+from streamem.core.chunk import Chunk, as_floats, compute_dtype
 from streamem.core.errors import SchemaError, SourceError
 from streamem.core.ports import Schema, Source
 from streamem.sources.options import ReadOptions
@@ -43,7 +43,7 @@ class ArrayChunkRef:
     def load(self) -> Chunk:
         """The rows in C order; a view where the array already is."""
         rows = self.array[self.start : self.start + self.rows]
-        return Chunk(np.ascontiguousarray(rows, dtype=self.dtype))
+        return Chunk(as_floats(rows, self.dtype))
 
 
 class ArraySource:

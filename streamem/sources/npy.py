@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamem.core.chunk import Chunk
+from streamem.core.chunk import Chunk, as_floats
 from streamem.core.errors import SchemaError, SourceError
 from streamem.core.ports import Schema, Source
 from streamem.sources import array
@@ -81,7 +81,7 @@ class NpyChunkRef:
     def load(self) -> Chunk:
         """Read and convert the rows."""
         rows = self.file.read(self.start, self.start + self.rows)
-        return Chunk(np.ascontiguousarray(rows, dtype=self.dtype))
+        return Chunk(as_floats(rows, self.dtype))
 
 
 class NpySource:

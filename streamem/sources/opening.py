@@ -30,6 +30,12 @@ def _library(data: Any) -> str:
     return type(data).__module__.partition(".")[0]
 
 
+def _refuse_options(options: ReadOptions) -> None:
+    given = [name for name in ("columns", "weight_column", "feature_axis") if getattr(options, name) is not None]
+    if given:
+        raise ParameterError(f"the source is open already, so {', '.join(given)} cannot change it; open it with them")
+
+
 def _is_source(data: Any) -> bool:
     # Looked up on the class: a dask.delayed object claims to have every attribute.
     return all(hasattr(type(data), name) for name in ("chunks", "fingerprint")) and isinstance(data, Source)
@@ -94,6 +100,8 @@ def open_source(data: Any, *, weight: Any = None, options: ReadOptions | None = 
     if isinstance(weight, str) and not _is_weight_path(weight):
         options = replace(options, weight_column=weight)
         weight = None
+    if _is_source(data):
+        _refuse_options(options)
     source = data if _is_source(data) else _open(data, options)
     if weight is None:
         return source

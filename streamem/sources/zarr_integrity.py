@@ -93,9 +93,9 @@ def require_all_chunks(array: zarr.Array[Any]) -> None:
     if missing:
         raise SourceError(
             f"Zarr array {locate(array)}: {len(missing)} of {_grid_size(array)} stored chunks are missing (the "
-            f"first: {missing[0]!r}) and would read as the fill value {array.fill_value}. Restore them, or pass "
-            'ReadOptions(missing_chunks="fill") if they really hold nothing else: by default Zarr does not write '
-            "chunks of only fill values"
+            f"first: {missing[0]!r}) and would read as the fill value {array.fill_value}. Restore them, or, if "
+            "they really hold nothing else (by default Zarr does not write chunks of only fill values), open the data "
+            'with open_source(path, options=ReadOptions(missing_chunks="fill")) and pass that'
         )
 
 

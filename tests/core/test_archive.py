@@ -249,7 +249,7 @@ def test_folder_that_cannot_be_synced_is_told(tmp_path: Path, monkeypatch: pytes
 
 
 def test_missing_folder(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match=r"cannot write the model .*No such file .*no file was left behind"):
+    with pytest.raises(OutputError, match=r"cannot write the model .*there is no folder .*create it first"):
         save(tmp_path / "absent" / "m.npz")
 
 

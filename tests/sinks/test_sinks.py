@@ -225,14 +225,14 @@ def test_target_that_appears_meanwhile_is_kept(path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("old", ["result", "file", "folder", "link"])
+@pytest.mark.parametrize("old", ["result", "file", "store", "link"])
 def test_overwrite_replaces_on_commit(path: Path, old: str) -> None:
     elsewhere = path.parent / "elsewhere"
     elsewhere.mkdir()
     make: dict[str, Callable[[], Any]] = {
         "result": lambda: save(path, np.zeros(500)),
         "file": lambda: path.write_text("old"),
-        "folder": lambda: (path / "inner").mkdir(parents=True),
+        "store": lambda: (path.mkdir(), (path / "zarr.json").write_text("{}")),
         "link": lambda: path.symlink_to(elsewhere),
     }
     make[old]()
@@ -243,6 +243,14 @@ def test_overwrite_replaces_on_commit(path: Path, old: str) -> None:
     sink.commit()
     assert read(path, None).tolist() == [1, 1, 1]
     assert sorted(path.parent.iterdir()) == sorted([path, elsewhere])
+
+
+def test_overwrite_never_replaces_a_folder_that_is_no_store(path: Path) -> None:
+    path.mkdir()
+    (path / "thesis.txt").write_text("years of work")
+    with pytest.raises(OutputError, match="is a folder but no Zarr store"):
+        open_for(path, np.ones(3), overwrite=True)
+    assert (path / "thesis.txt").read_text() == "years of work"
 
 
 def test_overwrite_then_abort_keeps_the_old(path: Path) -> None:
