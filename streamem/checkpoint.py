@@ -23,6 +23,8 @@ logger = logging.getLogger("streamem")
 
 KIND = "checkpoint"
 GENERATIONS = 2
+SAVED_PASSES = 1000
+"""Records of passes that a checkpoint keeps, the latest: it is written after each, so it must not grow with them."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ class Checkpoint:
     def _save(self) -> None:
         assert self._position is not None
         meta, arrays = _to_arrays(self._position)
-        meta |= {"key": self._key, "report": self._report.to_dict()}
+        meta |= {"key": self._key, "report": self._report.to_dict(SAVED_PASSES)}
         write_archive(self.path, KIND, meta, arrays, keep=GENERATIONS)
 
     def _require_same_run(self, saved: Mapping[str, Any]) -> None:
@@ -111,7 +113,8 @@ class Checkpoint:
             hint = " memory_limit and chunk_bytes change the plan." if differing == ["plan"] else ""
             raise CheckpointMismatchError(
                 f"{self.path} is the checkpoint of another run ({lines}).{hint} Resume with the same data and "
-                "settings, name another checkpoint file, or delete this one to start anew"
+                "settings, name another checkpoint file, or delete this one and its older "
+                f"generations ({self.path.name}.*) to start anew"
             )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from time import perf_counter
 from typing import Any
 
@@ -63,9 +63,9 @@ class FitReport:
     passes: list[PassRecord] = field(default_factory=list)
     events: dict[str, int] = field(default_factory=dict)
 
-    def to_dict(self) -> dict[str, Any]:
-        """As plain JSON values."""
-        return asdict(self)
+    def to_dict(self, last: int = 100_000) -> dict[str, Any]:
+        """As plain JSON values, with the `last` passes."""
+        return asdict(replace(self, passes=self.passes[-last:]))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> FitReport:

@@ -125,7 +125,7 @@ def fitted(family: Gaussian, x: Array, max_iter: int = 50, start: Params | None 
     algorithm = BatchEM(Aitken(0.0), max_iter)
     state = algorithm.start(model.init(Chunk(x), np.random.RandomState(0)) if start is None else start)
     with ThreadsExecutor(2) as executor:
-        return run(model, source, source.chunks(), algorithm, executor, state)
+        return run(model, source, source.chunks(), algorithm, executor, state, source.fingerprint())
 
 
 def mixture(family: Gaussian) -> Mixture:
@@ -201,18 +201,20 @@ def state_of(**changes: Any) -> State:
     ("state", "opened"),
     [
         (state_of(iteration=3, closing=True, log_likelihood=-1.0), True),
-        (state_of(iteration=3, closing=True, log_likelihood=-1.0, converged=True), False),
+        (state_of(iteration=3, closing=True), True),
+        (state_of(iteration=3, closing=True, log_likelihood=-1.0, converged=True, trace=(-2.0, -1.5)), True),
+        (state_of(iteration=3, closing=True, log_likelihood=-1.0, converged=True, trace=(-2.0, -1.99)), False),
         (state_of(iteration=5, closing=True, log_likelihood=-1.0), False),
-        (state_of(iteration=3, closing=True), False),
         (state_of(iteration=3), False),
     ],
 )
-def test_reopening_undoes_an_ending_by_max_iter_only(state: State, opened: bool) -> None:
-    """A converged run stays ended; one in progress stays as it is."""
-    after = BatchEM(Change(0.0), 5).reopen(state)
+def test_reopening_undoes_an_ending_that_present_settings_would_not_make(state: State, opened: bool) -> None:
+    """A smaller max_iter or a larger tolerance; a converged run stays ended, one in progress stays as it is."""
+    after = BatchEM(Change(0.1), 5).reopen(state)
     assert (after != state) is opened
     if opened:
         assert not after.closing
+        assert not after.converged
         assert after.log_likelihood is None
 
 
@@ -225,7 +227,7 @@ def test_ten_iterations_are_five_and_five() -> None:
     whole = fitted(Gaussian(), x, 10, start)
     algorithm = BatchEM(Aitken(0.0), 10)
     with ThreadsExecutor(2) as executor:
-        resumed = run(model, source, source.chunks(), algorithm, executor, algorithm.reopen(half))
+        resumed = run(model, source, source.chunks(), algorithm, executor, algorithm.reopen(half), source.fingerprint())
     assert resumed.params == whole.params
     assert resumed.trace == whole.trace
     assert resumed.log_likelihood == whole.log_likelihood

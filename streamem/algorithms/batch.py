@@ -100,5 +100,5 @@ def _require_no_fall(state: State, log_likelihood: float, rounding: float) -> No
             f"per row, a fall of {before - log_likelihood:.3g} where rounding and regularization explain at most "
             f"{tolerance:.3g}. EM cannot do that: either the data changed between passes, or the family's `maximize` "
             "does not maximize the expectation of its own `log_prob` under the statistics of `stats` (run "
-            "streamem.conformance on it). The parameters before this iteration are in the last checkpoint"
+            "streamem.conformance on it)"
         )

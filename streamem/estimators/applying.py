@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streamem.core.blas import one_blas_thread
 from streamem.core.chunk import Chunk
 from streamem.core.errors import OutputError
 from streamem.core.ports import ChunkRef, Executor, Source
@@ -145,7 +146,8 @@ class _BlockAnswer:
         x = np.ascontiguousarray(np.asarray(block), dtype=np.float64)
         location = block_info[0] if block_info else None
         index = location["chunk-location"][0] if location else 0
-        return self.task(Chunk(x), _BlockRef(index, len(x)))
+        with one_blas_thread():
+            return self.task(Chunk(x), _BlockRef(index, len(x)))
 
 
 def _answers(

@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from streamem.algorithms import BatchEM
 from streamem.core.arrays import Params
-from streamem.core.errors import ParameterError
+from streamem.core.errors import ModelFileError, ParameterError, StreamemError
 from streamem.core.ports import Source
 from streamem.core.state import State
 from streamem.estimators.describing import DescribingMixture, published_dtype
@@ -164,10 +164,19 @@ class BaseMixture(DescribingMixture):
         ModelFileError : not such a file, damaged, newer than this library, or not to be trusted
         """
         parameters, (meta, state) = load_parts(path, cls.__name__)
+        try:
+            return cls._restored(parameters, objects, meta, state)
+        except StreamemError:
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, MemoryError) as error:
+            raise ModelFileError(f"{path} cannot be trusted as a {cls.__name__}: {error!r}") from error
+
+    @classmethod
+    def _restored(cls, parameters: dict[str, Any], objects: dict[str, Any], meta: dict[str, Any], state: State) -> Self:
         estimator = cls(**parameters, **objects)
         estimator._check_loaded(state.params, int(meta["n_features_in"]))
         restore_common(estimator, meta, state)
-        estimator._state, estimator._seen = state, ""
+        estimator._state, estimator._seen = state, str(meta["seen"])
         for name, value in estimator._published(state.params, np.dtype(meta["published_dtype"])).items():
             setattr(estimator, name, value)
         return estimator

@@ -146,6 +146,8 @@ class _Starts:
     def run(self) -> State:
         """The best final state: the highest log-likelihood, the earlier start if equal."""
         position = self._checkpoint.restore() if self._checkpoint else None
+        if position is not None and self._job.warm is not None and not _goes_on(position, self._job.warm):
+            position = None  # the warm start is ahead of what an earlier call left
         if position is not None:
             self._rng_before = position.rng_before
             position = replace(position, state=self._job.algorithm.reopen(position.state))
@@ -226,6 +228,12 @@ def _require_weight(sample: Chunk, source: Source) -> None:
             f"all {sample.rows} sampled rows of {source.schema.origin} ({source.n_rows} rows) have weight zero; leave "
             "out rows of weight zero, at least one weight must be > 0"
         )
+
+
+def _goes_on(position: Position, warm: State) -> bool:
+    """Whether a saved position came after the warm state, in the very call that is now repeated."""
+    saved = position.state.trace
+    return len(saved) >= len(warm.trace) and saved[: len(warm.trace)] == warm.trace and not position.state.finished
 
 
 def _better(best: State | None, candidate: State) -> State:

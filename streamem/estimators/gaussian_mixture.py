@@ -211,6 +211,8 @@ class GaussianMixture(SamplingMixture):
 
     def _check_loaded(self, params: Params, n_features: int) -> None:
         k, d = self.n_components, n_features
+        if np.shape(params.components.means) != (k, d):  # before anything of that size is made
+            raise ModelFileError(f"the file's means do not fit {k} components of {d} features")
         like = Params(
             weights=np.empty(k),
             components=self._make_family().at_anchor(np.zeros(d), np.ones(d), k),

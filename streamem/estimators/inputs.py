@@ -14,7 +14,7 @@ from sklearn.utils.validation import validate_data
 
 from streamem.core.errors import DataError, ParameterError, SchemaError, StreamemError
 from streamem.core.ports import Source
-from streamem.sources import ReadOptions, open_source
+from streamem.sources import ReadOptions, is_source, open_source
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,11 @@ def as_source(estimator: BaseEstimator, x: Any, reading: Reading, *, reset: bool
     _refuse_what_cannot_be_read(x)
     if _is_in_memory(x):
         x = _checked_array(estimator, x, reading, reset)
+        if is_frame(x) and not reset and reading.columns is None and hasattr(estimator, "feature_names_in_"):
+            reading = replace(reading, columns=list(estimator.feature_names_in_))
+        if reset:
+            # Only part of a frame was fitted, so the same part is meant later on.
+            estimator._chosen_columns = reading.columns is not None or isinstance(reading.sample_weight, str)
         return open_source(x, weight=reading.sample_weight, options=reading.options())
     if reset or reading.columns is not None or not hasattr(estimator, "feature_names_in_"):
         source = open_source(x, weight=reading.sample_weight, options=reading.options())
@@ -109,6 +114,8 @@ def _checked_array(estimator: BaseEstimator, x: Any, reading: Reading, reset: bo
 def _validated(estimator: BaseEstimator, x: Any, reading: Reading, reset: bool) -> Any:
     if is_frame(x):
         chosen = reading.options().columns
+        if chosen is None and not reset and getattr(estimator, "_chosen_columns", False):
+            chosen = tuple(estimator.feature_names_in_)
         if chosen is not None:
             _require_columns(list(x.columns), chosen, "the DataFrame")
         features = x if chosen is None else x[list(chosen)]
@@ -142,6 +149,9 @@ def _remember_width(estimator: BaseEstimator, x: Any, axis: int | str, reset: bo
 
 def _open_by_names(x: Any, reading: Reading, names: list[str]) -> Source:
     """Columns by the names seen in fit; data without names is taken as it is."""
+    if is_source(x):
+        # Open already: `_check_features` compares its names with those fitted.
+        return open_source(x, weight=reading.sample_weight, options=reading.options())
     columns = list(dict.fromkeys(re.sub(r"\[\d+\]$", "", name) for name in names))
     named = replace(reading, columns=columns)
     try:

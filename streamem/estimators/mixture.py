@@ -119,7 +119,12 @@ class Mixture(BaseMixture):
         return sum(int(leaf.size) for leaf in self.params_.flatten().values()) + self.n_components - 1
 
     def _run_key(self) -> dict[str, Any]:
-        return {**super()._run_key(), "family": type(self.family).__name__}
+        settings = {
+            name: value
+            for name, value in sorted(vars(self.family).items())
+            if isinstance(value, str | int | float | np.generic)
+        }
+        return {**super()._run_key(), "family": f"{type(self.family).__name__}{settings}"}
 
     def _not_saved(self) -> set[str]:
         return {"family"}

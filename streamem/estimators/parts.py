@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -75,12 +76,19 @@ class MixtureParts(BaseEstimator):
         """What identifies a run besides its data."""
         return {
             "class": type(self).__name__,
-            "n_components": self.n_components,
+            "n_components": int(self.n_components),
             "init_params": self.init_params,
-            "random_state": self.random_state if isinstance(self.random_state, int) else None,
+            "random_state": self._seed_key(),
             # Earlier starts of several have ended for good; a single one can go on under another rule.
             "n_init": 1 if self.n_init == 1 else f"{self.n_init} starts of {self._ending()}",
         }
+
+    def _seed_key(self) -> Any:
+        """The seed, a checksum of a generator's state, or None."""
+        if isinstance(self.random_state, np.random.RandomState):
+            state = self.random_state.get_state(legacy=False)["state"]
+            return f"generator {zlib.crc32(state['key'].tobytes()):08x}-{state['pos']}"
+        return None if self.random_state is None else int(self.random_state)
 
     def _ending(self) -> str:
         return f"at most {self.max_iter} iterations, tol {self.tol}, stopping {self.stopping}"

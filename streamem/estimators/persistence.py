@@ -36,6 +36,7 @@ def save_estimator(
         "feature_names_in": list(getattr(estimator, "feature_names_in_", [])),
         "lower_bounds": [float(value) for value in estimator.lower_bounds_],
         "report": estimator.report_.to_dict(),
+        "seen": getattr(estimator, "_seen", ""),
         "published_dtype": str(estimator.weights_.dtype),
     }
     arrays = {f"state.{name}": value for name, value in state.to_arrays().items()} | dict(public)

@@ -137,10 +137,10 @@ class DaskExecutor:
         try:
             for span in spans:
                 if len(running) >= window:
-                    yield from _take(running)
+                    yield from _take(self._client, running)
                 running[submit(span)] = span
             while running:
-                yield from _take(running)
+                yield from _take(self._client, running)
         finally:
             self._client.cancel(list(running))
 
@@ -171,8 +171,9 @@ def _key(what: str) -> str:
     return f"streamem-{what}-{uuid4().hex}"
 
 
-def _take(running: dict[Future, Span]) -> Iterator[tuple[Span, Future]]:
-    done, _ = wait(list(running), return_when="FIRST_COMPLETED")
+def _take(client: Client, running: dict[Future, Span]) -> Iterator[tuple[Span, Future]]:
+    with client.as_current():  # `wait` asks for the current client, which need not be this one
+        done, _ = wait(list(running), return_when="FIRST_COMPLETED")
     for future in done:
         span = running.pop(future)
         if future.status != "finished":

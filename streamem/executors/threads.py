@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from dataclasses import dataclass
 from time import perf_counter
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-from threadpoolctl import threadpool_limits
-
+from streamem.core.blas import one_blas_thread
 from streamem.core.chunk import Chunk
 from streamem.core.errors import ParameterError
 from streamem.core.ports import ChunkDone, ChunkRef, OnChunk, Task
@@ -51,11 +51,11 @@ class ThreadsExecutor:
         self._shuffle = shuffle
         self._readers = ThreadPoolExecutor(n_threads, "streamem-read")
         self._workers = ThreadPoolExecutor(n_threads, "streamem-compute")
-        self._limits: Any = None
+        self._limits = ExitStack()
 
     def __enter__(self) -> Self:
         # One BLAS thread a worker: never more threads than cores, and the same bits at every thread count.
-        self._limits = threadpool_limits(limits=1)
+        self._limits.enter_context(one_blas_thread())
         return self
 
     def __exit__(
@@ -63,8 +63,7 @@ class ThreadsExecutor:
     ) -> None:
         self._workers.shutdown(wait=True, cancel_futures=True)
         self._readers.shutdown(wait=True, cancel_futures=True)
-        if self._limits is not None:
-            self._limits.restore_original_limits()
+        self._limits.close()
 
     def reduce(self, task: Task[Stats], refs: Sequence[ChunkRef], on_chunk: OnChunk) -> Stats:
         """The sum of the task over the chunks, along the fixed tree."""

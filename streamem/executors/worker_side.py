@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from threadpoolctl import threadpool_limits
-
+from streamem.core.blas import one_blas_thread
 from streamem.core.chunk import Chunk
 from streamem.core.errors import SourceError, StreamemError
 from streamem.core.ports import ChunkRef, Task
@@ -49,35 +47,6 @@ class ChunkCache:
 
 
 CACHE = ChunkCache()
-
-
-class _OneBlasThread:
-    """Limits BLAS while any task of this process runs; the first in sets the limit, the last out restores it.
-
-    A limit a task would not do: tasks of other threads would see it lifted halfway, and change their bits.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._running = 0
-        self._limits: Any = None
-
-    @contextmanager
-    def __call__(self) -> Iterator[None]:
-        with self._lock:
-            self._running += 1
-            if self._running == 1:
-                self._limits = threadpool_limits(limits=1)
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._running -= 1
-                if self._running == 0:
-                    self._limits.restore_original_limits()
-
-
-one_blas_thread = _OneBlasThread()
 
 
 def identity(value: Result) -> Result:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 
+from streamem.core.errors import NumericalError
 from streamem.families.covariance_floor import FLOOR
 
 Array = NDArray[Any]
@@ -44,13 +45,12 @@ def _quadratic(precision: Array) -> Array:
 def _floor_matrix(covariance: Array) -> tuple[Array, bool]:
     d = covariance.shape[-1]
     if not np.isfinite(covariance).all():
-        return np.eye(d) * FLOOR, True
+        raise NumericalError("a covariance is not finite; the data holds values whose squares overflow, rescale it")
     try:
         np.linalg.cholesky(covariance - FLOOR * np.eye(d))
     except np.linalg.LinAlgError:
         values, vectors = np.linalg.eigh(covariance)
-        # Clipped a little above FLOOR, so that the result passes this very test.
-        clipped = (vectors * np.maximum(values, 2 * FLOOR)) @ vectors.T
+        clipped = (vectors * np.maximum(values, FLOOR)) @ vectors.T
         return (clipped + clipped.T) / 2, True
     return covariance, False
 

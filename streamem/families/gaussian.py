@@ -18,12 +18,19 @@ from streamem.core.errors import NumericalError, ParameterError
 from streamem.core.ports import Kernel
 from streamem.core.stats import Stats
 from streamem.families.covariance import COVARIANCES
-from streamem.families.gaussian_kernels import choose_kernel, gaussian_block_rows, n_statistics
+from streamem.families.gaussian_kernels import (
+    choose_kernel,
+    gaussian_block_rows,
+    uses_differences,
+    workspace_bytes,
+)
 
 Array = NDArray[Any]
 
 EMPTY_FRACTION = 1e-12
 """A component that explains less than this fraction of all rows is empty: it keeps its mean and covariance."""
+
+IQR_OF_GAUSSIAN = 1.3489795003921634
 
 
 class Gaussian:
@@ -78,10 +85,15 @@ class Gaussian:
         total = stats.weight.sum()
         empty = ~(stats.weight > EMPTY_FRACTION * total)
         weight = np.where(empty, 1.0, stats.weight)
-        means = np.where(empty[:, None], previous.means, stats.first / weight[:, None])
+        shift = np.where(empty[:, None], 0.0, stats.first / weight[:, None])
+        if uses_differences(self._structure, previous):
+            origin = previous.means
+        else:
+            origin, shift = np.zeros_like(shift), np.where(empty[:, None], previous.means, shift)
         reg = self.reg_covar / previous.scale**2
         counted = np.where(empty, 0.0, stats.weight) if self._structure.shared else weight
-        covariances = self._structure.estimate(counted, means, stats.second, reg)
+        covariances = self._structure.estimate(counted, shift, stats.second, reg)
+        means = origin + shift
         if not self._structure.shared:
             covariances[empty] = previous.covariances[empty]
         return self._assemble(previous, means, covariances, empty)
@@ -123,10 +135,8 @@ class Gaussian:
         return choose_kernel(self._structure, params)
 
     def workspace_bytes(self, n_components: int, n_features: int) -> int:
-        """Features of a block, responsibilities of a block, natural parameters and sums."""
-        features = n_statistics(self._structure, n_features)
-        block = gaussian_block_rows(self._structure, n_features)
-        return 8 * (block * (features + 2 * n_components + n_features) + 4 * n_components * features)
+        """What a kernel and the responsibilities of a block hold."""
+        return workspace_bytes(self._structure, n_components, n_features)
 
     def statistics_bytes(self, n_components: int, n_features: int) -> int:
         """Weights, first and second moments in float64."""
@@ -199,11 +209,18 @@ class Gaussian:
 
 
 def _location_and_spread(x: Array, weight: Array | None) -> tuple[Array, Array]:
-    center = np.average(x, axis=0, weights=weight)
-    with np.errstate(over="ignore"):
-        deviation = np.sqrt(np.average((x - center) ** 2, axis=0, weights=weight))
-    if not (np.isfinite(center).all() and np.isfinite(deviation).all()):
-        column = int(np.argmin(np.isfinite(center) & np.isfinite(deviation)))
+    """Median and spread of every column of the rows that count: what a few wild values cannot move.
+
+    The spread is the interquartile range in standard deviations of a Gaussian (Tukey 1977), or where that is nil the
+    standard deviation.
+    """
+    counted = x if weight is None else x[weight > 0]
+    low, center, high = np.quantile(counted, [0.25, 0.5, 0.75], axis=0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        plain = np.sqrt(np.mean((counted - center) ** 2, axis=0))
+        deviation = np.where(high > low, (high - low) / IQR_OF_GAUSSIAN, plain)
+    if not (np.isfinite(center).all() and np.isfinite(plain).all()):
+        column = int(np.argmin(np.isfinite(center) & np.isfinite(plain)))
         raise NumericalError(
             f"column {column} holds values up to {np.abs(x[:, column]).max():.3g}, whose squares overflow float64; "
             "rescale it first"

@@ -45,36 +45,48 @@ def gaussian_block_rows(structure: Covariance, d: int) -> int:
     return int(np.clip(DIFFERENCE_BLOCK_BYTES // (8 * d), 64, 1024))
 
 
+def uses_differences(structure: Covariance, params: Params) -> bool:
+    """Whether products would round too much at these parameters, or would not fit."""
+    too_many = n_statistics(structure, params.means.shape[1]) > FEATURES_LIMIT
+    return too_many or product_rounding(structure, params) > ROUNDING_LIMIT
+
+
 def choose_kernel(structure: Covariance, params: Params) -> Kernel:
     """Feature products if they are accurate and fit, else differences."""
-    d = params.means.shape[1]
-    bound = product_rounding(structure, params)
-    if bound > ROUNDING_LIMIT or n_statistics(structure, d) > FEATURES_LIMIT:
+    if uses_differences(structure, params):
         return DifferenceKernel(structure, params)
-    if structure.shared:
-        return TiedKernel(structure, params, bound)
-    return GaussianKernel(structure, params, bound)
+    bound = product_rounding(structure, params)
+    return TiedKernel(structure, params, bound) if structure.shared else GaussianKernel(structure, params, bound)
 
 
-def conditioning(structure: Covariance, params: Params) -> float:
+def workspace_bytes(structure: Covariance, k: int, d: int) -> int:
+    """Bytes of the larger kernel that may run at K components and d features, with responsibilities of a block."""
+    features, block = n_statistics(structure, d), gaussian_block_rows(structure, d)
+    rows = 2 * k + 4 * d if features > FEATURES_LIMIT else 2 * k + 4 * d + features
+    matrices = 3 * d * d + 4 * k * (structure.n_moments(d) + d)
+    return 8 * (block * rows + matrices)
+
+
+def conditioning(structure: Covariance, params: Params, about_means: bool = False) -> float:
     """How far the terms of a log-density exceed the log-density itself: max_k ‖(P_ij·r_i·r_j)‖_F, anchored.
 
     r_i² = m_i² + Σ_ii is the mean square of feature i over rows that component k explains, so the entries are the
     typical terms of the quadratic form x̃ᵀPx̃, and rounding errors add up as their root of squares (Higham & Mary 2019).
-    A row far from a component is misjudged by more, but there its density is nil whatever the rounding.
+    A row far from a component is misjudged by more, but there its density is nil whatever the rounding. With
+    `about_means` the terms are those of differences x̃ − m.
     """
     k, d = params.means.shape
-    spread = params.means**2 + structure.variances(params.covariances, k, d)
+    spread = structure.variances(params.covariances, k, d) + (0.0 if about_means else params.means**2)
     return float(structure.term_norms(params.precisions_cholesky, np.sqrt(spread)).max())
 
 
-def moment_rounding(structure: Covariance, params: Params) -> float:
+def moment_rounding(structure: Covariance, params: Params, about_means: bool) -> float:
     """Loss of log-likelihood per row from rounding in the second moments, in nats.
 
-    A covariance from moments about the anchor has relative error ρ = eps·conditioning in its weakest direction; the
-    log-likelihood is stationary there, so the loss is of second order, d·ρ².
+    A covariance from moments has relative error ρ = eps·conditioning in its weakest direction; the log-likelihood is
+    stationary there, so the loss is of second order, d·ρ².
     """
-    rho = EPS * conditioning(structure, params)
+    rho = EPS * conditioning(structure, params, about_means)
     return params.means.shape[1] * min(rho, 1.0) ** 2
 
 
@@ -113,7 +125,7 @@ class GaussianKernel(ExponentialKernel):
     def __init__(self, structure: Covariance, params: Params, rounding: float) -> None:
         self._d = params.means.shape[1]
         natural = np.hstack([_linear(structure, params), structure.quadratic(params.precisions_cholesky)])
-        rounding += moment_rounding(structure, params)
+        rounding += moment_rounding(structure, params, about_means=False)
         super().__init__(natural, params.center, params.scale, structure.fill_moments, rounding)
 
     def stats(self) -> Stats:
@@ -129,7 +141,7 @@ class TiedKernel(ExponentialKernel):
         self._quadratic = structure.quadratic(params.precisions_cholesky)
         self._moments = np.zeros(structure.n_moments(d))
         padded = np.hstack([_linear(structure, params), np.zeros((len(params.means), len(self._moments)))])
-        rounding += moment_rounding(structure, params)
+        rounding += moment_rounding(structure, params, about_means=False)
         super().__init__(padded, params.center, params.scale, structure.fill_moments, rounding)
         self._linear_part = np.ascontiguousarray(padded[:, : 1 + d])
         self._linear_sums = np.zeros_like(self._linear_part)
@@ -150,14 +162,18 @@ class TiedKernel(ExponentialKernel):
 
 
 class DifferenceKernel:
-    """Any Gaussian by differences x̃ − m: about half as fast, accurate wherever the covariance itself is."""
+    """Any Gaussian by differences x̃ − m: about half as fast, accurate however tight and far apart components are.
+
+    Its statistics are moments about the component's *own mean at these parameters*, so they may be added to statistics
+    at the same parameters only; `Gaussian.maximize` is given these as `previous`.
+    """
 
     path = "float64 differences"
 
     def __init__(self, structure: Covariance, params: Params) -> None:
         k, d = params.means.shape
         self._structure, self._params, self._d = structure, params, d
-        self.rounding = difference_rounding(structure, params) + moment_rounding(structure, params)
+        self.rounding = difference_rounding(structure, params) + moment_rounding(structure, params, about_means=True)
         self._constants = log_constants(structure, params)
         self._sums = np.zeros((k, 1 + d))
         moments = structure.n_moments(d)
@@ -177,10 +193,16 @@ class DifferenceKernel:
         out += self._constants[:, None]
 
     def accumulate(self, resp: Array) -> None:
-        """Sums of the loaded rows."""
+        """Sums of the loaded rows about each component's mean."""
         self._sums[:, 0] += resp.sum(axis=1)
-        self._sums[:, 1:] += resp @ self._xt.T
-        self._moments += self._structure.weighted_moments(self._xt, resp)
+        for k, mean in enumerate(self._params.means):
+            difference = self._xt - mean[:, None]
+            self._sums[k, 1:] += difference @ resp[k]
+            moments = self._structure.weighted_moments(difference, resp[k : k + 1])
+            if self._structure.shared:
+                self._moments += moments
+            else:
+                self._moments[k] += moments[0]
 
     def stats(self) -> Stats:
         """weight (K,), first (K, d), second (K, M) or (M,)."""

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streamem.core.errors import DataError
+
 Array = NDArray[Any]
 Start = Callable[[Array, Array | None, int, np.random.RandomState], Array]
 
@@ -41,6 +43,8 @@ def from_kmeans_plusplus(x: Array, weight: Array | None, k: int, rng: np.random.
 def from_random_rows(x: Array, weight: Array | None, k: int, rng: np.random.RandomState) -> Array:
     """K rows drawn without replacement, each alone in its component."""
     chances = None if weight is None else weight / weight.sum()
+    if weight is not None and (positive := int((weight > 0).sum())) < k:
+        raise DataError(f"only {positive} of {len(x)} sampled rows have a weight > 0, too few for {k} components")
     rows = rng.choice(len(x), size=k, replace=False, p=chances)
     return _one_hot(rows, np.arange(k), (len(x), k))
 

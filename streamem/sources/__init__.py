@@ -1,6 +1,6 @@
 """Where rows come from. One format a file; `open_source` picks by a table."""
 
-from streamem.sources.opening import open_source
+from streamem.sources.opening import is_source, open_source
 from streamem.sources.options import ReadOptions
 
-__all__ = ["ReadOptions", "open_source"]
+__all__ = ["ReadOptions", "is_source", "open_source"]

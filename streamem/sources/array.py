@@ -17,7 +17,7 @@ from streamem.core.ports import Schema, Source
 from streamem.sources.options import ReadOptions
 from streamem.sources.plan import even_cuts
 
-FINGERPRINT_ROWS = 1024
+FINGERPRINT_ROWS = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +60,8 @@ class ArraySource:
 
     def fingerprint(self) -> str:
         """Shape, dtype and a checksum of evenly spaced rows."""
-        step = max(1, self.n_rows // FINGERPRINT_ROWS)
-        sample = np.ascontiguousarray(self._array[::step][:FINGERPRINT_ROWS])
+        step = -(-max(self.n_rows, 1) // FINGERPRINT_ROWS)
+        sample = np.ascontiguousarray(self._array[::step])
         return f"array{self._array.shape}{self._array.dtype}-{zlib.crc32(sample.tobytes()):08x}"
 
     def chunks(self) -> Sequence[ArrayChunkRef]:

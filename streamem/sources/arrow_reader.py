@@ -20,7 +20,7 @@ from streamem.sources.columns import Layout, plan_columns
 from streamem.sources.options import ReadOptions
 from streamem.sources.plan import group_pieces
 
-KEPT_CHUNKS = 16
+KEPT_CHUNKS = 64
 AGAIN = "the function must return a new reader of the same rows, in the same record batches, at every call"
 
 

@@ -36,7 +36,8 @@ def _refuse_options(options: ReadOptions) -> None:
         raise ParameterError(f"the source is open already, so {', '.join(given)} cannot change it; open it with them")
 
 
-def _is_source(data: Any) -> bool:
+def is_source(data: Any) -> bool:
+    """Whether data is a `Source` already."""
     # Looked up on the class: a dask.delayed object claims to have every attribute.
     return all(hasattr(type(data), name) for name in ("chunks", "fingerprint")) and isinstance(data, Source)
 
@@ -54,7 +55,11 @@ def _is_zarr_path(data: Any) -> bool:
         return False
     path = Path(data)
     markers = ("zarr.json", ".zarray", ".zgroup", ".zmetadata")
-    return path.suffix == ".zarr" or ".zarr" in str(path) or any((path / marker).exists() for marker in markers)
+    return (
+        path.suffix == ".zarr"
+        or any(part.endswith(".zarr") for part in path.parts)
+        or any((path / marker).exists() for marker in markers)
+    )
 
 
 def _is_parquet_path(data: Any) -> bool:
@@ -100,9 +105,9 @@ def open_source(data: Any, *, weight: Any = None, options: ReadOptions | None = 
     if isinstance(weight, str) and not _is_weight_path(weight):
         options = replace(options, weight_column=weight)
         weight = None
-    if _is_source(data):
+    if is_source(data):
         _refuse_options(options)
-    source = data if _is_source(data) else _open(data, options)
+    source = data if is_source(data) else _open(data, options)
     if weight is None:
         return source
     module = importlib.import_module("streamem.sources.weighted")

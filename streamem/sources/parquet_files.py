@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import posixpath
+import threading
 import zlib
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +23,8 @@ from streamem.sources.options import ReadOptions
 
 SUFFIXES = (".parquet", ".pq")
 TAIL_NBYTES = 2**16
+
+KEPT_FOOTERS = 8
 
 
 @dataclass(frozen=True)
@@ -100,11 +104,36 @@ def of_dataset(dataset: Any, origin: str) -> FileSet:
 @contextlib.contextmanager
 def open_file(filesystem: pafs.FileSystem, path: str) -> Iterator[pq.ParquetFile]:
     """A Parquet file; whatever goes wrong with it becomes a `SourceError` that names it."""
-    with (
-        _faults(path),
-        pq.ParquetFile(path, filesystem=filesystem, page_checksum_verification=True) as file,
-    ):
-        yield file
+    with _faults(path):
+        footer = FOOTERS.of(filesystem, path)
+        with pq.ParquetFile(path, filesystem=filesystem, metadata=footer, page_checksum_verification=True) as file:
+            yield file
+
+
+class Footers:
+    """The latest parsed footers of this process: one may be as costly as the row group that is read by it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[tuple[str, int, int], pq.FileMetaData] = OrderedDict()
+
+    def of(self, filesystem: pafs.FileSystem, path: str) -> pq.FileMetaData:
+        """The footer of a file, parsed again once the file has changed."""
+        info = filesystem.get_file_info(path)
+        key = (path, info.size or 0, info.mtime_ns or 0)
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+        footer = pq.read_metadata(path, filesystem=filesystem)
+        with self._lock:
+            self._kept[key] = footer
+            while len(self._kept) > KEPT_FOOTERS:
+                self._kept.popitem(last=False)
+        return footer
+
+
+FOOTERS = Footers()
 
 
 @contextlib.contextmanager

@@ -340,10 +340,10 @@ def test_chunks_passed_over_are_kept() -> None:
 
 
 def test_any_order_gives_the_same_rows() -> None:
-    refs = open_source(reader_of(table_of(n=2000)), options=ReadOptions(chunk_bytes=1)).chunks()
+    refs = open_source(reader_of(table_of(n=10_000)), options=ReadOptions(chunk_bytes=1)).chunks()
     assert len(refs) > 2 * KEPT_CHUNKS
     loaded = {int(i): refs[i].load().x for i in np.random.default_rng(0).permutation(len(refs))}
-    np.testing.assert_array_equal(np.vstack([loaded[i] for i in range(len(refs))]), frame_of(n=2000).to_numpy())
+    np.testing.assert_array_equal(np.vstack([loaded[i] for i in range(len(refs))]), frame_of(n=10_000).to_numpy())
     assert len(refs[0].cursor._kept) <= KEPT_CHUNKS
 
 

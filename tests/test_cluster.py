@@ -1,0 +1,139 @@
+"""The same fit on a Dask cluster: the same bits as on threads, errors that name their chunk; a killed worker."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dask.array
+import numpy as np
+import pytest
+import zarr
+from distributed import Client, LocalCluster
+
+from streamem import GaussianMixture, Stats
+from streamem.core.chunk import Chunk
+from streamem.core.errors import MemoryLimitError, NonFiniteError, ParameterError, SourceError
+from streamem.core.ports import ChunkRef
+from streamem.executors.dask import DaskExecutor
+from streamem.executors.spans import span_length
+from streamem.sources import ReadOptions, open_source
+from subprocesses import fitted
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+ROWS, CHUNK_ROWS, FEATURES = 6000, 200, 3
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Client]:
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        yield client
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(ROWS, FEATURES)) + 3.0 * rng.integers(3, size=(ROWS, 1))
+    store = zarr.create_array(store=str(tmp_path / "x.zarr"), shape=x.shape, chunks=(CHUNK_ROWS, FEATURES), dtype="f8")
+    store[:] = x
+    return str(tmp_path / "x.zarr")
+
+
+def mixture(**settings: Any) -> GaussianMixture:
+    chosen = {"n_components": 3, "random_state": 0, "max_iter": 4, "chunk_bytes": CHUNK_ROWS * FEATURES * 8}
+    return GaussianMixture(**{**chosen, **settings})
+
+
+@pytest.mark.parametrize("kind", ["zarr", "array", "dask array"])
+def test_same_bits_as_threads(client: Client, path: str, kind: str) -> None:
+    whole = zarr.open_array(path)[:]
+    data = {"zarr": path, "array": whole, "dask array": dask.array.from_array(whole, chunks=(CHUNK_ROWS, -1)) * 2.0}
+    here = mixture(n_init=2).fit(data[kind], executor="threads")
+    there = mixture(n_init=2).fit(data[kind], executor=client)
+    assert there.report_.setting["workers"] == 2
+    assert fitted(here) == fitted(there)
+    assert here.score(data[kind], executor="threads") == there.score(data[kind], executor=client)
+    there_labels = np.asarray(there.predict(data[kind], executor=client))
+    np.testing.assert_array_equal(np.asarray(here.predict(data[kind], executor="threads")), there_labels)
+
+
+def test_the_active_client_is_used_and_threads_on_request(client: Client, path: str) -> None:
+    with client.as_current():
+        assert "workers" not in mixture().fit(path, executor="threads").report_.setting
+    with Client(client.scheduler.address):
+        assert mixture().fit(path).report_.setting["workers"] == 2
+    assert "workers" not in mixture().fit(path).report_.setting
+
+
+def test_results_written_from_a_cluster(client: Client, path: str, tmp_path: Path) -> None:
+    gm = mixture().fit(path, executor=client)
+    gm.predict(path, out=tmp_path / "labels.parquet", executor=client)
+    gm.score_samples(path, out=tmp_path / "density.zarr", executor=client)
+    np.testing.assert_array_equal(
+        zarr.open_array(tmp_path / "density.zarr")[:], gm.score_samples(path, executor="threads")
+    )
+
+
+def test_bad_rows_and_lost_chunks_are_named(client: Client, path: str) -> None:
+    gm = mixture().fit(path, executor=client)
+    source = open_source(path, options=ReadOptions(chunk_bytes=CHUNK_ROWS * FEATURES * 8))
+    Path(path, "c/7/0").write_bytes(b"garbage")
+    with pytest.raises(SourceError, match="rows 1400–1599"):
+        gm.score(source, executor=client)
+    store = zarr.open_array(path, mode="r+")
+    store[1400:1600] = np.nan
+    with pytest.raises(NonFiniteError, match=r"chunk 7 \(rows 1400–1599\)"):
+        mixture().fit(path, executor=client)
+
+
+def test_a_worker_that_is_too_small_is_refused(client: Client, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamem.estimators.engines._worker_memory", lambda _: [("tcp://small", 2, 10_000)])
+    with pytest.raises(MemoryLimitError, match="tcp://small would need"):
+        mixture().fit(path, executor=client)
+    with pytest.raises(ParameterError, match=r"executor is 'cluster'; it must be a distributed\.Client"):
+        mixture().fit(path, executor="cluster")
+
+
+class CountAndKill:
+    """A task that counts rows; its first run on one chunk kills the worker it runs on."""
+
+    def __init__(self, flag: Path) -> None:
+        self.flag = flag
+
+    def __call__(self, chunk: Chunk, ref: ChunkRef) -> Stats:
+        if ref.index == 17 and not self.flag.exists():
+            self.flag.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return Stats(rows=chunk.rows, x=chunk.x.sum(axis=0))
+
+
+def test_a_killed_worker_changes_no_bit(path: str, tmp_path: Path) -> None:
+    refs = open_source(path, options=ReadOptions(chunk_bytes=CHUNK_ROWS * FEATURES * 8)).chunks()
+    flag = tmp_path / "killed"
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster,
+        Client(cluster, set_as_default=False) as client,
+        DaskExecutor(client, "data") as executor,
+    ):
+        first = executor.reduce(CountAndKill(flag), refs, lambda done: None)
+        assert flag.exists()
+        again = executor.reduce(CountAndKill(flag), refs, lambda done: None)
+    assert first == again
+    assert first.rows == ROWS
+
+
+def test_spans_are_powers_of_two_and_few_enough() -> None:
+    class Ref:
+        nbytes = 8 * 2**20
+
+    for n_chunks in (1, 3, 100, 10_001, 100_000, 1_000_000):
+        for seconds in (None, 1e-4, 0.3, 20.0):
+            length = span_length([Ref()] * n_chunks, 4, seconds)  # type: ignore[list-item]
+            assert length & (length - 1) == 0
+            assert -(-n_chunks // length) <= 10_000
