@@ -107,7 +107,8 @@ class Checkpoint:
         write_archive(self.path, KIND, meta, arrays, keep=GENERATIONS)
 
     def _require_same_run(self, saved: Mapping[str, Any]) -> None:
-        differing = [name for name in {**self._key, **saved} if self._key.get(name) != saved.get(name)]
+        # None asks for nothing: without a seed of its own, a run goes on with the generator in the file.
+        differing = [name for name, now in self._key.items() if now is not None and now != saved.get(name)]
         if differing:
             lines = "; ".join(f"{name}: {saved.get(name)!r} there, {self._key.get(name)!r} now" for name in differing)
             hint = " memory_limit and chunk_bytes change the plan." if differing == ["plan"] else ""

@@ -273,8 +273,8 @@ def test_places_that_cannot_be(gm: GaussianMixture, x: Array, tmp_path: Path) ->
 def test_onto_its_own_input(gm: GaussianMixture, x: Array, tmp_path: Path) -> None:
     """The data is what `out` exists for already."""
     np.save(tmp_path / "x.npy", x)
-    with pytest.raises(OutputError, match="exists already"):
-        gm.predict(tmp_path / "x.npy", out=tmp_path / "x.npy")
+    with pytest.raises(OutputError, match="write the result elsewhere"):
+        gm.predict(tmp_path / "x.npy", out=tmp_path / "x.npy", overwrite=True)
     np.testing.assert_array_equal(np.load(tmp_path / "x.npy"), x)
 
 
@@ -440,7 +440,8 @@ def test_progress_is_logged(x: Array, caplog: pytest.LogCaptureFixture) -> None:
     for number, (line, value) in enumerate(zip(passes[1:], gm.lower_bounds_, strict=True), start=2):
         assert f"log-likelihood {value:.9g} per row" in line, number
     assert "going on" in passes[0]
-    assert "iteration limit reached" in passes[-1]
+    assert passes[-2].endswith("last")
+    assert passes[-1].endswith("final")
     assert logging.getLogger().handlers == handlers
 
 
