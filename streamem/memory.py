@@ -134,7 +134,7 @@ class Projection:
             (f"{readers} chunks being read × {format_bytes(self.loading)}", readers * self.loading),
             (f"{waiting} chunks in work × {format_bytes(self.chunk)}", waiting * self.chunk),
             (f"{self.n_threads} workspaces × {format_bytes(self.workspace)}", self.n_threads * self.workspace),
-            (f"{held} partial statistics × {format_bytes(self.statistics)}", held * self.statistics),
+            (f"{held} results of chunks × {format_bytes(self.statistics)}", held * self.statistics),
             ("sample for the start", self.sample),
             ("result held in memory", self.result),
         ]
@@ -151,9 +151,18 @@ class Projection:
 
 
 def project(
-    refs: Sequence[ChunkRef], n_threads: int, workspace: int, statistics: int, sample: int = 0, result: int = 0
+    refs: Sequence[ChunkRef],
+    n_threads: int,
+    workspace: int,
+    statistics: int,
+    sample: int = 0,
+    result: int = 0,
+    summed: bool = True,
 ) -> Projection:
-    """The projection at full parallelism: twice as many chunks in flight as threads."""
+    """The projection at full parallelism: twice as many chunks in flight as threads.
+
+    `statistics` are the bytes that a chunk leaves behind; unless they are `summed`, they go when their turn comes.
+    """
     return Projection(
         n_threads=n_threads,
         in_flight=2 * n_threads,
@@ -161,7 +170,7 @@ def project(
         loading=max((ref.load_nbytes for ref in refs), default=0),
         workspace=workspace,
         statistics=statistics,
-        levels=len(refs).bit_length(),
+        levels=len(refs).bit_length() if summed else 0,
         sample=sample,
         result=result,
     )
@@ -188,7 +197,7 @@ def fit_into(projection: Projection, limit_bytes: int, origin: str) -> Projectio
 def _remedy(largest: str) -> str:
     if largest.startswith("result"):
         return "Pass out='….zarr' or '….parquet' to write the result chunk by chunk, or raise the memory limit."
-    if "chunk" in largest:
+    if "being read" in largest or "in work" in largest:
         return (
             "Chunks are whole storage units (Zarr chunks or shards, Parquet row groups): rewrite the data with smaller "
             "ones (for Parquet, pyarrow.parquet.write_table(..., row_group_size=...)), choose fewer columns, or raise "

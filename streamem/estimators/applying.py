@@ -44,7 +44,7 @@ def apply_to_array(source: Source, task: Apply, column: Column, engine: Engine) 
     n = source.n_rows
     refs = source.chunks()
     held = column.row_nbytes * max((ref.rows for ref in refs), default=0)
-    projection = engine.project(source, refs, held, result=column.row_nbytes * n)
+    projection = engine.project(source, refs, held, result=column.row_nbytes * n, summed=False)
     with engine.executor(source, projection) as executor:
         result = np.empty(n if column.width is None else (n, column.width), dtype=column.dtype)
         for ref, values in zip(refs, _answers(source, refs, task, executor, engine), strict=True):
@@ -66,7 +66,7 @@ def apply_to_store(source: Source, task: Apply, column: Column, engine: Engine, 
         overwrite=overwrite,
     )
     try:
-        projection = engine.project(source, refs, column.row_nbytes * largest)
+        projection = engine.project(source, refs, column.row_nbytes * largest, summed=False)
         with engine.executor(source, projection) as executor:
             for values in _answers(source, refs, task, executor, engine):
                 sink.write(values)
