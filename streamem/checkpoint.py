@@ -111,7 +111,8 @@ class Checkpoint:
         differing = [name for name, now in self._key.items() if now is not None and now != saved.get(name)]
         if differing:
             lines = "; ".join(f"{name}: {saved.get(name)!r} there, {self._key.get(name)!r} now" for name in differing)
-            hint = " memory_limit and chunk_bytes change the plan." if differing == ["plan"] else ""
+            by_budget = set(differing) <= {"plan", "sample"}
+            hint = " memory_limit and chunk_bytes change the plan and the starting sample." if by_budget else ""
             raise CheckpointMismatchError(
                 f"{self.path} is the checkpoint of another run ({lines}).{hint} Resume with the same data and "
                 "settings, name another checkpoint file, or delete this one and its older "

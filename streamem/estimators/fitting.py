@@ -119,6 +119,7 @@ def _checkpoint(job: Job, refs: Sequence[ChunkRef], report: FitReport) -> Checkp
     key = {
         **job.key,
         "data": job.source.fingerprint(),
+        "sample": sample_size(job),
         "plan": f"{len(refs)} chunks, {zlib.crc32(plan.tobytes()):08x}",
     }
     return Checkpoint(job.checkpoint, key, report)
