@@ -16,6 +16,7 @@ Array = NDArray[Any]
 FillMoments = Callable[[Array, Array], None]
 
 FEATURE_BLOCK_BYTES = 8 * 2**20
+PADDING = 8
 
 
 def block_rows(n_statistics: int) -> int:
@@ -43,9 +44,12 @@ class ExponentialKernel:
     def __init__(self, natural: Array, center: Array, scale: Array, fill_moments: FillMoments, rounding: float) -> None:
         n_components, n_statistics = natural.shape
         self.rounding = rounding
-        self._natural, self._center, self._scale = natural, center, scale
+        self._natural, self._center = natural, center
+        self._unscale = (1.0 / scale)[:, None]  # exact: scales are powers of two
         self._fill_moments = fill_moments
-        self._features = np.empty((n_statistics, block_rows(n_statistics)))
+        rows = block_rows(n_statistics)
+        # Rows of a power of two bytes would fall on the same cache lines while a block is transposed into them.
+        self._features = np.empty((n_statistics, rows + PADDING))[:, :rows]
         self._features[0] = 1.0
         self._block = self._features
         self._product = np.empty((n_components, n_statistics))
@@ -57,7 +61,7 @@ class ExponentialKernel:
         self._block = self._features[:, : x.shape[0]]
         xt = self._block[1 : 1 + d]
         np.subtract(x.T, self._center[:, None], out=xt)
-        xt /= self._scale[:, None]
+        xt *= self._unscale
         self._fill_moments(xt, self._block[1 + d :])
 
     def log_prob(self, out: Array) -> None:
