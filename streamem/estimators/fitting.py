@@ -73,7 +73,12 @@ def fit_job(job: Job) -> Outcome:
     report = _new_report(job, refs, projection)
     checkpoint = _checkpoint(job, refs, report)
     with job.engine.executor(job.source, projection) as executor:
-        state = _Starts(job, refs, executor, report, checkpoint).run()
+        starts = _Starts(job, refs, executor, report, checkpoint)
+        try:
+            state = starts.run()
+        except KeyboardInterrupt as interrupt:
+            interrupt.add_note(starts.how_to_resume())
+            raise
     if isinstance(job.model, Explained):
         report.setting["arithmetic"] = job.model.arithmetic(state.params)
     return Outcome(state, report)
@@ -186,9 +191,6 @@ class _Starts:
                 self._fingerprint,
                 observers,
             )
-        except KeyboardInterrupt as interrupt:
-            interrupt.add_note(self._how_to_resume())
-            raise
         finally:
             self._progress.end()
 
@@ -217,9 +219,12 @@ class _Starts:
                 job.rng.set_state(now)
         return self._sample
 
-    def _how_to_resume(self) -> str:
+    def how_to_resume(self) -> str:
+        """What to tell someone who has interrupted the fit."""
         if self._checkpoint is None:
             return "nothing was saved: pass checkpoint='run.npz' to make a fit resumable"
+        if not self._checkpoint.path.exists():
+            return "no iteration was complete yet, so nothing was saved; the same call starts again"
         return f"the last complete iteration is in {self._checkpoint.path}; the same call goes on from there"
 
 
