@@ -86,12 +86,14 @@ class Budget:
     Attributes
     ----------
     limit_bytes : what a fit may take; half of what is free if the user gave none
-    chunk_bytes, sample_bytes : target sizes; functions of an explicit limit only, so that the plan and the start, and
-        with them every bit of the result, are the same on a machine with more or less free memory
+    chunk_bytes, block_bytes, sample_bytes : target sizes of chunks read, of blocks written, and of samples
+        Functions of an explicit limit only, so that the plan and the start, and with them every bit of the result, are
+        the same on a machine with more or less free memory.
     """
 
     limit_bytes: int
     chunk_bytes: int
+    block_bytes: int
     sample_bytes: int
 
     @classmethod
@@ -102,6 +104,7 @@ class Budget:
         return cls(
             limit_bytes=explicit if explicit is not None else available_bytes() // 2,
             chunk_bytes=parse_bytes(chunk_bytes) or _between(spread // 64, MIB // 4, 8 * MIB),
+            block_bytes=_between(spread // 32, MIB // 4, 32 * MIB),
             sample_bytes=_between(spread // 8, MIB // 4, 64 * MIB),
         )
 
@@ -123,6 +126,7 @@ class Projection:
     levels: int
     sample: int
     result: int
+    writing: int
 
     @property
     def terms(self) -> list[tuple[str, int]]:
@@ -137,6 +141,7 @@ class Projection:
             (f"{held} results of chunks × {format_bytes(self.statistics)}", held * self.statistics),
             ("sample for the start", self.sample),
             ("result held in memory", self.result),
+            ("writing the result", self.writing),
         ]
 
     @property
@@ -157,6 +162,7 @@ def project(
     statistics: int,
     sample: int = 0,
     result: int = 0,
+    writing: int = 0,
     summed: bool = True,
 ) -> Projection:
     """The projection at full parallelism: twice as many chunks in flight as threads.
@@ -173,6 +179,7 @@ def project(
         levels=len(refs).bit_length() if summed else 0,
         sample=sample,
         result=result,
+        writing=writing,
     )
 
 
@@ -197,6 +204,8 @@ def fit_into(projection: Projection, limit_bytes: int, origin: str) -> Projectio
 def _remedy(largest: str) -> str:
     if largest.startswith("result"):
         return "Pass out='….zarr' or '….parquet' to write the result chunk by chunk, or raise the memory limit."
+    if largest.startswith("writing"):
+        return "Write to a '….zarr' or '….npy', which take less than Parquet, or raise the memory limit."
     if "being read" in largest or "in work" in largest:
         return (
             "Chunks are whole storage units (Zarr chunks or shards, Parquet row groups): rewrite the data with smaller "

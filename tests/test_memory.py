@@ -200,6 +200,21 @@ def test_a_result_over_the_limit_has_to_go_to_a_file(stores: Stores, tmp_path: P
     assert zarr.open_array(str(tmp_path / "proba.zarr"), mode="r").shape == (250_000, 32)
 
 
+def test_writing_a_wide_result_keeps_to_the_limit(tmp_path: Path) -> None:
+    """64 probabilities for each row of two numbers, through encoders that hold memory of their own."""
+    rows, limit = 2**18, 40 * MIB
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "x.npy", rng.normal(size=(rows, 2)))
+    gm = GaussianMixture(64, covariance_type="diag", max_iter=1, random_state=0, init_params="random_from_data")
+    gm.fit(rng.normal(size=(2000, 2))).save(tmp_path / "model.npz")
+    outs = [tmp_path / f"proba.{suffix}" for suffix in ("zarr", "parquet", "npy")]
+    taken = subprocesses.run(
+        "answer_under_limit", data=tmp_path / "x.npy", model=tmp_path / "model.npz", limit=limit, outs=[*map(str, outs)]
+    )
+    assert all(0 < nbytes < limit for nbytes in taken.values()), taken
+    assert pq.read_metadata(outs[1]).num_rows == rows
+
+
 @pytest.mark.parametrize("limit", ["much", "-1GiB", 0, "0B", [1]])
 def test_what_is_no_limit_is_refused(limit: Any) -> None:
     with pytest.raises(ValueError, match="memory size"):

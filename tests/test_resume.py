@@ -358,6 +358,23 @@ def test_control_c_leaves_the_checkpoint_and_says_how_to_resume(data: str, tmp_p
     assert differences(fitted(fit(data)), fitted(fit(data, path))) == []
 
 
+def test_control_c_while_sampling_says_how_to_go_on(data: str, tmp_path: Path) -> None:
+    """In this process: the first chunk read is one of the sample."""
+
+    def interrupt(_: Any) -> None:
+        raise KeyboardInterrupt
+
+    told = []
+    for checkpoint in (None, tmp_path / "run.npz"):
+        with pytest.raises(KeyboardInterrupt) as caught:
+            fit(WatchedSource(source_of(data), interrupt), checkpoint)
+        told += caught.value.__notes__
+    assert told == [
+        "nothing was saved: pass checkpoint='run.npz' to make a fit resumable",
+        "no iteration was complete yet, so nothing was saved; the same call starts again",
+    ]
+
+
 def test_control_c_without_checkpoint_says_what_would_have_helped(data: str) -> None:
     settings = {**SETTINGS, "max_iter": 500}
     printed = interrupt_after(load_of(3), data=data, chunk_bytes=CHUNK_BYTES, settings=settings)

@@ -99,6 +99,10 @@ class Source(Protocol):
 class Sink(Protocol):
     """Where results are written, row after row; nothing that looks finished exists before `commit`."""
 
+    @property
+    def held_nbytes(self) -> int:
+        """Peak bytes that it holds: rows that wait for a full block, and what writing one takes."""
+
     def write(self, values: Array) -> None:
         """Append the next rows."""
 

@@ -63,10 +63,11 @@ def apply_to_store(source: Source, task: Apply, column: Column, engine: Engine, 
         dtype=column.dtype,
         names=column.names,
         chunk_rows=largest,
+        block_bytes=engine.budget.block_bytes,
         overwrite=overwrite,
     )
     try:
-        projection = engine.project(source, refs, column.row_nbytes * largest, summed=False)
+        projection = engine.project(source, refs, column.row_nbytes * largest, writing=sink.held_nbytes, summed=False)
         with engine.executor(source, projection) as executor:
             for values in _answers(source, refs, task, executor, engine):
                 sink.write(values)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -151,6 +151,12 @@ class DescribingMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densi
             raise DataError(f"the sample weights sum to {weight}; at least one must be > 0")
         return total, weight
 
+    def _narrowed(self, column: Column, call: _Call) -> Reading:
+        """Chunks of fewer rows where an answer is wider than its row."""
+        reading = self._reading(None, call.columns, call.feature_axis)
+        d, width = self.n_features_in_, column.width or 1
+        return replace(reading, chunk_bytes=max(1, reading.chunk_bytes * d // max(d, width)))
+
     def _describe(self, x: Any, question: str, column: Column, call: _Call) -> Any:
         check_is_fitted(self)
         model, params = self._make_model(), self._params()
@@ -159,7 +165,7 @@ class DescribingMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densi
             names = call.columns if call.columns is not None else getattr(self, "feature_names_in_", None)
             check_lazy(self, x, names)
             return apply_lazily(x, names, Apply(describe, params, None, column.dtype), column)
-        source = as_source(self, x, self._reading(None, call.columns, call.feature_axis), reset=False)
+        source = as_source(self, x, self._narrowed(column, call), reset=False)
         task = Apply(describe, params, source.schema.names, column.dtype)
         engine = self._engine(question.replace("_", " "), call.executor)
         if call.out is None:

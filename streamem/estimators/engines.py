@@ -44,6 +44,7 @@ class Engine:
         held: int,
         sample: int = 0,
         result: int = 0,
+        writing: int = 0,
         summed: bool = True,
     ) -> Projection:
         """What the call will hold in this process, cut down to the budget.
@@ -51,7 +52,7 @@ class Engine:
         Parameters
         ----------
         held : bytes of the result of one chunk
-        sample, result : bytes that stay here besides
+        sample, result, writing : bytes that stay here besides
         summed : whether the results of chunks are added up along the tree, or taken one after the other
 
         Raises
@@ -60,10 +61,10 @@ class Engine:
         """
         client = client_of(self.choice)
         if client is None:
-            projection = project(refs, self.n_threads, self.workspace, held, sample, result, summed)
+            projection = project(refs, self.n_threads, self.workspace, held, sample, result, writing, summed)
         else:
             _require_workers_fit(client, source, project(refs, 1, self.workspace, held))
-            projection = project([], 1, 0, held, sample, result, summed)
+            projection = project([], 1, 0, held, sample, result, writing, summed)
         return fit_into(projection, self.budget.limit_bytes, source.schema.origin)
 
     @contextmanager

@@ -16,6 +16,7 @@ class NpyWriter:
 
     def __init__(self, path: Path, layout: Layout) -> None:
         self.block_rows = layout.chunk_rows
+        self.append_nbytes = 0
         self._file = path.open("xb")
         descr = np.lib.format.dtype_to_descr(layout.dtype)
         header = {"descr": descr, "fortran_order": False, "shape": layout.shape(layout.rows)}

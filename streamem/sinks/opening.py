@@ -30,6 +30,7 @@ def open_sink(
     dtype: DTypeLike,
     names: Sequence[str],
     chunk_rows: int,
+    block_bytes: int = 2**25,
     overwrite: bool = False,
 ) -> Sink:
     """Open a place for results; the suffix of `path` picks the format.
@@ -44,6 +45,7 @@ def open_sink(
     dtype : bool, integer or float; integers are only written if they fit it safely, floats are rounded to it
     names : of the columns: Parquet columns, attribute "names" of a Zarr array, ignored by ``.npy``
     chunk_rows : rows a Zarr chunk
+    block_bytes : target size of a Parquet row group, of at most 2^20 rows
     overwrite : replace what is there, on commit
 
     Raises
@@ -52,7 +54,7 @@ def open_sink(
     OutputError : `path` exists, or its folder does not
     """
     target = Path(path)
-    layout = Layout(rows, width, np.dtype(dtype).newbyteorder("="), tuple(names), chunk_rows)
+    layout = Layout(rows, width, np.dtype(dtype).newbyteorder("="), tuple(names), chunk_rows, block_bytes)
     if target.suffix not in SINKS:
         raise ParameterError(f"{target}: results can be written to {', '.join(SINKS)}; use one of these suffixes")
     if not target.parent.is_dir():

@@ -20,19 +20,24 @@ from streamem.core.errors import OutputError, ParameterError
 
 @dataclass(frozen=True)
 class Layout:
-    """What will be written: `rows` rows of `width` numbers (None: a single one), a name for each column."""
+    """What will be written: `rows` rows of `width` numbers (None: a single one), a name for each column.
+
+    `chunk_rows` and `block_bytes` are the sizes wanted of what is stored together: the one for formats whose readers
+    take chunks, the other for formats whose readers take large groups.
+    """
 
     rows: int
     width: int | None
     dtype: np.dtype[Any]
     names: tuple[str, ...]
     chunk_rows: int
+    block_bytes: int
 
     def __post_init__(self) -> None:
-        if self.rows < 0 or self.chunk_rows < 1 or (self.width is not None and self.width < 1):
+        if self.rows < 0 or min(self.chunk_rows, self.block_bytes) < 1 or (self.width is not None and self.width < 1):
             raise ParameterError(
-                f"rows={self.rows}, width={self.width}, chunk_rows={self.chunk_rows}: rows must be >= 0, "
-                "width None or >= 1, chunk_rows >= 1"
+                f"rows={self.rows}, width={self.width}, chunk_rows={self.chunk_rows}, block_bytes={self.block_bytes}: "
+                "rows must be >= 0, width None or >= 1, chunk_rows and block_bytes >= 1"
             )
         if self.dtype.kind not in "biuf" or self.dtype.itemsize > 8:
             raise ParameterError(f"results of dtype {self.dtype} cannot be written; use bool, integers or floats")
@@ -56,6 +61,10 @@ class Writer(Protocol):
     @property
     def block_rows(self) -> int:
         """Rows in every `append` but the last."""
+
+    @property
+    def append_nbytes(self) -> int:
+        """Peak bytes that an `append` takes."""
 
     def append(self, values: NDArray[Any]) -> None:
         """Write the next block, in the dtype of the layout; the array is reused afterwards."""
@@ -83,6 +92,11 @@ class StagedSink:
         except BaseException:
             self.abort()
             raise
+
+    @property
+    def held_nbytes(self) -> int:
+        """The block that is being filled, and what writing it takes."""
+        return self._block.nbytes + (0 if self._writer is None else self._writer.append_nbytes)
 
     def write(self, values: NDArray[Any]) -> None:
         """Append the next rows, (b,) or (b, width).

@@ -17,6 +17,7 @@ class ZarrWriter:
 
     def __init__(self, path: Path, layout: Layout) -> None:
         self.block_rows = max(1, min(layout.chunk_rows, layout.rows))
+        self.append_nbytes = 2 * self.block_rows * layout.row_nbytes
         self._rows = 0
         # Chunks of zeros are stored too, all with a checksum: readers can tell lost chunks and flipped bits.
         self._array = zarr.create_array(
