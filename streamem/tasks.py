@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from streamem.core.arrays import Params
 from streamem.core.chunk import Chunk
-from streamem.core.ports import ChunkRef
+from streamem.core.ports import ChunkRef, Task
 from streamem.core.stats import Stats
 from streamem.core.validation import require_finite
 
@@ -21,6 +22,39 @@ class Describe(Protocol):
     """A question to a fitted model about every row of a chunk."""
 
     def __call__(self, params: Params, chunk: Chunk) -> Array: ...
+
+
+class PartOfResult(Protocol):
+    """Rows first … first + rows − 1 of a result, that can be written wherever this is."""
+
+    @property
+    def first(self) -> int:
+        """Index of the first row."""
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+
+    def write(self, pieces: Iterable[Array]) -> int:
+        """Write the rows; how many there were."""
+
+
+@dataclass(frozen=True, eq=False)
+class WritePart:
+    """A job: the answers for the rows of a part, from the chunks that hold them, to where the part lies."""
+
+    part: PartOfResult
+    refs: tuple[ChunkRef, ...]
+
+    def __call__(self, task: Task[Array], load: Callable[[ChunkRef], Chunk]) -> int:
+        """Rows written."""
+        return self.part.write(self._pieces(task, load))
+
+    def _pieces(self, task: Task[Array], load: Callable[[ChunkRef], Chunk]) -> Iterator[Array]:
+        first, stop = self.part.first, self.part.first + self.part.rows
+        for ref in self.refs:
+            values = task(load(ref), ref)
+            yield values[max(0, first - ref.start) : stop - ref.start]
 
 
 class LogDensity(Protocol):

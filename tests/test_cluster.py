@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import dask.array
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import zarr
 from distributed import Client, LocalCluster
 
 from streamem import GaussianMixture, Stats
 from streamem.core.chunk import Chunk
-from streamem.core.errors import MemoryLimitError, NonFiniteError, ParameterError, SourceError
+from streamem.core.errors import MemoryLimitError, NonFiniteError, OutputError, ParameterError, SourceError
 from streamem.core.ports import ChunkRef
 from streamem.executors.dask import DaskExecutor
 from streamem.executors.spans import span_length
+from streamem.sinks import Layout, open_parted_sink
 from streamem.sources import ReadOptions, open_source
 from subprocesses import fitted
 
@@ -71,13 +76,68 @@ def test_the_active_client_is_used_and_threads_on_request(client: Client, path: 
     assert "workers" not in mixture().fit(path).report_.setting
 
 
-def test_results_written_from_a_cluster(client: Client, path: str, tmp_path: Path) -> None:
+# --- results written by the workers ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ragged(path: str, tmp_path: Path) -> str:
+    """The same rows in Parquet, in row groups of uneven length."""
+    rows = zarr.open_array(path)[:]
+    table = pa.table(dict(zip("abc", rows.T, strict=True)))
+    with pq.ParquetWriter(tmp_path / "x.parquet", table.schema) as writer:
+        for a, b in pairwise([0, 150, 350, 351, *range(500, ROWS - 99, 190), ROWS]):
+            writer.write_table(table.slice(a, b - a))
+    return str(tmp_path / "x.parquet")
+
+
+def read_result(path: Path) -> Any:
+    if path.suffix == ".npy":
+        return np.load(path)
+    if path.suffix == ".zarr":
+        return zarr.open_array(path)[:]
+    table = pq.read_table(path)
+    columns = [column.to_numpy() for column in table.columns]
+    return columns[0] if len(columns) == 1 else np.column_stack(columns)
+
+
+@pytest.mark.parametrize("suffix", ["zarr", "parquet", "npy"])
+def test_workers_write_results(client: Client, path: str, ragged: str, tmp_path: Path, suffix: str) -> None:
     gm = mixture().fit(path, executor=client)
-    gm.predict(path, out=tmp_path / "labels.parquet", executor=client)
-    gm.score_samples(path, out=tmp_path / "density.zarr", executor=client)
-    np.testing.assert_array_equal(
-        zarr.open_array(tmp_path / "density.zarr")[:], gm.score_samples(path, executor="threads")
-    )
+    for data in (path, ragged):
+        for question in ("predict", "predict_proba", "score_samples"):
+            out = tmp_path / f"{Path(data).suffix[1:]}-{question}.{suffix}"
+            assert getattr(gm, question)(data, out=out, executor=client) == out
+            found, expected = read_result(out), getattr(gm, question)(data, executor="threads")
+            np.testing.assert_array_equal(found, expected.astype(found.dtype))
+    if suffix == "parquet":
+        assert len(list(out.iterdir())) >= 8  # four a thread
+        gm.score_samples(path, out=out, executor=client, overwrite=True)
+        np.testing.assert_array_equal(read_result(out), gm.score_samples(path, executor="threads"))
+    assert [name for name in os.listdir(tmp_path) if name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("suffix", ["zarr", "parquet", "npy"])
+def test_a_result_of_bad_rows_is_absent(client: Client, path: str, tmp_path: Path, suffix: str) -> None:
+    gm = mixture().fit(path, executor=client)
+    zarr.open_array(path, mode="r+")[5000] = np.inf
+    with pytest.raises(NonFiniteError, match="chunk 25"):
+        gm.predict(path, out=tmp_path / f"labels.{suffix}", executor=client)
+    assert os.listdir(tmp_path) == ["x.zarr"]
+
+
+def test_a_folder_that_workers_do_not_see(tmp_path: Path) -> None:
+    layout = Layout(10, None, np.dtype("f8"), ("x",), 5)
+    for suffix in ("zarr", "parquet", "npy"):
+        sink = open_parted_sink(tmp_path / f"x.{suffix}", layout)
+        parts = sink.parts(5, [0, 5])
+        for hidden in tmp_path.iterdir():
+            hidden.rename(tmp_path / "elsewhere")
+        with pytest.raises(OutputError, match="a worker does not see"):
+            parts[1].write([np.zeros(5)])
+        with pytest.raises(OutputError, match="0 of 10 rows were written"):
+            sink.commit()
+        sink.abort()
+        shutil.rmtree(tmp_path / "elsewhere") if suffix != "npy" else (tmp_path / "elsewhere").unlink()
 
 
 def test_bad_rows_and_lost_chunks_are_named(client: Client, path: str) -> None:

@@ -265,6 +265,26 @@ class Executor(Protocol):
         """Results in plan order, with a bounded number in flight."""
 
 
+class Job(Protocol[Result_co]):
+    """A picklable piece of work: a task applied to some chunks, and what is done with the results where they are."""
+
+    @property
+    def refs(self) -> Sequence[ChunkRef]:
+        """The chunks that it needs."""
+
+    def __call__(self, task: Task[Any], load: Callable[[ChunkRef], Chunk]) -> Result_co: ...
+
+
+@runtime_checkable
+class Remote(Protocol):
+    """An executor whose workers may do more with a result than send it here."""
+
+    def work(
+        self, task: Task[Any], jobs: Sequence[Job[Result]], on_chunk: OnChunk
+    ) -> Iterator[tuple[Job[Result], Result]]:
+        """Run the jobs in any order; each, and what it returned, as they finish. A job may run twice."""
+
+
 class Algorithm(Protocol):
     """An EM variant: a window rule and an update rule over statistics. It knows no model."""
 

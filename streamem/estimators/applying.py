@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,15 +16,17 @@ from numpy.typing import NDArray
 from streamem.core.blas import one_blas_thread
 from streamem.core.chunk import Chunk
 from streamem.core.errors import OutputError
-from streamem.core.ports import ChunkRef, Executor, Source
+from streamem.core.ports import ChunkRef, Executor, OnChunk, Remote, Source
 from streamem.estimators.engines import Engine
 from streamem.fit import require_unchanged
 from streamem.progress import Progress
-from streamem.sinks import open_sink
-from streamem.tasks import Apply, Score
+from streamem.sinks import Layout, PartedSink, open_parted_sink, open_sink
+from streamem.tasks import Apply, PartOfResult, Score, WritePart
 
 Array = NDArray[Any]
 Out = str | os.PathLike[str]
+PART_BYTES = 64 * 2**20
+PARTS_PER_THREAD = 4
 
 
 @dataclass(frozen=True)
@@ -56,16 +60,11 @@ def apply_to_store(source: Source, task: Apply, column: Column, engine: Engine, 
     """The answers written to `out` (.zarr, .parquet, .npy): complete, or absent. Returns `out`."""
     refs = source.chunks()
     largest = max((ref.rows for ref in refs), default=1)
-    sink = open_sink(
-        out,
-        rows=source.n_rows,
-        width=column.width,
-        dtype=column.dtype,
-        names=column.names,
-        chunk_rows=largest,
-        block_bytes=engine.budget.block_bytes,
-        overwrite=overwrite,
-    )
+    layout = Layout(source.n_rows, column.width, column.dtype, column.names, largest, engine.budget.block_bytes)
+    if engine.is_remote:
+        _write_from_workers(source, refs, task, open_parted_sink(out, layout, overwrite), engine)
+        return out
+    sink = open_sink(out, layout, overwrite)
     try:
         projection = engine.project(source, refs, column.row_nbytes * largest, writing=sink.held_nbytes, summed=False)
         with engine.executor(source, projection) as executor:
@@ -78,18 +77,43 @@ def apply_to_store(source: Source, task: Apply, column: Column, engine: Engine, 
     return out
 
 
+def _write_from_workers(
+    source: Source, refs: Sequence[ChunkRef], task: Apply, sink: PartedSink, engine: Engine
+) -> None:
+    """Every worker writes the rows that it answers for; only their number comes here."""
+    layout, starts = sink.layout, [ref.start for ref in refs]
+    held = layout.row_nbytes * layout.chunk_rows + sink.held_nbytes
+    try:
+        projection = engine.project(source, refs, held, summed=False)
+        with engine.executor(source, projection) as executor, _watched(source, engine) as on_chunk:
+            parts = sink.parts(_part_rows(source, layout, engine), starts)
+            jobs = [WritePart(part, tuple(refs[i] for i in _overlapping(starts, part))) for part in parts]
+            for job, rows in cast(Remote, executor).work(task, jobs, on_chunk):
+                sink.done(cast(WritePart, job).part.first, rows)
+        sink.commit()
+    except BaseException:
+        sink.abort()
+        raise
+
+
+def _overlapping(starts: Sequence[int], part: PartOfResult) -> range:
+    """Positions of the chunks that hold rows of a part."""
+    return range(bisect_right(starts, part.first) - 1, bisect_left(starts, part.first + part.rows))
+
+
+def _part_rows(source: Source, layout: Layout, engine: Engine) -> int:
+    row = max(layout.row_nbytes, source.schema.n_features * source.schema.dtype.itemsize)
+    return max(1, min(PART_BYTES // row, source.n_rows // (PARTS_PER_THREAD * engine.remote_threads)))
+
+
 def score_source(source: Source, task: Score, engine: Engine) -> tuple[float, float]:
     """Total log-likelihood in nats, and total weight."""
     refs = source.chunks()
-    progress = Progress(engine.what, engine.verbose)
-    fingerprint = source.fingerprint()
-    with engine.executor(source, engine.project(source, refs, held=64)) as executor:
-        progress.begin(source.n_rows, engine.what)
-        try:
-            stats = executor.reduce(task, refs, progress.chunk_done)
-        finally:
-            progress.end()
-    require_unchanged(source, fingerprint)
+    with (
+        engine.executor(source, engine.project(source, refs, held=64)) as executor,
+        _watched(source, engine) as on_chunk,
+    ):
+        stats = executor.reduce(task, refs, on_chunk)
     return float(stats.log_likelihood), float(stats.weight)
 
 
@@ -154,11 +178,18 @@ class _BlockAnswer:
 def _answers(
     source: Source, refs: Sequence[ChunkRef], task: Apply, executor: Executor, engine: Engine
 ) -> Iterator[Array]:
+    with _watched(source, engine) as on_chunk:
+        yield from executor.map(task, refs, on_chunk)
+
+
+@contextmanager
+def _watched(source: Source, engine: Engine) -> Iterator[OnChunk]:
+    """Progress during a pass, and the check that the data stayed as it was."""
     progress = Progress(engine.what, engine.verbose)
     progress.begin(source.n_rows, engine.what)
     fingerprint = source.fingerprint()
     try:
-        yield from executor.map(task, refs, progress.chunk_done)
+        yield progress.chunk_done
         require_unchanged(source, fingerprint)
     finally:
         progress.end()

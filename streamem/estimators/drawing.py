@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from streamem.core.errors import ParameterError
 from streamem.estimators.base import BaseMixture
-from streamem.sinks import open_sink
+from streamem.sinks import Layout, open_sink
 
 Array = NDArray[Any]
 SAMPLE_PIECE_BYTES = 8 * 2**20
@@ -55,12 +55,14 @@ class SamplingMixture(BaseMixture):
         names = getattr(self, "feature_names_in_", [f"x{j}" for j in range(self.n_features_in_)])
         sink = open_sink(
             out,
-            rows=n_samples,
-            width=self.n_features_in_,
-            dtype=np.float64,
-            names=[str(name) for name in names],
-            chunk_rows=max(1, SAMPLE_PIECE_BYTES // (8 * self.n_features_in_)),
-            overwrite=overwrite,
+            Layout(
+                rows=n_samples,
+                width=self.n_features_in_,
+                dtype=np.dtype(np.float64),
+                names=tuple(str(name) for name in names),
+                chunk_rows=max(1, SAMPLE_PIECE_BYTES // (8 * self.n_features_in_)),
+            ),
+            overwrite,
         )
         try:
             for piece in self._sample_pieces(n_samples):

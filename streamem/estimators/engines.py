@@ -67,6 +67,16 @@ class Engine:
             projection = project([], 1, 0, held, sample, result, writing, summed)
         return fit_into(projection, self.budget.limit_bytes, source.schema.origin)
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether other processes do the work."""
+        return client_of(self.choice) is not None
+
+    @property
+    def remote_threads(self) -> int:
+        """Threads of all workers, at least 1."""
+        return max(1, sum(client_of(self.choice).nthreads().values()))
+
     @contextmanager
     def executor(self, source: Source, projection: Projection) -> Iterator[Executor]:
         """The executor for a projection."""

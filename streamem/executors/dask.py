@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from uuid import uuid4
@@ -17,17 +18,19 @@ from uuid import uuid4
 from distributed import Client, Future, KilledWorker, wait
 
 from streamem.core.errors import StreamemError
-from streamem.core.ports import ChunkDone, ChunkRef, OnChunk, Task
+from streamem.core.ports import ChunkDone, ChunkRef, Job, OnChunk, Task
 from streamem.core.stats import Stats
 from streamem.core.validation import where
 from streamem.executors.spans import Partial, Span, combine, cut_spans, span_length
-from streamem.executors.worker_side import identity, map_span, reduce_span
+from streamem.executors.worker_side import identity, map_span, reduce_span, run_job
 
 Result = TypeVar("Result")
+Item = TypeVar("Item")
 
 IN_FLIGHT_PER_THREAD = 3
 FAN_IN = 16
 RETRIES = 2
+STRAGGLERS_S = 60
 
 
 class WorkerLostError(StreamemError, RuntimeError):
@@ -69,7 +72,8 @@ class DaskExecutor:
         shipped = self._ship(task)
         results: list[Future | None] = [None] * len(spans)
         groups: dict[int, Future] = {}
-        for span, future in self._finished(spans, self._submitter(reduce_span, shipped, spans)):
+        submit = self._submitter(reduce_span, shipped)
+        for span, future in self._finished(spans, lambda span: submit(self._block(span, len(spans)), span.refs)):
             results[span.position] = future
             on_chunk(ChunkDone(span.rows, span.nbytes, 0.0, 0.0))
             self._join(span.position // FAN_IN, results, groups)
@@ -81,21 +85,48 @@ class DaskExecutor:
     def map(self, task: Task[Result], refs: Sequence[ChunkRef], on_chunk: OnChunk) -> Iterator[Result]:
         """Results in plan order, a window of spans ahead of the reader."""
         spans, shipped = self._spans(refs), self._ship(task)
-        submit = self._submitter(map_span, shipped, spans)
+        submit = self._submitter(map_span, shipped)
         waiting: deque[tuple[Span, Future]] = deque()
         ahead = iter(spans)
         for span in ahead:
-            waiting.append((span, submit(span)))
+            waiting.append((span, submit(self._block(span, len(spans)), span.refs)))
             if len(waiting) >= IN_FLIGHT_PER_THREAD * self.n_threads:
                 break
         while waiting:
             span, future = waiting.popleft()
-            results = _result(future, span)
+            results = _result(future, span.refs)
             if (following := next(ahead, None)) is not None:
-                waiting.append((following, submit(following)))
+                waiting.append((following, submit(self._block(following, len(spans)), following.refs)))
             for ref, result in zip(span.refs, results, strict=True):
                 on_chunk(ChunkDone(ref.rows, ref.nbytes, 0.0, 0.0))
                 yield result
+
+    def work(
+        self, task: Task[Any], jobs: Sequence[Job[Result]], on_chunk: OnChunk
+    ) -> Iterator[tuple[Job[Result], Result]]:
+        """Jobs as they finish; after a failure, those that run are awaited, so that nothing happens afterwards."""
+        submit = self._submitter(run_job, self._ship(task))
+        running: dict[Future, Job[Result]] = {}
+        try:
+            for job in jobs:
+                if len(running) >= IN_FLIGHT_PER_THREAD * self.n_threads:
+                    yield from self._ended(running, on_chunk)
+                running[submit(self._client.submit(identity, job, key=_key("job"), pure=False), job.refs)] = job
+            while running:
+                yield from self._ended(running, on_chunk)
+        except BaseException:
+            with self._client.as_current(), suppress(TimeoutError):
+                wait(list(running), timeout=STRAGGLERS_S)
+            raise
+        finally:
+            if running:
+                self._client.cancel(list(running))
+
+    def _ended(self, running: dict[Future, Job[Result]], on_chunk: OnChunk) -> Iterator[tuple[Job[Result], Result]]:
+        for job, future in _take(self._client, running):
+            result = _result(future, job.refs)
+            on_chunk(ChunkDone(sum(ref.rows for ref in job.refs), sum(ref.nbytes for ref in job.refs), 0.0, 0.0))
+            yield job, result
 
     def _spans(self, refs: Sequence[ChunkRef]) -> list[Span]:
         return cut_spans(refs, span_length(refs, self.n_threads, self._chunk_seconds))
@@ -103,20 +134,21 @@ class DaskExecutor:
     def _ship(self, task: Any) -> Future:
         return self._client.submit(identity, task, key=_key("task"), pure=False)
 
-    def _submitter(self, run: Callable[..., Any], shipped: Future, spans: Sequence[Span]) -> Callable[[Span], Future]:
+    def _submitter(self, run: Callable[..., Any], shipped: Future) -> Callable[[Future, Sequence[ChunkRef]], Future]:
+        """How to run something over chunks near where they were read before."""
         workers = sorted(self._client.nthreads())
 
-        def submit(span: Span) -> Future:
+        def submit(what: Future, refs: Sequence[ChunkRef]) -> Future:
             return self._client.submit(
                 run,
                 shipped,
-                self._block(span, len(spans)),
+                what,
                 self._token,
                 self._cache_bytes,
-                key=_key("span"),
+                key=_key("run"),
                 pure=False,
                 retries=RETRIES,
-                workers=[preferred(workers, f"{self._token}-{span.refs[0].index}")] if workers else None,
+                workers=[preferred(workers, f"{self._token}-{refs[0].index}")] if workers else None,
                 allow_other_workers=True,
             )
 
@@ -137,12 +169,19 @@ class DaskExecutor:
         try:
             for span in spans:
                 if len(running) >= window:
-                    yield from _take(self._client, running)
+                    yield from self._sound(running)
                 running[submit(span)] = span
             while running:
-                yield from _take(self._client, running)
+                yield from self._sound(running)
         finally:
-            self._client.cancel(list(running))
+            if running:
+                self._client.cancel(list(running))
+
+    def _sound(self, running: dict[Future, Span]) -> Iterator[tuple[Span, Future]]:
+        for span, future in _take(self._client, running):
+            if future.status != "finished":
+                _result(future, span.refs)
+            yield span, future
 
     def _join(self, group: int, results: list[Future | None], groups: dict[int, Future]) -> None:
         """Combine a group of neighbouring spans once all are there."""
@@ -171,21 +210,18 @@ def _key(what: str) -> str:
     return f"streamem-{what}-{uuid4().hex}"
 
 
-def _take(client: Client, running: dict[Future, Span]) -> Iterator[tuple[Span, Future]]:
+def _take(client: Client, running: dict[Future, Item]) -> Iterator[tuple[Item, Future]]:
     with client.as_current():  # `wait` asks for the current client, which need not be this one
         done, _ = wait(list(running), return_when="FIRST_COMPLETED")
     for future in done:
-        span = running.pop(future)
-        if future.status != "finished":
-            _result(future, span)
-        yield span, future
+        yield running.pop(future), future
 
 
-def _result(future: Future, span: Span) -> Any:
+def _result(future: Future, refs: Sequence[ChunkRef]) -> Any:
     try:
         return future.result()
     except KilledWorker as error:
         raise WorkerLostError(
-            f"{where(span.refs[0])} to {where(span.refs[-1])}: workers died again and again while they had these "
-            f"chunks; give workers more memory, or look at their logs ({error})"
+            f"{where(refs[0])} to {where(refs[-1])}: workers died again and again while they had these chunks; give "
+            f"workers more memory, or look at their logs ({error})"
         ) from error

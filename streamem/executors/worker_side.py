@@ -6,12 +6,12 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from time import perf_counter
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from streamem.core.blas import one_blas_thread
 from streamem.core.chunk import Chunk
 from streamem.core.errors import SourceError, StreamemError
-from streamem.core.ports import ChunkRef, Task
+from streamem.core.ports import ChunkRef, Job, Task
 from streamem.core.reduction import TreeReduction
 from streamem.core.stats import Stats
 from streamem.core.validation import where
@@ -72,6 +72,16 @@ def map_span(task: Task[Result], refs: Sequence[ChunkRef], token: str, cache_byt
     """The results of the task for a run of chunks."""
     with one_blas_thread():
         return [_apply(task, _load(ref, token, cache_bytes), ref) for ref in refs]
+
+
+def run_job(task: Task[Any], job: Job[Result], token: str, cache_bytes: int) -> Result:
+    """A job, with chunks from the cache and errors that name their chunk."""
+
+    def named(chunk: Chunk, ref: ChunkRef) -> Any:
+        return _apply(task, chunk, ref)
+
+    with one_blas_thread():
+        return job(named, lambda ref: _load(ref, token, cache_bytes))
 
 
 def _load(ref: ChunkRef, token: str, cache_bytes: int) -> Chunk:

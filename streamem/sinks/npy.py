@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
+import os
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamem.sinks.staging import Layout
+from streamem.sinks.layout import Layout
 
 
 class NpyWriter:
-    """Appends to a file: through a memory map, a full disk would kill the process (SIGBUS)."""
+    """Appends to an open file: through a memory map, a full disk would kill the process (SIGBUS)."""
 
-    def __init__(self, path: Path, layout: Layout) -> None:
+    def __init__(self, file: BinaryIO, layout: Layout) -> None:
         self.block_rows = layout.chunk_rows
-        self.append_nbytes = 0
-        self._file = path.open("xb")
-        descr = np.lib.format.dtype_to_descr(layout.dtype)
-        header = {"descr": descr, "fortran_order": False, "shape": layout.shape(layout.rows)}
-        np.lib.format.write_array_header_1_0(self._file, header)
+        self._file = file
 
     def append(self, values: NDArray[Any]) -> None:
         """Write the next block."""
@@ -33,4 +31,37 @@ class NpyWriter:
 
 def open(path: Path, layout: Layout) -> NpyWriter:
     """Start a file for `layout`."""
-    return NpyWriter(path, layout)
+    file = path.open("xb")
+    file.write(_header(layout))
+    return NpyWriter(file, layout)
+
+
+def create(path: Path, layout: Layout) -> None:
+    """Make a file of the final size."""
+    with path.open("xb") as file:
+        file.write(_header(layout))
+        file.truncate(file.tell() + layout.rows * layout.row_nbytes)
+
+
+def open_part(path: Path, layout: Layout, number: int, first: int, rows: int) -> NpyWriter:
+    """Go on at row `first`."""
+    file = path.open("rb+", buffering=0)
+    file.seek(len(_header(layout)) + first * layout.row_nbytes, os.SEEK_SET)
+    return NpyWriter(file, layout)
+
+
+def held_nbytes(layout: Layout) -> int:
+    """The block."""
+    return 1 * min(layout.chunk_rows, layout.rows) * layout.row_nbytes
+
+
+def granule(layout: Layout) -> int:
+    """Parts may begin anywhere."""
+    return 1
+
+
+def _header(layout: Layout) -> bytes:
+    descr = np.lib.format.dtype_to_descr(layout.dtype)
+    header = {"descr": descr, "fortran_order": False, "shape": layout.shape(layout.rows)}
+    np.lib.format.write_array_header_1_0(text := BytesIO(), header)
+    return text.getvalue()

@@ -1,38 +1,27 @@
-"""`open_sink`: from a path to a place for results, by a table."""
+"""From a path to a place for results, by a table."""
 
 from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Sequence
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import DTypeLike
+from typing import cast
 
 from streamem.core.errors import OutputError, ParameterError
 from streamem.core.ports import Sink
-from streamem.sinks.staging import Layout, StagedSink, require_free
+from streamem.sinks.layout import Format, Layout
+from streamem.sinks.parts import PartedSink
+from streamem.sinks.staging import StagedSink, require_free
 
 SINKS: dict[str, str] = {
     ".zarr": "streamem.sinks.zarr",
     ".parquet": "streamem.sinks.parquet",
     ".npy": "streamem.sinks.npy",
 }
-"""By suffix, the module whose ``open(path, layout)`` gives a `Writer`; imported on first use."""
+"""By suffix, the module that knows the format (`sinks.layout.Format`); imported on first use."""
 
 
-def open_sink(
-    path: str | os.PathLike[str],
-    *,
-    rows: int,
-    width: int | None,
-    dtype: DTypeLike,
-    names: Sequence[str],
-    chunk_rows: int,
-    block_bytes: int = 2**25,
-    overwrite: bool = False,
-) -> Sink:
+def open_sink(path: str | os.PathLike[str], layout: Layout, overwrite: bool = False) -> Sink:
     """Open a place for results; the suffix of `path` picks the format.
 
     Everything is written beside `path`, under a hidden name, and renamed by ``commit()``.
@@ -40,25 +29,28 @@ def open_sink(
     Parameters
     ----------
     path : ``.zarr`` (array, Zarr format 3), ``.parquet`` or ``.npy``, in a folder that exists
-    rows : how many rows will be written in all
-    width : columns; None for one number a row, written as arrays (b,) instead of (b, width)
-    dtype : bool, integer or float; integers are only written if they fit it safely, floats are rounded to it
-    names : of the columns: Parquet columns, attribute "names" of a Zarr array, ignored by ``.npy``
-    chunk_rows : rows a Zarr chunk
-    block_bytes : target size of a Parquet row group, of at most 2^20 rows
     overwrite : replace what is there, on commit
 
     Raises
     ------
-    ParameterError : an unknown suffix, or a layout that cannot be
+    ParameterError : an unknown suffix
     OutputError : `path` exists, or its folder does not
     """
+    target, module = _prepared(path, overwrite)
+    return StagedSink(target, layout, cast(Format, importlib.import_module(module)), overwrite)
+
+
+def open_parted_sink(path: str | os.PathLike[str], layout: Layout, overwrite: bool = False) -> PartedSink:
+    """As `open_sink`, for many processes that write at once; a ``.parquet`` is a folder with a file for each part."""
+    target, module = _prepared(path, overwrite)
+    return PartedSink(target, layout, module, overwrite)
+
+
+def _prepared(path: str | os.PathLike[str], overwrite: bool) -> tuple[Path, str]:
     target = Path(path)
-    layout = Layout(rows, width, np.dtype(dtype).newbyteorder("="), tuple(names), chunk_rows, block_bytes)
     if target.suffix not in SINKS:
         raise ParameterError(f"{target}: results can be written to {', '.join(SINKS)}; use one of these suffixes")
     if not target.parent.is_dir():
         raise OutputError(f"{target}: there is no folder {target.parent}; create it first")
     require_free(target, overwrite)
-    module = importlib.import_module(SINKS[target.suffix])
-    return StagedSink(target, layout, module.open, overwrite)
+    return target, SINKS[target.suffix]

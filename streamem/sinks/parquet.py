@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from streamem.sinks.staging import Layout
+from streamem.sinks.layout import Layout
 
 _GROUP_ROWS = 2**20
 # Measured (VmHWM beyond the start, groups of 1, 8, 32 MiB): one column 8, 17, 77; 16 columns 7, 25, 85; 64 columns
@@ -23,10 +25,7 @@ class ParquetWriter:
     """Writes row groups of a million rows or a block, whichever is less; NaN stays NaN, nothing is null."""
 
     def __init__(self, path: Path, layout: Layout) -> None:
-        self.block_rows = max(1, min(_GROUP_ROWS, layout.block_bytes // layout.row_nbytes))
-        self.append_nbytes = (
-            2 * self.block_rows * layout.row_nbytes + _ENCODER_NBYTES + _COLUMN_NBYTES * len(layout.names)
-        )
+        self.block_rows = _block_rows(layout)
         self._columns = layout.shape(self.block_rows)[1:]
         self._schema = pa.schema([(name, pa.from_numpy_dtype(layout.dtype)) for name in layout.names])
         with ExitStack() as opening:
@@ -51,6 +50,53 @@ class ParquetWriter:
         self._open.close()
 
 
+class PartWriter(ParquetWriter):
+    """A file of its own that gets its name once all its rows are there: two processes may write it at once."""
+
+    def __init__(self, path: Path, layout: Layout, rows: int) -> None:
+        self._path, self._missing = path, rows
+        self._partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        super().__init__(self._partial, layout)
+
+    def append(self, values: NDArray[Any]) -> None:
+        """Write the next row group."""
+        super().append(values)
+        self._missing -= len(values)
+
+    def close(self) -> None:
+        """Write the footer; give the file its name, or remove it if rows are missing."""
+        super().close()
+        if self._missing:
+            self._partial.unlink(missing_ok=True)
+        elif self._partial.exists():
+            os.replace(self._partial, self._path)
+
+
 def open(path: Path, layout: Layout) -> ParquetWriter:
     """Start a file for `layout`."""
     return ParquetWriter(path, layout)
+
+
+def create(path: Path, layout: Layout) -> None:
+    """Make the folder for a result in parts."""
+    path.mkdir()
+
+
+def open_part(path: Path, layout: Layout, number: int, first: int, rows: int) -> PartWriter:
+    """The file of a part; by their names, parts follow each other in the order of their rows."""
+    return PartWriter(path / f"part-{number:05d}.parquet", layout, rows)
+
+
+def held_nbytes(layout: Layout) -> int:
+    """The block, its columns, and Arrow's encoder."""
+    block = _block_rows(layout) * layout.row_nbytes
+    return 3 * block + _ENCODER_NBYTES + _COLUMN_NBYTES * len(layout.names)
+
+
+def _block_rows(layout: Layout) -> int:
+    return max(1, min(_GROUP_ROWS, layout.block_bytes // layout.row_nbytes))
+
+
+def granule(layout: Layout) -> int:
+    """Parts may begin anywhere."""
+    return 1

@@ -3,74 +3,69 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from streamem.core.archive import sync_folder
-from streamem.core.errors import OutputError, ParameterError
+from streamem.core.errors import OutputError
+from streamem.sinks.layout import Blocks, Format, Layout, Writer
+
+PART_NAME = re.compile(r"part-\d{5,}\.parquet")
 
 
-@dataclass(frozen=True)
-class Layout:
-    """What will be written: `rows` rows of `width` numbers (None: a single one), a name for each column.
+class Staging:
+    """The hidden place beside `target` where a result grows, and the end of it: installed, or removed."""
 
-    `chunk_rows` and `block_bytes` are the sizes wanted of what is stored together: the one for formats whose readers
-    take chunks, the other for formats whose readers take large groups.
-    """
+    def __init__(self, target: Path, overwrite: bool) -> None:
+        self.target, self._overwrite = target, overwrite
+        self.path = target.with_name(f".{target.name}.partial-{os.getpid()}-{secrets.token_hex(4)}")
+        self._state = "open"
 
-    rows: int
-    width: int | None
-    dtype: np.dtype[Any]
-    names: tuple[str, ...]
-    chunk_rows: int
-    block_bytes: int
+    def install(self) -> None:
+        """Sync everything and make it visible under its name."""
+        _sync(self.path)
+        require_free(self.target, self._overwrite)
+        _install(self.path, self.target)
+        self._state = "committed"
 
-    def __post_init__(self) -> None:
-        if self.rows < 0 or min(self.chunk_rows, self.block_bytes) < 1 or (self.width is not None and self.width < 1):
-            raise ParameterError(
-                f"rows={self.rows}, width={self.width}, chunk_rows={self.chunk_rows}, block_bytes={self.block_bytes}: "
-                "rows must be >= 0, width None or >= 1, chunk_rows and block_bytes >= 1"
+    def remove(self) -> None:
+        """Remove every trace; nothing happens after `install`."""
+        if self._state != "committed":
+            self._state = "aborted"
+            _remove(self.path)
+
+    def require_open(self) -> None:
+        """Raise `OutputError` after the end, or after a failure."""
+        if self._state != "open":
+            raise OutputError(f"{self.target}: this sink has {self._state}; open another one")
+
+    def require_all(self, written: int, announced: int) -> None:
+        """Raise `OutputError` if rows are missing."""
+        if written != announced:
+            raise OutputError(
+                f"{self.target}: {written} of {announced} rows were written; "
+                "nothing is made visible before all are there"
             )
-        if self.dtype.kind not in "biuf" or self.dtype.itemsize > 8:
-            raise ParameterError(f"results of dtype {self.dtype} cannot be written; use bool, integers or floats")
-        columns = self.width or 1
-        if len(self.names) != columns or len(set(self.names)) != columns:
-            raise ParameterError(f"{columns} columns need as many different names, not {list(self.names)}")
 
-    def shape(self, rows: int) -> tuple[int, ...]:
-        """Shape of an array of `rows` rows."""
-        return (rows,) if self.width is None else (rows, self.width)
-
-    @property
-    def row_nbytes(self) -> int:
-        """Bytes of one row."""
-        return self.dtype.itemsize * (self.width or 1)
-
-
-class Writer(Protocol):
-    """One file format. It may write where it was told to, and nowhere else."""
-
-    @property
-    def block_rows(self) -> int:
-        """Rows in every `append` but the last."""
-
-    @property
-    def append_nbytes(self) -> int:
-        """Peak bytes that an `append` takes."""
-
-    def append(self, values: NDArray[Any]) -> None:
-        """Write the next block, in the dtype of the layout; the array is reused afterwards."""
-
-    def close(self) -> None:
-        """Finish and close the file. May be called again after a failure."""
+    @contextmanager
+    def reporting(self) -> Iterator[None]:
+        """Failures end the sink; those of the disk become an `OutputError` that names the target."""
+        try:
+            yield
+        except BaseException as error:
+            self._state = "failed"
+            if isinstance(error, OSError) and not isinstance(error, OutputError):
+                raise OutputError(
+                    f"cannot write {self.target}: {error}; nothing incomplete is left under this name"
+                ) from error
+            raise
 
 
 class StagedSink:
@@ -79,16 +74,14 @@ class StagedSink:
     The content does not depend on how the rows were cut into calls of `write`. Memory: one block.
     """
 
-    def __init__(self, target: Path, layout: Layout, start: Callable[[Path, Layout], Writer], overwrite: bool) -> None:
-        self._target, self._layout, self._overwrite = target, layout, overwrite
-        self._partial = target.with_name(f".{target.name}.partial-{os.getpid()}-{secrets.token_hex(4)}")
-        self._written = self._filled = 0
+    def __init__(self, target: Path, layout: Layout, format: Format, overwrite: bool) -> None:
+        self._staging, self._layout = Staging(target, overwrite), layout
+        self._written, self._held_nbytes = 0, format.held_nbytes(layout)
         self._writer: Writer | None = None
-        self._state = "open"
         try:
-            with self._reporting():
-                self._writer = start(self._partial, layout)
-                self._block = np.empty(layout.shape(min(self._writer.block_rows, layout.rows)), layout.dtype)
+            with self._staging.reporting():
+                self._writer = format.open(self._staging.path, layout)
+                self._blocks = Blocks(self._writer, layout, layout.rows)
         except BaseException:
             self.abort()
             raise
@@ -96,7 +89,7 @@ class StagedSink:
     @property
     def held_nbytes(self) -> int:
         """The block that is being filled, and what writing it takes."""
-        return self._block.nbytes + (0 if self._writer is None else self._writer.append_nbytes)
+        return self._held_nbytes
 
     def write(self, values: NDArray[Any]) -> None:
         """Append the next rows, (b,) or (b, width).
@@ -106,15 +99,15 @@ class StagedSink:
         ParameterError : another shape, or a dtype that does not cast to that of the sink
         OutputError : more rows than announced, a full disk, or a sink that has failed or ended
         """
-        self._require_open()
-        values = self._conform(values)
+        self._staging.require_open()
+        target = self._staging.target
+        values = self._layout.conform(values, target)
         if self._written + len(values) > self._layout.rows:
             raise OutputError(
-                f"{self._target}: {self._written + len(values)} rows were written, "
-                f"but {self._layout.rows} were announced"
+                f"{target}: {self._written + len(values)} rows were written, but {self._layout.rows} were announced"
             )
-        with self._reporting():
-            self._buffer(values)
+        with self._staging.reporting():
+            self._blocks.add(values)
         self._written += len(values)
 
     def commit(self) -> None:
@@ -124,70 +117,20 @@ class StagedSink:
         ------
         OutputError : rows are missing, the disk is full, or the target appeared meanwhile; call `abort` then
         """
-        self._require_open()
-        if self._written != self._layout.rows:
-            raise OutputError(
-                f"{self._target}: {self._written} of {self._layout.rows} rows were written; "
-                "nothing is made visible before all are there"
-            )
-        with self._reporting():
-            self._flush()
+        self._staging.require_open()
+        self._staging.require_all(self._written, self._layout.rows)
+        with self._staging.reporting():
+            self._blocks.flush()
             if self._writer is not None:
                 self._writer.close()
-            _sync(self._partial)
-            require_free(self._target, self._overwrite)
-            _install(self._partial, self._target)
-        self._state = "committed"
+            self._staging.install()
 
     def abort(self) -> None:
         """Remove every trace; nothing happens after a commit."""
-        if self._state == "committed":
-            return
-        self._state = "aborted"
         if self._writer is not None:
             with suppress(Exception):  # a full disk also fails to close
                 self._writer.close()
-        _remove(self._partial)
-
-    def _conform(self, values: NDArray[Any]) -> NDArray[Any]:
-        values = np.asarray(values)
-        layout = self._layout
-        if values.ndim == 0 or values.shape != layout.shape(len(values)):
-            raise ParameterError(f"{self._target} takes rows of shape {layout.shape(0)[1:]}, not {values.shape[1:]}")
-        casting: Literal["same_kind", "safe"] = "same_kind" if layout.dtype.kind == "f" else "safe"
-        if not np.can_cast(values.dtype, layout.dtype, casting):
-            raise ParameterError(f"{self._target} takes {layout.dtype}, and {values.dtype} does not cast to it")
-        return values
-
-    def _buffer(self, values: NDArray[Any]) -> None:
-        while len(values):
-            part = values[: len(self._block) - self._filled]
-            self._block[self._filled : self._filled + len(part)] = part
-            self._filled += len(part)
-            if self._filled == len(self._block):
-                self._flush()
-            values = values[len(part) :]
-
-    def _flush(self) -> None:
-        if self._filled and self._writer is not None:
-            self._writer.append(self._block[: self._filled])
-        self._filled = 0
-
-    def _require_open(self) -> None:
-        if self._state != "open":
-            raise OutputError(f"{self._target}: this sink has {self._state}; open another one")
-
-    @contextmanager
-    def _reporting(self) -> Iterator[None]:
-        try:
-            yield
-        except BaseException as error:
-            self._state = "failed"
-            if isinstance(error, OSError) and not isinstance(error, OutputError):
-                raise OutputError(
-                    f"cannot write {self._target}: {error}; nothing incomplete is left under this name"
-                ) from error
-            raise
+        self._staging.remove()
 
 
 def require_free(target: Path, overwrite: bool) -> None:
@@ -203,10 +146,18 @@ def require_free(target: Path, overwrite: bool) -> None:
         raise OutputError(f"{target} exists already; choose another name, or pass overwrite=True")
     if target.is_symlink():
         return  # the link is replaced, not what it points to
-    if target.is_dir() and not any((target / marker).exists() for marker in ("zarr.json", ".zarray", ".zgroup")):
+    if target.is_dir() and not _is_result(target):
         raise OutputError(
             f"{target} is a folder but no Zarr store, so no result may replace it; choose another name, or remove it"
         )
+
+
+def _is_result(folder: Path) -> bool:
+    """Whether a folder is a Zarr store, or the Parquet files of a result written in parts and nothing else."""
+    if any((folder / marker).exists() for marker in ("zarr.json", ".zarray", ".zgroup")):
+        return True
+    names = [child.name for child in folder.iterdir()]
+    return bool(names) and all(PART_NAME.fullmatch(name) for name in names)
 
 
 def _sync(path: Path) -> None:

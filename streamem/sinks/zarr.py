@@ -9,27 +9,16 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 
-from streamem.sinks.staging import Layout
+from streamem.sinks.layout import Layout
 
 
 class ZarrWriter:
-    """Writes whole chunks, one after the other."""
+    """Writes whole chunks, one after the other, from row `first` on."""
 
-    def __init__(self, path: Path, layout: Layout) -> None:
-        self.block_rows = max(1, min(layout.chunk_rows, layout.rows))
-        self.append_nbytes = 2 * self.block_rows * layout.row_nbytes
-        self._rows = 0
-        # Chunks of zeros are stored too, all with a checksum: readers can tell lost chunks and flipped bits.
-        self._array = zarr.create_array(
-            str(path),
-            shape=layout.shape(layout.rows),
-            chunks=layout.shape(self.block_rows),
-            dtype=layout.dtype,
-            compressors=ZstdCodec(checksum=True),
-            zarr_format=3,
-            attributes={"names": list(layout.names)},
-            config={"write_empty_chunks": True},
-        )
+    def __init__(self, path: Path, layout: Layout, first: int = 0) -> None:
+        self.block_rows = granule(layout)
+        self._rows = first
+        self._array = zarr.open_array(str(path), mode="r+").with_config({"write_empty_chunks": True})
 
     def append(self, values: NDArray[Any]) -> None:
         """Write the next chunk."""
@@ -42,4 +31,35 @@ class ZarrWriter:
 
 def open(path: Path, layout: Layout) -> ZarrWriter:
     """Start an array for `layout`."""
+    create(path, layout)
     return ZarrWriter(path, layout)
+
+
+def create(path: Path, layout: Layout) -> None:
+    """Make an array without chunks."""
+    # Chunks of zeros are stored too, all with a checksum: readers can tell lost chunks and flipped bits.
+    zarr.create_array(
+        str(path),
+        shape=layout.shape(layout.rows),
+        chunks=layout.shape(granule(layout)),
+        dtype=layout.dtype,
+        compressors=ZstdCodec(checksum=True),
+        zarr_format=3,
+        attributes={"names": list(layout.names)},
+        config={"write_empty_chunks": True},
+    )
+
+
+def open_part(path: Path, layout: Layout, number: int, first: int, rows: int) -> ZarrWriter:
+    """Go on at row `first`, the start of a chunk."""
+    return ZarrWriter(path, layout, first)
+
+
+def held_nbytes(layout: Layout) -> int:
+    """The block, and its bytes before and after compression."""
+    return 3 * min(layout.chunk_rows, layout.rows) * layout.row_nbytes
+
+
+def granule(layout: Layout) -> int:
+    """Parts begin where chunks begin, so that no chunk has two writers."""
+    return max(1, min(layout.chunk_rows, layout.rows))
