@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -45,6 +45,10 @@ class WritePart:
 
     part: PartOfResult
     refs: tuple[ChunkRef, ...]
+
+    def with_refs(self, refs: Sequence[ChunkRef]) -> WritePart:
+        """The same part, with other handles on its chunks."""
+        return replace(self, refs=tuple(refs))
 
     def __call__(self, task: Task[Array], load: Callable[[ChunkRef], Chunk]) -> int:
         """Rows written."""

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zarr
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, wait
 
 from streamem import GaussianMixture, Stats
 from streamem.core.chunk import Chunk
@@ -74,6 +74,50 @@ def test_the_active_client_is_used_and_threads_on_request(client: Client, path: 
     with Client(client.scheduler.address):
         assert mixture().fit(path).report_.setting["workers"] == 2
     assert "workers" not in mixture().fit(path).report_.setting
+
+
+# --- persisted collections -------------------------------------------------------------------------------------------
+
+
+def received_bytes(client: Client) -> int:
+    """What workers got from each other so far."""
+    logs = client.run(lambda dask_worker: sum(entry["total"] for entry in dask_worker.transfer_incoming_log))
+    return sum(logs.values())
+
+
+def test_persisted_blocks_are_used_where_they_lie(client: Client) -> None:
+    """Without regard to where they lie half of the blocks would move; a few do, to keep both workers busy."""
+    lazy = dask.array.random.default_rng(0).normal(size=(480_000, 20), chunks=(24_000, 20)) * 2.0
+    settings = {"chunk_bytes": "4MiB", "covariance_type": "diag"}
+    with client.as_current():
+        persisted = lazy.persist(scheduler=client)
+        wait(persisted)
+        before = received_bytes(client)
+        there = mixture(**settings).fit(persisted, executor=client)
+        moved = received_bytes(client) - before
+        here = mixture(**settings).fit(persisted, executor="threads")
+    assert fitted(here) == fitted(there) == fitted(mixture(**settings).fit(lazy, executor="threads"))
+    assert moved < 0.3 * lazy.nbytes
+    labels = there.predict(persisted + 0.0, executor=client)
+    np.testing.assert_array_equal(
+        np.asarray(client.compute(labels).result()), here.predict(lazy.compute(scheduler="sync"))
+    )
+
+
+def test_results_of_a_persisted_collection(client: Client, path: str, tmp_path: Path) -> None:
+    with client.as_current():
+        persisted = dask.array.from_array(zarr.open_array(path)[:], chunks=(700, -1)).persist(scheduler=client)
+        gm = mixture().fit(persisted, executor=client)
+        gm.score_samples(persisted, out=tmp_path / "density.zarr", executor=client)
+        with Client(client.scheduler.address, set_as_default=False) as other:
+            assert fitted(mixture().fit(persisted, executor=other)) == fitted(gm)
+        with (
+            Client(n_workers=1, processes=False, dashboard_address=":0", set_as_default=False) as elsewhere,
+            pytest.raises(ParameterError, match="persisted on the cluster tcp"),
+        ):
+            mixture().fit(persisted, executor=elsewhere)
+    found = zarr.open_array(tmp_path / "density.zarr")[:]
+    np.testing.assert_array_equal(found, gm.score_samples(zarr.open_array(path)[:], executor="threads"))
 
 
 # --- results written by the workers ----------------------------------------------------------------------------------

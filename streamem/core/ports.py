@@ -52,6 +52,18 @@ class ChunkRef(Protocol):
         """Read the rows. The same bits at every call."""
 
 
+@runtime_checkable
+class Held(Protocol):
+    """A chunk handle that rests on results which lie on a cluster already (a persisted collection)."""
+
+    @property
+    def futures(self) -> Mapping[Any, Any]:
+        """Those results, by key; empty if there are none."""
+
+    def given(self, values: Mapping[Any, Any]) -> ChunkRef:
+        """The same chunk with values in place of its futures."""
+
+
 @dataclass(frozen=True)
 class Schema:
     """What the rows of a source look like.
@@ -271,6 +283,9 @@ class Job(Protocol[Result_co]):
     @property
     def refs(self) -> Sequence[ChunkRef]:
         """The chunks that it needs."""
+
+    def with_refs(self, refs: Sequence[ChunkRef]) -> Job[Result_co]:
+        """The same work with other handles on the same chunks."""
 
     def __call__(self, task: Task[Any], load: Callable[[ChunkRef], Chunk]) -> Result_co: ...
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -17,12 +17,12 @@ from uuid import uuid4
 
 from distributed import Client, Future, KilledWorker, wait
 
-from streamem.core.errors import StreamemError
-from streamem.core.ports import ChunkDone, ChunkRef, Job, OnChunk, Task
+from streamem.core.errors import ParameterError, StreamemError
+from streamem.core.ports import ChunkDone, ChunkRef, Held, Job, OnChunk, Task
 from streamem.core.stats import Stats
 from streamem.core.validation import where
-from streamem.executors.spans import Partial, Span, combine, cut_spans, span_length
-from streamem.executors.worker_side import identity, map_span, reduce_span, run_job
+from streamem.executors.spans import SPAN_SECONDS, Partial, Span, combine, cut_spans, span_length
+from streamem.executors.worker_side import Reading, identity, map_span, reduce_span, run_job
 
 Result = TypeVar("Result")
 Item = TypeVar("Item")
@@ -49,7 +49,7 @@ class DaskExecutor:
 
     def __init__(self, client: Client, token: str, cache_bytes: int = 0) -> None:
         self._client = client
-        self._token, self._cache_bytes = token, cache_bytes
+        self._reading = Reading(token, cache_bytes)
         self._chunk_seconds: float | None = None
         self._blocks: dict[tuple[int, int, int], Future] = {}
 
@@ -111,7 +111,8 @@ class DaskExecutor:
             for job in jobs:
                 if len(running) >= IN_FLIGHT_PER_THREAD * self.n_threads:
                     yield from self._ended(running, on_chunk)
-                running[submit(self._client.submit(identity, job, key=_key("job"), pure=False), job.refs)] = job
+                work = self._client.submit(identity, job.with_refs(_bare(job.refs)), key=_key("job"), pure=False)
+                running[submit(work, job.refs)] = job
             while running:
                 yield from self._ended(running, on_chunk)
         except BaseException:
@@ -129,7 +130,9 @@ class DaskExecutor:
             yield job, result
 
     def _spans(self, refs: Sequence[ChunkRef]) -> list[Span]:
-        return cut_spans(refs, span_length(refs, self.n_threads, self._chunk_seconds))
+        # Chunks that lie on workers already are worked on where they lie: neighbours may lie apart.
+        seconds = SPAN_SECONDS if any(_futures(ref) for ref in refs) else self._chunk_seconds
+        return cut_spans(refs, span_length(refs, self.n_threads, seconds))
 
     def _ship(self, task: Any) -> Future:
         return self._client.submit(identity, task, key=_key("task"), pure=False)
@@ -139,27 +142,41 @@ class DaskExecutor:
         workers = sorted(self._client.nthreads())
 
         def submit(what: Future, refs: Sequence[ChunkRef]) -> Future:
+            held = {key: self._own(future) for ref in refs for key, future in _futures(ref).items()}
+            near = [] if held else [preferred(workers, f"{self._reading.token}-{refs[0].index}")] if workers else []
             return self._client.submit(
                 run,
                 shipped,
                 what,
-                self._token,
-                self._cache_bytes,
+                self._reading,
+                held,
                 key=_key("run"),
                 pure=False,
                 retries=RETRIES,
-                workers=[preferred(workers, f"{self._token}-{refs[0].index}")] if workers else None,
-                allow_other_workers=True,
+                workers=near or None,
+                allow_other_workers=bool(near),
             )
 
         return submit
+
+    def _own(self, future: Future) -> Future:
+        """A result that a user's collection holds, as one of this client."""
+        if future.client is self._client:
+            return future
+        theirs, ours = future.client.scheduler.address, self._client.scheduler.address
+        if theirs != ours:
+            raise ParameterError(
+                f"the collection is persisted on the cluster {theirs}, and this runs on {ours}; pass the client of the "
+                "former as executor="
+            )
+        return Future(future.key, self._client)
 
     def _block(self, span: Span, n_spans: int) -> Future:
         """The handles of a span on the cluster, sent once for all passes."""
         place = (n_spans, span.refs[0].index, len(span.refs))
         if place not in self._blocks:
             self._blocks = {known: block for known, block in self._blocks.items() if known[0] == n_spans}
-            self._blocks[place] = self._client.submit(identity, span.refs, key=_key("refs"), pure=False)
+            self._blocks[place] = self._client.submit(identity, _bare(span.refs), key=_key("refs"), pure=False)
         return self._blocks[place]
 
     def _finished(self, spans: Sequence[Span], submit: Callable[[Span], Future]) -> Iterator[tuple[Span, Future]]:
@@ -199,6 +216,17 @@ class DaskExecutor:
 
     def _combine(self, futures: list[Future]) -> Future:
         return self._client.submit(combine, futures, key=_key("sum"), pure=False, retries=RETRIES)
+
+
+def _futures(ref: ChunkRef) -> Mapping[Any, Future]:
+    return ref.futures if isinstance(ref, Held) else {}
+
+
+def _bare(refs: Sequence[ChunkRef]) -> tuple[ChunkRef, ...]:
+    """Handles without the results that they rest on: these travel as dependencies of tasks."""
+    return tuple(
+        ref.given(dict.fromkeys(ref.futures)) if isinstance(ref, Held) and ref.futures else ref for ref in refs
+    )
 
 
 def preferred(workers: Sequence[str], what: str) -> str:

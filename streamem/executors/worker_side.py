@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, TypeVar
 
 from streamem.core.blas import one_blas_thread
 from streamem.core.chunk import Chunk
 from streamem.core.errors import SourceError, StreamemError
-from streamem.core.ports import ChunkRef, Job, Task
+from streamem.core.ports import ChunkRef, Held, Job, Task
 from streamem.core.reduction import TreeReduction
 from streamem.core.stats import Stats
 from streamem.core.validation import where
@@ -54,13 +55,38 @@ def identity(value: Result) -> Result:
     return value
 
 
-def reduce_span(task: Task[Stats], refs: Sequence[ChunkRef], token: str, cache_bytes: int) -> Partial:
+@dataclass(frozen=True)
+class Reading:
+    """How a task gets its chunks.
+
+    Attributes
+    ----------
+    token : names the data and its state; chunks are cached under it
+    cache_bytes : decoded chunks that this process may keep
+    """
+
+    token: str
+    cache_bytes: int
+
+    def load(self, ref: ChunkRef, held: Mapping[Any, Any]) -> Chunk:
+        """The chunk: from what the cluster holds, which needs no cache, from the cache, or read."""
+        try:
+            if held and isinstance(ref, Held):
+                return ref.given(held).load()
+            return CACHE.load(self.token, ref, self.cache_bytes)
+        except (StreamemError, MemoryError):
+            raise
+        except Exception as error:
+            raise SourceError(f"{where(ref)} cannot be read: {type(error).__name__}: {error}") from error
+
+
+def reduce_span(task: Task[Stats], refs: Sequence[ChunkRef], reading: Reading, held: Mapping[Any, Any]) -> Partial:
     """The sum of the task over a run of chunks."""
     tree, wait_s, compute_s = TreeReduction(len(refs)), 0.0, 0.0
     with one_blas_thread():
         for position, ref in enumerate(refs):
             started = perf_counter()
-            chunk = _load(ref, token, cache_bytes)
+            chunk = reading.load(ref, held)
             loaded = perf_counter()
             tree.add(position, _apply(task, chunk, ref))
             wait_s += loaded - started
@@ -68,29 +94,20 @@ def reduce_span(task: Task[Stats], refs: Sequence[ChunkRef], token: str, cache_b
     return Partial(tree.result(), wait_s, compute_s)
 
 
-def map_span(task: Task[Result], refs: Sequence[ChunkRef], token: str, cache_bytes: int) -> list[Result]:
+def map_span(task: Task[Result], refs: Sequence[ChunkRef], reading: Reading, held: Mapping[Any, Any]) -> list[Result]:
     """The results of the task for a run of chunks."""
     with one_blas_thread():
-        return [_apply(task, _load(ref, token, cache_bytes), ref) for ref in refs]
+        return [_apply(task, reading.load(ref, held), ref) for ref in refs]
 
 
-def run_job(task: Task[Any], job: Job[Result], token: str, cache_bytes: int) -> Result:
-    """A job, with chunks from the cache and errors that name their chunk."""
+def run_job(task: Task[Any], job: Job[Result], reading: Reading, held: Mapping[Any, Any]) -> Result:
+    """A job, with errors that name their chunk."""
 
     def named(chunk: Chunk, ref: ChunkRef) -> Any:
         return _apply(task, chunk, ref)
 
     with one_blas_thread():
-        return job(named, lambda ref: _load(ref, token, cache_bytes))
-
-
-def _load(ref: ChunkRef, token: str, cache_bytes: int) -> Chunk:
-    try:
-        return CACHE.load(token, ref, cache_bytes)
-    except (StreamemError, MemoryError):
-        raise
-    except Exception as error:
-        raise SourceError(f"{where(ref)} cannot be read: {type(error).__name__}: {error}") from error
+        return job(named, lambda ref: reading.load(ref, held))
 
 
 def _apply(task: Task[Result], chunk: Chunk, ref: ChunkRef) -> Result:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import dask
@@ -33,6 +33,11 @@ class Block:
     key: Any
     graph: Graph = field(repr=False)
     rows: int
+
+    def given(self, values: Mapping[Any, Any]) -> Block:
+        """The same block, with values in place of futures."""
+        nodes = {key: DataNode(key, values[key]) for key in self.graph if key in values}
+        return replace(self, graph={**self.graph, **nodes})
 
     def compute(self) -> Any:
         """Run the tasks in the calling thread, whatever scheduler is configured and whatever client is active.
@@ -165,6 +170,15 @@ class BlockChunkRef:
         An estimate: a user's tasks may hold more.
         """
         return self.nbytes + 3 * max(block.rows for block in self.blocks) * row_nbytes(self.schema)
+
+    @property
+    def futures(self) -> dict[Any, Any]:
+        """What a persisted collection holds of these blocks, by key."""
+        return {key: value for block in self.blocks for key, value in block.graph.items() if _is_future(value)}
+
+    def given(self, values: Mapping[Any, Any]) -> BlockChunkRef:
+        """The same blocks, with values in place of futures."""
+        return replace(self, blocks=tuple(block.given(values) for block in self.blocks))
 
     def load(self) -> Chunk:
         """Compute block after block."""
