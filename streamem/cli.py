@@ -7,13 +7,13 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from streamem import __version__
+from streamem.cli_reading import Reading, reading_options
 from streamem.core.errors import StreamemError
 
 INTERRUPTED = 130
@@ -64,39 +64,6 @@ def main(verbose: bool) -> None:
     warnings.showwarning = lambda message, *_: click.echo(f"warning: {message}", err=True)
 
 
-def _split(_: click.Context, __: click.Parameter, value: str | None) -> list[str] | None:
-    return None if value is None else [name.strip() for name in value.split(",")]
-
-
-def _axis(_: click.Context, __: click.Parameter, value: str | None) -> int | str | None:
-    if value is None:
-        return None
-    return int(value) if value.lstrip("-").isdigit() else value
-
-
-def _reading(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Options of every command that reads data."""
-    for option in (
-        click.option(
-            "--columns", callback=_split, metavar="A,B,C", help="Feature columns. [default: all, or as fitted]"
-        ),
-        click.option(
-            "--feature-axis", callback=_axis, metavar="AXIS", help="Axis of an array that holds the features."
-        ),
-        click.option("--memory", metavar="SIZE", help="Memory limit, such as 1GiB. [default: half of what is free]"),
-        click.option("--threads", type=click.IntRange(1), help="[default: all cores]"),
-        click.option(
-            "--missing-chunks",
-            type=click.Choice(["error", "fill"]),
-            default="error",
-            show_default=True,
-            help="What to do about chunks that a Zarr store does not hold.",
-        ),
-    ):
-        command = option(command)
-    return command
-
-
 @main.group()
 def fit() -> None:
     """Fit a model to DATA (.zarr, .parquet file or folder, .npy, .arrow) and write it to a file."""
@@ -124,7 +91,7 @@ def fit() -> None:
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Makes the result repeatable.")
 @click.option("--weight", help="Sample weights: a column name, or the path of a Zarr array or .npy file.")
 @click.option("--checkpoint", type=click.Path(dir_okay=False), help="Save every iteration here; resume if it exists.")
-@_reading
+@reading_options
 @click.pass_context
 def fit_gmm(
     ctx: click.Context,
@@ -135,11 +102,7 @@ def fit_gmm(
     seed: int | None,
     weight: str | None,
     checkpoint: str | None,
-    columns: list[str] | None,
-    feature_axis: int | str | None,
-    memory: str | None,
-    threads: int | None,
-    missing_chunks: str,
+    reading: Reading,
     **settings: Any,
 ) -> None:
     """Gaussian mixture."""
@@ -149,16 +112,12 @@ def fit_gmm(
     model = GaussianMixture(
         components,
         random_state=seed,
-        n_threads=threads,
-        memory_limit=memory,
         verbose=_verbosity(ctx),
+        **reading.settings,
         **settings,
     )
-    source: Any = data
-    reading: dict[str, Any] = {"columns": columns, "feature_axis": feature_axis, "sample_weight": weight}
-    if missing_chunks == "fill":
-        source, reading = _filled(data, memory, **reading)
-    model.fit(source, checkpoint=checkpoint, **reading)
+    with reading.opened(data, weight) as (source, arguments):
+        model.fit(source, checkpoint=checkpoint, **arguments)
     model.save(output)
     state = "converged" if model.converged_ else "not converged"
     click.echo(
@@ -173,27 +132,20 @@ def fit_gmm(
 @click.option("-o", "--output", type=click.Path(), required=True, help="Where to write (.zarr, .parquet, .npy).")
 @click.option("--proba", is_flag=True, help="Write the probability of every component instead of the label.")
 @click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
-@_reading
+@reading_options
 def predict(
     model: str,
     data: str,
     output: str,
     proba: bool,
     overwrite: bool,
-    columns: list[str] | None,
-    feature_axis: int | str | None,
-    memory: str | None,
-    threads: int | None,
-    missing_chunks: str,
+    reading: Reading,
 ) -> None:
     """Label every row of DATA with its most probable component."""
-    mixture = _load(model, memory, threads)
-    source: Any = data
+    mixture = _load(model).set_params(**reading.settings)
     question = mixture.predict_proba if proba else mixture.predict
-    reading: dict[str, Any] = {"columns": columns, "feature_axis": feature_axis}
-    if missing_chunks == "fill":
-        source, reading = _filled(data, memory, **reading)
-    question(source, out=output, overwrite=overwrite, **reading)
+    with reading.opened(data) as (source, arguments):
+        question(source, out=output, overwrite=overwrite, **arguments)
     click.echo(output)
 
 
@@ -204,7 +156,7 @@ def predict(
 @click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
 @click.option("--weight", help="Sample weights: a column name, or the path of a Zarr array or .npy file.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@_reading
+@reading_options
 def score(
     model: str,
     data: str,
@@ -212,23 +164,15 @@ def score(
     overwrite: bool,
     weight: str | None,
     as_json: bool,
-    columns: list[str] | None,
-    feature_axis: int | str | None,
-    memory: str | None,
-    threads: int | None,
-    missing_chunks: str,
+    reading: Reading,
 ) -> None:
     """Log-likelihood, AIC and BIC of DATA."""
-    mixture = _load(model, memory, threads)
-    reading: dict[str, Any] = {"columns": columns, "feature_axis": feature_axis}
-    source: Any = data
-    weighted = {"sample_weight": weight}
-    if missing_chunks == "fill":
-        source, reading = _filled(data, memory, sample_weight=weight, **reading)
-        weighted = {}
-    if output is not None:
-        mixture.score_samples(source, out=output, overwrite=overwrite, **reading)
-    scores = mixture.scores(source, **reading, **weighted)
+    mixture = _load(model).set_params(**reading.settings)
+    with reading.opened(data, weight) as (source, arguments):
+        scores = mixture.scores(source, **arguments)
+        if output is not None:
+            arguments.pop("sample_weight", None)
+            mixture.score_samples(source, out=output, overwrite=overwrite, **arguments)
     if as_json:
         click.echo(json.dumps(scores))
         return
@@ -240,7 +184,7 @@ def score(
 @click.argument("model", type=click.Path())
 def show(model: str) -> None:
     """What a model file holds, and how its fit went."""
-    click.echo(_load(model, None, None).describe())
+    click.echo(_load(model).describe())
 
 
 @main.command()
@@ -251,7 +195,7 @@ def show(model: str) -> None:
 @click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
 def sample(model: str, rows: int, output: str, seed: int | None, overwrite: bool) -> None:
     """Draw rows from a model."""
-    _load(model, None, None).set_params(random_state=seed).sample_to(output, rows, overwrite=overwrite)
+    _load(model).set_params(random_state=seed).sample_to(output, rows, overwrite=overwrite)
     click.echo(output)
 
 
@@ -270,30 +214,10 @@ def _verbosity(ctx: click.Context) -> int:
     return 1 if ctx.find_root().params.get("verbose") else 0
 
 
-def _filled(
-    data: str,
-    memory: str | None,
-    columns: list[str] | None = None,
-    feature_axis: int | str | None = None,
-    sample_weight: str | None = None,
-) -> tuple[Any, dict[str, Any]]:
-    """The source opened with absent Zarr chunks as fill values; nothing is left to say about how to read it."""
-    from streamem import ReadOptions, open_source
-    from streamem.memory import Budget
-
-    options = ReadOptions(
-        columns=None if columns is None else tuple(columns),
-        feature_axis=feature_axis,
-        chunk_bytes=Budget.of(memory).chunk_bytes,
-        missing_chunks="fill",
-    )
-    return open_source(data, weight=sample_weight, options=options), {}
-
-
-def _load(path: str, memory: str | None, threads: int | None) -> Any:
+def _load(path: str) -> Any:
     from streamem import GaussianMixture
 
-    return GaussianMixture.load(path).set_params(memory_limit=memory, n_threads=threads)
+    return GaussianMixture.load(path)
 
 
 def _require_writable(output: str, checkpoint: str | None) -> None:

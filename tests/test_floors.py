@@ -21,7 +21,7 @@ FLOORS = {
     "conformance": 1,
     **dict.fromkeys(("fit", "checkpoint", "progress", "report", "memory", "tasks"), 2),
     "estimators": 3,
-    **dict.fromkeys(("cli", "demo", "__main__"), 4),
+    **dict.fromkeys(("cli", "cli_reading", "demo", "__main__"), 4),
 }
 ROOT_MAY_IMPORT_ANYTHING = "__init__"
 ROOMS = 1
