@@ -82,6 +82,8 @@ class WatchedRef:
     watch: Callable[[Any], object]
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name == "base":  # not there yet while it is unpickled
+            raise AttributeError(name)
         return getattr(self.base, name)
 
     def load(self) -> Any:

@@ -17,6 +17,9 @@ what was found, what was needed, and what to do.
     ├── OutputError (OSError)                a result that cannot be written
     ├── ModelFileError (ValueError)          a model file or checkpoint that cannot be trusted
     │   └── CheckpointMismatchError          a checkpoint of another run
+    ├── ClusterError (RuntimeError)          a cluster that failed
+    │   ├── WorkerLostError                  workers that died again and again on the same chunks
+    │   └── SchedulerLostError               a scheduler that is gone
     └── MissingDependencyError (ImportError) an optional library is not installed
 """
 
@@ -77,6 +80,18 @@ class ModelFileError(StreamemError, ValueError):
 
 class CheckpointMismatchError(ModelFileError):
     """A checkpoint that belongs to another run."""
+
+
+class ClusterError(StreamemError, RuntimeError):
+    """A cluster that failed."""
+
+
+class WorkerLostError(ClusterError):
+    """Workers died again and again on the same chunks."""
+
+
+class SchedulerLostError(ClusterError):
+    """The scheduler is gone, and with it everything that the cluster held."""
 
 
 class MissingDependencyError(StreamemError, ImportError):

@@ -17,10 +17,10 @@ from uuid import uuid4
 
 from distributed import Client, Future, KilledWorker, wait
 
-from streamem.core.errors import ParameterError, StreamemError
+from streamem.core.errors import ParameterError
 from streamem.core.ports import ChunkDone, ChunkRef, Held, Job, OnChunk, Task
 from streamem.core.stats import Stats
-from streamem.core.validation import where
+from streamem.executors.losses import named_losses, result_of
 from streamem.executors.spans import SPAN_SECONDS, Partial, Span, combine, cut_spans, span_length
 from streamem.executors.worker_side import Reading, identity, map_span, reduce_span, run_job
 
@@ -31,10 +31,6 @@ IN_FLIGHT_PER_THREAD = 3
 FAN_IN = 16
 RETRIES = 2
 STRAGGLERS_S = 60
-
-
-class WorkerLostError(StreamemError, RuntimeError):
-    """Workers died again and again on the same chunks."""
 
 
 class DaskExecutor:
@@ -48,7 +44,7 @@ class DaskExecutor:
     """
 
     def __init__(self, client: Client, token: str, cache_bytes: int = 0) -> None:
-        self._client = client
+        self._client, self._address = client, client.scheduler.address
         self._reading = Reading(token, cache_bytes)
         self._chunk_seconds: float | None = None
         self._blocks: dict[tuple[int, int, int], Future] = {}
@@ -68,6 +64,10 @@ class DaskExecutor:
 
     def reduce(self, task: Task[Stats], refs: Sequence[ChunkRef], on_chunk: OnChunk) -> Stats:
         """The sum of the task over the chunks: the same bits as on threads."""
+        with named_losses(self._client, self._address):
+            return self._reduce(task, refs, on_chunk)
+
+    def _reduce(self, task: Task[Stats], refs: Sequence[ChunkRef], on_chunk: OnChunk) -> Stats:
         spans = self._spans(refs)
         shipped = self._ship(task)
         results: list[Future | None] = [None] * len(spans)
@@ -84,6 +84,10 @@ class DaskExecutor:
 
     def map(self, task: Task[Result], refs: Sequence[ChunkRef], on_chunk: OnChunk) -> Iterator[Result]:
         """Results in plan order, a window of spans ahead of the reader."""
+        with named_losses(self._client, self._address):
+            yield from self._map(task, refs, on_chunk)
+
+    def _map(self, task: Task[Result], refs: Sequence[ChunkRef], on_chunk: OnChunk) -> Iterator[Result]:
         spans, shipped = self._spans(refs), self._ship(task)
         submit = self._submitter(map_span, shipped)
         waiting: deque[tuple[Span, Future]] = deque()
@@ -94,7 +98,7 @@ class DaskExecutor:
                 break
         while waiting:
             span, future = waiting.popleft()
-            results = _result(future, span.refs)
+            results = result_of(future, span.refs)
             if (following := next(ahead, None)) is not None:
                 waiting.append((following, submit(self._block(following, len(spans)), following.refs)))
             for ref, result in zip(span.refs, results, strict=True):
@@ -105,6 +109,12 @@ class DaskExecutor:
         self, task: Task[Any], jobs: Sequence[Job[Result]], on_chunk: OnChunk
     ) -> Iterator[tuple[Job[Result], Result]]:
         """Jobs as they finish; after a failure, those that run are awaited, so that nothing happens afterwards."""
+        with named_losses(self._client, self._address):
+            yield from self._work(task, jobs, on_chunk)
+
+    def _work(
+        self, task: Task[Any], jobs: Sequence[Job[Result]], on_chunk: OnChunk
+    ) -> Iterator[tuple[Job[Result], Result]]:
         submit = self._submitter(run_job, self._ship(task))
         running: dict[Future, Job[Result]] = {}
         try:
@@ -125,7 +135,7 @@ class DaskExecutor:
 
     def _ended(self, running: dict[Future, Job[Result]], on_chunk: OnChunk) -> Iterator[tuple[Job[Result], Result]]:
         for job, future in _take(self._client, running):
-            result = _result(future, job.refs)
+            result = result_of(future, job.refs)
             on_chunk(ChunkDone(sum(ref.rows for ref in job.refs), sum(ref.nbytes for ref in job.refs), 0.0, 0.0))
             yield job, result
 
@@ -182,22 +192,37 @@ class DaskExecutor:
     def _finished(self, spans: Sequence[Span], submit: Callable[[Span], Future]) -> Iterator[tuple[Span, Future]]:
         """Spans as they finish, with a bounded window in flight."""
         running: dict[Future, Span] = {}
+        suspects: list[Span] = []
         window = IN_FLIGHT_PER_THREAD * self.n_threads
         try:
             for span in spans:
                 if len(running) >= window:
-                    yield from self._sound(running)
+                    yield from self._sound(running, suspects)
                 running[submit(span)] = span
             while running:
-                yield from self._sound(running)
+                yield from self._sound(running, suspects)
+            yield from self._alone(suspects, submit)
         finally:
             if running:
                 self._client.cancel(list(running))
 
-    def _sound(self, running: dict[Future, Span]) -> Iterator[tuple[Span, Future]]:
+    def _sound(self, running: dict[Future, Span], suspects: list[Span]) -> Iterator[tuple[Span, Future]]:
         for span, future in _take(self._client, running):
+            if future.status == "finished":
+                yield span, future
+            elif isinstance(future.exception(), KilledWorker):
+                suspects.append(span)
+            else:
+                future.result()
+
+    def _alone(self, suspects: Sequence[Span], submit: Callable[[Span], Future]) -> Iterator[tuple[Span, Future]]:
+        """Dask blames a death on everything that the worker had before it: who did it shows when each runs alone."""
+        for span in suspects:
+            future = submit(span)
+            with self._client.as_current():
+                wait(future)
             if future.status != "finished":
-                _result(future, span.refs)
+                result_of(future, span.refs)
             yield span, future
 
     def _join(self, group: int, results: list[Future | None], groups: dict[int, Future]) -> None:
@@ -243,13 +268,3 @@ def _take(client: Client, running: dict[Future, Item]) -> Iterator[tuple[Item, F
         done, _ = wait(list(running), return_when="FIRST_COMPLETED")
     for future in done:
         yield running.pop(future), future
-
-
-def _result(future: Future, refs: Sequence[ChunkRef]) -> Any:
-    try:
-        return future.result()
-    except KilledWorker as error:
-        raise WorkerLostError(
-            f"{where(refs[0])} to {where(refs[-1])}: workers died again and again while they had these chunks; give "
-            f"workers more memory, or look at their logs ({error})"
-        ) from error

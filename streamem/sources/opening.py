@@ -101,7 +101,7 @@ def open_source(data: Any, *, weight: Any = None, options: ReadOptions | None = 
     SourceError : nothing is there, or nothing that can be read
     SchemaError : columns are missing or not numeric
     """
-    options = options or ReadOptions()
+    data, options = _anywhere(data), options or ReadOptions()
     if isinstance(weight, str) and not _is_weight_path(weight):
         options = replace(options, weight_column=weight)
         weight = None
@@ -111,8 +111,14 @@ def open_source(data: Any, *, weight: Any = None, options: ReadOptions | None = 
     if weight is None:
         return source
     module = importlib.import_module("streamem.sources.weighted")
-    weighted: Source = module.open(source, weight)
+    weighted: Source = module.open(source, _anywhere(weight))
     return weighted
+
+
+def _anywhere(data: Any) -> Any:
+    """A path that other processes understand too, whatever folder they run in."""
+    is_local = _is_path(data) and "://" not in str(data) and os.path.lexists(data)
+    return os.path.abspath(data) if is_local else data
 
 
 def _open(data: Any, options: ReadOptions) -> Source:

@@ -60,8 +60,13 @@ class GuardedStore(WrapperStore[Store]):
 
 def guarded(array: zarr.Array[Any], refuse_absent: bool) -> zarr.Array[Any]:
     """The same array, read through a `GuardedStore`."""
-    store = GuardedStore(array.store, refuse_absent, _ends_in_blosc(array))
+    store = GuardedStore(_anywhere(array.store), refuse_absent, _ends_in_blosc(array))
     return zarr.Array(zarr.AsyncArray(metadata=array.metadata, store_path=StorePath(store, array.path)))
+
+
+def _anywhere(store: Store) -> Store:
+    """A store on disk as processes that run in other folders find it."""
+    return LocalStore(store.root.absolute(), read_only=store.read_only) if isinstance(store, LocalStore) else store
 
 
 def _ends_in_blosc(array: zarr.Array[Any]) -> bool:
