@@ -250,6 +250,31 @@ def measure(data: str, settings: dict[str, Any], warm_up: str | None = None, out
     }
 
 
+def cluster_passes(data: str, chunk_bytes: int, passes: int) -> dict[str, Any]:
+    """E-steps of a small mixture on a cluster; memory of client and scheduler, and tasks it knows, after each."""
+    from distributed import Client, LocalCluster
+
+    from streamem import GaussianMixture
+    from streamem.executors.dask import DaskExecutor
+    from streamem.fit import EStep
+
+    refs = open_data(data, chunk_bytes).chunks()
+    warnings.simplefilter("default")
+    gm = GaussianMixture(3, max_iter=1, random_state=0).fit(np.load(data, mmap_mode="r")[:500])
+    task = EStep(gm._make_model(), gm._params(), None)
+    found: dict[str, Any] = {"chunks": len(refs), "memory": [], "tasks": []}
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        Client(cluster, set_as_default=False) as client,
+        DaskExecutor(client, "data") as executor,
+    ):
+        for _ in range(passes):
+            executor.reduce(task, refs, lambda done: None)
+            found["memory"].append(memory("VmRSS"))
+            found["tasks"].append(len(cluster.scheduler.tasks))
+    return found
+
+
 def memory(field: str) -> int:
     """VmRSS or VmHWM of this process, in bytes; `ru_maxrss` would inherit the parent's peak."""
     (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field + ":"))
@@ -257,7 +282,7 @@ def memory(field: str) -> int:
 
 
 JOBS: dict[str, Callable[..., Any]] = {
-    job.__name__: job for job in (fit, fill_disk, lose_file, predict, answer_under_limit, measure)
+    job.__name__: job for job in (fit, fill_disk, lose_file, predict, answer_under_limit, measure, cluster_passes)
 }
 
 

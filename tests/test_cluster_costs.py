@@ -1,0 +1,133 @@
+"""What a pass on a cluster costs besides computing: memory of client and scheduler, bytes to the client, threads."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import dask
+import numpy as np
+import pytest
+from distributed import Client, LocalCluster
+from threadpoolctl import threadpool_info
+
+import subprocesses
+from streamem import Stats
+from streamem.core.chunk import Chunk
+from streamem.core.ports import ChunkRef
+from streamem.executors.dask import DaskExecutor
+from streamem.executors.spans import span_length
+
+MB = 10**6
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="VmRSS is Linux's")
+@pytest.mark.parametrize("n_chunks", [1_500, pytest.param(10_000, marks=pytest.mark.long)])
+def test_memory_of_client_and_scheduler_is_flat(tmp_path: Path, n_chunks: int) -> None:
+    """Twenty passes over many small chunks; client and scheduler are one process here."""
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(n_chunks * 50, 2)))
+    measured = subprocesses.run("cluster_passes", data=tmp_path / "x.npy", chunk_bytes=800, passes=20)
+    memory = measured["memory"]
+    assert measured["chunks"] == n_chunks
+    assert memory[-1] - memory[2] < 10 * MB
+    assert max(measured["tasks"][2:]) <= min(measured["tasks"][2:]) + 10  # nothing is left behind on the scheduler
+
+
+# --- bytes -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Counter:
+    """Bytes from the scheduler to the client."""
+
+    address: str
+    received: int = 0
+    sockets: list[socket.socket] = field(default_factory=list)
+
+
+@contextmanager
+def counting_proxy(scheduler: str) -> Iterator[Counter]:
+    """An address to reach a scheduler by, that counts what comes back."""
+    host, port = scheduler.removeprefix("tcp://").split(":")
+    server = socket.create_server(("127.0.0.1", 0))
+    counter = Counter(f"tcp://127.0.0.1:{server.getsockname()[1]}", sockets=[server])
+
+    def pump(source: socket.socket, target: socket.socket, counts: bool) -> None:
+        with suppress(OSError):
+            while data := source.recv(2**16):
+                counter.received += len(data) * counts
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = server.accept()
+                far = socket.create_connection((host, int(port)))
+                counter.sockets += [near, far]
+                threading.Thread(target=pump, args=(near, far, False), daemon=True).start()
+                threading.Thread(target=pump, args=(far, near, True), daemon=True).start()
+
+    threading.Thread(target=serve, daemon=True).start()
+    try:
+        yield counter
+    finally:
+        for each in counter.sockets:
+            each.close()
+
+
+class WideStats:
+    """A task whose statistics are large."""
+
+    nbytes = 2**20
+
+    def __call__(self, chunk: Chunk, ref: ChunkRef) -> Stats:
+        return Stats(rows=chunk.rows, wide=np.full(self.nbytes // 8, chunk.x.sum()))
+
+
+def test_one_result_a_pass_reaches_the_client(tmp_path: Path) -> None:
+    """Not one for each of the hundred chunks, nor one for each task."""
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(100 * 50, 2)))
+    refs = subprocesses.open_data(str(tmp_path / "x.npy"), 800).chunks()
+    assert len(refs) == 100
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
+        counting_proxy(cluster.scheduler_address) as counter,
+        Client(counter.address, set_as_default=False) as client,
+        DaskExecutor(client, "data") as executor,
+    ):
+        assert -(-len(refs) // span_length(refs, 2, None)) >= 8
+        for _ in range(2):
+            before = counter.received
+            executor.reduce(WideStats(), refs, lambda done: None)
+            assert WideStats.nbytes <= counter.received - before < 2 * WideStats.nbytes
+
+
+# --- threads ---------------------------------------------------------------------------------------------------------
+
+
+class BlasThreads:
+    """How many threads BLAS would use in a task."""
+
+    def __call__(self, chunk: Chunk, ref: ChunkRef) -> Stats:
+        pools = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+        return Stats(tasks=1, threads=sum(pools) / len(pools))
+
+
+def test_one_blas_thread_a_task_on_the_worker(tmp_path: Path) -> None:
+    """A worker of four threads would otherwise run four times as many as it has cores."""
+    np.save(tmp_path / "x.npy", np.zeros((1000, 2)))
+    refs = subprocesses.open_data(str(tmp_path / "x.npy"), 800).chunks()
+    many = {name: 4 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+    with (
+        dask.config.set({"distributed.nanny.pre-spawn-environ": many}),
+        LocalCluster(n_workers=1, threads_per_worker=4, dashboard_address=":0") as cluster,
+        Client(cluster, set_as_default=False) as client,
+        DaskExecutor(client, "data") as executor,
+    ):
+        stats = executor.reduce(BlasThreads(), refs, lambda done: None)
+        assert stats.threads == stats.tasks == len(refs)
