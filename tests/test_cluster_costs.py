@@ -122,7 +122,7 @@ def test_one_blas_thread_a_task_on_the_worker(tmp_path: Path) -> None:
     """A worker of four threads would otherwise run four times as many as it has cores."""
     np.save(tmp_path / "x.npy", np.zeros((1000, 2)))
     refs = subprocesses.open_data(str(tmp_path / "x.npy"), 800).chunks()
-    many = {name: 4 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+    many = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), 4)
     with (
         dask.config.set({"distributed.nanny.pre-spawn-environ": many}),
         LocalCluster(n_workers=1, threads_per_worker=4, dashboard_address=":0") as cluster,

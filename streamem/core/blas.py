@@ -5,35 +5,70 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController, threadpool_limits
 
 
 class _OneBlasThread:
-    """Limits BLAS while anyone in this process computes; the first in sets the limit, the last out restores it.
+    """Limits BLAS while anyone in this process computes; the first in sets the limit, the last out lifts it.
 
-    A limit for each would not do: others would see it lifted halfway, and change their bits.
+    A limit for each would not do: others would see it lifted halfway, and change their bits. Since threadpoolctl 3.8
+    only the thread that set the limit of a shared pool may change it, and calls from others do nothing, silently; so
+    one thread holds it for all. Pools that each thread has for itself (OpenMP) are limited by `limit_this_thread`.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._running = 0
-        self._limits: Any = None
+        self._release = threading.Event()
+        self._keeper: threading.Thread | None = None
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
         with self._lock:
             self._running += 1
             if self._running == 1:
-                self._limits = threadpool_limits(limits=1)
+                self._hold()
         try:
-            yield
+            with threadpool_limits(limits=1):
+                yield
         finally:
             with self._lock:
                 self._running -= 1
                 if self._running == 0:
-                    self._limits.restore_original_limits()
+                    self._let_go()
+
+    def _hold(self) -> None:
+        # A library that is loaded later would not be limited, and SciPy brings a BLAS of its own.
+        import scipy.linalg  # noqa: F401
+
+        held, self._release = threading.Event(), threading.Event()
+        self._keeper = threading.Thread(target=_keep, args=(held, self._release), name="streamem-blas", daemon=True)
+        self._keeper.start()
+        held.wait()
+
+    def _let_go(self) -> None:
+        self._release.set()
+        if self._keeper is not None:
+            self._keeper.join()
+
+
+def _keep(held: threading.Event, release: threading.Event) -> None:
+    try:
+        controller = ThreadpoolController()
+        for library in controller.lib_controllers:
+            if library.user_api == "blas" and hasattr(library, "clear_controlling_thread"):
+                library.clear_controlling_thread(force=True)  # a limit that the caller set must not be in the way
+        with controller.limit(limits=1):
+            held.set()
+            release.wait()
+    finally:
+        held.set()
+
+
+def limit_this_thread() -> None:
+    """For the rest of this thread's life, pools of its own have one thread too."""
+    threadpool_limits(limits=1)
 
 
 one_blas_thread = _OneBlasThread()

@@ -11,7 +11,7 @@ from time import perf_counter
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-from streamem.core.blas import one_blas_thread
+from streamem.core.blas import limit_this_thread, one_blas_thread
 from streamem.core.chunk import Chunk
 from streamem.core.errors import ParameterError
 from streamem.core.ports import ChunkDone, ChunkRef, OnChunk, Task
@@ -50,7 +50,7 @@ class ThreadsExecutor:
         self.in_flight = max(1, in_flight if in_flight is not None else 2 * n_threads)
         self._shuffle = shuffle
         self._readers = ThreadPoolExecutor(n_threads, "streamem-read")
-        self._workers = ThreadPoolExecutor(n_threads, "streamem-compute")
+        self._workers = ThreadPoolExecutor(n_threads, "streamem-compute", limit_this_thread)
         self._limits = ExitStack()
 
     def __enter__(self) -> Self:
