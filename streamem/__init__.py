@@ -13,15 +13,25 @@ if TYPE_CHECKING:
     from streamem.core.arrays import Params
     from streamem.core.errors import StreamemError
     from streamem.core.stats import Stats
-    from streamem.estimators import GaussianMixture, Mixture
+    from streamem.estimators import GaussianMixture, Mixture, SharedStats
     from streamem.sources import ReadOptions, open_source
 
 __version__ = "0.1.0"
-__all__ = ["GaussianMixture", "Mixture", "Params", "ReadOptions", "Stats", "StreamemError", "open_source"]
+__all__ = [
+    "GaussianMixture",
+    "Mixture",
+    "Params",
+    "ReadOptions",
+    "SharedStats",
+    "Stats",
+    "StreamemError",
+    "open_source",
+]
 
 _HOMES = {
     "GaussianMixture": "streamem.estimators",
     "Mixture": "streamem.estimators",
+    "SharedStats": "streamem.estimators",
     "Params": "streamem.core.arrays",
     "ReadOptions": "streamem.sources",
     "Stats": "streamem.core.stats",

@@ -29,14 +29,15 @@ def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_readme_has_its_three_examples() -> None:
-    assert [language for language, _ in BLOCKS] == ["python", "bash", "python"]
+def test_the_readme_has_its_examples() -> None:
+    assert [language for language, _ in BLOCKS] == ["python", "python", "bash", "python"]
 
 
 @pytest.mark.parametrize("number", range(len(BLOCKS)))
 def test_readme_block(number: int, tmp_path: Path) -> None:
     language, code = BLOCKS[number]
-    command = [sys.executable, "-W", "error", "-c", code] if language == "python" else ["bash", "-euc", code]
+    (tmp_path / "block.py").write_text(code)
+    command = [sys.executable, "-W", "error", "block.py"] if language == "python" else ["bash", "-euc", code]
     done = run(command, tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout

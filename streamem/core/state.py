@@ -44,6 +44,13 @@ class State:
         """Whether the log-likelihood of the final parameters is known."""
         return self.closing and self.log_likelihood is not None
 
+    @property
+    def last_known(self) -> float:
+        """The log-likelihood of `params`, or else of the last ones that a pass has seen; NaN if none has."""
+        if self.log_likelihood is not None:
+            return self.log_likelihood
+        return self.trace[-1] if self.trace else float("nan")
+
     def to_arrays(self) -> dict[str, np.ndarray[Any, Any]]:
         """Everything as named arrays, exactly."""
         known = self.log_likelihood is not None

@@ -2,5 +2,6 @@
 
 from streamem.estimators.gaussian_mixture import GaussianMixture
 from streamem.estimators.mixture import Mixture
+from streamem.estimators.sharing import SharedStats
 
-__all__ = ["GaussianMixture", "Mixture"]
+__all__ = ["GaussianMixture", "Mixture", "SharedStats"]

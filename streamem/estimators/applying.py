@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from streamem.core.blas import one_blas_thread
 from streamem.core.chunk import Chunk
 from streamem.core.errors import OutputError
-from streamem.core.ports import ChunkRef, Executor, OnChunk, Remote, Source
+from streamem.core.ports import ChunkRef, Executor, OnChunk, Remote, Source, Task
+from streamem.core.stats import Stats
 from streamem.estimators.engines import Engine
 from streamem.fit import require_unchanged
 from streamem.progress import Progress
@@ -108,13 +109,18 @@ def _part_rows(source: Source, layout: Layout, engine: Engine) -> int:
 
 def score_source(source: Source, task: Score, engine: Engine) -> tuple[float, float]:
     """Total log-likelihood in nats, and total weight."""
+    stats = reduce_source(source, task, engine, held=64)
+    return float(stats.log_likelihood), float(stats.weight)
+
+
+def reduce_source(source: Source, task: Task[Stats], engine: Engine, held: int) -> Stats:
+    """The sum of a task over all chunks; the statistics of one chunk take `held` bytes."""
     refs = source.chunks()
     with (
-        engine.executor(source, engine.project(source, refs, held=64)) as executor,
+        engine.executor(source, engine.project(source, refs, held)) as executor,
         _watched(source, engine) as on_chunk,
     ):
-        stats = executor.reduce(task, refs, on_chunk)
-    return float(stats.log_likelihood), float(stats.weight)
+        return executor.reduce(task, refs, on_chunk)
 
 
 def require_apart(data: Any, out: Out) -> None:

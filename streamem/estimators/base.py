@@ -110,16 +110,8 @@ class BaseMixture(DescribingMixture):
         self._publish(outcome, published_dtype(x), source.fingerprint())
 
     def _publish(self, outcome: Outcome, dtype: np.dtype[Any], fingerprint: str) -> None:
-        state = outcome.state
-        self._state, self._seen = state, fingerprint
-        self.report_ = outcome.report
-        for name, value in self._published(state.params, dtype).items():
-            setattr(self, name, value)
-        self.converged_ = state.converged
-        self.n_iter_ = state.iteration
-        self.lower_bound_ = float(state.log_likelihood) if state.log_likelihood is not None else float("nan")
-        own = state.trace[len(state.trace) - state.iteration :]
-        self.lower_bounds_ = [*own[1:], self.lower_bound_] if state.iteration else []
+        self._seen, self.report_ = fingerprint, outcome.report
+        self._adopt(outcome.state, dtype)
         if not self.converged_ and self.max_iter > 0:
             warnings.warn(
                 "Best performing initialization did not converge. Try different init parameters, or increase max_iter, "
@@ -127,6 +119,18 @@ class BaseMixture(DescribingMixture):
                 ConvergenceWarning,
                 stacklevel=4,
             )
+
+    def _adopt(self, state: State, dtype: np.dtype[Any]) -> None:
+        """Publish a state."""
+        self._state = state
+        for name, value in self._published(state.params, dtype).items():
+            setattr(self, name, value)
+        self.converged_ = state.converged
+        self.n_iter_ = state.iteration
+        self.lower_bound_ = state.last_known
+        own = state.trace[len(state.trace) - state.iteration :]
+        ends = [] if state.log_likelihood is None else [state.log_likelihood]
+        self.lower_bounds_ = [*own[1:], *ends] if state.iteration else []
 
     def _warm_state(self, source: Source, algorithm: BatchEM) -> State | None:
         if not (self.warm_start and hasattr(self, "converged_")):

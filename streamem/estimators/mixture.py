@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from streamem.core.arrays import Params
 from streamem.core.errors import ModelFileError, ParameterError
 from streamem.core.ports import Family
-from streamem.estimators.base import BaseMixture
+from streamem.core.state import State
+from streamem.estimators.sharing import SharingMixture
 
 Array = NDArray[Any]
 
 
-class Mixture(BaseMixture):
+class Mixture(SharingMixture):
     """Mixture of any `Family`, fitted by EM, out of core.
 
     Parameters
@@ -104,8 +105,8 @@ class Mixture(BaseMixture):
     def _published(self, params: Params, dtype: np.dtype[Any]) -> dict[str, Any]:
         return {"weights_": np.array(params.weights)}
 
-    def _publish(self, *arguments: Any) -> None:
-        super()._publish(*arguments)
+    def _adopt(self, state: State, dtype: np.dtype[Any]) -> None:
+        super()._adopt(state, dtype)
         self.params_ = self._state.params.components
 
     def _rebuilt(self) -> Params:

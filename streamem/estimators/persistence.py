@@ -84,5 +84,5 @@ def restore_common(estimator: Any, meta: Mapping[str, Any], state: State) -> Non
     estimator.report_ = FitReport.from_dict(meta["report"])
     estimator.converged_ = state.converged
     estimator.n_iter_ = state.iteration
-    estimator.lower_bound_ = float("nan") if state.log_likelihood is None else state.log_likelihood
+    estimator.lower_bound_ = state.last_known
     estimator.lower_bounds_ = list(meta["lower_bounds"])

@@ -1,0 +1,178 @@
+"""Federated fits: sites send expected statistics, never rows; whoever has all of them maximizes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.utils.validation import check_is_fitted
+
+from streamem.algorithms import BatchEM
+from streamem.core.archive import write_archive
+from streamem.core.archive_reading import read_archive
+from streamem.core.errors import DataError, ModelFileError, ParameterError
+from streamem.core.state import State
+from streamem.core.stats import Stats
+from streamem.estimators.applying import reduce_source
+from streamem.estimators.base import BaseMixture
+from streamem.estimators.inputs import as_source
+from streamem.estimators.parts import STOPPING
+from streamem.fit import EStep
+
+KIND = "statistics"
+Path = str | os.PathLike[str]
+UNLIMITED = 2**62
+
+
+@dataclass(frozen=True, eq=False)
+class SharedStats:
+    """Expected sufficient statistics of some rows, and the parameters that they belong to.
+
+    Those of several sites can be added, also by ``sum([...])``, if they belong to the same parameters. They hold sums
+    over rows (for a Gaussian: weights, first and second moments of each component) and no row; of very few rows sums
+    can still tell much, so ask a site for many.
+
+    Attributes
+    ----------
+    stats : the sums
+    basis : identifies the model and its parameters
+    """
+
+    stats: Stats
+    basis: str
+
+    @property
+    def rows(self) -> int:
+        """How many rows were summed."""
+        return int(self.stats.rows)
+
+    @property
+    def log_likelihood(self) -> float:
+        """Of these rows under the parameters that the statistics belong to, in nats."""
+        return float(self.stats.log_likelihood)
+
+    def __add__(self, other: SharedStats) -> SharedStats:
+        if not isinstance(other, SharedStats):
+            return NotImplemented
+        if other.basis != self.basis:
+            raise ParameterError(
+                f"statistics of different parameters cannot be added ({self.basis} and {other.basis}): every site has "
+                "to load the model of the same round"
+            )
+        return SharedStats(self.stats + other.stats, self.basis)
+
+    def __radd__(self, other: object) -> SharedStats:
+        return self if isinstance(other, int) and other == 0 else NotImplemented
+
+    def save(self, path: Path) -> None:
+        """Write to one ``.npz`` file, atomically and without pickle.
+
+        Raises
+        ------
+        ParameterError : the path does not end in .npz
+        OutputError : the disk is full or the folder is missing
+        """
+        if not os.fspath(path).endswith(".npz"):
+            raise ParameterError(f"{path}: a file of statistics ends in .npz")
+        write_archive(path, KIND, {"basis": self.basis}, self.stats.flatten())
+
+    @classmethod
+    def load(cls, path: Path) -> SharedStats:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        ModelFileError : not such a file, damaged, or not to be trusted
+        """
+        archive = read_archive(path, KIND)
+        try:
+            stats = Stats.unflatten(archive.arrays)
+            shared = cls(stats, str(archive.meta["basis"]))
+            if not (shared.rows >= 0 and np.isfinite(shared.log_likelihood)):
+                raise ValueError(f"{shared.rows} rows, log-likelihood {shared.log_likelihood}")
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise ModelFileError(f"{path} cannot be trusted as statistics: {error!r}") from error
+        return shared
+
+
+class SharingMixture(BaseMixture):
+    """E-step and M-step as two calls that may happen in different places."""
+
+    def expected_statistics(
+        self,
+        X: Any,
+        sample_weight: ArrayLike | str | None = None,
+        *,
+        columns: Sequence[str] | None = None,
+        feature_axis: int | str | None = None,
+        executor: Any = None,
+    ) -> SharedStats:
+        """E-step: expected sufficient statistics of X under the present parameters; one pass over the data.
+
+        A start that all sites share comes from ``fit(sample)`` with ``max_iter=0``.
+
+        Parameters
+        ----------
+        X, sample_weight, columns, feature_axis, executor : as in `fit`
+
+        Raises
+        ------
+        DataError : no rows, or NaN or infinity among them
+        """
+        check_is_fitted(self)
+        source = as_source(self, X, self._reading(sample_weight, columns, feature_axis), reset=False)
+        if source.n_rows == 0:
+            raise DataError(f"{source.schema.origin} has no rows")
+        model = self._make_model()
+        engine = self._engine("expected statistics", executor)
+        task = EStep(model, self._params(), source.schema.names)
+        held = model.statistics_bytes(source.schema.n_features)
+        return SharedStats(reduce_source(source, task, engine, held), self._basis())
+
+    def maximize(self, statistics: SharedStats) -> Self:
+        """M-step: the parameters that maximize the expected log-likelihood of these statistics.
+
+        `n_iter_` counts these calls on from the last fit, or from 1 if the statistics are of another number of rows
+        than those before (a site that is missing): log-likelihoods of other rows cannot be compared. `lower_bound_`
+        becomes the log-likelihood per row of the parameters that *entered*, which is what the statistics tell, and
+        `converged_` what the stopping rule says of it; only the next round knows more.
+
+        Parameters
+        ----------
+        statistics : of all sites, ``sum([...])``, under the present parameters
+
+        Raises
+        ------
+        ParameterError : the statistics belong to other parameters
+        MonotonicityError : of as many rows, the log-likelihood fell since the round before: not the same rows
+        """
+        check_is_fitted(self)
+        if not isinstance(statistics, SharedStats):
+            raise ParameterError(f"maximize takes what expected_statistics gives, not a {type(statistics).__name__}")
+        if statistics.basis != self._basis():
+            raise ParameterError(
+                f"the statistics belong to other parameters ({statistics.basis}) than this model has "
+                f"({self._basis()}): make them with this very model"
+            )
+        known: State | None = getattr(self, "_state", None)
+        params = self._params()
+        state = known if known is not None and known.params == params else State(params)
+        open_state = replace(state, closing=False, converged=False, log_likelihood=None)
+        if (int(statistics.stats.rows), float(statistics.stats.weight)) != (state.rows, state.weight):
+            open_state = replace(open_state, trace=(), iteration=0)
+        algorithm = BatchEM(STOPPING[self.stopping](self.tol), UNLIMITED)
+        self._adopt(algorithm.update(self._make_model(), open_state, statistics.stats), self.weights_.dtype)
+        return self
+
+    def _basis(self) -> str:
+        digest = hashlib.blake2b(digest_size=8)
+        for name, value in sorted(self._params().flatten().items()):
+            digest.update(f"{name}{value.dtype.str}{value.shape}".encode() + np.ascontiguousarray(value).tobytes())
+        names = list(getattr(self, "feature_names_in_", []))
+        digest.update(repr(([str(name) for name in names], self._run_key().get("reg_covar"))).encode())
+        return f"{type(self).__name__}-{digest.hexdigest()}"
