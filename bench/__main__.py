@@ -33,8 +33,38 @@ def cases(quick: bool) -> list[Case]:
     ]
     return [
         *found,
+        *cluster_cases(quick),
         Case("import of the package", "bench.bare_import", PEERS, {"estimator": False}),
         Case("import of the estimator", "bench.bare_import", PEERS, {"estimator": True}),
+    ]
+
+
+def cluster_cases(quick: bool) -> list[Case]:
+    """A pass on workers beside threads, its overhead on a large cluster, and what else a Dask user could do."""
+    n, d, k = (20_000, 8, 4) if quick else (800_000, 32, 16)
+    sizes = (100,) if quick else (1_000, 10_000, 100_000)
+    return [
+        Case(
+            f"EM iteration from Zarr, full, float32, {n // 1000}k×{d}, K={k}",
+            "bench.cluster_pass",
+            ("1 thread", "2 threads", "1 worker", "2 workers"),
+            {"n": n, "d": d, "k": k, "iterations": 4},
+        ),
+        *(
+            Case(
+                f"pass of {chunks:,} chunks that wait 5 ms each, 32 threads",
+                "bench.cluster_overhead",
+                ("threads", "Dask, 2 workers of 16"),
+                {"chunks": chunks, "seconds": 0.005, "workers": 2, "threads": 16},
+            )
+            for chunks in sizes
+        ),
+        Case(
+            f"20 iterations from Parquet, full, {n // 2000}k×8, K=8",
+            "bench.cluster_peers",
+            ("streamem", "scikit-learn on a Dask sample of 5 %", "Spark"),
+            {"n": n // 2, "d": 8, "k": 8, "iterations": 20},
+        ),
     ]
 
 

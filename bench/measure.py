@@ -13,6 +13,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+PACKAGES = {"scikit-learn": "sklearn", "Spark": "pyspark"}
+"""What has to be installed for an engine whose name begins so; all others are ways of ours."""
+
 
 @dataclass(frozen=True)
 class Case:
@@ -64,7 +67,8 @@ def _require_agreement(case: Case, runs: dict[str, list[dict[str, Any]]]) -> Non
 
 
 def _installed(engine: str) -> bool:
-    return importlib.util.find_spec({"scikit-learn": "sklearn"}.get(engine, engine)) is not None
+    package = next((package for name, package in PACKAGES.items() if engine.startswith(name)), "streamem")
+    return importlib.util.find_spec(package) is not None
 
 
 def _run_worker(case: Case, engine: str) -> dict[str, Any]:

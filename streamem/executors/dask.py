@@ -12,10 +12,10 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 from uuid import uuid4
 
-from distributed import Client, Future, KilledWorker, wait
+from distributed import Client, Future, KilledWorker, as_completed, wait
 
 from streamem.core.errors import ParameterError
 from streamem.core.ports import ChunkDone, ChunkRef, Held, Job, OnChunk, Task
@@ -116,25 +116,23 @@ class DaskExecutor:
         self, task: Task[Any], jobs: Sequence[Job[Result]], on_chunk: OnChunk
     ) -> Iterator[tuple[Job[Result], Result]]:
         submit = self._submitter(run_job, self._ship(task))
-        running: dict[Future, Job[Result]] = {}
+        running: _Running[Job[Result]] = _Running(self._client)
         try:
             for job in jobs:
                 if len(running) >= IN_FLIGHT_PER_THREAD * self.n_threads:
                     yield from self._ended(running, on_chunk)
                 work = self._client.submit(identity, job.with_refs(_bare(job.refs)), key=_key("job"), pure=False)
-                running[submit(work, job.refs)] = job
+                running.add(submit(work, job.refs), job)
             while running:
                 yield from self._ended(running, on_chunk)
         except BaseException:
-            with self._client.as_current(), suppress(TimeoutError):
-                wait(list(running), timeout=STRAGGLERS_S)
+            running.drain(STRAGGLERS_S)
             raise
         finally:
-            if running:
-                self._client.cancel(list(running))
+            running.cancel()
 
-    def _ended(self, running: dict[Future, Job[Result]], on_chunk: OnChunk) -> Iterator[tuple[Job[Result], Result]]:
-        for job, future in _take(self._client, running):
+    def _ended(self, running: _Running[Job[Result]], on_chunk: OnChunk) -> Iterator[tuple[Job[Result], Result]]:
+        for job, future in running.take():
             result = result_of(future, job.refs)
             on_chunk(ChunkDone(sum(ref.rows for ref in job.refs), sum(ref.nbytes for ref in job.refs), 0.0, 0.0))
             yield job, result
@@ -191,23 +189,22 @@ class DaskExecutor:
 
     def _finished(self, spans: Sequence[Span], submit: Callable[[Span], Future]) -> Iterator[tuple[Span, Future]]:
         """Spans as they finish, with a bounded window in flight."""
-        running: dict[Future, Span] = {}
+        running: _Running[Span] = _Running(self._client)
         suspects: list[Span] = []
         window = IN_FLIGHT_PER_THREAD * self.n_threads
         try:
             for span in spans:
                 if len(running) >= window:
                     yield from self._sound(running, suspects)
-                running[submit(span)] = span
+                running.add(submit(span), span)
             while running:
                 yield from self._sound(running, suspects)
             yield from self._alone(suspects, submit)
         finally:
-            if running:
-                self._client.cancel(list(running))
+            running.cancel()
 
-    def _sound(self, running: dict[Future, Span], suspects: list[Span]) -> Iterator[tuple[Span, Future]]:
-        for span, future in _take(self._client, running):
+    def _sound(self, running: _Running[Span], suspects: list[Span]) -> Iterator[tuple[Span, Future]]:
+        for span, future in running.take():
             if future.status == "finished":
                 yield span, future
             elif isinstance(future.exception(), KilledWorker):
@@ -263,8 +260,33 @@ def _key(what: str) -> str:
     return f"streamem-{what}-{uuid4().hex}"
 
 
-def _take(client: Client, running: dict[Future, Item]) -> Iterator[tuple[Item, Future]]:
-    with client.as_current():  # `wait` asks for the current client, which need not be this one
-        done, _ = wait(list(running), return_when="FIRST_COMPLETED")
-    for future in done:
-        yield running.pop(future), future
+class _Running(Generic[Item]):
+    """What is in flight, for which item; each start and each end costs the same, however much that is."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._items: dict[Future, Item] = {}
+        self._completed = as_completed(loop=client.loop, raise_errors=False)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def add(self, future: Future, item: Item) -> None:
+        """Watch one more."""
+        self._items[future] = item
+        self._completed.add(future)
+
+    def take(self) -> Iterator[tuple[Item, Future]]:
+        """Wait for some to end."""
+        for future in self._completed.next_batch():
+            yield self._items.pop(future), future
+
+    def drain(self, seconds: float) -> None:
+        """Wait until all have ended, and no longer."""
+        with self._client.as_current(), suppress(TimeoutError):
+            wait(list(self._items), timeout=seconds)
+
+    def cancel(self) -> None:
+        """Give up what has not ended."""
+        if self._items:
+            self._client.cancel(list(self._items))

@@ -14,7 +14,7 @@ from streamem.core.reduction import TreeReduction
 from streamem.core.stats import Stats
 
 SPAN_SECONDS = 1.0
-SPAN_BYTES = 64 * 2**20
+SPAN_BYTES = 256 * 2**20
 MOST_SPANS = 10_000
 SPANS_PER_THREAD = 4
 
@@ -55,7 +55,7 @@ def span_length(refs: Sequence[ChunkRef], n_threads: int, chunk_seconds: float |
     >>> from types import SimpleNamespace
     >>> refs = [SimpleNamespace(nbytes=8 * 2**20)] * 1000
     >>> span_length(refs, n_threads=4, chunk_seconds=None), span_length(refs, n_threads=4, chunk_seconds=0.06)
-    (8, 16)
+    (32, 16)
     """
     if not refs:
         return 1
