@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from streamem.core.arrays import Params
 from streamem.core.chunk import Chunk
 from streamem.core.errors import NumericalError
-from streamem.core.numerics import normalize_log_rows
+from streamem.core.numerics import normalize_log_rows, small_buffers
 from streamem.core.ports import Blockwise, Diagnosed, Family, Kernel, Penalized, Startable
 from streamem.core.stats import Stats
 from streamem.models.plain_kernel import block_rows_of, kernel_of
@@ -58,6 +58,7 @@ class Mixture:
         components = self.family.start(sample.x, sample.weight, self.n_components)
         return Params(weights=np.full(self.n_components, 1 / self.n_components), components=components)
 
+    @small_buffers()
     def e_step(self, params: Params, chunk: Chunk) -> Stats:
         """responsibilities (K,), components, and the four scalars that every model carries."""
         kernel = kernel_of(self.family, params.components)
@@ -114,6 +115,7 @@ class Mixture:
 
     # --- what a fitted mixture says of rows --------------------------------------------------------------------------
 
+    @small_buffers()
     def labels(self, params: Params, chunk: Chunk) -> Array:
         """The most probable component of every row: (n,) int64."""
         out = np.empty(chunk.rows, dtype=np.int64)
@@ -121,6 +123,7 @@ class Mixture:
             out[block] = log_joint.argmax(axis=0)
         return out
 
+    @small_buffers()
     def responsibilities(self, params: Params, chunk: Chunk) -> Array:
         """Posterior probability of every component: (n, K)."""
         out = np.empty((chunk.rows, self.n_components))
@@ -129,6 +132,7 @@ class Mixture:
             out[block] = resp.T
         return out
 
+    @small_buffers()
     def log_density(self, params: Params, chunk: Chunk) -> Array:
         """log p(x) of every row, in nats: (n,)."""
         out = np.empty(chunk.rows)
