@@ -74,7 +74,10 @@ def rows_of(family: Gaussian, params: Params, seed: int, n: int = 60) -> Array:
     for i in range(n):
         k = i % K
         white = np.stack(
-            [structure.whiten(params.precisions_cholesky, k, column[:, None])[:, 0] for column in np.eye(d)]
+            [
+                structure.whiten(params.precisions_cholesky, k, column[:, None], np.empty((d, 1)))[:, 0]
+                for column in np.eye(d)
+            ]
         )
         x[i] = params.means[k] + np.linalg.solve(white.T, rng.normal(size=d))
     return params.center + params.scale * x

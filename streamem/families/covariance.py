@@ -32,8 +32,8 @@ class Covariance(Protocol):
     def fill_moments(self, xt: Array, out: Array) -> None:
         """Second-moment features of xt (d, b) into out (M, b)."""
 
-    def weighted_moments(self, xt: Array, resp: Array) -> Array:
-        """Σ_b resp · moments without the feature matrix: (K, M), or (M,) if shared."""
+    def weighted_moments(self, xt: Array, resp: Array, scratch: Array) -> Array:
+        """Σ_b resp · moments (M,) of xt (d, b) and resp (b,) without the feature matrix; overwrites scratch (d, b)."""
 
     def estimate(self, weight: Array, means: Array, moments: Array, reg: Array) -> Array:
         """Maximum-likelihood covariances of given expected moments, plus reg (d,) on the diagonal."""
@@ -50,8 +50,8 @@ class Covariance(Protocol):
     def quadratic(self, factor: Array) -> Array:
         """Coefficients (K, M) or (M,) of the moments in −½ x̃ᵀPx̃."""
 
-    def whiten(self, factor: Array, component: int, difference: Array) -> Array:
-        """Uᵀ·difference (d, b) of one component."""
+    def whiten(self, factor: Array, component: int, difference: Array, out: Array) -> Array:
+        """Uᵀ·difference (d, b) of one component, written to out."""
 
     def precision_times(self, factor: Array, means: Array) -> Array:
         """P·m, (K, d)."""

@@ -72,8 +72,8 @@ class Full:
     def fill_moments(self, xt: Array, out: Array) -> None:
         _fill_products(xt, out)
 
-    def weighted_moments(self, xt: Array, resp: Array) -> Array:
-        return np.stack([_pack((xt * r) @ xt.T) for r in resp])
+    def weighted_moments(self, xt: Array, resp: Array, scratch: Array) -> Array:
+        return _pack(np.multiply(xt, resp, out=scratch) @ xt.T)
 
     def estimate(self, weight: Array, means: Array, moments: Array, reg: Array) -> Array:
         d = means.shape[1]
@@ -91,9 +91,8 @@ class Full:
     def quadratic(self, factor: Array) -> Array:
         return _quadratic(self.precisions(factor))
 
-    def whiten(self, factor: Array, component: int, difference: Array) -> Array:
-        whitened: Array = factor[component].T @ difference
-        return whitened
+    def whiten(self, factor: Array, component: int, difference: Array, out: Array) -> Array:
+        return np.matmul(factor[component].T, difference, out=out)
 
     def precision_times(self, factor: Array, means: Array) -> Array:
         return np.einsum("kij,klj,kl->ki", factor, factor, means, optimize=True)
@@ -129,9 +128,6 @@ class Tied(Full):
 
     shared = True
 
-    def weighted_moments(self, xt: Array, resp: Array) -> Array:
-        return _pack((xt * resp.sum(axis=0)) @ xt.T)
-
     def estimate(self, weight: Array, means: Array, moments: Array, reg: Array) -> Array:
         d = means.shape[1]
         between = (weight[:, None] * means).T @ means
@@ -146,9 +142,8 @@ class Tied(Full):
     def precisions_cholesky(self, covariances: Array) -> Array:
         return _inverse_cholesky(covariances)
 
-    def whiten(self, factor: Array, component: int, difference: Array) -> Array:
-        whitened: Array = factor.T @ difference
-        return whitened
+    def whiten(self, factor: Array, component: int, difference: Array, out: Array) -> Array:
+        return np.matmul(factor.T, difference, out=out)
 
     def precision_times(self, factor: Array, means: Array) -> Array:
         return np.asarray(means @ factor @ factor.T)

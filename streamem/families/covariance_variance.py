@@ -23,8 +23,8 @@ class Diagonal:
     def fill_moments(self, xt: Array, out: Array) -> None:
         np.multiply(xt, xt, out=out)
 
-    def weighted_moments(self, xt: Array, resp: Array) -> Array:
-        return np.asarray(resp @ (xt * xt).T)
+    def weighted_moments(self, xt: Array, resp: Array, scratch: Array) -> Array:
+        return np.asarray(np.multiply(xt, xt, out=scratch) @ resp)
 
     def estimate(self, weight: Array, means: Array, moments: Array, reg: Array) -> Array:
         return moments / weight[:, None] - means**2 + reg
@@ -39,8 +39,8 @@ class Diagonal:
     def quadratic(self, factor: Array) -> Array:
         return -0.5 * factor**2
 
-    def whiten(self, factor: Array, component: int, difference: Array) -> Array:
-        return factor[component][:, None] * difference
+    def whiten(self, factor: Array, component: int, difference: Array, out: Array) -> Array:
+        return np.multiply(factor[component][:, None], difference, out=out)
 
     def precision_times(self, factor: Array, means: Array) -> Array:
         return factor**2 * means
@@ -82,8 +82,8 @@ class Spherical:
     def fill_moments(self, xt: Array, out: Array) -> None:
         np.einsum("db,db->b", xt, xt, out=out[0])
 
-    def weighted_moments(self, xt: Array, resp: Array) -> Array:
-        return np.asarray(resp @ np.einsum("db,db->b", xt, xt))[:, None]
+    def weighted_moments(self, xt: Array, resp: Array, scratch: Array) -> Array:
+        return np.asarray(resp @ np.einsum("db,db->b", xt, xt, out=scratch[0]))[None]
 
     def estimate(self, weight: Array, means: Array, moments: Array, reg: Array) -> Array:
         d = means.shape[1]
@@ -100,8 +100,8 @@ class Spherical:
     def quadratic(self, factor: Array) -> Array:
         return -0.5 * factor[:, None] ** 2
 
-    def whiten(self, factor: Array, component: int, difference: Array) -> Array:
-        return factor[component] * difference
+    def whiten(self, factor: Array, component: int, difference: Array, out: Array) -> Array:
+        return np.multiply(factor[component], difference, out=out)
 
     def precision_times(self, factor: Array, means: Array) -> Array:
         return factor[:, None] ** 2 * means

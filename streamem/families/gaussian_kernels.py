@@ -178,16 +178,22 @@ class DifferenceKernel:
         self._sums = np.zeros((k, 1 + d))
         moments = structure.n_moments(d)
         self._moments = np.zeros(moments if structure.shared else (k, moments))
-        self._xt = np.empty((d, 0))
+        self._inverse_scale = (1.0 / params.scale)[:, None]  # exact: scales are powers of two
+        self._buffers = np.empty((3, d, gaussian_block_rows(structure, d)))
+        self._xt, self._difference, self._scratch = self._buffers
 
     def load(self, x: Array) -> None:
         """The block in the anchored frame, rows last."""
-        self._xt = (x.T - self._params.center[:, None]) / self._params.scale[:, None]
+        self._xt, self._difference, self._scratch = self._buffers[:, :, : len(x)]
+        np.subtract(x.T, self._params.center[:, None], out=self._xt)
+        self._xt *= self._inverse_scale
 
     def log_prob(self, out: Array) -> None:
         """out[k] = constant − ½ |Uᵀ(x̃ − m)|²."""
+        factor = self._params.precisions_cholesky
         for k, mean in enumerate(self._params.means):
-            whitened = self._structure.whiten(self._params.precisions_cholesky, k, self._xt - mean[:, None])
+            np.subtract(self._xt, mean[:, None], out=self._difference)
+            whitened = self._structure.whiten(factor, k, self._difference, self._scratch)
             np.einsum("db,db->b", whitened, whitened, out=out[k])
         out *= -0.5
         out += self._constants[:, None]
@@ -196,13 +202,13 @@ class DifferenceKernel:
         """Sums of the loaded rows about each component's mean."""
         self._sums[:, 0] += resp.sum(axis=1)
         for k, mean in enumerate(self._params.means):
-            difference = self._xt - mean[:, None]
-            self._sums[k, 1:] += difference @ resp[k]
-            moments = self._structure.weighted_moments(difference, resp[k : k + 1])
+            np.subtract(self._xt, mean[:, None], out=self._difference)
+            self._sums[k, 1:] += self._difference @ resp[k]
+            moments = self._structure.weighted_moments(self._difference, resp[k], self._scratch)
             if self._structure.shared:
                 self._moments += moments
             else:
-                self._moments[k] += moments[0]
+                self._moments[k] += moments
 
     def stats(self) -> Stats:
         """weight (K,), first (K, d), second (K, M) or (M,)."""
