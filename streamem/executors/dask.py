@@ -7,10 +7,10 @@ small result a pass reaches the client.
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import islice
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 from uuid import uuid4
@@ -21,11 +21,16 @@ from streamem.core.errors import ParameterError
 from streamem.core.ports import ChunkDone, ChunkRef, Held, Job, OnChunk, Task
 from streamem.core.stats import Stats
 from streamem.executors.losses import named_losses, result_of
+from streamem.executors.placement import Placement, preferred
 from streamem.executors.spans import SPAN_SECONDS, Partial, Span, combine, cut_spans, span_length
 from streamem.executors.worker_side import Reading, identity, map_span, reduce_span, run_job
 
 Result = TypeVar("Result")
 Item = TypeVar("Item")
+Placed = TypeVar("Placed", Span, Job[Any])
+Start = Callable[[Item, str | None], Future]
+"""Sends an item to the cluster, near a worker."""
+
 
 IN_FLIGHT_PER_THREAD = 3
 FAN_IN = 16
@@ -73,7 +78,8 @@ class DaskExecutor:
         results: list[Future | None] = [None] * len(spans)
         groups: dict[int, Future] = {}
         submit = self._submitter(reduce_span, shipped)
-        for span, future in self._finished(spans, lambda span: submit(self._block(span, len(spans)), span.refs)):
+        start = lambda span, near: submit(self._block(span, len(spans)), span.refs, near)  # noqa: E731
+        for span, future in self._finished(spans, start):
             results[span.position] = future
             on_chunk(ChunkDone(span.rows, span.nbytes, 0.0, 0.0))
             self._join(span.position // FAN_IN, results, groups)
@@ -88,22 +94,29 @@ class DaskExecutor:
             yield from self._map(task, refs, on_chunk)
 
     def _map(self, task: Task[Result], refs: Sequence[ChunkRef], on_chunk: OnChunk) -> Iterator[Result]:
-        spans, shipped = self._spans(refs), self._ship(task)
-        submit = self._submitter(map_span, shipped)
+        spans, submit = self._spans(refs), self._submitter(map_span, self._ship(task))
+        workers = sorted(self._client.nthreads())
         waiting: deque[tuple[Span, Future]] = deque()
+
+        def start(span: Span) -> None:
+            near = preferred(workers, self._name(span)) if workers else None
+            waiting.append((span, submit(self._block(span, len(spans)), span.refs, near)))
+
         ahead = iter(spans)
-        for span in ahead:
-            waiting.append((span, submit(self._block(span, len(spans)), span.refs)))
-            if len(waiting) >= IN_FLIGHT_PER_THREAD * self.n_threads:
-                break
+        for span in islice(ahead, IN_FLIGHT_PER_THREAD * self.n_threads):
+            start(span)
         while waiting:
             span, future = waiting.popleft()
             results = result_of(future, span.refs)
-            if (following := next(ahead, None)) is not None:
-                waiting.append((following, submit(self._block(following, len(spans)), following.refs)))
+            for following in islice(ahead, 1):
+                start(following)
             for ref, result in zip(span.refs, results, strict=True):
                 on_chunk(ChunkDone(ref.rows, ref.nbytes, 0.0, 0.0))
                 yield result
+
+    def _name(self, item: Span | Job[Any]) -> str:
+        """What an item is known by in every pass."""
+        return f"{self._reading.token}-{item.refs[0].index}"
 
     def work(
         self, task: Task[Any], jobs: Sequence[Job[Result]], on_chunk: OnChunk
@@ -118,24 +131,18 @@ class DaskExecutor:
         submit = self._submitter(run_job, self._ship(task))
         running: _Running[Job[Result]] = _Running(self._client)
         try:
-            for job in jobs:
-                if len(running) >= IN_FLIGHT_PER_THREAD * self.n_threads:
-                    yield from self._ended(running, on_chunk)
-                work = self._client.submit(identity, job.with_refs(_bare(job.refs)), key=_key("job"), pure=False)
-                running.add(submit(work, job.refs), job)
-            while running:
-                yield from self._ended(running, on_chunk)
+            for job, future in self._flow(jobs, running, lambda job, near: submit(self._sent(job), job.refs, near)):
+                result = result_of(future, job.refs)
+                on_chunk(ChunkDone(sum(ref.rows for ref in job.refs), sum(ref.nbytes for ref in job.refs), 0.0, 0.0))
+                yield job, result
         except BaseException:
             running.drain(STRAGGLERS_S)
             raise
         finally:
             running.cancel()
 
-    def _ended(self, running: _Running[Job[Result]], on_chunk: OnChunk) -> Iterator[tuple[Job[Result], Result]]:
-        for job, future in running.take():
-            result = result_of(future, job.refs)
-            on_chunk(ChunkDone(sum(ref.rows for ref in job.refs), sum(ref.nbytes for ref in job.refs), 0.0, 0.0))
-            yield job, result
+    def _sent(self, job: Job[Any]) -> Future:
+        return self._client.submit(identity, job.with_refs(_bare(job.refs)), key=_key("job"), pure=False)
 
     def _spans(self, refs: Sequence[ChunkRef]) -> list[Span]:
         # Chunks that lie on workers already are worked on where they lie: neighbours may lie apart.
@@ -145,13 +152,12 @@ class DaskExecutor:
     def _ship(self, task: Any) -> Future:
         return self._client.submit(identity, task, key=_key("task"), pure=False)
 
-    def _submitter(self, run: Callable[..., Any], shipped: Future) -> Callable[[Future, Sequence[ChunkRef]], Future]:
-        """How to run something over chunks near where they were read before."""
-        workers = sorted(self._client.nthreads())
+    def _submitter(self, run: Callable[..., Any], shipped: Future) -> Callable[..., Future]:
+        """How to run something over chunks, near where they are."""
 
-        def submit(what: Future, refs: Sequence[ChunkRef]) -> Future:
+        def submit(what: Future, refs: Sequence[ChunkRef], near: str | None) -> Future:
             held = {key: self._own(future) for ref in refs for key, future in _futures(ref).items()}
-            near = [] if held else [preferred(workers, f"{self._reading.token}-{refs[0].index}")] if workers else []
+            near = None if held else near
             return self._client.submit(
                 run,
                 shipped,
@@ -161,8 +167,8 @@ class DaskExecutor:
                 key=_key("run"),
                 pure=False,
                 retries=RETRIES,
-                workers=near or None,
-                allow_other_workers=bool(near),
+                workers=[near] if near else None,
+                allow_other_workers=near is not None,
             )
 
         return submit
@@ -187,35 +193,42 @@ class DaskExecutor:
             self._blocks[place] = self._client.submit(identity, _bare(span.refs), key=_key("refs"), pure=False)
         return self._blocks[place]
 
-    def _finished(self, spans: Sequence[Span], submit: Callable[[Span], Future]) -> Iterator[tuple[Span, Future]]:
-        """Spans as they finish, with a bounded window in flight."""
+    def _finished(self, spans: Sequence[Span], start: Start[Span]) -> Iterator[tuple[Span, Future]]:
+        """Spans as they finish; those whose workers died, again at the end, each alone."""
         running: _Running[Span] = _Running(self._client)
         suspects: list[Span] = []
-        window = IN_FLIGHT_PER_THREAD * self.n_threads
         try:
-            for span in spans:
-                if len(running) >= window:
-                    yield from self._sound(running, suspects)
-                running.add(submit(span), span)
-            while running:
-                yield from self._sound(running, suspects)
-            yield from self._alone(suspects, submit)
+            for span, future in self._flow(spans, running, start):
+                if future.status == "finished":
+                    yield span, future
+                elif isinstance(future.exception(), KilledWorker):
+                    suspects.append(span)
+                else:
+                    future.result()
+            yield from self._alone(suspects, start)
         finally:
             running.cancel()
 
-    def _sound(self, running: _Running[Span], suspects: list[Span]) -> Iterator[tuple[Span, Future]]:
-        for span, future in running.take():
-            if future.status == "finished":
-                yield span, future
-            elif isinstance(future.exception(), KilledWorker):
-                suspects.append(span)
-            else:
-                future.result()
+    def _flow(
+        self, items: Sequence[Placed], running: _Running[Placed], start: Start[Placed]
+    ) -> Iterator[tuple[Placed, Future]]:
+        """Start all items, a bounded number at a time, and yield them as they end."""
+        workers = self._client.nthreads() or {"": 1}
+        placement = Placement(workers, items, [self._name(item) for item in items])
+        placed: dict[Future, str] = {}
+        while placement or running:
+            while placement and len(running) < IN_FLIGHT_PER_THREAD * sum(workers.values()):
+                item, worker = placement.take()
+                running.add(future := start(item, worker or None), item)
+                placed[future] = worker
+            for item, future in running.take():
+                placement.done(placed.pop(future))
+                yield item, future
 
-    def _alone(self, suspects: Sequence[Span], submit: Callable[[Span], Future]) -> Iterator[tuple[Span, Future]]:
+    def _alone(self, suspects: Sequence[Span], start: Start[Span]) -> Iterator[tuple[Span, Future]]:
         """Dask blames a death on everything that the worker had before it: who did it shows when each runs alone."""
         for span in suspects:
-            future = submit(span)
+            future = start(span, None)
             with self._client.as_current():
                 wait(future)
             if future.status != "finished":
@@ -249,11 +262,6 @@ def _bare(refs: Sequence[ChunkRef]) -> tuple[ChunkRef, ...]:
     return tuple(
         ref.given(dict.fromkeys(ref.futures)) if isinstance(ref, Held) and ref.futures else ref for ref in refs
     )
-
-
-def preferred(workers: Sequence[str], what: str) -> str:
-    """The worker that should do `what`, by rendezvous hashing: few change when a worker joins or leaves."""
-    return max(workers, key=lambda worker: hashlib.blake2b(f"{worker}|{what}".encode(), digest_size=8).digest())
 
 
 def _key(what: str) -> str:
