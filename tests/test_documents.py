@@ -30,7 +30,7 @@ def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_readme_has_its_examples() -> None:
-    assert [language for language, _ in BLOCKS] == ["python", "python", "bash", "python"]
+    assert [language for language, _ in BLOCKS] == ["python", "python", "python", "bash", "python"]
 
 
 @pytest.mark.parametrize("number", range(len(BLOCKS)))

@@ -1,6 +1,8 @@
-"""EM variants: window and update rules over statistics. They know no model."""
+"""EM variants: window and update rules over statistics, step sizes, stopping rules. They know no model."""
 
 from streamem.algorithms.batch import BatchEM
+from streamem.algorithms.steps import HalfLife, PowerLaw, StepSize
+from streamem.algorithms.stepwise import StepwiseEM
 from streamem.algorithms.stopping import Aitken, Change, StoppingRule
 
-__all__ = ["Aitken", "BatchEM", "Change", "StoppingRule"]
+__all__ = ["Aitken", "BatchEM", "Change", "HalfLife", "PowerLaw", "StepSize", "StepwiseEM", "StoppingRule"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from streamem.algorithms.stepwise import remember
 from streamem.algorithms.stopping import StoppingRule
 from streamem.core.arrays import Params
 from streamem.core.errors import DataError, MonotonicityError
@@ -40,6 +41,7 @@ class BatchEM:
             state,
             iteration=0,
             log_likelihood=None,
+            memory=None,
             allowance=0.0,
             closing=self.max_iter == 0,
             converged=False,
@@ -49,7 +51,7 @@ class BatchEM:
         """Undo the ending of a run that stopped at a smaller `max_iter` or a larger tolerance."""
         if not state.closing or state.iteration >= self.max_iter or self.stopping.met(state.trace):
             return state
-        return replace(state, closing=False, converged=False, log_likelihood=None)
+        return replace(state, closing=False, converged=False, log_likelihood=None, memory=None)
 
     def window(self, state: State, refs: Sequence[ChunkRef]) -> Sequence[ChunkRef]:
         """All chunks, until the final log-likelihood is known."""
@@ -64,7 +66,7 @@ class BatchEM:
         _require_no_fall(state, log_likelihood, float(stats.rounding) / weight)
         seen = replace(state, rows=int(stats.rows), weight=weight)
         if state.closing:
-            return replace(seen, log_likelihood=log_likelihood)
+            return remember(replace(seen, log_likelihood=log_likelihood), stats)
         trace = (*state.trace, log_likelihood)
         params = model.m_step(stats, state.params)
         converged = self.stopping.met(trace)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
-from threadpoolctl import ThreadpoolController, threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 
 class _OneBlasThread:
@@ -30,7 +31,7 @@ class _OneBlasThread:
             if self._running == 1:
                 self._hold()
         try:
-            with threadpool_limits(limits=1):
+            with _controller().limit(limits=1):
                 yield
         finally:
             with self._lock:
@@ -39,9 +40,6 @@ class _OneBlasThread:
                     self._let_go()
 
     def _hold(self) -> None:
-        # A library that is loaded later would not be limited, and SciPy brings a BLAS of its own.
-        import scipy.linalg  # noqa: F401
-
         held, self._release = threading.Event(), threading.Event()
         self._keeper = threading.Thread(target=_keep, args=(held, self._release), name="streamem-blas", daemon=True)
         self._keeper.start()
@@ -55,7 +53,7 @@ class _OneBlasThread:
 
 def _keep(held: threading.Event, release: threading.Event) -> None:
     try:
-        controller = ThreadpoolController()
+        controller = _controller()
         for library in controller.lib_controllers:
             if library.user_api == "blas" and hasattr(library, "clear_controlling_thread"):
                 library.clear_controlling_thread(force=True)  # a limit that the caller set must not be in the way
@@ -68,7 +66,16 @@ def _keep(held: threading.Event, release: threading.Event) -> None:
 
 def limit_this_thread() -> None:
     """For the rest of this thread's life, pools of its own have one thread too."""
-    threadpool_limits(limits=1)
+    _controller().limit(limits=1)
+
+
+@cache
+def _controller() -> ThreadpoolController:
+    """The libraries that compute for us; finding them takes milliseconds."""
+    # A library that is loaded later would not be limited, and SciPy brings a BLAS of its own.
+    import scipy.linalg  # noqa: F401
+
+    return ThreadpoolController()
 
 
 one_blas_thread = _OneBlasThread()

@@ -212,6 +212,14 @@ class Diagnosed(Protocol):
 
 
 @runtime_checkable
+class Rebasable(Protocol):
+    """A family or model whose statistics refer to the parameters at which they were taken (moments about means)."""
+
+    def rebase(self, stats: Stats, old: Any, new: Any) -> Stats:
+        """Statistics taken at `old` as if they had been taken at `new`, the responsibilities unchanged."""
+
+
+@runtime_checkable
 class Explained(Protocol):
     """A model that can say which arithmetic it runs."""
 

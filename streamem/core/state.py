@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from streamem.core.arrays import Params
+from streamem.core.stats import Stats
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class State:
     closing : no more M-steps; one pass is left, to learn the exact log-likelihood
     converged : the stopping rule was met
     rows, weight : rows and sum of weights of the last pass
+    memory : statistics that an algorithm goes on from
     """
 
     params: Params
@@ -38,6 +40,7 @@ class State:
     converged: bool = False
     rows: int = 0
     weight: float = 0.0
+    memory: Stats | None = None
 
     @property
     def finished(self) -> bool:
@@ -65,12 +68,13 @@ class State:
             "rows": np.array(self.rows),
             "weight": np.array(self.weight),
             **{f"params.{name}": value for name, value in self.params.flatten().items()},
+            **({} if self.memory is None else {f"memory.{name}": v for name, v in self.memory.flatten().items()}),
         }
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray[Any, Any]]) -> State:
         """The inverse of `to_arrays`."""
-        params = {name[len("params.") :]: value for name, value in arrays.items() if name.startswith("params.")}
+        params, memory = _below("params.", arrays), _below("memory.", arrays)
         return cls(
             params=Params.unflatten(params),
             iteration=int(arrays["iteration"]),
@@ -81,4 +85,9 @@ class State:
             converged=bool(arrays["converged"]),
             rows=int(arrays["rows"]),
             weight=float(arrays["weight"]),
+            memory=Stats.unflatten(memory) if memory else None,
         )
+
+
+def _below(prefix: str, arrays: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
+    return {name[len(prefix) :]: value for name, value in arrays.items() if name.startswith(prefix)}

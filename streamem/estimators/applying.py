@@ -20,6 +20,7 @@ from streamem.core.ports import ChunkRef, Executor, OnChunk, Remote, Source, Tas
 from streamem.core.stats import Stats
 from streamem.estimators.engines import Engine
 from streamem.fit import require_unchanged
+from streamem.initialization import sample_rows
 from streamem.progress import Progress
 from streamem.sinks import Layout, PartedSink, open_parted_sink, open_sink
 from streamem.tasks import Apply, PartOfResult, Score, WritePart
@@ -121,6 +122,17 @@ def reduce_source(source: Source, task: Task[Stats], engine: Engine, held: int) 
         _watched(source, engine) as on_chunk,
     ):
         return executor.reduce(task, refs, on_chunk)
+
+
+def take_sample(source: Source, size: int, rng: np.random.RandomState, engine: Engine) -> Chunk:
+    """A uniform sample of rows, checked; all of them in order if `size` is their number."""
+    refs, names = source.chunks(), source.schema.names
+    row = 8 * (source.schema.n_features + 1)
+    with (
+        engine.executor(source, engine.project(source, refs, held=0, sample=2 * row * size)) as executor,
+        _watched(source, engine) as on_chunk,
+    ):
+        return sample_rows(refs, source.n_rows, size, executor, rng, names, on_chunk)
 
 
 def require_apart(data: Any, out: Out) -> None:

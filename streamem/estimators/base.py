@@ -107,6 +107,7 @@ class BaseMixture(DescribingMixture):
             key=self._run_key(),
         )
         outcome = fit_job(job)
+        self.__dict__.pop("_pending", None)  # rows that partial_fit kept for a start
         self._publish(outcome, published_dtype(x), source.fingerprint())
 
     def _publish(self, outcome: Outcome, dtype: np.dtype[Any], fingerprint: str) -> None:
@@ -128,7 +129,7 @@ class BaseMixture(DescribingMixture):
         self.converged_ = state.converged
         self.n_iter_ = state.iteration
         self.lower_bound_ = state.last_known
-        own = state.trace[len(state.trace) - state.iteration :]
+        own = state.trace[max(0, len(state.trace) - state.iteration) :]
         ends = [] if state.log_likelihood is None else [state.log_likelihood]
         self.lower_bounds_ = [*own[1:], *ends] if state.iteration else []
 

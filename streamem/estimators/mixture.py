@@ -12,12 +12,12 @@ from streamem.core.arrays import Params
 from streamem.core.errors import ModelFileError, ParameterError
 from streamem.core.ports import Family
 from streamem.core.state import State
-from streamem.estimators.sharing import SharingMixture
+from streamem.estimators.online import OnlineMixture
 
 Array = NDArray[Any]
 
 
-class Mixture(SharingMixture):
+class Mixture(OnlineMixture):
     """Mixture of any `Family`, fitted by EM, out of core.
 
     Parameters

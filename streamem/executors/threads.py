@@ -67,6 +67,10 @@ class ThreadsExecutor:
 
     def reduce(self, task: Task[Stats], refs: Sequence[ChunkRef], on_chunk: OnChunk) -> Stats:
         """The sum of the task over the chunks, along the fixed tree."""
+        if len(refs) == 1:  # a mini-batch: no other thread could help
+            alone = _compute(task, 0, refs[0], _loaded(refs[0]))
+            on_chunk(alone.done)
+            return alone.value
         tree = TreeReduction(len(refs))
         for finished in self._run(task, self._shuffle(enumerate(refs))):
             tree.add(finished.position, finished.value)
@@ -119,6 +123,12 @@ def _compute(task: Task[Result], position: int, ref: ChunkRef, loading: Future[C
     value = task(chunk, ref)
     done = ChunkDone(ref.rows, ref.nbytes, loaded - started, perf_counter() - loaded)
     return _Finished(position, value, done)
+
+
+def _loaded(ref: ChunkRef) -> Future[Chunk]:
+    loading: Future[Chunk] = Future()
+    loading.set_result(ref.load())
+    return loading
 
 
 def _cancel(futures: Iterable[Future[Any]]) -> None:

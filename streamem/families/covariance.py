@@ -35,6 +35,9 @@ class Covariance(Protocol):
     def weighted_moments(self, xt: Array, resp: Array, scratch: Array) -> Array:
         """Σ_b resp · moments (M,) of xt (d, b) and resp (b,) without the feature matrix; overwrites scratch (d, b)."""
 
+    def shifted(self, moments: Array, first: Array, weight: Array, shift: Array) -> Array:
+        """Second moments of x̃ + shift (K, d), of given second and first moments and weights of x̃."""
+
     def estimate(self, weight: Array, means: Array, moments: Array, reg: Array) -> Array:
         """Maximum-likelihood covariances of given expected moments, plus reg (d,) on the diagonal."""
 

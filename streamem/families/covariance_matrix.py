@@ -35,6 +35,12 @@ def _unpack(packed: Array, d: int) -> Array:
     return symmetric
 
 
+def _shifts(first: Array, weight: Array, shift: Array) -> Array:
+    """What a shift adds to the second moments (K, M): f sᵀ + s fᵀ + w s sᵀ."""
+    crossed = first[:, :, None] * shift[:, None, :]
+    return _pack(crossed + np.swapaxes(crossed, 1, 2) + weight[:, None, None] * shift[:, :, None] * shift[:, None, :])
+
+
 def _quadratic(precision: Array) -> Array:
     d = precision.shape[-1]
     halved = -precision
@@ -74,6 +80,9 @@ class Full:
 
     def weighted_moments(self, xt: Array, resp: Array, scratch: Array) -> Array:
         return _pack(np.multiply(xt, resp, out=scratch) @ xt.T)
+
+    def shifted(self, moments: Array, first: Array, weight: Array, shift: Array) -> Array:
+        return moments + _shifts(first, weight, shift)
 
     def estimate(self, weight: Array, means: Array, moments: Array, reg: Array) -> Array:
         d = means.shape[1]
@@ -127,6 +136,9 @@ class Tied(Full):
     """One covariance matrix (d, d) for all components."""
 
     shared = True
+
+    def shifted(self, moments: Array, first: Array, weight: Array, shift: Array) -> Array:
+        return np.asarray(moments + _shifts(first, weight, shift).sum(axis=0))
 
     def estimate(self, weight: Array, means: Array, moments: Array, reg: Array) -> Array:
         d = means.shape[1]

@@ -26,6 +26,9 @@ class Diagonal:
     def weighted_moments(self, xt: Array, resp: Array, scratch: Array) -> Array:
         return np.asarray(np.multiply(xt, xt, out=scratch) @ resp)
 
+    def shifted(self, moments: Array, first: Array, weight: Array, shift: Array) -> Array:
+        return moments + 2 * first * shift + weight[:, None] * shift**2
+
     def estimate(self, weight: Array, means: Array, moments: Array, reg: Array) -> Array:
         return moments / weight[:, None] - means**2 + reg
 
@@ -84,6 +87,10 @@ class Spherical:
 
     def weighted_moments(self, xt: Array, resp: Array, scratch: Array) -> Array:
         return np.asarray(resp @ np.einsum("db,db->b", xt, xt, out=scratch[0]))[None]
+
+    def shifted(self, moments: Array, first: Array, weight: Array, shift: Array) -> Array:
+        added = 2 * first * shift + weight[:, None] * shift**2
+        return np.asarray(moments + added.sum(axis=1, keepdims=True))
 
     def estimate(self, weight: Array, means: Array, moments: Array, reg: Array) -> Array:
         d = means.shape[1]

@@ -149,6 +149,14 @@ class Gaussian:
         diagonal = self._structure.precision_diagonal(params.precisions_cholesky, len(reg))
         return 0.5 * float(np.sum(stats.weight * (diagonal @ reg)))
 
+    def rebase(self, stats: Stats, old: Params, new: Params) -> Stats:
+        """Moments about the origins that `old` implies (the anchor, or each mean) → those of `new`, exactly."""
+        shift = self._origin(old) - self._origin(new)
+        if not shift.any():
+            return stats
+        second = self._structure.shifted(stats.second, stats.first, stats.weight, shift)
+        return stats.replace(first=stats.first + stats.weight[:, None] * shift, second=second)
+
     def degenerate(self, params: Params) -> Mapping[str, list[int]]:
         """Components to which a policy was applied in the last M-step."""
         floored = np.broadcast_to(params.floored, params.empty.shape)
@@ -190,6 +198,10 @@ class Gaussian:
         return self._assemble(params, params.means, anchored, params.empty)
 
     # --- inner -------------------------------------------------------------------------------------------------------
+
+    def _origin(self, params: Params) -> Array:
+        """About what the moments of each component are taken at these parameters (K, d)."""
+        return params.means if uses_differences(self._structure, params) else np.zeros_like(params.means)
 
     def _assemble(self, anchor: Params, means: Array, covariances: Array, empty: Array) -> Params:
         covariances, floored = self._structure.floor(covariances)

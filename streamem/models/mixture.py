@@ -12,7 +12,7 @@ from streamem.core.arrays import Params
 from streamem.core.chunk import Chunk
 from streamem.core.errors import NumericalError
 from streamem.core.numerics import normalize_log_rows, small_buffers
-from streamem.core.ports import Blockwise, Diagnosed, Family, Kernel, Penalized, Startable
+from streamem.core.ports import Blockwise, Diagnosed, Family, Kernel, Penalized, Rebasable, Startable
 from streamem.core.stats import Stats
 from streamem.models.plain_kernel import block_rows_of, kernel_of
 
@@ -98,6 +98,12 @@ class Mixture:
         if isinstance(self.family, Blockwise):
             return own + self.family.statistics_bytes(self.n_components, n_features)
         return own + 8 * 4 * self.n_components * (1 + n_features)
+
+    def rebase(self, stats: Stats, old: Params, new: Params) -> Stats:
+        """The family's statistics, as if they had been taken at `new`."""
+        if not isinstance(self.family, Rebasable):
+            return stats
+        return stats.replace(components=self.family.rebase(stats.components, old.components, new.components))
 
     def penalty(self, params: Params, stats: Stats) -> float:
         """The family's penalty, in nats."""

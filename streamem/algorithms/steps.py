@@ -1,0 +1,49 @@
+"""Step sizes of online EM: what share of the statistics a mini-batch replaces."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from streamem.core.errors import ParameterError
+
+
+class StepSize(Protocol):
+    """γ in s ← (1 − γ)·s + γ·ŝ."""
+
+    def __call__(self, weight: float, seen: float) -> float:
+        """γ in (0, 1] for a batch of `weight` rows after `seen` rows. Counted in rows, a replay gives the same bits."""
+
+
+@dataclass(frozen=True)
+class PowerLaw:
+    """γ = (m / (n + m))^exponent for a batch of m rows after n: for equal batches t^(−exponent), all rows in the end.
+
+    Converges for exponents in (½, 1] (Cappé & Moulines 2009, assumption 1d); 1 weighs all rows alike, smaller ones
+    forget a poor start sooner.
+    """
+
+    exponent: float = 0.7
+
+    def __post_init__(self) -> None:
+        if not 0.5 < self.exponent <= 1:
+            raise ParameterError(f"the exponent of a power law is {self.exponent}; it must be in (0.5, 1]")
+
+    def __call__(self, weight: float, seen: float) -> float:
+        """γ of a batch."""
+        return float((weight / (seen + weight)) ** self.exponent)
+
+
+@dataclass(frozen=True)
+class HalfLife:
+    """γ = 1 − 2^(−m / rows): after so many rows, what was known before counts half. For data that drifts."""
+
+    rows: float
+
+    def __post_init__(self) -> None:
+        if not self.rows > 0:
+            raise ParameterError(f"half_life is {self.rows}; it must be a positive number of rows")
+
+    def __call__(self, weight: float, seen: float) -> float:
+        """γ of a batch."""
+        return float(1.0 - 2.0 ** (-weight / self.rows))

@@ -1,0 +1,153 @@
+"""`partial_fit`: one mini-batch after the other, and the model is fitted after each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils import check_random_state
+
+from streamem.algorithms import HalfLife, PowerLaw, StepSize, StepwiseEM
+from streamem.core.chunk import Chunk
+from streamem.core.errors import DataError, DegenerateDataError, ParameterError
+from streamem.core.ports import Source
+from streamem.core.state import State
+from streamem.core.stats import Stats
+from streamem.estimators.applying import reduce_source, take_sample
+from streamem.estimators.describing import published_dtype
+from streamem.estimators.engines import Engine
+from streamem.estimators.inputs import as_source
+from streamem.estimators.sharing import SharingMixture
+from streamem.fit import EStep
+from streamem.report import FitReport
+from streamem.sources import open_source
+
+Array = NDArray[Any]
+PATIENCE = 10
+"""How many times the least number of rows may be kept while no start can be made of them."""
+
+
+class OnlineMixture(SharingMixture):
+    """A mixture that learns from mini-batches."""
+
+    _pending: Chunk | None
+
+    def partial_fit(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: ArrayLike | str | None = None,
+        *,
+        half_life: float | None = None,
+        step: StepSize | None = None,
+        columns: Sequence[str] | None = None,
+        feature_axis: int | str | None = None,
+        executor: Any = None,
+    ) -> Self:
+        """One step of online EM with X as mini-batch: its E-step, then an M-step on a moving average of statistics.
+
+        Starts from nothing: rows are kept until there are 2·K·(d + 1) and a start can be made of them. Or goes on from
+        `fit`, whose last statistics count with the weight of their rows, from `load`, or from earlier calls.
+        `lower_bound_` is then the log-likelihood per row of X *before* the step: how well the model predicted it. Set
+        `random_state` for a repeatable start. `fit` starts anew.
+
+        Parameters
+        ----------
+        X, sample_weight, columns, feature_axis, executor : as in `fit`; the whole of X is one mini-batch
+        y : ignored
+        half_life : rows after which what was known before counts half, for data that drifts
+            None lets all rows count in the end: see `step`.
+        step : StepSize, by default ``PowerLaw(0.7)``
+            γ as a function of the weight of X and of that seen before (`streamem.algorithms`).
+
+        Returns
+        -------
+        self
+        """
+        if half_life is not None and step is not None:
+            raise ParameterError("half_life and step both say how large a step is; pass one of them")
+        rule = step if step is not None else PowerLaw() if half_life is None else HalfLife(float(half_life))
+        reading = self._reading(sample_weight, columns, feature_axis)
+        before = dict(self.__dict__)
+        try:
+            source = as_source(self, X, reading, reset=not hasattr(self, "n_features_in_"))
+            self._step(source, rule, published_dtype(X), executor)
+        except BaseException:
+            # A batch that fails leaves the model as it was.
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+        return self
+
+    def _step(self, source: Source, rule: StepSize, dtype: np.dtype[Any], executor: Any) -> None:
+        self._check_hyperparameters()
+        self._check_given(source.schema.n_features)
+        if source.n_rows == 0:
+            raise DataError(f"{source.schema.origin} has 0 sample(s) (rows) while a minimum of 1 is required")
+        engine = self._engine("partial fit", executor)
+        least = 2 * self.n_components * (source.schema.n_features + 1)
+        if not hasattr(self, "weights_"):
+            self._start_online(source, StepwiseEM(rule, least), least, dtype, engine)
+            return
+        known: State | None = getattr(self, "_state", None)
+        params = self._params()
+        state = known if known is not None and known.params == params else State(params)
+        if state.memory is None and source.n_rows < least:
+            raise ParameterError(
+                f"this model holds no statistics to go on from (its attributes were set by hand), so the first batch "
+                f"needs at least {least} rows, 2·K·(d + 1); it has {source.n_rows}"
+            )
+        stats = self._e_step(state, source, engine)
+        self._adopt(StepwiseEM(rule, least).update(self._make_model(), state, stats), self.weights_.dtype)
+
+    def _start_online(
+        self, source: Source, algorithm: StepwiseEM, least: int, dtype: np.dtype[Any], engine: Engine
+    ) -> None:
+        """Keep rows until a start can be made; then take the first step with all of them."""
+        pending: Chunk | None = getattr(self, "_pending", None)
+        have = 0 if pending is None else pending.rows
+        rng = check_random_state(self.random_state)
+        room = max(least, engine.budget.sample_bytes // (8 * source.schema.n_features))
+        drawn = _joined(pending, take_sample(source, min(source.n_rows, room), rng, engine))
+        if have + source.n_rows < least:
+            self._pending = drawn
+            return
+        model = self._make_model()
+        try:
+            state = State(self._make_start(model, drawn, rng))
+        except DegenerateDataError:
+            if have + source.n_rows >= PATIENCE * least:
+                raise
+            self._pending = drawn
+            return
+        stats = self._e_step(state, source, engine)
+        if pending is not None:
+            held = open_source(pending.x, weight=pending.weight)
+            stats = self._e_step(state, held, engine) + stats
+        self._pending, self._seen = None, ""
+        self.report_ = FitReport("batches of partial_fit", 0, source.schema.n_features)
+        self._adopt(algorithm.begin(model, state, stats), dtype)
+
+    def _e_step(self, state: State, source: Source, engine: Engine) -> Stats:
+        model = self._make_model()
+        task = EStep(model, state.params, source.schema.names)
+        return reduce_source(source, task, engine, model.statistics_bytes(source.schema.n_features))
+
+    @property
+    def effective_sample_size_(self) -> float:
+        """How many rows, weighed alike, would tell as much as the statistics hold: (Σ shares²)⁻¹ (Kish 1965)."""
+        state: State | None = getattr(self, "_state", None)
+        if state is None or state.memory is None:
+            raise AttributeError("effective_sample_size_: the model holds no statistics yet; fit it first")
+        return 1.0 / float(state.memory.crowding)
+
+
+def _joined(earlier: Chunk | None, later: Chunk) -> Chunk:
+    """Rows of both; a missing weight is 1."""
+    if earlier is None:
+        return Chunk(np.array(later.x), None if later.weight is None else np.array(later.weight))
+    weights = [np.ones(part.rows) if part.weight is None else part.weight for part in (earlier, later)]
+    weight = None if earlier.weight is None and later.weight is None else np.concatenate(weights)
+    return Chunk(np.concatenate([earlier.x, later.x]), weight)
