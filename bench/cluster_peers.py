@@ -79,8 +79,9 @@ def _spark(path: str, d: int, k: int, iterations: int) -> Any:
     seconds, added = perf_counter() - began, _tree_bytes() - before
     means = np.array([gaussian.mean.toArray() for gaussian in model.gaussians])
     covariances = np.array([gaussian.cov.toArray() for gaussian in model.gaussians])
+    weights = np.array(model.weights)
     session.stop()
-    return seconds, added, (np.array(model.weights), means, covariances)
+    return seconds, added, (weights, means, covariances)
 
 
 ENGINES: dict[str, Callable[..., Any]] = {

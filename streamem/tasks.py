@@ -70,12 +70,13 @@ class LogDensity(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Apply:
-    """Answers a question about every row: labels, responsibilities, log-densities."""
+    """Answers a question about every row: labels, responsibilities, log-densities; `row_nbytes` for each."""
 
     describe: Describe
     params: Params
     names: tuple[str, ...] | None
     dtype: np.dtype[Any]
+    row_nbytes: int
 
     def __call__(self, chunk: Chunk, ref: ChunkRef) -> Array:
         """The answer for one chunk, in the dtype wanted."""

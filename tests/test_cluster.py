@@ -68,6 +68,17 @@ def test_same_bits_as_threads(client: Client, path: str, kind: str) -> None:
     np.testing.assert_array_equal(np.asarray(here.predict(data[kind], executor="threads")), there_labels)
 
 
+@pytest.mark.parametrize("n_workers", [1, 4])
+def test_same_bits_on_any_number_of_workers(path: str, n_workers: int) -> None:
+    with (
+        LocalCluster(n_workers=n_workers, threads_per_worker=2, processes=False, dashboard_address=":0") as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        there = mixture().fit(path, executor=client)
+    assert there.report_.setting["threads"] == 2 * n_workers
+    assert fitted(there) == fitted(mixture().fit(path, executor="threads"))
+
+
 def test_the_active_client_is_used_and_threads_on_request(client: Client, path: str) -> None:
     with client.as_current():
         assert "workers" not in mixture().fit(path, executor="threads").report_.setting

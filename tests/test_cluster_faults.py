@@ -13,6 +13,7 @@ from typing import Any
 
 import dask
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import zarr
 from distributed import Client, LocalCluster
@@ -126,6 +127,32 @@ def test_a_poison_chunk_is_named_and_the_cluster_lives(refs: Any, tmp_path: Path
             gm.fit(WatchedSource(open_data(path, CHUNK_BYTES), poison), executor=client)
         there = fitted(gm.fit(open_data(path, CHUNK_BYTES), executor=client))
     assert there == fitted(gm.fit(open_data(path, CHUNK_BYTES), executor="threads"))
+
+
+@dataclass
+class KillOnce:
+    """Kills the process that reads the unlucky chunk, once."""
+
+    flag: Path
+
+    def __call__(self, ref: ChunkRef) -> None:
+        if ref.index == UNLUCKY and not self.flag.exists():
+            self.flag.touch()
+            kill()
+
+
+@pytest.mark.parametrize("suffix", ["zarr", "parquet"])
+def test_a_worker_killed_while_it_writes_results(refs: Any, tmp_path: Path, suffix: str) -> None:
+    data = str(tmp_path / "x.zarr")
+    gm = GaussianMixture(2, random_state=0, max_iter=2, init_params="random_from_data", chunk_bytes=CHUNK_BYTES)
+    gm.fit(data, executor="threads")
+    out, flag = tmp_path / f"labels.{suffix}", tmp_path / "killed"
+    with cluster_of(2) as (_, client):
+        gm.predict(WatchedSource(open_data(data, CHUNK_BYTES), KillOnce(flag)), out=out, executor=client)
+    assert flag.exists()
+    labels = zarr.open_array(out)[:] if suffix == "zarr" else pq.read_table(out)["label"].to_numpy()
+    np.testing.assert_array_equal(labels, gm.predict(data, executor="threads"))
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
 class Unreadable:

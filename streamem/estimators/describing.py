@@ -164,9 +164,9 @@ class DescribingMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densi
         if is_dask(x) and call.out is None and call.feature_axis is None:
             names = call.columns if call.columns is not None else getattr(self, "feature_names_in_", None)
             check_lazy(self, x, names)
-            return apply_lazily(x, names, Apply(describe, params, None, column.dtype), column)
+            return apply_lazily(x, names, Apply(describe, params, None, column.dtype, column.row_nbytes), column)
         source = as_source(self, x, self._narrowed(column, call), reset=False)
-        task = Apply(describe, params, source.schema.names, column.dtype)
+        task = Apply(describe, params, source.schema.names, column.dtype, column.row_nbytes)
         engine = self._engine(question.replace("_", " "), call.executor)
         if call.out is None:
             return apply_to_array(source, task, column, engine)

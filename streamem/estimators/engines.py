@@ -14,6 +14,9 @@ from streamem.core.ports import ChunkRef, Executor, Source
 from streamem.executors import ThreadsExecutor
 from streamem.memory import Budget, Projection, fit_into, format_bytes, project
 
+RESULTS_IN_FLIGHT = 3
+"""Results that wait for the client on a worker, for each of its threads."""
+
 WORKER_CACHE_SHARE = 0.25
 """Part of a worker's memory that may hold decoded chunks between passes."""
 
@@ -63,7 +66,7 @@ class Engine:
         if client is None:
             projection = project(refs, self.n_threads, self.workspace, held, sample, result, writing, summed)
         else:
-            _require_workers_fit(client, source, project(refs, 1, self.workspace, held))
+            _require_workers_fit(client, source, project(refs, 1, self.workspace, held, summed=summed))
             projection = project([], 1, 0, held, sample, result, writing, summed)
         return fit_into(projection, self.budget.limit_bytes, source.schema.origin)
 
@@ -139,7 +142,8 @@ def _cache_bytes(client: Any) -> int:
 
 def _require_workers_fit(client: Any, source: Source, projection: Projection) -> None:
     for address, threads, limit in _worker_memory(client):
-        needed = threads * (projection.loading + projection.workspace + projection.levels * projection.statistics)
+        results = max(projection.levels, RESULTS_IN_FLIGHT) * projection.statistics
+        needed = threads * (projection.loading + projection.workspace + results)
         if limit and needed > limit * (1 - WORKER_CACHE_SHARE):
             raise MemoryLimitError(
                 f"reading {source.schema.origin}: worker {address} would need {format_bytes(needed)} for {threads} "

@@ -22,7 +22,7 @@ from streamem.core.ports import ChunkDone, ChunkRef, Held, Job, OnChunk, Task
 from streamem.core.stats import Stats
 from streamem.executors.losses import named_losses, result_of
 from streamem.executors.placement import Placement, preferred
-from streamem.executors.spans import SPAN_SECONDS, Partial, Span, combine, cut_spans, span_length
+from streamem.executors.spans import SPAN_SECONDS, Partial, Span, combine, cut_spans, shortened, span_length
 from streamem.executors.worker_side import Reading, identity, map_span, reduce_span, run_job
 
 Result = TypeVar("Result")
@@ -94,7 +94,7 @@ class DaskExecutor:
             yield from self._map(task, refs, on_chunk)
 
     def _map(self, task: Task[Result], refs: Sequence[ChunkRef], on_chunk: OnChunk) -> Iterator[Result]:
-        spans, submit = self._spans(refs), self._submitter(map_span, self._ship(task))
+        spans, submit = self._spans(refs, getattr(task, "row_nbytes", 0)), self._submitter(map_span, self._ship(task))
         workers = sorted(self._client.nthreads())
         waiting: deque[tuple[Span, Future]] = deque()
 
@@ -144,10 +144,10 @@ class DaskExecutor:
     def _sent(self, job: Job[Any]) -> Future:
         return self._client.submit(identity, job.with_refs(_bare(job.refs)), key=_key("job"), pure=False)
 
-    def _spans(self, refs: Sequence[ChunkRef]) -> list[Span]:
+    def _spans(self, refs: Sequence[ChunkRef], row_nbytes: int = 0) -> list[Span]:
         # Chunks that lie on workers already are worked on where they lie: neighbours may lie apart.
         seconds = SPAN_SECONDS if any(_futures(ref) for ref in refs) else self._chunk_seconds
-        return cut_spans(refs, span_length(refs, self.n_threads, seconds))
+        return cut_spans(refs, shortened(span_length(refs, self.n_threads, seconds), refs, row_nbytes))
 
     def _ship(self, task: Any) -> Future:
         return self._client.submit(identity, task, key=_key("task"), pure=False)

@@ -15,6 +15,7 @@ from streamem.core.stats import Stats
 
 SPAN_SECONDS = 1.0
 SPAN_BYTES = 256 * 2**20
+RESULT_BYTES = 8 * 2**20
 MOST_SPANS = 10_000
 SPANS_PER_THREAD = 4
 
@@ -63,6 +64,19 @@ def span_length(refs: Sequence[ChunkRef], n_threads: int, chunk_seconds: float |
     wanted = min(SPAN_SECONDS / max(per_chunk, 1e-6), len(refs) / (SPANS_PER_THREAD * n_threads))
     least = -(-len(refs) // MOST_SPANS)
     return max(1 << int(max(1.0, wanted)).bit_length() - 1, 1 << (least - 1).bit_length())
+
+
+def shortened(length: int, refs: Sequence[ChunkRef], row_nbytes: int) -> int:
+    """A span length, cut down until its results, which travel together, stay below `RESULT_BYTES` or are of one chunk.
+
+    >>> from types import SimpleNamespace
+    >>> shortened(64, [SimpleNamespace(rows=2**16)] * 64, row_nbytes=32)
+    4
+    """
+    largest = max((ref.rows for ref in refs), default=0) * row_nbytes
+    while length > 1 and length * largest > RESULT_BYTES:
+        length //= 2
+    return length
 
 
 def cut_spans(refs: Sequence[ChunkRef], length: int) -> list[Span]:
