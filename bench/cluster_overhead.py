@@ -67,7 +67,7 @@ def main(engine: str, chunks: int, seconds: float, workers: int, threads: int) -
                 n_workers=workers, threads_per_worker=threads, dashboard_address=None, silence_logs=50
             ) as cluster,
             Client(cluster) as client,
-            DaskExecutor(client, "sleepy") as executor,
+            DaskExecutor(client) as executor,
         ):
             took, tasks = [], []
             for _ in range(PASSES):

@@ -266,7 +266,7 @@ def cluster_passes(data: str, chunk_bytes: int, passes: int) -> dict[str, Any]:
     with (
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
         Client(cluster, set_as_default=False) as client,
-        DaskExecutor(client, "data") as executor,
+        DaskExecutor(client) as executor,
     ):
         for _ in range(passes):
             executor.reduce(task, refs, lambda done: None)

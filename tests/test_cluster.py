@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -24,6 +25,7 @@ from streamem.core.errors import MemoryLimitError, NonFiniteError, OutputError, 
 from streamem.core.ports import ChunkRef
 from streamem.executors.dask import DaskExecutor
 from streamem.executors.spans import span_length
+from streamem.executors.worker_side import CACHE
 from streamem.sinks import Layout, open_parted_sink
 from streamem.sources import ReadOptions, open_source
 from subprocesses import fitted
@@ -77,6 +79,22 @@ def test_same_bits_on_any_number_of_workers(path: str, n_workers: int) -> None:
         there = mixture().fit(path, executor=client)
     assert there.report_.setting["threads"] == 2 * n_workers
     assert fitted(there) == fitted(mixture().fit(path, executor="threads"))
+
+
+def cached_chunks() -> int:
+    return len(CACHE._chunks)
+
+
+def test_chunks_kept_by_workers_are_those_of_one_plan(client: Client, path: str) -> None:
+    """A wide answer is made from smaller chunks of the same data; none may be one that a fit has left behind."""
+    gm = mixture(n_components=12, chunk_bytes=3 * CHUNK_ROWS * FEATURES * 8).fit(path, executor=client)
+    there = gm.predict_proba(path, executor=client)
+    np.testing.assert_array_equal(there, gm.predict_proba(path, executor="threads"))
+    assert gm.score(path, executor=client) == gm.score(path, executor="threads")
+    deadline = time.monotonic() + 10
+    while any(client.run(cached_chunks).values()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert sum(client.run(cached_chunks).values()) == 0
 
 
 def test_the_active_client_is_used_and_threads_on_request(client: Client, path: str) -> None:
@@ -234,7 +252,7 @@ def test_a_killed_worker_changes_no_bit(path: str, tmp_path: Path) -> None:
     with (
         LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster,
         Client(cluster, set_as_default=False) as client,
-        DaskExecutor(client, "data") as executor,
+        DaskExecutor(client) as executor,
     ):
         first = executor.reduce(CountAndKill(flag), refs, lambda done: None)
         assert flag.exists()

@@ -98,7 +98,7 @@ def test_one_result_a_pass_reaches_the_client(tmp_path: Path) -> None:
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
         counting_proxy(cluster.scheduler_address) as counter,
         Client(counter.address, set_as_default=False) as client,
-        DaskExecutor(client, "data") as executor,
+        DaskExecutor(client) as executor,
     ):
         assert -(-len(refs) // span_length(refs, 2, None)) >= 8
         for _ in range(2):
@@ -127,7 +127,7 @@ def test_one_blas_thread_a_task_on_the_worker(tmp_path: Path) -> None:
         dask.config.set({"distributed.nanny.pre-spawn-environ": many}),
         LocalCluster(n_workers=1, threads_per_worker=4, dashboard_address=":0") as cluster,
         Client(cluster, set_as_default=False) as client,
-        DaskExecutor(client, "data") as executor,
+        DaskExecutor(client) as executor,
     ):
         stats = executor.reduce(BlasThreads(), refs, lambda done: None)
         assert stats.threads == stats.tasks == len(refs)

@@ -94,7 +94,7 @@ def test_a_worker_that_fails_changes_no_bit(refs: Any, tmp_path: Path, harm: Cal
     with (
         dask.config.set({"distributed.scheduler.worker-ttl": "3s"}),
         cluster_of(2, memory_limit=600 * MIB) as (_, client),
-        DaskExecutor(client, "data") as executor,
+        DaskExecutor(client) as executor,
     ):
         found = executor.reduce(Count(harm, flag), refs, lambda done: None)
         assert flag.exists()
@@ -107,7 +107,7 @@ def test_a_chunk_that_kills_every_worker_is_named(refs: Any, tmp_path: Path) -> 
     with (
         dask.config.set({"distributed.scheduler.allowed-failures": 1}),
         cluster_of(2) as (_, client),
-        DaskExecutor(client, "data") as executor,
+        DaskExecutor(client) as executor,
     ):
         with pytest.raises(WorkerLostError, match=r"chunk 16 .* to chunk 19 .*workers died again and again"):
             executor.reduce(Count(kill, tmp_path / "flag", always=True), refs, lambda done: None)
@@ -165,7 +165,7 @@ class Unreadable:
 def test_what_cannot_be_unpickled_is_not_called_a_lost_scheduler(refs: Any) -> None:
     with (
         cluster_of(1) as (_, client),
-        DaskExecutor(client, "data") as executor,
+        DaskExecutor(client) as executor,
         pytest.raises(ClusterError, match="could not be unpickled"),
     ):
         executor.reduce(Unreadable(), refs, lambda done: None)  # type: ignore[arg-type]
@@ -173,7 +173,7 @@ def test_what_cannot_be_unpickled_is_not_called_a_lost_scheduler(refs: Any) -> N
 
 def test_workers_join_and_leave_in_the_middle_of_a_pass(refs: Any, tmp_path: Path) -> None:
     sizes: list[int] = []
-    with cluster_of(1) as (cluster, client), DaskExecutor(client, "data") as executor:
+    with cluster_of(1) as (cluster, client), DaskExecutor(client) as executor:
         plan = {2: 3, 5: 1, 10: 2}
         done = 0
 

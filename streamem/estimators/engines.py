@@ -89,7 +89,7 @@ class Engine:
                 yield threads
             return
         cluster = importlib.import_module("streamem.executors.dask")
-        with cluster.DaskExecutor(client, source.fingerprint(), _cache_bytes(client)) as executor:
+        with cluster.DaskExecutor(client, _cache_bytes(client)) as executor:
             yield executor
 
     def describe(self, projection: Projection) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from streamem.core.stats import Stats
 from streamem.executors.losses import named_losses, result_of
 from streamem.executors.placement import Placement, preferred
 from streamem.executors.spans import SPAN_SECONDS, Partial, Span, combine, cut_spans, shortened, span_length
-from streamem.executors.worker_side import Reading, identity, map_span, reduce_span, run_job
+from streamem.executors.worker_side import Reading, forget, identity, map_span, reduce_span, run_job
 
 Result = TypeVar("Result")
 Item = TypeVar("Item")
@@ -39,18 +39,18 @@ STRAGGLERS_S = 60
 
 
 class DaskExecutor:
-    """Runs tasks on the workers of a client.
+    """Runs tasks on the workers of a client; all of one executor's chunks are of one plan over unchanged data.
 
     Parameters
     ----------
     client : distributed.Client
-    token : names the data and its state; chunks are cached under it
-    cache_bytes : decoded chunks that each worker process may keep between passes
+    cache_bytes : decoded chunks that each worker process may keep between passes, until the executor's end
     """
 
-    def __init__(self, client: Client, token: str, cache_bytes: int = 0) -> None:
+    def __init__(self, client: Client, cache_bytes: int = 0) -> None:
         self._client, self._address = client, client.scheduler.address
-        self._reading = Reading(token, cache_bytes)
+        # Not the data's fingerprint: other plans and other columns of the same data have other chunks.
+        self._reading = Reading(uuid4().hex, cache_bytes)
         self._chunk_seconds: float | None = None
         self._blocks: dict[tuple[int, int, int], Future] = {}
 
@@ -61,6 +61,9 @@ class DaskExecutor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._blocks.clear()
+        if self._reading.cache_bytes and self._client.status == "running":
+            with suppress(Exception):  # only a courtesy: what is left is bounded
+                self._client.run(forget, self._reading.token, wait=False)
 
     @property
     def n_threads(self) -> int:

@@ -30,7 +30,7 @@ class ChunkCache:
         self.nbytes = 0
 
     def load(self, token: str, ref: ChunkRef, limit_bytes: int) -> Chunk:
-        """The chunk, from the cache or read; `token` names the data and its state."""
+        """The chunk, from the cache or read; `token` names the data, its state, and the plan."""
         key = (token, ref.index)
         with self._lock:
             if key in self._chunks:
@@ -46,8 +46,20 @@ class ChunkCache:
                 self.nbytes -= freed
         return chunk
 
+    def forget(self, token: str) -> None:
+        """Let go of all chunks under a token."""
+        with self._lock:
+            for key in [key for key in self._chunks if key[0] == token]:
+                _, freed = self._chunks.pop(key)
+                self.nbytes -= freed
+
 
 CACHE = ChunkCache()
+
+
+async def forget(token: str) -> None:
+    """Let go of the chunks of an executor that has ended; a coroutine, so that nobody has to wait for it."""
+    CACHE.forget(token)
 
 
 def identity(value: Result) -> Result:
@@ -61,7 +73,7 @@ class Reading:
 
     Attributes
     ----------
-    token : names the data and its state; chunks are cached under it
+    token : chunks are cached under it and their index: one plan over unchanged data
     cache_bytes : decoded chunks that this process may keep
     """
 
