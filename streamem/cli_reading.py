@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import functools
+import json
 import logging
 import re
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import click
 
-CLUSTER = re.compile(r"local(?::(\d+))?")
+CLUSTER = re.compile(r"local(?::([1-9]\d*))?")
+CONNECT_S = 10
 
 
 @dataclass(frozen=True)
@@ -65,23 +69,50 @@ def connected(cluster: str) -> Iterator[Any]:
 
     local = CLUSTER.fullmatch(cluster)
     with ExitStack() as closing:
-        address: Any = cluster
         if local:
             workers = None if local[1] is None else int(local[1])
-            if workers == 0:
-                raise click.BadParameter("local:0 has no workers", param_hint="--cluster")
-            address = closing.enter_context(
+            address: Any = closing.enter_context(
                 LocalCluster(n_workers=workers, dashboard_address=None, silence_logs=logging.ERROR)
             )
-        where = {"scheduler_file": cluster} if cluster.endswith(".json") else {"address": address}
+        else:
+            address = _address(cluster)
+            _require_listening(address)
+        yield closing.enter_context(Client(address, set_as_default=False))
+
+
+def _address(cluster: str) -> str:
+    """Of a scheduler, checked before a client is made: one whose making fails keeps the process from ending."""
+    if cluster.endswith(".json"):
         try:
-            client = closing.enter_context(Client(**where, set_as_default=False))
-        except (OSError, ValueError) as error:
-            raise click.ClickException(
-                f"no Dask scheduler answers at {cluster}: {error}; start one with `dask scheduler`, or pass "
-                "--cluster local"
-            ) from error
-        yield client
+            address = str(json.loads(Path(cluster).read_text())["address"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise click.ClickException(f"{cluster} is no scheduler file: {error!r}") from error
+    else:
+        address = cluster
+    try:
+        host, port = address.rpartition("://")[2].rsplit(":", 1)
+        if host in ("", "local") or (":" in host and not host.startswith("[")):
+            raise ValueError(cluster)
+        int(port)
+    except ValueError as error:
+        raise click.BadParameter(
+            f"{cluster!r} is none of tcp://host:port, a scheduler file (.json), local, local:WORKERS (at least 1)",
+            param_hint="--cluster",
+        ) from error
+    return address
+
+
+def _require_listening(address: str) -> None:
+    scheme, _, place = address.rpartition("://")
+    if scheme not in ("", "tcp", "tls"):
+        return  # of other transports only Dask knows how to ask
+    host, port = place.rsplit(":", 1)
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
+    except (OSError, OverflowError) as error:
+        raise click.ClickException(
+            f"no Dask scheduler answers at {address}: {error}; start one with `dask scheduler`, or pass --cluster local"
+        ) from error
 
 
 def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -140,3 +141,36 @@ def test_results_never_replace_data_or_what_is_no_result(folder: Path) -> None:
     assert "no Zarr store" in fail("sample", "model.npz", "-n", "5", "-o", "notes.zarr", "--overwrite")
     assert Path("notes.zarr/thesis.txt").read_text() == "years of work"
     assert "different files" in fail(*FIT[:-1], "same.npz", "--checkpoint", "same.npz")
+
+
+# --- clusters --------------------------------------------------------------------------------------------------------
+
+
+def test_a_cluster_of_this_machine(folder: Path) -> None:
+    call(*FIT, "--memory", "1GiB")
+    here = Path("model.npz").read_bytes()
+    call(*FIT, "--memory", "1GiB", "--cluster", "local:2")
+    one, other = GaussianMixture.load("model.npz"), here
+    Path("here.npz").write_bytes(other)
+    assert one.means_.tobytes() == GaussianMixture.load("here.npz").means_.tobytes()
+    assert one.report_.setting["workers"] == 2
+    call("predict", "model.npz", "data.parquet", "-o", "labels.parquet", "--cluster", "local:1")
+    np.testing.assert_array_equal(pq.read_table("labels.parquet")["label"].to_numpy(), one.predict("data.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("cluster", "told"),
+    [
+        ("absent.json", "absent.json is no scheduler file"),
+        ("empty.json", "empty.json is no scheduler file: KeyError"),
+        *((value, "is none of tcp://host:port") for value in ("local:x", "local:0", "local:-1", "local:2:2", "", "x")),
+        ("tcp://127.0.0.1:1", "no Dask scheduler answers at tcp://127.0.0.1:1"),
+        ("localhost:1", "no Dask scheduler answers at localhost:1"),
+    ],
+)
+def test_a_cluster_that_is_not_there(folder: Path, cluster: str, told: str) -> None:
+    """Said at once; nothing is left running that would keep the process from ending."""
+    call(*FIT)
+    Path("empty.json").write_text("{}")
+    assert told in fail("score", "model.npz", "data.parquet", "--cluster", cluster)
+    assert not [thread for thread in threading.enumerate() if "IO loop" in thread.name.lower()]

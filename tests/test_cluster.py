@@ -21,7 +21,14 @@ from distributed import Client, LocalCluster, wait
 
 from streamem import GaussianMixture, Stats
 from streamem.core.chunk import Chunk
-from streamem.core.errors import MemoryLimitError, NonFiniteError, OutputError, ParameterError, SourceError
+from streamem.core.errors import (
+    ClusterError,
+    MemoryLimitError,
+    NonFiniteError,
+    OutputError,
+    ParameterError,
+    SourceError,
+)
 from streamem.core.ports import ChunkRef
 from streamem.executors.dask import DaskExecutor
 from streamem.executors.spans import span_length
@@ -196,6 +203,19 @@ def test_a_result_of_bad_rows_is_absent(client: Client, path: str, tmp_path: Pat
     with pytest.raises(NonFiniteError, match="chunk 25"):
         gm.predict(path, out=tmp_path / f"labels.{suffix}", executor=client)
     assert os.listdir(tmp_path) == ["x.zarr"]
+
+
+def test_a_block_that_fails_is_no_failure_to_write(client: Client, path: str, tmp_path: Path) -> None:
+    gm = mixture().fit(path, executor="threads")
+    whole = zarr.open_array(path)[:]
+    bad = dask.array.from_array(whole, chunks=(CHUNK_ROWS, -1)).map_blocks(lambda block: block / (0 // 0), dtype=float)
+    with pytest.raises(SourceError, match="Dask block 0 failed: ZeroDivisionError") as caught:
+        gm.predict(bad, out=tmp_path / "labels.zarr", executor=client)
+    assert not isinstance(caught.value, OutputError)
+    with Client(client.scheduler.address, set_as_default=False) as closed:
+        pass
+    with pytest.raises(ClusterError, match="executor is closed"):
+        gm.score(path, executor=closed)
 
 
 def test_a_folder_that_workers_do_not_see(tmp_path: Path) -> None:

@@ -73,6 +73,37 @@ def test_a_family_of_ones_own_and_convergence() -> None:
     np.testing.assert_allclose(np.sort(model.params_.rates[:, 0]), [2.0, 9.0], atol=0.3)
 
 
+def test_what_was_maximized_is_what_goes_on_online(sites: list[Any]) -> None:
+    """One row more must not bring back the statistics of an earlier fit."""
+    model = start()
+    for _ in range(5):
+        model.maximize(model.expected_statistics(sites[2]))
+    means = model.means_.copy()
+    assert model.effective_sample_size_ == pytest.approx(2000)
+    model.partial_fit(sites[2][:1])
+    np.testing.assert_allclose(model.means_, means, atol=0.05)
+    assert model.effective_sample_size_ > 1000
+
+
+def test_rounds_after_batches_start_a_new_run() -> None:
+    """The log-likelihood of the last batch says nothing of that of all rows."""
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.normal(size=(1900, 2)) * 5, 0.01 * rng.normal(size=(100, 2))])
+    model = GaussianMixture(2, random_state=0)
+    for first in range(0, 2000, 100):
+        model.partial_fit(x[first : first + 100])
+    assert model.maximize(model.expected_statistics(x)).n_iter_ == 1
+    assert model.maximize(model.expected_statistics(x)).n_iter_ == 2
+
+
+@pytest.mark.parametrize("changes", [{"n_components": 5}, {"n_components": 2}, {"covariance_type": "diag"}])
+def test_other_hyperparameters_than_fitted_are_refused(sites: list[Any], changes: dict[str, Any]) -> None:
+    model = start().set_params(**changes)
+    for call in (model.expected_statistics, model.partial_fit):
+        with pytest.raises(ParameterError, match="do not fit the hyperparameters as they are now"):
+            call(sites[0])
+
+
 def test_what_does_not_belong_together_is_refused(sites: list[Any], tmp_path: Path) -> None:
     model = start()
     first = model.expected_statistics(sites[0])
@@ -89,6 +120,8 @@ def test_what_does_not_belong_together_is_refused(sites: list[Any], tmp_path: Pa
         model.maximize(first)
     with pytest.raises(ParameterError, match="not a Stats"):
         model.maximize(first.stats)  # type: ignore[arg-type]
+    with pytest.raises(ParameterError, match="must not be empty"):
+        model.maximize(sum([]))  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         first + 1  # type: ignore[operator]
     with pytest.raises(MonotonicityError):

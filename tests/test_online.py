@@ -142,8 +142,9 @@ def test_a_bad_batch_changes_nothing() -> None:
         gm.partial_fit(bad)
     with pytest.raises(ParameterError, match="pass one of them"):
         gm.partial_fit(rows(10), half_life=5, step=whole_step)
-    with pytest.raises(ParameterError, match="half_life is -1"):
-        gm.partial_fit(rows(10), half_life=-1)
+    for wrong in (-1, "a", True):
+        with pytest.raises(ParameterError, match=f"half_life is {wrong!r}"):
+            gm.partial_fit(rows(10), half_life=wrong)
     with pytest.raises(ParameterError, match=r"must be in \(0.5, 1\]"):
         PowerLaw(0.4)
     assert {name: getattr(gm, name).tobytes() for name in ARRAYS} == before
@@ -159,6 +160,18 @@ def test_attributes_set_by_hand_need_a_batch_that_can_stand_alone() -> None:
     with pytest.raises(ParameterError, match="at least 24 rows"):
         gm.partial_fit(rows(23))
     assert gm.partial_fit(rows(200)).effective_sample_size_ == pytest.approx(200)
+
+
+def test_tiny_weights_do_not_freeze_the_model() -> None:
+    everything = rows(6000)
+    gm = GaussianMixture(3, random_state=0)
+    for batch in np.array_split(everything, 60):
+        gm.partial_fit(batch, sample_weight=np.full(100, 1e-6))
+    unweighted = GaussianMixture(3, random_state=0)
+    for batch in np.array_split(everything, 60):
+        unweighted.partial_fit(batch)
+    same(gm, unweighted, 1e-9)
+    assert str(gm.report_).startswith("rows so far, the last in partial_fit: 6,000 rows")
 
 
 # --- what it is for --------------------------------------------------------------------------------------------------

@@ -2,7 +2,18 @@
 
 from streamem.algorithms.batch import BatchEM
 from streamem.algorithms.steps import HalfLife, PowerLaw, StepSize
-from streamem.algorithms.stepwise import StepwiseEM
+from streamem.algorithms.stepwise import StepwiseEM, remember, went_online
 from streamem.algorithms.stopping import Aitken, Change, StoppingRule
 
-__all__ = ["Aitken", "BatchEM", "Change", "HalfLife", "PowerLaw", "StepSize", "StepwiseEM", "StoppingRule"]
+__all__ = [
+    "Aitken",
+    "BatchEM",
+    "Change",
+    "HalfLife",
+    "PowerLaw",
+    "StepSize",
+    "StepwiseEM",
+    "StoppingRule",
+    "remember",
+    "went_online",
+]

@@ -41,8 +41,8 @@ class HalfLife:
     rows: float
 
     def __post_init__(self) -> None:
-        if not self.rows > 0:
-            raise ParameterError(f"half_life is {self.rows}; it must be a positive number of rows")
+        if isinstance(self.rows, bool) or not isinstance(self.rows, int | float) or not self.rows > 0:
+            raise ParameterError(f"half_life is {self.rows!r}; it must be a positive number of rows")
 
     def __call__(self, weight: float, seen: float) -> float:
         """γ of a batch."""

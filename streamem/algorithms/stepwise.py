@@ -18,13 +18,14 @@ TRACE = 10_000
 class StepwiseEM:
     """s ← (1 − γ)·s + γ·ŝ(θ), θ ← M(s), with s and ŝ per unit of weight.
 
-    `State.memory` holds ``running`` (s), ``seen`` (weight so far) and ``crowding`` (Σ of squared shares of the rows in
-    s, whose inverse is the effective sample size).
+    `State.memory` holds ``running`` (s), ``seen`` (weight so far), ``crowding`` (Σ of squared shares of the rows in s,
+    whose inverse is the effective sample size) and ``batches`` (steps since a pass over all data). Weights are
+    frequencies: 2 is the row twice.
 
     Parameters
     ----------
     step : γ
-    least : effective rows below which s never falls: γ is at most weight / least, so that a few rows cannot make a
+    least : rows below which s never falls: γ is at most (rows of the batch) / least, so that a few rows cannot make a
         covariance singular
     """
 
@@ -43,7 +44,7 @@ class StepwiseEM:
         memory, weight = state.memory, _weight(stats)
         gamma = self.step(weight, float(memory.seen))
         if self.least > 0:
-            gamma = min(gamma, weight / self.least)
+            gamma = min(gamma, max(weight, float(stats.rows)) / self.least)
         running = memory.running * (1.0 - gamma) + stats * (gamma / weight)
         crowding = (1.0 - gamma) ** 2 * float(memory.crowding) + gamma**2 / weight
         return self._moved(model, state, running, stats, weight, crowding)
@@ -54,6 +55,7 @@ class StepwiseEM:
         if isinstance(model, Rebasable):
             running = model.rebase(running, state.params, params)
         seen = weight + (0.0 if state.memory is None else float(state.memory.seen))
+        batches = 1.0 + (0.0 if state.memory is None else float(state.memory.batches))
         return replace(
             state,
             params=params,
@@ -63,14 +65,20 @@ class StepwiseEM:
             converged=False,
             rows=state.rows + int(stats.rows),
             weight=seen,
-            memory=Stats(running=running, seen=seen, crowding=crowding),
+            memory=Stats(running=running, seen=seen, crowding=crowding, batches=batches),
         )
 
 
 def remember(state: State, stats: Stats) -> State:
-    """A finished fit together with the statistics of its last pass, so that it can go on online."""
+    """A state together with the statistics of a pass over all data at its parameters, so that it can go on online."""
     weight = _weight(stats)
-    return replace(state, memory=Stats(running=stats * (1.0 / weight), seen=weight, crowding=1.0 / weight))
+    memory = Stats(running=stats * (1.0 / weight), seen=weight, crowding=1.0 / weight, batches=0.0)
+    return replace(state, memory=memory)
+
+
+def went_online(state: State) -> bool:
+    """Whether the last steps were of single batches, whose log-likelihoods are not those of all data."""
+    return state.memory is not None and float(state.memory.batches) > 0
 
 
 def _weight(stats: Stats) -> float:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from streamem.core.errors import MemoryLimitError, ParameterError
+from streamem.core.errors import ClusterError, MemoryLimitError, ParameterError
 from streamem.core.ports import ChunkRef, Executor, Source
 from streamem.executors import ThreadsExecutor
 from streamem.memory import Budget, Projection, fit_into, format_bytes, project
@@ -115,6 +115,8 @@ def client_of(choice: Any) -> Any:
     if choice is None:
         return _active_client(distributed)
     if distributed is not None and isinstance(choice, distributed.Client):
+        if choice.status != "running":
+            raise ClusterError(f"the client passed as executor is {choice.status}; connect it, or make a new one")
         return choice
     raise ParameterError(f"executor is {choice!r}; it must be a distributed.Client, 'threads', or None")
 

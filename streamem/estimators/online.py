@@ -56,6 +56,7 @@ class OnlineMixture(SharingMixture):
         Parameters
         ----------
         X, sample_weight, columns, feature_axis, executor : as in `fit`; the whole of X is one mini-batch
+            Weights are frequencies, 2 is the row twice, also for `half_life`. Sorted data makes a poor model: shuffle.
         y : ignored
         half_life : rows after which what was known before counts half, for data that drifts
             None lets all rows count in the end: see `step`.
@@ -68,7 +69,7 @@ class OnlineMixture(SharingMixture):
         """
         if half_life is not None and step is not None:
             raise ParameterError("half_life and step both say how large a step is; pass one of them")
-        rule = step if step is not None else PowerLaw() if half_life is None else HalfLife(float(half_life))
+        rule = step if step is not None else PowerLaw() if half_life is None else HalfLife(half_life)
         reading = self._reading(sample_weight, columns, feature_axis)
         before = dict(self.__dict__)
         try:
@@ -91,6 +92,7 @@ class OnlineMixture(SharingMixture):
         if not hasattr(self, "weights_"):
             self._start_online(source, StepwiseEM(rule, least), least, dtype, engine)
             return
+        self._require_fitting_shapes()
         known: State | None = getattr(self, "_state", None)
         params = self._params()
         state = known if known is not None and known.params == params else State(params)
@@ -100,7 +102,7 @@ class OnlineMixture(SharingMixture):
                 f"needs at least {least} rows, 2·K·(d + 1); it has {source.n_rows}"
             )
         stats = self._e_step(state, source, engine)
-        self._adopt(StepwiseEM(rule, least).update(self._make_model(), state, stats), self.weights_.dtype)
+        self._learn(StepwiseEM(rule, least).update(self._make_model(), state, stats), self.weights_.dtype)
 
     def _start_online(
         self, source: Source, algorithm: StepwiseEM, least: int, dtype: np.dtype[Any], engine: Engine
@@ -126,9 +128,13 @@ class OnlineMixture(SharingMixture):
         if pending is not None:
             held = open_source(pending.x, weight=pending.weight)
             stats = self._e_step(state, held, engine) + stats
-        self._pending, self._seen = None, ""
-        self.report_ = FitReport("batches of partial_fit", 0, source.schema.n_features)
-        self._adopt(algorithm.begin(model, state, stats), dtype)
+        self._pending = None
+        self._learn(algorithm.begin(model, state, stats), dtype)
+
+    def _learn(self, state: State, dtype: np.dtype[Any]) -> None:
+        self._seen = ""  # no data set is that of the trace any more
+        self.report_ = FitReport("rows so far, the last in partial_fit", state.rows, self.n_features_in_, 1)
+        self._adopt(state, dtype)
 
     def _e_step(self, state: State, source: Source, engine: Engine) -> Stats:
         model = self._make_model()

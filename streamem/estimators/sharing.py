@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
-from streamem.algorithms import BatchEM
+from streamem.algorithms import BatchEM, remember, went_online
 from streamem.core.archive import write_archive
 from streamem.core.archive_reading import read_archive
 from streamem.core.errors import DataError, ModelFileError, ParameterError
@@ -125,6 +125,7 @@ class SharingMixture(BaseMixture):
         DataError : no rows, or NaN or infinity among them
         """
         check_is_fitted(self)
+        self._require_fitting_shapes()
         source = as_source(self, X, self._reading(sample_weight, columns, feature_axis), reset=False)
         if source.n_rows == 0:
             raise DataError(f"{source.schema.origin} has no rows")
@@ -144,7 +145,7 @@ class SharingMixture(BaseMixture):
 
         Parameters
         ----------
-        statistics : of all sites, ``sum([...])``, under the present parameters
+        statistics : of all sites, ``sum([...])``, under the present parameters; a site that is in it twice counts twice
 
         Raises
         ------
@@ -152,8 +153,12 @@ class SharingMixture(BaseMixture):
         MonotonicityError : of as many rows, the log-likelihood fell since the round before: not the same rows
         """
         check_is_fitted(self)
+        self._require_fitting_shapes()
         if not isinstance(statistics, SharedStats):
-            raise ParameterError(f"maximize takes what expected_statistics gives, not a {type(statistics).__name__}")
+            raise ParameterError(
+                f"maximize takes what expected_statistics gives, not a {type(statistics).__name__}; of several sites "
+                "pass sum([...]), which must not be empty"
+            )
         if statistics.basis != self._basis():
             raise ParameterError(
                 f"the statistics belong to other parameters ({statistics.basis}) than this model has "
@@ -162,12 +167,28 @@ class SharingMixture(BaseMixture):
         known: State | None = getattr(self, "_state", None)
         params = self._params()
         state = known if known is not None and known.params == params else State(params)
-        open_state = replace(state, closing=False, converged=False, log_likelihood=None)
-        if (int(statistics.stats.rows), float(statistics.stats.weight)) != (state.rows, state.weight):
+        open_state = replace(state, closing=False, converged=False, log_likelihood=None, memory=None)
+        seen = (int(statistics.stats.rows), float(statistics.stats.weight))
+        if seen != (state.rows, state.weight) or went_online(state):
             open_state = replace(open_state, trace=(), iteration=0)
-        algorithm = BatchEM(STOPPING[self.stopping](self.tol), UNLIMITED)
-        self._adopt(algorithm.update(self._make_model(), open_state, statistics.stats), self.weights_.dtype)
+        model, algorithm = self._make_model(), BatchEM(STOPPING[self.stopping](self.tol), UNLIMITED)
+        updated = algorithm.update(model, open_state, statistics.stats)
+        self._adopt(remember(updated, model.rebase(statistics.stats, params, updated.params)), self.weights_.dtype)
+        self._seen = ""
         return self
+
+    def _require_fitting_shapes(self) -> None:
+        """Refuse parameters that were fitted with other hyperparameters."""
+        state: State | None = getattr(self, "_state", None)
+        if state is None:
+            return
+        try:
+            self._check_loaded(state.params, self.n_features_in_)
+        except (ModelFileError, AttributeError, ValueError) as error:
+            raise ParameterError(
+                f"the fitted parameters do not fit the hyperparameters as they are now ({error}): set them back, or "
+                "fit anew"
+            ) from error
 
     def _basis(self) -> str:
         digest = hashlib.blake2b(digest_size=8)

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from numpy.typing import NDArray
 
-from streamem.core.errors import OutputError
+from streamem.core.errors import OutputError, StreamemError
 from streamem.sinks.layout import Blocks, Format, Layout
 from streamem.sinks.staging import Staging
 
@@ -60,6 +60,8 @@ class Part:
                     writer.close()
                 raise
             writer.close()
+        except StreamemError:
+            raise  # of the rows, not of their writing
         except FileNotFoundError as error:
             raise OutputError(
                 f"cannot write {self.target}: a worker does not see {error.filename or self.path}; write to storage "
