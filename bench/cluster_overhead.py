@@ -74,7 +74,9 @@ def main(engine: str, chunks: int, seconds: float, workers: int, threads: int) -
                 seen = _transitions(cluster)
                 took.append(_timed(executor, refs))
                 tasks.append(_transitions(cluster) - seen)
-        note = f"ideal {ideal:.2f} s, first pass {took[0]:.2f} s, {tasks[-1]:,} scheduler transitions a pass"
+            moved = sum(client.run(_received).values()) / PASSES / 2**20
+        note = f"ideal {ideal:.2f} s, first pass {took[0]:.2f} s; a pass: {tasks[-1]:,} scheduler transitions, "
+        note += f"{moved:.2f} MiB between workers"
     return {"seconds": took[-1], "added_bytes": peak_bytes() - before, "note": note}
 
 
@@ -83,6 +85,10 @@ def _timed(executor: Any, refs: list[SleepyRef]) -> float:
     stats = executor.reduce(Sum(), refs, lambda done: None)
     assert stats.rows == sum(ref.rows for ref in refs)
     return perf_counter() - began
+
+
+def _received(dask_worker: Any) -> int:
+    return sum(entry["total"] for entry in dask_worker.transfer_incoming_log)
 
 
 def _transitions(cluster: Any) -> int:

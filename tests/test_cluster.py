@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 import signal
 import time
@@ -138,6 +139,27 @@ def test_persisted_blocks_are_used_where_they_lie(client: Client) -> None:
     np.testing.assert_array_equal(
         np.asarray(client.compute(labels).result()), here.predict(lazy.compute(scheduler="sync"))
     )
+
+
+def test_weights_of_a_persisted_collection(client: Client, path: str) -> None:
+    whole, weight = zarr.open_array(path)[:], np.random.default_rng(0).uniform(0, 2, ROWS)
+    with client.as_current():
+        persisted = dask.array.from_array(whole, chunks=(700, -1)).persist(scheduler=client)
+        there = mixture().fit(persisted, sample_weight=weight, executor=client)
+        assert fitted(there) == fitted(mixture().fit(persisted, sample_weight=weight, executor="threads"))
+
+
+def test_of_arrays_each_worker_gets_its_own_rows_only(path: str) -> None:
+    x, weight = zarr.open_array(path)[:], np.arange(float(ROWS))
+    options = ReadOptions(chunk_bytes=CHUNK_ROWS * FEATURES * 8)
+    refs = open_source(x, weight=weight, options=options).chunks()
+    travelling = [pickle.dumps(ref) for ref in refs]
+    assert len(refs) == ROWS // CHUNK_ROWS
+    assert sum(map(len, travelling)) < 1.5 * (x.nbytes + weight.nbytes)
+    for ref, sent in zip(refs, travelling, strict=True):
+        here, there = ref.load(), pickle.loads(pickle.dumps(pickle.loads(sent))).load()
+        np.testing.assert_array_equal(here.x, there.x)
+        np.testing.assert_array_equal(here.weight, there.weight)
 
 
 def test_results_of_a_persisted_collection(client: Client, path: str, tmp_path: Path) -> None:

@@ -22,13 +22,25 @@ FINGERPRINT_ROWS = 4096
 
 @dataclass(frozen=True, eq=False)
 class ArrayChunkRef:
-    """Rows start … start + rows − 1 of an array in memory or memory-mapped."""
+    """Rows start … start + rows − 1 of an array in memory or memory-mapped, that begins at row `offset`.
+
+    Only its own rows travel when it is pickled.
+    """
 
     array: NDArray[Any]
     dtype: np.dtype[Any]
     index: int
     start: int
     rows: int
+    offset: int = 0
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        own = np.ascontiguousarray(self._own())
+        return ArrayChunkRef, (own, self.dtype, self.index, self.start, self.rows, self.start)
+
+    def _own(self) -> NDArray[Any]:
+        first = self.start - self.offset
+        return self.array[first : first + self.rows]
 
     @property
     def nbytes(self) -> int:
@@ -42,8 +54,7 @@ class ArrayChunkRef:
 
     def load(self) -> Chunk:
         """The rows in C order; a view where the array already is."""
-        rows = self.array[self.start : self.start + self.rows]
-        return Chunk(as_floats(rows, self.dtype))
+        return Chunk(as_floats(self._own(), self.dtype))
 
 
 class ArraySource:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from streamem.core.chunk import Chunk
 from streamem.core.errors import SchemaError
-from streamem.core.ports import ChunkRef, Source
+from streamem.core.ports import ChunkRef, Held, Source
 from streamem.sources.array import memory_map
 
 FINGERPRINT_WEIGHTS = 1024
@@ -35,15 +35,19 @@ class Weights(Protocol):
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """Weights start … stop − 1."""
 
+    def part(self, start: int, stop: int) -> Weights:
+        """The same weights, of which only start … stop − 1 will be read: what travels."""
+
     def fingerprint(self) -> str:
         """A short text that changes when the weights do."""
 
 
 @dataclass(frozen=True, eq=False)
 class ArrayWeights:
-    """Weights in memory or memory-mapped."""
+    """Weights in memory or memory-mapped; the first is that of row `offset`."""
 
     array: NDArray[Any]
+    offset: int = 0
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -57,7 +61,11 @@ class ArrayWeights:
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """A view."""
-        return self.array[start:stop]
+        return self.array[start - self.offset : stop - self.offset]
+
+    def part(self, start: int, stop: int) -> ArrayWeights:
+        """A copy of these weights alone."""
+        return ArrayWeights(np.array(self.read(start, stop)), start)
 
     def fingerprint(self) -> str:
         """Checksum of up to a thousand evenly spaced weights."""
@@ -71,6 +79,18 @@ class WeightedChunkRef:
 
     base: ChunkRef
     weights: Weights
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return WeightedChunkRef, (self.base, self.weights.part(self.start, self.start + self.rows))
+
+    @property
+    def futures(self) -> Mapping[Any, Any]:
+        """Those of the base."""
+        return self.base.futures if isinstance(self.base, Held) else {}
+
+    def given(self, values: Mapping[Any, Any]) -> WeightedChunkRef:
+        """With values in place of the base's futures."""
+        return replace(self, base=self.base.given(values)) if isinstance(self.base, Held) else self
 
     @property
     def index(self) -> int:
