@@ -117,7 +117,9 @@ def draw_components(mixture: GaussianMixture, picture: Path, leading: int = 10) 
     import matplotlib.pyplot as plt
 
     order = np.argsort(-mixture.weights_)
-    figure, axes = plt.subplots(len(order), leading, figsize=(leading * 0.7, len(order) * 0.7), squeeze=False)
+    figure, axes = plt.subplots(
+        len(order), leading, figsize=(leading * 0.7, 0.5 + len(order) * 0.7), squeeze=False, layout="constrained"
+    )
     for row, k in enumerate(order):
         _, vectors = np.linalg.eigh(mixture.covariances_[k])
         for column in range(leading):
@@ -126,6 +128,6 @@ def draw_components(mixture: GaussianMixture, picture: Path, leading: int = 10) 
             axis.set_xticks([])
             axis.set_yticks([])
         axes[row, 0].set_ylabel(f"{mixture.weights_[k]:.1%}", rotation=0, ha="right", va="center", fontsize=8)
-    figure.suptitle("Leading eigen-patches of each component (weight at the left)", y=0.91)
+    figure.suptitle("Leading eigen-patches of each component (weight at the left)")
     figure.savefig(picture, dpi=110, bbox_inches="tight")
     plt.close(figure)
