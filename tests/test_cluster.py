@@ -66,14 +66,22 @@ def mixture(**settings: Any) -> GaussianMixture:
     return GaussianMixture(**{**chosen, **settings})
 
 
-@pytest.mark.parametrize("kind", ["zarr", "array", "dask array"])
+@pytest.mark.parametrize("kind", ["zarr", "array", "dask array", "chunked features", "unknown chunks"])
 def test_same_bits_as_threads(client: Client, path: str, kind: str) -> None:
     whole = zarr.open_array(path)[:]
-    data = {"zarr": path, "array": whole, "dask array": dask.array.from_array(whole, chunks=(CHUNK_ROWS, -1)) * 2.0}
+    lazy = dask.array.from_array(whole, chunks=(CHUNK_ROWS, -1)) * 2.0
+    data = {
+        "zarr": path,
+        "array": whole,
+        "dask array": lazy,
+        "chunked features": lazy.rechunk((CHUNK_ROWS, 2)),
+        "unknown chunks": lazy[lazy[:, 0] > -1.0],
+    }
     here = mixture(n_init=2).fit(data[kind], executor="threads")
     there = mixture(n_init=2).fit(data[kind], executor=client)
     assert there.report_.setting["workers"] == 2
     assert fitted(here) == fitted(there)
+    assert ("joined by rechunk" in str(there.report_)) == (kind == "chunked features")
     assert here.score(data[kind], executor="threads") == there.score(data[kind], executor=client)
     there_labels = np.asarray(there.predict(data[kind], executor=client))
     np.testing.assert_array_equal(np.asarray(here.predict(data[kind], executor="threads")), there_labels)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import dask
 import numpy as np
@@ -18,9 +19,10 @@ from threadpoolctl import threadpool_info
 import subprocesses
 from streamem import Stats
 from streamem.core.chunk import Chunk
-from streamem.core.ports import ChunkRef
-from streamem.executors.dask import DaskExecutor
+from streamem.core.ports import ChunkDone, ChunkRef
+from streamem.executors.dask import IN_FLIGHT_PER_THREAD, DaskExecutor, _Running
 from streamem.executors.spans import span_length
+from streamem.executors.worker_side import ChunkCache
 
 MB = 10**6
 
@@ -131,3 +133,50 @@ def test_one_blas_thread_a_task_on_the_worker(tmp_path: Path) -> None:
     ):
         stats = executor.reduce(BlasThreads(), refs, lambda done: None)
         assert stats.threads == stats.tasks == len(refs)
+
+
+# --- what is held and in flight --------------------------------------------------------------------------------------
+
+
+def test_chunks_kept_on_a_worker_stay_below_their_limit(tmp_path: Path) -> None:
+    """The least recently used go first; a chunk larger than the limit is not kept at all."""
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(500, 2)))
+    refs = subprocesses.open_data(str(tmp_path / "x.npy"), 800).chunks()
+    cache = ChunkCache()
+    for ref in [*refs[:3], refs[0], *refs[3:5]]:
+        np.testing.assert_array_equal(cache.load("t", ref, 3 * 800).x, ref.load().x)
+        assert cache.nbytes == 800 * len(cache._chunks) <= 3 * 800
+    assert [index for _, index in cache._chunks] == [0, 3, 4]
+    small = ChunkCache()
+    small.load("t", refs[0], 799)
+    assert (small.nbytes, len(small._chunks)) == (0, 0)
+    cache.forget("t")
+    assert (cache.nbytes, len(cache._chunks)) == (0, 0)
+
+
+def test_a_bounded_number_of_tasks_is_in_flight_and_all_rows_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((5000, 2)))
+    refs = subprocesses.open_data(str(tmp_path / "x.npy"), 800).chunks()
+    most, rows = [0], [0]
+    add = _Running.add
+
+    def counted(self: _Running[Any], future: Any, item: Any) -> None:
+        add(self, future, item)
+        most[0] = max(most[0], len(self))
+
+    def told(done: ChunkDone) -> None:
+        rows[0] += done.rows
+
+    monkeypatch.setattr(_Running, "add", counted)
+    monkeypatch.setattr("streamem.executors.dask.span_length", lambda *_: 1)
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=":0") as cluster,
+        Client(cluster, set_as_default=False) as client,
+        DaskExecutor(client) as executor,
+    ):
+        executor.reduce(BlasThreads(), refs, told)
+    assert len(refs) == 100
+    assert most[0] == IN_FLIGHT_PER_THREAD * 2
+    assert rows[0] == 5000

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.special import gammaln
 
-from streamem import GaussianMixture, Mixture, Params, SharedStats, Stats
+from poisson import Poisson
+from streamem import GaussianMixture, Mixture, SharedStats
 from streamem.core.archive import write_archive
 from streamem.core.errors import DataError, ModelFileError, MonotonicityError, ParameterError, SchemaError
 
@@ -51,17 +51,6 @@ def test_rounds_are_the_iterations_of_one_fit(sites: list[Any], tmp_path: Path, 
 def _saved(model: GaussianMixture, folder: Path) -> Path:
     model.save(folder / "model.npz")
     return folder / "model.npz"
-
-
-class Poisson:
-    def log_prob(self, p: Any, x: Any) -> Any:
-        return x @ np.log(p.rates).T - p.rates.sum(1) - gammaln(x + 1).sum(1, keepdims=True)
-
-    def stats(self, p: Any, x: Any, resp: Any) -> Stats:
-        return Stats(weight=resp.sum(0), x=resp.T @ x)
-
-    def maximize(self, s: Any, previous: Any) -> Params:
-        return Params(rates=s.x / s.weight[:, None])
 
 
 def test_a_family_of_ones_own_and_convergence() -> None:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
-from scipy.special import gammaln
 from sklearn.exceptions import NotFittedError
 
-from streamem import GaussianMixture, Mixture, Params, Stats
+from poisson import Poisson
+from streamem import GaussianMixture, Mixture
 from streamem.algorithms import HalfLife, PowerLaw
 from streamem.core.errors import NonFiniteError, ParameterError, SchemaError
 from streamem.families import Gaussian
@@ -216,17 +216,6 @@ def test_batches_may_be_stores(tmp_path: Path) -> None:
     array = GaussianMixture(3, random_state=0).partial_fit(data.astype(float)).partial_fit(data.astype(float))
     same(stored, array, 1e-10)
     assert GaussianMixture(3, random_state=0).partial_fit(data).means_.dtype == np.float32
-
-
-class Poisson:
-    def log_prob(self, p: Any, x: Any) -> Any:
-        return x @ np.log(p.rates).T - p.rates.sum(1) - gammaln(x + 1).sum(1, keepdims=True)
-
-    def stats(self, p: Any, x: Any, resp: Any) -> Stats:
-        return Stats(weight=resp.sum(0), x=resp.T @ x)
-
-    def maximize(self, s: Any, previous: Any) -> Params:
-        return Params(rates=s.x / s.weight[:, None])
 
 
 def test_a_family_of_ones_own() -> None:
