@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ logger = logging.getLogger("streamem")
 
 KIND = "checkpoint"
 GENERATIONS = 2
+INTERVAL_S = 10.0
 SAVED_PASSES = 1000
 """Records of passes that a checkpoint keeps, the latest: it is written after each, so it must not grow with them."""
 
@@ -55,10 +57,18 @@ class Checkpoint:
     path : an ``.npz`` file; two earlier generations stay beside it
     key : what identifies the run (data, plan, hyperparameters); a checkpoint with another key is refused
     report : saved along, so that a resumed fit reports all its passes
+    interval_s : how long windows that do not end a pass may go unsaved
     """
 
-    def __init__(self, path: str | os.PathLike[str], key: Mapping[str, Any], report: FitReport) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        key: Mapping[str, Any],
+        report: FitReport,
+        interval_s: float = INTERVAL_S,
+    ) -> None:
         self.path = Path(path)
+        self._interval_s, self._saved = interval_s, monotonic()
         self._key = dict(key)
         self._report = report
         self._position: Position | None = None
@@ -95,13 +105,17 @@ class Checkpoint:
     def chunk_done(self, done: ChunkDone) -> None:
         """Nothing to do."""
 
-    def window_ended(self, before: State, after: State) -> None:
-        """Save the new state."""
-        if self._position is not None:
-            self.place(replace(self._position, state=after))
+    def window_ended(self, before: State, after: State, pass_over: bool) -> None:
+        """Save the new state, if the pass is over or the last save long ago."""
+        if self._position is None:
+            return
+        self._position = replace(self._position, state=after)
+        if pass_over or monotonic() - self._saved >= self._interval_s:
+            self._save()
 
     def _save(self) -> None:
         assert self._position is not None
+        self._saved = monotonic()
         meta, arrays = _to_arrays(self._position)
         meta |= {"key": self._key, "report": self._report.to_dict(SAVED_PASSES)}
         write_archive(self.path, KIND, meta, arrays, keep=GENERATIONS)

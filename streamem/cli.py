@@ -88,6 +88,13 @@ def fit() -> None:
     default="kmeans",
     show_default=True,
 )
+@click.option(
+    "--algorithm",
+    type=click.Choice(["batch", "stepwise", "incremental"]),
+    default="batch",
+    show_default=True,
+    help="When to make an M-step: once a pass, after mini-batches, after blocks of rows.",
+)
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Makes the result repeatable.")
 @click.option("--weight", help="Sample weights: a column name, or the path of a Zarr array or .npy file.")
 @click.option("--checkpoint", type=click.Path(dir_okay=False), help="Save every iteration here; resume if it exists.")
@@ -102,6 +109,7 @@ def fit_gmm(
     seed: int | None,
     weight: str | None,
     checkpoint: str | None,
+    algorithm: str,
     reading: Reading,
     **settings: Any,
 ) -> None:
@@ -117,9 +125,9 @@ def fit_gmm(
         **settings,
     )
     with reading.opened(data, weight) as (source, arguments):
-        model.fit(source, checkpoint=checkpoint, **arguments)
+        model.fit(source, checkpoint=checkpoint, algorithm=algorithm, **arguments)
     model.save(output)
-    state = "converged" if model.converged_ else "not converged"
+    state = "converged" if model.converged_ else "ended" if algorithm == "stepwise" else "not converged"
     click.echo(
         f"{output}: {components} components of {model.n_features_in_} features, {state} after {model.n_iter_} "
         f"iterations, log-likelihood {model.lower_bound_:.9g} per row"

@@ -41,8 +41,8 @@ class Observer(Protocol):
     def chunk_done(self, done: ChunkDone) -> None:
         """After each chunk, in the calling thread."""
 
-    def window_ended(self, before: State, after: State) -> None:
-        """After the update."""
+    def window_ended(self, before: State, after: State, pass_over: bool) -> None:
+        """After the update; `pass_over` tells whether all rows have been visited once more."""
 
 
 def run(
@@ -59,21 +59,26 @@ def run(
 
     Raises
     ------
-    SourceChangedError : the source was rewritten meanwhile; nothing of it has entered the state
+    SourceChangedError : the source was rewritten meanwhile; looked for once a pass, before its end enters the state
     """
 
     def chunk_done(done: ChunkDone) -> None:
         for observer in observers:
             observer.chunk_done(done)
 
+    visited = 0
     while window := algorithm.window(state, refs):
         for observer in observers:
             observer.window_started(state, window)
         stats = executor.reduce(EStep(model, state.params, source.schema.names), window, chunk_done)
-        require_unchanged(source, fingerprint)
+        visited += sum(ref.rows for ref in window)
+        pass_over = visited >= source.n_rows
+        if pass_over:
+            require_unchanged(source, fingerprint)
+            visited = 0
         before, state = state, algorithm.update(model, state, stats)
         for observer in observers:
-            observer.window_ended(before, state)
+            observer.window_ended(before, state, pass_over)
     return state
 
 

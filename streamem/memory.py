@@ -127,6 +127,7 @@ class Projection:
     sample: int
     result: int
     writing: int
+    opened: int = 0
 
     @property
     def terms(self) -> list[tuple[str, int]]:
@@ -142,6 +143,7 @@ class Projection:
             ("sample for the start", self.sample),
             ("result held in memory", self.result),
             ("writing the result", self.writing),
+            ("chunks or statistics that the algorithm keeps", self.opened),
         ]
 
     @property
@@ -164,6 +166,7 @@ def project(
     result: int = 0,
     writing: int = 0,
     summed: bool = True,
+    opened: int = 0,
 ) -> Projection:
     """The projection at full parallelism: twice as many chunks in flight as threads.
 
@@ -180,6 +183,7 @@ def project(
         sample=sample,
         result=result,
         writing=writing,
+        opened=opened,
     )
 
 

@@ -25,19 +25,23 @@ class Progress:
     ----------
     what : the words before the bar
     verbose : 0 shows passes that last longer than two seconds, 1 and more shows every pass
+    pass_rows : rows of a pass, which may be several windows
     """
 
-    def __init__(self, what: str, verbose: int = 0) -> None:
+    def __init__(self, what: str, verbose: int = 0, pass_rows: int = 0) -> None:
         self._what = what
         self._verbose = verbose
+        self._pass_rows, self._within = pass_rows, False
         self._bar: Any = None
         self._rows = self._total = self._passes = 0
         self._logged = monotonic()
 
     def window_started(self, state: State, window: Sequence[ChunkRef]) -> None:
         """Open the bar of a pass."""
-        self._passes += 1
-        self.begin(sum(ref.rows for ref in window), f"{self._what}, pass {self._passes}")
+        if not self._within:
+            self._within = True
+            self._passes += 1
+            self.begin(self._pass_rows, f"{self._what}, pass {self._passes}")
 
     def begin(self, rows: int, label: str) -> None:
         """Open a bar over `rows` rows."""
@@ -58,14 +62,17 @@ class Progress:
 
     def end(self) -> None:
         """Close the bar."""
+        self._within = False
         if self._bar is not None:
             self._bar.close()
             self._bar = None
 
-    def window_ended(self, before: State, after: State) -> None:
+    def window_ended(self, before: State, after: State, pass_over: bool) -> None:
         """Close the bar and log the pass."""
+        if not pass_over:
+            return
         self.end()
-        value = after.log_likelihood if after.finished else after.trace[-1]
+        value = after.last_known
         state = (
             "final" if after.finished else "converged" if after.converged else "last" if after.closing else "going on"
         )

@@ -110,33 +110,53 @@ class Recorder:
         self._report = report
         self._degenerate = degenerate
         self.start = 0
+        self._clear()
+
+    def _clear(self) -> None:
+        self._first: State | None = None
         self._begin = perf_counter()
-        self._chunks: list[ChunkDone] = []
+        self._rows = self._nbytes = 0
+        self._wait_s = self._compute_s = 0.0
+        self._known: list[tuple[int, float]] = []
 
     def window_started(self, state: State, window: Sequence[ChunkRef]) -> None:
-        """Start the clock."""
-        self._begin, self._chunks = perf_counter(), []
+        """Start the clock of a pass."""
+        if self._first is None:
+            self._clear()
+            self._first = state
+        self._window_rows = sum(ref.rows for ref in window)
 
     def chunk_done(self, done: ChunkDone) -> None:
         """Collect."""
-        self._chunks.append(done)
+        self._rows, self._nbytes = self._rows + done.rows, self._nbytes + done.nbytes
+        self._wait_s, self._compute_s = self._wait_s + done.wait_s, self._compute_s + done.compute_s
 
-    def window_ended(self, before: State, after: State) -> None:
-        """Write the record of the pass."""
-        known = after.log_likelihood if after.finished else after.trace[-1]
+    def window_ended(self, before: State, after: State, pass_over: bool) -> None:
+        """Write the record of a pass; of several windows it says the mean log-likelihood."""
+        if after.finished or after.trace is not before.trace:
+            self._known.append((self._window_rows, after.last_known))
+        if not pass_over or self._first is None:
+            return
         self._report.passes.append(
             PassRecord(
                 start=self.start,
-                iteration=before.iteration,
-                log_likelihood=float(known if known is not None else float("nan")),
+                iteration=self._first.iteration,
+                log_likelihood=self._mean(),
                 seconds=perf_counter() - self._begin,
-                rows=sum(done.rows for done in self._chunks),
-                nbytes=sum(done.nbytes for done in self._chunks),
-                wait_s=sum(done.wait_s for done in self._chunks),
-                compute_s=sum(done.compute_s for done in self._chunks),
+                rows=self._rows,
+                nbytes=self._nbytes,
+                wait_s=self._wait_s,
+                compute_s=self._compute_s,
                 peak_memory_bytes=peak_bytes(),
             )
         )
+        self._first = None
         if self._degenerate is not None and not after.finished:
             for kind, components in self._degenerate(after.params).items():
                 self._report.events[kind] = self._report.events.get(kind, 0) + len(components)
+
+    def _mean(self) -> float:
+        if len(self._known) == 1:
+            return self._known[0][1]
+        rows = sum(rows for rows, _ in self._known)
+        return sum(rows * value for rows, value in self._known) / rows if rows else float("nan")

@@ -22,6 +22,7 @@ import zarr
 from distributed import Client, LocalCluster, wait
 
 from streamem import GaussianMixture, Stats
+from streamem.algorithms import StepwiseEM
 from streamem.core.chunk import Chunk
 from streamem.core.errors import (
     ClusterError,
@@ -85,6 +86,20 @@ def test_same_bits_as_threads(client: Client, path: str, kind: str) -> None:
     assert here.score(data[kind], executor="threads") == there.score(data[kind], executor=client)
     there_labels = np.asarray(there.predict(data[kind], executor=client))
     np.testing.assert_array_equal(np.asarray(here.predict(data[kind], executor="threads")), there_labels)
+
+
+@pytest.mark.parametrize("kind", ["zarr", "array", "persisted"])
+@pytest.mark.parametrize("algorithm", [StepwiseEM(passes=2, batch_rows=300), StepwiseEM(passes=1, batch_rows=5000)])
+def test_mini_batches_give_the_bits_of_threads(client: Client, path: str, kind: str, algorithm: StepwiseEM) -> None:
+    whole = zarr.open_array(path)[:]
+    lazy = dask.array.from_array(whole, chunks=(CHUNK_ROWS, -1))
+    data = {"zarr": path, "array": whole, "persisted": lazy}[kind]
+    threads = mixture().fit(data, executor="threads", algorithm=algorithm)
+    cluster = mixture().fit(client.persist(lazy) if kind == "persisted" else data, executor=client, algorithm=algorithm)
+    assert threads.means_.tobytes() == cluster.means_.tobytes()
+    assert threads.n_iter_ == cluster.n_iter_
+    incremental = [mixture().fit(data, executor=where, algorithm="incremental") for where in ("threads", client)]
+    assert incremental[0].means_.tobytes() == incremental[1].means_.tobytes()
 
 
 @pytest.mark.parametrize("n_workers", [1, 4])

@@ -2,60 +2,106 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
-from streamem.algorithms.steps import StepSize
-from streamem.core.errors import DataError
-from streamem.core.ports import Model, Rebasable
+from streamem.algorithms.schedule import Schedule
+from streamem.algorithms.steps import PowerLaw, StepSize
+from streamem.core.arrays import Params
+from streamem.core.errors import DataError, ParameterError
+from streamem.core.ports import ChunkRef, Limits, Model, Rebasable
 from streamem.core.state import State
 from streamem.core.stats import Stats
 
 TRACE = 10_000
 """Batches whose predictive log-likelihood is remembered."""
 
+STEPS_A_PASS, FEWEST_ROWS, MOST_ROWS = 400, 50, 100_000
+OPEN_CHUNKS = 64
+"""Chunks of which the mini-batches of a stretch draw together: rows of one chunk are often alike."""
+
 
 @dataclass(frozen=True)
 class StepwiseEM:
     """s ← (1 − γ)·s + γ·ŝ(θ), θ ← M(s), with s and ŝ per unit of weight.
 
-    `State.memory` holds ``running`` (s), ``seen`` (weight so far), ``crowding`` (Σ of squared shares of the rows in s,
-    whose inverse is the effective sample size) and ``batches`` (steps since a pass over all data). Weights are
-    frequencies: 2 is the row twice.
+    As ``fit(..., algorithm=StepwiseEM(...))`` it visits the rows `passes` times in shuffled mini-batches and ends with
+    one pass over all of them. The last `averaging` of the steps are averaged (Polyak & Ruppert 1992), which is what
+    makes large steps converge; too early, it remembers the start.
 
     Parameters
     ----------
     step : γ
-    least : rows below which s never falls: γ is at most (rows of the batch) / least, so that a few rows cannot make a
-        covariance singular
+    passes : how often every row is visited
+    batch_rows : rows of a mini-batch; None is 1/400 of all, between 50 and 100,000
+    averaging : share of the steps, the last ones, whose statistics are averaged; 0 for none
+    final_pass : whether to end with a pass that learns the exact log-likelihood
+    seed : of the order of rows
+    least : rows below which s never falls: γ is at most (rows of the batch) / least, and there is no M-step before so
+        many rows were seen, so that a few rows cannot make a covariance singular. None lets the estimator choose.
+
+    Notes
+    -----
+    `State.memory` holds ``running`` (s), ``seen`` (weight so far), ``crowding`` (Σ of squared shares of the rows in s,
+    whose inverse is the effective sample size), ``batches`` (steps since a pass over all data), and once there is an
+    average, ``average`` and ``averaged``. Weights are frequencies: 2 is the row twice.
     """
 
-    step: StepSize
-    least: float = 0.0
+    step: StepSize = field(default_factory=lambda: PowerLaw(0.6))
+    passes: int = 5
+    batch_rows: int | None = None
+    averaging: float = 0.5
+    final_pass: bool = True
+    seed: int = 0
+    least: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, low in (("passes", 1), ("batch_rows", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < low):
+                raise ParameterError(f"{name} of StepwiseEM is {value!r}; it must be an integer >= {low}")
+        if not 0 <= self.averaging <= 1:
+            raise ParameterError(f"averaging of StepwiseEM is {self.averaging!r}; it must be a share from 0 to 1")
+
+    def planned(self, refs: Sequence[ChunkRef], limits: Limits) -> ScheduledStepwise:
+        """The steps over these chunks."""
+        rule = self if self.least is not None else replace(self, least=limits.least_rows)
+        rows = sum(ref.rows for ref in refs)
+        batch = self.batch_rows or max(FEWEST_ROWS, min(rows // STEPS_A_PASS, MOST_ROWS))
+        most = max(max((ref.nbytes for ref in refs), default=0), 1)
+        together = max(1, min(OPEN_CHUNKS, limits.open_bytes // most))
+        schedule = Schedule([ref.rows for ref in refs], batch, self.passes, self.seed, together)
+        return ScheduledStepwise(rule, schedule)
 
     def begin(self, model: Model, state: State, stats: Stats) -> State:
         """The first statistics, taken at the parameters of `state`."""
-        weight = _weight(stats)
+        weight = weight_of(stats)
         return self._moved(model, state, stats * (1.0 / weight), stats, weight, 1.0 / weight)
 
     def update(self, model: Model, state: State, stats: Stats) -> State:
         """One step with the statistics of a batch, taken at the parameters of `state`."""
         if state.memory is None:
             return self.begin(model, state, stats)
-        memory, weight = state.memory, _weight(stats)
-        gamma = self.step(weight, float(memory.seen))
-        if self.least > 0:
-            gamma = min(gamma, max(weight, float(stats.rows)) / self.least)
+        memory, weight = state.memory, weight_of(stats)
+        gamma = self._gamma(state, memory, stats, weight)
         running = memory.running * (1.0 - gamma) + stats * (gamma / weight)
         crowding = (1.0 - gamma) ** 2 * float(memory.crowding) + gamma**2 / weight
         return self._moved(model, state, running, stats, weight, crowding)
 
-    @staticmethod
-    def _moved(model: Model, state: State, running: Stats, stats: Stats, weight: float, crowding: float) -> State:
-        params = model.m_step(running, state.params)
-        if isinstance(model, Rebasable):
-            running = model.rebase(running, state.params, params)
-        seen = weight + (0.0 if state.memory is None else float(state.memory.seen))
-        batches = 1.0 + (0.0 if state.memory is None else float(state.memory.batches))
+    def _gamma(self, state: State, memory: Stats, stats: Stats, weight: float) -> float:
+        seen = float(memory.seen)
+        if not self._enough(state.rows):  # the parameters have not moved yet
+            return weight / (seen + weight)
+        gamma = self.step(weight, seen)
+        return min(gamma, max(weight, float(stats.rows)) / self.least) if self.least else gamma
+
+    def _enough(self, rows: int) -> bool:
+        return rows >= (self.least or 0.0)
+
+    def _moved(self, model: Model, state: State, running: Stats, stats: Stats, weight: float, crowding: float) -> State:
+        rows = state.rows + int(stats.rows)
+        params = model.m_step(running, state.params) if self._enough(rows) else state.params
+        memory = state.memory
         return replace(
             state,
             params=params,
@@ -63,15 +109,25 @@ class StepwiseEM:
             trace=(*state.trace[-(TRACE - 1) :], float(stats.log_likelihood) / weight),
             log_likelihood=None,
             converged=False,
-            rows=state.rows + int(stats.rows),
-            weight=seen,
-            memory=Stats(running=running, seen=seen, crowding=crowding, batches=batches),
+            rows=rows,
+            weight=weight + (0.0 if memory is None else float(memory.seen)),
+            memory=Stats(
+                running=rebased(model, running, state.params, params),
+                seen=weight + (0.0 if memory is None else float(memory.seen)),
+                crowding=crowding,
+                batches=1.0 + (0.0 if memory is None else float(memory.batches)),
+            ),
         )
+
+
+def rebased(model: Model, stats: Stats, old: Params, new: Params) -> Stats:
+    """Statistics taken at `old` as if they had been taken at `new`, for models where that matters."""
+    return model.rebase(stats, old, new) if isinstance(model, Rebasable) else stats
 
 
 def remember(state: State, stats: Stats) -> State:
     """A state together with the statistics of a pass over all data at its parameters, so that it can go on online."""
-    weight = _weight(stats)
+    weight = weight_of(stats)
     memory = Stats(running=stats * (1.0 / weight), seen=weight, crowding=1.0 / weight, batches=0.0)
     return replace(state, memory=memory)
 
@@ -81,8 +137,66 @@ def went_online(state: State) -> bool:
     return state.memory is not None and float(state.memory.batches) > 0
 
 
-def _weight(stats: Stats) -> float:
+def weight_of(stats: Stats) -> float:
+    """Sum of weights of some rows; `DataError` if it is not positive."""
     weight = float(stats.weight)
     if not weight > 0:
         raise DataError(f"the sample weights of {int(stats.rows)} rows sum to {weight}; at least one must be > 0")
     return weight
+
+
+@dataclass(frozen=True)
+class ScheduledStepwise:
+    """Stepwise EM over data at rest: an `Algorithm`."""
+
+    rule: StepwiseEM
+    schedule: Schedule
+
+    def start(self, params: Params) -> State:
+        """The state before the first mini-batch."""
+        return State(params=params)
+
+    def resume(self, state: State) -> State:
+        """Visit the rows again; what was learned counts on."""
+        return replace(state, iteration=0, log_likelihood=None, allowance=0.0, closing=False, converged=False)
+
+    def reopen(self, state: State) -> State:
+        """Settings are part of what identifies such a run, so there is nothing to undo."""
+        return state
+
+    def window(self, state: State, refs: Sequence[ChunkRef]) -> Sequence[ChunkRef]:
+        """The next mini-batch; after the last, all chunks once more."""
+        if not state.closing:
+            return self.schedule.pieces(state.iteration, refs)
+        return refs if self.rule.final_pass and not state.finished else ()
+
+    def update(self, model: Model, state: State, stats: Stats) -> State:
+        """A step; after the last, the average takes over."""
+        if state.closing:
+            weight = weight_of(stats)
+            seen = replace(state, log_likelihood=float(stats.log_likelihood) / weight, rows=int(stats.rows))
+            return remember(replace(seen, weight=weight), stats)
+        moved = self._averaged(model, state, self.rule.update(model, state, stats))
+        return moved if moved.iteration < self.schedule.steps else self._closed(model, moved)
+
+    def _averaged(self, model: Model, before: State, after: State) -> State:
+        assert after.memory is not None
+        late = self.schedule.steps * (1.0 - self.rule.averaging)
+        if self.rule.averaging == 0 or after.iteration <= late:
+            return after
+        running, average, averaged = after.memory.running, after.memory.running, 1.0
+        if before.memory is not None and "average" in before.memory:
+            averaged += float(before.memory.averaged)
+            average = rebased(model, before.memory.average, before.params, after.params)
+            average = average + (running - average) * (1.0 / averaged)
+        return replace(after, memory=after.memory.replace(average=average, averaged=averaged))
+
+    @staticmethod
+    def _closed(model: Model, state: State) -> State:
+        assert state.memory is not None
+        if "average" not in state.memory:
+            return replace(state, closing=True)
+        params = model.m_step(state.memory.average, state.params)
+        running = rebased(model, state.memory.average, state.params, params)
+        kept = {name: state.memory[name] for name in ("seen", "crowding", "batches")}
+        return replace(state, params=params, closing=True, memory=Stats(running=running, **kept))

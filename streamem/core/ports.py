@@ -325,3 +325,29 @@ class Algorithm(Protocol):
 
     def update(self, model: Model, state: State, stats: Stats) -> State:
         """The state after the window's statistics."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a call allows an algorithm.
+
+    Attributes
+    ----------
+    open_bytes : of chunks that may be open at once, and of statistics that may be remembered
+    least_rows : that tell enough of every component to estimate it
+    statistics_bytes : of the statistics of one window
+    max_iter : most passes, where the algorithm does not say itself
+    """
+
+    open_bytes: int
+    least_rows: int
+    statistics_bytes: int
+    max_iter: int
+
+
+@runtime_checkable
+class Plannable(Protocol):
+    """An algorithm that becomes one with a plan: it counts rows or chunks."""
+
+    def planned(self, refs: Sequence[ChunkRef], limits: Limits) -> Algorithm:
+        """For these chunks; a pure function of their sizes."""

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from streamem.core.chunk import Chunk
 from streamem.core.errors import DataError, NonFiniteError
+from streamem.core.piece import Piece
 from streamem.core.ports import ChunkRef
 
 
@@ -27,13 +28,21 @@ def require_finite(chunk: Chunk, ref: ChunkRef, names: Sequence[str] | None) -> 
         row = int(np.argmin(valid))
         raise DataError(
             f"{where(ref)}: {int((~valid).sum())} sample weights are negative or not finite "
-            f"(the first is {weight[row]} in row {ref.start + row}); weights must be finite and >= 0"
+            f"(the first is {weight[row]} in row {_row(ref, row)}); weights must be finite and >= 0"
         )
 
 
 def where(ref: ChunkRef) -> str:
     """How messages name a chunk: its index and its rows, both ends included."""
+    if isinstance(ref, Piece):
+        chunks = where(ref.bases[0]) if len(ref.bases) == 1 else f"{len(ref.bases)} chunks"
+        return f"{ref.rows} rows drawn from {chunks}"
     return f"chunk {ref.index} (rows {ref.start}–{ref.start + ref.rows - 1})"
+
+
+def _row(ref: ChunkRef, i: int) -> int:
+    """Where row i of a chunk, or of a piece of one, lies within the source."""
+    return ref.row(i) if isinstance(ref, Piece) else ref.start + i
 
 
 def _describe_non_finite(chunk: Chunk, finite: NDArray[np.bool_], ref: ChunkRef, names: Sequence[str] | None) -> str:
@@ -43,7 +52,7 @@ def _describe_non_finite(chunk: Chunk, finite: NDArray[np.bool_], ref: ChunkRef,
         bad = np.flatnonzero(~finite[:, column])
         kind = "NaN" if np.isnan(chunk.x[bad[0], column]) else "infinity"
         name = f" {names[column]!r}" if names is not None else ""
-        parts.append(f"{len(bad)} in column {column}{name} (the first, {kind}, in row {ref.start + int(bad[0])})")
+        parts.append(f"{len(bad)} in column {column}{name} (the first, {kind}, in row {_row(ref, int(bad[0]))})")
     more = f" and {len(columns) - 3} more columns" if len(columns) > 3 else ""
     return (
         f"{where(ref)}: {int((~finite).sum())} non-finite values (NaN or infinity): {'; '.join(parts)}{more}. "

@@ -49,6 +49,7 @@ class Engine:
         result: int = 0,
         writing: int = 0,
         summed: bool = True,
+        opened: int = 0,
     ) -> Projection:
         """What the call will hold in this process, cut down to the budget.
 
@@ -57,6 +58,7 @@ class Engine:
         held : bytes of the result of one chunk
         sample, result, writing : bytes that stay here besides
         summed : whether the results of chunks are added up along the tree, or taken one after the other
+        opened : bytes of chunks or statistics that the algorithm keeps
 
         Raises
         ------
@@ -64,10 +66,10 @@ class Engine:
         """
         client = client_of(self.choice)
         if client is None:
-            projection = project(refs, self.n_threads, self.workspace, held, sample, result, writing, summed)
+            projection = project(refs, self.n_threads, self.workspace, held, sample, result, writing, summed, opened)
         else:
             _require_workers_fit(client, source, project(refs, 1, self.workspace, held, summed=summed))
-            projection = project([], 1, 0, held, sample, result, writing, summed)
+            projection = project([], 1, 0, held, sample, result, writing, summed, opened)
         return fit_into(projection, self.budget.limit_bytes, source.schema.origin)
 
     @property
@@ -85,11 +87,11 @@ class Engine:
         """The executor for a projection."""
         client = client_of(self.choice)
         if client is None:
-            with ThreadsExecutor(projection.n_threads, projection.in_flight) as threads:
+            with ThreadsExecutor(projection.n_threads, projection.in_flight, projection.opened) as threads:
                 yield threads
             return
         cluster = importlib.import_module("streamem.executors.dask")
-        with cluster.DaskExecutor(client, _cache_bytes(client)) as executor:
+        with cluster.DaskExecutor(client, max(_cache_bytes(client), projection.opened)) as executor:
             yield executor
 
     def describe(self, projection: Projection) -> dict[str, Any]:

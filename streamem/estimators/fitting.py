@@ -14,7 +14,17 @@ from streamem.checkpoint import Checkpoint, Position
 from streamem.core.arrays import Params
 from streamem.core.chunk import Chunk
 from streamem.core.errors import DataError
-from streamem.core.ports import Algorithm, ChunkRef, Diagnosed, Executor, Explained, Model, Source
+from streamem.core.ports import (
+    Algorithm,
+    ChunkRef,
+    Diagnosed,
+    Executor,
+    Explained,
+    Limits,
+    Model,
+    Plannable,
+    Source,
+)
 from streamem.core.state import State
 from streamem.estimators.engines import Engine
 from streamem.fit import Observer, require_unchanged, run
@@ -24,6 +34,8 @@ from streamem.progress import Progress
 from streamem.report import FitReport, Recorder
 
 SAMPLE_COPIES = 3
+ORDER_BYTES = 8
+"""For each row of an open chunk, while mini-batches draw from it in a random order."""
 """The pieces of the sample are joined, k-means centres a copy of it, and the allocator returns neither at once."""
 
 
@@ -34,19 +46,23 @@ class Job:
     Attributes
     ----------
     make_start : parameters from a sample and a random generator
-    warm : the state of an earlier call to go on from, instead of a new start
+    least_rows : that tell enough of every component
+    max_iter : most passes
+    warm : from the algorithm, the state of an earlier call to go on from, instead of a new start
     key : what identifies the run in a checkpoint, besides the data and the plan
     """
 
     model: Model
     source: Source
-    algorithm: Algorithm
+    algorithm: Algorithm | Plannable
     make_start: Callable[[Chunk, np.random.RandomState], Params]
     n_components: int
     n_init: int
     rng: np.random.RandomState
     engine: Engine
-    warm: State | None = None
+    least_rows: int
+    max_iter: int
+    warm: Callable[[Algorithm], State] | None = None
     checkpoint: str | os.PathLike[str] | None = None
     key: Mapping[str, Any] = field(default_factory=dict)
 
@@ -69,11 +85,12 @@ def fit_job(job: Job) -> Outcome:
     """
     refs = job.source.chunks()
     require_rows(job.source, job.n_components)
-    projection = _project(job, refs)
+    algorithm, opened = _planned(job, refs)
+    projection = _project(job, refs, opened)
     report = _new_report(job, refs, projection)
     checkpoint = _checkpoint(job, refs, report)
     with job.engine.executor(job.source, projection) as executor:
-        starts = _Starts(job, refs, executor, report, checkpoint)
+        starts = _Starts(job, algorithm, refs, executor, report, checkpoint)
         try:
             state = starts.run()
         except KeyboardInterrupt as interrupt:
@@ -82,6 +99,17 @@ def fit_job(job: Job) -> Outcome:
     if isinstance(job.model, Explained):
         report.setting["arithmetic"] = job.model.arithmetic(state.params)
     return Outcome(state, report)
+
+
+def _planned(job: Job, refs: Sequence[ChunkRef]) -> tuple[Algorithm, int]:
+    """The algorithm for this plan, and the bytes that it keeps in memory besides."""
+    if not isinstance(job.algorithm, Plannable):
+        return job.algorithm, 0
+    held = job.model.statistics_bytes(job.source.schema.n_features)
+    budget = job.engine.budget.sample_bytes
+    limits = Limits(budget, job.least_rows, held, job.max_iter)
+    largest = max((ref.nbytes + ORDER_BYTES * ref.rows for ref in refs), default=0)
+    return job.algorithm.planned(refs, limits), max(budget, 2 * largest)
 
 
 def require_rows(source: Source, n_components: int) -> None:
@@ -104,11 +132,11 @@ def sample_size(job: Job) -> int:
     return min(job.source.n_rows, max(job.n_components, 2, job.engine.budget.sample_bytes // row))
 
 
-def _project(job: Job, refs: Sequence[ChunkRef]) -> Projection:
+def _project(job: Job, refs: Sequence[ChunkRef], opened: int) -> Projection:
     d = job.source.schema.n_features
     row = 8 * (d + 2 * job.n_components)
     held = job.model.statistics_bytes(d)
-    return job.engine.project(job.source, refs, held, sample=SAMPLE_COPIES * row * sample_size(job))
+    return job.engine.project(job.source, refs, held, sample=SAMPLE_COPIES * row * sample_size(job), opened=opened)
 
 
 def _new_report(job: Job, refs: Sequence[ChunkRef], projection: Projection) -> FitReport:
@@ -136,13 +164,16 @@ class _Starts:
     def __init__(
         self,
         job: Job,
+        algorithm: Algorithm,
         refs: Sequence[ChunkRef],
         executor: Executor,
         report: FitReport,
         checkpoint: Checkpoint | None,
     ) -> None:
         self._job, self._refs, self._executor, self._checkpoint = job, refs, executor, checkpoint
-        self._progress = Progress(job.engine.what, job.engine.verbose)
+        self._algorithm = algorithm
+        self._warm = None if job.warm is None else job.warm(algorithm)
+        self._progress = Progress(job.engine.what, job.engine.verbose, job.source.n_rows)
         degenerate = job.model.degenerate if isinstance(job.model, Diagnosed) else None
         self._recorder = Recorder(report, degenerate)
         self._rng_before: dict[str, Any] = job.rng.get_state(legacy=False)
@@ -152,11 +183,11 @@ class _Starts:
     def run(self) -> State:
         """The best final state: the highest log-likelihood, the earlier start if equal."""
         position = self._checkpoint.restore() if self._checkpoint else None
-        if position is not None and self._job.warm is not None and not _goes_on(position, self._job.warm):
+        if position is not None and self._warm is not None and not _goes_on(position, self._warm):
             position = None  # the warm start is ahead of what an earlier call left
         if position is not None:
             self._rng_before = position.rng_before
-            position = replace(position, state=self._job.algorithm.reopen(position.state))
+            position = replace(position, state=self._algorithm.reopen(position.state))
         else:
             position = self._begin(0, None)
         while True:
@@ -169,7 +200,7 @@ class _Starts:
 
     def _begin(self, start: int, best: State | None) -> Position:
         job = self._job
-        state = job.warm or job.algorithm.start(job.make_start(self._rows(), job.rng))
+        state = self._warm or self._algorithm.start(job.make_start(self._rows(), job.rng))
         after = job.rng.get_state(legacy=False)
         return Position(start, state, best, self._rng_before, after)
 
@@ -185,7 +216,7 @@ class _Starts:
                 job.model,
                 job.source,
                 self._refs,
-                job.algorithm,
+                self._algorithm,
                 self._executor,
                 position.state,
                 self._fingerprint,

@@ -88,9 +88,9 @@ class OnlineMixture(SharingMixture):
         if source.n_rows == 0:
             raise DataError(f"{source.schema.origin} has 0 sample(s) (rows) while a minimum of 1 is required")
         engine = self._engine("partial fit", executor)
-        least = 2 * self.n_components * (source.schema.n_features + 1)
+        least = self._least_rows(source.schema.n_features)
         if not hasattr(self, "weights_"):
-            self._start_online(source, StepwiseEM(rule, least), least, dtype, engine)
+            self._start_online(source, StepwiseEM(rule, least=least), least, dtype, engine)
             return
         self._require_fitting_shapes()
         known: State | None = getattr(self, "_state", None)
@@ -102,7 +102,7 @@ class OnlineMixture(SharingMixture):
                 f"needs at least {least} rows, 2·K·(d + 1); it has {source.n_rows}"
             )
         stats = self._e_step(state, source, engine)
-        self._learn(StepwiseEM(rule, least).update(self._make_model(), state, stats), self.weights_.dtype)
+        self._learn(StepwiseEM(rule, least=least).update(self._make_model(), state, stats), self.weights_.dtype)
 
     def _start_online(
         self, source: Source, algorithm: StepwiseEM, least: int, dtype: np.dtype[Any], engine: Engine

@@ -93,6 +93,10 @@ class MixtureParts(BaseEstimator):
     def _ending(self) -> str:
         return f"at most {self.max_iter} iterations, tol {self.tol}, stopping {self.stopping}"
 
+    def _least_rows(self, n_features: int) -> int:
+        """Rows that tell enough of every component to estimate it."""
+        return 2 * int(self.n_components) * (n_features + 1)
+
     # --- inner -------------------------------------------------------------------------------------------------------
 
     def _make_model(self) -> Mixture:

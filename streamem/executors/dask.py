@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar, cast
 from uuid import uuid4
 
 from distributed import Client, Future, KilledWorker, as_completed, wait
 
 from streamem.core.errors import ParameterError
+from streamem.core.piece import Piece
 from streamem.core.ports import ChunkDone, ChunkRef, Held, Job, OnChunk, Task
 from streamem.core.stats import Stats
 from streamem.executors.losses import named_losses, result_of
@@ -34,6 +35,8 @@ Start = Callable[[Item, str | None], Future]
 
 IN_FLIGHT_PER_THREAD = 3
 FAN_IN = 16
+PIECES = 0
+"""Stands for the number of spans where mini-batches draw from single chunks."""
 RETRIES = 2
 STRAGGLERS_S = 60
 
@@ -81,14 +84,22 @@ class DaskExecutor:
         results: list[Future | None] = [None] * len(spans)
         groups: dict[int, Future] = {}
         submit = self._submitter(reduce_span, shipped)
-        start = lambda span, near: submit(self._block(span, len(spans)), span.refs, near)  # noqa: E731
+        pieces = bool(refs) and isinstance(refs[0], Piece)
+
+        def start(span: Span, near: str | None) -> Future:
+            if not pieces:
+                return submit(self._block(span, len(spans)), span.refs, near)
+            piece = cast(Piece, span.refs[0])
+            return submit(self._block(Span(span.position, piece.bases), PIECES), span.refs, near, piece.draws)
+
         for span, future in self._finished(spans, start):
             results[span.position] = future
             on_chunk(ChunkDone(span.rows, span.nbytes, 0.0, 0.0))
             self._join(span.position // FAN_IN, results, groups)
         total: Partial = self._climb([groups[i] for i in range(len(groups))]).result()
         on_chunk(ChunkDone(0, 0, total.wait_s, total.compute_s))
-        self._chunk_seconds = (total.wait_s + total.compute_s) / max(1, len(refs))
+        if not pieces:
+            self._chunk_seconds = (total.wait_s + total.compute_s) / max(1, len(refs))
         return total.stats
 
     def map(self, task: Task[Result], refs: Sequence[ChunkRef], on_chunk: OnChunk) -> Iterator[Result]:
@@ -148,6 +159,8 @@ class DaskExecutor:
         return self._client.submit(identity, job.with_refs(_bare(job.refs)), key=_key("job"), pure=False)
 
     def _spans(self, refs: Sequence[ChunkRef], row_nbytes: int = 0) -> list[Span]:
+        if refs and isinstance(refs[0], Piece):  # each goes where its chunk is kept
+            return cut_spans(refs, 1)
         # Chunks that lie on workers already are worked on where they lie: neighbours may lie apart.
         seconds = SPAN_SECONDS if any(_futures(ref) for ref in refs) else self._chunk_seconds
         return cut_spans(refs, shortened(span_length(refs, self.n_threads, seconds), refs, row_nbytes))
@@ -158,7 +171,7 @@ class DaskExecutor:
     def _submitter(self, run: Callable[..., Any], shipped: Future) -> Callable[..., Future]:
         """How to run something over chunks, near where they are."""
 
-        def submit(what: Future, refs: Sequence[ChunkRef], near: str | None) -> Future:
+        def submit(what: Future, refs: Sequence[ChunkRef], near: str | None, *more: Any) -> Future:
             held = {key: self._own(future) for ref in refs for key, future in _futures(ref).items()}
             near = None if held else near
             return self._client.submit(
@@ -167,6 +180,7 @@ class DaskExecutor:
                 what,
                 self._reading,
                 held,
+                *more,
                 key=_key("run"),
                 pure=False,
                 retries=RETRIES,
@@ -190,7 +204,11 @@ class DaskExecutor:
 
     def _block(self, span: Span, n_spans: int) -> Future:
         """The handles of a span on the cluster, sent once for all passes."""
-        place = (n_spans, span.refs[0].index, len(span.refs))
+        place = (
+            n_spans,
+            span.refs[0].index,
+            len(span.refs) if n_spans else hash(tuple(ref.index for ref in span.refs)),
+        )
         if place not in self._blocks:
             self._blocks = {known: block for known, block in self._blocks.items() if known[0] == n_spans}
             self._blocks[place] = self._client.submit(identity, _bare(span.refs), key=_key("refs"), pure=False)

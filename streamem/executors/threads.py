@@ -14,9 +14,11 @@ from typing import Any, Generic, Self, TypeVar
 from streamem.core.blas import limit_this_thread, one_blas_thread
 from streamem.core.chunk import Chunk
 from streamem.core.errors import ParameterError
+from streamem.core.piece import Piece
 from streamem.core.ports import ChunkDone, ChunkRef, OnChunk, Task
 from streamem.core.reduction import TreeReduction
 from streamem.core.stats import Stats
+from streamem.executors.chunk_cache import ChunkCache
 
 Result = TypeVar("Result")
 
@@ -35,6 +37,7 @@ class ThreadsExecutor:
     ----------
     n_threads : workers
     in_flight : chunks loaded or being loaded at any time; bounds the memory
+    cache_bytes : chunks that are kept as long as mini-batches draw from them
     shuffle : reorders submissions; for tests of the law that order does not matter
     """
 
@@ -42,6 +45,7 @@ class ThreadsExecutor:
         self,
         n_threads: int,
         in_flight: int | None = None,
+        cache_bytes: int = 0,
         shuffle: Callable[[Iterable[tuple[int, ChunkRef]]], Iterable[tuple[int, ChunkRef]]] = iter,
     ) -> None:
         if n_threads < 1:
@@ -49,6 +53,7 @@ class ThreadsExecutor:
         self.n_threads = n_threads
         self.in_flight = max(1, in_flight if in_flight is not None else 2 * n_threads)
         self._shuffle = shuffle
+        self._cache, self._cache_bytes = ChunkCache(), cache_bytes
         self._readers = ThreadPoolExecutor(n_threads, "streamem-read")
         self._workers = ThreadPoolExecutor(n_threads, "streamem-compute", limit_this_thread)
         self._limits = ExitStack()
@@ -68,7 +73,7 @@ class ThreadsExecutor:
     def reduce(self, task: Task[Stats], refs: Sequence[ChunkRef], on_chunk: OnChunk) -> Stats:
         """The sum of the task over the chunks, along the fixed tree."""
         if len(refs) == 1:  # a mini-batch: no other thread could help
-            alone = _compute(task, 0, refs[0], _loaded(refs[0]))
+            alone = _compute(task, 0, refs[0], self._loaded(refs[0]))
             on_chunk(alone.done)
             return alone.value
         tree = TreeReduction(len(refs))
@@ -106,8 +111,16 @@ class ThreadsExecutor:
             _cancel(running)
 
     def _submit(self, task: Task[Result], position: int, ref: ChunkRef) -> Future[_Finished[Result]]:
-        loading = self._readers.submit(ref.load)
+        loading = self._readers.submit(self._load, ref)
         return self._workers.submit(_compute, task, position, ref, loading)
+
+    def _load(self, ref: ChunkRef) -> Chunk:
+        return self._cache.load("", ref, self._cache_bytes) if isinstance(ref, Piece) else ref.load()
+
+    def _loaded(self, ref: ChunkRef) -> Future[Chunk]:
+        loading: Future[Chunk] = Future()
+        loading.set_result(self._load(ref))
+        return loading
 
     @staticmethod
     def _take(future: Future[_Finished[Result]], on_chunk: OnChunk) -> Result:
@@ -123,12 +136,6 @@ def _compute(task: Task[Result], position: int, ref: ChunkRef, loading: Future[C
     value = task(chunk, ref)
     done = ChunkDone(ref.rows, ref.nbytes, loaded - started, perf_counter() - loaded)
     return _Finished(position, value, done)
-
-
-def _loaded(ref: ChunkRef) -> Future[Chunk]:
-    loading: Future[Chunk] = Future()
-    loading.set_result(ref.load())
-    return loading
 
 
 def _cancel(futures: Iterable[Future[Any]]) -> None:

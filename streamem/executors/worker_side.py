@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
@@ -12,46 +10,15 @@ from typing import Any, TypeVar
 from streamem.core.blas import one_blas_thread
 from streamem.core.chunk import Chunk
 from streamem.core.errors import SourceError, StreamemError
+from streamem.core.piece import Draw, Piece
 from streamem.core.ports import ChunkRef, Held, Job, Task
 from streamem.core.reduction import TreeReduction
 from streamem.core.stats import Stats
 from streamem.core.validation import where
+from streamem.executors.chunk_cache import ChunkCache
 from streamem.executors.spans import Partial
 
 Result = TypeVar("Result")
-
-
-class ChunkCache:
-    """Decoded chunks of this process, least recently used first out, bounded in bytes."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._chunks: OrderedDict[tuple[str, int], tuple[Chunk, int]] = OrderedDict()
-        self.nbytes = 0
-
-    def load(self, token: str, ref: ChunkRef, limit_bytes: int) -> Chunk:
-        """The chunk, from the cache or read; `token` names the data, its state, and the plan."""
-        key = (token, ref.index)
-        with self._lock:
-            if key in self._chunks:
-                self._chunks.move_to_end(key)
-                return self._chunks[key][0]
-        chunk = ref.load()
-        with self._lock:
-            if key not in self._chunks and ref.nbytes <= limit_bytes:
-                self._chunks[key] = (chunk, ref.nbytes)
-                self.nbytes += ref.nbytes
-            while self.nbytes > limit_bytes:
-                _, (_, freed) = self._chunks.popitem(last=False)
-                self.nbytes -= freed
-        return chunk
-
-    def forget(self, token: str) -> None:
-        """Let go of all chunks under a token."""
-        with self._lock:
-            for key in [key for key in self._chunks if key[0] == token]:
-                _, freed = self._chunks.pop(key)
-                self.nbytes -= freed
 
 
 CACHE = ChunkCache()
@@ -92,8 +59,16 @@ class Reading:
             raise SourceError(f"{where(ref)} cannot be read: {type(error).__name__}: {error}") from error
 
 
-def reduce_span(task: Task[Stats], refs: Sequence[ChunkRef], reading: Reading, held: Mapping[Any, Any]) -> Partial:
-    """The sum of the task over a run of chunks."""
+def reduce_span(
+    task: Task[Stats],
+    refs: Sequence[ChunkRef],
+    reading: Reading,
+    held: Mapping[Any, Any],
+    draws: Sequence[Draw] | None = None,
+) -> Partial:
+    """The sum of the task over a run of chunks, or over the rows that are drawn from them."""
+    if draws is not None:
+        refs = [Piece(tuple(refs), tuple(draws))]
     tree, wait_s, compute_s = TreeReduction(len(refs)), 0.0, 0.0
     with one_blas_thread():
         for position, ref in enumerate(refs):

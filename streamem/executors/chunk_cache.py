@@ -1,0 +1,45 @@
+"""Decoded chunks that a process keeps."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+
+from streamem.core.chunk import Chunk
+from streamem.core.piece import Piece
+from streamem.core.ports import ChunkRef
+
+
+class ChunkCache:
+    """Decoded chunks of this process, least recently used first out, bounded in bytes."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._chunks: OrderedDict[tuple[str, int], tuple[Chunk, int]] = OrderedDict()
+        self.nbytes = 0
+
+    def load(self, token: str, ref: ChunkRef, limit_bytes: int) -> Chunk:
+        """The chunk, from the cache or read; `token` names the data, its state, and the plan."""
+        if isinstance(ref, Piece):
+            return ref.drawn(lambda base: self.load(token, base, limit_bytes))
+        key = (token, ref.index)
+        with self._lock:
+            if key in self._chunks:
+                self._chunks.move_to_end(key)
+                return self._chunks[key][0]
+        chunk = ref.load()
+        with self._lock:
+            if key not in self._chunks and ref.nbytes <= limit_bytes:
+                self._chunks[key] = (chunk, ref.nbytes)
+                self.nbytes += ref.nbytes
+            while self.nbytes > limit_bytes:
+                _, (_, freed) = self._chunks.popitem(last=False)
+                self.nbytes -= freed
+        return chunk
+
+    def forget(self, token: str) -> None:
+        """Let go of all chunks under a token."""
+        with self._lock:
+            for key in [key for key in self._chunks if key[0] == token]:
+                _, freed = self._chunks.pop(key)
+                self.nbytes -= freed
