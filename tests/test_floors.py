@@ -19,7 +19,22 @@ FLOORS = {
         ("families", "models", "sources", "sinks", "streams", "executors", "algorithms", "initialization"), 1
     ),
     "conformance": 1,
-    **dict.fromkeys(("fit", "checkpoint", "progress", "report", "memory", "tasks"), 2),
+    **dict.fromkeys(
+        (
+            "fit",
+            "checkpoint",
+            "progress",
+            "report",
+            "memory",
+            "tasks",
+            "records",
+            "mini_batches",
+            "appending",
+            "prefetch",
+            "updates",
+        ),
+        2,
+    ),
     "estimators": 3,
     **dict.fromkeys(("cli", "cli_reading", "demo", "__main__"), 4),
 }

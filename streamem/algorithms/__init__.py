@@ -1,6 +1,7 @@
 """EM variants: window and update rules over statistics, step sizes, stopping rules. They know no model."""
 
 from streamem.algorithms.batch import BatchEM
+from streamem.algorithms.drift import DriftAlarm
 from streamem.algorithms.incremental import IncrementalEM
 from streamem.algorithms.steps import HalfLife, PowerLaw, StepSize
 from streamem.algorithms.stepwise import StepwiseEM, remember, went_online
@@ -10,6 +11,7 @@ __all__ = [
     "Aitken",
     "BatchEM",
     "Change",
+    "DriftAlarm",
     "HalfLife",
     "IncrementalEM",
     "PowerLaw",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from streamem.algorithms.schedule import Schedule
 from streamem.algorithms.steps import PowerLaw, StepSize
@@ -15,6 +16,9 @@ from streamem.core.stats import Stats
 
 TRACE = 10_000
 """Batches whose predictive log-likelihood is remembered."""
+
+CARRIED = ("watch",)
+"""Parts of the memory that others keep there."""
 
 STEPS_A_PASS, FEWEST_ROWS, MOST_ROWS = 400, 50, 100_000
 OPEN_CHUNKS = 64
@@ -43,8 +47,9 @@ class StepwiseEM:
     Notes
     -----
     `State.memory` holds ``running`` (s), ``seen`` (weight so far), ``crowding`` (Σ of squared shares of the rows in s,
-    whose inverse is the effective sample size), ``batches`` (steps since a pass over all data), and once there is an
-    average, ``average`` and ``averaged``. Weights are frequencies: 2 is the row twice.
+    whose inverse is the effective sample size), ``batches`` (steps since a pass over all data), ``gamma`` (the last
+    step), after `forget` ``fresh`` (weight since), and once there is an average, ``average`` and ``averaged``. Weights
+    are frequencies: 2 is the row twice.
     """
 
     step: StepSize = field(default_factory=lambda: PowerLaw(0.6))
@@ -76,7 +81,7 @@ class StepwiseEM:
     def begin(self, model: Model, state: State, stats: Stats) -> State:
         """The first statistics, taken at the parameters of `state`."""
         weight = weight_of(stats)
-        return self._moved(model, state, stats * (1.0 / weight), stats, weight, 1.0 / weight)
+        return self._moved(model, state, stats * (1.0 / weight), stats, 1.0, 1.0 / weight)
 
     def update(self, model: Model, state: State, stats: Stats) -> State:
         """One step with the statistics of a batch, taken at the parameters of `state`."""
@@ -86,19 +91,22 @@ class StepwiseEM:
         gamma = self._gamma(state, memory, stats, weight)
         running = memory.running * (1.0 - gamma) + stats * (gamma / weight)
         crowding = (1.0 - gamma) ** 2 * float(memory.crowding) + gamma**2 / weight
-        return self._moved(model, state, running, stats, weight, crowding)
+        return self._moved(model, state, running, stats, gamma, crowding)
 
     def _gamma(self, state: State, memory: Stats, stats: Stats, weight: float) -> float:
         seen = float(memory.seen)
         if not self._enough(state.rows):  # the parameters have not moved yet
             return weight / (seen + weight)
         gamma = self.step(weight, seen)
+        if "fresh" in memory:
+            gamma = max(gamma, weight / (weight + float(memory.fresh)))
         return min(gamma, max(weight, float(stats.rows)) / self.least) if self.least else gamma
 
     def _enough(self, rows: int) -> bool:
         return rows >= (self.least or 0.0)
 
-    def _moved(self, model: Model, state: State, running: Stats, stats: Stats, weight: float, crowding: float) -> State:
+    def _moved(self, model: Model, state: State, running: Stats, stats: Stats, gamma: float, crowding: float) -> State:
+        weight = weight_of(stats)
         rows = state.rows + int(stats.rows)
         params = model.m_step(running, state.params) if self._enough(rows) else state.params
         memory = state.memory
@@ -116,8 +124,23 @@ class StepwiseEM:
                 seen=weight + (0.0 if memory is None else float(memory.seen)),
                 crowding=crowding,
                 batches=1.0 + (0.0 if memory is None else float(memory.batches)),
+                gamma=gamma,
+                **self._carried(memory, weight),
             ),
         )
+
+    def _carried(self, memory: Stats | None, weight: float) -> dict[str, Any]:
+        """What a step leaves to others, and the weight since the last `forget`."""
+        if memory is None:
+            return {}
+        kept = {name: memory[name] for name in CARRIED if name in memory}
+        return kept if "fresh" not in memory else {**kept, "fresh": memory.fresh + weight}
+
+    def forget(self, state: State) -> State:
+        """From now on, all rows to come count alike until the step size asks for more: the data has changed."""
+        if state.memory is None:
+            return state
+        return replace(state, memory=state.memory.replace(fresh=self.least or 0.0))
 
 
 def rebased(model: Model, stats: Stats, old: Params, new: Params) -> Stats:

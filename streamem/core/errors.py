@@ -10,13 +10,16 @@ what was found, what was needed, and what to do.
     │   └── DegenerateDataError              a start from which no covariance can be estimated
     ├── SourceError (OSError)                a store that cannot be read as it claims
     │   └── SourceChangedError               data rewritten while a fit was reading it
+    ├── StreamError (OSError)                a stream that fails for good
+    │   └── PoisonError (ValueError)         more unusable records than allowed
     ├── SchemaError (ValueError)             columns missing, not numeric, or of unequal types
     ├── MemoryLimitError (MemoryError)       the projection exceeds the limit
     ├── MonotonicityError (ArithmeticError)  EM lowered its objective
     ├── NumericalError (ArithmeticError)     a density that overflowed
     ├── OutputError (OSError)                a result that cannot be written
     ├── ModelFileError (ValueError)          a model file or checkpoint that cannot be trusted
-    │   └── CheckpointMismatchError          a checkpoint of another run
+    │   ├── CheckpointMismatchError          a checkpoint of another run
+    │   └── WriterConflictError              another process saves to the same file
     ├── ClusterError (RuntimeError)          a cluster that failed
     │   ├── WorkerLostError                  workers that died again and again on the same chunks
     │   └── SchedulerLostError               a scheduler that is gone
@@ -54,6 +57,14 @@ class SourceChangedError(SourceError):
     """Data that was rewritten while a fit was reading it."""
 
 
+class StreamError(StreamemError, OSError):
+    """A stream that fails for good: its broker, socket or file, or records that it no longer holds."""
+
+
+class PoisonError(StreamError, ValueError):
+    """More records that cannot be used than allowed."""
+
+
 class SchemaError(StreamemError, ValueError):
     """Columns that are missing, not numeric, or of unequal types."""
 
@@ -80,6 +91,10 @@ class ModelFileError(StreamemError, ValueError):
 
 class CheckpointMismatchError(ModelFileError):
     """A checkpoint that belongs to another run."""
+
+
+class WriterConflictError(ModelFileError):
+    """Another process saves to the same file."""
 
 
 class ClusterError(StreamemError, RuntimeError):

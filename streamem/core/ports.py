@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from streamem.core.arrays import Params
 from streamem.core.chunk import Chunk
+from streamem.core.message import Message
 from streamem.core.state import State
 from streamem.core.stats import Stats
 
@@ -125,6 +126,38 @@ class Sink(Protocol):
         """Remove every trace."""
 
 
+@runtime_checkable
+class Stream(Protocol):
+    """Records that arrive, message by message.
+
+    Laws: started at positions that messages carried, it delivers what followed them, in the same order as before if all
+    of it was there before; it never delivers a message twice; where partitions are read together, their order follows
+    from the positions alone as long as none of them runs dry.
+    """
+
+    @property
+    def name(self) -> str:
+        """What identifies it in a checkpoint, machine and process apart ("kafka:telemetry")."""
+
+    @property
+    def replayable(self) -> bool:
+        """Whether what was delivered can be had again; of a pipe it cannot."""
+
+    def messages(self, positions: Mapping[str, Any]) -> Iterator[Message | None]:
+        """Messages from the given position of each partition on (of those not named, from the stream's own beginning).
+
+        None says that nothing came for a while, at most about a second; the end of the iterator that nothing more will
+        come. Called once, in a thread of its own; closing the iterator frees what it holds.
+
+        Raises
+        ------
+        StreamError : a broker, socket or file that fails for good, or no longer holds what was asked for
+        """
+
+    def commit(self, positions: Mapping[str, Any]) -> None:
+        """Tell the broker how far a saved model has come, for displays of lag; may do nothing. Called in any thread."""
+
+
 # --- what is fitted --------------------------------------------------------------------------------------------------
 
 
@@ -217,6 +250,14 @@ class Rebasable(Protocol):
 
     def rebase(self, stats: Stats, old: Any, new: Any) -> Stats:
         """Statistics taken at `old` as if they had been taken at `new`, the responsibilities unchanged."""
+
+
+@runtime_checkable
+class Occupied(Protocol):
+    """A model that can tell how much of the data each component takes."""
+
+    def occupancy(self, params: Any) -> Array:
+        """Shares (K,) that sum to 1."""
 
 
 @runtime_checkable

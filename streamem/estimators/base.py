@@ -23,7 +23,7 @@ from streamem.estimators.describing import DescribingMixture, published_dtype
 from streamem.estimators.fitting import Job, Outcome, fit_job
 from streamem.estimators.inputs import as_source
 from streamem.estimators.parts import STOPPING
-from streamem.estimators.persistence import load_parts, restore_common, save_estimator
+from streamem.estimators.persistence import Parts, load_parts, restore_common, save_estimator
 
 Array = NDArray[Any]
 Path = str | os.PathLike[str]
@@ -137,7 +137,8 @@ class BaseMixture(DescribingMixture):
             key=self._run_key() if plain else {**self._run_key(), "algorithm": repr(algorithm)},
         )
         outcome = fit_job(job)
-        self.__dict__.pop("_pending", None)  # rows that partial_fit kept for a start
+        for name in ("_pending", "stream_positions_", "_live_lengths"):  # of what was learned before
+            self.__dict__.pop(name, None)
         self._publish(outcome, published_dtype(x), source.fingerprint())
         if not (self.converged_ or self.max_iter == 0 or isinstance(algorithm, StepwiseEM)):
             _warn_not_converged()
@@ -180,11 +181,14 @@ class BaseMixture(DescribingMixture):
         check_is_fitted(self)
         if not os.fspath(path).endswith(".npz"):
             raise ParameterError(f"{path}: a model file ends in .npz")
+        self._save(path)
+
+    def _save(self, path: Path, keep: int = 0) -> None:
         params = self._params()
         known: State | None = getattr(self, "_state", None)
         state = known if known is not None and known.params == params else State(params, log_likelihood=None)
         public = self._published(params, self.weights_.dtype)
-        save_estimator(path, self, state, public, self._not_saved())
+        save_estimator(path, self, state, public, self._not_saved(), keep)
 
     @classmethod
     def load(cls, path: Path, **objects: Any) -> Self:
@@ -194,7 +198,16 @@ class BaseMixture(DescribingMixture):
         ------
         ModelFileError : not such a file, damaged, newer than this library, or not to be trusted
         """
-        parameters, (meta, state) = load_parts(path, cls.__name__)
+        return cls._checked(path, load_parts(path, cls.__name__), objects)
+
+    @classmethod
+    def _load_newest(cls, path: Path, objects: dict[str, Any]) -> Self:
+        """The newest generation of a file that can be read."""
+        return cls._checked(path, load_parts(path, cls.__name__, newest=True), objects)
+
+    @classmethod
+    def _checked(cls, path: Path, parts: Parts, objects: dict[str, Any]) -> Self:
+        parameters, (meta, state) = parts
         try:
             return cls._restored(parameters, objects, meta, state)
         except StreamemError:

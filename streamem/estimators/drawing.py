@@ -12,14 +12,14 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from streamem.core.errors import ParameterError
-from streamem.estimators.online import OnlineMixture
+from streamem.estimators.streaming import StreamingMixture
 from streamem.sinks import Layout, open_sink
 
 Array = NDArray[Any]
 SAMPLE_PIECE_BYTES = 8 * 2**20
 
 
-class SamplingMixture(OnlineMixture):
+class SamplingMixture(StreamingMixture):
     """A mixture of Gaussians that has been fitted: its rows and its words."""
 
     covariance_type: str

@@ -12,12 +12,12 @@ from streamem.core.arrays import Params
 from streamem.core.errors import ModelFileError, ParameterError
 from streamem.core.ports import Family
 from streamem.core.state import State
-from streamem.estimators.online import OnlineMixture
+from streamem.estimators.streaming import StreamingMixture
 
 Array = NDArray[Any]
 
 
-class Mixture(OnlineMixture):
+class Mixture(StreamingMixture):
     """Mixture of any `Family`, fitted by EM, out of core.
 
     Parameters

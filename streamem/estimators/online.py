@@ -19,7 +19,7 @@ from streamem.estimators.applying import reduce_source, take_sample
 from streamem.estimators.describing import published_dtype
 from streamem.estimators.engines import Engine
 from streamem.estimators.inputs import as_source
-from streamem.estimators.sharing import SharingMixture
+from streamem.estimators.watching import WatchedMixture
 from streamem.fit import EStep
 from streamem.report import FitReport
 from streamem.sources import open_source
@@ -29,7 +29,7 @@ PATIENCE = 10
 """How many times the least number of rows may be kept while no start can be made of them."""
 
 
-class OnlineMixture(SharingMixture):
+class OnlineMixture(WatchedMixture):
     """A mixture that learns from mini-batches."""
 
     _pending: Chunk | None
@@ -67,20 +67,33 @@ class OnlineMixture(SharingMixture):
         -------
         self
         """
-        if half_life is not None and step is not None:
-            raise ParameterError("half_life and step both say how large a step is; pass one of them")
-        rule = step if step is not None else PowerLaw() if half_life is None else HalfLife(half_life)
-        reading = self._reading(sample_weight, columns, feature_axis)
+        rule = step_rule(half_life, step)
         before = dict(self.__dict__)
+        known: State | None = getattr(self, "_state", None)
         try:
-            source = as_source(self, X, reading, reset=not hasattr(self, "n_features_in_"))
-            self._step(source, rule, published_dtype(X), executor)
+            self._learn_batch(X, sample_weight, rule, columns, feature_axis, executor)
         except BaseException:
             # A batch that fails leaves the model as it was.
             self.__dict__.clear()
             self.__dict__.update(before)
             raise
+        state: State | None = getattr(self, "_state", None)
+        if state is not None and state is not known:
+            self._tell(self._note(known, state))
         return self
+
+    def _learn_batch(
+        self,
+        x: Any,
+        sample_weight: Any,
+        rule: StepSize,
+        columns: Sequence[str] | None = None,
+        feature_axis: int | str | None = None,
+        executor: Any = "threads",
+    ) -> None:
+        reading = self._reading(sample_weight, columns, feature_axis)
+        source = as_source(self, x, reading, reset=not hasattr(self, "n_features_in_"))
+        self._step(source, rule, published_dtype(x), executor)
 
     def _step(self, source: Source, rule: StepSize, dtype: np.dtype[Any], executor: Any) -> None:
         self._check_hyperparameters()
@@ -148,6 +161,20 @@ class OnlineMixture(SharingMixture):
         if state is None or state.memory is None:
             raise AttributeError("effective_sample_size_: the model holds no statistics yet; fit it first")
         return 1.0 / float(state.memory.crowding)
+
+
+def step_rule(half_life: float | None, step: StepSize | None) -> StepSize:
+    """The step size of a call.
+
+    Raises
+    ------
+    ParameterError : two of them
+    """
+    if half_life is not None and step is not None:
+        raise ParameterError("half_life and step both say how large a step is; pass one of them")
+    if half_life is not None:
+        return HalfLife(half_life)
+    return PowerLaw() if step is None else step
 
 
 def _joined(earlier: Chunk | None, later: Chunk) -> Chunk:

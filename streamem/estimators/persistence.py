@@ -10,17 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamem.core.archive import write_archive
-from streamem.core.archive_reading import read_archive
+from streamem.core.archive_reading import read_archive, read_newest
 from streamem.core.errors import ModelFileError
 from streamem.core.state import State
 from streamem.report import FitReport
 
 KIND = "model"
 Path = str | os.PathLike[str]
+Parts = tuple[dict[str, Any], tuple[dict[str, Any], State]]
+STREAM = {"stream_positions_": "stream_positions", "_live_lengths": "live_lengths"}
+"""Attributes of a model that has learned from streams, and their names in the file."""
 
 
 def save_estimator(
-    path: Path, estimator: Any, state: State, public: Mapping[str, NDArray[Any]], skip: set[str]
+    path: Path, estimator: Any, state: State, public: Mapping[str, NDArray[Any]], skip: set[str], keep: int = 0
 ) -> None:
     """Write hyperparameters, state, report and public arrays.
 
@@ -28,6 +31,7 @@ def save_estimator(
     ----------
     public : fitted arrays under their scikit-learn names, so that ``numpy.load`` shows them too
     skip : hyperparameters that are objects and have to be given again when loading
+    keep : earlier generations of the file that stay
     """
     meta: dict[str, Any] = {
         "class": type(estimator).__name__,
@@ -51,17 +55,18 @@ def save_estimator(
             meta["parameters"][name] = value.item()
         else:
             arrays[f"parameter.{name}"] = np.asarray(value)
-    write_archive(path, KIND, meta, arrays)
+    meta |= {stored: getattr(estimator, name) for name, stored in STREAM.items() if hasattr(estimator, name)}
+    write_archive(path, KIND, meta, arrays, keep=keep)
 
 
-def load_parts(path: Path, class_name: str) -> tuple[dict[str, Any], tuple[dict[str, Any], State]]:
-    """Hyperparameters, and (meta, state) of a saved estimator of the given class.
+def load_parts(path: Path, class_name: str, newest: bool = False) -> Parts:
+    """Hyperparameters, and (meta, state) of a saved estimator of the given class; of the newest readable generation.
 
     Raises
     ------
     ModelFileError : not such a model, or not to be trusted
     """
-    archive = read_archive(path, KIND)
+    archive = read_newest(path, KIND) if newest else read_archive(path, KIND)
     if archive.meta.get("class") != class_name:
         raise ModelFileError(f"{path} holds a {archive.meta.get('class')}, not a {class_name}; load it with that class")
     prefix = "parameter."
@@ -86,3 +91,6 @@ def restore_common(estimator: Any, meta: Mapping[str, Any], state: State) -> Non
     estimator.n_iter_ = state.iteration
     estimator.lower_bound_ = state.last_known
     estimator.lower_bounds_ = list(meta["lower_bounds"])
+    for name, stored in STREAM.items():
+        if stored in meta:
+            setattr(estimator, name, dict(meta[stored]))

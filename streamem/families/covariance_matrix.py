@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import solve_triangular
+from scipy.linalg.lapack import dtrtri
 
 from streamem.core.errors import NumericalError
 from streamem.families.covariance_floor import FLOOR
@@ -48,6 +48,13 @@ def _quadratic(precision: Array) -> Array:
     return _pack(halved)
 
 
+def _all_above_floor(covariances: Array) -> bool:
+    try:
+        return bool(np.isfinite(np.linalg.cholesky(covariances - FLOOR * np.eye(covariances.shape[-1]))).all())
+    except np.linalg.LinAlgError:
+        return False
+
+
 def _floor_matrix(covariance: Array) -> tuple[Array, bool]:
     d = covariance.shape[-1]
     if not np.isfinite(covariance).all():
@@ -62,9 +69,12 @@ def _floor_matrix(covariance: Array) -> tuple[Array, bool]:
 
 
 def _inverse_cholesky(covariance: Array) -> Array:
+    """Upper-triangular inverses of the lower Cholesky factors (…, d, d), transposed."""
     lower = np.linalg.cholesky(covariance)
-    inverse: Array = solve_triangular(lower, np.eye(len(lower)), lower=True, check_finite=False)
-    return np.ascontiguousarray(inverse.T)
+    inverse = np.empty_like(lower)
+    for index in np.ndindex(lower.shape[:-2]):
+        inverse[index] = dtrtri(lower[index], lower=1)[0].T
+    return inverse
 
 
 class Full:
@@ -91,11 +101,13 @@ class Full:
         return covariances
 
     def floor(self, covariances: Array) -> tuple[Array, Array]:
+        if _all_above_floor(covariances):
+            return covariances, np.zeros(len(covariances), dtype=np.bool_)
         pairs = [_floor_matrix(covariance) for covariance in covariances]
         return np.stack([covariance for covariance, _ in pairs]), np.array([changed for _, changed in pairs])
 
     def precisions_cholesky(self, covariances: Array) -> Array:
-        return np.stack([_inverse_cholesky(covariance) for covariance in covariances])
+        return _inverse_cholesky(covariances)
 
     def quadratic(self, factor: Array) -> Array:
         return _quadratic(self.precisions(factor))

@@ -6,7 +6,7 @@ exceeds `ROUNDING_LIMIT`, or the features of a block outgrow memory, differences
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,19 @@ FEATURES_LIMIT = 2**15
 """Largest number of features at which they are formed: 128 rows of them are 32 MiB."""
 
 DIFFERENCE_BLOCK_BYTES = 2**20
+
+
+REMEMBERED = 8
+"""Parameters of which the conditioning is remembered: several questions about the same ones follow each other."""
+
+
+class _Conditioning(NamedTuple):
+    means: Array
+    factor: Array
+    value: float
+
+
+_CONDITIONING: dict[tuple[int, int, bool], _Conditioning] = {}
 
 
 def n_statistics(structure: Covariance, d: int) -> int:
@@ -75,9 +88,17 @@ def conditioning(structure: Covariance, params: Params, about_means: bool = Fals
     A row far from a component is misjudged by more, but there its density is nil whatever the rounding. With
     `about_means` the terms are those of differences x̃ − m.
     """
+    key = (id(params.means), id(params.precisions_cholesky), about_means)
+    known = _CONDITIONING.get(key)
+    if known is not None and known.means is params.means and known.factor is params.precisions_cholesky:
+        return known.value
     k, d = params.means.shape
     spread = structure.variances(params.covariances, k, d) + (0.0 if about_means else params.means**2)
-    return float(structure.term_norms(params.precisions_cholesky, np.sqrt(spread)).max())
+    value = float(structure.term_norms(params.precisions_cholesky, np.sqrt(spread)).max())
+    while len(_CONDITIONING) >= REMEMBERED:
+        _CONDITIONING.pop(next(iter(_CONDITIONING), key), None)
+    _CONDITIONING[key] = _Conditioning(params.means, params.precisions_cholesky, value)
+    return value
 
 
 def moment_rounding(structure: Covariance, params: Params, about_means: bool) -> float:

@@ -105,6 +105,10 @@ class Mixture:
             return stats
         return stats.replace(components=self.family.rebase(stats.components, old.components, new.components))
 
+    def occupancy(self, params: Params) -> Array:
+        """The weights (K,)."""
+        return np.asarray(params.weights)
+
     def penalty(self, params: Params, stats: Stats) -> float:
         """The family's penalty, in nats."""
         if not isinstance(self.family, Penalized):

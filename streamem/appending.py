@@ -1,0 +1,101 @@
+"""Arrow streams on disk that grow: dead letters and histories, each line once, across crashes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from streamem.core.errors import OutputError
+
+
+class AppendedStream:
+    """An Arrow IPC stream file to which record batches are appended; readable at any time.
+
+    Parameters
+    ----------
+    path : the file; created if it is not there
+    schema : of its record batches
+    nbytes : its length when the state that is gone on from was saved; what came after is cut off, because it will come
+        again. None keeps all complete record batches.
+
+    Raises
+    ------
+    OutputError : the file cannot be written, or is something else
+    """
+
+    def __init__(self, path: str | os.PathLike[str], schema: pa.Schema, nbytes: int | None = None) -> None:
+        self.path, self._schema = Path(path), schema
+        try:
+            self._file = open(self.path, "ab")  # noqa: SIM115
+            length = self._file.tell()
+            if length:
+                length = self._complete(length, nbytes)
+                self._file.truncate(length)
+            elif nbytes:
+                raise OutputError(f"{path} held {nbytes} bytes when the model was saved, and is empty or gone now")
+            else:
+                self._file.write(schema.serialize().to_pybytes())
+        except OSError as error:
+            raise OutputError(f"cannot append to {path}: {error}") from error
+
+    def append(self, columns: Mapping[str, Sequence[Any]]) -> None:
+        """Write one record batch."""
+        batch = pa.RecordBatch.from_pydict(dict(columns), schema=self._schema)
+        try:
+            self._file.write(batch.serialize().to_pybytes())
+        except OSError as error:
+            raise OutputError(f"cannot append to {self.path}: {error}") from error
+
+    def sync(self) -> int:
+        """Make what was written survive a crash; the length in bytes."""
+        try:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise OutputError(f"cannot write {self.path}: {error}") from error
+        return self._file.tell()
+
+    def close(self) -> None:
+        """Flush and close."""
+        self._file.close()
+
+    def _complete(self, length: int, nbytes: int | None) -> int:
+        """Bytes up to the end of the last complete record batch, or of the last that counts."""
+        try:
+            with pa.OSFile(str(self.path)) as file:
+                reader = pa.ipc.open_stream(file)
+                if not reader.schema.equals(self._schema):
+                    raise OutputError(
+                        f"{self.path} is another Arrow stream, with the columns {reader.schema.names}; name another "
+                        "file"
+                    )
+                end = file.tell()
+                while nbytes is None or end < nbytes:
+                    try:
+                        reader.read_next_batch()
+                    except (StopIteration, pa.ArrowInvalid, OSError):
+                        break
+                    end = file.tell()
+        except pa.ArrowInvalid as error:
+            raise OutputError(f"{self.path} is no Arrow stream ({error}); name another file") from error
+        if nbytes is not None and end < nbytes:
+            raise OutputError(
+                f"{self.path} held {nbytes} bytes when the model was saved, and {length} now: it was changed; restore "
+                "it, or name another file"
+            )
+        return end
+
+
+def read_appended(path: str | os.PathLike[str]) -> pa.Table:
+    """All record batches of such a file.
+
+    Raises
+    ------
+    FileNotFoundError : there is none
+    """
+    with pa.OSFile(os.fspath(path)) as file:
+        return pa.ipc.open_stream(file).read_all()

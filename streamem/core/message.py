@@ -1,0 +1,33 @@
+"""What streams deliver."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, eq=False)
+class Message:
+    """Something that arrived: one record, or many.
+
+    Attributes
+    ----------
+    payload : pyarrow RecordBatch or Table, data frame, array (n, d), mapping of names to numbers, list of such
+        mappings, or bytes of an Arrow IPC stream or of JSON (an object, a list of objects, or a list of numbers)
+    partition : the part of the stream that it belongs to, within which messages are in order
+    at, after : positions in that partition, as JSON values: a stream that starts at `at` delivers this message first,
+        one that starts at `after` the next one
+    """
+
+    payload: Any
+    partition: str
+    at: Any
+    after: Any
+
+
+@dataclass(frozen=True)
+class Damaged:
+    """A payload that could not even be read, such as a file without an end."""
+
+    reason: str
+    data: bytes = b""

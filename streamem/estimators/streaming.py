@@ -1,0 +1,346 @@
+"""`fit_stream`: learn from records as they arrive, and survive whatever happens to the process."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path as PathLike
+from typing import Any, Self
+
+import numpy as np
+
+from streamem.algorithms import DriftAlarm, StepSize, StepwiseEM
+from streamem.core.errors import ParameterError, PoisonError
+from streamem.core.ports import ChunkDone, Executor, Stream
+from streamem.core.state import State
+from streamem.estimators.engines import Engine
+from streamem.estimators.live import LiveFiles, require_same_model
+from streamem.estimators.online import OnlineMixture, step_rule
+from streamem.fit import EStep
+from streamem.mini_batches import Cutter, MiniBatch
+from streamem.prefetch import NBYTES, Prefetch
+from streamem.records import Decoder
+from streamem.sources import ReadOptions, open_source
+from streamem.streams import open_stream
+from streamem.updates import Update
+
+logger = logging.getLogger("streamem")
+
+Path = str | os.PathLike[str]
+OnDrift = str | Callable[[Update], object]
+Until = int | Callable[[Update], bool]
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """How one call of fit_stream learns."""
+
+    step: StepSize
+    alarm: DriftAlarm | None
+    on_drift: OnDrift
+    until: Until | None
+    options: ReadOptions
+
+
+class StreamingMixture(OnlineMixture):
+    """A mixture that lives on a stream."""
+
+    stream_positions_: dict[str, dict[str, Any]]
+
+    def fit_stream(
+        self,
+        stream: Any,
+        *,
+        half_life: float | None = None,
+        step: StepSize | None = None,
+        batch_rows: int = 1000,
+        columns: Sequence[str] | None = None,
+        sample_weight: str | None = None,
+        checkpoint: Path | None = None,
+        save_every_s: float = 10.0,
+        dead_letter: Path | None = None,
+        poison_limit: float = 0.01,
+        history: Path | None = None,
+        drift: DriftAlarm | None = None,
+        on_drift: OnDrift = "log",
+        until: Until | None = None,
+    ) -> Self:
+        """Learn from a stream, mini-batch by mini-batch, until it ends or `stop` is called.
+
+        The state of the model and the positions in the stream are one file, written atomically at the boundary of a
+        mini-batch: started again with the same arguments after any crash, nothing is lost and nothing is learned twice,
+        and the bits are those of a run without the crash (for streams that can be read again; and where several
+        partitions run dry by turns, for the same order of arrival).
+
+        Parameters
+        ----------
+        stream : what `streamem.streams.open_stream` takes: "-", a file or pipe (Arrow IPC or JSON lines), a growing
+            folder of Parquet files, "tcp://…", "kafka://…/topic", "redis://…/key", an iterable of batches; or a
+            `Stream` such as ``KafkaStream(...)``
+        half_life, step : as in `partial_fit`
+        batch_rows : rows of a mini-batch; only a stream's end makes a smaller one
+        columns : names of the features, others are ignored; by default those fitted, or those of the first record
+        sample_weight : name of the column or field of weights
+        checkpoint : ``.npz`` file with the model and its positions, which `load` reads too
+            If it exists, the call goes on from there. One process writes it at a time; the second fails.
+        save_every_s : seconds between saves; 0 saves after every mini-batch
+        dead_letter : Arrow IPC stream file to which unusable records are appended with position, reason and bytes
+            Without it the first such record is an error.
+        poison_limit : share of the latest records that may be unusable
+        history : Arrow IPC stream file to which one row an update is appended; see `Update`
+        drift : DriftAlarm or None
+            Watches the predictive log-likelihood; see `on_drift`. None watches only if `on_drift` is not "log".
+        on_drift : "log", "reset" (all rows to come count alike again, so that the model is learned anew), or a
+            function of the `Update`
+        until : rows to learn in this call, or a function of the `Update` that says when to end
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        StreamError : the stream fails for good
+        PoisonError : more unusable records than allowed
+        WriterConflictError : another process saves to the same checkpoint
+        CheckpointMismatchError : the checkpoint is of a model with other hyperparameters
+        """
+        self._check_hyperparameters()
+        self._check_stream_arguments(batch_rows, poison_limit, on_drift)
+        rule = step_rule(half_life, step)
+        if drift is None and on_drift != "log":
+            drift = DriftAlarm()
+        with ExitStack() as closing:
+            live = closing.enter_context(LiveFiles(self, checkpoint, dead_letter, history, save_every_s))
+            opened = open_stream(stream, self._wanted(columns, sample_weight))
+            plan = _Plan(rule, drift, on_drift, until, self._reading().options())
+            decoder = Decoder(self._feature_names(columns), sample_weight, getattr(self, "n_features_in_", None))
+            limit = poison_limit if dead_letter is not None else 0.0
+            cutter = Cutter(decoder, self._start_positions(opened), batch_rows, limit)
+            self._follow(opened, cutter, decoder, plan, live)
+        return self
+
+    def stop(self) -> None:
+        """End a running `fit_stream` after the present mini-batch, from any thread or signal handler."""
+        self.__dict__.setdefault("_stopping", threading.Event()).set()
+
+    # --- the loop ----------------------------------------------------------------------------------------------------
+
+    def _follow(self, stream: Stream, cutter: Cutter, decoder: Decoder, plan: _Plan, live: LiveFiles) -> None:
+        stopping = self.__dict__.setdefault("_stopping", threading.Event())
+        learned = 0
+        try:
+            with self._learner(plan, decoder) as learn, Prefetch(stream, self._wheres(stream)) as ahead:
+                for batch in self._batches(stream, cutter, ahead, live, stopping):
+                    live.bury(batch.poison)
+                    update = self._take(batch, stream, learn)
+                    if update is not None:
+                        self._react(update, plan)
+                    live.note(update, stream)
+                    learned += batch.chunk.rows
+                    if update is not None and _enough(plan.until, update, learned):
+                        break
+        except PoisonError:
+            live.bury(cutter.waiting())
+            raise
+        finally:
+            stopping.clear()
+            live.save(stream)
+
+    def _take(self, batch: MiniBatch, stream: Stream, learn: Callable[[MiniBatch], Update | None]) -> Update | None:
+        """Learn a mini-batch and move the positions behind it: both, or neither."""
+        before = dict(self.__dict__)
+        try:
+            update = learn(batch) if batch.chunk.rows else None
+            self.stream_positions_ = {**self._positions(), stream.name: dict(batch.positions)}
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+        return update
+
+    def _react(self, update: Update, plan: _Plan) -> None:
+        """Tell those who want to know."""
+        if update.drift or callable(plan.until) or self.__dict__.get("_callbacks"):
+            self._publish_stream()
+        if update.drift:
+            _sound(plan.on_drift, update)
+        for kind in ("born", "died"):
+            if components := getattr(update, kind):
+                logger.info("components %s %s at row %d", list(components), kind, update.rows)
+        self._tell(update)
+
+    def _batches(
+        self, stream: Stream, cutter: Cutter, ahead: Prefetch, live: LiveFiles, stopping: threading.Event
+    ) -> Iterator[MiniBatch]:
+        for group in ahead.groups():
+            for message in group:
+                for batch in cutter.add(message):
+                    yield batch
+                    if stopping.is_set() and stream.replayable:
+                        return
+            if not group:
+                live.save_if_due(stream)
+            if stopping.is_set():
+                break
+        if not stopping.is_set() or not stream.replayable:  # what a pipe has given cannot be had again
+            rest = cutter.rest()
+            if rest is not None:
+                yield rest
+
+    @contextmanager
+    def _learner(self, plan: _Plan, decoder: Decoder) -> Iterator[Callable[[MiniBatch], Update | None]]:
+        """What learns a mini-batch; None while rows are kept for a start."""
+        with ExitStack() as closing:
+            executors: list[Executor] = []
+
+            def learn(batch: MiniBatch) -> Update | None:
+                if not hasattr(self, "weights_"):
+                    return self._begin(batch, plan, decoder)
+                if not executors:
+                    executors.append(closing.enter_context(self._stream_executor(batch, plan)))
+                return self._advance(batch, plan, executors[0])
+
+            try:
+                yield learn
+            finally:
+                self._publish_stream()
+
+    def _begin(self, batch: MiniBatch, plan: _Plan, decoder: Decoder) -> Update | None:
+        """The first rows, through partial_fit, until there is a model."""
+        self._learn_batch(batch.chunk.x, batch.chunk.weight, plan.step)
+        if not hasattr(self, "weights_"):
+            return None
+        if decoder.names is not None:
+            self.feature_names_in_ = np.asarray(decoder.names, dtype=object)
+        return self._note(None, self._state)
+
+    def _advance(self, batch: MiniBatch, plan: _Plan, executor: Executor) -> Update:
+        model, before = self._make_model(), self._present()
+        least = self._least_rows(self.n_features_in_)
+        rule = StepwiseEM(plan.step, least=least)
+        source = open_source(batch.chunk.x, weight=batch.chunk.weight, options=plan.options)
+        names = tuple(getattr(self, "feature_names_in_", ())) or None
+        stats = executor.reduce(EStep(model, before.params, names), source.chunks(), _nothing)
+        after = rule.update(model, before, stats)
+        alarmed = False
+        if plan.alarm is not None and after.memory is not None:
+            known = after.memory.watch if "watch" in after.memory else plan.alarm.start()
+            watch, alarmed = plan.alarm.update(known, after.trace[-1], float(stats.weight))
+            after = _with_memory(after, watch=watch)
+            if alarmed and plan.on_drift == "reset":
+                after = rule.forget(after)
+        self.__dict__["_ahead"] = after
+        return self._note(before, after, alarmed)
+
+    # --- state -------------------------------------------------------------------------------------------------------
+
+    def _present(self) -> State:
+        """The latest state, which may be ahead of the published attributes."""
+        ahead: State | None = self.__dict__.get("_ahead")
+        if ahead is not None:
+            return ahead
+        self._require_fitting_shapes()
+        known: State | None = getattr(self, "_state", None)
+        params = self._params()
+        return known if known is not None and known.params == params else State(params)
+
+    def _publish_stream(self) -> None:
+        """Bring the attributes up to date: once a save, not once a mini-batch, as long as nobody looks."""
+        ahead: State | None = self.__dict__.pop("_ahead", None)
+        if ahead is not None:
+            self._learn(ahead, self.weights_.dtype)
+
+    def _positions(self) -> dict[str, dict[str, Any]]:
+        return dict(getattr(self, "stream_positions_", {}))
+
+    def _start_positions(self, stream: Stream) -> dict[str, Any]:
+        """[where, records] of each partition; of a pipe, what the last message still held is gone."""
+        known: Mapping[str, Any] = self._positions().get(stream.name, {})
+        return {
+            partition: [where, records if stream.replayable else 0] for partition, (where, records) in known.items()
+        }
+
+    def _wheres(self, stream: Stream) -> dict[str, Any]:
+        return {partition: where for partition, (where, _) in self._start_positions(stream).items()}
+
+    def _restore_live(self, path: PathLike) -> dict[str, Any]:
+        """Become what a checkpoint holds."""
+        objects = {name: getattr(self, name) for name in self._not_saved()}
+        loaded = self._load_newest(path, objects)
+        require_same_model(self._identity_key(), loaded._identity_key(), path)
+        parameters = self.get_params(deep=False)
+        self.__dict__.update({name: value for name, value in vars(loaded).items() if name not in parameters})
+        self.__dict__.pop("_pending", None)
+        logger.info("going on from %s at row %d", path, self._state.rows)
+        return dict(loaded.__dict__.get("_live_lengths", {}))
+
+    def _save_live(self, path: PathLike, lengths: dict[str, Any], keep: int) -> None:
+        self.__dict__["_live_lengths"] = lengths
+        self._save(path, keep)
+
+    def _identity_key(self) -> dict[str, Any]:
+        """Hyperparameters without which a state means nothing."""
+        key = self._run_key()
+        return {name: key[name] for name in ("class", "n_components", "covariance_type", "family") if name in key}
+
+    # --- settings ----------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _stream_executor(self, batch: MiniBatch, plan: _Plan) -> Iterator[Executor]:
+        """Threads of this process, kept for the whole stream."""
+        source = open_source(batch.chunk.x, weight=batch.chunk.weight, options=plan.options)
+        engine: Engine = self._engine("stream", "threads")
+        held = self._make_model().statistics_bytes(self.n_features_in_)
+        waiting = NBYTES + 2 * batch.chunk.x.nbytes
+        projection = engine.project(source, source.chunks(), held, sample=waiting)
+        with engine.executor(source, projection) as executor:
+            yield executor
+
+    def _feature_names(self, columns: Sequence[str] | None) -> list[str] | None:
+        if columns is not None:
+            return [columns] if isinstance(columns, str) else list(columns)
+        return [str(name) for name in self.feature_names_in_] if hasattr(self, "feature_names_in_") else None
+
+    def _wanted(self, columns: Sequence[str] | None, weight: str | None) -> list[str] | None:
+        names = self._feature_names(columns)
+        return None if names is None else names + ([] if weight is None else [weight])
+
+    @staticmethod
+    def _check_stream_arguments(batch_rows: int, poison_limit: float, on_drift: OnDrift) -> None:
+        if isinstance(batch_rows, bool) or not isinstance(batch_rows, int) or batch_rows < 1:
+            raise ParameterError(f"batch_rows is {batch_rows!r}; it must be an integer >= 1")
+        if not 0 <= poison_limit <= 1:
+            raise ParameterError(f"poison_limit is {poison_limit!r}; it must be a share from 0 to 1")
+        if not (callable(on_drift) or on_drift in ("log", "reset")):
+            raise ParameterError(f"on_drift is {on_drift!r}; it must be 'log', 'reset' or a function")
+
+
+def _enough(until: Until | None, update: Update, learned: int) -> bool:
+    if until is None:
+        return False
+    return bool(until(update)) if callable(until) else learned >= until
+
+
+def _sound(on_drift: OnDrift, update: Update) -> None:
+    logger.warning(
+        "drift at row %d: the mini-batch was predicted at %.4g nats a row, far below its like%s",
+        update.rows,
+        update.log_likelihood,
+        "; the model is learned anew from here" if on_drift == "reset" else "",
+    )
+    if callable(on_drift):
+        on_drift(update)
+
+
+def _with_memory(state: State, **changes: Any) -> State:
+    assert state.memory is not None
+    return replace(state, memory=state.memory.replace(**changes))
+
+
+def _nothing(done: ChunkDone) -> None:
+    """Nobody watches single chunks."""

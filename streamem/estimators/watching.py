@@ -1,0 +1,59 @@
+"""Being told of every step of online EM."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Self
+
+import pyarrow as pa
+
+from streamem.core.state import State
+from streamem.estimators.sharing import SharingMixture
+from streamem.updates import SCHEMA, Update, as_columns, describe_update
+
+REMEMBERED = 10_000
+OWN = ("_callbacks", "_history", "_stopping", "_ahead", "_live_lengths")
+"""Attributes of a process, not of a model: neither copied nor pickled."""
+
+Callback = Callable[[Update], object]
+
+
+class WatchedMixture(SharingMixture):
+    """A mixture whose updates can be followed."""
+
+    _callbacks: list[Callback]
+    _history: deque[Update]
+
+    def on_update(self, callback: Callback) -> Self:
+        """Call back after every mini-batch of `partial_fit` and `fit_stream`, with an `Update`.
+
+        The attributes of the model are up to date then. An error in the callback ends the call; the mini-batch counts
+        as learned.
+
+        >>> from streamem import GaussianMixture
+        >>> gm = GaussianMixture(1).on_update(lambda update: print(update.rows))
+        >>> gm = gm.partial_fit([[0.0], [1.0], [2.0], [3.0]])
+        4
+        """
+        self.__dict__.setdefault("_callbacks", []).append(callback)
+        return self
+
+    @property
+    def history_(self) -> pa.Table:
+        """The latest 10,000 updates of this object, one row each: see `Update` for the columns."""
+        return pa.table(as_columns(list(self.__dict__.get("_history", ()))), schema=SCHEMA)
+
+    def _note(self, before: State | None, after: State, drift: bool = False) -> Update:
+        """Remember a step; whoever calls this publishes the state and then calls `_tell`."""
+        update = describe_update(self._make_model(), before, after, drift)
+        self.__dict__.setdefault("_history", deque(maxlen=REMEMBERED)).append(update)
+        return update
+
+    def _tell(self, update: Update) -> None:
+        for callback in self.__dict__.get("_callbacks", ()):
+            callback(update)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()
+        return {name: value for name, value in state.items() if name not in OWN}

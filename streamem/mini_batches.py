@@ -1,0 +1,147 @@
+"""Cutting a stream into mini-batches of a fixed number of rows, each with the positions behind it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from streamem.core.chunk import Chunk
+from streamem.core.errors import PoisonError
+from streamem.core.message import Message
+from streamem.records import Decoder, Records, Unusable
+
+FEWEST_RECORDS, MEMORY_RECORDS = 1000, 10_000
+
+
+@dataclass(frozen=True)
+class Poison:
+    """An unusable record and where it was."""
+
+    partition: str
+    position: Any
+    bad: Unusable
+
+
+@dataclass(frozen=True, eq=False)
+class MiniBatch:
+    """Rows to learn, what was unusable before their end, and the positions behind them.
+
+    A position is [where, records]: the message at `where`, of which so many records have been passed.
+    """
+
+    chunk: Chunk
+    poison: tuple[Poison, ...]
+    positions: Mapping[str, Any]
+
+
+@dataclass(eq=False)
+class _Segment:
+    message: Message
+    records: Records
+    taken: int = 0
+
+    @property
+    def left(self) -> int:
+        return len(self.records.x) - self.taken
+
+
+class Cutter:
+    """Takes messages in, gives mini-batches out.
+
+    Parameters
+    ----------
+    decoder : makes rows of messages
+    positions : [where, records] of each partition at the start
+    batch_rows : rows of a mini-batch
+    limit : share of the latest records that may be unusable
+    """
+
+    def __init__(self, decoder: Decoder, positions: Mapping[str, Any], batch_rows: int, limit: float) -> None:
+        self._decoder, self._batch_rows, self._limit = decoder, batch_rows, limit
+        self._positions = dict(positions)
+        self._skip = {partition: int(position[1]) for partition, position in positions.items()}
+        self._segments: deque[_Segment] = deque()
+        self._rows = 0
+        self._seen = self._bad = 0.0
+
+    def add(self, message: Message) -> Iterator[MiniBatch]:
+        """The mini-batches that the message completes.
+
+        Raises
+        ------
+        PoisonError : too many unusable records; what was met is in its ``poison``
+        """
+        skipped = self._skip.pop(message.partition, 0)
+        records = self._decoder.decode(message.payload).after(skipped)
+        self._segments.append(_Segment(message, records))
+        self._rows += len(records.x)
+        self._judge(records, skipped)
+        while self._rows >= self._batch_rows:
+            yield self._cut(self._batch_rows)
+
+    def rest(self) -> MiniBatch | None:
+        """What is left, fewer rows than a mini-batch and perhaps none; None if no message is left."""
+        return self._cut(self._rows) if self._segments else None
+
+    def _cut(self, rows: int) -> MiniBatch:
+        xs, weights, poison, wanted = [], [], [], rows
+        while self._segments and (wanted > 0 or self._segments[0].left == 0):
+            segment = self._segments[0]
+            take = min(wanted, segment.left)
+            part = slice(segment.taken, segment.taken + take)
+            if take:
+                xs.append(segment.records.x[part])
+                weights.append(None if segment.records.weight is None else segment.records.weight[part])
+            poison += self._passed(segment, take)
+            wanted -= take
+        self._rows -= rows
+        return MiniBatch(_joined(xs, weights, self._decoder.n_features or 1), tuple(poison), dict(self._positions))
+
+    def _passed(self, segment: _Segment, take: int) -> list[Poison]:
+        """Move on within the first segment; the unusable records that this passes."""
+        message, records = segment.message, segment.records
+        before = int(records.ends[segment.taken - 1]) if segment.taken else 0
+        segment.taken += take
+        if segment.left == 0:
+            self._segments.popleft()
+            stop, position = records.count, [message.after, 0]
+        else:
+            stop = int(records.ends[segment.taken - 1])
+            position = [message.at, stop]
+        self._positions[message.partition] = position
+        return [Poison(message.partition, message.at, bad) for bad in records.unusable if before <= bad.record < stop]
+
+    def _judge(self, records: Records, skipped: int) -> None:
+        self._seen += records.count - skipped
+        self._bad += len(records.unusable)
+        if self._bad > self._limit * max(self._seen, FEWEST_RECORDS):
+            if self._limit == 0:
+                raise PoisonError(
+                    f"a record cannot be used: {records.unusable[0].reason}; pass dead_letter='bad.arrows' to put such "
+                    "records aside"
+                )
+            raise PoisonError(
+                f"{self._bad:.0f} of the latest {self._seen:.0f} records cannot be used, more than the allowed "
+                f"{self._limit:.2%}; the last: {records.unusable[-1].reason}"
+            )
+        if self._seen > MEMORY_RECORDS:  # forget slowly: what counts is the present rate
+            self._seen, self._bad = self._seen / 2, self._bad / 2
+
+    def waiting(self) -> list[Poison]:
+        """Unusable records of messages that no mini-batch has passed yet."""
+        return [Poison(s.message.partition, s.message.at, bad) for s in self._segments for bad in s.records.unusable]
+
+
+def _joined(xs: list[Any], weights: list[Any], n_features: int) -> Chunk:
+    if not xs:
+        return Chunk(np.empty((0, n_features)))
+    if len(xs) == 1:
+        return Chunk(xs[0], weights[0])
+    weight = None
+    if any(w is not None for w in weights):
+        weight = np.concatenate([np.ones(len(x)) if w is None else w for x, w in zip(xs, weights, strict=True)])
+    return Chunk(np.concatenate(xs), weight)

@@ -1,0 +1,97 @@
+"""Reading ahead of a stream in a thread of its own, a bounded way."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from streamem.core.message import Message
+from streamem.core.ports import Stream
+
+MESSAGES, NBYTES = 4096, 4 * 2**20
+WAIT_S = 0.25
+JOIN_S = 5.0
+
+
+class Prefetch:
+    """Messages of a stream, with a bounded number of them waiting: a fast producer waits for the model.
+
+    Parameters
+    ----------
+    stream, positions : what to read, from where
+    """
+
+    def __init__(self, stream: Stream, positions: Mapping[str, Any]) -> None:
+        self._stream, self._positions = stream, positions
+        self._changed = threading.Condition()
+        self._waiting: list[Message] = []
+        self._held = 0
+        self._ended = self._stopped = False
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._read, name="streamem-stream", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+        # One that blocks in a pipe cannot be woken: it is a daemon, and what it reads is not learned.
+        self._thread.join(JOIN_S if self._stream.replayable else WAIT_S)
+
+    def groups(self) -> Iterator[list[Message]]:
+        """Messages in order, those that are there; an empty group whenever none came for a while.
+
+        Raises
+        ------
+        StreamError, … : whatever ended the stream, after all messages before it
+        """
+        while True:
+            with self._changed:
+                if not self._waiting and not self._ended:
+                    self._changed.wait(WAIT_S)
+                group, self._waiting, self._held = self._waiting, [], 0
+                over = self._ended and not group
+                self._changed.notify_all()
+            if over:
+                if self._error is not None:
+                    raise self._error
+                return
+            yield group
+
+    def _read(self) -> None:
+        messages = self._stream.messages(self._positions)
+        try:
+            for message in messages:
+                if not self._put(message):
+                    return
+        except BaseException as error:
+            self._error = error
+        finally:
+            close = getattr(messages, "close", None)
+            if close is not None:
+                close()
+            with self._changed:
+                self._ended = True
+                self._changed.notify_all()
+
+    def _put(self, message: Message | None) -> bool:
+        """Wait for room; False if nobody wants it any more."""
+        with self._changed:
+            if message is not None:
+                while not self._stopped and (self._held >= NBYTES or len(self._waiting) >= MESSAGES):
+                    self._changed.wait()
+                self._waiting.append(message)
+                self._held += _nbytes(message.payload)
+                self._changed.notify_all()
+            return not self._stopped
+
+
+def _nbytes(payload: Any) -> int:
+    return len(payload) if isinstance(payload, bytes | str) else int(getattr(payload, "nbytes", 256))

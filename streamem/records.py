@@ -1,0 +1,284 @@
+"""From what a stream delivers to rows: checked one by one, so that a bad record does not cost the good ones."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from streamem.core.errors import SchemaError, StreamemError
+from streamem.core.message import Damaged
+from streamem.sources import ReadOptions, open_source
+from streamem.sources.column_values import gather
+from streamem.sources.columns import Layout, plan_columns
+
+Array = NDArray[Any]
+ARROW_STREAM = b"\xff\xff\xff\xff"
+PLAIN = frozenset((int, float))
+KEPT_BYTES = 2**20
+"""Of an unusable payload."""
+
+
+@dataclass(frozen=True)
+class Unusable:
+    """A record that cannot be used: which of its message, why, and its bytes as far as they fit."""
+
+    record: int
+    reason: str
+    data: bytes
+
+
+@dataclass(frozen=True, eq=False)
+class Records:
+    """The records of a message.
+
+    Attributes
+    ----------
+    x, weight : the usable ones, (n, d) and (n,) or None
+    ends : (n,) for each usable record the number of records of the message up to and including it
+    count : records of the message
+    unusable : the others
+    """
+
+    x: Array
+    weight: Array | None
+    ends: Array
+    count: int
+    unusable: tuple[Unusable, ...]
+
+    def after(self, skipped: int) -> Records:
+        """Without the first records."""
+        if skipped == 0:
+            return self
+        kept = self.ends > skipped
+        weight = None if self.weight is None else self.weight[kept]
+        unusable = tuple(bad for bad in self.unusable if bad.record >= skipped)
+        return Records(self.x[kept], weight, self.ends[kept], self.count, unusable)
+
+
+class Decoder:
+    """Makes rows of payloads.
+
+    Parameters
+    ----------
+    columns : names of the features; None takes those of the first payload that has names
+    weight : name of the column or field of sample weights
+    n_features : d, once it is known
+    """
+
+    def __init__(self, columns: Sequence[str] | None, weight: str | None, n_features: int | None) -> None:
+        self.names = None if columns is None else tuple(columns)
+        self.n_features = n_features
+        self._weight = weight
+        self._layout: tuple[pa.Schema, Layout] | None = None
+
+    def decode(self, payload: Any) -> Records:
+        """The records of a payload; one that cannot be read as a whole counts as one unusable record."""
+        try:
+            records = self._decode(payload)
+            if records.count == 1 and records.unusable and isinstance(payload, bytes | bytearray | memoryview):
+                exact = replace(records.unusable[0], data=bytes(payload[:KEPT_BYTES]))
+                return replace(records, unusable=(exact,))
+            return records
+        except (StreamemError, ValueError, TypeError, KeyError, OverflowError, pa.ArrowException) as error:
+            return self._refused(str(error) if isinstance(error, StreamemError) else repr(error), payload)
+
+    def _decode(self, payload: Any) -> Records:
+        if isinstance(payload, Damaged):
+            return self._refused(payload.reason, payload.data)
+        if isinstance(payload, str):
+            payload = payload.encode()
+        if isinstance(payload, bytes | bytearray | memoryview):
+            payload = _parsed(bytes(payload))
+        if payload is None:
+            return self._checked(np.empty((0, self.n_features or 1)), None, payload)
+        if isinstance(payload, Mapping):
+            return self._objects([payload])
+        if isinstance(payload, list) and payload and isinstance(payload[0], Mapping):
+            return self._objects(payload)
+        if isinstance(payload, list | tuple):
+            payload = _plain_numbers(payload)
+        if isinstance(payload, np.ndarray):
+            return self._array(payload)
+        return self._table(payload)
+
+    # --- kinds -------------------------------------------------------------------------------------------------------
+
+    def _objects(self, objects: Sequence[Any]) -> Records:
+        """Mappings of names to numbers."""
+        if self.names is None:
+            first = [str(name) for name in objects[0] if name != self._weight]
+            try:  # names of an object that is no record would spoil all others
+                _row(objects[0], first)
+            except ValueError as error:
+                raise SchemaError(f"{error}; say which fields are features with columns=") from error
+            self._learn(first)
+        assert self.names is not None
+        wanted = self.names if self._weight is None else (*self.names, self._weight)
+        rows, ends, unusable = [], [], []
+        for i, record in enumerate(objects):
+            try:
+                rows.append(_row(record, wanted))
+                ends.append(i + 1)
+            except (ValueError, TypeError, OverflowError) as error:
+                unusable.append(Unusable(i, str(error), _bytes_of(record)))
+        values = np.array(rows, dtype=np.float64).reshape(len(rows), len(wanted))
+        x, weight = (values, None) if self._weight is None else (values[:, :-1], values[:, -1])
+        records = self._checked(x, weight, objects, np.array(ends, dtype=np.int64))
+        return Records(records.x, records.weight, records.ends, len(objects), (*unusable, *records.unusable))
+
+    def _array(self, array: Array) -> Records:
+        """Rows without names."""
+        if array.ndim == 1:
+            array = array[None, :]
+        if self._weight is not None:
+            raise SchemaError(f"an array has no field {self._weight!r} for the weight; send records with names")
+        source = open_source(array)
+        self._require_width(source.schema.n_features, "the array")
+        x = source.chunks()[0].load().x if len(array) else np.empty(array.shape)
+        return self._checked(x if len(x) == len(array) else np.asarray(array, dtype=np.float64), None, array)
+
+    def _table(self, table: Any) -> Records:
+        """Anything tabular that `open_source` reads."""
+        columns = None if self.names is None else list(dict.fromkeys(re.sub(r"\[\d+\]$", "", n) for n in self.names))
+        if not getattr(table, "num_rows", 1):
+            return self._checked(np.empty((0, self.n_features or 1)), None, table)
+        if isinstance(table, pa.RecordBatch | pa.Table):
+            return self._arrow(table, columns)
+        options = ReadOptions(columns=None if columns is None else tuple(columns), chunk_bytes=2**40)
+        source = open_source(table, weight=self._weight, options=options)
+        if self.names is None and source.schema.names is not None:
+            self._learn(source.schema.names)
+        self._require_width(source.schema.n_features, source.schema.origin)
+        refs = source.chunks()
+        if not refs:
+            return self._checked(np.empty((0, source.schema.n_features)), None, table)
+        chunk = refs[0].load()
+        return self._checked(chunk.x, chunk.weight, table)
+
+    def _arrow(self, table: Any, columns: Sequence[str] | None) -> Records:
+        """The same for Arrow, whose layout is planned once a schema."""
+        if self._layout is None or not table.schema.equals(self._layout[0]):
+            options = ReadOptions(columns=None if columns is None else tuple(columns), weight_column=self._weight)
+            layout = plan_columns(table.schema, options, "the record batch")
+            if self.names is None:
+                self._learn([name for column in layout.columns for name in column.features])
+            self._require_width(layout.n_features, "the record batch")
+            self._layout = (table.schema, layout)
+        chunk = gather(self._layout[1], table.num_rows, [table], "the record batch")
+        return self._checked(chunk.x, chunk.weight, table)
+
+    # --- checks ------------------------------------------------------------------------------------------------------
+
+    def _learn(self, names: Sequence[str]) -> None:
+        """The names and number of features, which every later payload must have."""
+        self._require_width(len(names), f"a record with the fields {list(names)}")
+        self.names = tuple(names)
+
+    def _require_width(self, width: int, what: str) -> None:
+        if self.n_features is not None and width != self.n_features:
+            raise SchemaError(f"{what} has {width} features; {self.n_features} are needed")
+        self.n_features = width
+
+    def _checked(self, x: Array, weight: Array | None, payload: Any, ends: Array | None = None) -> Records:
+        """Sort out rows with values that are not finite, and weights that are no weights."""
+        ends = np.arange(1, len(x) + 1) if ends is None else ends
+        with np.errstate(over="ignore", invalid="ignore"):
+            suspicious = not np.isfinite(np.sum(x, dtype=np.float64)) or weight is not None
+        if not suspicious:
+            return Records(x, weight, ends, len(x), ())
+        good = np.isfinite(x).all(axis=1)
+        if weight is not None:
+            good &= np.isfinite(weight) & (weight >= 0)
+        if good.all():
+            return Records(x, weight, ends, len(x), ())
+        unusable = tuple(
+            Unusable(int(ends[i]) - 1, self._fault(x[i], weight, int(i)), _bytes_at(payload, int(ends[i]) - 1, x[i]))
+            for i in np.flatnonzero(~good)
+        )
+        return Records(x[good], None if weight is None else weight[good], ends[good], len(x), unusable)
+
+    def _fault(self, row: Array, weight: Array | None, i: int) -> str:
+        bad = np.flatnonzero(~np.isfinite(row))
+        if len(bad) == 0:
+            return f"the weight is {weight[i] if weight is not None else None}; it must be finite and >= 0"
+        column = int(bad[0])
+        name = f" {self.names[column]!r}" if self.names is not None else ""
+        kind = "missing or NaN" if np.isnan(row[column]) else "infinite"
+        return f"column {column}{name} is {kind}; every value must be finite"
+
+    def _refused(self, reason: str, payload: Any) -> Records:
+        empty = np.empty((0, self.n_features or 1))
+        return Records(empty, None, np.empty(0, np.int64), 1, (Unusable(0, reason, _bytes_of(payload)),))
+
+
+def _parsed(payload: bytes) -> Any:
+    """What bytes hold; None for a blank line."""
+    if payload.startswith(ARROW_STREAM):
+        with pa.ipc.open_stream(payload) as reader:
+            return reader.read_all()
+    if payload and not payload.strip():
+        return None
+    value = json.loads(payload.decode())
+    if not isinstance(value, dict | list):
+        raise ValueError(f"JSON of a record is an object or a list of numbers, not {value!r:.100}")
+    return value
+
+
+def _plain_numbers(values: Any) -> Array:
+    """Lists of numbers as an array: (d,) or (n, d)."""
+    for row in values if values and isinstance(values[0], list | tuple) else [values]:
+        for value in row:
+            if type(value) not in (int, float) and value is not None:
+                raise ValueError(f"{value!r:.100} is no number")
+    return np.array(values, dtype=np.float64)
+
+
+def _row(record: Any, names: Sequence[str]) -> list[float]:
+    if not isinstance(record, Mapping):
+        raise ValueError(f"{record!r:.100} is no record with names")
+    try:
+        row = [record[name] for name in names]
+    except KeyError:
+        row = [None]
+    if PLAIN.issuperset(map(type, row)):
+        return row
+    row = []
+    for name in names:
+        if name not in record:
+            raise ValueError(f"there is no field {name!r}; there are {list(record)[:20]}")
+        value = record[name]
+        if value is None:
+            value = float("nan")
+        elif isinstance(value, bool) or not isinstance(value, int | float | np.number):
+            raise ValueError(f"the field {name!r} holds {value!r:.100}, which is no number")
+        row.append(float(value))
+    return row
+
+
+def _bytes_at(payload: Any, record: int, row: Array) -> bytes:
+    """One record of a payload, as bytes."""
+    if isinstance(payload, Sequence) and record < len(payload):
+        return _bytes_of(payload[record])
+    if isinstance(payload, pa.RecordBatch | pa.Table):
+        return _bytes_of(payload.slice(record, 1).to_pylist()[0])
+    return _bytes_of(row.tolist())
+
+
+def _bytes_of(payload: Any) -> bytes:
+    if isinstance(payload, bytes | bytearray | memoryview):
+        return bytes(payload[:KEPT_BYTES])
+    if isinstance(payload, str):
+        return payload.encode()[:KEPT_BYTES]
+    if isinstance(payload, pa.RecordBatch | pa.Table):
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, payload.schema) as writer:
+            writer.write(payload.slice(0, 1000))
+        return bytes(sink.getvalue().to_pybytes()[:KEPT_BYTES])
+    return json.dumps(payload, default=str).encode()[:KEPT_BYTES]

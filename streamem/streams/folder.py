@@ -1,0 +1,163 @@
+"""A folder into which Parquet files are put."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from streamem.core.errors import StreamError
+from streamem.core.message import Damaged, Message
+
+logger = logging.getLogger("streamem")
+
+PARTITION = ""
+POLL_S = 0.5
+
+
+@dataclass(frozen=True)
+class _File:
+    name: str
+    size: int
+    modified_ns: int
+
+
+class FolderStream:
+    """Row groups of Parquet files, file after file as they appear, the oldest first.
+
+    A file is read once, when it is complete, and known by its name from then on: write new data under new names, best
+    under a hidden name (".x" or "_x") that is renamed at the end. Files that were read may be removed.
+
+    Parameters
+    ----------
+    path : the folder; subfolders are watched too
+    columns : to read; None reads all
+    follow : whether to wait for more files when all have been read
+    patience_s : how long a file without a valid end may stay unchanged before it is unusable
+    """
+
+    replayable = True
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        columns: Sequence[str] | None = None,
+        follow: bool = True,
+        patience_s: float = 60.0,
+    ) -> None:
+        self._path = Path(path)
+        self._columns, self._follow, self._patience_s = columns, follow, patience_s
+        self.name = f"folder:{self._path.absolute()}"
+        self._incomplete: dict[str, tuple[_File, float]] = {}
+
+    def messages(self, positions: Mapping[str, Any]) -> Iterator[Message | None]:
+        """Row groups; a position holds the names of the files that were read, and the row group of the present one."""
+        position = positions.get(PARTITION) or {"done": [], "file": None, "group": 0}
+        done, at = set(position["done"]), position
+        while True:
+            files = self._scan()
+            names = {file.name for file in files}
+            done &= names
+            if at["file"] is not None and at["file"] not in names:
+                raise StreamError(
+                    f"{self.name}: the file {at['file']} was read up to row group {at['group']} and is gone; put it "
+                    "back, so that nothing is lost"
+                )
+            pending = sorted((f for f in files if f.name not in done), key=lambda f: (f.name != at["file"], _age(f)))
+            came = False
+            for file in pending:
+                for message in self._read(file, done, at["group"] if file.name == at["file"] else 0):
+                    came, at = True, message.after
+                    yield message
+                done = set(at["done"])
+            if not came:
+                if not self._follow and not self._incomplete:
+                    return
+                yield None
+                time.sleep(POLL_S)
+
+    def commit(self, positions: Mapping[str, Any]) -> None:
+        """Nobody to tell."""
+
+    def _scan(self) -> list[_File]:
+        found = []
+        try:
+            for folder, folders, names in os.walk(self._path, onerror=_raise):
+                folders[:] = [name for name in folders if not name.startswith((".", "_"))]
+                for name in names:
+                    if name.endswith(".parquet") and not name.startswith((".", "_")):
+                        path = Path(folder) / name
+                        try:
+                            state = path.stat()
+                        except FileNotFoundError:
+                            continue
+                        found.append(_File(str(path.relative_to(self._path)), state.st_size, state.st_mtime_ns))
+        except OSError as error:
+            raise StreamError(f"cannot list the folder {self._path}: {error}") from error
+        return found
+
+    def _read(self, file: _File, done: set[str], first: int) -> Iterator[Message]:
+        """The row groups from the first on; nothing if the file is not complete yet."""
+        here = sorted(done)
+        after = {"done": sorted({*done, file.name}), "file": None, "group": 0}
+        group = first
+        try:
+            with pq.ParquetFile(self._path / file.name) as reader:
+                self._incomplete.pop(file.name, None)
+                count = reader.num_row_groups
+                for group in range(first, count):
+                    self._require_unchanged(file)
+                    table = reader.read_row_group(group, columns=self._present(reader), use_threads=False)
+                    at = {"done": here, "file": file.name, "group": group}
+                    last = group == count - 1
+                    yield Message(table, PARTITION, at, after if last else {**at, "group": group + 1})
+                if count == 0:
+                    at = {"done": here, "file": file.name, "group": 0}
+                    yield Message(pa.table({}), PARTITION, at, after)
+        except FileNotFoundError:
+            return
+        except (pa.ArrowException, OSError, EOFError) as error:
+            if self._given_up(file):
+                at = {"done": here, "file": file.name, "group": group}
+                yield Message(Damaged(f"Parquet file {file.name} cannot be read: {error}"), PARTITION, at, after)
+
+    def _present(self, reader: pq.ParquetFile) -> list[str] | None:
+        """The chosen columns that the file has; the decoder says what is missing."""
+        if self._columns is None:
+            return None
+        there = set(reader.schema_arrow.names)
+        return [name for name in self._columns if name in there]
+
+    def _given_up(self, file: _File) -> bool:
+        """Whether a file that cannot be read has not changed for long enough."""
+        known, since = self._incomplete.get(file.name, (None, 0.0))
+        if known != file:
+            self._incomplete[file.name] = (file, time.monotonic())
+            logger.info("%s: %s is not complete yet", self.name, file.name)
+            since = time.monotonic()
+        if time.monotonic() - since < self._patience_s:
+            return False
+        del self._incomplete[file.name]
+        return True
+
+    def _require_unchanged(self, file: _File) -> None:
+        state = (self._path / file.name).stat()
+        if (state.st_size, state.st_mtime_ns) != (file.size, file.modified_ns):
+            raise StreamError(
+                f"{self.name}: the file {file.name} was rewritten while it was read; write new data under new names"
+            )
+
+
+def _age(file: _File) -> tuple[int, str]:
+    return file.modified_ns, file.name
+
+
+def _raise(error: OSError) -> None:
+    raise error

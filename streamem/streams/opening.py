@@ -1,0 +1,122 @@
+"""`open_stream`: from whatever the user has to a `Stream`, by a table."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from streamem.core.errors import ParameterError
+from streamem.core.ports import Stream
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One row of the table: how to recognise a stream, and how to open it (imported on first use)."""
+
+    name: str
+    recognises: Callable[[Any], bool]
+    open: Callable[[Any, Sequence[str] | None], Stream]
+
+
+def is_stream(data: Any) -> bool:
+    """Whether data is a `Stream` already."""
+    return all(hasattr(type(data), name) for name in ("messages", "commit")) and isinstance(data, Stream)
+
+
+def _part(module: str, name: str) -> Any:
+    return getattr(importlib.import_module(f"streamem.streams.{module}"), name)
+
+
+def _is_path(data: Any) -> bool:
+    return isinstance(data, str | os.PathLike)
+
+
+def _has_scheme(data: Any, scheme: str) -> bool:
+    return isinstance(data, str) and data.startswith(f"{scheme}://")
+
+
+def _is_dash(data: Any) -> bool:
+    return isinstance(data, str) and data == "-"
+
+
+def _kafka(data: Any, columns: Sequence[str] | None) -> Stream:
+    parts = urlsplit(data)
+    topic = parts.path.strip("/")
+    if not parts.netloc or not topic:
+        raise ParameterError(f"{data} is no Kafka topic; write kafka://host:9092/topic")
+    stream: Stream = _part("kafka", "KafkaStream")(parts.netloc, topic)
+    return stream
+
+
+def _redis(data: Any, columns: Sequence[str] | None) -> Stream:
+    parts = urlsplit(data)
+    key = parts.path.strip("/")
+    if not parts.netloc or not key:
+        raise ParameterError(f"{data} is no Redis stream; write redis://host:6379/key")
+    stream: Stream = _part("redis", "RedisStream")(f"redis://{parts.netloc}", key)
+    return stream
+
+
+def _bytes(data: Any, columns: Sequence[str] | None) -> Stream:
+    stream: Stream = _part("byte_stream", "ByteStream")(data)
+    return stream
+
+
+def _folder(data: Any, columns: Sequence[str] | None) -> Stream:
+    stream: Stream = _part("folder", "FolderStream")(data, columns)
+    return stream
+
+
+def _iterator(data: Any, columns: Sequence[str] | None) -> Stream:
+    stream: Stream = _part("iterator", "IteratorStream")(data)
+    return stream
+
+
+def _is_table(data: Any) -> bool:
+    """One batch, not a stream of them."""
+    return hasattr(data, "shape") or hasattr(data, "to_pydict") or isinstance(data, dict)
+
+
+def _refuse(data: Any, columns: Sequence[str] | None) -> Stream:
+    raise ParameterError(
+        f"a {type(data).__name__} is one batch, not a stream: pass it to partial_fit, or pass an iterable of batches"
+    )
+
+
+KINDS: list[Kind] = [
+    Kind("Kafka", lambda data: _has_scheme(data, "kafka"), _kafka),
+    Kind("Redis", lambda data: _has_scheme(data, "redis"), _redis),
+    Kind("socket or standard input", lambda data: _has_scheme(data, "tcp") or _is_dash(data), _bytes),
+    Kind("folder", lambda data: _is_path(data) and Path(data).is_dir(), _folder),
+    Kind("file or pipe", lambda data: _is_path(data) or hasattr(data, "read"), _bytes),
+    Kind("one batch", _is_table, _refuse),
+    Kind("iterator", lambda data: hasattr(data, "__iter__") or callable(data), _iterator),
+]
+
+
+def open_stream(data: Any, columns: Sequence[str] | None = None) -> Stream:
+    """A stream from a path, an address, a file object, or an iterable of batches.
+
+    Parameters
+    ----------
+    data : a `Stream`; "-" (standard input), "tcp://host:port", "kafka://host:9092/topic", "redis://host:6379/key"; the
+        path of a folder of Parquet files that grows; the path of, or a binary file object with, an Arrow IPC stream or
+        JSON lines; an iterable of arrays, tables or mappings, or a function that returns one
+    columns : those that will be needed, where reading fewer is cheaper
+
+    Raises
+    ------
+    ParameterError : nothing of these
+    """
+    if is_stream(data):
+        stream: Stream = data
+        return stream
+    for kind in KINDS:
+        if kind.recognises(data):
+            return kind.open(data, columns)
+    raise ParameterError(f"a {type(data).__name__} is no stream; pass {', '.join(kind.name for kind in KINDS)}")
