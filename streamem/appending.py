@@ -31,24 +31,36 @@ class AppendedStream:
         self.path, self._schema = Path(path), schema
         try:
             self._file = open(self.path, "ab")  # noqa: SIM115
-            length = self._file.tell()
-            if length:
-                length = self._complete(length, nbytes)
-                self._file.truncate(length)
-            elif nbytes:
-                raise OutputError(f"{path} held {nbytes} bytes when the model was saved, and is empty or gone now")
-            else:
-                self._file.write(schema.serialize().to_pybytes())
         except OSError as error:
             raise OutputError(f"cannot append to {path}: {error}") from error
+        try:
+            self._begin(nbytes)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _begin(self, nbytes: int | None) -> None:
+        length = self._file.tell()
+        if length:
+            self._file.truncate(self._complete(length, nbytes))
+        elif nbytes:
+            raise OutputError(
+                f"{self.path} held {nbytes} bytes when the model was saved, and is empty or gone now: restore it, or name "
+                "another file"
+            )
+        else:
+            self._write(self._schema.serialize())
+
+    def _write(self, message: pa.Buffer) -> None:
+        try:
+            self._file.write(message.to_pybytes())
+        except OSError as error:
+            raise OutputError(f"cannot append to {self.path}: {error}") from error
 
     def append(self, columns: Mapping[str, Sequence[Any]]) -> None:
         """Write one record batch."""
         batch = pa.RecordBatch.from_pydict(dict(columns), schema=self._schema)
-        try:
-            self._file.write(batch.serialize().to_pybytes())
-        except OSError as error:
-            raise OutputError(f"cannot append to {self.path}: {error}") from error
+        self._write(batch.serialize())
 
     def sync(self) -> int:
         """Make what was written survive a crash; the length in bytes."""

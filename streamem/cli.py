@@ -1,4 +1,4 @@
-"""The command line: ``streamem fit | predict | score | show | sample | demo``."""
+"""The command line: ``streamem fit | predict | score | update | watch | show | sample | demo``."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import click
 
 from streamem import __version__
 from streamem.cli_reading import Reading, reading_options
+from streamem.cli_streaming import update, watch
 from streamem.core.errors import StreamemError
 
 INTERRUPTED = 130
@@ -23,6 +24,7 @@ OPTIONS = {
     "columns=": "--columns",
     "memory_limit": "--memory",
     "checkpoint='run.npz'": "--checkpoint run.npz",
+    "dead_letter='bad.arrows'": "--dead-letter bad.arrows",
     'open the data with open_source(path, options=ReadOptions(missing_chunks="fill")) and pass that': (
         "pass --missing-chunks fill"
     ),
@@ -186,6 +188,10 @@ def score(
         return
     for name, value in scores.items():
         click.echo(f"{name:24} {value:.12g}")
+
+
+main.add_command(update)
+main.add_command(watch)
 
 
 @main.command()

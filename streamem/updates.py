@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
 
 from streamem.core.ports import Model, Occupied
 from streamem.core.state import State
 
 VANISHING = 0.1
 """A component with less than this part of an equal share is counted as dead."""
-
-SCHEMA = pa.schema(
-    [
-        ("batch", pa.int64()),
-        ("rows", pa.int64()),
-        ("log_likelihood", pa.float64()),
-        ("step_size", pa.float64()),
-        ("effective_sample_size", pa.float64()),
-        ("drift", pa.bool_()),
-        ("born", pa.list_(pa.int32())),
-        ("died", pa.list_(pa.int32())),
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -80,9 +64,3 @@ def _events(model: Model, before: State, after: State) -> tuple[tuple[int, ...],
     least = VANISHING / len(now)
     born, died = np.flatnonzero((was < least) & (now >= least)), np.flatnonzero((was >= least) & (now < least))
     return tuple(born.tolist()), tuple(died.tolist())
-
-
-def as_columns(updates: Sequence[Update]) -> dict[str, list[Any]]:
-    """Column by column, as `SCHEMA` names them."""
-    rows = [asdict(update) for update in updates]
-    return {name: [row[name] for row in rows] for name in SCHEMA.names}

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +18,7 @@ import zarr
 from click.testing import CliRunner
 
 from streamem import GaussianMixture
+from streamem.appending import read_appended
 from streamem.cli import main
 
 ROWS = np.random.default_rng(0).normal(size=(4000, 3)) + np.array([6.0, 0, -6])[
@@ -174,3 +179,79 @@ def test_a_cluster_that_is_not_there(folder: Path, cluster: str, told: str) -> N
     Path("empty.json").write_text("{}")
     assert told in fail("score", "model.npz", "data.parquet", "--cluster", cluster)
     assert not [thread for thread in threading.enumerate() if "IO loop" in thread.name.lower()]
+
+
+# --- streams ---------------------------------------------------------------------------------------------------------
+
+
+def lines(rows: np.ndarray) -> str:
+    return "".join(json.dumps(dict(zip("abc", row, strict=True))) + "\n" for row in rows.tolist())
+
+
+def test_update_from_standard_input_a_file_and_a_folder(folder: Path) -> None:
+    call(*FIT)
+    fitted = GaussianMixture.load("model.npz")
+    told = CliRunner().invoke(main, ["update", "model.npz", "--half-life", "1e4"], input=lines(ROWS[:2500]))
+    assert told.exit_code == 0, told.output
+    assert "model.npz: 2,500 rows learned, 6,500 in all" in told.output
+    for start in range(0, 2500, 1000):
+        part = ROWS[start : min(start + 1000, 2500)]
+        fitted.partial_fit(pa.table(dict(zip("abc", part.T, strict=True))), half_life=1e4)
+    assert GaussianMixture.load("model.npz").means_.tobytes() == fitted.means_.tobytes()
+
+    Path("x.jsonl").write_text(lines(ROWS))
+    new = ("update", "new.npz", "x.jsonl", "-k", "3", "--seed", "0", "--batch-rows", "500", "--until-rows", "1500")
+    assert "1,500 rows learned, 1,500 in all" in call(*new)
+    assert "2,500 rows learned, 4,000 in all" in call("update", "new.npz", "x.jsonl")
+    assert "nothing new, 0 rows learned" in call("update", "new.npz", "x.jsonl")
+
+    Path("in").mkdir()
+    Path("data.parquet").rename("in/data.parquet")
+    options = ("--once", "--columns", "a,b,c", "--weight", "w", "--history", "h.arrows", "--dead-letter", "bad.arrows")
+    assert "4,000 rows learned, 8,000 in all" in call("watch", "in", "new.npz", *options)
+    assert read_appended("h.arrows").num_rows == 4
+    assert read_appended("bad.arrows").num_rows == 0
+
+
+def test_streams_that_cannot_be(folder: Path) -> None:
+    assert "no such model" in fail("update", "absent.npz", "x.jsonl")
+    call(*FIT)
+    Path("x.jsonl").write_text(lines(ROWS[:10]) + '{"a": 1}\n')
+    assert "pass --dead-letter bad.arrows" in fail("update", "model.npz", "x.jsonl")
+    assert "cannot open the stream" in fail("update", "model.npz", "absent.jsonl")
+    assert "belong together" in fail("update", "model.npz", "--kafka", "localhost:9092")
+    assert "belong together" in fail("update", "model.npz", "--key", "k")
+    assert "use: streamem watch" in fail("update", "model.npz", ".")
+
+
+def test_sigterm_ends_in_order_and_saves(folder: Path) -> None:
+    call(*FIT)
+    Path("in").mkdir()
+    Path("data.parquet").rename("in/data.parquet")
+    command = [sys.executable, "-m", "streamem", "watch", "in", "model.npz", "--columns", "a,b,c", "--save-every", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 60
+        while GaussianMixture.load("model.npz").report_.n_rows < 8000 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert "4,000 rows learned, 8,000 in all" in out
+    assert "stopping after this mini-batch" in err
+
+
+def test_sigterm_while_a_pipe_is_silent(folder: Path) -> None:
+    call(*FIT)
+    command = [sys.executable, "-m", "streamem", "update", "model.npz"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None
+        process.stdin.write(lines(ROWS[:1300]))
+        process.stdin.flush()
+        time.sleep(3)
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=60)
+        assert process.stdout is not None
+        assert "1,300 rows learned, 5,300 in all" in process.stdout.read()
+    assert process.returncode == 0

@@ -32,11 +32,12 @@ FLOORS = {
             "appending",
             "prefetch",
             "updates",
+            "history",
         ),
         2,
     ),
     "estimators": 3,
-    **dict.fromkeys(("cli", "cli_reading", "demo", "__main__"), 4),
+    **dict.fromkeys(("cli", "cli_reading", "cli_streaming", "demo", "__main__"), 4),
 }
 ROOT_MAY_IMPORT_ANYTHING = "__init__"
 ROOMS = 1

@@ -351,7 +351,7 @@ def test_unusable_records_are_put_aside_with_reason_and_bytes(tmp_path: Path) ->
         (b'{"a": true, "b": 2.0, "c": 1}', "holds True, which is no number"),
         (b"17", "JSON of a record is an object or a list"),
         (b"", "Expecting value"),
-        (b"\xff\xfe", "codec can't decode"),
+        (b"\xff\xfe", "UnicodeDecodeError"),
     ]
     records: list[Any] = [json.dumps({"extra": "x", **record}).encode() for record in good]
     for i, (payload, _) in enumerate(bad):
@@ -366,6 +366,18 @@ def test_unusable_records_are_put_aside_with_reason_and_bytes(tmp_path: Path) ->
     for letter, (_, reason) in zip(letters, bad, strict=True):
         assert reason in letter["reason"]
     assert [letter["position"] for letter in letters] == [str(150 * i + 100) for i in range(len(bad))]
+
+
+def test_another_file_for_dead_letters_later_on(tmp_path: Path) -> None:
+    x, checkpoint = poisoned(), tmp_path / "live.npz"
+    for stop, name in ((1000, "a"), (2000, "b"), (N, "a")):
+        learned(
+            [x[:1000], x[1000:2000], x[2000:]][: 1 + stop // 1001], checkpoint=checkpoint, dead_letter=tmp_path / name
+        )
+    assert [read_appended(tmp_path / name).num_rows for name in "ab"] == [4, 0]
+    (tmp_path / "a").unlink()
+    with pytest.raises(OutputError, match=r"held \d+ bytes when the model was saved, and is empty or gone now"):
+        learned([x], checkpoint=checkpoint, dead_letter=tmp_path / "a")
 
 
 def test_poison_without_a_place_for_it_is_an_error(tmp_path: Path) -> None:

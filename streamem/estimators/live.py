@@ -6,7 +6,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
@@ -16,10 +16,11 @@ import pyarrow as pa
 
 from streamem.appending import AppendedStream
 from streamem.core.archive import generations
-from streamem.core.errors import CheckpointMismatchError, ParameterError, WriterConflictError
+from streamem.core.errors import ParameterError, WriterConflictError
 from streamem.core.ports import Stream
+from streamem.history import SCHEMA, as_columns
 from streamem.mini_batches import Poison
-from streamem.updates import SCHEMA, Update, as_columns
+from streamem.updates import Update
 
 try:
     import fcntl
@@ -56,11 +57,20 @@ class LiveFiles:
         self._path = None if checkpoint is None else Path(os.fspath(checkpoint))
         self._paths = {"dead_letter": dead_letter, "history": history}
         self._files: dict[str, AppendedStream] = {}
+        self._closing = ExitStack()
         self._updates: list[Update] = []
         self._own: tuple[int, int, int] | None = None
         self._saved, self._dirty = monotonic(), False
 
     def __enter__(self) -> Self:
+        try:
+            self._open()
+        except BaseException:
+            self._closing.close()
+            raise
+        return self
+
+    def _open(self) -> None:
         self._require_apart()
         lengths: dict[str, Any] | None = None
         if self._path is not None:
@@ -72,14 +82,15 @@ class LiveFiles:
             if self._paths[name] is not None:
                 if self._path is not None and lengths is None:
                     _set_aside(Path(os.fspath(self._paths[name])))
-                self._files[name] = AppendedStream(self._paths[name], schema, (lengths or {}).get(name))
-        return self
+                known, nbytes = (lengths or {}).get(name, (None, None))
+                same = known == _full(self._paths[name])
+                file = AppendedStream(self._paths[name], schema, nbytes if same else None)
+                self._files[name] = self._closing.enter_context(closing(file))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for file in self._files.values():
-            file.close()
+        self._closing.close()
 
     def bury(self, poison: Sequence[Poison]) -> None:
         """Append unusable records to the dead letters."""
@@ -114,7 +125,7 @@ class LiveFiles:
         if not self._dirty:
             return
         self._write_history()
-        lengths = {name: file.sync() for name, file in self._files.items()}
+        lengths = {name: [_full(file.path), file.sync()] for name, file in self._files.items()}
         # Before there is a model there is nothing to save, and after a crash the stream is read from its start.
         if self._path is not None and hasattr(self._model, "weights_"):
             self._model._publish_stream()
@@ -151,14 +162,8 @@ class LiveFiles:
             )
 
 
-def require_same_model(mine: dict[str, Any], theirs: dict[str, Any], path: Path) -> None:
-    """Refuse to go on with a model of other hyperparameters."""
-    differing = [name for name in mine if mine[name] != theirs.get(name)]
-    if differing:
-        lines = "; ".join(f"{name}: {theirs.get(name)!r} there, {mine[name]!r} here" for name in differing)
-        raise CheckpointMismatchError(
-            f"{path} holds another model ({lines}); name another checkpoint, or start from `load({str(path)!r})`"
-        )
+def _full(path: str | os.PathLike[str]) -> str:
+    return str(Path(path).absolute())
 
 
 def _identity(path: Path) -> tuple[int, int, int] | None:

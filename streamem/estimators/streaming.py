@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import threading
@@ -9,27 +10,30 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path as PathLike
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from streamem.algorithms import DriftAlarm, StepSize, StepwiseEM
-from streamem.core.errors import ParameterError, PoisonError
+from streamem.core.errors import CheckpointMismatchError, ParameterError, PoisonError
 from streamem.core.ports import ChunkDone, Executor, Stream
 from streamem.core.state import State
 from streamem.estimators.engines import Engine
-from streamem.estimators.live import LiveFiles, require_same_model
 from streamem.estimators.online import OnlineMixture, step_rule
 from streamem.fit import EStep
-from streamem.mini_batches import Cutter, MiniBatch
 from streamem.prefetch import NBYTES, Prefetch
-from streamem.records import Decoder
 from streamem.sources import ReadOptions, open_source
 from streamem.streams import open_stream
 from streamem.updates import Update
 
+if TYPE_CHECKING:
+    from streamem.estimators.live import LiveFiles
+    from streamem.mini_batches import Cutter, MiniBatch
+    from streamem.records import Decoder
+
 logger = logging.getLogger("streamem")
 
+NEEDS_ARROW = ("streamem.estimators.live", "streamem.mini_batches", "streamem.records")
 Path = str | os.PathLike[str]
 OnDrift = str | Callable[[Update], object]
 Until = int | Callable[[Update], bool]
@@ -114,13 +118,17 @@ class StreamingMixture(OnlineMixture):
         rule = step_rule(half_life, step)
         if drift is None and on_drift != "log":
             drift = DriftAlarm()
+        # Arrow is imported by those only who read a stream.
+        live_files, mini_batches, records = map(importlib.import_module, NEEDS_ARROW)
         with ExitStack() as closing:
-            live = closing.enter_context(LiveFiles(self, checkpoint, dead_letter, history, save_every_s))
+            live = closing.enter_context(live_files.LiveFiles(self, checkpoint, dead_letter, history, save_every_s))
             opened = open_stream(stream, self._wanted(columns, sample_weight))
             plan = _Plan(rule, drift, on_drift, until, self._reading().options())
-            decoder = Decoder(self._feature_names(columns), sample_weight, getattr(self, "n_features_in_", None))
+            decoder = records.Decoder(
+                self._feature_names(columns), sample_weight, getattr(self, "n_features_in_", None)
+            )
             limit = poison_limit if dead_letter is not None else 0.0
-            cutter = Cutter(decoder, self._start_positions(opened), batch_rows, limit)
+            cutter = mini_batches.Cutter(decoder, self._start_positions(opened), batch_rows, limit)
             self._follow(opened, cutter, decoder, plan, live)
         return self
 
@@ -272,7 +280,7 @@ class StreamingMixture(OnlineMixture):
         """Become what a checkpoint holds."""
         objects = {name: getattr(self, name) for name in self._not_saved()}
         loaded = self._load_newest(path, objects)
-        require_same_model(self._identity_key(), loaded._identity_key(), path)
+        _require_same_model(self._identity_key(), loaded._identity_key(), path)
         parameters = self.get_params(deep=False)
         self.__dict__.update({name: value for name, value in vars(loaded).items() if name not in parameters})
         self.__dict__.pop("_pending", None)
@@ -344,3 +352,13 @@ def _with_memory(state: State, **changes: Any) -> State:
 
 def _nothing(done: ChunkDone) -> None:
     """Nobody watches single chunks."""
+
+
+def _require_same_model(mine: dict[str, Any], theirs: dict[str, Any], path: PathLike) -> None:
+    """Refuse to go on with a model of other hyperparameters."""
+    differing = [name for name in mine if mine[name] != theirs.get(name)]
+    if differing:
+        lines = "; ".join(f"{name}: {theirs.get(name)!r} there, {mine[name]!r} here" for name in differing)
+        raise CheckpointMismatchError(
+            f"{path} holds another model ({lines}); name another checkpoint, or start from `load({str(path)!r})`"
+        )

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Self
 
-import pyarrow as pa
-
 from streamem.core.state import State
 from streamem.estimators.sharing import SharingMixture
-from streamem.updates import SCHEMA, Update, as_columns, describe_update
+from streamem.updates import Update, describe_update
 
 REMEMBERED = 10_000
 OWN = ("_callbacks", "_history", "_stopping", "_ahead", "_live_lengths")
@@ -40,9 +39,9 @@ class WatchedMixture(SharingMixture):
         return self
 
     @property
-    def history_(self) -> pa.Table:
-        """The latest 10,000 updates of this object, one row each: see `Update` for the columns."""
-        return pa.table(as_columns(list(self.__dict__.get("_history", ()))), schema=SCHEMA)
+    def history_(self) -> Any:
+        """The latest 10,000 updates of this object, a pyarrow Table: see `Update` for its columns."""
+        return importlib.import_module("streamem.history").as_table(list(self.__dict__.get("_history", ())))
 
     def _note(self, before: State | None, after: State, drift: bool = False) -> Update:
         """Remember a step; whoever calls this publishes the state and then calls `_tell`."""

@@ -1,0 +1,206 @@
+"""``streamem update`` and ``streamem watch``: a model file that learns from a stream."""
+
+from __future__ import annotations
+
+import functools
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import click
+
+MODEL = click.argument("model", type=click.Path(dir_okay=False))
+
+
+@dataclass(frozen=True)
+class Learning:
+    """How to learn, and what to write besides the model."""
+
+    half_life: float | None
+    batch_rows: int
+    columns: str | None
+    weight: str | None
+    dead_letter: str | None
+    poison_limit: float
+    history: str | None
+    drift: str
+    save_every: float
+    until_rows: int | None
+    components: int | None
+    covariance_type: str
+    seed: int | None
+
+    def run(self, path: str, stream: Any) -> None:
+        """Update the model file from the stream until it ends, or until SIGTERM or Ctrl-C."""
+        model = self._model(path)
+        before = model.report_.n_rows if hasattr(model, "report_") else 0
+        with _stopping(model):
+            model.fit_stream(
+                stream,
+                half_life=self.half_life,
+                batch_rows=self.batch_rows,
+                columns=None if self.columns is None else [name.strip() for name in self.columns.split(",")],
+                sample_weight=self.weight,
+                checkpoint=path,
+                save_every_s=self.save_every,
+                dead_letter=self.dead_letter,
+                poison_limit=self.poison_limit,
+                history=self.history,
+                drift=None if self.drift == "off" else _alarm(),
+                on_drift="log" if self.drift == "off" else self.drift,
+                until=self.until_rows,
+            )
+        click.echo(_told(model, path, before))
+
+    def _model(self, path: str) -> Any:
+        from streamem import GaussianMixture
+
+        if Path(path).exists() or Path(f"{path}.1").exists():
+            # Its older generations stand in if it is damaged, which `load` would refuse.
+            return GaussianMixture._load_newest(path, {})
+        if self.components is None:
+            raise click.ClickException(
+                f"{path}: no such model; fit one with `streamem fit gmm`, or pass -k to start from the stream alone"
+            )
+        return GaussianMixture(self.components, covariance_type=self.covariance_type, random_state=self.seed)
+
+
+def _alarm() -> Any:
+    from streamem.algorithms import DriftAlarm
+
+    return DriftAlarm()
+
+
+def _told(model: Any, path: str, before: int) -> str:
+    if not hasattr(model, "weights_"):
+        return f"{path}: not written, too few rows to start {model.n_components} components"
+    rows = model.report_.n_rows
+    learned = f"{rows - before:,} rows learned, {rows:,} in all"
+    if rows == before:
+        return f"{path}: nothing new, {learned}"
+    return f"{path}: {learned}, the last mini-batch predicted at {model.lower_bound_:.6g} nats per row"
+
+
+@contextmanager
+def _stopping(model: Any) -> Iterator[None]:
+    """The first SIGTERM or Ctrl-C ends the run in order; the second at once."""
+    earlier: dict[int, Any] = {}
+
+    def stop(number: int, _: Any) -> None:
+        click.echo("stopping after this mini-batch", err=True)
+        signal.signal(number, earlier[number])
+        model.stop()
+
+    try:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            earlier[number] = signal.signal(number, stop)
+    except ValueError:  # not the main thread, where nobody sends signals
+        earlier.clear()
+    try:
+        yield
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
+
+
+def learning_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options to a command, which gets them as one argument ``learning``."""
+
+    @functools.wraps(command)
+    def collected(*arguments: Any, **options: Any) -> Any:
+        learning = Learning(**{field.name: options.pop(field.name) for field in fields(Learning)})
+        return command(*arguments, learning=learning, **options)
+
+    return functools.reduce(lambda decorated, option: option(decorated), reversed(OPTIONS), collected)
+
+
+OPTIONS = (
+    click.option("--half-life", type=float, help="Rows after which what was known counts half. [default: all count]"),
+    click.option("--batch-rows", type=click.IntRange(1), default=1000, show_default=True, help="Rows of a mini-batch."),
+    click.option("--columns", help="Names of the features, by commas. [default: those fitted]"),
+    click.option("--weight", help="Name of the field of sample weights."),
+    click.option("--dead-letter", type=click.Path(dir_okay=False), help="Where unusable records go (Arrow stream)."),
+    click.option("--poison-limit", type=click.FloatRange(0, 1), default=0.01, show_default=True),
+    click.option("--history", type=click.Path(dir_okay=False), help="One row an update (Arrow stream)."),
+    click.option(
+        "--drift",
+        type=click.Choice(["off", "log", "reset"]),
+        default="log",
+        show_default=True,
+        help="What to do when mini-batches are predicted far worse than before.",
+    ),
+    click.option("--save-every", type=click.FloatRange(0), default=10.0, show_default=True, metavar="SECONDS"),
+    click.option("--until-rows", type=click.IntRange(1), help="End after so many rows. [default: with the stream]"),
+    click.option("-k", "--components", type=click.IntRange(1), help="Start a new model if there is no file."),
+    click.option(
+        "--covariance-type", type=click.Choice(["full", "tied", "diag", "spherical"]), default="full", show_default=True
+    ),
+    click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Makes the start of a new model repeatable."),
+)
+
+
+@click.command()
+@MODEL
+@click.argument("stream", default="-")
+@click.option("--kafka", metavar="HOST:PORT", help="Read a Kafka topic; with --topic.")
+@click.option("--topic", help="The topic.")
+@click.option("--group", help="Share the topic's partitions with other members of this consumer group.")
+@click.option("--redis", metavar="HOST:PORT", help="Read a Redis stream; with --key.")
+@click.option("--key", help="The key of the Redis stream.")
+@click.option("--from", "start", type=click.Choice(["beginning", "end"]), default="beginning", show_default=True)
+@click.option("--replayed", is_flag=True, help="The pipe starts from its beginning again: pass over what is known.")
+@learning_options
+def update(
+    model: str,
+    stream: str,
+    kafka: str | None,
+    topic: str | None,
+    group: str | None,
+    redis: str | None,
+    key: str | None,
+    start: str,
+    replayed: bool,
+    learning: Learning,
+) -> None:
+    """Update MODEL from STREAM: Arrow IPC or JSON lines from a file, pipe, tcp://host:port, or standard input.
+
+    MODEL holds the positions in the stream too: after a crash the same command goes on where it was.
+    """
+    if (kafka is None) != (topic is None):
+        raise click.UsageError("--kafka and --topic belong together")
+    if (redis is None) != (key is None):
+        raise click.UsageError("--redis and --key belong together")
+    source: Any = stream
+    if kafka is not None and topic is not None:
+        from streamem.streams.kafka import KafkaStream
+
+        source = KafkaStream(kafka, topic, group=group, start=start)
+    elif redis is not None and key is not None:
+        from streamem.streams.redis import RedisStream
+
+        source = RedisStream(redis, key, start=start)
+    elif "://" not in stream or stream.startswith("tcp://"):
+        from streamem.streams.byte_stream import ByteStream
+
+        if Path(stream).is_dir():
+            raise click.UsageError(f"{stream} is a folder; use: streamem watch {stream} {model}")
+        source = ByteStream(stream, replayed)
+    learning.run(model, source)
+
+
+@click.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False))
+@MODEL
+@click.option("--once", is_flag=True, help="End when all files have been read.")
+@learning_options
+def watch(folder: str, model: str, once: bool, learning: Learning) -> None:
+    """Update MODEL from Parquet files as they appear in FOLDER."""
+    from streamem.streams.folder import FolderStream
+
+    columns = None if learning.columns is None else [name.strip() for name in learning.columns.split(",")]
+    if columns is not None and learning.weight is not None:
+        columns.append(learning.weight)
+    learning.run(model, FolderStream(folder, columns, follow=not once))
