@@ -95,7 +95,7 @@ def _stopping(model: Any) -> Iterator[None]:
         model.stop()
 
     try:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (int(signal.SIGTERM), int(signal.SIGINT)):
             earlier[number] = signal.signal(number, stop)
     except ValueError:  # not the main thread, where nobody sends signals
         earlier.clear()

@@ -195,6 +195,36 @@ def test_components_follow_a_drift() -> None:
     np.testing.assert_allclose(found, CENTRES[[0, 2, 1]] + 0.05 * 399, atol=0.6)
 
 
+@pytest.mark.parametrize("covariance_type", TYPES)
+@pytest.mark.parametrize("growth", [1.0, 1e3])
+def test_a_stream_that_leaves_its_anchor_takes_a_new_one(covariance_type: str, growth: float) -> None:
+    """One component, so that the moving average can be computed exactly, about its own mean."""
+    rng = np.random.default_rng(0)
+    gm = GaussianMixture(1, covariance_type=covariance_type, random_state=0, reg_covar=0.0)
+    weights, values = np.empty(0), np.empty((0, 3))
+    for i in range(300):
+        away = 1e8 * min(1.0, i / 100) * np.array([1.0, -0.5, 0.25])
+        batch = rng.normal(size=(100, 3)) * growth ** min(1.0, i / 100) + away
+        gm.partial_fit(batch, half_life=400)
+        gamma = 1.0 if i == 0 else HalfLife(400)(100, 0)
+        weights = np.concatenate([weights * (1 - gamma), np.full(100, gamma / 100)])
+        values = np.concatenate([values, batch])
+    mean = weights @ values
+    deviation = values - mean
+    moments = (weights[:, None] * deviation).T @ deviation
+    expected = {
+        "full": moments[None],
+        "tied": moments,
+        "diag": np.diag(moments)[None],
+        "spherical": np.array([np.trace(moments) / 3]),
+    }[covariance_type]
+    np.testing.assert_allclose(gm.means_[0], mean, rtol=1e-14)
+    np.testing.assert_allclose(gm.covariances_, expected, rtol=1e-7, atol=1e-7 * np.abs(expected).max())
+    params = gm._params().components
+    assert not uses_differences(Gaussian(covariance_type)._structure, params)
+    assert np.abs(params.means).max() < 20
+
+
 def test_saved_and_loaded_it_goes_on_with_the_same_bits(tmp_path: Path) -> None:
     one = GaussianMixture(3, random_state=0).fit(rows(1000))
     for seed in range(5):

@@ -10,7 +10,7 @@ from streamem.algorithms.schedule import Schedule
 from streamem.algorithms.steps import PowerLaw, StepSize
 from streamem.core.arrays import Params
 from streamem.core.errors import DataError, ParameterError
-from streamem.core.ports import ChunkRef, Limits, Model, Rebasable
+from streamem.core.ports import Anchored, ChunkRef, Limits, Model, Rebasable
 from streamem.core.state import State
 from streamem.core.stats import Stats
 
@@ -109,6 +109,8 @@ class StepwiseEM:
         weight = weight_of(stats)
         rows = state.rows + int(stats.rows)
         params = model.m_step(running, state.params) if self._enough(rows) else state.params
+        if isinstance(model, Anchored):
+            params = model.reanchored(params)
         memory = state.memory
         return replace(
             state,

@@ -253,6 +253,14 @@ class Rebasable(Protocol):
 
 
 @runtime_checkable
+class Anchored(Protocol):
+    """A family or model that measures from a reference point, from which data may drift away; it is `Rebasable` too."""
+
+    def reanchored(self, params: Any) -> Any:
+        """The same distribution about a better reference; `params` itself as long as that one will do."""
+
+
+@runtime_checkable
 class Occupied(Protocol):
     """A model that can tell how much of the data each component takes."""
 

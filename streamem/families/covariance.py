@@ -38,6 +38,9 @@ class Covariance(Protocol):
     def shifted(self, moments: Array, first: Array, weight: Array, shift: Array) -> Array:
         """Second moments of x̃ + shift (K, d), of given second and first moments and weights of x̃."""
 
+    def stretched(self, moments: Array, ratio: Array) -> Array:
+        """Second moments of ratio · x̃, for ratio (d,)."""
+
     def estimate(self, weight: Array, means: Array, moments: Array, reg: Array) -> Array:
         """Maximum-likelihood covariances of given expected moments, plus reg (d,) on the diagonal."""
 

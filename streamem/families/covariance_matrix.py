@@ -94,6 +94,9 @@ class Full:
     def shifted(self, moments: Array, first: Array, weight: Array, shift: Array) -> Array:
         return moments + _shifts(first, weight, shift)
 
+    def stretched(self, moments: Array, ratio: Array) -> Array:
+        return moments * _pack(np.outer(ratio, ratio))
+
     def estimate(self, weight: Array, means: Array, moments: Array, reg: Array) -> Array:
         d = means.shape[1]
         covariances = _unpack(moments / weight[:, None], d) - means[:, :, None] * means[:, None, :]

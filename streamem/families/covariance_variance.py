@@ -29,6 +29,9 @@ class Diagonal:
     def shifted(self, moments: Array, first: Array, weight: Array, shift: Array) -> Array:
         return moments + 2 * first * shift + weight[:, None] * shift**2
 
+    def stretched(self, moments: Array, ratio: Array) -> Array:
+        return moments * ratio**2
+
     def estimate(self, weight: Array, means: Array, moments: Array, reg: Array) -> Array:
         return moments / weight[:, None] - means**2 + reg
 
@@ -91,6 +94,9 @@ class Spherical:
     def shifted(self, moments: Array, first: Array, weight: Array, shift: Array) -> Array:
         added = 2 * first * shift + weight[:, None] * shift**2
         return np.asarray(moments + added.sum(axis=1, keepdims=True))
+
+    def stretched(self, moments: Array, ratio: Array) -> Array:
+        return moments * ratio[0] ** 2
 
     def estimate(self, weight: Array, means: Array, moments: Array, reg: Array) -> Array:
         d = means.shape[1]

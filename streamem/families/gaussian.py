@@ -1,7 +1,8 @@
 """The multivariate Gaussian with full, tied, diagonal or spherical covariance.
 
-Statistics are moments about a fixed **anchor** x̃ = (x − center) / scale, chosen once from the first sample and kept in
-the parameters: moments stay linear, and data far from the origin loses no digits. Scales are powers of two, so that
+Statistics are moments about an **anchor** x̃ = (x − center) / scale, chosen from the first sample and kept in the
+parameters: moments stay linear, and data far from the origin loses no digits. Only a stream that drifts away from its
+anchor gets a new one (`reanchored`). Scales are powers of two, so that
 scaling never rounds.
 """
 
@@ -18,6 +19,7 @@ from streamem.core.errors import NumericalError, ParameterError
 from streamem.core.ports import Kernel
 from streamem.core.stats import Stats
 from streamem.families.covariance import COVARIANCES
+from streamem.families.covariance_floor import FLOOR
 from streamem.families.gaussian_kernels import (
     choose_kernel,
     gaussian_block_rows,
@@ -29,6 +31,9 @@ Array = NDArray[Any]
 
 EMPTY_FRACTION = 1e-12
 """A component that explains less than this fraction of all rows is empty: it keeps its mean and covariance."""
+
+FAR = 16.0
+"""An anchor that is so many spreads away from the components, or so much smaller than their spread, is given up."""
 
 IQR_OF_GAUSSIAN = 1.3489795003921634
 
@@ -150,12 +155,35 @@ class Gaussian:
         return 0.5 * float(np.sum(stats.weight * (diagonal @ reg)))
 
     def rebase(self, stats: Stats, old: Params, new: Params) -> Stats:
-        """Moments about the origins that `old` implies (the anchor, or each mean) → those of `new`, exactly."""
-        shift = self._origin(old) - self._origin(new)
+        """Moments about the origins that `old` implies (its anchor, or each mean) → those of `new`, exactly."""
+        ratio = old.scale / new.scale
+        if (ratio != 1.0).any():
+            second = self._structure.stretched(stats.second, ratio)
+            stats = stats.replace(first=stats.first * ratio, second=second)
+        moved = (self._origin(old) * old.scale + (old.center - new.center)) / new.scale
+        shift = moved - self._origin(new)
         if not shift.any():
             return stats
         second = self._structure.shifted(stats.second, stats.first, stats.weight, shift)
         return stats.replace(first=stats.first + stats.weight[:, None] * shift, second=second)
+
+    def reanchored(self, params: Params) -> Params:
+        """The same Gaussians about an anchor in their middle, if the present one has come to lie far off."""
+        k, d = params.means.shape
+        center = np.median(params.means, axis=0)
+        variances = self._structure.variances(params.covariances, k, d)
+        spread = np.sqrt(np.mean(variances + (params.means - center) ** 2, axis=0))
+        if self._structure.isotropic:
+            spread = np.full(d, np.sqrt(np.mean(spread**2)))
+        # At the floor a spread tells nothing, and following it would shrink the scale without end.
+        grown = (spread > FAR) | ((spread < 1 / FAR) & (spread > 2 * np.sqrt(FLOOR)))
+        if not grown.any() and (np.abs(center) <= FAR * np.maximum(spread, 1.0)).all():
+            return params
+        scale = np.where(grown, params.scale * spread, params.scale)
+        anchor = Params(center=params.center + params.scale * center, scale=self.scale_of(scale))
+        ratio = params.scale / anchor.scale
+        means = (params.means * params.scale + (params.center - anchor.center)) / anchor.scale
+        return self._assemble(anchor, means, self._structure.scaled(params.covariances, ratio), params.empty)
 
     def degenerate(self, params: Params) -> Mapping[str, list[int]]:
         """Components to which a policy was applied in the last M-step."""

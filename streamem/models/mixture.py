@@ -12,7 +12,7 @@ from streamem.core.arrays import Params
 from streamem.core.chunk import Chunk
 from streamem.core.errors import NumericalError
 from streamem.core.numerics import normalize_log_rows, small_buffers
-from streamem.core.ports import Blockwise, Diagnosed, Family, Kernel, Penalized, Rebasable, Startable
+from streamem.core.ports import Anchored, Blockwise, Diagnosed, Family, Kernel, Penalized, Rebasable, Startable
 from streamem.core.stats import Stats
 from streamem.models.plain_kernel import block_rows_of, kernel_of
 
@@ -104,6 +104,13 @@ class Mixture:
         if not isinstance(self.family, Rebasable):
             return stats
         return stats.replace(components=self.family.rebase(stats.components, old.components, new.components))
+
+    def reanchored(self, params: Params) -> Params:
+        """The family's, where it has an anchor."""
+        if not isinstance(self.family, Anchored):
+            return params
+        components = self.family.reanchored(params.components)
+        return params if components is params.components else params.replace(components=components)
 
     def occupancy(self, params: Params) -> Array:
         """The weights (K,)."""
