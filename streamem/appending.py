@@ -45,8 +45,8 @@ class AppendedStream:
             self._file.truncate(self._complete(length, nbytes))
         elif nbytes:
             raise OutputError(
-                f"{self.path} held {nbytes} bytes when the model was saved, and is empty or gone now: restore it, or name "
-                "another file"
+                f"{self.path} held {nbytes} bytes when the model was saved, and is empty or gone now: restore it, or "
+                "name another file"
             )
         else:
             self._write(self._schema.serialize())

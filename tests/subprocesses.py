@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -275,6 +275,31 @@ def cluster_passes(data: str, chunk_bytes: int, passes: int) -> dict[str, Any]:
     return found
 
 
+def stream(rows: int, batch_rows: int, folder: str) -> dict[str, int]:
+    """Learn so many generated rows, a few of them unusable; memory in bytes before and at its peak."""
+    from streamem import GaussianMixture
+
+    gm = GaussianMixture(8, random_state=0)
+    files = {name: f"{folder}/{name}" for name in ("dead_letter", "history")}
+
+    def learn(wanted: int) -> None:
+        rng = np.random.default_rng(0)
+
+        def batches() -> Iterator[Any]:
+            for start in range(0, wanted, 700):
+                batch = rng.normal(size=(min(700, wanted - start), 16)) + rng.integers(8)
+                batch[0, 0] = np.nan if start % 7000 == 0 else 0.0
+                yield batch
+
+        checkpoint = f"{folder}/live.npz"
+        gm.fit_stream(batches(), batch_rows=batch_rows, checkpoint=checkpoint, save_every_s=0.5, **files)
+
+    learn(50_000)
+    before = memory("VmHWM")
+    learn(rows)
+    return {"before": before, "peak": memory("VmHWM"), "rows": gm.report_.n_rows}
+
+
 def memory(field: str) -> int:
     """VmRSS or VmHWM of this process, in bytes; `ru_maxrss` would inherit the parent's peak."""
     (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field + ":"))
@@ -282,7 +307,8 @@ def memory(field: str) -> int:
 
 
 JOBS: dict[str, Callable[..., Any]] = {
-    job.__name__: job for job in (fit, fill_disk, lose_file, predict, answer_under_limit, measure, cluster_passes)
+    job.__name__: job
+    for job in (fit, fill_disk, lose_file, predict, answer_under_limit, measure, cluster_passes, stream)
 }
 
 

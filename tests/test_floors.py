@@ -33,6 +33,7 @@ FLOORS = {
             "prefetch",
             "updates",
             "history",
+            "sifting",
         ),
         2,
     ),

@@ -219,3 +219,13 @@ def test_writing_a_wide_result_keeps_to_the_limit(tmp_path: Path) -> None:
 def test_what_is_no_limit_is_refused(limit: Any) -> None:
     with pytest.raises(ValueError, match="memory size"):
         GaussianMixture(2, memory_limit=limit).fit(np.zeros((10, 2)))
+
+
+# --- streams ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rows", [300_000, pytest.param(10_000_000, marks=pytest.mark.long)])
+def test_a_stream_takes_no_memory(rows: int, tmp_path: Path) -> None:
+    taken = subprocesses.run("stream", rows=rows, batch_rows=1000, folder=str(tmp_path))
+    assert taken["rows"] == rows + 50_000 - -(-rows // 7000) - -(-50_000 // 7000)
+    assert taken["peak"] - taken["before"] < FLATNESS_BYTES

@@ -390,6 +390,19 @@ def test_poison_without_a_place_for_it_is_an_error(tmp_path: Path) -> None:
     assert GaussianMixture.load(checkpoint).report_.n_rows == gm.report_.n_rows == 400
 
 
+def test_finite_but_absurd_values(tmp_path: Path) -> None:
+    x = rows()
+    clean = learned([x])
+    absurd = np.insert(x, [700, 1900], [[1e300, 0, 0], [0, 1.0, -1e200]], axis=0)
+    gm = learned([absurd], dead_letter=tmp_path / "bad.arrows")
+    letters = read_appended(tmp_path / "bad.arrows").to_pylist()
+    assert [json.loads(letter["payload"]) for letter in letters] == [[1e300, 0, 0], [0, 1.0, -1e200]]
+    assert gm.report_.n_rows == N
+    assert clean.score(x) == pytest.approx(gm.score(x), abs=0.02)
+    with pytest.raises(PoisonError, match="1 of 250 records hold values whose squares overflow"):
+        learned([absurd])
+
+
 def test_above_a_rate_the_run_stops(tmp_path: Path) -> None:
     x = rows()
     x[1000::20] = np.nan

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger("streamem")
 
 NEEDS_ARROW = ("streamem.estimators.live", "streamem.mini_batches", "streamem.records")
+SURELY_HARMLESS = 1e100
+"""Values below have squares that do not overflow, whatever the scale of a model."""
+
 Path = str | os.PathLike[str]
 OnDrift = str | Callable[[Update], object]
 Until = int | Callable[[Update], bool]
@@ -48,6 +51,7 @@ class _Plan:
     on_drift: OnDrift
     until: Until | None
     options: ReadOptions
+    poison_limit: float
 
 
 class StreamingMixture(OnlineMixture):
@@ -123,11 +127,11 @@ class StreamingMixture(OnlineMixture):
         with ExitStack() as closing:
             live = closing.enter_context(live_files.LiveFiles(self, checkpoint, dead_letter, history, save_every_s))
             opened = open_stream(stream, self._wanted(columns, sample_weight))
-            plan = _Plan(rule, drift, on_drift, until, self._reading().options())
+            limit = poison_limit if dead_letter is not None else 0.0
+            plan = _Plan(rule, drift, on_drift, until, self._reading().options(), limit)
             decoder = records.Decoder(
                 self._feature_names(columns), sample_weight, getattr(self, "n_features_in_", None)
             )
-            limit = poison_limit if dead_letter is not None else 0.0
             cutter = mini_batches.Cutter(decoder, self._start_positions(opened), batch_rows, limit)
             self._follow(opened, cutter, decoder, plan, live)
         return self
@@ -144,8 +148,9 @@ class StreamingMixture(OnlineMixture):
         try:
             with self._learner(plan, decoder) as learn, Prefetch(stream, self._wheres(stream)) as ahead:
                 for batch in self._batches(stream, cutter, ahead, live, stopping):
-                    live.bury(batch.poison)
-                    update = self._take(batch, stream, learn)
+                    usable = self._sifted(batch, plan)
+                    live.bury(usable.poison)
+                    update = self._take(usable, stream, learn)
                     if update is not None:
                         self._react(update, plan)
                     live.note(update, stream)
@@ -158,6 +163,22 @@ class StreamingMixture(OnlineMixture):
         finally:
             stopping.clear()
             live.save(stream)
+
+    def _sifted(self, batch: MiniBatch, plan: _Plan) -> MiniBatch:
+        """Without rows whose densities overflow: finite, but absurd."""
+        x = batch.chunk.x
+        if not hasattr(self, "weights_") or not len(x) or np.abs(x).max() < SURELY_HARMLESS:
+            return batch
+        sifting = importlib.import_module("streamem.sifting")
+        model, params = self._make_model(), self._present().params
+        rows = sifting.overflowing(lambda chunk: model.e_step(params, chunk), batch.chunk)
+        if rows and len(rows) > plan.poison_limit * max(len(x), 1000):
+            raise PoisonError(
+                f"{len(rows)} of {len(x)} records hold values whose squares overflow, the first {x[rows[0]].tolist()}; "
+                "rescale them, or pass dead_letter='bad.arrows' to put up to poison_limit of them aside"
+            )
+        sifted: MiniBatch = sifting.without(batch, rows, "its values are finite, but their squares overflow")
+        return sifted
 
     def _take(self, batch: MiniBatch, stream: Stream, learn: Callable[[MiniBatch], Update | None]) -> Update | None:
         """Learn a mini-batch and move the positions behind it: both, or neither."""
