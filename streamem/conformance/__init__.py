@@ -1,4 +1,4 @@
-"""The laws as suites: run them on a family, model, source or executor of your own.
+"""The laws as suites: run them on a family, model, source, stream or executor of your own.
 
 Subclass a suite under a name that pytest collects, override its ``make_…`` methods, and every law becomes a test::
 
@@ -15,6 +15,7 @@ from streamem.conformance.executors import ExecutorSuite
 from streamem.conformance.families import FamilySuite, Quadrature
 from streamem.conformance.models import ModelSuite
 from streamem.conformance.sources import SourceSuite
+from streamem.conformance.streams import StreamSuite
 from streamem.conformance.tolerance import assert_close, assert_equal, relabelled, require, tolerance
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "ModelSuite",
     "Quadrature",
     "SourceSuite",
+    "StreamSuite",
     "assert_close",
     "assert_equal",
     "relabelled",
