@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,6 +86,16 @@ class Cutter:
     def rest(self) -> MiniBatch | None:
         """What is left, fewer rows than a mini-batch and perhaps none; None if no message is left."""
         return self._cut(self._rows) if self._segments else None
+
+    def withdraw(self, partitions: Collection[str]) -> MiniBatch | None:
+        """Give up messages of partitions that go to another reader; what is left of one that was learned in part."""
+        rest = None
+        if self._segments and self._segments[0].taken and self._segments[0].message.partition in partitions:
+            rest = self._cut(self._segments[0].left)
+        given_up = [segment for segment in self._segments if segment.message.partition in partitions]
+        self._rows -= sum(segment.left for segment in given_up)
+        self._segments = deque(segment for segment in self._segments if segment not in given_up)
+        return rest
 
     def _cut(self, rows: int) -> MiniBatch:
         xs, weights, poison, wanted = [], [], [], rows

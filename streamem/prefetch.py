@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from time import monotonic
 from types import TracebackType
 from typing import Any, Self
 
 from streamem.core.message import Message
-from streamem.core.ports import Stream
+from streamem.core.ports import Shared, Stream
 
 MESSAGES, NBYTES = 4096, 4 * 2**20
 WAIT_S = 0.25
 JOIN_S = 5.0
+HANDOVER_S = 30.0
+
+
+@dataclass(eq=False)
+class Handover:
+    """Partitions that go to another reader as soon as `done` is set."""
+
+    partitions: tuple[str, ...]
+    done: threading.Event = field(default_factory=threading.Event)
 
 
 class Prefetch:
@@ -26,10 +37,12 @@ class Prefetch:
     def __init__(self, stream: Stream, positions: Mapping[str, Any]) -> None:
         self._stream, self._positions = stream, positions
         self._changed = threading.Condition()
-        self._waiting: list[Message] = []
+        self._waiting: list[Message | Handover] = []
         self._held = 0
         self._ended = self._stopped = False
         self._error: BaseException | None = None
+        if isinstance(stream, Shared):
+            stream.handover = self._hand_over
         self._thread = threading.Thread(target=self._read, name="streamem-stream", daemon=True)
 
     def __enter__(self) -> Self:
@@ -45,8 +58,10 @@ class Prefetch:
         # One that blocks in a pipe cannot be woken: it is a daemon, and what it reads is not learned.
         self._thread.join(JOIN_S if self._stream.replayable else WAIT_S)
 
-    def groups(self) -> Iterator[list[Message]]:
+    def groups(self) -> Iterator[list[Message | Handover]]:
         """Messages in order, those that are there; an empty group whenever none came for a while.
+
+        Between them, partitions that are to be handed over: the stream waits until that is done.
 
         Raises
         ------
@@ -91,6 +106,18 @@ class Prefetch:
                 self._held += _nbytes(message.payload)
                 self._changed.notify_all()
             return not self._stopped
+
+    def _hand_over(self, partitions: Sequence[str]) -> None:
+        """Wait until what was learned of the partitions is saved, or nobody learns any more."""
+        request = Handover(tuple(partitions))
+        with self._changed:
+            if self._stopped:
+                return
+            self._waiting.append(request)
+            self._changed.notify_all()
+        deadline = monotonic() + HANDOVER_S
+        while not (request.done.wait(WAIT_S) or self._stopped or monotonic() > deadline):
+            pass
 
 
 def _nbytes(payload: Any) -> int:

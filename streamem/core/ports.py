@@ -158,6 +158,17 @@ class Stream(Protocol):
         """Tell the broker how far a saved model has come, for displays of lag; may do nothing. Called in any thread."""
 
 
+@runtime_checkable
+class Shared(Protocol):
+    """A stream whose partitions may go to another reader while it runs.
+
+    Before some go, it calls `handover` with their names, in the thread that reads, and waits: meanwhile what was
+    learned of them is saved and committed, and what was delivered beyond that is given up.
+    """
+
+    handover: Callable[[Sequence[str]], None] | None
+
+
 # --- what is fitted --------------------------------------------------------------------------------------------------
 
 

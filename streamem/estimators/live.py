@@ -127,16 +127,19 @@ class LiveFiles:
         self._write_history()
         lengths = {name: [_full(file.path), file.sync()] for name, file in self._files.items()}
         # Before there is a model there is nothing to save, and after a crash the stream is read from its start.
-        if self._path is not None and hasattr(self._model, "weights_"):
+        if hasattr(self._model, "weights_"):
             self._model._publish_stream()
-            with _locked(self._path.parent):
-                self._require_own(self._path)
-                self._model._save_live(self._path, lengths, GENERATIONS)
-                self._own = _identity(self._path)
-            with suppress(Exception):  # for displays only
-                positions = self._model.stream_positions_[stream.name]
-                stream.commit({partition: where for partition, (where, _) in positions.items()})
+            if self._path is not None:
+                self._save_model(self._path, lengths)
+            positions = self._model.stream_positions_.get(stream.name, {})
+            stream.commit({partition: where for partition, (where, _) in positions.items()})
         self._saved, self._dirty = monotonic(), False
+
+    def _save_model(self, path: Path, lengths: dict[str, Any]) -> None:
+        with _locked(path.parent):
+            self._require_own(path)
+            self._model._save_live(path, lengths, GENERATIONS)
+            self._own = _identity(path)
 
     def _write_history(self) -> None:
         if self._updates:

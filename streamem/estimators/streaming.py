@@ -21,7 +21,7 @@ from streamem.core.state import State
 from streamem.estimators.engines import Engine
 from streamem.estimators.online import OnlineMixture, step_rule
 from streamem.fit import EStep
-from streamem.prefetch import NBYTES, Prefetch
+from streamem.prefetch import NBYTES, Handover, Prefetch
 from streamem.sources import ReadOptions, open_source
 from streamem.streams import open_stream
 from streamem.updates import Update
@@ -144,25 +144,37 @@ class StreamingMixture(OnlineMixture):
 
     def _follow(self, stream: Stream, cutter: Cutter, decoder: Decoder, plan: _Plan, live: LiveFiles) -> None:
         stopping = self.__dict__.setdefault("_stopping", threading.Event())
-        learned = 0
         try:
             with self._learner(plan, decoder) as learn, Prefetch(stream, self._wheres(stream)) as ahead:
-                for batch in self._batches(stream, cutter, ahead, live, stopping):
-                    usable = self._sifted(batch, plan)
-                    live.bury(usable.poison)
-                    update = self._take(usable, stream, learn)
-                    if update is not None:
-                        self._react(update, plan)
-                    live.note(update, stream)
-                    learned += batch.chunk.rows
-                    if update is not None and _enough(plan.until, update, learned):
-                        break
-        except PoisonError:
-            live.bury(cutter.waiting())
-            raise
+                try:
+                    self._learn_all(self._batches(stream, cutter, ahead, live, stopping), stream, plan, live, learn)
+                except PoisonError:
+                    live.bury(cutter.waiting())
+                    raise
+                finally:  # while the stream is open: it passes on what is committed
+                    live.save(stream)
         finally:
             stopping.clear()
-            live.save(stream)
+
+    def _learn_all(
+        self,
+        batches: Iterator[MiniBatch],
+        stream: Stream,
+        plan: _Plan,
+        live: LiveFiles,
+        learn: Callable[[MiniBatch], Update | None],
+    ) -> None:
+        learned = 0
+        for batch in batches:
+            usable = self._sifted(batch, plan)
+            live.bury(usable.poison)
+            update = self._take(usable, stream, learn)
+            if update is not None:
+                self._react(update, plan)
+            live.note(update, stream)
+            learned += usable.chunk.rows
+            if update is not None and _enough(plan.until, update, learned):
+                break
 
     def _sifted(self, batch: MiniBatch, plan: _Plan) -> MiniBatch:
         """Without rows whose densities overflow: finite, but absurd."""
@@ -208,6 +220,13 @@ class StreamingMixture(OnlineMixture):
     ) -> Iterator[MiniBatch]:
         for group in ahead.groups():
             for message in group:
+                if isinstance(message, Handover):
+                    rest = cutter.withdraw(message.partitions)
+                    if rest is not None:
+                        yield rest
+                    live.save(stream)
+                    message.done.set()
+                    continue
                 for batch in cutter.add(message):
                     yield batch
                     if stopping.is_set() and stream.replayable:

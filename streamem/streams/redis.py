@@ -1,0 +1,335 @@
+"""Entries of a Redis stream.
+
+Every read begins with the entry that was read last: as long as that one is there, trimming, which takes the oldest
+first, has taken nothing that was not read. Where it is gone, what the server tells about the stream decides.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from streamem.core.errors import MissingDependencyError, ParameterError, StreamError
+from streamem.core.message import Message
+
+logger = logging.getLogger("streamem")
+
+BLOCK_S = 0.5
+FIRST_COUNT, MOST_COUNT, BATCH_BYTES = 16, 1000, 2**23
+"""Entries read at once: first, and later at most, as long as they stay below so many bytes."""
+START_S = 10.0
+"""For which a server may be away before it was reached once."""
+BEGINNING = "0-0"
+PAYLOADS = (b"data", b"arrow", b"json")
+Fields = Mapping[bytes, bytes]
+
+
+def _library() -> Any:
+    try:
+        import redis
+    except ImportError as error:
+        raise MissingDependencyError(
+            'a Redis stream needs redis-py, which is not installed: pip install "streamem[redis]"'
+        ) from error
+    return redis
+
+
+@dataclass(frozen=True)
+class _Place:
+    """How far a stream was read.
+
+    Attributes
+    ----------
+    id : of the last entry read
+    entries : how many had been added up to that one, whatever was trimmed since; None if the server does not tell
+    """
+
+    id: str
+    entries: int | None
+
+    @property
+    def fresh(self) -> bool:
+        """Whether nothing was read yet and nothing is known."""
+        return self.id == BEGINNING and self.entries is None
+
+    def following(self, id_: str) -> _Place:
+        """After one more entry."""
+        return _Place(id_, None if self.entries is None else self.entries + 1)
+
+
+@dataclass(frozen=True)
+class _Extent:
+    """What a server tells about a stream. Before Redis 7, neither `added` nor `deleted`."""
+
+    length: int = 0
+    first: str | None = None
+    last: str = BEGINNING
+    added: int | None = None
+    deleted: str | None = None
+
+    @classmethod
+    def of(cls, info: Mapping[str, Any]) -> _Extent:
+        """From what XINFO STREAM says."""
+        deleted = info.get("max-deleted-entry-id")
+        return cls(
+            length=info["length"],
+            first=_text(info["first-entry"][0]) if info["first-entry"] else None,
+            last=_text(info["last-generated-id"]),
+            added=info.get("entries-added"),
+            deleted=None if deleted is None else _text(deleted),
+        )
+
+    def anchor(self) -> _Place:
+        """The place before the first entry, with the number of those that are gone already."""
+        if self.added is None or self.deleted is None:
+            return _Place(BEGINNING, None)
+        # What was deleted amid those that are there would count as gone before them.
+        amid = self.first is not None and _key(self.deleted) > _key(self.first)
+        return _Place(BEGINNING, None if amid else self.added - self.length)
+
+    def lost(self, place: _Place) -> str | None:
+        """What went before it was read, in words, though the entry at `place` is gone; "" if that cannot be known."""
+        behind = self.added is not None and place.entries is not None and self.added < place.entries
+        if behind or _key(self.last) < _key(place.id):
+            return "the server no longer has what it had: the stream was deleted, or its newest entries were lost"
+        if self.first is not None and _key(self.first) < _key(place.id):
+            # Trimming would have taken those before it first: it was deleted by name, or never reached the disk.
+            tail = self.deleted is not None and _key(self.deleted) < _key(place.id)
+            return "the server lost its newest entries and has taken others since" if tail else None
+        if self.last == place.id:
+            return None
+        if self.added is not None and place.entries is not None:
+            missing = self.added - self.length - place.entries
+            return f"{missing} entries after it were trimmed or deleted unread" if missing > 0 else None
+        return "" if self.length else "all entries after it were trimmed or deleted unread"
+
+
+class _Outage:
+    """Waits, longer each time, until patience ends."""
+
+    def __init__(self, name: str, where: str, patience_s: float) -> None:
+        self._name, self._where, self._most_s = name, where, patience_s
+        self._patience_s = min(patience_s, START_S)
+        self._since: float | None = None
+        self._delay_s = 0.05
+
+    def goes_on(self, error: Exception) -> None:
+        """Wait a little; raises StreamError when patience is over."""
+        now = time.monotonic()
+        if self._since is None:
+            self._since = now
+            logger.warning("%s: %s; trying again for %g s", self._name, error, self._patience_s)
+        if now - self._since >= self._patience_s:
+            raise StreamError(
+                f"{self._name}: no Redis server at {self._where} for {self._patience_s:g} s ({error}); check the "
+                "address and the server, or give it more time with patience_s="
+            ) from error
+        time.sleep(min(self._delay_s, self._patience_s))
+        self._delay_s = min(2 * self._delay_s, 1.0)
+
+    def over(self) -> None:
+        """The server answered."""
+        if self._since is not None:
+            logger.info("%s: is there again", self._name)
+        self._since, self._delay_s, self._patience_s = None, 0.05, self._most_s
+
+
+def _text(id_: bytes) -> str:
+    return id_.decode()
+
+
+def _key(id_: str) -> tuple[int, int]:
+    """Ids in their order."""
+    time_, _, sequence = id_.partition("-")
+    return int(time_), int(sequence or 0)
+
+
+class RedisStream:
+    """A stream of a Redis server, read with plain XRANGE and XREAD.
+
+    Parameters
+    ----------
+    url_or_host : "redis://…", "rediss://…", "unix://…", or a host with or without a port; unused if there is a client
+    key : of the stream
+    start : "beginning" or "end", where no position is known
+    field : the one that holds Arrow or JSON. Without, an entry with a single field "data", "arrow" or "json" is taken
+        as such, any other one as a record of numbers by field name.
+    client : a redis.Redis of one's own (Sentinel, Cluster, certificates), which stays open
+    patience_s : for how long the server may be away
+
+    Notes
+    -----
+    A position is ``{"id": of the last entry read, "entries": added to the stream up to that one}``. Entries that were
+    trimmed unread are an error from Redis 7 on; before, where that cannot be told for sure, a warning. Entries deleted
+    one by one (XDEL) are left out without a word as long as older ones are there.
+    """
+
+    replayable = True
+
+    def __init__(
+        self,
+        url_or_host: str,
+        key: str,
+        *,
+        start: str = "beginning",
+        field: str | None = None,
+        client: Any = None,
+        patience_s: float = 60.0,
+    ) -> None:
+        self._redis = _library()
+        self.name = f"redis:{key}"
+        self._url, self._shown = url_or_host, re.sub("//.*@", "//", url_or_host)  # passwords go into no message
+        self._key, self._start, self._patience_s = key, start, patience_s
+        self._field = None if field is None else field.encode()
+        self._given = client
+        self._warned, self._count = "", FIRST_COUNT
+        if start not in ("beginning", "end"):
+            raise ParameterError(f'start is {start!r}; it must be "beginning" or "end"')
+        if client is not None and client.get_encoder().decode_responses:
+            raise ParameterError(
+                "client decodes what it reads, and Arrow is no text; give one with decode_responses=False"
+            )
+
+    def messages(self, positions: Mapping[str, Any]) -> Iterator[Message | None]:
+        """Entries after the given position, and None when none came for half a second.
+
+        Raises
+        ------
+        StreamError : a server that stays away or refuses, or entries that were trimmed before they were read
+        """
+        client = self._client()
+        try:
+            yield from self._read(client, _Place(**positions[""]) if "" in positions else None)
+        finally:
+            if client is not self._given:
+                client.close()
+
+    def commit(self, positions: Mapping[str, Any]) -> None:
+        """Nothing: plain reads leave no trace on the server."""
+
+    def _client(self) -> Any:
+        if self._given is not None:
+            return self._given
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+
+        options = {"retry": Retry(NoBackoff(), 0), "socket_timeout": 3, "socket_connect_timeout": 3}
+        try:
+            if "://" in self._url:
+                return self._redis.Redis.from_url(self._url, **options)
+            host, _, port = self._url.partition(":")
+            return self._redis.Redis(host=host, port=int(port or 6379), **options)
+        except ValueError as error:
+            raise ParameterError(f'{self._shown!r} is no Redis server ({error}); give "host:port" or a URL') from error
+
+    def _read(self, client: Any, place: _Place | None) -> Iterator[Message | None]:
+        outage = _Outage(self.name, self._shown, self._patience_s)
+        while True:
+            try:
+                place = place or self._origin(client)
+                place, entries = self._following(client, place)
+                came = bool(entries) or self._wait(client, place)
+            except self._redis.RedisError as error:
+                if not self._passes(error):
+                    raise StreamError(f"{self.name}: the Redis server at {self._shown} refuses: {error}") from error
+                outage.goes_on(error)
+                yield None
+                continue
+            outage.over()
+            if not came:
+                yield None
+            for id_, fields in entries:
+                after = place.following(_text(id_))
+                yield Message(self._payload(fields), "", asdict(place), asdict(after))
+                place = after
+
+    def _passes(self, error: Exception) -> bool:
+        kinds = self._redis.exceptions
+        if isinstance(error, kinds.AuthenticationError | kinds.AuthorizationError):
+            return False
+        passing = (kinds.ConnectionError, kinds.TimeoutError, kinds.ClusterDownError, kinds.TryAgainError)
+        # A server that becomes a replica wakes those that wait on it.
+        return isinstance(error, passing) or str(error).startswith("UNBLOCKED")
+
+    def _origin(self, client: Any) -> _Place:
+        if self._start == "beginning":
+            return _Place(BEGINNING, None)
+        extent, _ = self._extent(client, BEGINNING)
+        return _Place(extent.last, extent.added)
+
+    def _following(self, client: Any, place: _Place) -> tuple[_Place, list[tuple[bytes, Fields]]]:
+        """Where we are, and the entries after it as far as they fit."""
+        if place.id != BEGINNING:
+            entries = client.xrange(self._key, min=place.id, count=self._count + 1)
+            if entries and _text(entries[0][0]) == place.id:
+                return place, self._sized(entries[1:])
+        extent, entries = self._extent(client, place.id)
+        if place.fresh:
+            return extent.anchor(), self._sized(entries)
+        self._verify(extent, place)
+        return place, self._sized(entries)
+
+    def _extent(self, client: Any, id_: str) -> tuple[_Extent, list[tuple[bytes, Fields]]]:
+        """What there is, and entries from an id on, at one moment."""
+        pipeline = client.pipeline(transaction=True)
+        pipeline.xinfo_stream(self._key)
+        pipeline.xrange(self._key, min=id_, count=self._count)
+        info, entries = pipeline.execute(raise_on_error=False)
+        if isinstance(entries, Exception):
+            raise entries
+        if isinstance(info, Exception):
+            if "no such key" not in str(info):
+                raise info
+            return _Extent(), []
+        return _Extent.of(info), entries
+
+    def _verify(self, extent: _Extent, place: _Place) -> None:
+        """The entry read last is gone: was anything after it, too?"""
+        lost = extent.lost(place)
+        if lost:
+            raise StreamError(
+                f"{self.name}: was to be read after entry {place.id}, the stream now has {extent.length} entries from "
+                f"{extent.first} to {extent.last}: {lost}. Restore them or start a new model; keep more entries "
+                "(MAXLEN, MINID), and let the server sync them to disk"
+            )
+        if lost == "" and self._warned != place.id:
+            self._warned = place.id
+            logger.warning(
+                "%s: entry %s, read last, was trimmed; whether others after it were, too, the server does not tell "
+                "(Redis 7 does). Going on with %s", self.name, place.id, extent.first,
+            )  # fmt: skip
+
+    def _wait(self, client: Any, place: _Place) -> bool:
+        """Whether an entry comes in time."""
+        patience_s = client.get_connection_kwargs().get("socket_timeout") or 2 * BLOCK_S
+        block_ms = max(1, int(1000 * min(BLOCK_S, patience_s / 2)))
+        return bool(client.xread({self._key: place.id}, count=1, block=block_ms))
+
+    def _sized(self, entries: list[tuple[bytes, Fields]]) -> list[tuple[bytes, Fields]]:
+        """The same, having learned from their size how many to read next time."""
+        if entries:
+            nbytes = sum(len(value) for _, fields in entries for value in fields.values())
+            fitting = BATCH_BYTES * len(entries) // max(1, nbytes)
+            self._count = max(1, min(fitting, 2 * self._count, MOST_COUNT))
+        return entries
+
+    def _payload(self, fields: Fields) -> Any:
+        if self._field is not None:
+            return fields.get(self._field, b"")
+        if len(fields) == 1:
+            ((name, value),) = fields.items()
+            if name in PAYLOADS:
+                return value
+        return {name.decode(errors="replace"): _number(value) for name, value in fields.items()}
+
+
+def _number(value: bytes) -> float | str:
+    """As a number if it is one; what else Python would take for one (1_000) is left to be refused."""
+    try:
+        return float(value) if b"_" not in value else value.decode(errors="replace")
+    except ValueError:
+        return value.decode(errors="replace")

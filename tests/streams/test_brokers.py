@@ -1,0 +1,210 @@
+"""fit_stream and ``streamem update`` on Kafka (protocol mock) and a real Redis: crashes, restarts, two consumers."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from test_kafka import SESSION, MockCluster
+from test_redis import Server, needs_server
+
+from streamem import GaussianMixture
+from streamem.appending import read_appended
+from streamem.streams.kafka import KafkaStream
+from streamem.streams.redis import RedisStream
+
+N, DEADLINE_S = 3000, 60.0
+ARRAYS = ("weights_", "means_", "covariances_")
+X = np.random.default_rng(0).normal(size=(N, 2)) + 5.0 * np.random.default_rng(1).integers(2, size=(N, 1))
+
+
+@pytest.fixture
+def cluster() -> Iterator[MockCluster]:
+    cluster = MockCluster()
+    yield cluster
+    cluster.close()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    server = Server(tmp_path)
+    yield server
+    server.stop()
+
+
+def record(row: Any) -> bytes:
+    return json.dumps({"a": row[0], "b": row[1]}).encode()
+
+
+def arrow(rows: Any) -> bytes:
+    table = pa.table({"b": rows[:, 1], "a": rows[:, 0]})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def fill(cluster: MockCluster, x: Any = X) -> None:
+    """JSON on one partition, Arrow of 70 rows a message on the other, a tombstone and nonsense between them."""
+    cluster.create("t", 2)
+    half = len(x) // 3
+    cluster.send("t", 0, *map(record, x[: half // 2]), None, b"nonsense", *map(record, x[half // 2 : half]))
+    cluster.send("t", 1, *(arrow(x[start : min(start + 70, len(x))]) for start in range(half, len(x), 70)))
+
+
+def bits(model: Any) -> list[bytes]:
+    return [getattr(model, name).tobytes() for name in ARRAYS]
+
+
+def learned(stream: Any, folder: Path, **settings: Any) -> GaussianMixture:
+    folder.mkdir(exist_ok=True)
+    files = {"checkpoint": folder / "live.npz", "dead_letter": folder / "bad.arrows"}
+    gm = GaussianMixture(2, random_state=0)
+    return gm.fit_stream(stream, batch_rows=110, half_life=1500, **{**files, **settings})
+
+
+def wait_for(happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+CHILD = """
+import os, sys
+sys.path.insert(0, {tests!r})
+from test_brokers import *
+left = [int(sys.argv[1])]
+def dies(self, positions):
+    left[0] -= 1
+    if left[0] < 0:
+        os._exit(9)  # saved, not committed
+KafkaStream.commit = dies
+learned(KafkaStream({servers!r}, "t"), Path({folder!r}), save_every_s=0.0, until={until})
+"""
+
+
+def test_kafka_killed_between_save_and_commit_gives_the_same_bits(cluster: MockCluster, tmp_path: Path) -> None:
+    fill(cluster)
+    until = N // 110 * 110
+    undisturbed = learned(KafkaStream(cluster.servers, "t"), tmp_path / "undisturbed", until=until)
+    killed = tmp_path / "killed"
+    code = CHILD.format(tests=str(Path(__file__).parent), servers=cluster.servers, folder=str(killed), until=10**9)
+    codes = [
+        subprocess.run([sys.executable, "-c", code, str(count)], check=False, timeout=DEADLINE_S).returncode
+        for count in (0, 3, 8)
+    ]
+    assert codes == [9, 9, 9]
+    known = GaussianMixture.load(killed / "live.npz").report_.n_rows
+    assert 0 < known < until
+    resumed = learned(KafkaStream(cluster.servers, "t"), killed, until=until - known)
+    assert bits(resumed) == bits(undisturbed)
+    assert resumed.report_.n_rows == undisturbed.report_.n_rows == until
+    letters = [read_appended(folder / "bad.arrows").to_pylist() for folder in (killed, tmp_path / "undisturbed")]
+    assert letters[0] == letters[1]
+    assert [letter["payload"] for letter in letters[0]] == [b"", b"nonsense"]
+    assert [json.loads(letter["position"])["offset"] for letter in letters[0]] == [500, 501]
+
+
+def test_two_consumers_share_a_topic(cluster: MockCluster, tmp_path: Path) -> None:
+    """The first reads both partitions, hands one over to a second, and has both again when that one stops."""
+    cluster.create("t", 2)
+    models = {name: GaussianMixture(2, random_state=0) for name in ("first", "second")}
+
+    def send(count: int) -> None:
+        for partition in (0, 1):
+            cluster.send("t", partition, *map(record, X[:count]))
+
+    def start(name: str) -> threading.Thread:
+        stream = KafkaStream(cluster.servers, "t", group="g", settings=SESSION)
+        streams[name] = stream
+        call = partial(models[name].fit_stream, stream, batch_rows=50, checkpoint=tmp_path / f"{name}.npz")
+        thread = threading.Thread(target=partial(call, save_every_s=0.0))
+        thread.start()
+        return thread
+
+    def quiet() -> bool:
+        return committed(cluster) == sum(rows())  # the mock, unlike Kafka, takes no commits during a rebalance
+
+    def rows() -> list[int]:
+        return [int(gm.report_.n_rows) if hasattr(gm, "report_") else 0 for gm in models.values()]
+
+    streams: dict[str, KafkaStream] = {}
+    threads = {"first": start("first")}
+    sent = 520
+    send(sent)
+    wait_for(lambda: rows()[0] == 1000 and quiet())
+    threads["second"] = start("second")
+    wait_for(lambda: len(streams["second"]._lanes) == len(streams["first"]._lanes) == 1)
+    sent += 530
+    send(530)
+    wait_for(lambda: sum(rows()) >= 2 * sent - 2 * 49 and quiet())
+    models["second"].stop()
+    threads["second"].join(DEADLINE_S)
+    wait_for(lambda: len(streams["first"]._lanes) == 2)
+    sent += 100
+    send(100)
+    wait_for(lambda: sum(rows()) > 2 * sent - 50 and quiet())
+    models["first"].stop()
+    threads["first"].join(DEADLINE_S)
+    assert not any(thread.is_alive() for thread in threads.values())
+    # Handed over between messages, each record is learned once; the last few wait for a whole mini-batch.
+    assert 2 * sent - 50 < sum(rows()) <= 2 * sent
+    assert committed(cluster) == sum(rows())
+    assert rows()[1] > 0
+
+
+def committed(cluster: MockCluster) -> int:
+    return sum(max(0, offset) for offset in cluster.committed("g", "t", 2))
+
+
+def test_kafka_on_the_command_line(cluster: MockCluster, tmp_path: Path) -> None:
+    fill(cluster)
+    command = ["update", "live.npz", "-k", "2", "--seed", "0", "--kafka", cluster.servers, "--topic", "t"]
+    options = ["--until-rows", "2000", "--dead-letter", "bad.arrows", "--columns", "a,b"]
+    done = subprocess.run(
+        [sys.executable, "-m", "streamem", *command, *options], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert "2,000 rows learned, 2,000 in all" in done.stdout, done.stderr
+    expected = GaussianMixture(2, random_state=0).fit_stream(
+        f"kafka://{cluster.servers.split(',')[0]}/t", columns=["a", "b"], dead_letter=tmp_path / "b", until=2000
+    )
+    assert bits(GaussianMixture.load(tmp_path / "live.npz")) == bits(expected)
+
+
+@needs_server
+def test_redis_restarted_in_the_middle(server: Server, tmp_path: Path) -> None:
+    entries = [{"a": row[0], "b": row[1]} for row in X[:1000].tolist()]
+    entries[500] = {"a": "nonsense", "b": 1.0}  # type: ignore[dict-item]
+    server.add(*entries, {"data": arrow(X[1000:1900])})
+    clean = np.delete(X[:1900], 500, axis=0)
+    gm = GaussianMixture(2, random_state=0)
+    restarted: list[int] = []
+
+    def restart(update: Any) -> None:
+        if update.rows >= 550 and not restarted:
+            server.stop()
+            server.start()
+            server.add(*[{"a": row[0], "b": row[1]} for row in X[1900:].tolist()])
+            restarted.append(update.rows)
+
+    gm.on_update(restart)
+    files = {"checkpoint": tmp_path / "live.npz", "dead_letter": tmp_path / "bad.arrows"}
+    gm.fit_stream(RedisStream(server.where, "s"), batch_rows=110, until=2970, **files)
+    expected = GaussianMixture(2, random_state=0).fit_stream([np.concatenate([clean, X[1900:]])[:2970]], batch_rows=110)
+    assert bits(gm) == bits(expected)
+    assert restarted == [550]
+    (letter,) = read_appended(tmp_path / "bad.arrows").to_pylist()
+    assert "'nonsense', which is no number" in letter["reason"]
+    again = GaussianMixture(2).fit_stream(f"redis://{server.where}/s", until=1, batch_rows=1, **files)
+    assert again.report_.n_rows == 2971
