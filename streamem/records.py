@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from streamem.sources.columns import Layout, plan_columns
 Array = NDArray[Any]
 ARROW_STREAM = b"\xff\xff\xff\xff"
 PLAIN = frozenset((int, float))
+ONE = np.ones(1, dtype=np.int64)
 KEPT_BYTES = 2**20
 """Of an unusable payload."""
 
@@ -99,7 +101,7 @@ class Decoder:
         if payload is None:
             return self._checked(np.empty((0, self.n_features or 1)), None, payload)
         if isinstance(payload, Mapping):
-            return self._objects([payload])
+            return self._object(payload)
         if isinstance(payload, list) and payload and isinstance(payload[0], Mapping):
             return self._objects(payload)
         if isinstance(payload, list | tuple):
@@ -107,6 +109,14 @@ class Decoder:
         if isinstance(payload, np.ndarray):
             return self._array(payload)
         return self._table(payload)
+
+    def _object(self, record: Mapping[str, Any]) -> Records:
+        """One record with names, the most frequent payload: without arrays of one element as far as that goes."""
+        if self.names is not None and self._weight is None:
+            row: list[Any] = [record.get(name) for name in self.names]
+            if PLAIN.issuperset(map(type, row)) and math.isfinite(sum(row)):
+                return Records(np.array([row], dtype=np.float64), None, ONE, 1, ())
+        return self._objects([record])
 
     # --- kinds -------------------------------------------------------------------------------------------------------
 
