@@ -76,6 +76,8 @@ class FitReport:
     def __str__(self) -> str:
         """A table for people."""
         chunks = f"{self.n_chunks:,} chunk{'' if self.n_chunks == 1 else 's'}"
+        if not self.passes:  # mini-batches are no passes
+            return f"{self.origin}: {self.n_rows:,} rows × {self.n_features} features"
         head = [
             f"{self.origin}: {self.n_rows:,} rows × {self.n_features} features in {chunks}",
             ", ".join(f"{name} {self.setting[name]}" for name in SETTINGS if name in self.setting),

@@ -204,6 +204,9 @@ def test_update_from_standard_input_a_file_and_a_folder(folder: Path) -> None:
     assert "1,500 rows learned, 1,500 in all" in call(*new)
     assert "2,500 rows learned, 4,000 in all" in call("update", "new.npz", "x.jsonl")
     assert "nothing new, 0 rows learned" in call("update", "new.npz", "x.jsonl")
+    shown = call("show", "new.npz")
+    assert "online for 6 mini-batches, knows as much as" in shown
+    assert f"stream file:{Path('x.jsonl').absolute()}: 4000" in shown
 
     Path("in").mkdir()
     Path("data.parquet").rename("in/data.parquet")

@@ -83,12 +83,11 @@ class SamplingMixture(StreamingMixture):
         """The fitted model and its report as text for people."""
         check_is_fitted(self)
         names = list(getattr(self, "feature_names_in_", []))
-        state = "converged" if self.converged_ else "not converged"
         head = [
             f"GaussianMixture: {self.n_components} components of {self.n_features_in_} features, "
             f"{self.covariance_type} covariance, {self._n_parameters():,} free parameters",
             f"features: {', '.join(names[:12])}{' …' if len(names) > 12 else ''}" if names else "features: unnamed",
-            f"{state} after {self.n_iter_} iterations, log-likelihood {self.lower_bound_:.12g} nats per row",
+            *self._how_it_came(),
             "",
             "component   weight  mean",
         ]
@@ -98,6 +97,21 @@ class SamplingMixture(StreamingMixture):
             for k in np.argsort(-self.weights_, kind="stable")
         ]
         return "\n".join([*head, *rows, "", str(self.report_)])
+
+    def _how_it_came(self) -> list[str]:
+        """By iterations over data at rest, or by mini-batches; and how far in which streams."""
+        memory = self._state.memory if hasattr(self, "_state") else None
+        if memory is None or float(memory.batches) == 0:
+            state = "converged" if self.converged_ else "not converged"
+            return [f"{state} after {self.n_iter_} iterations, log-likelihood {self.lower_bound_:.12g} nats per row"]
+        lines = [
+            f"online for {float(memory.batches):,.0f} mini-batches, knows as much as {self.effective_sample_size_:,.0f} "
+            f"rows tell, the last was predicted at {self.lower_bound_:.6g} nats per row"
+        ]
+        for name, positions in getattr(self, "stream_positions_", {}).items():
+            text = ", ".join(f"{part} {where}".strip() for part, (where, _) in list(positions.items())[:4])
+            lines.append(f"stream {name}: {text[:200]}")
+        return lines
 
     def _draw(self, rng: np.random.RandomState, k: int, count: int) -> Array:
         mean = self.means_[k]
