@@ -9,7 +9,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from streamem.core.errors import OutputError
+from streamem.core.errors import OutputError, WriterConflictError
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
 
 
 class AppendedStream:
@@ -34,15 +39,29 @@ class AppendedStream:
         except OSError as error:
             raise OutputError(f"cannot append to {path}: {error}") from error
         try:
+            self._lock()
             self._begin(nbytes)
         except BaseException:
             self._file.close()
             raise
 
+    def _lock(self) -> None:
+        """One process appends to a file at a time."""
+        try:
+            if fcntl is not None:
+                fcntl.flock(self._file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise WriterConflictError(
+                f"{self.path} is being written by another process: two processes learn the same model; stop one of them"
+            ) from error
+        except OSError:
+            pass  # a file system without locks
+
     def _begin(self, nbytes: int | None) -> None:
         length = self._file.tell()
         if length:
             self._file.truncate(self._complete(length, nbytes))
+            self._file.seek(0, os.SEEK_END)
         elif nbytes:
             raise OutputError(
                 f"{self.path} held {nbytes} bytes when the model was saved, and is empty or gone now: restore it, or "
@@ -62,14 +81,18 @@ class AppendedStream:
         batch = pa.RecordBatch.from_pydict(dict(columns), schema=self._schema)
         self._write(batch.serialize())
 
-    def sync(self) -> int:
-        """Make what was written survive a crash; the length in bytes."""
+    @property
+    def length(self) -> int:
+        """Bytes so far."""
+        return self._file.tell()
+
+    def sync(self) -> None:
+        """Make what was written survive a crash."""
         try:
             self._file.flush()
             os.fsync(self._file.fileno())
         except OSError as error:
             raise OutputError(f"cannot write {self.path}: {error}") from error
-        return self._file.tell()
 
     def close(self) -> None:
         """Flush and close."""

@@ -60,7 +60,13 @@ class Learning:
 
         if Path(path).exists() or Path(f"{path}.1").exists():
             # Its older generations stand in if it is damaged, which `load` would refuse.
-            return GaussianMixture._load_newest(path, {})
+            model = GaussianMixture._load_newest(path, {})
+            if self.components not in (None, model.n_components):
+                raise click.ClickException(
+                    f"{path} holds {model.n_components} components, not {self.components}: leave out -k to go on with "
+                    "it, or name another file"
+                )
+            return model
         if self.components is None:
             raise click.ClickException(
                 f"{path}: no such model; fit one with `streamem fit gmm`, or pass -k to start from the stream alone"
@@ -92,6 +98,7 @@ def _stopping(model: Any) -> Iterator[None]:
     def stop(number: int, _: Any) -> None:
         click.echo("stopping after this mini-batch", err=True)
         signal.signal(number, earlier[number])
+        model.on_update(lambda update: model.stop())  # should it not run yet
         model.stop()
 
     try:
@@ -173,6 +180,8 @@ def update(
         raise click.UsageError("--kafka and --topic belong together")
     if (redis is None) != (key is None):
         raise click.UsageError("--redis and --key belong together")
+    if sum([stream != "-", kafka is not None, redis is not None]) > 1:
+        raise click.UsageError("one stream at a time: STREAM, --kafka, or --redis")
     source: Any = stream
     if kafka is not None and topic is not None:
         from streamem.streams.kafka import KafkaStream
@@ -182,6 +191,8 @@ def update(
         from streamem.streams.redis import RedisStream
 
         source = RedisStream(redis, key, start=start)
+    elif stream.startswith(("http://", "https://")):
+        raise click.UsageError(f"{stream} cannot be read; pipe it: curl {stream} | streamem update {model}")
     elif "://" not in stream or stream.startswith("tcp://"):
         from streamem.streams.byte_stream import ByteStream
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +48,10 @@ class _Segment:
     def left(self) -> int:
         return len(self.records.x) - self.taken
 
+    @property
+    def passed(self) -> int:
+        return int(self.records.ends[self.taken - 1]) if self.taken else 0
+
 
 class Cutter:
     """Takes messages in, gives mini-batches out.
@@ -73,10 +77,13 @@ class Cutter:
 
         Raises
         ------
-        PoisonError : too many unusable records; what was met is in its ``poison``
+        PoisonError : too many unusable records; `waiting` tells those that no mini-batch has passed
         """
         skipped = self._skip.pop(message.partition, 0)
-        records = self._decoder.decode(message.payload).after(skipped)
+        records = self._decoder.decode(message.payload)
+        if skipped > records.count:  # messages that are cut otherwise than they were
+            self._skip[message.partition] = skipped - records.count
+        records, skipped = records.after(skipped), min(skipped, records.count)
         self._segments.append(_Segment(message, records))
         self._rows += len(records.x)
         self._judge(records, skipped)
@@ -114,13 +121,13 @@ class Cutter:
     def _passed(self, segment: _Segment, take: int) -> list[Poison]:
         """Move on within the first segment; the unusable records that this passes."""
         message, records = segment.message, segment.records
-        before = int(records.ends[segment.taken - 1]) if segment.taken else 0
+        before = segment.passed
         segment.taken += take
         if segment.left == 0:
             self._segments.popleft()
             stop, position = records.count, [message.after, 0]
         else:
-            stop = int(records.ends[segment.taken - 1])
+            stop = segment.passed
             position = [message.at, stop]
         self._positions[message.partition] = position
         return [Poison(message.partition, message.at, bad) for bad in records.unusable if before <= bad.record < stop]
@@ -141,9 +148,24 @@ class Cutter:
         if self._seen > MEMORY_RECORDS:  # forget slowly: what counts is the present rate
             self._seen, self._bad = self._seen / 2, self._bad / 2
 
+    @property
+    def segments(self) -> deque[_Segment]:
+        """What no mini-batch has taken yet, to go on with in another cutter."""
+        return self._segments
+
+    def resume(self, segments: Iterable[_Segment]) -> None:
+        """Go on with what another cutter had left."""
+        self._segments.extend(segments)
+        self._rows = sum(segment.left for segment in self._segments)
+
     def waiting(self) -> list[Poison]:
         """Unusable records of messages that no mini-batch has passed yet."""
-        return [Poison(s.message.partition, s.message.at, bad) for s in self._segments for bad in s.records.unusable]
+        return [
+            Poison(segment.message.partition, segment.message.at, bad)
+            for segment in self._segments
+            for bad in segment.records.unusable
+            if bad.record >= segment.passed
+        ]
 
 
 def _joined(xs: list[Any], weights: list[Any], n_features: int) -> Chunk:

@@ -12,7 +12,7 @@ from typing import Any, Self
 from streamem.core.message import Message
 from streamem.core.ports import Shared, Stream
 
-MESSAGES, NBYTES = 4096, 4 * 2**20
+MESSAGES, NBYTES = 1024, 2**20
 WAIT_S = 0.25
 JOIN_S = 5.0
 HANDOVER_S = 30.0
@@ -80,6 +80,16 @@ class Prefetch:
                 return
             yield group
 
+    def remaining(self) -> list[Message]:
+        """Stop the reader; what it has read and nobody has taken."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+        self._thread.join(WAIT_S)  # unless it blocks, in which case it has nothing
+        with self._changed:
+            waiting, self._waiting = self._waiting, []
+        return [message for message in waiting if isinstance(message, Message)]
+
     def _read(self) -> None:
         messages = self._stream.messages(self._positions)
         try:
@@ -102,6 +112,7 @@ class Prefetch:
             if message is not None:
                 while not self._stopped and (self._held >= NBYTES or len(self._waiting) >= MESSAGES):
                     self._changed.wait()
+                # Also after the stop: what was read is never thrown away here.
                 self._waiting.append(message)
                 self._held += _nbytes(message.payload)
                 self._changed.notify_all()
@@ -120,5 +131,40 @@ class Prefetch:
             pass
 
 
+class Inline:
+    """The same for streams that are read by the thread that learns."""
+
+    def __init__(self, stream: Stream, positions: Mapping[str, Any]) -> None:
+        self._messages = stream.messages(positions)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing to stop."""
+
+    def groups(self) -> Iterator[list[Message | Handover]]:
+        """One message at a time."""
+        for message in self._messages:
+            yield [] if message is None else [message]
+
+    def remaining(self) -> list[Message]:
+        """Nothing was read ahead."""
+        return []
+
+
+def reading(stream: Stream, positions: Mapping[str, Any]) -> Prefetch | Inline:
+    """How to read a stream."""
+    return Inline(stream, positions) if getattr(stream, "inline", False) else Prefetch(stream, positions)
+
+
 def _nbytes(payload: Any) -> int:
-    return len(payload) if isinstance(payload, bytes | str) else int(getattr(payload, "nbytes", 256))
+    """About what a payload holds."""
+    if isinstance(payload, bytes | str):
+        return len(payload)
+    try:
+        return int(payload.nbytes)
+    except (AttributeError, TypeError, NotImplementedError, ValueError):
+        return 256

@@ -77,6 +77,7 @@ class Decoder:
     def __init__(self, columns: Sequence[str] | None, weight: str | None, n_features: int | None) -> None:
         self.names = None if columns is None else tuple(columns)
         self.n_features = n_features
+        self._fitted = n_features is not None
         self._weight = weight
         self._layout: tuple[pa.Schema, Layout] | None = None
 
@@ -88,7 +89,9 @@ class Decoder:
                 exact = replace(records.unusable[0], data=bytes(payload[:KEPT_BYTES]))
                 return replace(records, unusable=(exact,))
             return records
-        except (StreamemError, ValueError, TypeError, KeyError, OverflowError, pa.ArrowException) as error:
+        except MemoryError:
+            raise
+        except Exception as error:  # whatever damaged bytes make the readers of Arrow and JSON raise
             return self._refused(str(error) if isinstance(error, StreamemError) else repr(error), payload)
 
     def _decode(self, payload: Any) -> Records:
@@ -98,7 +101,7 @@ class Decoder:
             payload = payload.encode()
         if isinstance(payload, bytes | bytearray | memoryview):
             payload = _parsed(bytes(payload))
-        if payload is None:
+        if payload is None or (isinstance(payload, list | tuple | np.ndarray) and len(payload) == 0):
             return self._checked(np.empty((0, self.n_features or 1)), None, payload)
         if isinstance(payload, Mapping):
             return self._object(payload)
@@ -112,9 +115,9 @@ class Decoder:
 
     def _object(self, record: Mapping[str, Any]) -> Records:
         """One record with names, the most frequent payload: without arrays of one element as far as that goes."""
-        if self.names is not None and self._weight is None:
+        if self.names is not None and self._weight is None and len(self.names) == self.n_features:
             row: list[Any] = [record.get(name) for name in self.names]
-            if PLAIN.issuperset(map(type, row)) and math.isfinite(sum(row)):
+            if PLAIN.issuperset(map(type, row)) and _is_finite(row):
                 return Records(np.array([row], dtype=np.float64), None, ONE, 1, ())
         return self._objects([record])
 
@@ -123,13 +126,9 @@ class Decoder:
     def _objects(self, objects: Sequence[Any]) -> Records:
         """Mappings of names to numbers."""
         if self.names is None:
-            first = [str(name) for name in objects[0] if name != self._weight]
-            try:  # names of an object that is no record would spoil all others
-                _row(objects[0], first)
-            except ValueError as error:
-                raise SchemaError(f"{error}; say which fields are features with columns=") from error
-            self._learn(first)
+            self._learn(self._first_names(objects))
         assert self.names is not None
+        self._require_width(len(self.names), f"the choice of fields {list(self.names)}")
         wanted = self.names if self._weight is None else (*self.names, self._weight)
         rows, ends, unusable = [], [], []
         for i, record in enumerate(objects):
@@ -143,13 +142,32 @@ class Decoder:
         records = self._checked(x, weight, objects, np.array(ends, dtype=np.int64))
         return Records(records.x, records.weight, records.ends, len(objects), (*unusable, *records.unusable))
 
+    def _first_names(self, objects: Sequence[Any]) -> list[str]:
+        """The fields of the first good record: those of one that is none would spoil all others."""
+        if self._fitted:
+            raise SchemaError(
+                "records have names and the fitted features have none: say which fields they are, in their order, with "
+                "columns="
+            )
+        failure: Exception = ValueError("there are no fields")
+        for record in objects:
+            try:
+                names = [str(name) for name in record if name != self._weight]
+                _row(record, names)
+            except (ValueError, TypeError, OverflowError) as error:
+                failure = error
+                continue
+            if names:
+                return names
+        raise SchemaError(f"{failure}; say which fields are features with columns=") from failure
+
     def _array(self, array: Array) -> Records:
         """Rows without names."""
         if array.ndim == 1:
             array = array[None, :]
         if self._weight is not None:
             raise SchemaError(f"an array has no field {self._weight!r} for the weight; send records with names")
-        source = open_source(array)
+        source = open_source(np.array(array))  # a copy: the producer may fill the array again
         self._require_width(source.schema.n_features, "the array")
         x = source.chunks()[0].load().x if len(array) else np.empty(array.shape)
         return self._checked(x if len(x) == len(array) else np.asarray(array, dtype=np.float64), None, array)
@@ -163,9 +181,9 @@ class Decoder:
             return self._arrow(table, columns)
         options = ReadOptions(columns=None if columns is None else tuple(columns), chunk_bytes=2**40)
         source = open_source(table, weight=self._weight, options=options)
-        if self.names is None and source.schema.names is not None:
-            self._learn(source.schema.names)
         self._require_width(source.schema.n_features, source.schema.origin)
+        if source.schema.names is not None:
+            self.names = source.schema.names
         refs = source.chunks()
         if not refs:
             return self._checked(np.empty((0, source.schema.n_features)), None, table)
@@ -177,9 +195,8 @@ class Decoder:
         if self._layout is None or not table.schema.equals(self._layout[0]):
             options = ReadOptions(columns=None if columns is None else tuple(columns), weight_column=self._weight)
             layout = plan_columns(table.schema, options, "the record batch")
-            if self.names is None:
-                self._learn([name for column in layout.columns for name in column.features])
             self._require_width(layout.n_features, "the record batch")
+            self.names = tuple(name for column in layout.columns for name in column.features)
             self._layout = (table.schema, layout)
         chunk = gather(self._layout[1], table.num_rows, [table], "the record batch")
         return self._checked(chunk.x, chunk.weight, table)
@@ -192,6 +209,8 @@ class Decoder:
         self.names = tuple(names)
 
     def _require_width(self, width: int, what: str) -> None:
+        if width == 0:
+            raise SchemaError(f"{what} has no features")
         if self.n_features is not None and width != self.n_features:
             raise SchemaError(f"{what} has {width} features; {self.n_features} are needed")
         self.n_features = width
@@ -241,11 +260,18 @@ def _parsed(payload: bytes) -> Any:
     return value
 
 
+def _is_finite(row: list[Any]) -> bool:
+    try:
+        return math.isfinite(sum(row))
+    except OverflowError:  # an integer that no float holds
+        return False
+
+
 def _plain_numbers(values: Any) -> Array:
     """Lists of numbers as an array: (d,) or (n, d)."""
     for row in values if values and isinstance(values[0], list | tuple) else [values]:
         for value in row:
-            if type(value) not in (int, float) and value is not None:
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float | np.number)):
                 raise ValueError(f"{value!r:.100} is no number")
     return np.array(values, dtype=np.float64)
 
@@ -258,7 +284,7 @@ def _row(record: Any, names: Sequence[str]) -> list[float]:
     except KeyError:
         row = [None]
     if PLAIN.issuperset(map(type, row)):
-        return row
+        return list(map(float, row))
     row = []
     for name in names:
         if name not in record:

@@ -171,7 +171,7 @@ def test_tiny_weights_do_not_freeze_the_model() -> None:
     for batch in np.array_split(everything, 60):
         unweighted.partial_fit(batch)
     same(gm, unweighted, 1e-9)
-    assert str(gm.report_).startswith("rows so far, the last in partial_fit: 6,000 rows")
+    assert str(gm.report_).startswith("learned online: 6,000 rows")
 
 
 # --- what it is for --------------------------------------------------------------------------------------------------

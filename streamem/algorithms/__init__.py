@@ -4,7 +4,7 @@ from streamem.algorithms.batch import BatchEM
 from streamem.algorithms.drift import DriftAlarm
 from streamem.algorithms.incremental import IncrementalEM
 from streamem.algorithms.steps import HalfLife, PowerLaw, StepSize
-from streamem.algorithms.stepwise import StepwiseEM, remember, went_online
+from streamem.algorithms.stepwise import StepwiseEM, remember, weight_of, went_online
 from streamem.algorithms.stopping import Aitken, Change, StoppingRule
 
 __all__ = [
@@ -19,5 +19,6 @@ __all__ = [
     "StepwiseEM",
     "StoppingRule",
     "remember",
+    "weight_of",
     "went_online",
 ]

@@ -100,7 +100,8 @@ def _require_no_fall(state: State, log_likelihood: float, rounding: float) -> No
         raise MonotonicityError(
             f"iteration {state.iteration} lowered the log-likelihood from {before:.15g} to {log_likelihood:.15g} nats "
             f"per row, a fall of {before - log_likelihood:.3g} where rounding and regularization explain at most "
-            f"{tolerance:.3g}. EM cannot do that: either the data changed between passes, or the family's `maximize` "
+            f"{tolerance:.3g}. EM cannot do that: either the data changed between passes, or values lie so far "
+            "from all others that covariances keep no digits of these (look for outliers), or the family's `maximize` "
             "does not maximize the expectation of its own `log_prob` under the statistics of `stats` (run "
             "streamem.conformance on it)"
         )

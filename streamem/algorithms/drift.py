@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from streamem.core.errors import ParameterError
 from streamem.core.stats import Stats
 
+LEAST_DEVIATION = 1e-6
+"""Relative to the mean: mini-batches that are all alike show no deviation to measure by."""
+
 
 @dataclass(frozen=True)
 class DriftAlarm:
@@ -46,7 +49,7 @@ class DriftAlarm:
         """
         n, mean, square, total = (float(watch[name]) for name in ("n", "mean", "square", "sum"))
         if n >= self.warmup:
-            deviation = math.sqrt(max(square, 1e-300) / weight)
+            deviation = max(math.sqrt(square / weight), LEAST_DEVIATION * max(1.0, abs(mean)))
             total = max(0.0, total + (mean - value) / deviation - self.delta)
             if total > self.threshold:
                 return self.start(), True

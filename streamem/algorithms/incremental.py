@@ -36,7 +36,7 @@ class IncrementalEM:
     max_iter: int | None = None
 
     def __post_init__(self) -> None:
-        if self.blocks is not None and (isinstance(self.blocks, bool) or self.blocks < 1):
+        if self.blocks is not None and (not isinstance(self.blocks, int) or self.blocks < 1 or self.blocks is True):
             raise ParameterError(f"blocks of IncrementalEM is {self.blocks!r}; it must be an integer >= 1")
 
     def planned(self, refs: Sequence[ChunkRef], limits: Limits) -> PlannedIncremental:

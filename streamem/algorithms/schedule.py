@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from streamem.core.piece import Draw, Piece
 from streamem.core.ports import ChunkRef
@@ -23,6 +24,25 @@ class _Stretch:
     number: int
     shares: tuple[tuple[int, ...], ...]
     batches: int
+
+
+def deal(rows: Sequence[int], batches: int) -> list[NDArray[np.int64]]:
+    """Deal the rows of some chunks to mini-batches of equal size, to within one row, each chunk as evenly as can be.
+
+    Row i of a chunk of r has its place at (i + ½)/r; in the order of places each mini-batch takes its number of rows,
+    so that what it takes of a chunk is one run (the apportionment of Webster & Sainte-Laguë, which never takes back).
+
+    Returns
+    -------
+    For each chunk (batches + 1,): where each mini-batch begins in it, and the end.
+
+    >>> [bounds.tolist() for bounds in deal([4, 2], batches=3)]
+    [[0, 1, 3, 4], [0, 1, 1, 2]]
+    """
+    places = np.concatenate([(np.arange(r) + 0.5) / r for r in rows])
+    owner = np.repeat(np.arange(len(rows)), rows)[np.argsort(places, kind="stable")]
+    ends = np.arange(batches + 1, dtype=np.int64) * len(owner) // batches
+    return [np.searchsorted(np.flatnonzero(owner == chunk), ends) for chunk in range(len(rows))]
 
 
 @dataclass(frozen=True)
@@ -61,14 +81,31 @@ class Schedule:
         position = bisect_right(self._ends, step)
         stretch = self._stretches[position]
         batch = step - (self._ends[position] - stretch.batches)
-        return [piece for chunks in stretch.shares if (piece := self._piece(stretch, chunks, batch, refs)).rows]
+        cuts = self._cuts(position)
+        pieces = []
+        for chunks in stretch.shares:
+            bounds = [(int(cuts[chunk][batch]), int(cuts[chunk][batch + 1])) for chunk in chunks]
+            draws = [
+                Draw(first, stop, (self.seed, stretch.number, chunk))
+                for chunk, (first, stop) in zip(chunks, bounds, strict=True)
+            ]
+            if any(first < stop for first, stop in bounds):
+                pieces.append(Piece(tuple(refs[chunk] for chunk in chunks), tuple(draws)))
+        return pieces
 
-    def _piece(self, stretch: _Stretch, chunks: Sequence[int], batch: int, refs: Sequence[ChunkRef]) -> Piece:
-        draws = []
-        for chunk in chunks:
-            first, stop = (b * self.chunk_rows[chunk] // stretch.batches for b in (batch, batch + 1))
-            draws.append(Draw(first, stop, (self.seed, stretch.number, chunk)))
-        return Piece(tuple(refs[chunk] for chunk in chunks), tuple(draws))
+    def _cuts(self, position: int) -> dict[int, NDArray[np.int64]]:
+        """Where each mini-batch of a stretch begins within each of its chunks."""
+        if position not in self._known_cuts:
+            self._known_cuts.clear()
+            stretch = self._stretches[position]
+            chunks = sorted(chunk for share in stretch.shares for chunk in share)
+            bounds = deal([self.chunk_rows[chunk] for chunk in chunks], stretch.batches)
+            self._known_cuts[position] = dict(zip(chunks, bounds, strict=True))
+        return self._known_cuts[position]
+
+    @cached_property
+    def _known_cuts(self) -> dict[int, dict[int, NDArray[np.int64]]]:
+        return {}
 
     @cached_property
     def _ends(self) -> list[int]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+
 from streamem.core.errors import ParameterError
 
 
@@ -41,7 +43,11 @@ class HalfLife:
     rows: float
 
     def __post_init__(self) -> None:
-        if isinstance(self.rows, bool) or not isinstance(self.rows, int | float) or not self.rows > 0:
+        if (
+            isinstance(self.rows, bool)
+            or not isinstance(self.rows, int | float | np.integer | np.floating)
+            or not self.rows > 0
+        ):
             raise ParameterError(f"half_life is {self.rows!r}; it must be a positive number of rows")
 
     def __call__(self, weight: float, seen: float) -> float:

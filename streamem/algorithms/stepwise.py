@@ -39,7 +39,8 @@ class StepwiseEM:
     passes : how often every row is visited
     batch_rows : rows of a mini-batch; None is 1/400 of all, between 50 and 100,000
     averaging : share of the steps, the last ones, whose statistics are averaged; 0 for none
-    final_pass : whether to end with a pass that learns the exact log-likelihood
+    final_pass : whether to end with a pass that learns the exact log-likelihood; without it, `lower_bound_` is that of
+        the last mini-batch before its step
     seed : of the order of rows
     least : rows below which s never falls: γ is at most (rows of the batch) / least, and there is no M-step before so
         many rows were seen, so that a few rows cannot make a covariance singular. None lets the estimator choose.
@@ -76,7 +77,7 @@ class StepwiseEM:
         most = max(max((ref.nbytes for ref in refs), default=0), 1)
         together = max(1, min(OPEN_CHUNKS, limits.open_bytes // most))
         schedule = Schedule([ref.rows for ref in refs], batch, self.passes, self.seed, together)
-        return ScheduledStepwise(rule, schedule)
+        return ScheduledStepwise(rule, schedule, idle=limits.max_iter == 0)
 
     def begin(self, model: Model, state: State, stats: Stats) -> State:
         """The first statistics, taken at the parameters of `state`."""
@@ -84,7 +85,9 @@ class StepwiseEM:
         return self._moved(model, state, stats * (1.0 / weight), stats, 1.0, 1.0 / weight)
 
     def update(self, model: Model, state: State, stats: Stats) -> State:
-        """One step with the statistics of a batch, taken at the parameters of `state`."""
+        """One step with the statistics of a batch, taken at the parameters of `state`; none if its weights are 0."""
+        if float(stats.weight) == 0:
+            return replace(state, iteration=state.iteration + 1, rows=state.rows + int(stats.rows))
         if state.memory is None:
             return self.begin(model, state, stats)
         memory, weight = state.memory, weight_of(stats)
@@ -98,6 +101,8 @@ class StepwiseEM:
         if not self._enough(state.rows):  # the parameters have not moved yet
             return weight / (seen + weight)
         gamma = self.step(weight, seen)
+        if not 0 < gamma <= 1:
+            raise ParameterError(f"the step size is {gamma!r} after {seen:g} rows; it must be in (0, 1]")
         if "fresh" in memory:
             gamma = max(gamma, weight / (weight + float(memory.fresh)))
         return min(gamma, max(weight, float(stats.rows)) / self.least) if self.least else gamma
@@ -172,18 +177,25 @@ def weight_of(stats: Stats) -> float:
 
 @dataclass(frozen=True)
 class ScheduledStepwise:
-    """Stepwise EM over data at rest: an `Algorithm`."""
+    """Stepwise EM over data at rest: an `Algorithm`.
+
+    Parameters
+    ----------
+    rule, schedule : how to step, and over which mini-batches
+    idle : make no step at all, only the final pass
+    """
 
     rule: StepwiseEM
     schedule: Schedule
+    idle: bool = False
 
     def start(self, params: Params) -> State:
         """The state before the first mini-batch."""
-        return State(params=params)
+        return State(params=params, closing=self.idle)
 
     def resume(self, state: State) -> State:
         """Visit the rows again; what was learned counts on."""
-        return replace(state, iteration=0, log_likelihood=None, allowance=0.0, closing=False, converged=False)
+        return replace(state, iteration=0, log_likelihood=None, allowance=0.0, closing=self.idle, converged=False)
 
     def reopen(self, state: State) -> State:
         """Settings are part of what identifies such a run, so there is nothing to undo."""
@@ -205,9 +217,8 @@ class ScheduledStepwise:
         return moved if moved.iteration < self.schedule.steps else self._closed(model, moved)
 
     def _averaged(self, model: Model, before: State, after: State) -> State:
-        assert after.memory is not None
         late = self.schedule.steps * (1.0 - self.rule.averaging)
-        if self.rule.averaging == 0 or after.iteration <= late:
+        if self.rule.averaging == 0 or after.iteration <= late or after.memory is None:
             return after
         running, average, averaged = after.memory.running, after.memory.running, 1.0
         if before.memory is not None and "average" in before.memory:
@@ -218,8 +229,7 @@ class ScheduledStepwise:
 
     @staticmethod
     def _closed(model: Model, state: State) -> State:
-        assert state.memory is not None
-        if "average" not in state.memory:
+        if state.memory is None or "average" not in state.memory:
             return replace(state, closing=True)
         params = model.m_step(state.memory.average, state.params)
         running = rebased(model, state.memory.average, state.params, params)

@@ -161,14 +161,34 @@ def _install(temporary: Path, path: Path, keep: int) -> None:
     moves = list(pairwise(chain))
     try:
         for source, destination in reversed(moves):
-            os.replace(source, destination)
+            if source != path or not _linked(source, destination):
+                os.replace(source, destination)
         os.replace(temporary, path)
     except BaseException:
+        with suppress(OSError):
+            if moves and os.path.samefile(*moves[0]):
+                moves[0][1].unlink()
         for source, destination in moves:
             if not os.path.lexists(source):
                 with suppress(OSError):
                     os.replace(destination, source)
         raise
+
+
+def _linked(source: Path, destination: Path) -> bool:
+    """Give a file a second name, so that there is no moment at which it has none; False where that cannot be done."""
+    second = destination.with_name(f".{destination.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
+    try:
+        os.link(source, second)
+    except OSError:
+        return False
+    try:
+        os.replace(second, destination)
+    except BaseException:
+        with suppress(OSError):
+            second.unlink(missing_ok=True)
+        raise
+    return True
 
 
 def _what_remains(path: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -61,8 +62,8 @@ class BaseMixture(DescribingMixture):
             Where to run; None is the active Dask client if there is one, else threads of this process. The result's
             bits are the same.
         algorithm : "batch", "stepwise", "incremental", or an object, like ``StepwiseEM(passes=2)``
-            "stepwise" makes an M-step after each of at least 200 shuffled mini-batches a pass: from a poor start it
-            gets further in five passes than "batch" in a hundred. It ends after its passes, not by `tol`, so
+            "stepwise" makes an M-step after each of at least 200 shuffled mini-batches a pass: from a poor start five
+            of its passes get as far as tens of "batch". It ends after its passes, not by `tol`, so
             `converged_` is False; `n_iter_` counts M-steps. "incremental" remembers the statistics of 32 blocks of
             rows and makes an M-step after each block; `tol` and `max_iter` count passes.
 
@@ -107,6 +108,12 @@ class BaseMixture(DescribingMixture):
             return table[algorithm]()
         if isinstance(algorithm, IncrementalEM) and algorithm.stopping is None:
             return replace(algorithm, stopping=stopping)
+        if isinstance(algorithm, type):
+            raise ParameterError(
+                f"algorithm is the class {algorithm.__name__}; pass an object, {algorithm.__name__}(...)"
+            )
+        if isinstance(algorithm, StepwiseEM) and not algorithm.final_pass and self.n_init > 1:
+            raise ParameterError("final_pass=False leaves several starts (n_init) without a log-likelihood to compare")
         if isinstance(algorithm, Plannable) or all(hasattr(algorithm, name) for name in ("start", "window", "update")):
             return algorithm
         raise ParameterError(
@@ -134,7 +141,7 @@ class BaseMixture(DescribingMixture):
             max_iter=self.max_iter,
             warm=warm,
             checkpoint=checkpoint,
-            key=self._run_key() if plain else {**self._run_key(), "algorithm": repr(algorithm)},
+            key={**self._run_key(), "algorithm": "batch" if plain else _named(algorithm)},
         )
         outcome = fit_job(job)
         for name in ("_pending", "stream_positions_", "_live_lengths"):  # of what was learned before
@@ -231,6 +238,11 @@ class BaseMixture(DescribingMixture):
 
     def _check_loaded(self, params: Params, n_features: int) -> None:
         """Refuse parameters whose shapes do not belong together."""
+
+
+def _named(algorithm: Any) -> str:
+    """What identifies an algorithm in another process too: without the addresses of functions."""
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(algorithm))
 
 
 def _warn_not_converged() -> None:

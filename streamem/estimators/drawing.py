@@ -105,8 +105,9 @@ class SamplingMixture(StreamingMixture):
             state = "converged" if self.converged_ else "not converged"
             return [f"{state} after {self.n_iter_} iterations, log-likelihood {self.lower_bound_:.12g} nats per row"]
         lines = [
-            f"online for {float(memory.batches):,.0f} mini-batches, knows as much as {self.effective_sample_size_:,.0f} "
-            f"rows tell, the last was predicted at {self.lower_bound_:.6g} nats per row"
+            f"online for {float(memory.batches):,.0f} mini-batches, knows as much as "
+            f"{self.effective_sample_size_:,.0f} rows tell, the last was predicted at "
+            f"{self.lower_bound_:.6g} nats per row"
         ]
         for name, positions in getattr(self, "stream_positions_", {}).items():
             text = ", ".join(f"{part} {where}".strip() for part, (where, _) in list(positions.items())[:4])

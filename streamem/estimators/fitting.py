@@ -34,9 +34,10 @@ from streamem.progress import Progress
 from streamem.report import FitReport, Recorder
 
 SAMPLE_COPIES = 3
+"""The pieces of the sample are joined, k-means centres a copy of it, and the allocator returns neither at once."""
+
 ORDER_BYTES = 8
 """For each row of an open chunk, while mini-batches draw from it in a random order."""
-"""The pieces of the sample are joined, k-means centres a copy of it, and the allocator returns neither at once."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from streamem.appending import AppendedStream
 from streamem.core.archive import generations
-from streamem.core.errors import ParameterError, WriterConflictError
+from streamem.core.errors import OutputError, ParameterError, WriterConflictError
 from streamem.core.ports import Stream
 from streamem.history import SCHEMA, as_columns
 from streamem.mini_batches import Poison
@@ -74,6 +74,8 @@ class LiveFiles:
         self._require_apart()
         lengths: dict[str, Any] | None = None
         if self._path is not None:
+            if not self._path.parent.is_dir():
+                raise OutputError(f"{self._path}: there is no folder {self._path.parent}; create it first")
             with _locked(self._path.parent):
                 if any(path.exists() for path in generations(self._path)):
                     lengths = self._model._restore_live(self._path)
@@ -83,14 +85,24 @@ class LiveFiles:
                 if self._path is not None and lengths is None:
                     _set_aside(Path(os.fspath(self._paths[name])))
                 known, nbytes = (lengths or {}).get(name, (None, None))
-                same = known == _full(self._paths[name])
+                same = known == self._relative(self._paths[name])
                 file = AppendedStream(self._paths[name], schema, nbytes if same else None)
                 self._files[name] = self._closing.enter_context(closing(file))
+        self.mark()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._closing.close()
+
+    def mark(self) -> None:
+        """What the files hold now belongs to the present state and positions; what comes later does not yet."""
+        self._marks = {name: [self._relative(file.path), file.length] for name, file in self._files.items()}
+
+    def _relative(self, path: str | os.PathLike[str]) -> str:
+        """Seen from the checkpoint, so that all may be moved together."""
+        folder = "." if self._path is None else self._path.parent
+        return os.path.relpath(path, folder)
 
     def bury(self, poison: Sequence[Poison]) -> None:
         """Append unusable records to the dead letters."""
@@ -109,6 +121,7 @@ class LiveFiles:
     def note(self, update: Update | None, stream: Stream) -> None:
         """After a mini-batch: its row in the history, and a save if one is due."""
         self._dirty = True
+        self.mark()
         if update is not None and "history" in self._files:
             self._updates.append(update)
             if len(self._updates) >= PENDING_UPDATES:
@@ -125,12 +138,13 @@ class LiveFiles:
         if not self._dirty:
             return
         self._write_history()
-        lengths = {name: [_full(file.path), file.sync()] for name, file in self._files.items()}
+        for file in self._files.values():
+            file.sync()
         # Before there is a model there is nothing to save, and after a crash the stream is read from its start.
         if hasattr(self._model, "weights_"):
             self._model._publish_stream()
             if self._path is not None:
-                self._save_model(self._path, lengths)
+                self._save_model(self._path, self._marks)
             positions = self._model.stream_positions_.get(stream.name, {})
             stream.commit({partition: where for partition, (where, _) in positions.items()})
         self._saved, self._dirty = monotonic(), False
@@ -138,13 +152,16 @@ class LiveFiles:
     def _save_model(self, path: Path, lengths: dict[str, Any]) -> None:
         with _locked(path.parent):
             self._require_own(path)
-            self._model._save_live(path, lengths, GENERATIONS)
-            self._own = _identity(path)
+            try:
+                self._model._save_live(path, lengths, GENERATIONS)
+            finally:  # nobody else can write now, so whatever is there is ours, also after an interrupt
+                self._own = _identity(path)
 
     def _write_history(self) -> None:
         if self._updates:
             self._files["history"].append(as_columns(self._updates))
             self._updates = []
+            self._marks["history"][1] = self._files["history"].length
 
     def _require_own(self, path: Path) -> None:
         if _identity(path) != self._own:
@@ -163,10 +180,6 @@ class LiveFiles:
             raise ParameterError(
                 f"{', '.join(named)} need different files; they are {sorted(map(str, named.values()))}"
             )
-
-
-def _full(path: str | os.PathLike[str]) -> str:
-    return str(Path(path).absolute())
 
 
 def _identity(path: Path) -> tuple[int, int, int] | None:

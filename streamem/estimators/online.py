@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
 
-from streamem.algorithms import HalfLife, PowerLaw, StepSize, StepwiseEM
+from streamem.algorithms import HalfLife, PowerLaw, StepSize, StepwiseEM, weight_of
 from streamem.core.chunk import Chunk
 from streamem.core.errors import DataError, DegenerateDataError, ParameterError
 from streamem.core.ports import Source
@@ -115,6 +115,7 @@ class OnlineMixture(WatchedMixture):
                 f"needs at least {least} rows, 2·K·(d + 1); it has {source.n_rows}"
             )
         stats = self._e_step(state, source, engine)
+        weight_of(stats)  # which refuses a batch without weight
         self._learn(StepwiseEM(rule, least=least).update(self._make_model(), state, stats), self.weights_.dtype)
 
     def _start_online(
@@ -126,7 +127,8 @@ class OnlineMixture(WatchedMixture):
         rng = check_random_state(self.random_state)
         room = max(least, engine.budget.sample_bytes // (8 * source.schema.n_features))
         drawn = _joined(pending, take_sample(source, min(source.n_rows, room), rng, engine))
-        if have + source.n_rows < least:
+        weightless = drawn.weight is not None and not drawn.weight.any()
+        if have + source.n_rows < least or weightless:
             self._pending = drawn
             return
         model = self._make_model()
@@ -146,7 +148,7 @@ class OnlineMixture(WatchedMixture):
 
     def _learn(self, state: State, dtype: np.dtype[Any]) -> None:
         self._seen = ""  # no data set is that of the trace any more
-        self.report_ = FitReport("rows so far, the last in partial_fit", state.rows, self.n_features_in_, 1)
+        self.report_ = FitReport("learned online", state.rows, self.n_features_in_, 1)
         self._adopt(state, dtype)
 
     def _e_step(self, state: State, source: Source, engine: Engine) -> Stats:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -15,13 +16,21 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from streamem.algorithms import DriftAlarm, StepSize, StepwiseEM
-from streamem.core.errors import CheckpointMismatchError, ParameterError, PoisonError
+from streamem.core.errors import (
+    CheckpointMismatchError,
+    NumericalError,
+    ParameterError,
+    PoisonError,
+    SchemaError,
+    StreamError,
+)
+from streamem.core.message import Message
 from streamem.core.ports import ChunkDone, Executor, Stream
 from streamem.core.state import State
 from streamem.estimators.engines import Engine
 from streamem.estimators.online import OnlineMixture, step_rule
 from streamem.fit import EStep
-from streamem.prefetch import NBYTES, Handover, Prefetch
+from streamem.prefetch import NBYTES, Handover, Inline, Prefetch, reading
 from streamem.sources import ReadOptions, open_source
 from streamem.streams import open_stream
 from streamem.updates import Update
@@ -34,8 +43,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("streamem")
 
 NEEDS_ARROW = ("streamem.estimators.live", "streamem.mini_batches", "streamem.records")
-SURELY_HARMLESS = 1e100
-"""Values below have squares that do not overflow, whatever the scale of a model."""
+ABSURD = 1e100
+"""Values of which no model can be started: their squares, or products of them, overflow."""
 
 Path = str | os.PathLike[str]
 OnDrift = str | Callable[[Update], object]
@@ -92,9 +101,11 @@ class StreamingMixture(OnlineMixture):
         half_life, step : as in `partial_fit`
         batch_rows : rows of a mini-batch; only a stream's end makes a smaller one
         columns : names of the features, others are ignored; by default those fitted, or those of the first record
+            A model that was fitted without names needs them, in its order, for records that have names.
         sample_weight : name of the column or field of weights
         checkpoint : ``.npz`` file with the model and its positions, which `load` reads too
-            If it exists, the call goes on from there. One process writes it at a time; the second fails.
+            If it exists, the call goes on from there, whatever this object has learned before. One process writes it
+            at a time; the second fails.
         save_every_s : seconds between saves; 0 saves after every mini-batch
         dead_letter : Arrow IPC stream file to which unusable records are appended with position, reason and bytes
             Without it the first such record is an error.
@@ -105,6 +116,8 @@ class StreamingMixture(OnlineMixture):
         on_drift : "log", "reset" (all rows to come count alike again, so that the model is learned anew), or a
             function of the `Update`
         until : rows to learn in this call, or a function of the `Update` that says when to end
+            Looked at after every mini-batch, once there is a model. What a plain iterator had given beyond that is kept
+            for the next call with the same iterator; what was read ahead of a pipe is gone.
 
         Returns
         -------
@@ -118,7 +131,7 @@ class StreamingMixture(OnlineMixture):
         CheckpointMismatchError : the checkpoint is of a model with other hyperparameters
         """
         self._check_hyperparameters()
-        self._check_stream_arguments(batch_rows, poison_limit, on_drift)
+        self._check_stream_arguments(batch_rows, poison_limit, on_drift, drift, save_every_s, until)
         rule = step_rule(half_life, step)
         if drift is None and on_drift != "log":
             drift = DriftAlarm()
@@ -132,20 +145,34 @@ class StreamingMixture(OnlineMixture):
             decoder = records.Decoder(
                 self._feature_names(columns), sample_weight, getattr(self, "n_features_in_", None)
             )
-            cutter = mini_batches.Cutter(decoder, self._start_positions(opened), batch_rows, limit)
-            self._follow(opened, cutter, decoder, plan, live)
+            if checkpoint is None and getattr(opened, "anonymous", False):
+                self.stream_positions_ = {**self._positions(), opened.name: {}}  # another list is other data
+            cutter = mini_batches.Cutter(decoder, self._start_positions(opened), int(batch_rows), limit)
+            unread = self.__dict__.pop("_unread", None)
+            if unread is not None and unread[0] is stream:
+                cutter.resume(unread[1])
+            try:
+                self._follow(opened, cutter, decoder, plan, live)
+            finally:
+                if not opened.replayable and cutter.segments:
+                    self.__dict__["_unread"] = (stream, tuple(cutter.segments))
         return self
 
     def stop(self) -> None:
-        """End a running `fit_stream` after the present mini-batch, from any thread or signal handler."""
-        self.__dict__.setdefault("_stopping", threading.Event()).set()
+        """End a running `fit_stream`, from any thread or signal handler.
+
+        After the present mini-batch; of a pipe or an iterator, which cannot be read again, after what was read of it.
+        """
+        running: threading.Event | None = self.__dict__.get("_stopping")
+        if running is not None:
+            running.set()
 
     # --- the loop ----------------------------------------------------------------------------------------------------
 
     def _follow(self, stream: Stream, cutter: Cutter, decoder: Decoder, plan: _Plan, live: LiveFiles) -> None:
-        stopping = self.__dict__.setdefault("_stopping", threading.Event())
+        stopping = self.__dict__["_stopping"] = threading.Event()
         try:
-            with self._learner(plan, decoder) as learn, Prefetch(stream, self._wheres(stream)) as ahead:
+            with self._learner(plan, decoder) as learn, reading(stream, self._wheres(stream)) as ahead:
                 try:
                     self._learn_all(self._batches(stream, cutter, ahead, live, stopping), stream, plan, live, learn)
                 except PoisonError:
@@ -154,7 +181,7 @@ class StreamingMixture(OnlineMixture):
                 finally:  # while the stream is open: it passes on what is committed
                     live.save(stream)
         finally:
-            stopping.clear()
+            self.__dict__.pop("_stopping", None)
 
     def _learn_all(
         self,
@@ -166,30 +193,43 @@ class StreamingMixture(OnlineMixture):
     ) -> None:
         learned = 0
         for batch in batches:
-            usable = self._sifted(batch, plan)
+            usable, update = self._learned(batch, stream, plan, learn)
             live.bury(usable.poison)
-            update = self._take(usable, stream, learn)
+            live.note(update, stream)
             if update is not None:
                 self._react(update, plan)
-            live.note(update, stream)
             learned += usable.chunk.rows
             if update is not None and _enough(plan.until, update, learned):
                 break
 
+    def _learned(
+        self, batch: MiniBatch, stream: Stream, plan: _Plan, learn: Callable[[MiniBatch], Update | None]
+    ) -> tuple[MiniBatch, Update | None]:
+        """What was learned of a mini-batch: without rows that are finite, but whose densities overflow."""
+        try:
+            if hasattr(self, "weights_") or not len(batch.chunk.x) or np.abs(batch.chunk.x).max() < ABSURD:
+                return batch, self._take(batch, stream, learn)
+        except NumericalError:
+            if not hasattr(self, "weights_"):
+                raise
+        usable = self._sifted(batch, plan)
+        return usable, self._take(usable, stream, learn)
+
     def _sifted(self, batch: MiniBatch, plan: _Plan) -> MiniBatch:
-        """Without rows whose densities overflow: finite, but absurd."""
-        x = batch.chunk.x
-        if not hasattr(self, "weights_") or not len(x) or np.abs(x).max() < SURELY_HARMLESS:
-            return batch
         sifting = importlib.import_module("streamem.sifting")
-        model, params = self._make_model(), self._present().params
-        rows = sifting.overflowing(lambda chunk: model.e_step(params, chunk), batch.chunk)
-        if rows and len(rows) > plan.poison_limit * max(len(x), 1000):
+        x = batch.chunk.x
+        if hasattr(self, "weights_"):
+            model, params = self._make_model(), self._present().params
+            rows = sifting.overflowing(lambda chunk: model.e_step(params, chunk), batch.chunk)
+        else:
+            rows = np.flatnonzero((np.abs(x) >= ABSURD).any(axis=1)).tolist()
+        if len(rows) > plan.poison_limit * max(len(x), 1000):
             raise PoisonError(
-                f"{len(rows)} of {len(x)} records hold values whose squares overflow, the first {x[rows[0]].tolist()}; "
-                "rescale them, or pass dead_letter='bad.arrows' to put up to poison_limit of them aside"
+                f"{len(rows)} of {len(x)} records hold values that the model cannot take, such as those whose squares "
+                f"overflow; the first is {x[rows[0]].tolist()}. Rescale them, or pass dead_letter='bad.arrows' to put "
+                "up to poison_limit of them aside"
             )
-        sifted: MiniBatch = sifting.without(batch, rows, "its values are finite, but their squares overflow")
+        sifted: MiniBatch = sifting.without(batch, rows, "its density cannot be computed: absurd values")
         return sifted
 
     def _take(self, batch: MiniBatch, stream: Stream, learn: Callable[[MiniBatch], Update | None]) -> Update | None:
@@ -216,29 +256,45 @@ class StreamingMixture(OnlineMixture):
         self._tell(update)
 
     def _batches(
-        self, stream: Stream, cutter: Cutter, ahead: Prefetch, live: LiveFiles, stopping: threading.Event
+        self,
+        stream: Stream,
+        cutter: Cutter,
+        ahead: Prefetch | Inline,
+        live: LiveFiles,
+        stopping: threading.Event,
     ) -> Iterator[MiniBatch]:
-        for group in ahead.groups():
-            for message in group:
-                if isinstance(message, Handover):
-                    rest = cutter.withdraw(message.partitions)
-                    if rest is not None:
-                        yield rest
-                    live.save(stream)
-                    message.done.set()
-                    continue
-                for batch in cutter.add(message):
-                    yield batch
+        try:
+            for group in ahead.groups():
+                for message in group:
+                    yield from self._messages_batches(message, stream, cutter, live)
                     if stopping.is_set() and stream.replayable:
                         return
-            if not group:
-                live.save_if_due(stream)
-            if stopping.is_set():
-                break
-        if not stopping.is_set() or not stream.replayable:  # what a pipe has given cannot be had again
-            rest = cutter.rest()
-            if rest is not None:
-                yield rest
+                if not group:
+                    live.save_if_due(stream)
+                if stopping.is_set():
+                    break
+        except StreamError:
+            if not stream.replayable and (rest := cutter.rest()) is not None:
+                yield rest  # what a pipe has given cannot be had again
+            raise
+        if stopping.is_set() and stream.replayable:
+            return
+        for message in ahead.remaining():
+            yield from cutter.add(message)
+        if (rest := cutter.rest()) is not None:
+            yield rest
+
+    @staticmethod
+    def _messages_batches(
+        message: Message | Handover, stream: Stream, cutter: Cutter, live: LiveFiles
+    ) -> Iterator[MiniBatch]:
+        if not isinstance(message, Handover):
+            yield from cutter.add(message)
+            return
+        if (rest := cutter.withdraw(message.partitions)) is not None:
+            yield rest
+        live.save(stream)
+        message.done.set()
 
     @contextmanager
     def _learner(self, plan: _Plan, decoder: Decoder) -> Iterator[Callable[[MiniBatch], Update | None]]:
@@ -267,13 +323,16 @@ class StreamingMixture(OnlineMixture):
             self.feature_names_in_ = np.asarray(decoder.names, dtype=object)
         return self._note(None, self._state)
 
-    def _advance(self, batch: MiniBatch, plan: _Plan, executor: Executor) -> Update:
+    def _advance(self, batch: MiniBatch, plan: _Plan, executor: Executor) -> Update | None:
         model, before = self._make_model(), self._present()
         least = self._least_rows(self.n_features_in_)
         rule = StepwiseEM(plan.step, least=least)
         source = open_source(batch.chunk.x, weight=batch.chunk.weight, options=plan.options)
         names = tuple(getattr(self, "feature_names_in_", ())) or None
-        stats = executor.reduce(EStep(model, before.params, names), source.chunks(), _nothing)
+        with np.errstate(over="ignore", invalid="ignore"):  # of absurd records, which an error names
+            stats = executor.reduce(EStep(model, before.params, names), source.chunks(), _nothing)
+        if float(stats.weight) == 0:
+            return None
         after = rule.update(model, before, stats)
         alarmed = False
         if plan.alarm is not None and after.memory is not None:
@@ -322,6 +381,9 @@ class StreamingMixture(OnlineMixture):
         loaded = self._load_newest(path, objects)
         _require_same_model(self._identity_key(), loaded._identity_key(), path)
         parameters = self.get_params(deep=False)
+        mine: State | None = getattr(self, "_state", None)
+        if mine is not None and mine.params != loaded._state.params:
+            logger.warning("%s holds another state than this object, which is given up", path)
         self.__dict__.update({name: value for name, value in vars(loaded).items() if name not in parameters})
         self.__dict__.pop("_pending", None)
         logger.info("going on from %s at row %d", path, self._state.rows)
@@ -350,22 +412,44 @@ class StreamingMixture(OnlineMixture):
             yield executor
 
     def _feature_names(self, columns: Sequence[str] | None) -> list[str] | None:
-        if columns is not None:
-            return [columns] if isinstance(columns, str) else list(columns)
-        return [str(name) for name in self.feature_names_in_] if hasattr(self, "feature_names_in_") else None
+        """Those fitted, in their order, whatever the order of `columns`; before the fit, `columns`."""
+        fitted = [str(name) for name in getattr(self, "feature_names_in_", ())]
+        if columns is None:
+            return fitted or None
+        chosen = [columns] if isinstance(columns, str) else list(columns)
+        if fitted and {re.sub(r"\[\d+\]$", "", name) for name in fitted} != set(chosen) != set(fitted):
+            raise SchemaError(f"the features {chosen} were chosen, but {fitted} were fitted")
+        return fitted or chosen
 
     def _wanted(self, columns: Sequence[str] | None, weight: str | None) -> list[str] | None:
         names = self._feature_names(columns)
         return None if names is None else names + ([] if weight is None else [weight])
 
     @staticmethod
-    def _check_stream_arguments(batch_rows: int, poison_limit: float, on_drift: OnDrift) -> None:
-        if isinstance(batch_rows, bool) or not isinstance(batch_rows, int) or batch_rows < 1:
+    def _check_stream_arguments(
+        batch_rows: int,
+        poison_limit: float,
+        on_drift: OnDrift,
+        drift: DriftAlarm | None,
+        save_every_s: float,
+        until: Until | None,
+    ) -> None:
+        if not _is_count(batch_rows):
             raise ParameterError(f"batch_rows is {batch_rows!r}; it must be an integer >= 1")
         if not 0 <= poison_limit <= 1:
             raise ParameterError(f"poison_limit is {poison_limit!r}; it must be a share from 0 to 1")
+        if not save_every_s >= 0:
+            raise ParameterError(f"save_every_s is {save_every_s!r}; it must be a number of seconds >= 0")
         if not (callable(on_drift) or on_drift in ("log", "reset")):
             raise ParameterError(f"on_drift is {on_drift!r}; it must be 'log', 'reset' or a function")
+        if not (drift is None or isinstance(drift, DriftAlarm)):
+            raise ParameterError(f"drift is {drift!r}; it must be a DriftAlarm or None")
+        if not (until is None or callable(until) or _is_count(until)):
+            raise ParameterError(f"until is {until!r}; it must be a number of rows >= 1, or a function of the update")
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value >= 1)
 
 
 def _enough(until: Until | None, update: Update, learned: int) -> bool:

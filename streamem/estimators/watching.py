@@ -12,7 +12,7 @@ from streamem.estimators.sharing import SharingMixture
 from streamem.updates import Update, describe_update
 
 REMEMBERED = 10_000
-OWN = ("_callbacks", "_history", "_stopping", "_ahead", "_live_lengths")
+OWN = ("_callbacks", "_history", "_stopping", "_ahead", "_live_lengths", "_unread")
 """Attributes of a process, not of a model: neither copied nor pickled."""
 
 Callback = Callable[[Update], object]

@@ -63,7 +63,9 @@ def _floor_matrix(covariance: Array) -> tuple[Array, bool]:
         np.linalg.cholesky(covariance - FLOOR * np.eye(d))
     except np.linalg.LinAlgError:
         values, vectors = np.linalg.eigh(covariance)
-        clipped = (vectors * np.maximum(values, FLOOR)) @ vectors.T
+        # Below the rounding of the largest, a raised eigenvalue would be lost again.
+        least = max(FLOOR, 8 * d * np.finfo(np.float64).eps * float(values[-1]))
+        clipped = (vectors * np.maximum(values, least)) @ vectors.T
         return (clipped + clipped.T) / 2, True
     return covariance, False
 

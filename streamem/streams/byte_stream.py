@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import logging
 import os
 import socket
 import stat
@@ -17,8 +19,12 @@ import pyarrow as pa
 from streamem.core.errors import StreamError
 from streamem.core.message import Message
 
+logger = logging.getLogger("streamem")
+
 PARTITION = ""
-ARROW_STREAM, ARROW_FILE = b"\xff\xff\xff\xff", b"ARROW1"
+ARROW_STREAM, ARROW_FILE = b"\xff", b"A"
+"""First bytes: of the continuation marker, and of the magic word of files."""
+
 STANDARD_INPUT = "-"
 CONNECT_S = 10.0
 LARGEST_LINE_BYTES = 64 * 2**20
@@ -30,14 +36,15 @@ class ByteStream:
     Parameters
     ----------
     where : path, "-" (standard input), "tcp://host:port", or a binary file object
-    replayed : whether a pipe or socket starts again from the beginning after a restart, so that what was learned has to
-        be passed over; files always do
+    replayed : whether a pipe, socket or file object starts again from the beginning after a restart, so that what was
+        learned has to be passed over; files given by their path always do
     """
 
     def __init__(self, where: str | os.PathLike[str] | BinaryIO, replayed: bool = False) -> None:
         self._where = where
         path = None if _is_other(where) else Path(os.fspath(where))  # type: ignore[arg-type]
-        self.replayable = replayed or (path is not None and _is_regular(path))
+        self._growing = path is not None and _is_regular(path)
+        self.replayable = replayed or self._growing
         self.name = _name(where) if path is None else f"file:{path.absolute()}"
 
     def messages(self, positions: Mapping[str, Any]) -> Iterator[Message | None]:
@@ -45,12 +52,9 @@ class ByteStream:
         known = int(positions.get(PARTITION, 0))
         with ExitStack() as closing:
             raw = self._open(closing)
-            head = _peek(raw)
-            if head.startswith((ARROW_STREAM, ARROW_FILE)):
-                found = self._batches(raw, head.startswith(ARROW_FILE))
-            else:
-                found = self._lines(raw)
-            yield from self._new(found, known)
+            first = raw.peek(1)[:1]  # a pipe may give no more at first; JSON begins with neither
+            binary = first in (ARROW_STREAM, ARROW_FILE)
+            yield from self._new(self._batches(raw, first == ARROW_FILE) if binary else self._lines(raw), known)
 
     def commit(self, positions: Mapping[str, Any]) -> None:
         """Nobody to tell."""
@@ -72,6 +76,8 @@ class ByteStream:
                 return closing.enter_context(_standard_input())
             if isinstance(where, str) and where.startswith("tcp://"):
                 host, _, port = where.removeprefix("tcp://").rpartition(":")
+                if not host or not port.isdigit():
+                    raise ValueError("write tcp://host:port")
                 connection = closing.enter_context(socket.create_connection((host.strip("[]"), int(port)), CONNECT_S))
                 connection.settimeout(None)
                 return closing.enter_context(connection.makefile("rb"))
@@ -100,7 +106,18 @@ class ByteStream:
 
     def _lines(self, raw: io.BufferedReader) -> Iterator[tuple[bytes, int]]:
         while line := raw.readline(LARGEST_LINE_BYTES):
+            if not line.endswith(b"\n") and self._growing and not _parses(line):
+                logger.info("%s: the last line is not complete yet", self.name)
+                return
             yield line, 1
+
+
+def _parses(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_other(where: Any) -> bool:
@@ -118,7 +135,7 @@ def _is_regular(path: Path) -> bool:
 def _name(where: Any) -> str:
     if where == STANDARD_INPUT:
         return "standard input"
-    return "socket" if isinstance(where, str) else "byte stream"
+    return f"socket:{where.removeprefix('tcp://')}" if isinstance(where, str) else "byte stream"
 
 
 def _standard_input() -> io.BufferedReader:
@@ -131,8 +148,5 @@ def _standard_input() -> io.BufferedReader:
 
 
 def _buffered(raw: Any) -> io.BufferedReader:
+    raw = getattr(raw, "buffer", raw)  # below a file that was opened as text
     return raw if hasattr(raw, "peek") else io.BufferedReader(raw)
-
-
-def _peek(raw: io.BufferedReader) -> bytes:
-    return raw.peek(8)[:8]

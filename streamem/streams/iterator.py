@@ -14,8 +14,9 @@ PARTITION = ""
 class IteratorStream:
     """Items of an iterable: arrays (n, d), tables, record batches, data frames, mappings of names to numbers.
 
-    A function that returns a new iterator, or an iterable that can be iterated again, is replayable: items learned
-    already are passed over. Of a plain iterator everything that comes is new.
+    A function that returns a new iterator, or an iterable that can be iterated again, is replayable: a call with a
+    checkpoint passes over the items that were learned already. Of a plain iterator everything that comes is new. Items
+    are asked for one at a time, when the model wants them; None says that there is none just now.
 
     Parameters
     ----------
@@ -23,17 +24,26 @@ class IteratorStream:
     name : identifies the stream in a checkpoint
     """
 
-    def __init__(self, items: Iterable[Any] | Callable[[], Iterable[Any]], name: str = "iterator") -> None:
+    inline = True
+    """Read by the thread that learns: nobody else may touch a Python iterator meanwhile."""
+
+    def __init__(self, items: Iterable[Any] | Callable[[], Iterable[Any]], name: str | None = None) -> None:
         self._items = items
-        self.name = name
+        self.name = name or "iterator"
+        self.anonymous = name is None
         self.replayable = callable(items) or (hasattr(items, "__iter__") and not hasattr(items, "__next__"))
 
     def messages(self, positions: Mapping[str, Any]) -> Iterator[Message | None]:
         """One item after the other; a position is the number of items before."""
         start = int(positions.get(PARTITION, 0))
-        for number, item in enumerate(self._started(), start=0 if self.replayable else start):
+        number = 0 if self.replayable else start
+        for item in self._started():
+            if item is None:
+                yield None
+                continue
             if number >= start:
-                yield None if item is None else Message(item, PARTITION, number, number + 1)
+                yield Message(item, PARTITION, number, number + 1)
+            number += 1
 
     def commit(self, positions: Mapping[str, Any]) -> None:
         """Nobody to tell."""

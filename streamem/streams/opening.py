@@ -55,10 +55,10 @@ def _kafka(data: Any, columns: Sequence[str] | None) -> Stream:
 
 def _redis(data: Any, columns: Sequence[str] | None) -> Stream:
     parts = urlsplit(data)
-    key = parts.path.strip("/")
-    if not parts.netloc or not key:
-        raise ParameterError(f"{data} is no Redis stream; write redis://host:6379/key")
-    stream: Stream = _part("redis", "RedisStream")(f"redis://{parts.netloc}", key)
+    database, _, key = parts.path.strip("/").rpartition("/")
+    if not parts.netloc or not key or not (database.isdigit() or not database):
+        raise ParameterError(f"{data} is no Redis stream; write redis://host:6379/key, or …/0/key for a database")
+    stream: Stream = _part("redis", "RedisStream")(f"redis://{parts.netloc}/{database or 0}", key)
     return stream
 
 
@@ -77,6 +77,11 @@ def _iterator(data: Any, columns: Sequence[str] | None) -> Stream:
     return stream
 
 
+def _is_file(data: Any) -> bool:
+    """A binary file object, or one of text with a binary one below; other things have a `read` too."""
+    return hasattr(data, "readinto") or (hasattr(data, "buffer") and hasattr(data, "readline"))
+
+
 def _is_table(data: Any) -> bool:
     """One batch, not a stream of them."""
     return hasattr(data, "shape") or hasattr(data, "to_pydict") or isinstance(data, dict)
@@ -93,7 +98,7 @@ KINDS: list[Kind] = [
     Kind("Redis", lambda data: _has_scheme(data, "redis"), _redis),
     Kind("socket or standard input", lambda data: _has_scheme(data, "tcp") or _is_dash(data), _bytes),
     Kind("folder", lambda data: _is_path(data) and Path(data).is_dir(), _folder),
-    Kind("file or pipe", lambda data: _is_path(data) or hasattr(data, "read"), _bytes),
+    Kind("file or pipe", lambda data: _is_path(data) or _is_file(data), _bytes),
     Kind("one batch", _is_table, _refuse),
     Kind("iterator", lambda data: hasattr(data, "__iter__") or callable(data), _iterator),
 ]
