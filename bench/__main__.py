@@ -1,13 +1,18 @@
-"""``python -m bench``: every case against its peers, as a Markdown table."""
+"""``python -m bench``: every case against its peers, as a Markdown table, and the experiments."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from bench.measure import Case, machine, run_case, table
+from bench.measure import Case, Experiment, machine, run_case, run_experiment, table
+from bench.online_throughput import WAYS
 
 PEERS = ("streamem", "scikit-learn")
+EXPERIMENTS = [
+    Experiment("Stepwise EM from a poor start", "bench.poor_start"),
+    Experiment("Error of one online pass", "bench.online_rate"),
+]
 
 
 def cases(quick: bool) -> list[Case]:
@@ -34,6 +39,7 @@ def cases(quick: bool) -> list[Case]:
     return [
         *found,
         *cluster_cases(quick),
+        *online_cases(quick),
         Case("import of the package", "bench.bare_import", PEERS, {"estimator": False}),
         Case("import of the estimator", "bench.bare_import", PEERS, {"estimator": True}),
     ]
@@ -68,20 +74,50 @@ def cluster_cases(quick: bool) -> list[Case]:
     ]
 
 
+def online_cases(quick: bool) -> list[Case]:
+    """Learning from rows as they arrive: how fast, and whether memory stays as it is."""
+    n, records = (10_000, 40_000) if quick else (400_000, 20_000_000)
+    return [
+        Case(
+            f"online, {n // 1000}k×16, K=8, full, mini-batches of 1,000",
+            "bench.online_throughput",
+            tuple(WAYS),
+            {"n": n, "d": 16, "k": 8},
+        ),
+        Case(
+            f"online, memory added by the second half of {records:,}×16 records, K=8",
+            "bench.online_memory",
+            ("generator", "Arrow pipe"),
+            {"rows": records, "d": 16, "k": 8},
+        ),
+    ]
+
+
 def main() -> None:
     """Run, print, and write the table."""
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description="Every case against its peers, as a Markdown table; then the experiments: "
+        + "; ".join(f"“{experiment.name}” (python -m {experiment.module})" for experiment in EXPERIMENTS),
+    )
     parser.add_argument("--quick", action="store_true", help="small cases, one round: a check that the bench works")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", default="", help="cases whose name holds this text")
-    parser.add_argument("--out", type=Path, help="also write the table here")
+    parser.add_argument("--only", default="", help="cases and experiments whose name holds this text")
+    parser.add_argument("--out", type=Path, help="also write all this here")
+    parser.add_argument("--pictures", type=Path, help="a folder for the experiments' pictures (needs matplotlib)")
     options = parser.parse_args()
     results = []
     for case in cases(options.quick):
         if options.only in case.name:
             results += run_case(case, 1 if options.quick else options.rounds)
             print(table(results[-len(case.engines) :]).splitlines()[2:], flush=True)
-    text = f"{machine()}; medians of {1 if options.quick else options.rounds} rounds\n\n{table(results)}\n"
+    rounds = 1 if options.quick else options.rounds
+    parts = [f"{machine()}; medians of {rounds} rounds", table(results)] if results else [machine()]
+    if options.pictures:
+        options.pictures.mkdir(parents=True, exist_ok=True)
+    chosen = [experiment for experiment in EXPERIMENTS if options.only in experiment.name]
+    parts += [run_experiment(experiment, options.quick, options.pictures) for experiment in chosen]
+    text = "\n\n".join(parts) + "\n"
     print("\n" + text)
     if options.out:
         options.out.write_text(text)

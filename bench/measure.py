@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-PACKAGES = {"scikit-learn": "sklearn", "Spark": "pyspark"}
+PACKAGES = {"scikit-learn": "sklearn", "Spark": "pyspark", "Kafka": "confluent_kafka", "pomegranate": "pomegranate"}
 """What has to be installed for an engine whose name begins so; all others are ways of ours."""
 
 
@@ -25,6 +25,14 @@ class Case:
     worker: str
     engines: tuple[str, ...]
     arguments: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What a case does not hold: several numbers at once, a table and a picture of its own, and no rounds."""
+
+    name: str
+    module: str
 
 
 @dataclass(frozen=True)
@@ -51,12 +59,24 @@ def run_case(case: Case, rounds: int) -> list[Result]:
     return [_summary(case, engine, runs.get(engine), own) for engine in case.engines]
 
 
+def run_experiment(experiment: Experiment, quick: bool, pictures: Path | None) -> str:
+    """Its report; its picture is drawn into a folder if one is given."""
+    command = [sys.executable, "-m", experiment.module, *(["--quick"] if quick else [])]
+    if pictures is not None:
+        command += ["--picture", str(pictures.absolute() / f"{experiment.module.rpartition('.')[2]}.png")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1], check=False)
+    if done.returncode:
+        raise RuntimeError(f"{experiment.name} failed:\n{done.stderr[-2000:]}")
+    return f"## {experiment.name}\n\n{done.stdout.strip()}"
+
+
 def _summary(case: Case, engine: str, runs: list[dict[str, Any]] | None, own: float) -> Result:
     if not runs:
         return Result(case.name, engine, None, None, None, "missing: not installed")
     seconds = median(run["seconds"] for run in runs)
     added = median(run["added_bytes"] for run in runs)
-    return Result(case.name, engine, seconds, seconds / own, added, runs[0].get("note", ""))
+    typical = sorted(runs, key=lambda run: run["seconds"])[len(runs) // 2]  # whose note tells of this time
+    return Result(case.name, engine, seconds, seconds / own, added, typical.get("note", ""))
 
 
 def _require_agreement(case: Case, runs: dict[str, list[dict[str, Any]]]) -> None:

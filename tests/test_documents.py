@@ -78,3 +78,12 @@ def test_quick_bench_reports_every_engine(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     rows = [line for line in (tmp_path / "t.md").read_text().splitlines() if line.startswith("| EM iteration")]
     assert [row.split("|")[2].strip() for row in rows] == ["streamem", "scikit-learn"]
+
+
+@pytest.mark.parametrize("only", ["online,", "poor start"])
+def test_quick_bench_of_streams(only: str, tmp_path: Path) -> None:
+    done = run([sys.executable, "-m", "bench", "--quick", "--only", only, "--out", str(tmp_path / "t.md")], ROOT)
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "t.md").read_text()
+    for words in ("partial_fit", "fit_stream, Arrow pipe", "Kafka") if only == "online," else ("incremental", "batch"):
+        assert words in text
