@@ -17,7 +17,8 @@ class DriftAlarm:
     """One-sided CUSUM (Page 1954) on the predictive log-likelihood of mini-batches.
 
     U ← max(0, U + z − delta) with z = (mean − ℓ) / (deviation of a row / √weight); an alarm when U exceeds `threshold`.
-    Mean and deviation are learned from the latest mini-batches.
+    Mean and deviation are learned from the latest mini-batches. A steady drift that the model follows raises no alarm,
+    one that becomes faster does.
 
     Parameters
     ----------

@@ -10,22 +10,21 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from streamem.core.errors import MissingDependencyError, ParameterError, StreamError
 from streamem.core.message import Message
+from streamem.streams.kafka_lane import Lane
 
 logger = logging.getLogger("streamem")
 
-QUANTUM = 100
 IDLE_S = 0.5
 START_S = 10.0
 """For which a broker may take to answer before anything was read."""
 FETCH = 1000
-BUFFER_BYTES, LANE_BYTES, MESSAGE_BYTES = 2**26, 2**20, 500
-"""Of messages that wait for their turn: in all, at least of each partition, and what each weighs besides its value."""
+BUFFER_BYTES, LANE_BYTES = 2**26, 2**20
+"""Of messages that wait for their turn: in all, and at least of each partition."""
 QUIET_S = 60.0
 """Between two warnings about the same trouble."""
 
@@ -49,60 +48,6 @@ def _library() -> Any:
             'a Kafka topic needs confluent-kafka, which is not installed: pip install "streamem[kafka]"'
         ) from error
     return confluent_kafka
-
-
-class _Lane:
-    """A partition: how far it was read, and messages that wait for their turn."""
-
-    def __init__(self, partition: int, saved: Mapping[str, int] | None = None) -> None:
-        self.partition = partition
-        self.offset = saved["offset"] if saved else None  # next to deliver
-        self.base = saved["base"] if saved else None
-        self.start = self.offset  # where the broker was asked to start
-        self.waiting: deque[Any] = deque()
-        self.nbytes, self.fetched = 0, -1
-        self.at_end = self.given_up = self.paused = False
-
-    def begin(self, offset: int) -> None:
-        """Go on at a later offset, as if what lies between had never been."""
-        self.base = offset if self.offset is None or self.base is None else self.base + offset - self.offset
-        self.offset = offset
-
-    def drop(self) -> None:
-        """Forget what waits: it is fetched again."""
-        self.waiting.clear()
-        self.nbytes, self.fetched = 0, -1
-        self.at_end = self.given_up = self.paused = False
-
-    def put(self, message: Any) -> None:
-        """Take what was fetched."""
-        if message.offset() < self.fetched:
-            return  # a leftover from before a pause
-        if self.base is None:
-            self.base = message.offset()
-        self.waiting.append(message)
-        self.fetched = message.offset() + 1
-        self.nbytes += _nbytes(message)
-        self.at_end = self.given_up = False
-
-    def take(self) -> Message:
-        """The oldest that waits."""
-        message = self.waiting.popleft()
-        self.nbytes -= _nbytes(message)
-        at = {"offset": message.offset(), "base": self.base}
-        self.offset = message.offset() + 1
-        value = message.value()
-        return Message(b"" if value is None else value, str(self.partition), at, at | {"offset": self.offset})
-
-    def turn(self) -> tuple[int, int]:
-        """Who has the smallest is next. Until a message is there, the smallest that it can have."""
-        offset = self.waiting[0].offset() if self.waiting else self.offset
-        read = 0 if offset is None or self.base is None else offset - self.base
-        return read // QUANTUM, self.partition
-
-
-def _nbytes(message: Any) -> int:
-    return MESSAGE_BYTES + len(message.value() or b"")
 
 
 class KafkaStream:
@@ -145,9 +90,9 @@ class KafkaStream:
         self._servers, self._topic, self._group, self._start = servers, topic, group, start
         self._settings = _checked(start, group, dict(settings or {}))
         self._patience_s = patience_s
-        self._known: dict[int, _Lane] = {}
-        self._lanes: dict[int, _Lane] = {}
-        self._awaited: _Lane | None = None
+        self._known: dict[int, Lane] = {}
+        self._lanes: dict[int, Lane] = {}
+        self._awaited: Lane | None = None
         self._awaited_since = self._warned = float("-inf")
         self._trouble: Any = None
         self.handover: Callable[[Sequence[str]], None] | None = None
@@ -199,7 +144,7 @@ class KafkaStream:
                 f"{self.name}: the saved positions name partitions {unknown}, the topic has {len(partitions)}: it is "
                 "not the one that the model was fitted on; name that one, or start a new model"
             )
-        self._known = {number: _Lane(number, positions.get(str(number))) for number in partitions}
+        self._known = {number: Lane(number, positions.get(str(number))) for number in partitions}
         if self._group is not None:
             consumer.subscribe(
                 [self._topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
@@ -229,7 +174,7 @@ class KafkaStream:
 
     def _starts(self, consumer: Any, partitions: list[int]) -> list[Any]:
         """Where to start each partition, which from now on is one of ours."""
-        lanes = {number: self._known.setdefault(number, _Lane(number)) for number in partitions}
+        lanes = {number: self._known.setdefault(number, Lane(number)) for number in partitions}
         for lane in lanes.values():
             lane.drop()
             if lane.offset is None and self._start == "end":
@@ -250,7 +195,7 @@ class KafkaStream:
         numbers = [place.partition for place in places]
         uncommitted = []
         for place in consumer.committed(places, timeout=self._patience_s) if places else ():
-            lane = self._known.setdefault(place.partition, _Lane(place.partition))
+            lane = self._known.setdefault(place.partition, Lane(place.partition))
             if place.offset < 0:
                 uncommitted.append(place.partition)
             elif place.offset > (-1 if lane.offset is None else lane.offset):
@@ -319,10 +264,10 @@ class KafkaStream:
                 self._send(consumer, list(self._lanes), wait=False)
                 sent = fetched
 
-    def _next(self) -> _Lane | None:
+    def _next(self) -> Lane | None:
         """The partition whose message is next, None if it did not arrive yet."""
         open_ = [lane for lane in self._lanes.values() if lane.waiting or not (lane.at_end or lane.given_up)]
-        lane = min(open_, key=_Lane.turn, default=None)
+        lane = min(open_, key=Lane.turn, default=None)
         if lane is None or lane.waiting:
             self._awaited = None
             return lane
@@ -338,7 +283,7 @@ class KafkaStream:
             )  # fmt: skip
         return None
 
-    def _take(self, consumer: Any, lane: _Lane, deadline: float) -> Iterator[Message]:
+    def _take(self, consumer: Any, lane: Lane, deadline: float) -> Iterator[Message]:
         """What waits of one quantum, or is taken by the deadline."""
         turn = lane.turn()
         while lane.waiting and lane.turn() == turn:
@@ -369,7 +314,7 @@ class KafkaStream:
                 lane.paused, lane.at_end = True, False
                 consumer.pause([self._place(lane.partition)])
 
-    def _on_event(self, consumer: Any, message: Any, lane: _Lane | None) -> None:
+    def _on_event(self, consumer: Any, message: Any, lane: Lane | None) -> None:
         error = message.error()
         if error.code() == self._kafka.KafkaError._PARTITION_EOF:
             if lane is not None and not lane.paused:

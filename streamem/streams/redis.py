@@ -10,11 +10,12 @@ import logging
 import re
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from streamem.core.errors import MissingDependencyError, ParameterError, StreamError
 from streamem.core.message import Message
+from streamem.streams.redis_places import BEGINNING, Extent, Place, text_of
 
 logger = logging.getLogger("streamem")
 
@@ -23,7 +24,6 @@ FIRST_COUNT, MOST_COUNT, BATCH_BYTES = 16, 1000, 2**23
 """Entries read at once: first, and later at most, as long as they stay below so many bytes."""
 START_S = 10.0
 """For which a server may be away before it was reached once."""
-BEGINNING = "0-0"
 PAYLOADS = (b"data", b"arrow", b"json")
 Fields = Mapping[bytes, bytes]
 
@@ -36,76 +36,6 @@ def _library() -> Any:
             'a Redis stream needs redis-py, which is not installed: pip install "streamem[redis]"'
         ) from error
     return redis
-
-
-@dataclass(frozen=True)
-class _Place:
-    """How far a stream was read.
-
-    Attributes
-    ----------
-    id : of the last entry read
-    entries : how many had been added up to that one, whatever was trimmed since; None if the server does not tell
-    """
-
-    id: str
-    entries: int | None
-
-    @property
-    def fresh(self) -> bool:
-        """Whether nothing was read yet and nothing is known."""
-        return self.id == BEGINNING and self.entries is None
-
-    def following(self, id_: str) -> _Place:
-        """After one more entry."""
-        return _Place(id_, None if self.entries is None else self.entries + 1)
-
-
-@dataclass(frozen=True)
-class _Extent:
-    """What a server tells about a stream. Before Redis 7, neither `added` nor `deleted`."""
-
-    length: int = 0
-    first: str | None = None
-    last: str = BEGINNING
-    added: int | None = None
-    deleted: str | None = None
-
-    @classmethod
-    def of(cls, info: Mapping[str, Any]) -> _Extent:
-        """From what XINFO STREAM says."""
-        deleted = info.get("max-deleted-entry-id")
-        return cls(
-            length=info["length"],
-            first=_text(info["first-entry"][0]) if info["first-entry"] else None,
-            last=_text(info["last-generated-id"]),
-            added=info.get("entries-added"),
-            deleted=None if deleted is None else _text(deleted),
-        )
-
-    def anchor(self) -> _Place:
-        """The place before the first entry, with the number of those that are gone already."""
-        if self.added is None or self.deleted is None:
-            return _Place(BEGINNING, None)
-        # What was deleted amid those that are there would count as gone before them.
-        amid = self.first is not None and _key(self.deleted) > _key(self.first)
-        return _Place(BEGINNING, None if amid else self.added - self.length)
-
-    def lost(self, place: _Place) -> str | None:
-        """What went before it was read, in words, though the entry at `place` is gone; "" if that cannot be known."""
-        behind = self.added is not None and place.entries is not None and self.added < place.entries
-        if behind or _key(self.last) < _key(place.id):
-            return "the server no longer has what it had: the stream was deleted, or its newest entries were lost"
-        if self.first is not None and _key(self.first) < _key(place.id):
-            # Trimming would have taken those before it first: it was deleted by name, or never reached the disk.
-            tail = self.deleted is not None and _key(self.deleted) < _key(place.id)
-            return "the server lost its newest entries and has taken others since" if tail else None
-        if self.last == place.id:
-            return None
-        if self.added is not None and place.entries is not None:
-            missing = self.added - self.length - place.entries
-            return f"{missing} entries after it were trimmed or deleted unread" if missing > 0 else None
-        return "" if self.length else "all entries after it were trimmed or deleted unread"
 
 
 class _Outage:
@@ -136,16 +66,6 @@ class _Outage:
         if self._since is not None:
             logger.info("%s: is there again", self._name)
         self._since, self._delay_s, self._patience_s = None, 0.05, self._most_s
-
-
-def _text(id_: bytes) -> str:
-    return id_.decode()
-
-
-def _key(id_: str) -> tuple[int, int]:
-    """Ids in their order."""
-    time_, _, sequence = id_.partition("-")
-    return int(time_), int(sequence or 0)
 
 
 class RedisStream:
@@ -203,7 +123,7 @@ class RedisStream:
         """
         client = self._client()
         try:
-            yield from self._read(client, _Place(**positions[""]) if "" in positions else None)
+            yield from self._read(client, Place(**positions[""]) if "" in positions else None)
         finally:
             if client is not self._given:
                 client.close()
@@ -226,7 +146,7 @@ class RedisStream:
         except ValueError as error:
             raise ParameterError(f'{self._shown!r} is no Redis server ({error}); give "host:port" or a URL') from error
 
-    def _read(self, client: Any, place: _Place | None) -> Iterator[Message | None]:
+    def _read(self, client: Any, place: Place | None) -> Iterator[Message | None]:
         outage = _Outage(self.name, self._shown, self._patience_s)
         while True:
             try:
@@ -243,7 +163,7 @@ class RedisStream:
             if not came:
                 yield None
             for id_, fields in entries:
-                after = place.following(_text(id_))
+                after = place.following(text_of(id_))
                 yield Message(self._payload(fields), "", asdict(place), asdict(after))
                 place = after
 
@@ -255,17 +175,17 @@ class RedisStream:
         # A server that becomes a replica wakes those that wait on it.
         return isinstance(error, passing) or str(error).startswith("UNBLOCKED")
 
-    def _origin(self, client: Any) -> _Place:
+    def _origin(self, client: Any) -> Place:
         if self._start == "beginning":
-            return _Place(BEGINNING, None)
+            return Place(BEGINNING, None)
         extent, _ = self._extent(client, BEGINNING)
-        return _Place(extent.last, extent.added)
+        return Place(extent.last, extent.added)
 
-    def _following(self, client: Any, place: _Place) -> tuple[_Place, list[tuple[bytes, Fields]]]:
+    def _following(self, client: Any, place: Place) -> tuple[Place, list[tuple[bytes, Fields]]]:
         """Where we are, and the entries after it as far as they fit."""
         if place.id != BEGINNING:
             entries = client.xrange(self._key, min=place.id, count=self._count + 1)
-            if entries and _text(entries[0][0]) == place.id:
+            if entries and text_of(entries[0][0]) == place.id:
                 return place, self._sized(entries[1:])
         extent, entries = self._extent(client, place.id)
         if place.fresh:
@@ -273,7 +193,7 @@ class RedisStream:
         self._verify(extent, place)
         return place, self._sized(entries)
 
-    def _extent(self, client: Any, id_: str) -> tuple[_Extent, list[tuple[bytes, Fields]]]:
+    def _extent(self, client: Any, id_: str) -> tuple[Extent, list[tuple[bytes, Fields]]]:
         """What there is, and entries from an id on, at one moment."""
         pipeline = client.pipeline(transaction=True)
         pipeline.xinfo_stream(self._key)
@@ -284,10 +204,10 @@ class RedisStream:
         if isinstance(info, Exception):
             if "no such key" not in str(info):
                 raise info
-            return _Extent(), []
-        return _Extent.of(info), entries
+            return Extent(), []
+        return Extent.of(info), entries
 
-    def _verify(self, extent: _Extent, place: _Place) -> None:
+    def _verify(self, extent: Extent, place: Place) -> None:
         """The entry read last is gone: was anything after it, too?"""
         lost = extent.lost(place)
         if lost:
@@ -303,7 +223,7 @@ class RedisStream:
                 "(Redis 7 does). Going on with %s", self.name, place.id, extent.first,
             )  # fmt: skip
 
-    def _wait(self, client: Any, place: _Place) -> bool:
+    def _wait(self, client: Any, place: Place) -> bool:
         """Whether an entry comes in time."""
         patience_s = client.get_connection_kwargs().get("socket_timeout") or 2 * BLOCK_S
         block_ms = max(1, int(1000 * min(BLOCK_S, patience_s / 2)))

@@ -18,7 +18,8 @@ from streamem.core.errors import MissingDependencyError, ParameterError, StreamE
 from streamem.core.message import Message
 from streamem.core.ports import Stream
 from streamem.streams import kafka
-from streamem.streams.kafka import QUANTUM, KafkaStream
+from streamem.streams.kafka import KafkaStream
+from streamem.streams.kafka_lane import QUANTUM
 
 DEADLINE_S = 60.0
 Place = tuple[str, int]

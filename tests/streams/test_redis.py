@@ -19,7 +19,8 @@ from streamem.core.errors import MissingDependencyError, ParameterError, StreamE
 from streamem.core.message import Message
 from streamem.core.ports import Stream
 from streamem.streams import redis
-from streamem.streams.redis import RedisStream, _Extent, _Place
+from streamem.streams.redis import RedisStream
+from streamem.streams.redis_places import Extent, Place
 
 DEADLINE_S = 30.0
 BINARY = shutil.which("redis-server")
@@ -379,13 +380,13 @@ def test_a_deleted_stream(server: Server) -> None:
 
 def test_what_an_older_server_does_not_tell() -> None:
     """Redis 6 says neither how many entries were added nor which were deleted."""
-    place = _Place("5-0", None)
-    assert _Extent(3, "2-0", "9-0").lost(place) is None
-    assert _Extent(0, None, "5-0").lost(place) is None
-    assert _Extent(3, "6-0", "9-0").lost(place) == ""
-    for extent in (_Extent(0, None, "9-0"), _Extent(3, "1-0", "4-0"), _Extent()):
+    place = Place("5-0", None)
+    assert Extent(3, "2-0", "9-0").lost(place) is None
+    assert Extent(0, None, "5-0").lost(place) is None
+    assert Extent(3, "6-0", "9-0").lost(place) == ""
+    for extent in (Extent(0, None, "9-0"), Extent(3, "1-0", "4-0"), Extent()):
         assert extent.lost(place)
-    assert _Extent.of({"length": 1, "first-entry": (b"1-0", {}), "last-generated-id": b"1-0"}).anchor().entries is None
+    assert Extent.of({"length": 1, "first-entry": (b"1-0", {}), "last-generated-id": b"1-0"}).anchor().entries is None
 
 
 @needs_server

@@ -1,0 +1,70 @@
+"""One partition of a Kafka topic: how far it was read, and whose turn it is."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+from streamem.core.message import Message
+
+QUANTUM = 100
+"""Offsets that are read of a partition before it is the turn of the next."""
+
+MESSAGE_BYTES = 500
+"""What a waiting message weighs besides its value."""
+
+
+class Lane:
+    """A partition: how far it was read, and messages that wait for their turn."""
+
+    def __init__(self, partition: int, saved: Mapping[str, int] | None = None) -> None:
+        self.partition = partition
+        self.offset = saved["offset"] if saved else None  # next to deliver
+        self.base = saved["base"] if saved else None
+        self.start = self.offset  # where the broker was asked to start
+        self.waiting: deque[Any] = deque()
+        self.nbytes, self.fetched = 0, -1
+        self.at_end = self.given_up = self.paused = False
+
+    def begin(self, offset: int) -> None:
+        """Go on at a later offset, as if what lies between had never been."""
+        self.base = offset if self.offset is None or self.base is None else self.base + offset - self.offset
+        self.offset = offset
+
+    def drop(self) -> None:
+        """Forget what waits: it is fetched again."""
+        self.waiting.clear()
+        self.nbytes, self.fetched = 0, -1
+        self.at_end = self.given_up = self.paused = False
+
+    def put(self, message: Any) -> None:
+        """Take what was fetched."""
+        if message.offset() < self.fetched:
+            return  # a leftover from before a pause
+        if self.base is None:
+            self.base = message.offset()
+        self.waiting.append(message)
+        self.fetched = message.offset() + 1
+        self.nbytes += nbytes_of(message)
+        self.at_end = self.given_up = False
+
+    def take(self) -> Message:
+        """The oldest that waits."""
+        message = self.waiting.popleft()
+        self.nbytes -= nbytes_of(message)
+        at = {"offset": message.offset(), "base": self.base}
+        self.offset = message.offset() + 1
+        value = message.value()
+        return Message(b"" if value is None else value, str(self.partition), at, at | {"offset": self.offset})
+
+    def turn(self) -> tuple[int, int]:
+        """Who has the smallest is next. Until a message is there, the smallest that it can have."""
+        offset = self.waiting[0].offset() if self.waiting else self.offset
+        read = 0 if offset is None or self.base is None else offset - self.base
+        return read // QUANTUM, self.partition
+
+
+def nbytes_of(message: Any) -> int:
+    """About what a waiting message holds."""
+    return MESSAGE_BYTES + len(message.value() or b"")

@@ -1,0 +1,90 @@
+"""Where a Redis stream was read to, and what its server tells of what is there: is anything lost between?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+BEGINNING = "0-0"
+
+
+def text_of(id_: bytes) -> str:
+    """An id as text."""
+    return id_.decode()
+
+
+def order_of(id_: str) -> tuple[int, int]:
+    """Ids in their order."""
+    time_, _, sequence = id_.partition("-")
+    return int(time_), int(sequence or 0)
+
+
+@dataclass(frozen=True)
+class Place:
+    """How far a stream was read.
+
+    Attributes
+    ----------
+    id : of the last entry read
+    entries : how many had been added up to that one, whatever was trimmed since; None if the server does not tell
+    """
+
+    id: str
+    entries: int | None
+
+    @property
+    def fresh(self) -> bool:
+        """Whether nothing was read yet and nothing is known."""
+        return self.id == BEGINNING and self.entries is None
+
+    def following(self, id_: str) -> Place:
+        """After one more entry."""
+        return Place(id_, None if self.entries is None else self.entries + 1)
+
+
+@dataclass(frozen=True)
+class Extent:
+    """What a server tells about a stream. Before Redis 7, neither `added` nor `deleted`."""
+
+    length: int = 0
+    first: str | None = None
+    last: str = BEGINNING
+    added: int | None = None
+    deleted: str | None = None
+
+    @classmethod
+    def of(cls, info: Mapping[str, Any]) -> Extent:
+        """From what XINFO STREAM says."""
+        deleted = info.get("max-deleted-entry-id")
+        return cls(
+            length=info["length"],
+            first=text_of(info["first-entry"][0]) if info["first-entry"] else None,
+            last=text_of(info["last-generated-id"]),
+            added=info.get("entries-added"),
+            deleted=None if deleted is None else text_of(deleted),
+        )
+
+    def anchor(self) -> Place:
+        """The place before the first entry, with the number of those that are gone already."""
+        if self.added is None or self.deleted is None:
+            return Place(BEGINNING, None)
+        # What was deleted amid those that are there would count as gone before them.
+        amid = self.first is not None and order_of(self.deleted) > order_of(self.first)
+        return Place(BEGINNING, None if amid else self.added - self.length)
+
+    def lost(self, place: Place) -> str | None:
+        """What went before it was read, in words, though the entry at `place` is gone; "" if that cannot be known."""
+        behind = self.added is not None and place.entries is not None and self.added < place.entries
+        if behind or order_of(self.last) < order_of(place.id):
+            return "the server no longer has what it had: the stream was deleted, or its newest entries were lost"
+        if self.first is not None and order_of(self.first) < order_of(place.id):
+            # Trimming would have taken those before it first: it was deleted by name, or never reached the disk.
+            tail = self.deleted is not None and order_of(self.deleted) < order_of(place.id)
+            return "the server lost its newest entries and has taken others since" if tail else None
+        if self.last == place.id:
+            return None
+        if self.added is not None and place.entries is not None:
+            missing = self.added - self.length - place.entries
+            return f"{missing} entries after it were trimmed or deleted unread" if missing > 0 else None
+        return "" if self.length else "all entries after it were trimmed or deleted unread"
