@@ -19,7 +19,7 @@ from streamem.core.message import Message
 from streamem.core.ports import Stream
 from streamem.streams import kafka
 from streamem.streams.kafka import KafkaStream
-from streamem.streams.kafka_lane import QUANTUM
+from streamem.streams.kafka_lane import MESSAGE_BYTES, QUANTUM
 
 DEADLINE_S = 60.0
 Place = tuple[str, int]
@@ -210,7 +210,7 @@ def test_partitions_of_unequal_weight_are_held_back(cluster: MockCluster, monkey
         for _ in range(3800):
             taken += reader.take(1)
             pauses.append(sum(lane.paused for lane in stream._lanes.values()))
-            most = kafka.LANE_BYTES + (kafka.FETCH + 1) * (kafka.MESSAGE_BYTES + 1000)
+            most = kafka.LANE_BYTES + (kafka.FETCH + 1) * (MESSAGE_BYTES + 1000)
             assert all(lane.nbytes <= most for lane in stream._lanes.values())
         assert reader.step() is None
     assert [place(m) for m in taken] == merged(3000, 800)
