@@ -35,7 +35,7 @@ class StepwiseEM:
 
     Parameters
     ----------
-    step : γ
+    step : γ; large ones leave a poor start soonest, and the average makes them converge all the same
     passes : how often every row is visited
     batch_rows : rows of a mini-batch; None is 1/400 of all, between 50 and 100,000
     averaging : share of the steps, the last ones, whose statistics are averaged; 0 for none
@@ -53,7 +53,7 @@ class StepwiseEM:
     are frequencies: 2 is the row twice.
     """
 
-    step: StepSize = field(default_factory=lambda: PowerLaw(0.6))
+    step: StepSize = field(default_factory=lambda: PowerLaw(0.51))
     passes: int = 5
     batch_rows: int | None = None
     averaging: float = 0.5
