@@ -243,8 +243,10 @@ def test_batches_may_be_stores(tmp_path: Path) -> None:
     data = rows(3000).astype(np.float32)
     zarr.create_array(store=str(tmp_path / "x.zarr"), shape=data.shape, chunks=(500, 3), dtype="f4")[:] = data
     stored = GaussianMixture(3, random_state=0).partial_fit(str(tmp_path / "x.zarr")).partial_fit(tmp_path / "x.zarr")
-    array = GaussianMixture(3, random_state=0).partial_fit(data.astype(float)).partial_fit(data.astype(float))
-    same(stored, array, 1e-10)
+    array = GaussianMixture(3, random_state=0).partial_fit(data).partial_fit(data)
+    same(stored, array, 1e-6)  # products in float32, cut otherwise
+    exact = GaussianMixture(3, random_state=0).partial_fit(data.astype(float)).partial_fit(data.astype(float))
+    same(stored, exact, 1e-5)
     assert GaussianMixture(3, random_state=0).partial_fit(data).means_.dtype == np.float32
 
 

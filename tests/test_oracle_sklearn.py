@@ -57,13 +57,19 @@ def quietly(estimator: Any, x: Any, **options: Any) -> Any:
         return estimator.fit(x, **options)
 
 
+def rounding(n: int, dtype: Any, conditioning: float) -> float:
+    """Relative error of what follows from sums over n rows in float64 of products in `dtype`."""
+    products = 0.0 if dtype == np.float64 else tolerance(dtype, 0, conditioning)
+    return tolerance(np.float64, n, conditioning) + products
+
+
 def assert_same_fit(ours: Any, theirs: Any, n: int, dtype: Any = np.float64, slowness: float = 1.0) -> None:
     """Every fitted array relative to its largest value: sums over n rows in float64, results in `dtype`.
 
     Rounding is amplified by the condition of the covariances, and by `slowness`, the steps that a run remembers.
     """
     condition = float(np.abs(theirs.precisions_).max() * np.abs(theirs.covariances_).max())
-    rtol = tolerance(np.float64, n, condition * slowness) + float(np.finfo(dtype).eps)
+    rtol = rounding(n, dtype, condition * slowness)
     for name in ATTRIBUTES:
         expected, found = getattr(theirs, name), getattr(ours, name)
         assert found.shape == expected.shape, name
@@ -96,7 +102,7 @@ def test_to_convergence_from_the_same_start(covariance_type: str, dtype: Any) ->
     ours, theirs = GaussianMixture(K, **options).fit(x), Oracle(K, **options).fit(exact)
     assert ours.n_iter_ == theirs.n_iter_ > 3
     assert ours.converged_
-    rtol = tolerance(np.float64, len(x), 10.0)
+    rtol = rounding(len(x), dtype, 10.0)
     assert_same_fit(ours, theirs, len(x), dtype)
     assert np.array_equal(ours.predict(fresh), theirs.predict(fresh))
     np.testing.assert_allclose(ours.predict_proba(fresh), theirs.predict_proba(fresh), rtol=0, atol=10 * rtol)

@@ -117,10 +117,10 @@ def test_another_plan_may_differ_in_rounding_only(x: Array) -> None:
 
 def test_memory_limits_change_what_is_in_flight_only(x: Array) -> None:
     """Both limits take all rows as the sample for the start; a smaller sample is another start."""
-    roomy, tight = (mixture(n_threads=32, memory_limit=limit).fit(x) for limit in ("1GiB", "16MiB"))
-    assert roomy.report_.setting["chunks in flight"] == 64
-    assert tight.report_.setting["chunks in flight"] < 32
-    assert tight.report_.setting["threads"] < 32
+    roomy, tight = (mixture(n_threads=64, memory_limit=limit).fit(x) for limit in ("1GiB", "16MiB"))
+    assert roomy.report_.setting["chunks in flight"] == 128
+    assert tight.report_.setting["chunks in flight"] < 64
+    assert tight.report_.setting["threads"] < 64
     assert differing(everything(roomy, x), everything(tight, x)) == []
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+Array = NDArray[Any]
 
 BUFFER_ELEMENTS = 1024
 EPS = float(np.finfo(np.float64).eps)
@@ -27,23 +29,38 @@ def small_buffers() -> Iterator[None]:
         np.setbufsize(before)
 
 
-def normalize_log_rows(log_joint: NDArray[Any]) -> NDArray[Any]:
-    """Turn log-joint densities into responsibilities in place and return the log-densities.
+class Normalized(NamedTuple):
+    """What `normalize_log_rows` knows of every row besides its responsibilities.
+
+    Attributes
+    ----------
+    log_density : (b,) float64, in nats
+    active : (b,) number of components whose responsibility is above `negligible`
+    """
+
+    log_density: Array
+    active: Array
+
+
+def negligible(k: int) -> float:
+    """The responsibility below which K components together are less than a rounding error of the density."""
+    return EPS / k
+
+
+def normalize_log_rows(log_joint: Array, log_weights: Array) -> Normalized:
+    """Turn log-densities into responsibilities in place, by log-sum-exp: finite for a row however far away.
 
     Parameters
     ----------
-    log_joint : (k, b) float
-        log w_k + log p_k(x), in nats; overwritten with responsibilities that sum to 1 over k.
-
-    Returns
-    -------
-    (b,) log-densities, by log-sum-exp: finite for a row however far away.
+    log_joint : (k, b) float64 or float32, C-contiguous
+        log p_k(x), in nats; overwritten with responsibilities that sum to 1 over k.
+    log_weights : (k,) log w_k
     """
-    peak = log_joint.max(axis=0)
-    log_joint -= peak
-    np.exp(log_joint, out=log_joint)
-    total = log_joint.sum(axis=0)
-    log_joint /= total
-    np.log(total, out=total)
-    total += peak
-    return total
+    from streamem.core.log_sum_exp import normalize  # Numba loads with the first rows, not with the package
+
+    k, b = log_joint.shape
+    peak, inverse, active = np.empty((3, b), dtype=log_joint.dtype)
+    least = log_joint.dtype.type(negligible(k))
+    normalize(log_joint, log_weights.astype(log_joint.dtype), peak, inverse, active, least)
+    density = np.log(inverse, dtype=np.float64)
+    return Normalized(np.subtract(peak, density, out=density), active)

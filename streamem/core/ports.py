@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from streamem.core.arrays import Params
 from streamem.core.chunk import Chunk
@@ -209,6 +209,9 @@ class Kernel(Protocol):
     path: str
     """Which arithmetic runs, in words, for the report."""
 
+    dtype: np.dtype[Any]
+    """In which log-densities and responsibilities are held fastest; others are converted."""
+
     def load(self, x: Array) -> None:
         """Take the next block (b, d)."""
 
@@ -229,8 +232,8 @@ class Blockwise(Protocol):
     def block_rows(self, params: Any) -> int:
         """Rows a block, a pure function of the shape of the parameters."""
 
-    def kernel(self, params: Any) -> Kernel:
-        """The family at these parameters."""
+    def kernel(self, params: Any, dtype: DTypeLike = np.float64) -> Kernel:
+        """The family at these parameters, for rows of `dtype`; on float32 rows it may round more."""
 
     def workspace_bytes(self, n_components: int, n_features: int) -> int:
         """Bytes that a kernel holds."""

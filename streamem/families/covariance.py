@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from streamem.families.covariance_matrix import Full, Tied
 from streamem.families.covariance_variance import Diagonal, Spherical
+from streamem.families.features import Features
 
 Array = NDArray[Any]
 
@@ -29,8 +30,8 @@ class Covariance(Protocol):
     def n_moments(self, d: int) -> int:
         """M, the number of second moments."""
 
-    def fill_moments(self, xt: Array, out: Array) -> None:
-        """Second-moment features of xt (d, b) into out (M, b)."""
+    def features(self, d: int) -> Features:
+        """[1, x̃, second moments] as products of pairs."""
 
     def weighted_moments(self, xt: Array, resp: Array, scratch: Array) -> Array:
         """Σ_b resp · moments (M,) of xt (d, b) and resp (b,) without the feature matrix; overwrites scratch (d, b)."""

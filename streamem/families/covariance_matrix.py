@@ -10,15 +10,9 @@ from scipy.linalg.lapack import dtrtri
 
 from streamem.core.errors import NumericalError
 from streamem.families.covariance_floor import FLOOR
+from streamem.families.features import Features, features_of_moments
 
 Array = NDArray[Any]
-
-
-def _fill_products(xt: Array, out: Array) -> None:
-    d, position = xt.shape[0], 0
-    for j in range(d):
-        np.multiply(xt[j:], xt[j], out=out[position : position + d - j])
-        position += d - j
 
 
 def _pack(symmetric: Array) -> Array:
@@ -87,8 +81,9 @@ class Full:
     def n_moments(self, d: int) -> int:
         return d * (d + 1) // 2
 
-    def fill_moments(self, xt: Array, out: Array) -> None:
-        _fill_products(xt, out)
+    def features(self, d: int) -> Features:
+        rows, columns = np.triu_indices(d)
+        return features_of_moments(d, 1 + rows, 1 + columns)
 
     def weighted_moments(self, xt: Array, resp: Array, scratch: Array) -> Array:
         return _pack(np.multiply(xt, resp, out=scratch) @ xt.T)

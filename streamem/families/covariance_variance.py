@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamem.families.covariance_floor import FLOOR
+from streamem.families.features import Features, features_of_moments
 
 Array = NDArray[Any]
 
@@ -20,8 +21,8 @@ class Diagonal:
     def n_moments(self, d: int) -> int:
         return d
 
-    def fill_moments(self, xt: Array, out: Array) -> None:
-        np.multiply(xt, xt, out=out)
+    def features(self, d: int) -> Features:
+        return features_of_moments(d, 1 + np.arange(d), 1 + np.arange(d))
 
     def weighted_moments(self, xt: Array, resp: Array, scratch: Array) -> Array:
         return np.asarray(np.multiply(xt, xt, out=scratch) @ resp)
@@ -85,8 +86,8 @@ class Spherical:
     def n_moments(self, d: int) -> int:
         return 1
 
-    def fill_moments(self, xt: Array, out: Array) -> None:
-        np.einsum("db,db->b", xt, xt, out=out[0])
+    def features(self, d: int) -> Features:
+        return features_of_moments(d, np.zeros(1), np.full(1, 1 + d), norm=True)
 
     def weighted_moments(self, xt: Array, resp: Array, scratch: Array) -> Array:
         return np.asarray(resp @ np.einsum("db,db->b", xt, xt, out=scratch[0]))[None]

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from streamem.core.arrays import Params
 from streamem.core.errors import NumericalError, ParameterError
@@ -20,12 +20,8 @@ from streamem.core.ports import Kernel
 from streamem.core.stats import Stats
 from streamem.families.covariance import COVARIANCES
 from streamem.families.covariance_floor import FLOOR
-from streamem.families.gaussian_kernels import (
-    choose_kernel,
-    gaussian_block_rows,
-    uses_differences,
-    workspace_bytes,
-)
+from streamem.families.exponential import block_rows
+from streamem.families.gaussian_kernels import choose_kernel, uses_differences, workspace_bytes
 
 Array = NDArray[Any]
 
@@ -133,11 +129,11 @@ class Gaussian:
 
     def block_rows(self, params: Params) -> int:
         """Rows a block."""
-        return gaussian_block_rows(self._structure, params.means.shape[1])
+        return block_rows(*params.means.shape)
 
-    def kernel(self, params: Params) -> Kernel:
-        """The fastest kernel that is accurate at these parameters."""
-        return choose_kernel(self._structure, params)
+    def kernel(self, params: Params, dtype: DTypeLike = np.float64) -> Kernel:
+        """The fastest kernel that is accurate at these parameters, for rows of `dtype`."""
+        return choose_kernel(self._structure, params, dtype)
 
     def workspace_bytes(self, n_components: int, n_features: int) -> int:
         """What a kernel and the responsibilities of a block hold."""

@@ -1,48 +1,33 @@
 """The arithmetic of a Gaussian E-step: which kernel runs is a function of the parameters, never of timing.
 
 Products of features are fastest, but they cancel: a term of size |P|·|x̃|² rounds at eps times that. Where the bound
-exceeds `ROUNDING_LIMIT`, or the features of a block outgrow memory, differences x − m are formed first.
+exceeds `ROUNDING_LIMIT`, differences x − m are formed first. On float32 rows the products are float32 as long as the
+bound stays below `ROUNDING_LIMIT_32`.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from streamem.core.arrays import Params
-from streamem.core.numerics import EPS
 from streamem.core.ports import Kernel
 from streamem.core.stats import Stats
 from streamem.families.covariance import Covariance
 from streamem.families.exponential import ExponentialKernel, block_rows
+from streamem.families.exponential import workspace_bytes as products_bytes
+from streamem.families.features import AnchoredBlock
+from streamem.families.gaussian_rounding import difference_rounding, moment_rounding, product_rounding
 
 Array = NDArray[Any]
 
 ROUNDING_LIMIT = 1e-8
 """Largest bound on the rounding error of a log-density, in nats, at which the feature products are used."""
 
-SAFETY = 8.0
-"""Rounding errors are taken to stay within this many of their standard deviations."""
-
-FEATURES_LIMIT = 2**15
-"""Largest number of features at which they are formed: 128 rows of them are 32 MiB."""
-
-DIFFERENCE_BLOCK_BYTES = 2**20
-
-
-REMEMBERED = 8
-"""Parameters of which the conditioning is remembered: several questions about the same ones follow each other."""
-
-
-class _Conditioning(NamedTuple):
-    means: Array
-    factor: Array
-    value: float
-
-
-_CONDITIONING: dict[tuple[int, int, bool], _Conditioning] = {}
+ROUNDING_LIMIT_32 = 1e-3
+"""The same for products in float32, whose rows are rounded to 6e-8 of themselves already."""
 
 
 def n_statistics(structure: Covariance, d: int) -> int:
@@ -50,76 +35,31 @@ def n_statistics(structure: Covariance, d: int) -> int:
     return 1 + d + structure.n_moments(d)
 
 
-def gaussian_block_rows(structure: Covariance, d: int) -> int:
-    """Rows a block for either kernel."""
-    features = n_statistics(structure, d)
-    if features <= FEATURES_LIMIT:
-        return block_rows(features)
-    return int(np.clip(DIFFERENCE_BLOCK_BYTES // (8 * d), 64, 1024))
-
-
 def uses_differences(structure: Covariance, params: Params) -> bool:
-    """Whether products would round too much at these parameters, or would not fit."""
-    too_many = n_statistics(structure, params.means.shape[1]) > FEATURES_LIMIT
-    return too_many or product_rounding(structure, params) > ROUNDING_LIMIT
+    """Whether products would round too much at these parameters."""
+    return product_rounding(structure, params) > ROUNDING_LIMIT
 
 
-def choose_kernel(structure: Covariance, params: Params) -> Kernel:
-    """Feature products if they are accurate and fit, else differences."""
+def product_dtype(structure: Covariance, params: Params, dtype: DTypeLike) -> np.dtype[Any]:
+    """In which precision products may run on rows of `dtype`."""
+    narrow = np.dtype(dtype) == np.float32
+    return np.dtype(
+        np.float32 if narrow and product_rounding(structure, params, np.float32) <= ROUNDING_LIMIT_32 else np.float64
+    )
+
+
+def choose_kernel(structure: Covariance, params: Params, dtype: DTypeLike) -> Kernel:
+    """Feature products if they are accurate enough for rows of `dtype`, else differences."""
     if uses_differences(structure, params):
         return DifferenceKernel(structure, params)
-    bound = product_rounding(structure, params)
-    return TiedKernel(structure, params, bound) if structure.shared else GaussianKernel(structure, params, bound)
+    kind = TiedKernel if structure.shared else GaussianKernel
+    return kind(structure, params, product_dtype(structure, params, dtype))
 
 
 def workspace_bytes(structure: Covariance, k: int, d: int) -> int:
     """Bytes of the larger kernel that may run at K components and d features, with responsibilities of a block."""
-    features, block = n_statistics(structure, d), gaussian_block_rows(structure, d)
-    rows = 2 * k + 4 * d if features > FEATURES_LIMIT else 2 * k + 4 * d + features
-    matrices = 3 * d * d + 4 * k * (structure.n_moments(d) + d)
-    return 8 * (block * rows + matrices)
-
-
-def conditioning(structure: Covariance, params: Params, about_means: bool = False) -> float:
-    """How far the terms of a log-density exceed the log-density itself: max_k ‖(P_ij·r_i·r_j)‖_F, anchored.
-
-    r_i² = m_i² + Σ_ii is the mean square of feature i over rows that component k explains, so the entries are the
-    typical terms of the quadratic form x̃ᵀPx̃, and rounding errors add up as their root of squares (Higham & Mary 2019).
-    A row far from a component is misjudged by more, but there its density is nil whatever the rounding. With
-    `about_means` the terms are those of differences x̃ − m.
-    """
-    key = (id(params.means), id(params.precisions_cholesky), about_means)
-    known = _CONDITIONING.get(key)
-    if known is not None and known.means is params.means and known.factor is params.precisions_cholesky:
-        return known.value
-    k, d = params.means.shape
-    spread = structure.variances(params.covariances, k, d) + (0.0 if about_means else params.means**2)
-    value = float(structure.term_norms(params.precisions_cholesky, np.sqrt(spread)).max())
-    while len(_CONDITIONING) >= REMEMBERED:
-        _CONDITIONING.pop(next(iter(_CONDITIONING), key), None)
-    _CONDITIONING[key] = _Conditioning(params.means, params.precisions_cholesky, value)
-    return value
-
-
-def moment_rounding(structure: Covariance, params: Params, about_means: bool) -> float:
-    """Loss of log-likelihood per row from rounding in the second moments, in nats.
-
-    A covariance from moments has relative error ρ = eps·conditioning in its weakest direction; the log-likelihood is
-    stationary there, so the loss is of second order, d·ρ².
-    """
-    rho = EPS * conditioning(structure, params, about_means)
-    return params.means.shape[1] * min(rho, 1.0) ** 2
-
-
-def product_rounding(structure: Covariance, params: Params) -> float:
-    """Bound on the rounding error of a log-density by feature products: eps·conditioning, in nats."""
-    return SAFETY * EPS * conditioning(structure, params)
-
-
-def difference_rounding(structure: Covariance, params: Params) -> float:
-    """Bound on the rounding error of a log-density by differences: 8·eps·(d + 2√(d·conditioning)), in nats."""
-    d = params.means.shape[1]
-    return SAFETY * EPS * (d + 2.0 * float(np.sqrt(d * conditioning(structure, params))))
+    differences = 8 * (block_rows(k, d) * (3 * d + 2 * k) + 3 * d * d + 4 * k * (structure.n_moments(d) + d))
+    return max(differences, products_bytes(k, d, n_statistics(structure, d)))
 
 
 def log_constants(structure: Covariance, params: Params) -> Array:
@@ -129,6 +69,11 @@ def log_constants(structure: Covariance, params: Params) -> Array:
     return np.broadcast_to(np.asarray(constant - np.log(params.scale).sum()), (k,))
 
 
+def natural_parameters(structure: Covariance, params: Params) -> Array:
+    """Coefficients (K, F) of the features in the log-density."""
+    return np.hstack([_linear(structure, params), structure.quadratic(params.precisions_cholesky)])
+
+
 def _linear(structure: Covariance, params: Params) -> Array:
     """Natural parameters of [1, x̃]: (K, 1 + d)."""
     slopes = structure.precision_times(params.precisions_cholesky, params.means)
@@ -136,50 +81,69 @@ def _linear(structure: Covariance, params: Params) -> Array:
     return np.column_stack([constant, slopes])
 
 
-def _as_stats(sums: Array, moments: Array, d: int) -> Stats:
+def as_stats(sums: Array, moments: Array, d: int) -> Stats:
+    """Sums of [1, x̃] (K, 1 + d), and second moments, by their names."""
     return Stats(weight=sums[:, 0], first=sums[:, 1 : 1 + d], second=moments)
+
+
+def _rounding(structure: Covariance, params: Params, dtype: DTypeLike) -> float:
+    return product_rounding(structure, params, dtype) + moment_rounding(structure, params, False, dtype)
 
 
 class GaussianKernel(ExponentialKernel):
     """Full, diagonal and spherical Gaussians by feature products."""
 
-    def __init__(self, structure: Covariance, params: Params, rounding: float) -> None:
-        self._d = params.means.shape[1]
-        natural = np.hstack([_linear(structure, params), structure.quadratic(params.precisions_cholesky)])
-        rounding += moment_rounding(structure, params, about_means=False)
-        super().__init__(natural, params.center, params.scale, structure.fill_moments, rounding)
+    def __init__(self, structure: Covariance, params: Params, dtype: DTypeLike) -> None:
+        self._d = d = params.means.shape[1]
+        super().__init__(
+            natural_parameters(structure, params),
+            structure.features(d),
+            params.center,
+            params.scale,
+            _rounding(structure, params, dtype),
+            dtype,
+        )
 
     def stats(self) -> Stats:
         """weight (K,), first (K, d), second (K, M)."""
-        return _as_stats(self.sums, self.sums[:, 1 + self._d :], self._d)
+        sums = self.sums()
+        return as_stats(sums, sums[:, 1 + self._d :], self._d)
 
 
-class TiedKernel(ExponentialKernel):
+class TiedKernel:
     """A tied Gaussian: the quadratic term is common to all components, so it is one row, not K."""
 
-    def __init__(self, structure: Covariance, params: Params, rounding: float) -> None:
-        self._d = d = params.means.shape[1]
-        self._quadratic = structure.quadratic(params.precisions_cholesky)
-        self._moments = np.zeros(structure.n_moments(d))
-        padded = np.hstack([_linear(structure, params), np.zeros((len(params.means), len(self._moments)))])
-        rounding += moment_rounding(structure, params, about_means=False)
-        super().__init__(padded, params.center, params.scale, structure.fill_moments, rounding)
-        self._linear_part = np.ascontiguousarray(padded[:, : 1 + d])
-        self._linear_sums = np.zeros_like(self._linear_part)
+    def __init__(self, structure: Covariance, params: Params, dtype: DTypeLike) -> None:
+        k, self._d = params.means.shape
+        self.dtype = np.dtype(dtype)
+        self.rounding, self.path = _rounding(structure, params, dtype), f"{self.dtype.name} products"
+        self._block = AnchoredBlock(params.center, params.scale, block_rows(k, self._d), self.dtype)
+        self._linear = _linear(structure, params).astype(self.dtype)
+        self._whitening = np.ascontiguousarray(params.precisions_cholesky.T, dtype=self.dtype)
+        self._sums = np.zeros((k, 1 + self._d))
+        self._moments = np.zeros((self._d, self._d))
+
+    def load(self, x: Array) -> None:
+        """Take the next block (b, d)."""
+        self._block.load(x)
 
     def log_prob(self, out: Array) -> None:
         """out (K, b) = linear part + the common quadratic term."""
-        np.matmul(self._linear_part, self._block[: 1 + self._d], out=out)
-        out += self._quadratic @ self._block[1 + self._d :]
+        whitened = self._whitening @ self._block.xt
+        quadratic = np.einsum("db,db->b", whitened, whitened)
+        quadratic *= -0.5
+        np.matmul(self._linear, self._block.z, out=out)
+        out += quadratic
 
     def accumulate(self, resp: Array) -> None:
         """Linear sums by component, second moments once."""
-        self._linear_sums += resp @ self._block[: 1 + self._d].T
-        self._moments += self._block[1 + self._d :] @ resp.sum(axis=0)
+        resp = resp.astype(self.dtype, copy=False)
+        self._sums += resp @ self._block.z.T
+        self._moments += (self._block.xt * resp.sum(axis=0)) @ self._block.xt.T
 
     def stats(self) -> Stats:
         """weight (K,), first (K, d), second (M,)."""
-        return _as_stats(self._linear_sums, self._moments, self._d)
+        return as_stats(self._sums, self._moments[np.triu_indices(self._d)], self._d)
 
 
 class DifferenceKernel:
@@ -189,7 +153,7 @@ class DifferenceKernel:
     at the same parameters only; `Gaussian.maximize` is given these as `previous`.
     """
 
-    path = "float64 differences"
+    path, dtype = "float64 differences", np.dtype(np.float64)
 
     def __init__(self, structure: Covariance, params: Params) -> None:
         k, d = params.means.shape
@@ -199,21 +163,20 @@ class DifferenceKernel:
         self._sums = np.zeros((k, 1 + d))
         moments = structure.n_moments(d)
         self._moments = np.zeros(moments if structure.shared else (k, moments))
-        self._inverse_scale = (1.0 / params.scale)[:, None]  # exact: scales are powers of two
-        self._buffers = np.empty((3, d, gaussian_block_rows(structure, d)))
-        self._xt, self._difference, self._scratch = self._buffers
+        self._block = AnchoredBlock(params.center, params.scale, block_rows(k, d), np.float64)
+        self._buffers = np.empty((2, d, block_rows(k, d)))
+        self._difference, self._scratch = self._buffers
 
     def load(self, x: Array) -> None:
         """The block in the anchored frame, rows last."""
-        self._xt, self._difference, self._scratch = self._buffers[:, :, : len(x)]
-        np.subtract(x.T, self._params.center[:, None], out=self._xt)
-        self._xt *= self._inverse_scale
+        self._block.load(x)
+        self._difference, self._scratch = self._buffers[:, :, : len(x)]
 
     def log_prob(self, out: Array) -> None:
         """out[k] = constant − ½ |Uᵀ(x̃ − m)|²."""
         factor = self._params.precisions_cholesky
         for k, mean in enumerate(self._params.means):
-            np.subtract(self._xt, mean[:, None], out=self._difference)
+            np.subtract(self._block.xt, mean[:, None], out=self._difference)
             whitened = self._structure.whiten(factor, k, self._difference, self._scratch)
             np.einsum("db,db->b", whitened, whitened, out=out[k])
         out *= -0.5
@@ -223,7 +186,7 @@ class DifferenceKernel:
         """Sums of the loaded rows about each component's mean."""
         self._sums[:, 0] += resp.sum(axis=1)
         for k, mean in enumerate(self._params.means):
-            np.subtract(self._xt, mean[:, None], out=self._difference)
+            np.subtract(self._block.xt, mean[:, None], out=self._difference)
             self._sums[k, 1:] += self._difference @ resp[k]
             moments = self._structure.weighted_moments(self._difference, resp[k], self._scratch)
             if self._structure.shared:
@@ -233,4 +196,4 @@ class DifferenceKernel:
 
     def stats(self) -> Stats:
         """weight (K,), first (K, d), second (K, M) or (M,)."""
-        return _as_stats(self._sums, self._moments, self._d)
+        return as_stats(self._sums, self._moments, self._d)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from streamem.core.arrays import Params
 from streamem.core.chunk import Chunk
 from streamem.core.errors import NumericalError
-from streamem.core.numerics import normalize_log_rows, small_buffers
+from streamem.core.numerics import Normalized, normalize_log_rows, small_buffers
 from streamem.core.ports import Anchored, Blockwise, Diagnosed, Family, Kernel, Penalized, Rebasable, Startable
 from streamem.core.stats import Stats
 from streamem.models.plain_kernel import block_rows_of, kernel_of
@@ -61,23 +61,26 @@ class Mixture:
     @small_buffers()
     def e_step(self, params: Params, chunk: Chunk) -> Stats:
         """responsibilities (K,), components, and the four scalars that every model carries."""
-        kernel = kernel_of(self.family, params.components)
-        occupied, log_likelihood, weight = np.zeros(self.n_components), 0.0, 0.0
-        for block, resp, log_density in self._posterior(kernel, params, chunk.x):
+        kernel = kernel_of(self.family, params.components, chunk.x.dtype)
+        occupied, log_likelihood, weight, pairs = np.zeros(self.n_components), 0.0, 0.0, 0.0
+        for block, resp, (log_density, active) in self._posterior(kernel, params, chunk.x):
             if chunk.weight is not None:
                 w = chunk.weight[block]
                 resp *= w
                 log_density *= w
+                active *= w
                 weight += float(w.sum())
             log_likelihood += float(log_density.sum())
+            pairs += float(active.sum(dtype=np.float64))
             kernel.accumulate(resp)
-            occupied += resp.sum(axis=1)
+            occupied += resp.sum(axis=1, dtype=np.float64)
         weight = weight if chunk.weight is not None else float(chunk.rows)
         return Stats(
             rows=chunk.rows,
             weight=weight,
             log_likelihood=log_likelihood,
             rounding=weight * kernel.rounding,
+            pairs=pairs,
             responsibilities=occupied,
             components=kernel.stats(),
         )
@@ -136,8 +139,9 @@ class Mixture:
     def labels(self, params: Params, chunk: Chunk) -> Array:
         """The most probable component of every row: (n,) int64."""
         out = np.empty(chunk.rows, dtype=np.int64)
-        for block, log_joint in self._log_joint(kernel_of(self.family, params.components), params, chunk.x):
-            out[block] = log_joint.argmax(axis=0)
+        log_weights = _log_weights(params)[:, None]
+        for block, log_prob in self._log_prob(kernel_of(self.family, params.components), params, chunk.x):
+            out[block] = np.argmax(log_prob + log_weights, axis=0)
         return out
 
     @small_buffers()
@@ -154,8 +158,8 @@ class Mixture:
         """log p(x) of every row, in nats: (n,)."""
         out = np.empty(chunk.rows)
         kernel = kernel_of(self.family, params.components)
-        for block, _, log_density in self._posterior(kernel, params, chunk.x):
-            out[block] = log_density
+        for block, _, known in self._posterior(kernel, params, chunk.x):
+            out[block] = known.log_density
         return out
 
     # --- inner -------------------------------------------------------------------------------------------------------
@@ -167,29 +171,38 @@ class Mixture:
             components=self.family.maximize(stats.components, family_previous),
         )
 
-    def _log_joint(self, kernel: Kernel, params: Params, x: Array) -> Iterator[tuple[slice, Array]]:
-        """For every block, log w_k + log p_k(x) as (K, b) in one reused buffer."""
+    def _log_prob(self, kernel: Kernel, params: Params, x: Array) -> Iterator[tuple[slice, Array]]:
+        """For every block, log p_k(x) as (K, b) in one reused buffer."""
         step = block_rows_of(self.family, params.components)
-        buffer = np.empty((self.n_components, min(step, max(len(x), 1))))
-        with np.errstate(divide="ignore"):
-            log_weights = np.log(params.weights)[:, None]
+        buffer = np.empty(self.n_components * min(step, max(len(x), 1)), dtype=kernel.dtype)
         # No rows are one empty block, so that a family's statistics are known even then.
         for first in range(0, max(len(x), 1), step):
             block = slice(first, min(first + step, len(x)))
-            log_joint = buffer[:, : block.stop - block.start]
+            rows = block.stop - block.start
+            log_prob = buffer[: self.n_components * rows].reshape(self.n_components, rows)
             kernel.load(x[block])
-            kernel.log_prob(log_joint)
-            log_joint += log_weights
-            yield block, log_joint
+            kernel.log_prob(log_prob)
+            yield block, log_prob
 
-    def _posterior(self, kernel: Kernel, params: Params, x: Array) -> Iterator[tuple[slice, Array, Array]]:
-        """For every block, responsibilities (K, b) and log-densities (b,)."""
-        for block, log_joint in self._log_joint(kernel, params, x):
-            log_density = normalize_log_rows(log_joint)
-            if not np.isfinite(log_density).all():
-                row = block.start + int(np.argmin(np.isfinite(log_density)))
-                raise NumericalError(
-                    f"row {row} of the chunk has no finite log-density under any component (its largest value is "
-                    f"{np.abs(x[row]).max():.3g}); rescale the data, or remove values whose squares overflow"
-                )
-            yield block, log_joint, log_density
+    def _posterior(self, kernel: Kernel, params: Params, x: Array) -> Iterator[tuple[slice, Array, Normalized]]:
+        """For every block, responsibilities (K, b), and what else is known of its rows."""
+        log_weights = _log_weights(params)
+        for block, resp in self._log_prob(kernel, params, x):
+            known = normalize_log_rows(resp, log_weights)
+            _require_densities(known.log_density, x, block)
+            yield block, resp, known
+
+
+def _log_weights(params: Params) -> Array:
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.log(params.weights))
+
+
+def _require_densities(log_density: Array, x: Array, block: slice) -> None:
+    if np.isfinite(log_density).all():
+        return
+    row = block.start + int(np.argmin(np.isfinite(log_density)))
+    raise NumericalError(
+        f"row {row} of the chunk has no finite log-density under any component (its largest value is "
+        f"{np.abs(x[row]).max():.3g}); rescale the data, or remove values whose squares overflow"
+    )

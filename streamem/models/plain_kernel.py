@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from streamem.core.numerics import EPS
 from streamem.core.ports import Blockwise, Family, Kernel
@@ -19,7 +19,7 @@ PLAIN_BLOCK_ROWS = 4096
 class PlainKernel:
     """Runs the three functions of a `Family` block by block."""
 
-    path = "the family's own functions"
+    path, dtype = "the family's own functions", np.dtype(np.float64)
 
     def __init__(self, family: Family, params: Any) -> None:
         self._family, self._params = family, params
@@ -47,9 +47,9 @@ class PlainKernel:
         return self._stats
 
 
-def kernel_of(family: Family, params: Any) -> Kernel:
-    """The family's own kernel if it offers one."""
-    return family.kernel(params) if isinstance(family, Blockwise) else PlainKernel(family, params)
+def kernel_of(family: Family, params: Any, dtype: DTypeLike = np.float64) -> Kernel:
+    """The family's own kernel if it offers one, for rows of `dtype`."""
+    return family.kernel(params, dtype) if isinstance(family, Blockwise) else PlainKernel(family, params)
 
 
 def block_rows_of(family: Family, params: Any) -> int:

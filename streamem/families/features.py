@@ -1,0 +1,73 @@
+"""Features of a row as products of pairs, and the block of rows from which they are made."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+Array = NDArray[Any]
+
+
+class Features(NamedTuple):
+    """F features of x̃ (d,), products of pairs from z = [1, x̃] or, where `norm` is set, from [1, x̃, |x̃|²].
+
+    Attributes
+    ----------
+    left, right : (F,) int32 positions in z; the first 1 + d features are 1 and x̃
+    norm : whether z ends with the squared norm
+    """
+
+    left: Array
+    right: Array
+    norm: bool = False
+
+
+def features_of_moments(d: int, left: Array, right: Array, norm: bool = False) -> Features:
+    """1 and x̃, followed by the products of the given pairs."""
+    linear = np.arange(1 + d)
+    return Features(
+        np.concatenate([0 * linear, left]).astype(np.int32), np.concatenate([linear, right]).astype(np.int32), norm
+    )
+
+
+class AnchoredBlock:
+    """A block of rows x̃ = (x − center) / scale with rows last, under a row of ones.
+
+    Parameters
+    ----------
+    center, scale : (d,)
+    most_rows : rows that a block may have
+    dtype : of z
+    norm : whether |x̃|² is wanted below
+    """
+
+    def __init__(self, center: Array, scale: Array, most_rows: int, dtype: DTypeLike, norm: bool = False) -> None:
+        from streamem.families.feature_products import load_anchored  # Numba loads with the first kernel
+
+        self._load = load_anchored
+        # Copies: parameters are read-only, and compiled code would be compiled once more for that.
+        self.center, self.unscale = center.copy(), 1.0 / scale  # exact: scales are powers of two
+        self._d, self._norm = len(center), norm
+        self._buffer = np.empty((1 + self._d + norm) * most_rows, dtype=dtype)
+        self.z: Array = self._buffer[:0].reshape(1 + self._d + norm, 0)
+
+    @property
+    def xt(self) -> Array:
+        """x̃ᵀ, (d, b)."""
+        return self.z[1 : 1 + self._d]
+
+    def load(self, x: Array) -> None:
+        """Take rows x (b, d)."""
+        rows = 1 + self._d + self._norm
+        self.z = self._buffer[: rows * len(x)].reshape(rows, len(x))
+        self.z[0] = 1.0
+        self._load(as_rows(x), self.center, self.unscale, self.xt)
+        if self._norm:
+            np.einsum("db,db->b", self.xt, self.xt, out=self.z[-1])
+
+
+def as_rows(x: Array) -> Array:
+    """Rows as compiled code reads them: C order, float64 or float32."""
+    return np.ascontiguousarray(x, dtype=x.dtype if x.dtype in (np.float64, np.float32) else np.float64)

@@ -1,0 +1,71 @@
+"""How much the log-densities of a Gaussian round, by either arithmetic, at given parameters."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from streamem.core.arrays import Params
+from streamem.core.numerics import EPS
+from streamem.families.covariance import Covariance
+
+Array = NDArray[Any]
+
+SAFETY = 8.0
+"""Rounding errors are taken to stay within this many of their standard deviations."""
+
+REMEMBERED = 8
+"""Parameters of which the conditioning is remembered: several questions about the same ones follow each other."""
+
+
+class _Conditioning(NamedTuple):
+    means: Array
+    factor: Array
+    value: float
+
+
+_CONDITIONING: dict[tuple[int, int, bool], _Conditioning] = {}
+
+
+def conditioning(structure: Covariance, params: Params, about_means: bool = False) -> float:
+    """How far the terms of a log-density exceed the log-density itself: max_k ‖(P_ij·r_i·r_j)‖_F, anchored.
+
+    r_i² = m_i² + Σ_ii is the mean square of feature i over rows that component k explains, so the entries are the
+    typical terms of the quadratic form x̃ᵀPx̃, and rounding errors add up as their root of squares (Higham & Mary 2019).
+    A row far from a component is misjudged by more, but there its density is nil whatever the rounding. With
+    `about_means` the terms are those of differences x̃ − m.
+    """
+    key = (id(params.means), id(params.precisions_cholesky), about_means)
+    known = _CONDITIONING.get(key)
+    if known is not None and known.means is params.means and known.factor is params.precisions_cholesky:
+        return known.value
+    k, d = params.means.shape
+    spread = structure.variances(params.covariances, k, d) + (0.0 if about_means else params.means**2)
+    value = float(structure.term_norms(params.precisions_cholesky, np.sqrt(spread)).max())
+    while len(_CONDITIONING) >= REMEMBERED:
+        _CONDITIONING.pop(next(iter(_CONDITIONING), key), None)
+    _CONDITIONING[key] = _Conditioning(params.means, params.precisions_cholesky, value)
+    return value
+
+
+def moment_rounding(structure: Covariance, params: Params, about_means: bool, dtype: DTypeLike = np.float64) -> float:
+    """Loss of log-likelihood per row from rounding in the second moments, in nats.
+
+    A covariance from moments has relative error ρ = eps·conditioning in its weakest direction; the log-likelihood is
+    stationary there, so the loss is of second order, d·ρ².
+    """
+    rho = float(np.finfo(dtype).eps) * conditioning(structure, params, about_means)
+    return params.means.shape[1] * min(rho, 1.0) ** 2
+
+
+def product_rounding(structure: Covariance, params: Params, dtype: DTypeLike = np.float64) -> float:
+    """Bound on the rounding error of a log-density by products in `dtype`: 8·eps·(conditioning + d), in nats."""
+    return SAFETY * float(np.finfo(dtype).eps) * (conditioning(structure, params) + params.means.shape[1])
+
+
+def difference_rounding(structure: Covariance, params: Params) -> float:
+    """Bound on the rounding error of a log-density by differences: 8·eps·(d + 2√(d·conditioning)), in nats."""
+    d = params.means.shape[1]
+    return SAFETY * EPS * (d + 2.0 * float(np.sqrt(d * conditioning(structure, params))))
