@@ -103,7 +103,7 @@ class Budget:
         spread = explicit if explicit is not None else 2**40
         return cls(
             limit_bytes=explicit if explicit is not None else available_bytes() // 2,
-            chunk_bytes=parse_bytes(chunk_bytes) or _between(spread // 64, MIB // 4, 8 * MIB),
+            chunk_bytes=parse_bytes(chunk_bytes) or _between(spread // 64, MIB // 4, 2 * MIB),
             block_bytes=_between(spread // 32, MIB // 4, 32 * MIB),
             sample_bytes=_between(spread // 8, MIB // 4, 64 * MIB),
         )

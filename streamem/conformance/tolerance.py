@@ -81,4 +81,6 @@ def _same_bits(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> bool:
 def relabelled(params: Params, order: Any, shared: Collection[str] = ()) -> Params:
     """Components in another order: axis 0 of every array is taken, but of those named in `shared`."""
     flat = params.flatten()
-    return Params.unflatten({name: leaf if name in shared else leaf[order] for name, leaf in flat.items()})
+    return Params.unflatten(
+        {name: leaf if name in shared or not leaf.ndim else leaf[order] for name, leaf in flat.items()}
+    )

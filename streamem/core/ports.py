@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -225,6 +225,41 @@ class Kernel(Protocol):
         """Everything accumulated so far."""
 
 
+class MixtureSums(NamedTuple):
+    """What the E-step of a mixture learns of rows besides the statistics of its family.
+
+    Attributes
+    ----------
+    log_likelihood : weighted sum of log-densities, in nats
+    pairs : weighted number of pairs of row and component that matter; see `numerics.negligible`
+    responsibilities : (k,) weighted sums
+    """
+
+    log_likelihood: float
+    pairs: float
+    responsibilities: Array
+
+
+@runtime_checkable
+class Mixing(Protocol):
+    """A family at fixed parameters that runs the E-step of a mixture over many rows by itself; a `Kernel` may do so."""
+
+    rounding: float
+    """Bound on the rounding error of one log-density, in nats."""
+
+    path: str
+    """Which arithmetic runs, in words, for the report."""
+
+    def mix(self, x: Array, weight: Array | None, log_weights: Array) -> MixtureSums:
+        """Accumulate the statistics of all rows x (n, d), weighted by weight (n,) and their responsibilities.
+
+        Where a row has no finite density under any component, the log-likelihood is not finite.
+        """
+
+    def stats(self) -> Stats:
+        """Everything accumulated so far."""
+
+
 @runtime_checkable
 class Blockwise(Protocol):
     """A family that offers a `Kernel`: the fast path."""
@@ -240,6 +275,18 @@ class Blockwise(Protocol):
 
     def statistics_bytes(self, n_components: int, n_features: int) -> int:
         """Bytes of its statistics."""
+
+
+@runtime_checkable
+class Screenable(Protocol):
+    """A family that has a cheaper E-step where most responsibilities are nil."""
+
+    def screen(self, params: Any, dtype: DTypeLike, pairs_per_row: float) -> Mixing | None:
+        """Such an E-step for rows of `dtype`, or None where the kernel would be faster, or it would be inaccurate.
+
+        A pure function of its arguments; `pairs_per_row` is what an earlier pass counted. What it leaves out changes a
+        log-density by less than its `rounding`.
+        """
 
 
 @runtime_checkable
@@ -286,8 +333,8 @@ class Occupied(Protocol):
 class Explained(Protocol):
     """A model that can say which arithmetic it runs."""
 
-    def arithmetic(self, params: Any) -> str:
-        """In words, for the report."""
+    def arithmetic(self, params: Any, dtype: DTypeLike) -> str:
+        """In words, for the report, on rows of `dtype`."""
 
 
 class Model(Protocol):

@@ -98,7 +98,7 @@ def fit_job(job: Job) -> Outcome:
             interrupt.add_note(starts.how_to_resume())
             raise
     if isinstance(job.model, Explained):
-        report.setting["arithmetic"] = job.model.arithmetic(state.params)
+        report.setting["arithmetic"] = job.model.arithmetic(state.params, job.source.schema.dtype)
     return Outcome(state, report)
 
 

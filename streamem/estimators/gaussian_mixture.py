@@ -56,7 +56,7 @@ class GaussianMixture(SamplingMixture):
     memory_limit : str, int or None
         What a call may take on top of what the process holds: "1GiB" or bytes. None is half of what is free.
     chunk_bytes : str, int or None
-        Target size of a chunk in memory; None is 8 MiB, or 1/64 of an explicit memory limit.
+        Target size of a chunk in memory; None is 2 MiB, or 1/64 of an explicit memory limit.
 
     Attributes
     ----------

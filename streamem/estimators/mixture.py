@@ -113,7 +113,12 @@ class Mixture(StreamingMixture):
         return Params(weights=np.asarray(self.weights_, dtype=np.float64), components=self.params_)
 
     def _params(self) -> Params:
-        return self._rebuilt()
+        state: State | None = getattr(self, "_state", None)
+        rebuilt = self._rebuilt()
+        if state is None:
+            return rebuilt
+        same = np.array_equal(state.params.weights, rebuilt.weights) and state.params.components == rebuilt.components
+        return state.params if same else rebuilt
 
     def _n_parameters(self) -> int:
         """Every number of the family's parameters, and K − 1 weights."""

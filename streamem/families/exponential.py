@@ -6,65 +6,19 @@ With features T(x) (F, b) and natural parameters η (K, F), the log-densities of
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
-from streamem.families.features import AnchoredBlock, Features
+from streamem.core.numerics import negligible
+from streamem.core.ports import MixtureSums
+from streamem.families.features import Features, as_rows
+from streamem.families.tiling import block_rows, products_of
 
 Array = NDArray[Any]
 
-BLOCK_BYTES = 2**20
-
-
-class _Shape(NamedTuple):
-    components: float
-    rows: int
-    features: int
-
-
-SHAPES = (_Shape(8, 256, 288), _Shape(32, 128, 96), _Shape(128, 64, 96), _Shape(np.inf, 256, 288))
-"""Rows of a tile and most features of a panel, below a number of components."""
-
-
-class Tiling(NamedTuple):
-    """How F features of K components are cut: a function of the shape only, because sums depend on it.
-
-    Attributes
-    ----------
-    panels : number of panels
-    features : features a panel
-    rows : rows a tile
-    """
-
-    panels: int
-    features: int
-    rows: int
-
-
-def tiling(k: int, n_statistics: int) -> Tiling:
-    """Measured on the grid of the bench (bench/README.md): small panels for few components, large ones for many."""
-    rows, most = next((shape.rows, shape.features) for shape in SHAPES if k < shape.components)
-    panels = -(-n_statistics // most)
-    features = -(-n_statistics // panels)
-    return Tiling(panels, -(-features // 8) * 8, rows)
-
-
-def block_rows(k: int, d: int) -> int:
-    """Rows a block: a power of two between 512 and 2048, so that rows and responsibilities stay in the cache.
-
-    A function of the shape only: the summation order, and so the bits, depend on it.
-    """
-    rows = BLOCK_BYTES // (8 * (k + d))
-    return 1 << int(np.clip(rows, 512, 2048)).bit_length() - 1
-
-
-def workspace_bytes(k: int, d: int, n_statistics: int) -> int:
-    """Bytes that a kernel holds, the responsibilities of a block included."""
-    panels, features, rows = tiling(k, n_statistics)
-    blocks = block_rows(k, d) * (d + 2 + 3 * k)
-    return 8 * (blocks + features * rows + rows * k + 4 * panels * features * k)
+NO_WEIGHTS = as_rows(np.empty(0))
 
 
 class ExponentialKernel:
@@ -72,45 +26,38 @@ class ExponentialKernel:
 
     Parameters
     ----------
-    natural : (K, F) natural parameters
+    panels : natural parameters, cut by `panels_of`; products have their dtype, sums are float64 beyond a tile of rows
     features : the F features
     center, scale : (d,) the anchor
     rounding : bound on the rounding error of one log-density, in nats
-    dtype : of the products; sums are float64 beyond a tile of rows
     """
 
-    def __init__(
-        self, natural: Array, features: Features, center: Array, scale: Array, rounding: float, dtype: DTypeLike
-    ) -> None:
+    def __init__(self, panels: Array, features: Features, center: Array, scale: Array, rounding: float) -> None:
         from streamem.families import feature_products  # Numba loads with the first kernel, not with the package
 
         self._compiled = feature_products
-        (k, n_statistics), d = natural.shape, len(center)
-        self.dtype, self.rounding = np.dtype(dtype), rounding
+        self.dtype, self.rounding = panels.dtype, rounding
         self.path = f"{self.dtype.name} products"
-        self._shape, self._features = (k, n_statistics), features
-        self._block = AnchoredBlock(center, scale, block_rows(k, d), self.dtype, features.norm)
-        cut = tiling(k, n_statistics)
-        padded = np.zeros((k, cut.panels * cut.features))
-        padded[:, :n_statistics] = natural
-        panels = padded.reshape(k, cut.panels, cut.features).transpose(1, 0, 2)
-        self._natural = np.ascontiguousarray(panels, dtype=self.dtype)
-        self._panel = np.empty((cut.features, cut.rows), dtype=self.dtype)
-        self._scores = np.empty((k, cut.rows), dtype=self.dtype)
-        self._resp = np.zeros((-(-block_rows(k, d) // cut.rows) * cut.rows, k), dtype=self.dtype)
-        self._product = np.empty((cut.features, k), dtype=self.dtype)
-        self._sums = np.zeros((cut.panels, cut.features, k))
+        n_panels, k, features_of_panel = panels.shape
+        self._n_statistics, self._most_rows = len(features.left), block_rows(k, len(center))
+        self._products = products_of(panels, features, center, scale, self._most_rows)
+        tile = self._products.panel.shape[1]
+        self._z: Array = self._products.z_buffer[:0].reshape(self._products.z_rows, 0)
+        self._resp = np.zeros((-(-self._most_rows // tile) * tile, k), dtype=self.dtype)
+        self._product = np.empty((features_of_panel, k), dtype=self.dtype)
+        self._sums = np.zeros((n_panels, features_of_panel, k))
 
     def load(self, x: Array) -> None:
         """Take the next block (b, d)."""
-        self._block.load(x)
+        z_rows = self._products.z_rows
+        self._z = self._products.z_buffer[: z_rows * len(x)].reshape(z_rows, len(x))
+        self._compiled.load_block(as_rows(x), self._products, self._z)
 
     def log_prob(self, out: Array) -> None:
         """out (K, b) = η·T."""
         suited = out.dtype == self.dtype and out.flags.c_contiguous
         target = out if suited else np.empty(out.shape, dtype=self.dtype)
-        left, right, _ = self._features
-        self._compiled.multiply_features(self._natural, self._block.z, left, right, self._panel, self._scores, target)
+        self._compiled.multiply_features(self._products, self._z, target)
         if not suited:
             out[...] = target
 
@@ -118,12 +65,29 @@ class ExponentialKernel:
         """Sums += R·Tᵀ for resp (K, b)."""
         self._compiled.transpose_blockwise(np.ascontiguousarray(resp, dtype=self.dtype), self._resp)
         self._resp[resp.shape[1] :] = 0.0
-        left, right, _ = self._features
-        self._compiled.accumulate_features(
-            self._resp, self._block.z, left, right, self._panel, self._product, self._sums
+        self._compiled.accumulate_features(self._resp, self._products, self._z, self._product, self._sums, False)
+
+    def mix(self, x: Array, weight: Array | None, log_weights: Array) -> MixtureSums:
+        """Responsibilities of all rows x (n, d), block by block, and their statistics."""
+        from streamem.families.mixture_pass import mixture_pass
+
+        k, before = len(log_weights), self._sums[0, 0].copy()
+        rows = self._products.panel.shape[1] if len(self._sums) == 1 else self._most_rows
+        log_likelihood, pairs = mixture_pass(
+            as_rows(x),
+            NO_WEIGHTS if weight is None else as_rows(weight),
+            log_weights.astype(self.dtype),
+            self._products,
+            np.empty(k * rows, dtype=self.dtype),
+            np.empty((3, rows), dtype=self.dtype),
+            self._resp,
+            self._product,
+            self._sums,
+            self.dtype.type(negligible(k)),
         )
+        return MixtureSums(log_likelihood, pairs, self._sums[0, 0] - before)  # the first feature is 1
 
     def sums(self) -> Array:
         """Everything accumulated so far: (K, F) float64."""
-        k, n_statistics = self._shape
-        return np.ascontiguousarray(self._sums.reshape(-1, k)[:n_statistics].T)
+        k = self._sums.shape[2]
+        return np.ascontiguousarray(self._sums.reshape(-1, k)[: self._n_statistics].T)

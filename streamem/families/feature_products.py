@@ -14,22 +14,53 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamem.core.compiled import compiled
+from streamem.families.tiling import Products
 
 Array = NDArray[Any]
 
 TRANSPOSED_ROWS = 16
+MANY_FEATURES = 64
 
 
 @compiled
 def load_anchored(x: Array, center: Array, inverse_scale: Array, out: Array) -> None:
     """(x − center) / scale of rows x (b, d), with rows last, into out (d, b)."""
     b, d = x.shape
-    for start in range(0, b, 16):
-        block = x[start : min(start + 16, b)]
+    if d < MANY_FEATURES:
+        for start in range(0, b, TRANSPOSED_ROWS):
+            block = x[start : min(start + TRANSPOSED_ROWS, b)]
+            for j in range(d):
+                target = out[j, start : start + block.shape[0]]
+                for i in range(target.size):
+                    target[i] = (block[i, j] - center[j]) * inverse_scale[j]
+        return
+    # Sixteen long rows at once are more streams than are fetched ahead: they are read one after the other first.
+    near = np.empty((TRANSPOSED_ROWS, d), dtype=out.dtype)
+    for start in range(0, b, TRANSPOSED_ROWS):
+        block = x[start : min(start + TRANSPOSED_ROWS, b)]
+        for i in range(block.shape[0]):
+            source, row = block[i], near[i]
+            for j in range(row.size):
+                row[j] = (source[j] - center[j]) * inverse_scale[j]
         for j in range(d):
             target = out[j, start : start + block.shape[0]]
             for i in range(target.size):
-                target[i] = (block[i, j] - center[j]) * inverse_scale[j]
+                target[i] = near[i, j]
+
+
+@compiled
+def load_block(x: Array, products: Products, z: Array) -> None:
+    """z (rows of z, b) of rows x (b, d): 1, x̃ and where it is wanted |x̃|²."""
+    d = x.shape[1]
+    z[0] = 1
+    load_anchored(x, products.center, products.unscale, z[1 : 1 + d])
+    if products.z_rows > 1 + d:
+        norm = z[1 + d]
+        norm[:] = 0
+        for j in range(1, 1 + d):
+            row = z[j]
+            for i in range(row.size):
+                norm[i] += row[i] * row[i]
 
 
 @compiled
@@ -48,14 +79,13 @@ def _fill(z: Array, left: Array, right: Array, first: int, start: int, panel: Ar
 
 
 @compiled
-def multiply_features(
-    natural: Array, z: Array, left: Array, right: Array, panel: Array, product: Array, out: Array
-) -> None:
-    """out (K, b) = η·T, for natural (panels, K, features of a panel)."""
+def multiply_features(products: Products, z: Array, out: Array) -> None:
+    """out (K, b) = η·T."""
+    natural, panel, product = products.natural, products.panel, products.scores
     tile = panel.shape[1]
     for start in range(0, z.shape[1], tile):
         for p in range(natural.shape[0]):
-            _fill(z, left, right, p * panel.shape[0], start, panel)
+            _fill(z, products.left, products.right, p * panel.shape[0], start, panel)
             np.dot(natural[p], panel, out=product)
             for k in range(out.shape[0]):
                 target = out[k, start : min(start + tile, z.shape[1])]
@@ -80,14 +110,17 @@ def transpose_blockwise(source: Array, out: Array) -> None:
 
 
 @compiled
-def accumulate_features(
-    resp: Array, z: Array, left: Array, right: Array, panel: Array, product: Array, sums: Array
-) -> None:
-    """sums (panels, features of a panel, K) float64 += T·Rᵀ, for resp (whole tiles, K), zero beyond the rows of z."""
+def accumulate_features(resp: Array, products: Products, z: Array, product: Array, sums: Array, filled: bool) -> None:
+    """sums (panels, features of a panel, K) float64 += T·Rᵀ, for resp (whole tiles, K), zero beyond the rows of z.
+
+    A panel that is `filled` and is the only one needs no more.
+    """
+    panel = products.panel
     tile = panel.shape[1]
     for p in range(sums.shape[0]):
         for start in range(0, z.shape[1], tile):
-            _fill(z, left, right, p * panel.shape[0], start, panel)
+            if not (filled and sums.shape[0] == 1):
+                _fill(z, products.left, products.right, p * panel.shape[0], start, panel)
             np.dot(panel, resp[start : start + tile], out=product)
             for f in range(product.shape[0]):
                 target, addend = sums[p, f], product[f]

@@ -40,34 +40,32 @@ class AnchoredBlock:
     center, scale : (d,)
     most_rows : rows that a block may have
     dtype : of z
-    norm : whether |x̃|² is wanted below
     """
 
-    def __init__(self, center: Array, scale: Array, most_rows: int, dtype: DTypeLike, norm: bool = False) -> None:
+    def __init__(self, center: Array, scale: Array, most_rows: int, dtype: DTypeLike) -> None:
         from streamem.families.feature_products import load_anchored  # Numba loads with the first kernel
 
         self._load = load_anchored
-        # Copies: parameters are read-only, and compiled code would be compiled once more for that.
-        self.center, self.unscale = center.copy(), 1.0 / scale  # exact: scales are powers of two
-        self._d, self._norm = len(center), norm
-        self._buffer = np.empty((1 + self._d + norm) * most_rows, dtype=dtype)
-        self.z: Array = self._buffer[:0].reshape(1 + self._d + norm, 0)
+        # A copy: parameters are read-only, and would be compiled for once more.
+        self._center, self._unscale = center.copy(), 1.0 / scale  # exact: scales are powers of two
+        self._buffer = np.empty((1 + len(center)) * most_rows, dtype=dtype)
+        self.z: Array = self._buffer[:0].reshape(1 + len(center), 0)
 
     @property
     def xt(self) -> Array:
         """x̃ᵀ, (d, b)."""
-        return self.z[1 : 1 + self._d]
+        return self.z[1:]
 
     def load(self, x: Array) -> None:
         """Take rows x (b, d)."""
-        rows = 1 + self._d + self._norm
+        rows = 1 + len(self._center)
         self.z = self._buffer[: rows * len(x)].reshape(rows, len(x))
         self.z[0] = 1.0
-        self._load(as_rows(x), self.center, self.unscale, self.xt)
-        if self._norm:
-            np.einsum("db,db->b", self.xt, self.xt, out=self.z[-1])
+        self._load(as_rows(x), self._center, self._unscale, self.xt)
 
 
 def as_rows(x: Array) -> Array:
-    """Rows as compiled code reads them: C order, float64 or float32."""
-    return np.ascontiguousarray(x, dtype=x.dtype if x.dtype in (np.float64, np.float32) else np.float64)
+    """Rows as compiled code reads them: C order, float64 or float32, read-only, so that one compilation serves all."""
+    rows = np.ascontiguousarray(x, dtype=x.dtype if x.dtype in (np.float64, np.float32) else np.float64).view()
+    rows.flags.writeable = False
+    return rows

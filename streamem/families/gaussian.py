@@ -16,12 +16,13 @@ from numpy.typing import DTypeLike, NDArray
 
 from streamem.core.arrays import Params
 from streamem.core.errors import NumericalError, ParameterError
-from streamem.core.ports import Kernel
+from streamem.core.ports import Kernel, Mixing
 from streamem.core.stats import Stats
 from streamem.families.covariance import COVARIANCES
 from streamem.families.covariance_floor import FLOOR
-from streamem.families.exponential import block_rows
 from streamem.families.gaussian_kernels import choose_kernel, uses_differences, workspace_bytes
+from streamem.families.gaussian_screen import screen_bytes, screen_of
+from streamem.families.tiling import block_rows
 
 Array = NDArray[Any]
 
@@ -135,9 +136,14 @@ class Gaussian:
         """The fastest kernel that is accurate at these parameters, for rows of `dtype`."""
         return choose_kernel(self._structure, params, dtype)
 
+    def screen(self, params: Params, dtype: DTypeLike, pairs_per_row: float) -> Mixing | None:
+        """Active pairs only, where they are few enough and float32 scores tell them."""
+        return screen_of(self._structure, params, dtype, pairs_per_row)
+
     def workspace_bytes(self, n_components: int, n_features: int) -> int:
-        """What a kernel and the responsibilities of a block hold."""
-        return workspace_bytes(self._structure, n_components, n_features)
+        """What a kernel and the responsibilities of a block hold, and what a screen holds beyond."""
+        dense = workspace_bytes(self._structure, n_components, n_features)
+        return dense + screen_bytes(self._structure, n_components, n_features)
 
     def statistics_bytes(self, n_components: int, n_features: int) -> int:
         """Weights, first and second moments in float64."""

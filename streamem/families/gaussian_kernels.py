@@ -14,12 +14,13 @@ from numpy.typing import DTypeLike, NDArray
 
 from streamem.core.arrays import Params
 from streamem.core.ports import Kernel
+from streamem.core.remembered import remembered
 from streamem.core.stats import Stats
 from streamem.families.covariance import Covariance
-from streamem.families.exponential import ExponentialKernel, block_rows
-from streamem.families.exponential import workspace_bytes as products_bytes
+from streamem.families.exponential import ExponentialKernel
 from streamem.families.features import AnchoredBlock
 from streamem.families.gaussian_rounding import difference_rounding, moment_rounding, product_rounding
+from streamem.families.tiling import block_rows, panels_of, products_bytes
 
 Array = NDArray[Any]
 
@@ -74,6 +75,16 @@ def natural_parameters(structure: Covariance, params: Params) -> Array:
     return np.hstack([_linear(structure, params), structure.quadratic(params.precisions_cholesky)])
 
 
+def natural_panels(structure: Covariance, params: Params, dtype: DTypeLike) -> Array:
+    """The same, cut for products in `dtype`."""
+    return remembered(
+        params.means,
+        params.precisions_cholesky,
+        ("natural panels", type(structure), np.dtype(dtype)),
+        lambda: panels_of(natural_parameters(structure, params), dtype),
+    )
+
+
 def _linear(structure: Covariance, params: Params) -> Array:
     """Natural parameters of [1, x̃]: (K, 1 + d)."""
     slopes = structure.precision_times(params.precisions_cholesky, params.means)
@@ -95,14 +106,9 @@ class GaussianKernel(ExponentialKernel):
 
     def __init__(self, structure: Covariance, params: Params, dtype: DTypeLike) -> None:
         self._d = d = params.means.shape[1]
-        super().__init__(
-            natural_parameters(structure, params),
-            structure.features(d),
-            params.center,
-            params.scale,
-            _rounding(structure, params, dtype),
-            dtype,
-        )
+        rounding = _rounding(structure, params, dtype)
+        panels = natural_panels(structure, params, dtype)
+        super().__init__(panels, structure.features(d), params.center, params.scale, rounding)
 
     def stats(self) -> Stats:
         """weight (K,), first (K, d), second (K, M)."""

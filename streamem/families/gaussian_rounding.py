@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from streamem.core.arrays import Params
 from streamem.core.numerics import EPS
+from streamem.core.remembered import remembered
 from streamem.families.covariance import Covariance
 
 Array = NDArray[Any]
 
 SAFETY = 8.0
 """Rounding errors are taken to stay within this many of their standard deviations."""
-
-REMEMBERED = 8
-"""Parameters of which the conditioning is remembered: several questions about the same ones follow each other."""
-
-
-class _Conditioning(NamedTuple):
-    means: Array
-    factor: Array
-    value: float
-
-
-_CONDITIONING: dict[tuple[int, int, bool], _Conditioning] = {}
 
 
 def conditioning(structure: Covariance, params: Params, about_means: bool = False) -> float:
@@ -37,17 +26,18 @@ def conditioning(structure: Covariance, params: Params, about_means: bool = Fals
     A row far from a component is misjudged by more, but there its density is nil whatever the rounding. With
     `about_means` the terms are those of differences x̃ − m.
     """
-    key = (id(params.means), id(params.precisions_cholesky), about_means)
-    known = _CONDITIONING.get(key)
-    if known is not None and known.means is params.means and known.factor is params.precisions_cholesky:
-        return known.value
+    return remembered(
+        params.means,
+        params.precisions_cholesky,
+        ("conditioning", type(structure), about_means),
+        lambda: _conditioning(structure, params, about_means),
+    )
+
+
+def _conditioning(structure: Covariance, params: Params, about_means: bool) -> float:
     k, d = params.means.shape
     spread = structure.variances(params.covariances, k, d) + (0.0 if about_means else params.means**2)
-    value = float(structure.term_norms(params.precisions_cholesky, np.sqrt(spread)).max())
-    while len(_CONDITIONING) >= REMEMBERED:
-        _CONDITIONING.pop(next(iter(_CONDITIONING), key), None)
-    _CONDITIONING[key] = _Conditioning(params.means, params.precisions_cholesky, value)
-    return value
+    return float(structure.term_norms(params.precisions_cholesky, np.sqrt(spread)).max())
 
 
 def moment_rounding(structure: Covariance, params: Params, about_means: bool, dtype: DTypeLike = np.float64) -> float:

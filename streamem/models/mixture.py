@@ -6,13 +6,25 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from streamem.core.arrays import Params
 from streamem.core.chunk import Chunk
 from streamem.core.errors import NumericalError
 from streamem.core.numerics import Normalized, normalize_log_rows, small_buffers
-from streamem.core.ports import Anchored, Blockwise, Diagnosed, Family, Kernel, Penalized, Rebasable, Startable
+from streamem.core.ports import (
+    Anchored,
+    Blockwise,
+    Diagnosed,
+    Family,
+    Kernel,
+    Mixing,
+    MixtureSums,
+    Penalized,
+    Rebasable,
+    Screenable,
+    Startable,
+)
 from streamem.core.stats import Stats
 from streamem.models.plain_kernel import block_rows_of, kernel_of
 
@@ -32,7 +44,9 @@ class Mixture:
 
     Notes
     -----
-    Parameters: weights (K,), components (those of the family). E- and M-step: McLachlan & Peel 2000, §2.8.
+    Parameters: weights (K,), components (those of the family), and active, the number of components of a row that
+    had more than a rounding error of its responsibility in the statistics from which these parameters come: where that
+    is small, a `Screenable` family computes no others. E- and M-step: McLachlan & Peel 2000, §2.8.
     """
 
     def __init__(self, family: Family, n_components: int, start: Responsibilities) -> None:
@@ -56,38 +70,32 @@ class Mixture:
         if not isinstance(self.family, Startable):
             return None
         components = self.family.start(sample.x, sample.weight, self.n_components)
-        return Params(weights=np.full(self.n_components, 1 / self.n_components), components=components)
+        weights = np.full(self.n_components, 1 / self.n_components)
+        return Params(weights=weights, components=components, active=np.float64(self.n_components))
 
     @small_buffers()
     def e_step(self, params: Params, chunk: Chunk) -> Stats:
         """responsibilities (K,), components, and the four scalars that every model carries."""
-        kernel = kernel_of(self.family, params.components, chunk.x.dtype)
-        occupied, log_likelihood, weight, pairs = np.zeros(self.n_components), 0.0, 0.0, 0.0
-        for block, resp, (log_density, active) in self._posterior(kernel, params, chunk.x):
-            if chunk.weight is not None:
-                w = chunk.weight[block]
-                resp *= w
-                log_density *= w
-                active *= w
-                weight += float(w.sum())
-            log_likelihood += float(log_density.sum())
-            pairs += float(active.sum(dtype=np.float64))
-            kernel.accumulate(resp)
-            occupied += resp.sum(axis=1, dtype=np.float64)
-        weight = weight if chunk.weight is not None else float(chunk.rows)
+        kernel = self._fastest(params, chunk.x.dtype)
+        sums = self._mix(kernel, params, chunk)
+        weight = float(chunk.rows) if chunk.weight is None else float(chunk.weight.sum())
         return Stats(
             rows=chunk.rows,
             weight=weight,
-            log_likelihood=log_likelihood,
+            log_likelihood=sums.log_likelihood,
             rounding=weight * kernel.rounding,
-            pairs=pairs,
-            responsibilities=occupied,
+            pairs=sums.pairs,
+            responsibilities=sums.responsibilities,
             components=kernel.stats(),
         )
 
     def m_step(self, stats: Stats, previous: Params) -> Params:
         """Weights in proportion to the responsibilities; the family maximizes the rest."""
         return self._maximize(stats, previous.components)
+
+    def arithmetic(self, params: Params, dtype: DTypeLike = np.float64) -> str:
+        """Which arithmetic an E-step runs at these parameters on rows of `dtype`, in words."""
+        return self._fastest(params, dtype).path
 
     def workspace_bytes(self, n_features: int) -> int:
         """Responsibilities of a block, and the family's own workspace."""
@@ -129,10 +137,6 @@ class Mixture:
         """The family's interventions."""
         return self.family.degenerate(params.components) if isinstance(self.family, Diagnosed) else {}
 
-    def arithmetic(self, params: Params) -> str:
-        """Which arithmetic an E-step runs at these parameters, in words."""
-        return kernel_of(self.family, params.components).path
-
     # --- what a fitted mixture says of rows --------------------------------------------------------------------------
 
     @small_buffers()
@@ -166,10 +170,46 @@ class Mixture:
 
     def _maximize(self, stats: Stats, family_previous: Any) -> Params:
         total = stats.responsibilities.sum()
+        active = stats.pairs / stats.weight if "pairs" in stats and stats.weight > 0 else self.n_components
         return Params(
             weights=stats.responsibilities / total,
             components=self.family.maximize(stats.components, family_previous),
+            active=np.float64(active),
         )
+
+    def _fastest(self, params: Params, dtype: DTypeLike) -> Kernel | Mixing:
+        """A screen, where the statistics that led to these parameters make it worth while; else the kernel."""
+        if isinstance(self.family, Screenable) and "active" in params:
+            screen = self.family.screen(params.components, dtype, float(params.active))
+            if screen is not None:
+                return screen
+        return kernel_of(self.family, params.components, dtype)
+
+    def _mix(self, kernel: Kernel | Mixing, params: Params, chunk: Chunk) -> MixtureSums:
+        """Accumulates all rows in the kernel; by itself, where it can."""
+        log_weights = _log_weights(params)
+        if isinstance(kernel, Mixing):
+            sums = kernel.mix(chunk.x, chunk.weight, log_weights)
+            if not np.isfinite(sums.log_likelihood):
+                for _ in self._posterior(kernel_of(self.family, params.components), params, chunk.x):
+                    pass  # raises at the row
+            return sums
+        blocks = self._dense(kernel, params, chunk)
+        log_likelihood, pairs, responsibilities = 0.0, 0.0, np.zeros(self.n_components)
+        for known, shares in blocks:
+            log_likelihood += float(known.log_density.sum())
+            pairs += float(known.active.sum(dtype=np.float64))
+            responsibilities += shares
+        return MixtureSums(log_likelihood, pairs, responsibilities)
+
+    def _dense(self, kernel: Kernel, params: Params, chunk: Chunk) -> Iterator[tuple[Normalized, Array]]:
+        """Accumulates block by block; what is known of its rows, weighted, and responsibilities by component."""
+        for block, resp, known in self._posterior(kernel, params, chunk.x):
+            if chunk.weight is not None:
+                for values in (resp, *known):
+                    values *= chunk.weight[block]
+            kernel.accumulate(resp)
+            yield known, resp.sum(axis=1, dtype=np.float64)
 
     def _log_prob(self, kernel: Kernel, params: Params, x: Array) -> Iterator[tuple[slice, Array]]:
         """For every block, log p_k(x) as (K, b) in one reused buffer."""

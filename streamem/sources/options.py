@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from streamem.core.errors import ParameterError
 
-DEFAULT_CHUNK_BYTES = 8 * 2**20
+DEFAULT_CHUNK_BYTES = 2 * 2**20
 
 
 @dataclass(frozen=True)

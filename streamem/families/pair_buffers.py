@@ -1,0 +1,64 @@
+"""What compiled code needs to work on pairs of row and component."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+BLOCK_ROWS = 2048
+GROUP_ROWS = 64
+
+
+class Gaussians(NamedTuple):
+    """Components, and how far below the best score of a row they matter.
+
+    Attributes
+    ----------
+    means : (K, d) anchored
+    factors : (K, d, d) U, or (K, d) its diagonal
+    constants : (K,) log-densities at the means
+    width : nats below the best score of a row, beyond which a component does not matter
+    ordinary : least best score of which that is true
+    """
+
+    means: Array
+    factors: Array
+    constants: Array
+    width: float
+    ordinary: float
+
+
+class PairBuffers(NamedTuple):
+    """Buffers for a block of rows and all pairs that it may have."""
+
+    x: Array
+    joint: Array
+    rows: Array
+    starts: Array
+    values: Array
+    scratch: Array
+    work: Array
+    square: Array
+
+
+def pair_buffers(k: int, d: int) -> PairBuffers:
+    """For K components and d features."""
+    return PairBuffers(
+        x=np.empty((BLOCK_ROWS, d)),
+        joint=np.empty(k * BLOCK_ROWS, dtype=np.float32),
+        rows=np.empty(k * BLOCK_ROWS + 1, dtype=np.int32),  # `select` writes one beyond the last pair
+        starts=np.empty(k + 1, dtype=np.int64),
+        values=np.empty(k * BLOCK_ROWS),
+        scratch=np.empty((3, BLOCK_ROWS)),
+        work=np.empty((2, GROUP_ROWS, d)),
+        square=np.empty((d, d)),
+    )
+
+
+def buffers_bytes(k: int, d: int) -> int:
+    """What `pair_buffers` takes."""
+    return BLOCK_ROWS * (8 * d + 16 * k + 24) + 8 * (2 * GROUP_ROWS * d + d * d + k)
