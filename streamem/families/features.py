@@ -40,28 +40,32 @@ class AnchoredBlock:
     center, scale : (d,)
     most_rows : rows that a block may have
     dtype : of z
+    norm : whether |x̃|² is wanted in the last row
     """
 
-    def __init__(self, center: Array, scale: Array, most_rows: int, dtype: DTypeLike) -> None:
-        from streamem.families.feature_products import load_anchored  # Numba loads with the first kernel
-
-        self._load = load_anchored
+    def __init__(self, center: Array, scale: Array, most_rows: int, dtype: DTypeLike, norm: bool = False) -> None:
         # A copy: parameters are read-only, and would be compiled for once more.
         self._center, self._unscale = center.copy(), 1.0 / scale  # exact: scales are powers of two
-        self._buffer = np.empty((1 + len(center)) * most_rows, dtype=dtype)
-        self.z: Array = self._buffer[:0].reshape(1 + len(center), 0)
+        self._shape, self._dtype, self._norm = (1 + len(center) + norm, most_rows), dtype, norm
+        self._buffer: Array | None = None
+        self.z: Array = np.empty((self._shape[0], 0))
 
     @property
     def xt(self) -> Array:
         """x̃ᵀ, (d, b)."""
-        return self.z[1:]
+        return self.z[1 : 1 + len(self._center)]
 
     def load(self, x: Array) -> None:
         """Take rows x (b, d)."""
-        rows = 1 + len(self._center)
-        self.z = self._buffer[: rows * len(x)].reshape(rows, len(x))
+        from streamem.families.feature_products import load_anchored  # Numba loads with the first rows
+
+        if self._buffer is None:
+            self._buffer = np.empty(self._shape[0] * self._shape[1], dtype=self._dtype)
+        self.z = self._buffer[: self._shape[0] * len(x)].reshape(self._shape[0], len(x))
         self.z[0] = 1.0
-        self._load(as_rows(x), self._center, self._unscale, self.xt)
+        load_anchored(as_rows(x), self._center, self._unscale, self.xt)
+        if self._norm:
+            np.einsum("db,db->b", self.xt, self.xt, out=self.z[-1])
 
 
 def as_rows(x: Array) -> Array:

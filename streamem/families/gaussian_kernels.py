@@ -18,7 +18,7 @@ from streamem.core.remembered import remembered
 from streamem.core.stats import Stats
 from streamem.families.covariance import Covariance
 from streamem.families.exponential import ExponentialKernel
-from streamem.families.features import AnchoredBlock
+from streamem.families.features import AnchoredBlock, Features
 from streamem.families.gaussian_rounding import difference_rounding, moment_rounding, product_rounding
 from streamem.families.tiling import block_rows, panels_of, products_bytes
 
@@ -85,6 +85,14 @@ def natural_panels(structure: Covariance, params: Params, dtype: DTypeLike) -> A
     )
 
 
+def features_of(structure: Covariance, params: Params) -> Features:
+    """The features of a row that these parameters belong to."""
+    d = params.means.shape[1]
+    return remembered(
+        params.means, params.precisions_cholesky, ("features", type(structure)), lambda: structure.features(d)
+    )
+
+
 def _linear(structure: Covariance, params: Params) -> Array:
     """Natural parameters of [1, x̃]: (K, 1 + d)."""
     slopes = structure.precision_times(params.precisions_cholesky, params.means)
@@ -105,10 +113,10 @@ class GaussianKernel(ExponentialKernel):
     """Full, diagonal and spherical Gaussians by feature products."""
 
     def __init__(self, structure: Covariance, params: Params, dtype: DTypeLike) -> None:
-        self._d = d = params.means.shape[1]
+        self._d = params.means.shape[1]
         rounding = _rounding(structure, params, dtype)
         panels = natural_panels(structure, params, dtype)
-        super().__init__(panels, structure.features(d), params.center, params.scale, rounding)
+        super().__init__(panels, features_of(structure, params), params.center, params.scale, rounding)
 
     def stats(self) -> Stats:
         """weight (K,), first (K, d), second (K, M)."""

@@ -23,6 +23,7 @@ from streamem.families.exponential import NO_WEIGHTS
 from streamem.families.features import as_rows
 from streamem.families.gaussian_kernels import (
     as_stats,
+    features_of,
     log_constants,
     n_statistics,
     natural_panels,
@@ -134,8 +135,8 @@ class ScreenedKernel:
         k, d = params.means.shape
         self._structure, self._d, self._gaussians = structure, d, gaussians
         self.rounding = difference_rounding(structure, params) + moment_rounding(structure, params, False)
-        panels = natural_panels(structure, params, np.float32)
-        self._products = products_of(panels, structure.features(d), params.center, params.scale, BLOCK_ROWS)
+        self._panels = natural_panels(structure, params, np.float32)
+        self._features, self._center, self._scale = features_of(structure, params), params.center, params.scale
         self._sums, self._moments = np.zeros((k, 1 + d)), np.zeros_like(gaussians.factors)
 
     def mix(self, x: Array, weight: Array | None, log_weights: Array) -> MixtureSums:
@@ -148,7 +149,7 @@ class ScreenedKernel:
             NO_WEIGHTS if weight is None else as_rows(weight),
             # A component without weight has no pairs; a finite number keeps infinities out of the scores.
             np.maximum(log_weights, np.finfo(np.float32).min),
-            self._products,
+            products_of(self._panels, self._features, self._center, self._scale, BLOCK_ROWS),
             self._gaussians,
             pair_buffers(k, self._d),
             self._sums,

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from streamem.core.scratch import scratch
+
 Array = NDArray[Any]
 
 BLOCK_ROWS = 2048
@@ -46,16 +48,17 @@ class PairBuffers(NamedTuple):
 
 
 def pair_buffers(k: int, d: int) -> PairBuffers:
-    """For K components and d features."""
+    """For K components and d features, of this thread."""
+    pairs = k * BLOCK_ROWS
     return PairBuffers(
-        x=np.empty((BLOCK_ROWS, d)),
-        joint=np.empty(k * BLOCK_ROWS, dtype=np.float32),
-        rows=np.empty(k * BLOCK_ROWS + 1, dtype=np.int32),  # `select` writes one beyond the last pair
-        starts=np.empty(k + 1, dtype=np.int64),
-        values=np.empty(k * BLOCK_ROWS),
-        scratch=np.empty((3, BLOCK_ROWS)),
-        work=np.empty((2, GROUP_ROWS, d)),
-        square=np.empty((d, d)),
+        x=scratch("x", (BLOCK_ROWS, d)),
+        joint=scratch("joint", (pairs,), np.float32),
+        rows=scratch("rows", (pairs + 1,), np.int32),  # `select` writes one beyond the last pair
+        starts=scratch("starts", (k + 1,), np.int64),
+        values=scratch("values", (pairs,)),
+        scratch=scratch("row sums", (3, BLOCK_ROWS)),
+        work=scratch("work", (2, GROUP_ROWS, d)),
+        square=scratch("square", (d, d)),
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from streamem.core.scratch import scratch
 from streamem.families.features import Features
 
 Array = NDArray[Any]
@@ -99,9 +100,9 @@ def panels_of(natural: Array, dtype: DTypeLike) -> Array:
 
 
 def products_of(panels: Array, features: Features, center: Array, scale: Array, most_rows: int) -> Products:
-    """Of natural parameters in panels, for blocks of at most `most_rows`, in their dtype."""
+    """Of natural parameters in panels, for blocks of at most `most_rows`, in their dtype; buffers are the thread's."""
     _, k, features_of_panel = panels.shape
-    z_rows, tile = 1 + len(center) + features.norm, tiling(k, len(features.left)).rows
+    z_rows, tile, dtype = 1 + len(center) + features.norm, tiling(k, len(features.left)).rows, panels.dtype
     return Products(
         center=center.copy(),  # copies: parameters are read-only, and would be compiled for once more
         unscale=1.0 / scale,  # exact: scales are powers of two
@@ -109,7 +110,7 @@ def products_of(panels: Array, features: Features, center: Array, scale: Array, 
         right=features.right,
         z_rows=z_rows,
         natural=panels,
-        z_buffer=np.empty(z_rows * most_rows, dtype=panels.dtype),
-        panel=np.empty((features_of_panel, tile), dtype=panels.dtype),
-        scores=np.empty((k, tile), dtype=panels.dtype),
+        z_buffer=scratch("z", (z_rows * most_rows,), dtype),
+        panel=scratch("panel", (features_of_panel, tile), dtype),
+        scores=scratch("scores", (k, tile), dtype),
     )

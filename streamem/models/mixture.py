@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -12,6 +12,7 @@ from streamem.core.arrays import Params
 from streamem.core.chunk import Chunk
 from streamem.core.errors import NumericalError
 from streamem.core.numerics import Normalized, normalize_log_rows, small_buffers
+from streamem.core.offers import offers
 from streamem.core.ports import (
     Anchored,
     Blockwise,
@@ -179,37 +180,34 @@ class Mixture:
 
     def _fastest(self, params: Params, dtype: DTypeLike) -> Kernel | Mixing:
         """A screen, where the statistics that led to these parameters make it worth while; else the kernel."""
-        if isinstance(self.family, Screenable) and "active" in params:
+        if offers(self.family, Screenable) and "active" in params:
             screen = self.family.screen(params.components, dtype, float(params.active))
             if screen is not None:
                 return screen
         return kernel_of(self.family, params.components, dtype)
 
     def _mix(self, kernel: Kernel | Mixing, params: Params, chunk: Chunk) -> MixtureSums:
-        """Accumulates all rows in the kernel; by itself, where it can."""
-        log_weights = _log_weights(params)
-        if isinstance(kernel, Mixing):
-            sums = kernel.mix(chunk.x, chunk.weight, log_weights)
-            if not np.isfinite(sums.log_likelihood):
-                for _ in self._posterior(kernel_of(self.family, params.components), params, chunk.x):
-                    pass  # raises at the row
-            return sums
-        blocks = self._dense(kernel, params, chunk)
-        log_likelihood, pairs, responsibilities = 0.0, 0.0, np.zeros(self.n_components)
-        for known, shares in blocks:
-            log_likelihood += float(known.log_density.sum())
-            pairs += float(known.active.sum(dtype=np.float64))
-            responsibilities += shares
-        return MixtureSums(log_likelihood, pairs, responsibilities)
+        """Accumulates all rows in the kernel, which runs over them by itself where it can."""
+        if not offers(kernel, Mixing):
+            return self._dense(cast(Kernel, kernel), params, chunk)
+        sums = kernel.mix(chunk.x, chunk.weight, _log_weights(params))
+        if not np.isfinite(sums.log_likelihood):
+            for _ in self._posterior(kernel_of(self.family, params.components), params, chunk.x):
+                pass  # raises at the row
+        return sums
 
-    def _dense(self, kernel: Kernel, params: Params, chunk: Chunk) -> Iterator[tuple[Normalized, Array]]:
-        """Accumulates block by block; what is known of its rows, weighted, and responsibilities by component."""
+    def _dense(self, kernel: Kernel, params: Params, chunk: Chunk) -> MixtureSums:
+        """The same block by block."""
+        log_likelihood, pairs, responsibilities = 0.0, 0.0, np.zeros(self.n_components)
         for block, resp, known in self._posterior(kernel, params, chunk.x):
             if chunk.weight is not None:
                 for values in (resp, *known):
                     values *= chunk.weight[block]
             kernel.accumulate(resp)
-            yield known, resp.sum(axis=1, dtype=np.float64)
+            log_likelihood += float(known.log_density.sum())
+            pairs += float(known.active.sum(dtype=np.float64))
+            responsibilities += resp.sum(axis=1, dtype=np.float64)
+        return MixtureSums(log_likelihood, pairs, responsibilities)
 
     def _log_prob(self, kernel: Kernel, params: Params, x: Array) -> Iterator[tuple[slice, Array]]:
         """For every block, log p_k(x) as (K, b) in one reused buffer."""

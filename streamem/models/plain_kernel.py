@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from streamem.core.numerics import EPS
+from streamem.core.offers import offers
 from streamem.core.ports import Blockwise, Family, Kernel
 from streamem.core.stats import Stats
 
@@ -49,9 +50,9 @@ class PlainKernel:
 
 def kernel_of(family: Family, params: Any, dtype: DTypeLike = np.float64) -> Kernel:
     """The family's own kernel if it offers one, for rows of `dtype`."""
-    return family.kernel(params, dtype) if isinstance(family, Blockwise) else PlainKernel(family, params)
+    return family.kernel(params, dtype) if offers(family, Blockwise) else PlainKernel(family, params)
 
 
 def block_rows_of(family: Family, params: Any) -> int:
     """Rows a block for `kernel_of`."""
-    return family.block_rows(params) if isinstance(family, Blockwise) else PLAIN_BLOCK_ROWS
+    return family.block_rows(params) if offers(family, Blockwise) else PLAIN_BLOCK_ROWS

@@ -1,0 +1,161 @@
+"""One EM iteration over a grid of shapes, by us and by peers in turn, each cell checked against float64.
+
+``python -m bench.grid`` runs all of it (hours); ``--quick`` a few small cells, ``--only`` those with a matching name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any, Self
+
+import numpy as np
+
+from bench.cells import ERROR_LIMIT, Cell, Row, cells, peers_of
+from bench.grid_report import draw, summary, table
+from bench.measure import machine
+from bench.mixtures import store
+from bench.peers import interpreter
+
+ITERATIONS = 2
+PATIENCE_S = 6.0
+"""An engine that took longer than this for a cell is not asked again: its ratio is far from one."""
+
+
+class Engine:
+    """A process that answers requests."""
+
+    def __init__(self, name: str, python: str) -> None:
+        self.name = name
+        root = Path(__file__).parents[1]
+        self._process = subprocess.Popen(
+            [python, "-m", "bench.engines", name], cwd=root, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def ask(self, folder: Path, cell: Cell, iterations: int) -> dict[str, Any]:
+        """Seconds and parameters of one cell."""
+        request = {"folder": str(folder), "covariance_type": cell.covariance_type, "iterations": iterations}
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        began = perf_counter()
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        reply: dict[str, Any] = json.loads(line) if line else {"error": "the engine died"}
+        return {**reply, "wall_s": perf_counter() - began}
+
+
+def measure(cell: Cell, engines: dict[str, Engine], rounds: int, peak: dict[str, float], iterations: int) -> Row:
+    """All engines in turn, several rounds; the first round of each is not counted where there are more."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        store(folder, cell.rows, cell.d, cell.k, cell.separation, cell.dtype)
+        runs: dict[str, list[dict[str, Any]]] = {engine: [] for engine in engines}
+        for _ in range(rounds):
+            for engine in engines.values():
+                if all(run["wall_s"] < PATIENCE_S for run in runs[engine.name]):
+                    runs[engine.name].append(engine.ask(folder, cell, iterations))
+        ours = runs["streamem"]
+        if "error" in ours[-1]:
+            raise RuntimeError(f"{cell.name}: {ours[-1]['error']}")
+        error = _error(folder, cell)
+    seconds = _seconds(ours)
+    ratios: dict[str, float | str] = {}
+    for engine in peers_of(cell):
+        if engine not in runs:
+            ratios[engine] = "missing"
+        elif "error" in runs[engine][-1]:
+            ratios[engine] = f"failed: {runs[engine][-1]['error'][:60]}"
+        else:
+            ratios[engine] = _seconds(runs[engine]) / seconds
+    share = cell.flops * cell.rows / seconds / peak[cell.dtype]
+    added = median(run["added_bytes"] for run in ours[1:] or ours)
+    return Row(cell, seconds, ratios, ours[-1]["note"], error, share, added)
+
+
+def _seconds(runs: list[dict[str, Any]]) -> float:
+    counted = [run["seconds"] for run in (runs[1:] or runs) if "seconds" in run]
+    return max(median(counted), 1e-9)
+
+
+def _error(folder: Path, cell: Cell) -> float:
+    """Largest difference of our parameters from scikit-learn's, of the same rows in float64."""
+    from bench.engines import scikit_learn
+
+    x, means = np.load(folder / "x.npy"), np.load(folder / "means.npy")
+    path = folder / "scikit-learn.npz"
+    if cell.dtype == "float64" and path.exists():
+        oracle = dict(np.load(path))
+    else:
+        fitted = scikit_learn(x.astype(np.float64), means, cell.covariance_type, 1 + ITERATIONS)
+        oracle = {"weights": fitted.weights, "means": fitted.means, "covariances": fitted.covariances}
+    ours = np.load(folder / "streamem.npz")
+    return max(float(np.abs(ours[name] - value).max() / np.abs(value).max()) for name, value in oracle.items())
+
+
+def matrix_product_peak(dtype: str) -> float:
+    """FLOP/s of a square product on all cores: what there is to reach."""
+    a, times = np.random.default_rng(0).random((2000, 2000)).astype(dtype), []
+    for _ in range(5):
+        began = perf_counter()
+        np.matmul(a, a)
+        times.append(perf_counter() - began)
+    return 2 * 2000**3 / min(times)
+
+
+def run(chosen: list[Cell], rounds: int) -> Iterator[Row]:
+    """Row after row, each engine's process kept alive."""
+    wanted = sorted({engine for cell in chosen for engine in peers_of(cell)})
+    found = {name: python for name in ["streamem", *wanted] if (python := interpreter(name)) is not None}
+    peak = {dtype: matrix_product_peak(dtype) for dtype in ERROR_LIMIT}
+    with ExitStack() as stack:
+        engines = {name: stack.enter_context(Engine(name, python)) for name, python in found.items()}
+        for cell in chosen:
+            present = {name: engines[name] for name in ["streamem", *peers_of(cell)] if name in engines}
+            yield measure(cell, present, rounds, peak, ITERATIONS)
+
+
+def main() -> None:
+    """Run, print, and write the table and a picture."""
+    parser = argparse.ArgumentParser(prog="python -m bench.grid", description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--only", default="", help="regular expression that a cell's name holds")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--out", type=Path, help="write the table here")
+    parser.add_argument("--json", type=Path, help="write what was measured here, cell by cell")
+    parser.add_argument("--picture", type=Path, help="draw the ratios here (needs matplotlib)")
+    options = parser.parse_args()
+    chosen = [cell for cell in cells(options.quick) if re.search(options.only, cell.name)]
+    rows = []
+    for row in run(chosen, 2 if options.quick else options.rounds):
+        rows.append(row)
+        print(table([row]).splitlines()[-1], flush=True)
+        if options.json:
+            with options.json.open("a") as file:
+                file.write(json.dumps({**asdict(row), "rows": row.cell.rows}) + "\n")
+    text = f"{machine()}; medians of {options.rounds - 1 or 1} rounds\n\n{summary(rows)}\n\n{table(rows)}\n"
+    print("\n" + text)
+    if options.out:
+        options.out.write_text(text)
+    if options.picture:
+        draw(rows, options.picture)
+
+
+if __name__ == "__main__":
+    main()

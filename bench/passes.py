@@ -1,0 +1,164 @@
+"""What a pass is made of: reading, computing, and how far they overlap; and how it grows with rows, chunks and threads.
+
+``python -m bench.passes``: rows of float32 with 32 features, K = 16, full covariances; one E-step over all rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from bench.measure import peak_bytes
+from bench.mixtures import draw
+from streamem import GaussianMixture, ReadOptions, open_source
+from streamem.core.chunk import Chunk
+from streamem.core.ports import ChunkRef
+from streamem.core.stats import Stats
+from streamem.executors.threads import ThreadsExecutor
+from streamem.fit import EStep
+
+D, K, ROUNDS = 32, 16, 5
+
+
+class Read:
+    """A task that does nothing with a chunk."""
+
+    def __call__(self, chunk: Chunk, ref: ChunkRef) -> Stats:
+        return Stats(rows=chunk.rows)
+
+
+@dataclass(frozen=True)
+class Again:
+    """A chunk at another place of the plan: the same rows, so that any number of them can be had."""
+
+    ref: Any
+    index: int
+    start: int
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.ref, name)
+
+
+def repeated(refs: Sequence[ChunkRef], n_rows: int) -> Iterator[Again]:
+    """The chunks again and again until there are so many rows."""
+    index = start = 0
+    while start < n_rows:
+        ref = refs[index % len(refs)]
+        yield Again(ref, index, start)
+        index, start = index + 1, start + ref.rows
+
+
+def e_step(x: Any, means: Any) -> EStep:
+    """The task of a pass after two iterations from a start, with the arithmetic that a fit has chosen by then."""
+    model = GaussianMixture(
+        K,
+        max_iter=2,
+        tol=0.0,
+        weights_init=np.full(K, 1 / K),
+        means_init=means,
+        precisions_init=np.repeat(np.eye(D)[None], K, axis=0),
+    ).fit(x)
+    return EStep(model._make_model(), model._params(), None)
+
+
+def seconds(task: Any, refs: Sequence[Any], threads: int, forget: Sequence[Path] = ()) -> float:
+    """Of one pass, the median of some; before each, the system forgets what it has cached of the files."""
+    taken = []
+    with ThreadsExecutor(threads) as executor:
+        for _ in range(ROUNDS):
+            drop_from_cache(forget)
+            began = perf_counter()
+            executor.reduce(task, refs, lambda done: None)
+            taken.append(perf_counter() - began)
+    return median(taken[1:])
+
+
+def drop_from_cache(folders: Sequence[Path]) -> None:
+    """Every file below."""
+    for folder in folders:
+        for path in [folder] if folder.is_file() else [p for p in folder.rglob("*") if p.is_file()]:
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def overlap(n: int, threads: int) -> str:
+    """Stores with a warm and a cold page cache beside the same rows in memory."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    import zarr
+
+    x, means = draw(n, D, K, 2.0, "float32")
+    task = e_step(x[: 20 * D * K], means)
+    lines = ["| rows from | read, s | compute, s | pass, s | pass ÷ larger | pass ÷ sum | pass ÷ in memory |"]
+    lines.append("|---|---:|---:|---:|---:|---:|---:|")
+    with tempfile.TemporaryDirectory(dir=os.environ.get("STREAMEM_BENCH_FOLDER")) as name:
+        store, table = Path(name) / "x.zarr", Path(name) / "x.parquet"
+        rows = 2**21 // (4 * D)
+        zarr.create_array(store=str(store), shape=x.shape, chunks=(rows, D), dtype="f4")[:] = x
+        columns = pa.table({f"c{i}": x[:, i] for i in range(D)})
+        pq.write_table(columns, table, row_group_size=rows, use_dictionary=False)
+        compute = seconds(task, open_source(x).chunks(), threads)
+        lines.append(f"| memory | – | {compute:.3f} | {compute:.3f} | 1.00 | 1.00 | 1.00 |")
+        for path in (store, table):
+            refs = open_source(str(path)).chunks()
+            for cache, forget in (("warm", []), ("cold", [path])):
+                read = seconds(Read(), refs, threads, forget)
+                taken = seconds(task, refs, threads, forget)
+                larger, both = taken / max(read, compute), taken / (read + compute)
+                lines.append(
+                    f"| {path.suffix[1:]}, {cache} cache | {read:.3f} | {compute:.3f} | {taken:.3f} | {larger:.2f} | "
+                    f"{both:.2f} | {taken / compute:.2f} |"
+                )
+    return "\n".join(lines)
+
+
+def scaling(most_rows: int, threads: int) -> str:
+    """Rows, chunks and threads one by one."""
+    x, means = draw(65_536, D, K, 2.0, "float32")
+    task = e_step(x[: 20 * D * K], means)
+    refs = open_source(x).chunks()
+    lines = ["| pass of | threads | seconds | million rows/s | memory added, MiB |", "|---|---:|---:|---:|---:|"]
+    seconds(task, list(repeated(refs, 100_000)), threads)
+    before = peak_bytes()
+
+    def line(what: str, rows: int, plan: Sequence[Any], with_threads: int) -> None:
+        taken = seconds(task, plan, with_threads)
+        added = (peak_bytes() - before) / 2**20
+        lines.append(f"| {what} | {with_threads} | {taken:.3f} | {rows / taken / 1e6:.2f} | {added:.1f} |")
+
+    rows = 100_000
+    while rows <= most_rows:
+        line(f"{rows:,} rows", rows, list(repeated(refs, rows)), threads)
+        rows *= 10
+    for rows_of_chunk in (1_024, 4_096, 16_384, 65_536):
+        small = open_source(x, options=ReadOptions(chunk_bytes=rows_of_chunk * 4 * D)).chunks()
+        line(f"1,000,000 rows in chunks of {rows_of_chunk:,}", 1_000_000, list(repeated(small, 1_000_000)), threads)
+    for count in sorted({1, 2, threads}):
+        line("1,000,000 rows", 1_000_000, list(repeated(refs, 1_000_000)), count)
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Print both tables."""
+    parser = argparse.ArgumentParser(prog="python -m bench.passes", description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--rows", type=int, default=2_000_000, help="of the stores")
+    parser.add_argument("--most-rows", type=int, default=10**8, help="of the longest pass")
+    options = parser.parse_args()
+    threads = len(os.sched_getaffinity(0))
+    print(overlap(40_000 if options.quick else options.rows, threads), "\n")
+    print(scaling(100_000 if options.quick else options.most_rows, threads))
+
+
+if __name__ == "__main__":
+    main()
