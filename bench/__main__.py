@@ -12,6 +12,8 @@ PEERS = ("streamem", "scikit-learn")
 EXPERIMENTS = [
     Experiment("Stepwise EM from a poor start", "bench.poor_start"),
     Experiment("Error of one online pass", "bench.online_rate"),
+    Experiment("Grid of shapes", "bench.grid"),
+    Experiment("Passes", "bench.passes", draws=False),
 ]
 
 

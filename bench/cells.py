@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import product
 
-CELL_S = 0.06
+CELL_S = 0.3
 """Seconds that one of our iterations is meant to take on two cores of 50 GFLOP/s."""
 
 ERROR_LIMIT = {"float64": 1e-8, "float32": 1e-3}
@@ -25,6 +25,7 @@ class Cell:
     k: int
     d: int
     separation: float
+    cell_s: float = CELL_S
 
     @property
     def name(self) -> str:
@@ -42,9 +43,9 @@ class Cell:
         """Enough for an iteration to be measured, and for every covariance to be estimated."""
         if self.d == QUICK_FEATURES:
             return 20_000
-        wanted = CELL_S * 1e11 / (self.flops + 300 * self.k + 20 * self.d)
+        wanted = self.cell_s * 1e11 / (self.flops + 300 * self.k + 20 * self.d)
         most = 4e8 / (8 * self.d)
-        return int(max(min(wanted, most, 400_000), 3 * self.k * self.d, 20_000))
+        return int(max(min(wanted, most, 4_000_000), 3 * self.k * self.d, 20_000))
 
 
 def cells(quick: bool) -> list[Cell]:

@@ -117,7 +117,7 @@ def answer(engine: str, folder: str, covariance_type: str, iterations: int) -> d
     """Difference of a long and a short run from the same start, divided by the difference in iterations."""
     x, means = np.load(Path(folder) / "x.npy"), np.load(Path(folder) / "means.npy")
     fit = ENGINES[engine]
-    fit(x[: 20 * len(means)], means, covariance_type, 3)  # what it compiles is no part of an iteration
+    fit(x[: 4 * means.size + 1000], means, covariance_type, 3)  # what it compiles is no part of an iteration
     before = _reset_peak()
     short, short_s = _timed(fit, x, means, covariance_type, 1)
     long, long_s = _timed(fit, x, means, covariance_type, 1 + iterations)
@@ -159,7 +159,7 @@ def main() -> None:
         try:
             reply = answer(engine, **json.loads(line))
         except Exception as error:  # told to the one who asked; the next request may succeed
-            reply = {"error": f"{type(error).__name__}: {error}"[:500]}
+            reply = {"error": " ".join(f"{type(error).__name__}: {error}".split())[:500]}
         print(json.dumps(reply), flush=True)
 
 

@@ -33,6 +33,7 @@ class Experiment:
 
     name: str
     module: str
+    draws: bool = True
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def run_case(case: Case, rounds: int) -> list[Result]:
 def run_experiment(experiment: Experiment, quick: bool, pictures: Path | None) -> str:
     """Its report; its picture is drawn into a folder if one is given."""
     command = [sys.executable, "-m", experiment.module, *(["--quick"] if quick else [])]
-    if pictures is not None:
+    if pictures is not None and experiment.draws:
         command += ["--picture", str(pictures.absolute() / f"{experiment.module.rpartition('.')[2]}.png")]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1], check=False)
     if done.returncode:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,6 +157,7 @@ def main() -> None:
     parser.add_argument("--most-rows", type=int, default=10**8, help="of the longest pass")
     options = parser.parse_args()
     threads = len(os.sched_getaffinity(0))
+    warnings.simplefilter("ignore")
     print(overlap(40_000 if options.quick else options.rows, threads), "\n")
     print(scaling(100_000 if options.quick else options.most_rows, threads))
 

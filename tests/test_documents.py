@@ -21,11 +21,11 @@ BLOCKS = MARKED.findall((ROOT / "README.md").read_text())
 MODULES = [module.name for module in pkgutil.walk_packages(streamem.__path__, "streamem.")]
 
 
-def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+def run(command: list[str], folder: Path, **more: str) -> subprocess.CompletedProcess[str]:
     """Run with this environment's programs first on the path, and warnings as errors."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return subprocess.run(
-        command, cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
+        command, cwd=folder, env={**os.environ, "PATH": path, **more}, capture_output=True, text=True, check=False
     )
 
 
@@ -78,6 +78,26 @@ def test_quick_bench_reports_every_engine(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     rows = [line for line in (tmp_path / "t.md").read_text().splitlines() if line.startswith("| EM iteration")]
     assert [row.split("|")[2].strip() for row in rows] == ["streamem", "scikit-learn"]
+
+
+def test_quick_grid_names_missing_peers_and_checks_parameters(tmp_path: Path) -> None:
+    """A peer that is not installed is reported; every cell is compared with float64."""
+    command = [sys.executable, "-m", "bench.grid", "--quick", "--out", str(tmp_path / "t.md")]
+    done = run(command, ROOT, STREAMEM_BENCH_PEERS=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "t.md").read_text()
+    cells = [line for line in text.splitlines() if "K=4 d=3" in line and "products" in line]
+    assert len(cells) == 4
+    assert all("missing" in line for line in cells)
+    assert "float32 products" in text
+    assert "| parameters other than float64's | 0 of 4 |" in text
+
+
+def test_quick_passes(tmp_path: Path) -> None:
+    done = run([sys.executable, "-m", "bench.passes", "--quick"], ROOT)
+    assert done.returncode == 0, done.stderr
+    for words in ("zarr, cold cache", "parquet, warm cache", "100,000 rows", "chunks of 1,024"):
+        assert words in done.stdout
 
 
 @pytest.mark.parametrize("only", ["online,", "poor start"])

@@ -37,14 +37,8 @@ def group_pieces(piece_rows: Sequence[int], row_nbytes: int, chunk_bytes: int) -
 def even_cuts(n_rows: int, row_nbytes: int, chunk_bytes: int, granule: int = 1) -> list[tuple[int, int]]:
     """Cut rows into (start, stop) chunks of at most `chunk_bytes` in whole multiples of `granule` rows.
 
-    Where rows may be cut anywhere the chunks are even: a short last one would leave threads without work.
-
     >>> even_cuts(10, row_nbytes=8, chunk_bytes=32, granule=3)
     [(0, 3), (3, 6), (6, 9), (9, 10)]
-    >>> even_cuts(10, row_nbytes=8, chunk_bytes=72)
-    [(0, 5), (5, 10)]
     """
     step = max(1, chunk_bytes // max(1, row_nbytes * granule)) * granule
-    if granule == 1 and n_rows:
-        step = -(-n_rows // -(-n_rows // step))
     return [(start, min(start + step, n_rows)) for start in range(0, n_rows, step)]
