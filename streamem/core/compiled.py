@@ -23,9 +23,12 @@ LEAST, LEAST_32 = -650.0, np.float32(-69.0)
 
 
 def compiled(function: Function) -> Function:
-    """Compile at the first call."""
-    options = {"nogil": True, "cache": True, "error_model": "numpy", "fastmath": {"contract", "nsz"}}
-    return cast(Function, njit(**options)(function))
+    """Compile at the first call; keep the result on disk where a folder can be written."""
+    options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz"}}
+    try:
+        return cast(Function, njit(cache=True, **options)(function))
+    except RuntimeError:  # neither beside the source nor in the user's cache folder: every process compiles anew
+        return cast(Function, njit(**options)(function))
 
 
 @intrinsic  # type: ignore[untyped-decorator]
