@@ -15,6 +15,7 @@ from streamem.core.errors import NumericalError
 from streamem.core.stats import Stats
 from streamem.families import Gaussian, gaussian_screen
 from streamem.families.covariance import COVARIANCES
+from streamem.families.gaussian_kernels import GaussianKernel
 from streamem.families.gaussian_screen import ScreenedKernel, dense_ns, screened_ns
 from streamem.models import Mixture
 
@@ -169,3 +170,26 @@ def test_resumed_and_threaded_runs_have_the_same_bits(tmp_path: Path) -> None:
     assert resumed.report_.setting["arithmetic"] == ScreenedKernel.path
     for name in ("weights_", "means_", "covariances_", "lower_bound_"):
         assert np.asarray(getattr(resumed, name)).tobytes() == np.asarray(getattr(whole, name)).tobytes(), name
+
+
+@pytest.mark.parametrize("covariance_type", TYPES)
+def test_scores_err_by_less_than_the_margin_allows(covariance_type: str) -> None:
+    """Of every pair that matters, in rows up to six standard deviations out; and the bound is not idle."""
+    _, params, x = mixture(covariance_type, 1.0, 2000)
+    x = x * np.linspace(0.2, 1.6, len(x))[:, None]
+    family, structure = Gaussian(covariance_type), COVARIANCES[covariance_type]
+    gaussians = gaussian_screen._gaussians(structure, params.components)
+    assert gaussians is not None
+    error = (gaussians.width + np.log(gaussian_screen.negligible(K))) / 2
+    kernel, exact = GaussianKernel(structure, params.components, np.float32), family.log_prob(params.components, x)
+    scores = np.empty((len(x), K), dtype=np.float32)
+    for first in range(0, len(x), 500):
+        out = np.empty((K, 500), dtype=np.float32)
+        kernel.load(x[first : first + 500])
+        kernel.log_prob(out)
+        scores[first : first + 500] = out.T
+    best = scores.max(axis=1, keepdims=True)
+    matters = (exact > best - gaussians.width) & (best >= gaussians.ordinary)
+    assert matters.sum() > len(x)
+    found = float(np.abs(scores - exact)[matters].max())
+    assert error / 1e4 < found <= error
