@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamem.core.errors import DataError
+from streamem.core.sequences import Sequences
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,13 +22,13 @@ class Chunk:
         NaN means missing.
     weight : (n,) float64 or None
         Non-negative; None means 1 for every row.
-    offsets : (s + 1,) int64 or None
-        Where sequences start, for models of sequences; None means independent rows.
+    sequences : Sequences or None
+        Which rows are steps of one sequence, for models of sequences; None means independent rows.
     """
 
     x: NDArray[Any]
     weight: NDArray[np.float64] | None = None
-    offsets: NDArray[np.int64] | None = None
+    sequences: Sequences | None = None
 
     @property
     def rows(self) -> int:

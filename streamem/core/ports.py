@@ -65,6 +65,35 @@ class Held(Protocol):
         """The same chunk with values in place of its futures."""
 
 
+@runtime_checkable
+class Composed(Protocol):
+    """A chunk handle whose rows come from other chunks: executors load each of these once for many such handles."""
+
+    @property
+    def bases(self) -> tuple[ChunkRef, ...]:
+        """The chunks that hold the rows."""
+
+    def drawn(self, load: Callable[[ChunkRef], Chunk]) -> Chunk:
+        """The rows, from chunks that `load` gives."""
+
+
+@runtime_checkable
+class Sequenced(Protocol):
+    """A chunk handle whose rows are steps of sequences, as its `Chunk.sequences` will say."""
+
+    @property
+    def lengths(self) -> Array:
+        """(s,) int64 steps of each sequence, of those that are cut the steps within this chunk."""
+
+    @property
+    def opened(self) -> bool:
+        """Whether the first sequence began in an earlier chunk."""
+
+    @property
+    def continued(self) -> bool:
+        """Whether the last sequence goes on in the next chunk."""
+
+
 @dataclass(frozen=True)
 class Schema:
     """What the rows of a source look like.
