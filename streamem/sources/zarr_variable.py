@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from streamem.core.errors import SourceError, StreamemError
 from streamem.sources.cf import Packing, packing
 from streamem.sources.options import ReadOptions
+from streamem.sources.zarr_direct import DirectReader, direct_reader
 from streamem.sources.zarr_integrity import guarded, locate, require_all_chunks, storage_unit
 
 XARRAY_DIMENSIONS = "_ARRAY_DIMENSIONS"
@@ -34,12 +35,14 @@ class Variable:
     origin : the array as it was opened, for its fingerprint
     packing : how stored numbers become values
     dtype : float32 or float64, of the values
+    direct : a shorter way to the same numbers, where there is one
     """
 
     array: zarr.Array[Any]
     origin: zarr.Array[Any]
     packing: Packing
     dtype: np.dtype[Any]
+    direct: DirectReader | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -64,6 +67,8 @@ class Variable:
         """
         selection = (slice(None),) * axis + (positions,)
         try:
+            if self.direct is not None:
+                return self.direct.read(axis, positions)
             return np.asarray(self.array[selection])
         except MemoryError:
             raise
@@ -101,7 +106,8 @@ def open_variable(array: zarr.Array[Any], options: ReadOptions) -> Variable:
     refuse_absent = options.missing_chunks == "error"
     if refuse_absent:
         require_all_chunks(array)
-    return Variable(guarded(array, refuse_absent), array, unpacking, dtype)
+    direct = direct_reader(array, refuse_absent)
+    return Variable(guarded(array, refuse_absent), array, unpacking, dtype, direct)
 
 
 def _attributes(array: zarr.Array[Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import xarray
 import zarr
 from numcodecs import Blosc, GZip, Zstd
 from numpy.typing import NDArray
+from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, TransposeCodec, ZstdCodec
 
 from streamem.core.errors import SchemaError, SourceError
 from streamem.core.ports import Source
@@ -22,6 +23,7 @@ from streamem.sources import zarr_integrity
 from streamem.sources.opening import open_source
 from streamem.sources.options import ReadOptions
 from streamem.sources.zarr import open as open_zarr
+from streamem.sources.zarr_direct import DirectReader, direct_reader
 
 FORMATS = {
     "v2": {"zarr_format": 2},
@@ -205,14 +207,77 @@ def test_a_plain_matrix_is_returned_as_read(tmp_path: Path, monkeypatch: pytest.
     store(tmp_path / "a.zarr", numbers((20, 3), "f4"), (20, 3))
     ref = open_zarr(tmp_path / "a.zarr", ReadOptions()).chunks()[0]
     read: list[NDArray[Any]] = []
-    original = zarr.Array.__getitem__
+    original = DirectReader.read
 
-    def spy(self: zarr.Array[Any], selection: Any) -> Any:
-        read.append(original(self, selection))  # type: ignore[arg-type]
+    def spy(self: DirectReader, axis: int, positions: slice) -> NDArray[Any]:
+        read.append(original(self, axis, positions))
         return read[-1]
 
-    monkeypatch.setattr(zarr.Array, "__getitem__", spy)
+    monkeypatch.setattr(DirectReader, "read", spy)
     assert np.shares_memory(ref.load().x, read[0])
+
+
+STORED_AS: list[dict[str, Any]] = [
+    {},
+    {"compressors": None},
+    {"compressors": ZstdCodec(level=3, checksum=True)},
+    {"compressors": BloscCodec(cname="lz4")},
+    {"zarr_format": 2},
+    {"zarr_format": 2, "compressors": None},
+    {"zarr_format": 2, "compressors": Blosc()},
+]
+
+
+@pytest.mark.parametrize("codec", range(len(STORED_AS)))
+@pytest.mark.parametrize("axis", [0, 1])
+def test_direct_reading_gives_what_zarr_gives(tmp_path: Path, codec: int, axis: int) -> None:
+    values = numbers((23, 7), "f4")
+    array = zarr.create_array(
+        store=str(tmp_path / "a.zarr"),
+        shape=values.shape,
+        chunks=(5, 3),
+        dtype="f4",
+        fill_value=-1.0,
+        **STORED_AS[codec],
+    )
+    array[:20] = values[:20]  # the last chunks are absent
+    reader = direct_reader(zarr.open_array(str(tmp_path / "a.zarr"), mode="r"), refuse_absent=False)
+    assert reader is not None
+    for first, stop in ((0, 5), (5, 20), (3, 17), (20, 23), (6, 7)) if axis == 0 else ((0, 7), (3, 6), (2, 5)):
+        selection = (slice(None),) * axis + (slice(first, stop),)
+        np.testing.assert_array_equal(reader.read(axis, slice(first, stop)), array[selection])
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"shards": (10, 6)},
+        {"filters": [TransposeCodec(order=(1, 0))]},
+        {"serializer": BytesCodec(endian="big")},
+        {"compressors": [ZstdCodec(), Crc32cCodec()]},
+        {"zarr_format": 2, "order": "F"},
+        {"dtype": ">f4", "zarr_format": 2},
+    ],
+)
+def test_unusual_arrays_are_left_to_zarr(tmp_path: Path, settings: dict[str, Any]) -> None:
+    values = numbers((20, 6), "f4")
+    chosen = {"dtype": "f4", "shape": values.shape, "chunks": (5, 3), **settings}
+    array = zarr.create_array(store=str(tmp_path / "a.zarr"), **chosen)
+    array[:] = values
+    assert direct_reader(array, refuse_absent=True) is None
+    np.testing.assert_array_equal(open_zarr(tmp_path / "a.zarr", ReadOptions()).chunks()[0].load().x, values)
+
+
+@pytest.mark.parametrize("damage", ["shorter", "longer"])
+def test_a_chunk_of_another_size_is_refused(tmp_path: Path, damage: str) -> None:
+    values = numbers((20, 3), "f4")
+    store(tmp_path / "a.zarr", values, (10, 3))
+    other = Zstd().encode(values[: 5 if damage == "shorter" else 15].tobytes())
+    (tmp_path / "a.zarr" / "c" / "1" / "0").write_bytes(other)
+    refs = open_zarr(tmp_path / "a.zarr", ReadOptions(chunk_bytes=1)).chunks()
+    refs[0].load()
+    with pytest.raises(SourceError, match=r"chunk 'c/1/0' is truncated or corrupt: it holds (60|180) of 120 bytes"):
+        refs[1].load()
 
 
 # --- what xarray writes ----------------------------------------------------------------------------------------------

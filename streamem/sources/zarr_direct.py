@@ -1,0 +1,134 @@
+"""Chunks of a Zarr array on disk, decoded in the thread that wants them.
+
+Zarr's own way leads through an event loop and two threads more for every chunk: on two cores that took as long as
+decoding itself (1,000,000 × 32 float32, zstd: 0.30 s against 0.17). The codecs are the same, those of numcodecs.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.storage import LocalStore
+
+from streamem.core.errors import SourceError
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class DirectReader:
+    """Reads an array of numbers in C order from its files: no shards, no filters, one codec that is known or none.
+
+    Attributes
+    ----------
+    array : whose metadata names the files
+    folder : where they lie
+    codec : the configuration of a numcodecs codec, or None where values are stored as they are
+    refuse_absent : whether an absent chunk is an error, or the fill value
+    """
+
+    array: zarr.Array[Any]
+    folder: Path
+    codec: dict[str, Any] | None
+    refuse_absent: bool
+
+    def read(self, axis: int, positions: slice) -> Array:
+        """The numbers at `positions` of `axis`, all of the other axes.
+
+        Raises
+        ------
+        SourceError : a chunk is absent, or does not decode to its size
+        """
+        shape, unit = self.array.shape, self.array.chunks
+        first, stop = positions.start, min(positions.stop, shape[axis])
+        grid = [range(-(-size // step)) for size, step in zip(shape, unit, strict=True)]
+        grid[axis] = range(first // unit[axis], -(-stop // unit[axis]))
+        if math.prod(map(len, grid)) == 1:
+            return self._cropped(tuple(r[0] for r in grid), axis, first, stop)[1]
+        out = np.empty((*shape[:axis], stop - first, *shape[axis + 1 :]), self.array.dtype)
+        for place in product(*grid):
+            target, values = self._cropped(place, axis, first, stop)
+            out[target] = values
+        return out
+
+    def _cropped(self, place: tuple[int, ...], axis: int, first: int, stop: int) -> tuple[tuple[slice, ...], Array]:
+        """Where in the result a chunk lies, and its part of it."""
+        target, within = [], []
+        for i, (at, unit, size) in enumerate(zip(place, self.array.chunks, self.array.shape, strict=True)):
+            low, high = (first, stop) if i == axis else (0, size)
+            begin, end = max(at * unit, low), min((at + 1) * unit, high)
+            target.append(slice(begin - low, end - low))
+            within.append(slice(begin - at * unit, end - at * unit))
+        return tuple(target), self._chunk(place)[tuple(within)]
+
+    def _chunk(self, place: tuple[int, ...]) -> Array:
+        key, shape, dtype = self.array.metadata.encode_chunk_key(place), self.array.chunks, self.array.dtype
+        try:
+            stored = (self.folder / key).read_bytes()
+        except FileNotFoundError:
+            if self.refuse_absent:
+                raise SourceError(f"stored chunk {key!r} is missing") from None
+            fill = 0 if self.array.fill_value is None else self.array.fill_value
+            return np.broadcast_to(np.asarray(fill, dtype), shape)
+        decoded = self._decoded(key, stored)
+        needed = math.prod(shape) * dtype.itemsize
+        if len(decoded) != needed:
+            raise SourceError(
+                f"stored chunk {key!r} is truncated or corrupt: it holds {len(decoded)} of {needed} bytes"
+            )
+        return np.frombuffer(decoded, dtype).reshape(shape)
+
+    def _decoded(self, key: str, stored: bytes) -> bytes:
+        if not stored:
+            raise SourceError(f"stored chunk {key!r} is empty: 0 bytes")
+        if self.codec is None:
+            return stored
+        from numcodecs import get_codec
+
+        if self.codec["id"] == "blosc" and len(stored) >= 16:
+            # A Blosc frame says its own length in bytes 12–15 (c-blosc, README_CHUNK_FORMAT).
+            needed = int.from_bytes(stored[12:16], "little")
+            if len(stored) < needed:
+                raise SourceError(f"stored chunk {key!r} is truncated: {len(stored)} of {needed} bytes")
+        decoded: bytes = get_codec(self.codec).decode(stored)
+        return decoded
+
+
+def direct_reader(array: zarr.Array[Any], refuse_absent: bool) -> DirectReader | None:
+    """A direct reader where the array is stored in a way that it knows; else None."""
+    known, codec = _codec(array)
+    store, dtype = array.store, array.dtype
+    if not (isinstance(store, LocalStore) and known and array.shards is None and array.ndim > 0):
+        return None
+    if not (dtype.isnative and dtype.kind in "biuf"):
+        return None
+    return DirectReader(array, store.root.absolute() / array.path, codec, refuse_absent)
+
+
+def _codec(array: zarr.Array[Any]) -> tuple[bool, dict[str, Any] | None]:
+    """Whether the way from bytes to numbers is known, and the codec of numcodecs on it."""
+    metadata: Any = array.metadata
+    if metadata.zarr_format == 2:
+        if metadata.order != "C" or metadata.filters:
+            return False, None
+        codec = None if metadata.compressor is None else dict(metadata.compressor.get_config())
+        return codec is None or codec["id"] in ("zstd", "blosc"), codec
+    names = [type(codec).__name__ for codec in metadata.codecs]
+    endian = getattr(metadata.codecs[0], "endian", None)
+    if getattr(endian, "value", sys.byteorder) != sys.byteorder:
+        return False, None
+    if names == ["BytesCodec"]:
+        return True, None
+    if names == ["BytesCodec", "ZstdCodec"]:
+        return True, {"id": "zstd", "checksum": metadata.codecs[1].checksum}
+    if names == ["BytesCodec", "BloscCodec"]:
+        return True, {"id": "blosc"}  # a frame says by itself how it was made
+    return False, None
