@@ -16,16 +16,19 @@ from streamem.core.stats import Stats
 from streamem.families import Gaussian, gaussian_screen
 from streamem.families.covariance import COVARIANCES
 from streamem.families.gaussian_kernels import GaussianKernel
-from streamem.families.gaussian_screen import ScreenedKernel, dense_ns, screened_ns
+from streamem.families.gaussian_screen import ScreenedKernel, SketchedKernel, dense_ns, screened_ns
+from streamem.families.gaussian_sketch import sketches
 from streamem.models import Mixture
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 K, D = 24, 16
 TYPES = ["full", "diag", "spherical"]
+WAYS = ["full", "diag", "spherical", "full, by bounds", "diag, by bounds"]
 
 
-def mixture(covariance_type: str, separation: float, n: int = 3000, dtype: Any = np.float64) -> tuple[Any, Any, Any]:
-    """A model, its parameters with few active pairs, and rows that they emit."""
+def mixture(way: str, separation: float, n: int = 3000, dtype: Any = np.float64) -> tuple[Any, Any, Any]:
+    """A model, its parameters with few active pairs, and rows that they emit; as if of many rows where bounds serve."""
+    covariance_type, _, by_bounds = way.partition(", ")
     rng = np.random.default_rng(1)
     means = rng.normal(size=(K, D)) * separation
     x = (means[rng.integers(K, size=n)] + rng.normal(size=(n, D))).astype(dtype)
@@ -34,18 +37,28 @@ def mixture(covariance_type: str, separation: float, n: int = 3000, dtype: Any =
     shapes = {"full": np.repeat(np.eye(D)[None], K, axis=0), "diag": np.ones((K, D)), "spherical": np.ones(K)}
     components = family.with_covariances(family.with_means(crude, means), shapes[covariance_type])
     weights = rng.dirichlet(np.full(K, 5.0))
-    return Mixture(family, K, None), Params(weights=weights, components=components, active=np.float64(1.0)), x  # type: ignore[arg-type]
+    rows = np.float64(1e9 if by_bounds else 0.0)
+    params = Params(weights=weights, components=components, active=np.float64(1.0), rows=rows)
+    return Mixture(family, K, None), params, x  # type: ignore[arg-type]
 
 
 def both(model: Any, params: Params, chunk: Chunk, monkeypatch: pytest.MonkeyPatch) -> tuple[Stats, Stats]:
     """Statistics over active pairs, and over all in float64."""
-    monkeypatch.setattr(gaussian_screen, "screened_ns", lambda *_: 0.0)
-    assert model.arithmetic(params, chunk.x.dtype) == ScreenedKernel.path
+    prefer(monkeypatch, 0.0)
+    path = SketchedKernel.path if float(params.rows) else ScreenedKernel.path
+    assert model.arithmetic(params, chunk.x.dtype) == path
     screened = model.e_step(params, chunk)
-    monkeypatch.setattr(gaussian_screen, "screened_ns", lambda *_: np.inf)
+    prefer(monkeypatch, np.inf)
     exact = Chunk(chunk.x.astype(np.float64), chunk.weight)
     assert model.arithmetic(params, np.float64) == "float64 products"
     return screened, model.e_step(params, exact)
+
+
+def prefer(monkeypatch: pytest.MonkeyPatch, cost: float) -> None:
+    """Screens at this cost, whatever they take."""
+    monkeypatch.setattr(gaussian_screen, "pairs_ns", lambda *_: -np.inf)
+    monkeypatch.setattr(gaussian_screen, "screened_ns", lambda *_: cost)
+    monkeypatch.setattr(gaussian_screen, "sketched_ns", lambda *_: cost - 1.0)
 
 
 def assert_same(screened: Stats, dense: Stats, rows: int) -> None:
@@ -62,7 +75,7 @@ def assert_same(screened: Stats, dense: Stats, rows: int) -> None:
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("separation", [0.3, 1.0, 5.0])
-@pytest.mark.parametrize("covariance_type", TYPES)
+@pytest.mark.parametrize("covariance_type", WAYS)
 def test_the_same_statistics(
     covariance_type: str, separation: float, dtype: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -71,7 +84,7 @@ def test_the_same_statistics(
     assert_same(*both(model, params, Chunk(x), monkeypatch), len(x))
 
 
-@pytest.mark.parametrize("covariance_type", TYPES)
+@pytest.mark.parametrize("covariance_type", WAYS)
 def test_a_margin_too_small_is_noticed(covariance_type: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The planted fault: with 5 nats instead of 39, pairs that matter are left out, and these tests see it."""
     model, params, x = mixture(covariance_type, 0.3)
@@ -80,7 +93,7 @@ def test_a_margin_too_small_is_noticed(covariance_type: str, monkeypatch: pytest
         assert_same(*both(model, params, Chunk(x), monkeypatch), len(x))
 
 
-@pytest.mark.parametrize("covariance_type", TYPES)
+@pytest.mark.parametrize("covariance_type", WAYS)
 def test_outliers_get_all_components(covariance_type: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """So far out that float32 scores err by more than the margin: the same responsibilities all the same."""
     model, params, x = mixture(covariance_type, 1.0, 600)
@@ -90,8 +103,9 @@ def test_outliers_get_all_components(covariance_type: str, monkeypatch: pytest.M
     np.testing.assert_allclose(screened.responsibilities, dense.responsibilities, rtol=0, atol=1e-3)
 
 
-def test_weights_count_like_repeated_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, params, x = mixture("full", 1.0, 500)
+@pytest.mark.parametrize("way", WAYS)
+def test_weights_count_like_repeated_rows(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, params, x = mixture(way, 1.0, 500)
     weight = np.random.default_rng(0).integers(0, 4, size=len(x)).astype(float)
     weighted, _ = both(model, params, Chunk(x, weight), monkeypatch)
     repeated, _ = both(model, params, Chunk(np.repeat(x, weight.astype(int), axis=0)), monkeypatch)
@@ -100,8 +114,9 @@ def test_weights_count_like_repeated_rows(monkeypatch: pytest.MonkeyPatch) -> No
     np.testing.assert_allclose(weighted.components.second, repeated.components.second, rtol=0, atol=1e-9)
 
 
-def test_a_component_without_weight_gets_no_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, params, x = mixture("full", 1.0)
+@pytest.mark.parametrize("way", WAYS)
+def test_a_component_without_weight_gets_no_rows(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, params, x = mixture(way, 1.0)
     weights = np.array(params.weights)
     weights[3] = 0.0
     screened, dense = both(model, params.replace(weights=weights / weights.sum()), Chunk(x), monkeypatch)
@@ -109,10 +124,11 @@ def test_a_component_without_weight_gets_no_rows(monkeypatch: pytest.MonkeyPatch
     assert_same(screened, dense, len(x))
 
 
-def test_rows_without_density_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, params, x = mixture("full", 1.0, 100)
+@pytest.mark.parametrize("way", WAYS)
+def test_rows_without_density_are_an_error(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, params, x = mixture(way, 1.0, 100)
     x[17] = 1e200
-    monkeypatch.setattr(gaussian_screen, "screened_ns", lambda *_: 0.0)
+    prefer(monkeypatch, 0.0)
     with pytest.raises(NumericalError, match="row 17"):
         model.e_step(params, Chunk(x))
 
@@ -193,3 +209,49 @@ def test_scores_err_by_less_than_the_margin_allows(covariance_type: str) -> None
     assert matters.sum() > len(x)
     found = float(np.abs(scores - exact)[matters].max())
     assert error / 1e4 < found <= error
+
+
+# --- bounds ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("covariance_type", ["full", "diag"])
+def test_no_bound_lies_below_its_log_density(covariance_type: str) -> None:
+    """Of correlated components of unequal shapes; and the expected number of rivals is about what is found."""
+    rng, width = np.random.default_rng(3), 40.0
+    means = rng.normal(size=(K, D)) * 4.0
+    shapes = rng.normal(size=(K, D, D)) / np.sqrt(D)
+    covariances = shapes @ np.swapaxes(shapes, 1, 2) + 0.1 * np.eye(D)
+    if covariance_type == "diag":
+        covariances = np.einsum("kii->ki", covariances).copy()
+    family = Gaussian(covariance_type)
+    params = family.with_covariances(
+        family.with_means(family.at_anchor(np.zeros(D), np.ones(D), K), means), covariances
+    )
+    draws = rng.normal(size=(K, 200, D))
+    if covariance_type == "full":
+        x = (means[:, None] + draws @ np.swapaxes(np.linalg.cholesky(covariances), 1, 2)).reshape(-1, D)
+    else:
+        x = (means[:, None] + draws * np.sqrt(covariances)[:, None]).reshape(-1, D)
+    exact = family.log_prob(params, x)
+    constants = gaussian_screen.log_constants(COVARIANCES[covariance_type], params)
+    found = sketches(means, covariances, constants, width)
+    assert [sketch.means.shape[1] for sketch in found] == [4, 8]
+    for sketch in found:
+        z = x @ sketch.directions if sketch.directions.size else x[:, sketch.chosen]
+        r = z.shape[1]
+        features = sketch.structure.features(r)
+        padded = np.column_stack([np.ones(len(z)), z])
+        bounds = (padded[:, features.left] * padded[:, features.right]) @ sketch.natural_parameters(constants).T
+        assert (bounds >= exact - 1e-9 * np.abs(exact)).all()
+        rivals = (bounds > exact.max(axis=1, keepdims=True) - width).sum(axis=1) - 1
+        assert sketch.rivals == pytest.approx(rivals.mean(), abs=0.25 + 0.3 * rivals.mean())
+
+
+def test_bounds_serve_passes_over_many_rows_only() -> None:
+    """Looking for directions costs more than a mini-batch; and components that directions cannot tell keep scores."""
+    family = Gaussian("full")
+    rng = np.random.default_rng(0)
+    crude = family.at_anchor(np.zeros(64), np.ones(64), 64)
+    apart, alike = (family.with_means(crude, rng.normal(size=(64, 64)) * s) for s in (2.0, 0.05))
+    kinds = [type(family.screen(params, np.float64, 1.0, rows)) for params in (apart, alike) for rows in (1e3, 1e6)]
+    assert kinds == [ScreenedKernel, SketchedKernel, ScreenedKernel, ScreenedKernel]

@@ -310,11 +310,11 @@ class Blockwise(Protocol):
 class Screenable(Protocol):
     """A family that has a cheaper E-step where most responsibilities are nil."""
 
-    def screen(self, params: Any, dtype: DTypeLike, pairs_per_row: float) -> Mixing | None:
+    def screen(self, params: Any, dtype: DTypeLike, pairs_per_row: float, rows: float = 0.0) -> Mixing | None:
         """Such an E-step for rows of `dtype`, or None where the kernel would be faster, or it would be inaccurate.
 
-        A pure function of its arguments; `pairs_per_row` is what an earlier pass counted. What it leaves out changes a
-        log-density by less than its `rounding`.
+        A pure function of its arguments; `pairs_per_row` and `rows` are what an earlier pass counted. What it leaves
+        out changes a log-density by less than its `rounding`.
         """
 
 

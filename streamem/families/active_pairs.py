@@ -49,13 +49,15 @@ def select(scores: Array, log_weights: Array, margin: float, ordinary: float, ro
 
 
 @compiled
-def matrix_log_prob(x: Array, gaussians: Gaussians, rows: Array, starts: Array, values: Array, work: Array) -> None:
-    """values[p] = constant_k − ½ |U_kᵀ(x̃ − m_k)|², for U (K, d, d); work (2, c, d)."""
+def matrix_log_prob(
+    x: Array, gaussians: Gaussians, rows: Array, begins: Array, ends: Array, values: Array, work: Array
+) -> None:
+    """values[p] = constant_k − ½ |U_kᵀ(x̃ − m_k)|² for begins[k] ≤ p < ends[k], and U (K, d, d); work (2, c, d)."""
     means, factors, constants = gaussians.means, gaussians.factors, gaussians.constants
     difference, whitened = work[0], work[1]
     for k in range(means.shape[0]):
-        for first in range(starts[k], starts[k + 1], work.shape[1]):
-            count = min(work.shape[1], starts[k + 1] - first)
+        for first in range(begins[k], ends[k], work.shape[1]):
+            count = min(work.shape[1], ends[k] - first)
             for r in range(count):
                 source, target = x[rows[first + r]], difference[r]
                 for j in range(target.size):
@@ -93,16 +95,26 @@ def matrix_statistics(
 
 
 @compiled
-def variance_log_prob(x: Array, gaussians: Gaussians, rows: Array, starts: Array, values: Array) -> None:
-    """values[p] = constant_k − ½ Σ_j (U_kj (x̃_j − m_kj))², for U (K, d)."""
+def variance_log_prob(x: Array, gaussians: Gaussians, rows: Array, begins: Array, ends: Array, values: Array) -> None:
+    """values[p] = constant_k − ½ Σ_j (U_kj (x̃_j − m_kj))² for begins[k] ≤ p < ends[k], and U (K, d)."""
+    d = x.shape[1]
+    whole = d - d % 4
     for k in range(gaussians.means.shape[0]):
         mean, factor, constant = gaussians.means[k], gaussians.factors[k], gaussians.constants[k]
-        for p in range(starts[k], starts[k + 1]):
-            row, square = x[rows[p]], 0.0
-            for j in range(row.size):
-                deviation = (row[j] - mean[j]) * factor[j]
-                square += deviation * deviation
-            values[p] = constant - 0.5 * square
+        for p in range(begins[k], ends[k]):
+            row = x[rows[p]]
+            a = b = c = e = 0.0  # four sums at a time: one alone waits for itself at every addition
+            for j in range(0, whole, 4):
+                u, v = (row[j] - mean[j]) * factor[j], (row[j + 1] - mean[j + 1]) * factor[j + 1]
+                w, y = (row[j + 2] - mean[j + 2]) * factor[j + 2], (row[j + 3] - mean[j + 3]) * factor[j + 3]
+                a += u * u
+                b += v * v
+                c += w * w
+                e += y * y
+            for j in range(whole, d):
+                u = (row[j] - mean[j]) * factor[j]
+                a += u * u
+            values[p] = constant - 0.5 * ((a + b) + (c + e))
 
 
 @compiled

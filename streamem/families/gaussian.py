@@ -136,9 +136,9 @@ class Gaussian:
         """The fastest kernel that is accurate at these parameters, for rows of `dtype`."""
         return choose_kernel(self._structure, params, dtype)
 
-    def screen(self, params: Params, dtype: DTypeLike, pairs_per_row: float) -> Mixing | None:
-        """Active pairs only, where they are few enough and float32 scores tell them."""
-        return screen_of(self._structure, params, dtype, pairs_per_row)
+    def screen(self, params: Params, dtype: DTypeLike, pairs_per_row: float, rows: float = 0.0) -> Mixing | None:
+        """Active pairs only, where they are few enough and float32 scores or bounds tell them."""
+        return screen_of(self._structure, params, dtype, pairs_per_row, rows)
 
     def workspace_bytes(self, n_components: int, n_features: int) -> int:
         """What a kernel and the responsibilities of a block hold, and what a screen holds beyond."""

@@ -3,12 +3,14 @@
 Those pairs are computed in float64 by differences, and statistics are summed over them alone. What is left out is less
 than a rounding error: a score is within `e` of the log-density, so that a component more than ln(K/eps) + 2e below the
 best score of its row has less than eps/K of its responsibility. Of rows that no component explains well, whose scores
-may err by more, all components are computed.
+may err by more, all components are computed. Where a sketch of a few directions is expected to rule out as many
+(`gaussian_sketch`), it takes the place of the scores: bounds instead of log-densities, below the exact one of the best.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -31,15 +33,20 @@ from streamem.families.gaussian_kernels import (
     uses_differences,
 )
 from streamem.families.gaussian_rounding import SAFETY, difference_rounding, moment_rounding
+from streamem.families.gaussian_sketch import Sketch, sketches
 from streamem.families.pair_buffers import BLOCK_ROWS, Gaussians, buffers_bytes, pair_buffers
-from streamem.families.tiling import products_of
+from streamem.families.tiling import panels_of, products_of
 
 Array = NDArray[Any]
+Value = TypeVar("Value")
 
 LEAST_COMPONENTS = 8
 
 MOST_ERROR = 16.0
 """Largest error of a score, in nats, at which scores still tell components apart."""
+
+SKETCH_ROWS = 50_000
+"""Rows a pass from which on it pays to look for directions."""
 
 
 class _Margin(NamedTuple):
@@ -49,20 +56,34 @@ class _Margin(NamedTuple):
     ordinary: float
 
 
-def screen_of(structure: Covariance, params: Params, dtype: DTypeLike, pairs_per_row: float) -> Mixing | None:
-    """A screened kernel where it is accurate and cheaper than the dense one, at so many active pairs a row."""
+class _Bounds(NamedTuple):
+    """A sketch, its natural parameters in panels, and up to where it rules out."""
+
+    sketch: Sketch
+    panels: Array
+    gaussians: Gaussians
+
+
+def screen_of(
+    structure: Covariance, params: Params, dtype: DTypeLike, pairs_per_row: float, rows: float = 0.0
+) -> Mixing | None:
+    """A screened kernel where it is accurate and cheaper than the dense one, at so many active pairs and rows."""
     k, d = params.means.shape
     if structure.shared or k < LEAST_COMPONENTS or uses_differences(structure, params):
         return None
-    if screened_ns(structure, k, d, pairs_per_row) >= dense_ns(structure, params, dtype):
+    dense, screened = dense_ns(structure, params, dtype), screened_ns(structure, k, d, pairs_per_row)
+    if rows >= SKETCH_ROWS and not structure.isotropic and pairs_ns(structure, d, 1.0) < min(dense, screened):
+        known = _remembered(params, ("bounds", type(structure)), lambda: _bounds(structure, params))
+        if known is not None and sketched_ns(structure, k, d, known.sketch, pairs_per_row) < min(dense, screened):
+            return SketchedKernel(structure, params, known)
+    if screened >= dense:
         return None
-    gaussians = remembered(
-        params.means,
-        params.precisions_cholesky,
-        ("screened", type(structure)),
-        lambda: _gaussians(structure, params),
-    )
+    gaussians = _remembered(params, ("screened", type(structure)), lambda: _gaussians(structure, params))
     return None if gaussians is None else ScreenedKernel(structure, params, gaussians)
+
+
+def _remembered(params: Params, question: tuple[str, type], answer: Callable[[], Value]) -> Value:
+    return remembered(params.means, params.precisions_cholesky, question, answer)
 
 
 def dense_ns(structure: Covariance, params: Params, dtype: DTypeLike) -> float:
@@ -77,8 +98,20 @@ def dense_ns(structure: Covariance, params: Params, dtype: DTypeLike) -> float:
 def screened_ns(structure: Covariance, k: int, d: int, pairs_per_row: float) -> float:
     """Nanoseconds a row of the screened kernel."""
     features = n_statistics(structure, d)
-    pair = 8 + 1.3 * d if _by_variances(structure, d) else 16 + 0.1 * d**2
-    return 2 * k * features / 95 + 0.12 * features + 1.0 * k + 1.2 * pairs_per_row * pair
+    return 2 * k * features / 95 + 0.12 * features + 1.0 * k + pairs_ns(structure, d, pairs_per_row)
+
+
+def sketched_ns(structure: Covariance, k: int, d: int, sketch: Sketch, pairs_per_row: float) -> float:
+    """Nanoseconds a row of the sketched kernel."""
+    r = sketch.means.shape[1]
+    features = n_statistics(sketch.structure, r)
+    pairs = pairs_ns(structure, d, max(pairs_per_row, 1.0) + sketch.rivals)
+    return 2 * k * features / 95 + 0.12 * features + 2.0 * k + sketch.directions.size / 20 + pairs
+
+
+def pairs_ns(structure: Covariance, d: int, pairs_per_row: float) -> float:
+    """Nanoseconds that the pairs of a row take."""
+    return 1.2 * pairs_per_row * (8 + 1.3 * d if _by_variances(structure, d) else 16 + 0.1 * d**2)
 
 
 def screen_bytes(structure: Covariance, k: int, d: int) -> int:
@@ -90,24 +123,28 @@ def _by_variances(structure: Covariance, d: int) -> bool:
     return structure.n_moments(d) <= d
 
 
-def _margin(structure: Covariance, params: Params) -> _Margin | None:
+def _ordinary(constants: Array, d: int) -> float:
+    """A best score that a row six standard deviations beyond the typical distance reaches under any component."""
+    certain = -float(np.log(negligible(len(constants))))
+    return float(constants.min()) - 0.5 * (d + 6.0 * np.sqrt(2.0 * d)) - certain
+
+
+def _margin(
+    structure: Covariance, means: Array, factors: Array, variances: Array, constants: Array, ordinary: float
+) -> _Margin | None:
     """What float32 scores can tell, or None where they err too much.
 
     A component within `width` of a best score s has a quadratic form q = 2(constant − s + width) at most. Such a row
     lies q/d times further out than a typical one, in the mean square, so the terms of its quadratic form are those of
-    `conditioning` with r² = m² + Σ_ii·q/d. Ordinary is a best score that a row six standard deviations beyond the
-    typical distance reaches even under the widest component.
+    `conditioning` with r² = m² + Σ_ii·q/d.
     """
-    k, d = params.means.shape
-    constants = log_constants(structure, params)
+    k, d = means.shape
     certain = -float(np.log(negligible(k)))
-    ordinary = float(constants.min()) - 0.5 * (d + 6.0 * np.sqrt(2.0 * d)) - certain
-    variances = structure.variances(params.covariances, k, d)
     width = certain
     for _ in range(2):  # the error widens the margin, and the margin the error: the second round is enough of that
         reach = np.maximum(1.0, 2.0 * (constants - ordinary + width) / d)
-        size = np.sqrt(params.means**2 + variances * reach[:, None])
-        terms = structure.term_norms(params.precisions_cholesky, size) + np.abs(constants)
+        size = np.sqrt(means**2 + variances * reach[:, None])
+        terms = structure.term_norms(factors, size) + np.abs(constants)
         error = SAFETY * float(np.finfo(np.float32).eps) * float(terms.max())
         if not error <= MOST_ERROR:
             return None
@@ -115,15 +152,33 @@ def _margin(structure: Covariance, params: Params) -> _Margin | None:
     return _Margin(width, ordinary)
 
 
+def _bounds(structure: Covariance, params: Params) -> _Bounds | None:
+    """The cheapest sketch that float32 can tell components by."""
+    k, d = params.means.shape
+    constants = log_constants(structure, params).copy()
+    ordinary, width = _ordinary(constants, d), 1.0 - float(np.log(negligible(k)))
+    found: list[_Bounds] = []
+    for sketch in sketches(params.means, params.covariances, constants, width):
+        variances = sketch.structure.variances(sketch.covariances, *sketch.means.shape)
+        margin = _margin(sketch.structure, sketch.means, sketch.factors, variances, constants, ordinary)
+        if margin is not None:
+            panels = panels_of(sketch.natural_parameters(constants), np.float32)
+            factors = params.precisions_cholesky.copy()
+            found.append(_Bounds(sketch, panels, Gaussians(params.means.copy(), factors, constants, *margin)))
+    return min(found, key=lambda bounds: sketched_ns(structure, k, d, bounds.sketch, 1.0), default=None)
+
+
 def _gaussians(structure: Covariance, params: Params) -> Gaussians | None:
-    margin = _margin(structure, params)
+    (k, d), factors = params.means.shape, params.precisions_cholesky
+    constants = log_constants(structure, params).copy()
+    variances = structure.variances(params.covariances, k, d)
+    margin = _margin(structure, params.means, factors, variances, constants, _ordinary(constants, d))
     if margin is None:
         return None
-    (k, d), factors = params.means.shape, params.precisions_cholesky
     by_variances = _by_variances(structure, d)
     own = np.empty((k, d) if by_variances else (k, d, d))
     own[...] = factors.reshape(k, -1) if by_variances else factors
-    return Gaussians(params.means.copy(), own, log_constants(structure, params).copy(), *margin)
+    return Gaussians(params.means.copy(), own, constants, *margin)
 
 
 class ScreenedKernel:
@@ -135,7 +190,7 @@ class ScreenedKernel:
         k, d = params.means.shape
         self._structure, self._d, self._gaussians = structure, d, gaussians
         self.rounding = difference_rounding(structure, params) + moment_rounding(structure, params, False)
-        self._panels = natural_panels(structure, params, np.float32)
+        self._params = params
         self._features, self._center, self._scale = features_of(structure, params), params.center, params.scale
         self._sums, self._moments = np.zeros((k, 1 + d)), np.zeros_like(gaussians.factors)
 
@@ -149,7 +204,13 @@ class ScreenedKernel:
             NO_WEIGHTS if weight is None else as_rows(weight),
             # A component without weight has no pairs; a finite number keeps infinities out of the scores.
             np.maximum(log_weights, np.finfo(np.float32).min),
-            products_of(self._panels, self._features, self._center, self._scale, BLOCK_ROWS),
+            products_of(
+                natural_panels(self._structure, self._params, np.float32),
+                self._features,
+                self._center,
+                self._scale,
+                BLOCK_ROWS,
+            ),
             self._gaussians,
             pair_buffers(k, self._d),
             self._sums,
@@ -167,3 +228,38 @@ class ScreenedKernel:
         spherical = self._structure.n_moments(self._d) < self._d
         moments = self._moments.sum(axis=1, keepdims=True) if spherical else self._moments
         return as_stats(self._sums, moments, self._d)
+
+
+class SketchedKernel(ScreenedKernel):
+    """Full and diagonal Gaussians over active pairs, found below the best of a row by bounds from a few directions."""
+
+    path = "float64 pairs, by bounds in float32"
+
+    def __init__(self, structure: Covariance, params: Params, bounds: _Bounds) -> None:
+        super().__init__(structure, params, bounds.gaussians)
+        self._sketch, self._panels = bounds.sketch, bounds.panels
+
+    def mix(self, x: Array, weight: Array | None, log_weights: Array) -> MixtureSums:
+        """Responsibilities of all rows x (n, d) where they matter, and their statistics."""
+        from streamem.families.sketched_pass import sketched_pass
+
+        k, occupied = len(log_weights), np.zeros(len(log_weights))
+        sketch = self._sketch
+        r = sketch.means.shape[1]
+        log_likelihood, pairs = sketched_pass(
+            as_rows(x),
+            NO_WEIGHTS if weight is None else as_rows(weight),
+            np.maximum(log_weights, np.finfo(np.float32).min),
+            self._center.copy(),
+            1.0 / self._scale,
+            sketch.directions,
+            sketch.chosen,
+            products_of(self._panels, sketch.structure.features(r), np.zeros(r), np.ones(r), BLOCK_ROWS),
+            self._gaussians,
+            pair_buffers(k, self._d),
+            self._sums,
+            self._moments,
+            occupied,
+            negligible(k),
+        )
+        return MixtureSums(log_likelihood, pairs, occupied)

@@ -72,9 +72,9 @@ def screened_pass(
         load_rows(chosen, products.center, products.unscale, anchored)
         values, known = buffers.values[: starts[k_all]], buffers.scratch[:, :b]
         if moments.ndim == 3:
-            matrix_log_prob(anchored, gaussians, rows, starts, values, buffers.work)
+            matrix_log_prob(anchored, gaussians, rows, starts[:-1], starts[1:], values, buffers.work)
         else:
-            variance_log_prob(anchored, gaussians, rows, starts, values)
+            variance_log_prob(anchored, gaussians, rows, starts[:-1], starts[1:], values)
         normalize_pairs(rows, starts, values, log_weights, known[0], known[1], known[2], least)
         added = sum_block(rows, starts, values, w, known, occupied)
         log_likelihood += added[0]

@@ -45,9 +45,10 @@ class Mixture:
 
     Notes
     -----
-    Parameters: weights (K,), components (those of the family), and active, the number of components of a row that
-    had more than a rounding error of its responsibility in the statistics from which these parameters come: where that
-    is small, a `Screenable` family computes no others. E- and M-step: McLachlan & Peel 2000, §2.8.
+    Parameters: weights (K,), components (those of the family), and of the statistics from which these come: active, the
+    number of components of a row that had more than a rounding error of its responsibility, and rows. Where few are
+    active, a `Screenable` family computes no others; where rows are many, it may first look how. E- and M-step:
+    McLachlan & Peel 2000, §2.8.
     """
 
     def __init__(self, family: Family, n_components: int, start: Responsibilities) -> None:
@@ -176,12 +177,14 @@ class Mixture:
             weights=stats.responsibilities / total,
             components=self.family.maximize(stats.components, family_previous),
             active=np.float64(active),
+            rows=np.float64(stats.rows if "rows" in stats else 0.0),
         )
 
     def _fastest(self, params: Params, dtype: DTypeLike) -> Kernel | Mixing:
         """A screen, where the statistics that led to these parameters make it worth while; else the kernel."""
         if offers(self.family, Screenable) and "active" in params:
-            screen = self.family.screen(params.components, dtype, float(params.active))
+            rows = float(params.rows) if "rows" in params else 0.0
+            screen = self.family.screen(params.components, dtype, float(params.active), rows)
             if screen is not None:
                 return screen
         return kernel_of(self.family, params.components, dtype)
