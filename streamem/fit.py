@@ -9,7 +9,8 @@ from typing import Protocol
 from streamem.core.arrays import Params
 from streamem.core.chunk import Chunk
 from streamem.core.errors import NumericalError, SourceChangedError
-from streamem.core.ports import Algorithm, ChunkDone, ChunkRef, Executor, Model, Source
+from streamem.core.offers import offers
+from streamem.core.ports import Algorithm, ChunkDone, ChunkRef, Executor, Model, Prepared, Source
 from streamem.core.state import State
 from streamem.core.stats import Stats
 from streamem.core.validation import require_finite, where
@@ -70,8 +71,10 @@ def run(
     while window := algorithm.window(state, refs):
         for observer in observers:
             observer.window_started(state, window)
-        stats = executor.reduce(EStep(model, state.params, source.schema.names), window, chunk_done)
-        visited += sum(ref.rows for ref in window)
+        rows = sum(ref.rows for ref in window)
+        params = prepared(model, state.params, rows)
+        stats = executor.reduce(EStep(model, params, source.schema.names), window, chunk_done)
+        visited += rows
         pass_over = visited >= source.n_rows
         if pass_over:
             require_unchanged(source, fingerprint)
@@ -80,6 +83,11 @@ def run(
         for observer in observers:
             observer.window_ended(before, state, pass_over)
     return state
+
+
+def prepared(model: Model, params: Params, rows: int) -> Params:
+    """Parameters for E-steps over so many rows, where a model tells these apart."""
+    return model.prepared(params, rows) if offers(model, Prepared) else params
 
 
 def require_unchanged(source: Source, fingerprint: str) -> None:

@@ -103,7 +103,8 @@ def test_to_convergence_from_the_same_start(covariance_type: str, dtype: Any) ->
     assert ours.n_iter_ == theirs.n_iter_ > 3
     assert ours.converged_
     rtol = rounding(len(x), dtype, 10.0)
-    assert_same_fit(ours, theirs, len(x), dtype)
+    assert ours.n_iter_ < 30  # every step adds its rounding, and on another processor another one
+    assert_same_fit(ours, theirs, len(x), dtype, slowness=1.0 if dtype == np.float64 else ours.n_iter_)
     assert np.array_equal(ours.predict(fresh), theirs.predict(fresh))
     np.testing.assert_allclose(ours.predict_proba(fresh), theirs.predict_proba(fresh), rtol=0, atol=10 * rtol)
     np.testing.assert_allclose(ours.score_samples(fresh), theirs.score_samples(fresh), rtol=10 * rtol)

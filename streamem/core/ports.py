@@ -313,8 +313,8 @@ class Screenable(Protocol):
     def screen(self, params: Any, dtype: DTypeLike, pairs_per_row: float, rows: float = 0.0) -> Mixing | None:
         """Such an E-step for rows of `dtype`, or None where the kernel would be faster, or it would be inaccurate.
 
-        A pure function of its arguments; `pairs_per_row` and `rows` are what an earlier pass counted. What it leaves
-        out changes a log-density by less than its `rounding`.
+        A pure function of its arguments; `pairs_per_row` is what an earlier pass counted, `rows` how many there are in
+        this one. What it leaves out changes a log-density by less than its `rounding`.
         """
 
 
@@ -356,6 +356,14 @@ class Occupied(Protocol):
 
     def occupancy(self, params: Any) -> Array:
         """Shares (K,) that sum to 1."""
+
+
+@runtime_checkable
+class Prepared(Protocol):
+    """A model whose E-steps over many rows take another way than those over few."""
+
+    def prepared(self, params: Params, rows: int) -> Params:
+        """The same parameters for E-steps over so many rows in all."""
 
 
 @runtime_checkable

@@ -27,7 +27,7 @@ from streamem.core.ports import (
 )
 from streamem.core.state import State
 from streamem.estimators.engines import Engine
-from streamem.fit import Observer, require_unchanged, run
+from streamem.fit import Observer, prepared, require_unchanged, run
 from streamem.initialization import sample_rows
 from streamem.memory import Projection
 from streamem.progress import Progress
@@ -98,7 +98,8 @@ def fit_job(job: Job) -> Outcome:
             interrupt.add_note(starts.how_to_resume())
             raise
     if isinstance(job.model, Explained):
-        report.setting["arithmetic"] = job.model.arithmetic(state.params, job.source.schema.dtype)
+        params = prepared(job.model, state.params, job.source.n_rows)
+        report.setting["arithmetic"] = job.model.arithmetic(params, job.source.schema.dtype)
     return Outcome(state, report)
 
 

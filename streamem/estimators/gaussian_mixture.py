@@ -219,6 +219,6 @@ class GaussianMixture(SamplingMixture):
         ).flatten()
         found = params.flatten()
         wrong = [name for name, value in like.items() if name not in found or found[name].shape != value.shape]
-        wrong += [name for name in ("active", "rows") if name in found and found[name].shape != ()]
+        wrong += [name for name in ("active",) if name in found and found[name].shape != ()]
         if wrong:
             raise ModelFileError(f"the file's {', '.join(wrong)} do not fit {k} components of {d} features")

@@ -45,10 +45,9 @@ class Mixture:
 
     Notes
     -----
-    Parameters: weights (K,), components (those of the family), and of the statistics from which these come: active, the
-    number of components of a row that had more than a rounding error of its responsibility, and rows. Where few are
-    active, a `Screenable` family computes no others; where rows are many, it may first look how. E- and M-step:
-    McLachlan & Peel 2000, §2.8.
+    Parameters: weights (K,), components (those of the family), and active, the number of components of a row that
+    had more than a rounding error of its responsibility in the statistics from which these parameters come: where that
+    is small, a `Screenable` family computes no others. E- and M-step: McLachlan & Peel 2000, §2.8.
     """
 
     def __init__(self, family: Family, n_components: int, start: Responsibilities) -> None:
@@ -94,6 +93,10 @@ class Mixture:
     def m_step(self, stats: Stats, previous: Params) -> Params:
         """Weights in proportion to the responsibilities; the family maximizes the rest."""
         return self._maximize(stats, previous.components)
+
+    def prepared(self, params: Params, rows: int) -> Params:
+        """With the number of rows, on which it depends how much pays to be worked out first."""
+        return params.replace(rows=np.float64(rows))
 
     def arithmetic(self, params: Params, dtype: DTypeLike = np.float64) -> str:
         """Which arithmetic an E-step runs at these parameters on rows of `dtype`, in words."""
@@ -177,7 +180,6 @@ class Mixture:
             weights=stats.responsibilities / total,
             components=self.family.maximize(stats.components, family_previous),
             active=np.float64(active),
-            rows=np.float64(stats.rows if "rows" in stats else 0.0),
         )
 
     def _fastest(self, params: Params, dtype: DTypeLike) -> Kernel | Mixing:
