@@ -102,6 +102,8 @@ def _comparable(piece: Any) -> pa.Array:
             piece = piece.dictionary_decode()
         elif piece.type == pa.string_view():
             piece = piece.cast(pa.large_string())
+        elif pa.types.is_nested(piece.type):
+            raise TypeError("several values a row")
         else:
             return piece
 
