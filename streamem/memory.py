@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 from streamem.core.errors import MemoryLimitError, ParameterError
-from streamem.core.ports import ChunkRef
+from streamem.core.ports import ChunkRef, Composed
 
 MIB = 2**20
 
@@ -143,7 +144,7 @@ class Projection:
             ("sample for the start", self.sample),
             ("result held in memory", self.result),
             ("writing the result", self.writing),
-            ("chunks or statistics that the algorithm keeps", self.opened),
+            ("chunks or statistics that are kept", self.opened),
         ]
 
     @property
@@ -185,6 +186,13 @@ def project(
         writing=writing,
         opened=opened,
     )
+
+
+def shared_bytes(refs: Sequence[ChunkRef], n_threads: int) -> int:
+    """Of chunks to keep so that those which neighbours share are loaded once: one for each thread, and one."""
+    bases = [ref.bases for ref in refs if isinstance(ref, Composed)]
+    shared = [own[0].nbytes for before, own in pairwise(bases) if before[-1].index == own[0].index]
+    return (n_threads + 1) * max(shared, default=0)
 
 
 def fit_into(projection: Projection, limit_bytes: int, origin: str) -> Projection:

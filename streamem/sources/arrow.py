@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -11,11 +13,13 @@ import pyarrow.dataset as ds
 
 from streamem.core.errors import ParameterError
 from streamem.core.ports import Source
+from streamem.sources import arrow_file, arrow_reader, parquet
 from streamem.sources.arrow_file import IpcSource
 from streamem.sources.arrow_reader import ReaderSource
 from streamem.sources.arrow_table import TableSource
-from streamem.sources.columns import plan_columns
-from streamem.sources.frames import frame_schema, frame_table, is_named
+from streamem.sources.categories import with_vocabularies
+from streamem.sources.columns import plan_columns, require_column
+from streamem.sources.frames import frame_column, frame_schema, frame_table, is_named
 from streamem.sources.options import ReadOptions
 from streamem.sources.parquet import ParquetSource
 from streamem.sources.parquet_files import of_dataset
@@ -53,6 +57,33 @@ def open(data: Any, options: ReadOptions) -> Source:
     if callable(data):
         return ReaderSource(data, options, f"the reader of {getattr(data, '__name__', type(data).__name__)}()")
     raise ParameterError(f"{_describe(data)} has no columns; pass a table, for example with to_frame()")
+
+
+def column_pieces(data: Any, name: str, options: ReadOptions) -> Iterator[pa.Array]:
+    """The values of any one column, in the order of the rows.
+
+    Raises
+    ------
+    SchemaError : there is no such column
+    """
+    if isinstance(data, str | os.PathLike):
+        return arrow_file.column_of(os.fspath(data), name)
+    if isinstance(data, ds.Dataset):
+        return _dataset_column(data, name)
+    if _is_frame(data):
+        return iter([frame_column(data, name, "the pandas DataFrame")])
+    if (table := _as_table(data)) is not None:
+        require_column(name, table.column_names, f"the {_describe(data)}")
+        return iter(table.column(name).chunks)
+    started = data if callable(data) and not hasattr(data, "__arrow_c_stream__") else _StreamOf(data)
+    return arrow_reader.column_of(started, name, f"the Arrow stream of {_describe(data)}")
+
+
+def _dataset_column(dataset: Any, name: str) -> Iterator[pa.Array]:
+    if _is_plain_parquet(dataset):
+        return parquet.column_of(of_dataset(dataset, "the Parquet dataset"), name)
+    require_column(name, dataset.schema.names, "the Arrow dataset")
+    return arrow_reader.column_of(_ScanOf(dataset, (name,)), name, "the Arrow dataset")
 
 
 @dataclass(frozen=True)
@@ -100,12 +131,15 @@ def _as_table(data: Any) -> pa.Table | None:
 
 
 def _open_table(table: pa.Table, options: ReadOptions, origin: str) -> Source:
+    options = with_vocabularies(options, table.schema, lambda name: table.column(name).chunks, origin)
     return TableSource(table, plan_columns(table.schema, options, origin), options.chunk_bytes, origin)
 
 
 def _open_pandas(frame: Any, options: ReadOptions) -> Source:
     origin = "the pandas DataFrame"
-    layout = plan_columns(frame_schema(frame, options, origin), options, origin)
+    schema = frame_schema(frame, options, origin)
+    options = with_vocabularies(options, schema, lambda name: [frame_column(frame, name, origin)], origin)
+    layout = plan_columns(schema, options, origin)
     table = frame_table(frame, layout.names)
     return TableSource(table, layout, options.chunk_bytes, origin, is_named(frame))
 
@@ -116,6 +150,8 @@ def _open_dataset(dataset: Any, options: ReadOptions) -> Source:
     origin = "the Arrow dataset"
     keys = _key_names(dataset)
     own = pa.schema([field for field in dataset.schema if field.name not in keys])
+    wanted = own if options.columns is None else dataset.schema
+    options = with_vocabularies(options, wanted, partial(_dataset_column, dataset), origin)
     layout = plan_columns(own, options, origin, selectable=dataset.schema)
     chosen = replace(options, columns=tuple(column.name for column in layout.columns))
     return ReaderSource(_ScanOf(dataset, tuple(layout.names)), chosen, origin)

@@ -7,7 +7,7 @@ import threading
 import uuid
 import weakref
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +15,9 @@ import pyarrow as pa
 
 from streamem.core.chunk import Chunk
 from streamem.core.errors import ParameterError, SourceChangedError, SourceError, StreamemError
+from streamem.sources.categories import with_vocabularies
 from streamem.sources.column_values import gather
-from streamem.sources.columns import Layout, plan_columns
+from streamem.sources.columns import Layout, plan_columns, require_column
 from streamem.sources.options import ReadOptions
 from streamem.sources.plan import group_pieces
 
@@ -159,6 +160,7 @@ class ReaderSource:
     def __init__(self, factory: Callable[[], Any], options: ReadOptions, origin: str) -> None:
         self._factory, self._chunk_bytes, self._origin = factory, options.chunk_bytes, origin
         reader = start_reader(factory, origin)
+        options = with_vocabularies(options, reader.schema, lambda name: column_of(factory, name, origin), origin)
         self._layout = plan_columns(reader.schema, options, origin)
         self.schema = self._layout.schema(origin)
         self._batch_rows, self._checksum = _count(reader, self._layout, origin)
@@ -191,3 +193,11 @@ def _count(reader: pa.RecordBatchReader, layout: Layout, origin: str) -> tuple[t
         rows.append(batch.num_rows)
     reader.close()
     return tuple(rows), checksum
+
+
+def column_of(factory: Callable[[], Any], name: str, origin: str) -> Iterator[pa.Array]:
+    """The values of a column, batch by batch of a new reader."""
+    reader = start_reader(factory, origin)
+    require_column(name, reader.schema.names, origin)
+    while (batch := _next(reader, origin)) is not None:
+        yield batch.column(name)
