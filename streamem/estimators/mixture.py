@@ -12,6 +12,7 @@ from streamem.core.arrays import Params
 from streamem.core.errors import ModelFileError, ParameterError
 from streamem.core.ports import Family
 from streamem.core.state import State
+from streamem.estimators.family_facts import free_parameters, settings_of
 from streamem.estimators.streaming import StreamingMixture
 
 Array = NDArray[Any]
@@ -121,16 +122,11 @@ class Mixture(StreamingMixture):
         return state.params if same else rebuilt
 
     def _n_parameters(self) -> int:
-        """Every number of the family's parameters, and K − 1 weights."""
-        return sum(int(leaf.size) for leaf in self.params_.flatten().values()) + self.n_components - 1
+        """Those of the family (all its numbers, if it does not tell), and K − 1 weights."""
+        return free_parameters(self._make_family(), self.params_) + self.n_components - 1
 
     def _run_key(self) -> dict[str, Any]:
-        settings = {
-            name: value
-            for name, value in sorted(vars(self.family).items())
-            if isinstance(value, str | int | float | np.generic)
-        }
-        return {**super()._run_key(), "family": f"{type(self.family).__name__}{settings}"}
+        return {**super()._run_key(), "family": settings_of(self._make_family())}
 
     def _not_saved(self) -> set[str]:
         return {"family"}
