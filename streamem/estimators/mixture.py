@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 
 from streamem.core.arrays import Params
 from streamem.core.errors import ModelFileError, ParameterError
-from streamem.core.ports import Family
+from streamem.core.ports import Algorithm, Family, Plannable, Source
 from streamem.core.state import State
+from streamem.estimators.applying import survey_source
 from streamem.estimators.family_facts import free_parameters, settings_of
 from streamem.estimators.streaming import StreamingMixture
 
 Array = NDArray[Any]
+Path = str | os.PathLike[str]
 
 
 class Mixture(StreamingMixture):
@@ -101,7 +103,15 @@ class Mixture(StreamingMixture):
         return super().load(path, **objects)
 
     def _make_family(self) -> Family:
-        return self.family
+        asked, known = self.__dict__.get("_known_family", (None, None))
+        return known if known is not None and asked is self.family else self.family
+
+    def _fit(
+        self, x: Any, source: Source, checkpoint: Path | None, executor: Any, algorithm: Algorithm | Plannable
+    ) -> None:
+        known = survey_source(self.family, source, self._engine("survey", executor))
+        self._known_family = (self.family, known)
+        super()._fit(x, source, checkpoint, executor, algorithm)
 
     def _published(self, params: Params, dtype: np.dtype[Any]) -> dict[str, Any]:
         return {"weights_": np.array(params.weights)}
