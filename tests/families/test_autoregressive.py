@@ -197,9 +197,8 @@ def test_no_dependence_is_a_gaussian() -> None:
     """With coefficients of zero, the log-density of y_t is that of a Gaussian."""
     rng = np.random.default_rng(5)
     family, x = AutoregressiveGaussian(1), rng.normal(size=(200, 4))
-    params = family.with_parameters(
-        family.start(x, None, 1), [[1.0, 2.0]], np.zeros((1, 1, 2, 2)), [np.diag([4.0, 1.0])]
-    )
+    start, covariance = family.start(x, None, 1), np.diag([4.0, 1.0])[None]
+    params = family.with_parameters(start, np.array([[1.0, 2.0]]), np.zeros((1, 1, 2, 2)), covariance)
     gaussian = Gaussian("full")
     own = gaussian.at_anchor(np.zeros(2), np.ones(2), 1)
     own = gaussian.with_covariances(gaussian.with_means(own, np.array([[1.0, 2.0]])), covariance)
