@@ -14,13 +14,20 @@ if TYPE_CHECKING:
     from streamem.core.errors import StreamemError
     from streamem.core.stats import Stats
     from streamem.estimators import GaussianMixture, Mixture, SharedStats
+    from streamem.families import AutoregressiveGaussian, Bernoulli, Categorical, Gaussian, MixtureFamily, Poisson
     from streamem.sources import ReadOptions, open_sequences, open_source
 
 __version__ = "0.1.0"
 __all__ = [
+    "AutoregressiveGaussian",
+    "Bernoulli",
+    "Categorical",
+    "Gaussian",
     "GaussianMixture",
     "Mixture",
+    "MixtureFamily",
     "Params",
+    "Poisson",
     "ReadOptions",
     "SharedStats",
     "Stats",
@@ -30,10 +37,16 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AutoregressiveGaussian": "streamem.families",
+    "Bernoulli": "streamem.families",
+    "Categorical": "streamem.families",
+    "Gaussian": "streamem.families",
     "GaussianMixture": "streamem.estimators",
     "Mixture": "streamem.estimators",
     "SharedStats": "streamem.estimators",
+    "MixtureFamily": "streamem.families",
     "Params": "streamem.core.arrays",
+    "Poisson": "streamem.families",
     "ReadOptions": "streamem.sources",
     "Stats": "streamem.core.stats",
     "StreamemError": "streamem.core.errors",
