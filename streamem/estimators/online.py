@@ -1,12 +1,12 @@
-"""`partial_fit`: one mini-batch after the other, and the model is fitted after each."""
+"""Online EM: one mini-batch after the other, and the model is fitted after each."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Self
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 
 from streamem.algorithms import HalfLife, PowerLaw, StepSize, StepwiseEM, weight_of
@@ -16,10 +16,8 @@ from streamem.core.ports import Source
 from streamem.core.state import State
 from streamem.core.stats import Stats
 from streamem.estimators.applying import reduce_source, take_sample
-from streamem.estimators.describing import published_dtype
 from streamem.estimators.engines import Engine
-from streamem.estimators.inputs import as_source
-from streamem.estimators.watching import WatchedMixture
+from streamem.estimators.watching import WatchedEstimator
 from streamem.fit import EStep
 from streamem.report import FitReport
 from streamem.sources import open_source
@@ -29,71 +27,19 @@ PATIENCE = 10
 """How many times the least number of rows may be kept while no start can be made of them."""
 
 
-class OnlineMixture(WatchedMixture):
-    """A mixture that learns from mini-batches."""
+class OnlineEstimator(WatchedEstimator):
+    """A model that learns from mini-batches."""
 
     _pending: Chunk | None
 
-    def partial_fit(
-        self,
-        X: Any,
-        y: Any = None,
-        sample_weight: ArrayLike | str | None = None,
-        *,
-        half_life: float | None = None,
-        step: StepSize | None = None,
-        columns: Sequence[str] | None = None,
-        feature_axis: int | str | None = None,
-        executor: Any = None,
-    ) -> Self:
-        """One step of online EM with X as mini-batch: its E-step, then an M-step on a moving average of statistics.
-
-        Starts from nothing: rows are kept until there are 2·K·(d + 1) and a start can be made of them. Or goes on from
-        `fit`, whose last statistics count with the weight of their rows, from `load`, or from earlier calls.
-        `lower_bound_` is then the log-likelihood per row of X *before* the step: how well the model predicted it. Set
-        `random_state` for a repeatable start. `fit` starts anew.
-
-        Parameters
-        ----------
-        X, sample_weight, columns, feature_axis, executor : as in `fit`; the whole of X is one mini-batch
-            Weights are frequencies, 2 is the row twice, also for `half_life`. Sorted data makes a poor model: shuffle.
-        y : ignored
-        half_life : rows after which what was known before counts half, for data that drifts
-            None lets all rows count in the end: see `step`.
-        step : StepSize, by default ``PowerLaw(0.7)``
-            γ as a function of the weight of X and of that seen before (`streamem.algorithms`).
-
-        Returns
-        -------
-        self
-        """
-        rule = step_rule(half_life, step)
-        before = dict(self.__dict__)
+    def _learn_and_tell(self, learn: Callable[[], None]) -> None:
+        """Take a step, and tell those who follow; a batch that fails leaves the model as it was."""
         known: State | None = getattr(self, "_state", None)
-        try:
-            self._learn_batch(X, sample_weight, rule, columns, feature_axis, executor)
-        except BaseException:
-            # A batch that fails leaves the model as it was.
-            self.__dict__.clear()
-            self.__dict__.update(before)
-            raise
+        with self._kept_on_failure():
+            learn()
         state: State | None = getattr(self, "_state", None)
         if state is not None and state is not known:
             self._tell(self._note(known, state))
-        return self
-
-    def _learn_batch(
-        self,
-        x: Any,
-        sample_weight: Any,
-        rule: StepSize,
-        columns: Sequence[str] | None = None,
-        feature_axis: int | str | None = None,
-        executor: Any = "threads",
-    ) -> None:
-        reading = self._reading(sample_weight, columns, feature_axis)
-        source = as_source(self, x, reading, reset=not hasattr(self, "n_features_in_"))
-        self._step(source, rule, published_dtype(x), executor)
 
     def _step(self, source: Source, rule: StepSize, dtype: np.dtype[Any], executor: Any) -> None:
         self._check_hyperparameters()
@@ -102,7 +48,7 @@ class OnlineMixture(WatchedMixture):
             raise DataError(f"{source.schema.origin} has 0 sample(s) (rows) while a minimum of 1 is required")
         engine = self._engine("partial fit", executor)
         least = self._least_rows(source.schema.n_features)
-        if not hasattr(self, "weights_"):
+        if not self._is_fitted():
             self._start_online(source, StepwiseEM(rule, least=least), least, dtype, engine)
             return
         self._require_fitting_shapes()
@@ -116,7 +62,7 @@ class OnlineMixture(WatchedMixture):
             )
         stats = self._e_step(state, source, engine)
         weight_of(stats)  # which refuses a batch without weight
-        self._learn(StepwiseEM(rule, least=least).update(self._make_model(), state, stats), self.weights_.dtype)
+        self._learn(StepwiseEM(rule, least=least).update(self._make_model(), state, stats), self._published_dtype())
 
     def _start_online(
         self, source: Source, algorithm: StepwiseEM, least: int, dtype: np.dtype[Any], engine: Engine
