@@ -12,7 +12,7 @@ from streamem.core.errors import NumericalError, SourceChangedError
 from streamem.core.ports import Algorithm, ChunkDone, ChunkRef, Executor, Model, Source
 from streamem.core.state import State
 from streamem.core.stats import Stats
-from streamem.core.validation import require_finite, where
+from streamem.core.validation import locating, require_finite, where
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +27,8 @@ class EStep:
         """Statistics of one chunk."""
         require_finite(chunk, ref, self.names)
         try:
-            return self.model.e_step(self.params, chunk)
+            with locating(chunk, ref, self.names):
+                return self.model.e_step(self.params, chunk)
         except NumericalError as error:
             raise NumericalError(f"{where(ref)}: {error}") from error
 

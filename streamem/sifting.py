@@ -1,4 +1,4 @@
-"""Finding the rows whose densities overflow, so that one absurd record does not stop a stream."""
+"""Finding the rows that a model cannot take, so that one absurd record does not stop a stream."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from streamem.core.chunk import Chunk
-from streamem.core.errors import NumericalError
+from streamem.core.errors import ImpossibleValueError, NumericalError
 from streamem.mini_batches import MiniBatch, Poison
 from streamem.records import Unusable
 
 
 def overflowing(e_step: Callable[[Chunk], Any], chunk: Chunk) -> list[int]:
-    """Rows with which an E-step raises `NumericalError`, found by halving."""
+    """Rows with which an E-step raises `NumericalError` or `ImpossibleValueError`, found by halving."""
     found: list[int] = []
     pending = [(0, chunk.rows)]
     while pending:
@@ -24,7 +24,7 @@ def overflowing(e_step: Callable[[Chunk], Any], chunk: Chunk) -> list[int]:
         try:
             with np.errstate(over="ignore", invalid="ignore"):
                 e_step(_rows(chunk, slice(first, stop)))
-        except NumericalError:
+        except (NumericalError, ImpossibleValueError):
             if stop - first == 1:
                 found.append(first)
             else:

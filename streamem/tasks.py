@@ -13,7 +13,7 @@ from streamem.core.arrays import Params
 from streamem.core.chunk import Chunk
 from streamem.core.ports import ChunkRef, Task
 from streamem.core.stats import Stats
-from streamem.core.validation import require_finite
+from streamem.core.validation import locating, require_finite
 
 Array = NDArray[Any]
 
@@ -81,7 +81,8 @@ class Apply:
     def __call__(self, chunk: Chunk, ref: ChunkRef) -> Array:
         """The answer for one chunk, in the dtype wanted."""
         require_finite(chunk, ref, self.names)
-        return self.describe(self.params, chunk).astype(self.dtype, copy=False)
+        with locating(chunk, ref, self.names):
+            return self.describe(self.params, chunk).astype(self.dtype, copy=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +96,7 @@ class Score:
     def __call__(self, chunk: Chunk, ref: ChunkRef) -> Stats:
         """weight and log_likelihood of one chunk."""
         require_finite(chunk, ref, self.names)
-        density = self.model.log_density(self.params, chunk)
+        with locating(chunk, ref, self.names):
+            density = self.model.log_density(self.params, chunk)
         weight = np.ones(chunk.rows) if chunk.weight is None else chunk.weight
         return Stats(weight=weight.sum(), log_likelihood=float(weight @ density))

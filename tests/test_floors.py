@@ -34,6 +34,7 @@ FLOORS = {
             "updates",
             "history",
             "sifting",
+            "surveying",
         ),
         2,
     ),

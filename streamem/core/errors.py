@@ -7,6 +7,7 @@ what was found, what was needed, and what to do.
     ├── ParameterError (ValueError)          an argument that cannot be
     ├── DataError (ValueError)               values that no model can use
     │   ├── NonFiniteError                   NaN or infinity in a chunk
+    │   ├── ImpossibleValueError             a value that the distribution cannot emit
     │   └── DegenerateDataError              a start from which no covariance can be estimated
     ├── SourceError (OSError)                a store that cannot be read as it claims
     │   └── SourceChangedError               data rewritten while a fit was reading it
@@ -39,6 +40,24 @@ class ParameterError(StreamemError, ValueError):
 
 class DataError(StreamemError, ValueError):
     """Values that no model can use."""
+
+
+class ImpossibleValueError(DataError):
+    """A value that a distribution cannot emit.
+
+    Attributes
+    ----------
+    value, column : what was found, and in which column
+    needed : what the distribution can emit, and what to do
+    place : where the value lies, once that is known
+    """
+
+    def __init__(self, value: float, column: int, needed: str, place: str = "") -> None:
+        super().__init__(value, column, needed, place)
+        self.value, self.column, self.needed, self.place = value, column, needed, place
+
+    def __str__(self) -> str:
+        return f"{self.place or f'column {self.column}'} holds {self.value:.17g}; {self.needed}"
 
 
 class NonFiniteError(DataError):

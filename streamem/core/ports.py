@@ -226,6 +226,34 @@ class Startable(Protocol):
         """Crude parameters, equal for every component."""
 
 
+@runtime_checkable
+class Surveying(Protocol):
+    """A family that must see all data once before its first parameters: categories are counted, never guessed."""
+
+    @property
+    def is_surveyed(self) -> bool:
+        """Whether nothing is left to learn from a survey."""
+
+    def survey(self, x: Array, weight: Array | None) -> Array:
+        """What rows x (n, d) of weight (n,) tell; rows of all NaN tell nothing.
+
+        Raises
+        ------
+        ImpossibleValueError : values that the family cannot emit
+        """
+
+    def surveyed(self, found: Sequence[Array]) -> Family:
+        """The family that knows what all chunks told."""
+
+
+@runtime_checkable
+class Counted(Protocol):
+    """A family that can tell how many of its parameters are free: probabilities sum to 1, an anchor is none."""
+
+    def free_parameters(self, params: Any) -> int:
+        """Numbers that an M-step may choose."""
+
+
 class Kernel(Protocol):
     """A family at fixed parameters, run over blocks of rows without allocation, laid out with rows last.
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamem.core.chunk import Chunk
-from streamem.core.errors import DataError, NonFiniteError
+from streamem.core.errors import DataError, ImpossibleValueError, NonFiniteError
 from streamem.core.piece import Piece
 from streamem.core.ports import ChunkRef
 
@@ -30,6 +31,18 @@ def require_finite(chunk: Chunk, ref: ChunkRef, names: Sequence[str] | None) -> 
             f"{where(ref)}: {int((~valid).sum())} sample weights are negative or not finite "
             f"(the first is {weight[row]} in row {_row(ref, row)}); weights must be finite and >= 0"
         )
+
+
+@contextmanager
+def locating(chunk: Chunk, ref: ChunkRef, names: Sequence[str] | None) -> Iterator[None]:
+    """Tell the row and the column's name of an `ImpossibleValueError` that is raised inside."""
+    try:
+        yield
+    except ImpossibleValueError as error:
+        row = int(np.argmax(chunk.x[:, error.column] == error.value))
+        name = f" {names[error.column]!r}" if names is not None else ""
+        place = f"{where(ref)}: column {error.column}{name} of row {_row(ref, row)}"
+        raise ImpossibleValueError(error.value, error.column, error.needed, place) from error
 
 
 def where(ref: ChunkRef) -> str:

@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 from streamem.core.blas import one_blas_thread
 from streamem.core.chunk import Chunk
 from streamem.core.errors import OutputError
-from streamem.core.ports import ChunkRef, Executor, OnChunk, Remote, Source, Task
+from streamem.core.ports import ChunkRef, Executor, Family, OnChunk, Remote, Source, Surveying, Task
 from streamem.core.stats import Stats
 from streamem.estimators.engines import Engine
 from streamem.fit import require_unchanged
 from streamem.initialization import sample_rows
 from streamem.progress import Progress
 from streamem.sinks import Layout, PartedSink, open_parted_sink, open_sink
+from streamem.surveying import surveyed_family
 from streamem.tasks import Apply, PartOfResult, Score, WritePart
 
 Array = NDArray[Any]
@@ -122,6 +123,18 @@ def reduce_source(source: Source, task: Task[Stats], engine: Engine, held: int) 
         _watched(source, engine) as on_chunk,
     ):
         return executor.reduce(task, refs, on_chunk)
+
+
+def survey_source(family: Family, source: Source, engine: Engine) -> Family:
+    """The family that has seen all rows, where it must before its first parameters."""
+    if source.n_rows == 0 or not isinstance(family, Surveying) or family.is_surveyed:
+        return family
+    refs, held = source.chunks(), 8 * (source.schema.n_features + 1)
+    with (
+        engine.executor(source, engine.project(source, refs, held, summed=False)) as executor,
+        _watched(source, engine) as on_chunk,
+    ):
+        return surveyed_family(family, refs, executor, source.schema.names, on_chunk)
 
 
 def take_sample(source: Source, size: int, rng: np.random.RandomState, engine: Engine) -> Chunk:

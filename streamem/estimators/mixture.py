@@ -10,11 +10,14 @@ from numpy.typing import NDArray
 
 from streamem.core.arrays import Params
 from streamem.core.errors import ModelFileError, ParameterError
-from streamem.core.ports import Family
+from streamem.core.ports import Algorithm, Family, Plannable, Source
 from streamem.core.state import State
+from streamem.estimators.applying import survey_source
+from streamem.estimators.family_facts import free_parameters, settings_of
 from streamem.estimators.streaming import StreamingMixture
 
 Array = NDArray[Any]
+Path = str | os.PathLike[str]
 
 
 class Mixture(StreamingMixture):
@@ -100,7 +103,15 @@ class Mixture(StreamingMixture):
         return super().load(path, **objects)
 
     def _make_family(self) -> Family:
-        return self.family
+        asked, known = self.__dict__.get("_known_family", (None, None))
+        return known if known is not None and asked is self.family else self.family
+
+    def _fit(
+        self, x: Any, source: Source, checkpoint: Path | None, executor: Any, algorithm: Algorithm | Plannable
+    ) -> None:
+        known = survey_source(self.family, source, self._engine("survey", executor))
+        self._known_family = (self.family, known)
+        super()._fit(x, source, checkpoint, executor, algorithm)
 
     def _published(self, params: Params, dtype: np.dtype[Any]) -> dict[str, Any]:
         return {"weights_": np.array(params.weights)}
@@ -121,16 +132,11 @@ class Mixture(StreamingMixture):
         return state.params if same else rebuilt
 
     def _n_parameters(self) -> int:
-        """Every number of the family's parameters, and K − 1 weights."""
-        return sum(int(leaf.size) for leaf in self.params_.flatten().values()) + self.n_components - 1
+        """Those of the family (all its numbers, if it does not tell), and K − 1 weights."""
+        return free_parameters(self._make_family(), self.params_) + self.n_components - 1
 
     def _run_key(self) -> dict[str, Any]:
-        settings = {
-            name: value
-            for name, value in sorted(vars(self.family).items())
-            if isinstance(value, str | int | float | np.generic)
-        }
-        return {**super()._run_key(), "family": f"{type(self.family).__name__}{settings}"}
+        return {**super()._run_key(), "family": settings_of(self._make_family())}
 
     def _not_saved(self) -> set[str]:
         return {"family"}

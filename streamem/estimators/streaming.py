@@ -18,6 +18,7 @@ import numpy as np
 from streamem.algorithms import DriftAlarm, StepSize, StepwiseEM
 from streamem.core.errors import (
     CheckpointMismatchError,
+    ImpossibleValueError,
     NumericalError,
     ParameterError,
     PoisonError,
@@ -210,7 +211,7 @@ class StreamingMixture(LearningMixture):
         try:
             if hasattr(self, "weights_") or not len(batch.chunk.x) or np.abs(batch.chunk.x).max() < ABSURD:
                 return batch, self._take(batch, stream, learn)
-        except NumericalError:
+        except (NumericalError, ImpossibleValueError):
             if not hasattr(self, "weights_"):
                 raise
         usable = self._sifted(batch, plan)

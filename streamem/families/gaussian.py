@@ -15,24 +15,21 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from streamem.core.arrays import Params
-from streamem.core.errors import NumericalError, ParameterError
+from streamem.core.errors import ParameterError
 from streamem.core.ports import Kernel, Mixing
 from streamem.core.stats import Stats
+from streamem.families.anchor import location_and_spread
 from streamem.families.covariance import COVARIANCES
 from streamem.families.covariance_floor import FLOOR
+from streamem.families.empty import empty_components
 from streamem.families.gaussian_kernels import choose_kernel, uses_differences, workspace_bytes
 from streamem.families.gaussian_screen import screen_bytes, screen_of
 from streamem.families.tiling import block_rows
 
 Array = NDArray[Any]
 
-EMPTY_FRACTION = 1e-12
-"""A component that explains less than this fraction of all rows is empty: it keeps its mean and covariance."""
-
 FAR = 16.0
 """An anchor that is so many spreads away from the components, or so much smaller than their spread, is given up."""
-
-IQR_OF_GAUSSIAN = 1.3489795003921634
 
 
 class Gaussian:
@@ -84,8 +81,7 @@ class Gaussian:
 
     def maximize(self, stats: Stats, previous: Params) -> Params:
         """Weighted means and covariances (Dempster, Laird & Rubin 1977), with the policies of the class."""
-        total = stats.weight.sum()
-        empty = ~(stats.weight > EMPTY_FRACTION * total)
+        empty = empty_components(stats.weight)
         weight = np.where(empty, 1.0, stats.weight)
         shift = np.where(empty[:, None], 0.0, stats.first / weight[:, None])
         if uses_differences(self._structure, previous):
@@ -104,7 +100,7 @@ class Gaussian:
 
     def start(self, x: Array, weight: Array | None, n_components: int) -> Params:
         """The anchor from a sample x (n, d), and one standard Gaussian at it for every component."""
-        center, deviation = _location_and_spread(np.asarray(x, dtype=np.float64), weight)
+        center, deviation = location_and_spread(np.asarray(x, dtype=np.float64), weight)
         return self.at_anchor(center, self.scale_of(deviation), n_components)
 
     def scale_of(self, deviation: Array) -> Array:
@@ -218,6 +214,10 @@ class Gaussian:
         """Free parameters of k means and their covariances."""
         return k * d + self._structure.n_parameters(k, d)
 
+    def free_parameters(self, params: Params) -> int:
+        """The same for these parameters."""
+        return self.n_parameters(*params.means.shape)
+
     def with_means(self, params: Params, means: Array) -> Params:
         """Exchange the means, given in units of the data."""
         return params.replace(means=(means - params.center) / params.scale)
@@ -248,23 +248,3 @@ class Gaussian:
     def _blocks(self, params: Params, x: Array) -> list[slice]:
         step = self.block_rows(params)
         return [slice(start, min(start + step, len(x))) for start in range(0, len(x), step)]
-
-
-def _location_and_spread(x: Array, weight: Array | None) -> tuple[Array, Array]:
-    """Median and spread of every column of the rows that count: what a few wild values cannot move.
-
-    The spread is the interquartile range in standard deviations of a Gaussian (Tukey 1977), or where that is nil the
-    standard deviation.
-    """
-    counted = x if weight is None else x[weight > 0]
-    low, center, high = np.quantile(counted, [0.25, 0.5, 0.75], axis=0)
-    with np.errstate(over="ignore", invalid="ignore"):
-        plain = np.sqrt(np.mean((counted - center) ** 2, axis=0))
-        deviation = np.where(high > low, (high - low) / IQR_OF_GAUSSIAN, plain)
-    if not (np.isfinite(center).all() and np.isfinite(plain).all()):
-        column = int(np.argmin(np.isfinite(center) & np.isfinite(plain)))
-        raise NumericalError(
-            f"column {column} holds values up to {np.abs(x[:, column]).max():.3g}, whose squares overflow float64; "
-            "rescale it first"
-        )
-    return center, deviation

@@ -1,0 +1,28 @@
+"""What an estimator has to know of any family: its settings in words, and how many of its parameters are free."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from streamem.core.arrays import Params
+from streamem.core.ports import Counted, Family
+
+
+def settings_of(family: Any) -> str:
+    """What identifies a family in another process too: its class and settings, families within included."""
+    settings = {}
+    for name, value in sorted(vars(family).items()):
+        if isinstance(value, str | int | float | tuple | np.generic):
+            settings[name] = value
+        elif hasattr(value, "log_prob"):
+            settings[name] = settings_of(value)
+    return f"{type(family).__name__}{settings}"
+
+
+def free_parameters(family: Family, params: Params) -> int:
+    """Numbers that an M-step may choose; every number of the parameters, if the family does not tell."""
+    if isinstance(family, Counted):
+        return family.free_parameters(params)
+    return sum(int(leaf.size) for leaf in params.flatten().values())

@@ -1,0 +1,86 @@
+"""Independent yes-no answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from streamem.core.arrays import Params
+from streamem.core.errors import ImpossibleValueError
+from streamem.core.ports import Kernel
+from streamem.core.stats import Stats
+from streamem.families.covariance_floor import FLOOR
+from streamem.families.empty import empty_components
+from streamem.families.features import as_rows
+from streamem.families.linear_family import LinearFamily, first_means
+from streamem.families.linear_kernel import linear_kernel
+
+Array = NDArray[Any]
+
+NO_MEASURE = np.zeros(1)
+
+
+class Bernoulli(LinearFamily):
+    """d independent values of 0 or 1: log p(x) = Σ_j x_j log p_j + (1 − x_j) log(1 − p_j).
+
+    Notes
+    -----
+    Parameters: probabilities of 1 (K, d). Exactly 0 or 1 can be given, and stays; an M-step makes none outside of
+    2⁻⁴⁰ … 1 − 2⁻⁴⁰, the maximizer under that bound, so that no answer ever becomes impossible. A component without rows
+    keeps its probabilities.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from streamem import Params
+    >>> from streamem.families import Bernoulli
+    >>> Bernoulli().log_prob(Params(probabilities=[[0.5, 0.25]]), np.array([[1.0, 0.0]])).round(4)
+    array([[-0.9808]])
+    """
+
+    name = "probabilities"
+
+    def measure(self, x: Array) -> Array:
+        """Nothing; but values are checked.
+
+        Raises
+        ------
+        ImpossibleValueError : a value other than 0 and 1
+        """
+        from streamem.families.counts import first_beyond  # Numba loads with the first rows
+
+        bad = first_beyond(as_rows(x), np.full(x.shape[1], 2.0))
+        if bad >= 0:
+            raise ImpossibleValueError(
+                float(x.flat[bad]),
+                bad % x.shape[1],
+                "Bernoulli values are 0 and 1: recode the column, or use Categorical or Poisson",
+            )
+        return NO_MEASURE
+
+    def kernel(self, params: Params, dtype: DTypeLike = np.float64) -> Kernel:
+        """Products with the log-odds, in float64 whatever the rows."""
+        p = params.probabilities
+        never, always = p == 0, p == 1
+        inner = np.where(never | always, 0.5, p)
+        yes, no = np.log(inner), np.log1p(-inner)
+        yes[always] = no[never] = yes[never] = no[always] = 0.0
+        natural = np.column_stack([no.sum(axis=1), yes - no])
+        # x·never where 0 is certain, (1 − x)·always where 1 is.
+        forbidden = np.column_stack([always.sum(axis=1), never.astype(np.float64) - always])
+        return linear_kernel(natural, np.abs(yes).sum(axis=1) + np.abs(no).sum(axis=1), forbidden, self.measure)
+
+    def maximize(self, stats: Stats, previous: Params | None) -> Params:
+        """Weighted shares of 1."""
+        empty = empty_components(stats.weight)
+        shares = stats.x / np.where(empty, 1.0, stats.weight)[:, None]
+        if previous is None:
+            overall = (stats.x.sum(axis=0) + 0.5) / (stats.weight.sum() + 1.0)
+            shares = first_means(np.where(empty[:, None], overall, shares), overall)
+        else:
+            p = previous.probabilities
+            shares = np.where((p == 0) | (p == 1), p, np.clip(shares, FLOOR, 1 - FLOOR))
+            shares = np.where(empty[:, None], p, shares)
+        return Params(probabilities=shares, empty=empty)

@@ -1,0 +1,229 @@
+"""Independent categorical variables: latent classes, and hidden Markov models of symbols."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from streamem.core.arrays import Params
+from streamem.core.errors import ImpossibleValueError, ParameterError
+from streamem.core.ports import Kernel
+from streamem.core.stats import Stats
+from streamem.families.categorical_kernel import CategoricalKernel, places_in
+from streamem.families.covariance_floor import FLOOR
+from streamem.families.empty import empty_components, told_empty
+from streamem.families.features import as_rows
+from streamem.families.linear_family import first_means
+from streamem.families.tiling import block_rows
+
+Array = NDArray[Any]
+
+
+class Categorical:
+    """d independent columns of codes 0 … V_j − 1: log p(x) = Σ_j log p_j(x_j).
+
+    Parameters
+    ----------
+    n_categories : int, one int a column, or None
+        V_j. None lets the data tell: the largest code of every column, which a fit looks for in one pass beforehand.
+        Later data may hold no others, so give it where rare codes may be absent.
+    prior : float >= 1
+        Parameter of a symmetric Dirichlet prior on every distribution: prior − 1 observations of every category are
+        added. 1 is maximum likelihood.
+
+    Attributes
+    ----------
+    total_weight : float or None
+        Σ weights of all rows, once surveyed. Priors are in proportion to it, so that averages of statistics (online EM)
+        and sums get the same one.
+
+    Notes
+    -----
+    Parameters: probabilities (K, ΣV_j), of which column j has those from starts[j] to starts[j + 1]; starts (d + 1,).
+    Probabilities of exactly 0 can be given, and stay; an M-step makes none below 2⁻⁴⁰, the maximizer under that bound,
+    so that no code becomes impossible online. A component without rows keeps its probabilities.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from streamem import Params
+    >>> from streamem.families import Categorical
+    >>> p = Params(probabilities=[[0.5, 0.5, 0.25, 0.75]], starts=[0, 2, 4])
+    >>> Categorical().log_prob(p, np.array([[1.0, 0.0]])).round(4)
+    array([[-2.0794]])
+    """
+
+    def __init__(self, n_categories: int | Sequence[int] | None = None, prior: float = 1.0) -> None:
+        if not prior >= 1.0:
+            raise ParameterError(f"prior is {prior}; it must be a number >= 1 (1 is maximum likelihood)")
+        self.n_categories = _checked(n_categories)
+        self.prior = float(prior)
+        self.total_weight: float | None = None
+
+    # --- the Family port ---------------------------------------------------------------------------------------------
+
+    def log_prob(self, params: Params, x: Array) -> Array:
+        """Log-probabilities (n, K) of codes x (n, d), in nats."""
+        kernel, out = self.kernel(params), np.empty((len(params.probabilities), len(x)))
+        step = self.block_rows(params)
+        for first in range(0, len(x), step):
+            kernel.load(x[first : first + step])
+            kernel.log_prob(out[:, first : first + step])
+        return out.T
+
+    def stats(self, params: Params | None, x: Array, resp: Array) -> Stats:
+        """weight (K,) and counts (K, ΣV_j), weighted by resp (n, K)."""
+        from streamem.families.categorical_pass import add_at
+
+        starts = _starts(self._sizes(x.shape[1])) if params is None else params.starts.copy()
+        places = places_in(starts, x, np.empty(x.shape, dtype=np.int32))
+        sums, weight = np.zeros((int(starts[-1]), resp.shape[1])), np.zeros(resp.shape[1])
+        add_at(places, np.array(resp, dtype=np.float64, order="C"), sums, weight)
+        return Stats(weight=weight, counts=sums.T)
+
+    def maximize(self, stats: Stats, previous: Params | None) -> Params:
+        """Weighted shares of every code, with the pseudo-counts of the prior."""
+        empty = empty_components(stats.weight)
+        counts = stats.counts + (self.prior - 1.0) * self._scale(stats)
+        if previous is None:
+            starts = self._starts_of(counts.shape[1])
+            overall = _shares(stats.counts.sum(axis=0, keepdims=True) + 0.5, starts)
+            shares = np.where(empty[:, None], overall, _shares(np.where(empty[:, None], 1.0, counts), starts))
+            return Params(probabilities=first_means(shares, overall), starts=starts, empty=empty)
+        starts, before = previous.starts, previous.probabilities
+        shares = _floored(np.where(before == 0, 0.0, counts), before > 0, starts)
+        return Params(probabilities=np.where(empty[:, None], before, shares), starts=starts, empty=empty)
+
+    # --- capabilities ------------------------------------------------------------------------------------------------
+
+    @property
+    def is_surveyed(self) -> bool:
+        """Whether the number of categories is known, and for a prior the weight of the data."""
+        return self.n_categories is not None and (self.prior == 1.0 or self.total_weight is not None)
+
+    def survey(self, x: Array, weight: Array | None) -> Array:
+        """The largest code of every column (−1 if there is none), and the weight: (d + 1,).
+
+        Raises
+        ------
+        ImpossibleValueError : a negative or fractional value
+        """
+        from streamem.families.counts import first_beyond  # Numba loads with the first rows
+
+        bad = first_beyond(as_rows(x), np.full(x.shape[1], np.inf))
+        if bad >= 0:
+            needed = "codes of categories are integers >= 0: number the categories from 0"
+            raise ImpossibleValueError(float(x.flat[bad]), bad % x.shape[1], needed)
+        present = ~np.isnan(x).all(axis=1)
+        total = present.sum() if weight is None else weight[present].sum()
+        return np.append(np.fmax.reduce(x, axis=0, initial=-1.0).astype(np.float64), total)
+
+    def surveyed(self, found: Sequence[Array]) -> Categorical:
+        """The family with the categories that all chunks hold together, and their weight."""
+        told = np.stack(list(found))
+        seen = tuple(int(code) + 1 for code in np.maximum(told[:, :-1].max(axis=0), 0.0))
+        known = Categorical(seen if self.n_categories is None else self.n_categories, self.prior)
+        known.total_weight = float(told[:, -1].sum())
+        return known
+
+    def block_rows(self, params: Params) -> int:
+        """Rows a block."""
+        return block_rows(len(params.probabilities), len(params.starts) - 1)
+
+    def kernel(self, params: Params, dtype: DTypeLike = np.float64) -> Kernel:
+        """Look-ups, in float64 whatever the rows."""
+        return CategoricalKernel(params)
+
+    def workspace_bytes(self, n_components: int, n_features: int) -> int:
+        """Table, sums, and a block's codes and responsibilities."""
+        rows = block_rows(n_components, n_features)
+        return 2 * self.statistics_bytes(n_components, n_features) + rows * (24 * n_components + 8 * n_features)
+
+    def statistics_bytes(self, n_components: int, n_features: int) -> int:
+        """A weight and a number for every code, in float64; before a survey, for 64 codes a column."""
+        codes = 64 * n_features if self.n_categories is None else sum(self._sizes(n_features))
+        return 8 * n_components * (1 + codes)
+
+    def penalty(self, params: Params, stats: Stats) -> float:
+        """−(prior − 1) Σ log p, in nats, for statistics of all rows; in proportion for others."""
+        if self.prior == 1.0:
+            return 0.0
+        p = params.probabilities
+        return -(self.prior - 1.0) * self._scale(stats) * float(np.log(p[p > 0]).sum())
+
+    def degenerate(self, params: Params) -> Mapping[str, list[int]]:
+        """Components that explained nothing in the last M-step, and kept their probabilities."""
+        return told_empty(params)
+
+    def free_parameters(self, params: Params) -> int:
+        """Probabilities of a column sum to 1."""
+        k, codes = params.probabilities.shape
+        return k * (codes - (len(params.starts) - 1))
+
+    # --- inner -------------------------------------------------------------------------------------------------------
+
+    def _sizes(self, d: int) -> tuple[int, ...]:
+        """V_j of d columns."""
+        if self.n_categories is None:
+            raise ParameterError(
+                "the number of categories is not known yet: pass Categorical(n_categories=...), or let the data tell "
+                "by streamem.surveying.surveyed_family, as the estimators do"
+            )
+        if isinstance(self.n_categories, int):
+            return (self.n_categories,) * d
+        if len(self.n_categories) != d:
+            raise ParameterError(
+                f"n_categories has {len(self.n_categories)} numbers for {d} columns; give one for every column, or one "
+                "for all"
+            )
+        return self.n_categories
+
+    def _starts_of(self, codes: int) -> Array:
+        """The starts of so many codes in all."""
+        d = codes // self.n_categories if isinstance(self.n_categories, int) else len(self.n_categories or ())
+        return _starts(self._sizes(d))
+
+    def _scale(self, stats: Stats) -> float:
+        """How much of the data statistics stand for: 1 for all of it, its share for averages."""
+        return 1.0 if not self.total_weight else float(stats.weight.sum()) / self.total_weight
+
+
+def _checked(n_categories: int | Sequence[int] | None) -> int | tuple[int, ...] | None:
+    if n_categories is None:
+        return None
+    sizes = np.atleast_1d(np.asarray(n_categories))
+    if sizes.ndim != 1 or not sizes.size or sizes.dtype.kind not in "iu" or (sizes < 1).any():
+        raise ParameterError(f"n_categories is {n_categories!r}; it must be an integer >= 1, or one for every column")
+    return int(sizes[0]) if np.ndim(n_categories) == 0 else tuple(int(size) for size in sizes)
+
+
+def _starts(sizes: Sequence[int]) -> Array:
+    return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+
+
+def _sums(values: Array, starts: Array) -> Array:
+    """Sums over the codes of each column, repeated for every code: (K, ΣV_j)."""
+    return np.repeat(np.add.reduceat(values, starts[:-1], axis=1), np.diff(starts), axis=1)
+
+
+def _shares(counts: Array, starts: Array) -> Array:
+    total = _sums(counts, starts)
+    return np.divide(counts, total, out=np.zeros_like(counts), where=total > 0)
+
+
+def _floored(counts: Array, allowed: Array, starts: Array) -> Array:
+    """Shares of counts that are at least FLOOR where they are allowed to be above 0.
+
+    Raising what lies below and scaling down the rest is the maximizer of Σ counts·log p under that bound.
+    """
+    shares = _shares(counts, starts)
+    low = allowed & ~(shares >= FLOOR)
+    if not low.any():
+        return shares
+    raised = _sums(np.where(low, FLOOR, 0.0), starts)
+    rest = _sums(np.where(low, 0.0, shares), starts)
+    kept = np.divide(shares * (1.0 - raised), rest, out=np.zeros_like(shares), where=rest > 0)
+    return np.where(low, FLOOR, kept)

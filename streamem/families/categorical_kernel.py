@@ -1,0 +1,127 @@
+"""The kernel of categorical data: look-ups in a table of log-probabilities."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamem.core.arrays import Params
+from streamem.core.errors import ImpossibleValueError
+from streamem.core.numerics import EPS, negligible
+from streamem.core.ports import MixtureSums
+from streamem.core.remembered import remembered
+from streamem.core.scratch import scratch
+from streamem.core.stats import Stats
+from streamem.families.exponential import NO_WEIGHTS
+from streamem.families.features import as_rows
+from streamem.families.tiling import block_rows
+
+Array = NDArray[Any]
+
+TILE = 64
+"""Rows whose sums are kept with the component last, before they are laid out with rows last."""
+
+
+def table_of(params: Params) -> Array:
+    """log p (V, K), −∞ for what is impossible."""
+    return remembered(params.probabilities, params.starts, "log table", lambda: _table(params.probabilities))
+
+
+def _table(probabilities: Array) -> Array:
+    with np.errstate(divide="ignore"):
+        return np.ascontiguousarray(np.log(probabilities).T)
+
+
+def places_in(starts: Array, x: Array, out: Array) -> Array:
+    """Rows of the table (b, d) that codes x (b, d) stand for.
+
+    Raises
+    ------
+    ImpossibleValueError : a negative or fractional value, or a code beyond those known
+    """
+    from streamem.families.categorical_pass import places_of  # Numba loads with the first rows
+
+    bad = places_of(as_rows(x), starts, out)
+    if bad >= 0:
+        raise unknown_code(x, bad, starts)
+    return out[: len(x)]
+
+
+def unknown_code(x: Array, position: int, starts: Array) -> ImpossibleValueError:
+    """The error for x.flat[position]."""
+    value, column = float(x.flat[position]), position % x.shape[1]
+    known = int(starts[column + 1] - starts[column])
+    if value < 0 or value != np.floor(value):
+        needed = f"codes of categories are integers 0 … {known - 1} here: number the categories from 0"
+    else:
+        needed = (
+            f"codes 0 … {known - 1} are known here: pass Categorical(n_categories={int(value) + 1}) (or a number for "
+            "every column) to allow for more, or fit to data that shows every category"
+        )
+    return ImpossibleValueError(value, column, needed)
+
+
+class CategoricalKernel:
+    """Sums of log-probabilities by look-up, statistics by addition in place; runs mixtures by itself."""
+
+    path, dtype = "float64 look-ups", np.dtype(np.float64)
+
+    def __init__(self, params: Params) -> None:
+        self._starts, self._table = params.starts.copy(), table_of(params)
+        (v, k), d = self._table.shape, len(params.starts) - 1
+        self._k, self._d, self._rows = k, d, block_rows(k, d)
+        finite = np.where(np.isfinite(self._table), np.abs(self._table), 0.0)
+        self.rounding = EPS * (d + 1) * (1.0 + float(finite.max(initial=0.0)))
+        self._sums, self._weight = np.zeros((v, k)), np.zeros(k)
+        self._buffer: Array | None = None
+        self._places: Array = np.empty((0, d), dtype=np.int32)
+
+    def load(self, x: Array) -> None:
+        """Take the next block of codes (b, d)."""
+        if self._buffer is None:
+            self._buffer = np.empty((self._rows, self._d), dtype=np.int32)
+        self._places = places_in(self._starts, x, self._buffer)
+
+    def log_prob(self, out: Array) -> None:
+        """out (K, b) = Σ_j log p_j."""
+        from streamem.families.categorical_pass import look_up
+
+        look_up(self._places, self._table, scratch("near", (TILE, self._k)), out)
+
+    def accumulate(self, resp: Array) -> None:
+        """Responsibilities (K, b) to the codes of the rows."""
+        from streamem.families.categorical_pass import add_at
+
+        transposed = np.ascontiguousarray(resp.T, dtype=np.float64)
+        add_at(self._places, transposed, self._sums, self._weight)
+
+    def mix(self, x: Array, weight: Array | None, log_weights: Array) -> MixtureSums:
+        """Responsibilities of all rows x (n, d), block by block, and their statistics."""
+        from streamem.families.categorical_pass import categorical_pass
+
+        occupied = np.zeros(self._k)
+        bad, log_likelihood, pairs = categorical_pass(
+            as_rows(x),
+            NO_WEIGHTS if weight is None else as_rows(weight),
+            log_weights,
+            self._starts,
+            self._table,
+            scratch("places", (self._rows, self._d), np.int32),
+            scratch("near", (TILE, self._k)),
+            scratch("joint", (self._k * self._rows,)),
+            scratch("row sums", (3, self._rows)),
+            scratch("resp", (self._rows, self._k)),
+            self._sums,
+            occupied,
+            negligible(self._k),
+        )
+        if bad >= 0:
+            raise unknown_code(x, bad, self._starts)
+        self._weight += occupied
+        return MixtureSums(log_likelihood, pairs, occupied)
+
+    def stats(self) -> Stats:
+        """weight (K,) and counts (K, V)."""
+        return Stats(weight=self._weight.copy(), counts=self._sums.T.copy())

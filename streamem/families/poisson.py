@@ -1,0 +1,81 @@
+"""Independent Poisson counts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from streamem.core.arrays import Params
+from streamem.core.errors import ImpossibleValueError
+from streamem.core.ports import Kernel
+from streamem.core.stats import Stats
+from streamem.families.covariance_floor import FLOOR
+from streamem.families.empty import empty_components
+from streamem.families.features import as_rows
+from streamem.families.linear_family import LinearFamily, first_means
+from streamem.families.linear_kernel import linear_kernel
+
+Array = NDArray[Any]
+
+
+class Poisson(LinearFamily):
+    """Counts of d independent Poisson variables: log p(x) = Σ_j x_j log λ_j − λ_j − log x_j!.
+
+    Notes
+    -----
+    Parameters: rates λ (K, d). A rate of exactly 0 can be given, and stays; an M-step makes none below 2⁻⁴⁰, the
+    maximizer under that bound, so that no count ever becomes impossible. A component without rows keeps its rates.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from streamem import Params
+    >>> from streamem.families import Poisson
+    >>> Poisson().log_prob(Params(rates=[[2.0]]), np.array([[3.0]])).round(4)
+    array([[-1.7123]])
+    """
+
+    name = "rates"
+
+    def measure(self, x: Array) -> Array:
+        """−Σ_j log x_j! (n,).
+
+        Raises
+        ------
+        ImpossibleValueError : a negative or fractional value
+        """
+        from streamem.families.counts import LOG_FACTORIALS, log_factorials  # Numba loads with the first rows
+
+        out = np.empty(len(x))
+        bad = log_factorials(as_rows(x), LOG_FACTORIALS, out)
+        if bad >= 0:
+            raise ImpossibleValueError(
+                float(x.flat[bad]),
+                bad % x.shape[1],
+                "Poisson counts are integers >= 0: leave the column out, or model it as Gaussian",
+            )
+        return out
+
+    def kernel(self, params: Params, dtype: DTypeLike = np.float64) -> Kernel:
+        """Products with log λ, in float64 whatever the rows."""
+        rates, zero = params.rates, params.rates == 0
+        slopes = np.log(np.where(zero, 1.0, rates))
+        natural = np.column_stack([-rates.sum(axis=1), slopes])
+        terms = (rates * (1 + 2 * np.abs(slopes))).sum(axis=1)
+        forbidden = np.column_stack([np.zeros(len(rates)), zero])
+        return linear_kernel(natural, terms, forbidden, self.measure)
+
+    def maximize(self, stats: Stats, previous: Params | None) -> Params:
+        """Weighted means."""
+        empty = empty_components(stats.weight)
+        rates = stats.x / np.where(empty, 1.0, stats.weight)[:, None]
+        if previous is None:
+            overall = (stats.x.sum(axis=0) + 0.5) / (stats.weight.sum() + 1.0)
+            rates = first_means(np.where(empty[:, None], overall, rates), overall)
+        else:
+            zero = previous.rates == 0
+            rates = np.where(zero, 0.0, np.maximum(rates, FLOOR))
+            rates = np.where(empty[:, None], previous.rates, rates)
+        return Params(rates=rates, empty=empty)
