@@ -72,6 +72,10 @@ class FamilySuite:
         """Where densities are to be summed to 1; give this or `reference_log_prob`."""
         return None
 
+    def relabelled(self, params: Params, order: Array) -> Params:
+        """The same components in another order."""
+        return relabelled(params, order, self.shared)
+
     # --- laws of the statistics --------------------------------------------------------------------------------------
 
     def test_zero_responsibilities_give_zero_statistics(self) -> None:
@@ -139,12 +143,12 @@ class FamilySuite:
         """Components in another order: log_prob and maximize come out in that order, nothing else changes."""
         case = _Case(self)
         order = np.roll(np.arange(case.resp.shape[1]), 1)
-        other = relabelled(case.params, order, self.shared)
+        other = self.relabelled(case.params, order)
         log_prob = case.family.log_prob(case.params, case.x)
         assert_close(case.family.log_prob(other, case.x), log_prob[:, order], case.rtol, "log_prob, relabelled")
         best = case.family.maximize(case.stats(case.x, case.resp), case.params)
         found = case.family.maximize(case.family.stats(other, case.x, case.resp[:, order]), other)
-        expected = relabelled(best, order, self.shared)
+        expected = self.relabelled(best, order)
         assert_close(found, expected, case.rtol * self.conditioning, "maximize, relabelled")
 
     def test_a_far_row_has_finite_log_prob(self) -> None:

@@ -1,8 +1,10 @@
 """What one component emits. One distribution a file."""
 
+from streamem.families.autoregressive import AutoregressiveGaussian
 from streamem.families.bernoulli import Bernoulli
 from streamem.families.categorical import Categorical
 from streamem.families.gaussian import Gaussian
+from streamem.families.mixture_family import MixtureFamily
 from streamem.families.poisson import Poisson
 
-__all__ = ["Bernoulli", "Categorical", "Gaussian", "Poisson"]
+__all__ = ["AutoregressiveGaussian", "Bernoulli", "Categorical", "Gaussian", "MixtureFamily", "Poisson"]

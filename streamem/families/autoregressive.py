@@ -1,0 +1,239 @@
+"""Gaussians whose mean depends on the steps before: vector autoregression, one for every component."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from streamem.core.arrays import Params
+from streamem.core.errors import DataError, ParameterError
+from streamem.core.numerics import EPS
+from streamem.core.ports import Kernel
+from streamem.core.stats import Stats
+from streamem.families.anchor import location_and_spread
+from streamem.families.covariance import COVARIANCES
+from streamem.families.empty import empty_components, told_empty
+from streamem.families.residual_kernel import ResidualKernel
+from streamem.families.tiling import block_rows
+
+Array = NDArray[Any]
+
+FULL = COVARIANCES["full"]
+
+
+class AutoregressiveGaussian:
+    """y_t = c_k + Σ_l A_kl y_{t−l} + ε with ε ~ N(0, Σ_k): Markov-switching vector autoregression (Hamilton 1994, §22).
+
+    Parameters
+    ----------
+    lag : int >= 1
+        p, how many earlier steps matter. Rows are [y_t, y_{t−1}, …, y_{t−p}], d·(p + 1) values: open data with this
+        lag. The first p steps of a sequence have no row.
+    reg_covar : float >= 0
+        Added to the diagonal of every Σ_k, in squared units of the data, as `Gaussian` does.
+
+    Notes
+    -----
+    Parameters, in the frame ỹ = (y − center) / scale: regression (K, d, 1 + d·p) is [c, A_1, …, A_p]; noise and its
+    precision factor (K, d, d); center and scale (d,); empty and floored (K,). In units of the data they are
+    `intercepts`, `coefficients` and `covariances`, and `with_parameters` sets them.
+
+    Statistics are second moments of [1, row] in that frame, so the M-step is weighted least squares. Directions in
+    which the earlier steps do not vary get no coefficient; an eigenvalue of Σ_k below 2⁻⁴⁰ of the data's variance is
+    raised to it; a component without rows keeps its parameters.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from streamem import Mixture
+    >>> from streamem.families import AutoregressiveGaussian
+    >>> y, rng = np.zeros(2000), np.random.default_rng(0)
+    >>> for t in range(1, 2000): y[t] = 1 + 0.5 * y[t - 1] + rng.normal()
+    >>> family = AutoregressiveGaussian(lag=1)
+    >>> mix = Mixture(family, 1).fit(np.column_stack([y[1:], y[:-1]]))
+    >>> family.coefficients(mix.params_).round(1).ravel(), family.intercepts(mix.params_).round(0).ravel()
+    (array([0.5]), array([1.]))
+    """
+
+    def __init__(self, lag: int = 1, reg_covar: float = 0.0) -> None:
+        if isinstance(lag, bool) or not isinstance(lag, int | np.integer) or lag < 1:
+            raise ParameterError(f"lag is {lag!r}; it must be an integer >= 1")
+        if not reg_covar >= 0:
+            raise ParameterError(f"reg_covar is {reg_covar}; it must be a number >= 0")
+        self.lag = int(lag)
+        self.reg_covar = float(reg_covar)
+
+    # --- the Family port ---------------------------------------------------------------------------------------------
+
+    def log_prob(self, params: Params, x: Array) -> Array:
+        """Log-densities (n, K) of y_t given the earlier steps, for rows x (n, d·(p + 1)), in nats."""
+        kernel, out = self.kernel(params), np.empty((len(params.noise), len(x)))
+        step = self.block_rows(params)
+        for first in range(0, len(x), step):
+            kernel.load(x[first : first + step])
+            kernel.log_prob(out[:, first : first + step])
+        return out.T
+
+    def stats(self, params: Params, x: Array, resp: Array) -> Stats:
+        """Second moments of [1, row] about the anchor of `params`, weighted by resp (n, K)."""
+        self._dimension(x.shape[1])
+        kernel, step = self.kernel(params), self.block_rows(params)
+        for first in range(0, len(x), step):
+            kernel.load(x[first : first + step])
+            kernel.accumulate(np.ascontiguousarray(resp[first : first + step].T))
+        return kernel.stats()
+
+    def maximize(self, stats: Stats, previous: Params) -> Params:
+        """Weighted least squares of y_t on [1, y_{t−1}, …, y_{t−p}], and the mean square of what remains."""
+        weight = stats.moments[:, 0, 0]
+        empty = empty_components(weight)
+        moments = stats.moments / np.where(empty, 1.0, weight)[:, None, None]
+        moments[empty] = np.eye(moments.shape[1])
+        d = len(previous.center)
+        known = np.r_[0, 1 + d : moments.shape[1]]
+        inverse = _pseudo_inverse(moments[:, known[:, None], known])
+        regression = moments[:, 1 : 1 + d, known] @ inverse
+        residual = _residual(regression)
+        # As a square: errors of the regression enter it in second order.
+        noise = residual @ moments @ np.swapaxes(residual, 1, 2)
+        noise = (noise + np.swapaxes(noise, 1, 2)) / 2 + np.diag(self.reg_covar / previous.scale**2)
+        regression[empty], noise[empty] = previous.regression[empty], previous.noise[empty]
+        return self._assemble(previous, regression, noise, empty)
+
+    # --- capabilities ------------------------------------------------------------------------------------------------
+
+    def start(self, x: Array, weight: Array | None, n_components: int) -> Params:
+        """The anchor from a sample of rows, and white noise about it for every component."""
+        d = self._dimension(x.shape[1])
+        center, deviation = location_and_spread(np.asarray(x[:, :d], dtype=np.float64), weight)
+        deviation = np.maximum(deviation, np.sqrt(self.reg_covar))
+        deviation[deviation == 0] = 1.0
+        return self.at_anchor(center, np.exp2(np.round(np.log2(deviation))), n_components)
+
+    def at_anchor(self, center: Array, scale: Array, n_components: int) -> Params:
+        """White noise at a given anchor (d,), (d,); scales are powers of two."""
+        d = len(center)
+        regression = np.zeros((n_components, d, 1 + d * self.lag))
+        noise = np.repeat(np.eye(d)[None], n_components, axis=0)
+        empty = np.zeros(n_components, dtype=np.bool_)
+        return self._assemble(Params(center=center, scale=scale), regression, noise, empty)
+
+    def block_rows(self, params: Params) -> int:
+        """Rows a block."""
+        k, d, width = params.regression.shape
+        return block_rows(k * d, width + d)
+
+    def kernel(self, params: Params, dtype: DTypeLike = np.float64) -> Kernel:
+        """Whitened residuals, in float64 whatever the rows."""
+        k, d, _ = params.regression.shape
+        factor = params.noise_precision_cholesky
+        constants = FULL.log_det(factor, d) - 0.5 * d * np.log(2 * np.pi) - np.log(params.scale).sum()
+        return ResidualKernel(
+            np.swapaxes(factor, 1, 2) @ _residual(params.regression),
+            np.asarray(constants),
+            np.tile(params.center, 1 + self.lag),
+            np.tile(params.scale, 1 + self.lag),
+            self.block_rows(params),
+        )
+
+    def workspace_bytes(self, n_components: int, n_features: int) -> int:
+        """What a kernel and the responsibilities of a block hold."""
+        kd = n_components * max(1, n_features // (1 + self.lag))
+        rows = block_rows(kd, n_features)
+        return 8 * rows * (kd + 3 * n_components + 2 * n_features + 2) + 2 * self.statistics_bytes(
+            n_components, n_features
+        )
+
+    def statistics_bytes(self, n_components: int, n_features: int) -> int:
+        """Second moments of [1, row] in float64."""
+        return 8 * n_components * (1 + n_features) ** 2
+
+    def penalty(self, params: Params, stats: Stats) -> float:
+        """½·reg_covar·Σ_k n_k tr Σ_k⁻¹, in nats: what the M-step subtracts from the expected log-likelihood."""
+        diagonal = FULL.precision_diagonal(params.noise_precision_cholesky, len(params.scale))
+        return 0.5 * float(stats.moments[:, 0, 0] @ diagonal @ (self.reg_covar / params.scale**2))
+
+    def degenerate(self, params: Params) -> Mapping[str, list[int]]:
+        """Components to which a policy was applied in the last M-step."""
+        return {**told_empty(params), "floored": np.flatnonzero(params.floored).tolist()}
+
+    def free_parameters(self, params: Params) -> int:
+        """Intercepts, coefficients, and covariance matrices."""
+        k, d, width = params.regression.shape
+        return k * (d * width + d * (d + 1) // 2)
+
+    # --- the data's own units ----------------------------------------------------------------------------------------
+
+    def intercepts(self, params: Params) -> Array:
+        """c (K, d)."""
+        moved = np.einsum("kpij,j->ki", self.coefficients(params), params.center)
+        return params.center + params.scale * params.regression[:, :, 0] - moved
+
+    def coefficients(self, params: Params) -> Array:
+        """A (K, p, d, d), of which [k, l − 1, i, j] says how y_t[i] depends on y_{t−l}[j]."""
+        (k, d, _), ratio = params.regression.shape, params.scale[:, None] / params.scale
+        return ratio * params.regression[:, :, 1:].reshape(k, d, self.lag, d).transpose(0, 2, 1, 3)
+
+    def covariances(self, params: Params) -> Array:
+        """Σ (K, d, d)."""
+        return FULL.scaled(params.noise, params.scale)
+
+    def with_parameters(self, params: Params, intercepts: Array, coefficients: Array, covariances: Array) -> Params:
+        """The anchor of `params` with other components (K, d), (K, p, d, d), (K, d, d), in units of the data.
+
+        Raises
+        ------
+        ParameterError : shapes that do not belong together
+        """
+        c, a, s = (np.asarray(value, dtype=np.float64) for value in (intercepts, coefficients, covariances))
+        (k, d), p = c.shape, self.lag
+        if len(params.center) != d or a.shape != (k, p, d, d) or s.shape != (k, d, d):
+            raise ParameterError(
+                f"intercepts {c.shape}, coefficients {a.shape} and covariances {s.shape} do not belong together; for "
+                f"{len(params.center)} variables and lag {p} they are (K, d), (K, {p}, d, d) and (K, d, d)"
+            )
+        first = (c + np.einsum("kpij,j->ki", a, params.center) - params.center) / params.scale
+        anchored = (a * (params.scale / params.scale[:, None])).transpose(0, 2, 1, 3).reshape(k, d, p * d)
+        regression = np.concatenate([first[:, :, None], anchored], axis=2)
+        return self._assemble(params, regression, FULL.scaled(s, 1.0 / params.scale), np.zeros(k, dtype=np.bool_))
+
+    # --- inner -------------------------------------------------------------------------------------------------------
+
+    def _dimension(self, n_features: int) -> int:
+        """d of rows with so many features."""
+        if n_features % (1 + self.lag):
+            raise DataError(
+                f"rows have {n_features} features; with lag={self.lag} they are [y_t, y_(t-1), …], a multiple of "
+                f"{1 + self.lag}: open the data with lag={self.lag}"
+            )
+        return n_features // (1 + self.lag)
+
+    def _assemble(self, anchor: Params, regression: Array, noise: Array, empty: Array) -> Params:
+        noise, floored = FULL.floor(noise)
+        return Params(
+            regression=regression,
+            noise=noise,
+            noise_precision_cholesky=FULL.precisions_cholesky(noise),
+            center=anchor.center,
+            scale=anchor.scale,
+            empty=empty,
+            floored=floored,
+        )
+
+
+def _residual(regression: Array) -> Array:
+    """[−c, I, −A] (K, d, 1 + d·(p + 1)): what makes residuals of [1, y_t, y_{t−1}, …]."""
+    k, d, _ = regression.shape
+    identity = np.broadcast_to(np.eye(d), (k, d, d))
+    return np.concatenate([-regression[:, :, :1], identity, -regression[:, :, 1:]], axis=2)
+
+
+def _pseudo_inverse(symmetric: Array) -> Array:
+    """Inverses of positive semidefinite matrices (K, r, r), without the directions that hold no digits."""
+    values, vectors = np.linalg.eigh(symmetric)
+    told = values > 8 * EPS * values.shape[1] * values[:, -1:]
+    inverse = np.divide(1.0, values, out=np.zeros_like(values), where=told)
+    return (vectors * inverse[:, None, :]) @ np.swapaxes(vectors, 1, 2)

@@ -1,0 +1,203 @@
+"""A mixture as a family: what a state of a hidden Markov model, or a component of a mixture, emits is a mixture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from streamem.core.arrays import Params
+from streamem.core.errors import ParameterError
+from streamem.core.plain_kernel import block_rows_of, kernel_of
+from streamem.core.ports import (
+    Anchored,
+    Blockwise,
+    Counted,
+    Diagnosed,
+    Family,
+    Kernel,
+    Penalized,
+    Rebasable,
+    Startable,
+    Surveying,
+)
+from streamem.core.stats import Stats
+from streamem.families.empty import empty_components
+from streamem.families.parts_kernel import PartsKernel
+from streamem.families.splitting import split_rows
+
+Array = NDArray[Any]
+
+ROWS_AT_ONCE = 4096
+
+
+class MixtureFamily:
+    """Components that are mixtures themselves: p_k(x) = Σ_m w_km p_km(x), with parts of any family.
+
+    Parameters
+    ----------
+    family : of the parts
+    n_mix : M, parts of every component
+
+    Notes
+    -----
+    Parameters: weights (K, M), and parts, those of the family for K·M components, of which k·M … k·M + M − 1 belong to
+    component k. What the family offers besides (an anchor, a penalty, a survey, …) is passed on.
+
+    Parts that begin alike would stay alike for ever, since responsibilities tell components apart only. So the first
+    statistics, those of the parameters that `start` makes, split the rows of every component into M groups of equal
+    weight along their first principal direction.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from streamem import Mixture
+    >>> from streamem.families import Gaussian, MixtureFamily
+    >>> x = np.random.default_rng(0).normal(size=(500, 2))
+    >>> mix = Mixture(MixtureFamily(Gaussian("diag"), 2), 2, random_state=0).fit(x)
+    >>> mix.params_.weights.shape, mix.params_.parts.means.shape
+    ((2, 2), (4, 2))
+    """
+
+    def __init__(self, family: Family, n_mix: int = 1) -> None:
+        if isinstance(n_mix, bool) or not isinstance(n_mix, int | np.integer) or n_mix < 1:
+            raise ParameterError(f"n_mix is {n_mix!r}; it must be an integer >= 1")
+        self.family = family
+        self.n_mix = int(n_mix)
+
+    # --- the Family port ---------------------------------------------------------------------------------------------
+
+    def log_prob(self, params: Params, x: Array) -> Array:
+        """Log-densities (n, K) of rows x (n, d), in nats."""
+        kernel, out = self.kernel(params), np.empty((len(params.weights), len(x)))
+        step = self.block_rows(params)
+        for first in range(0, len(x), step):
+            kernel.load(x[first : first + step])
+            kernel.log_prob(out[:, first : first + step])
+        return out.T
+
+    def stats(self, params: Params, x: Array, resp: Array) -> Stats:
+        """weight (K, M), and the statistics of the parts, for resp (n, K)."""
+        if _is_crude(params):
+            return self._first_stats(params.parts, x, resp)
+        kernel, step = self.kernel(params), self.block_rows(params)
+        for first in range(0, max(len(x), 1), step):
+            kernel.load(x[first : first + step])
+            kernel.accumulate(np.ascontiguousarray(resp[first : first + step].T))
+        return kernel.stats()
+
+    def maximize(self, stats: Stats, previous: Params) -> Params:
+        """Weights in proportion to the responsibilities of the parts; the family maximizes the rest."""
+        total = stats.weight.sum(axis=1)
+        empty = empty_components(total)[:, None]
+        weights = np.where(empty, previous.weights, stats.weight / np.where(empty, 1.0, total[:, None]))
+        before = self._known(previous.parts) if _is_crude(previous) else previous.parts
+        return Params(weights=weights, parts=self.family.maximize(stats.parts, before))
+
+    # --- capabilities ------------------------------------------------------------------------------------------------
+
+    def start(self, x: Array, weight: Array | None, n_components: int) -> Params:
+        """Equal components, each of M parts that split the rows x (n, d) of the sample along one direction."""
+        counted = np.ones(len(x)) if weight is None else np.asarray(weight, dtype=np.float64)
+        k, m = n_components, self.n_mix
+        crude = self.family.start(x, weight, k * m) if isinstance(self.family, Startable) else None
+        labels = np.repeat(split_rows(np.asarray(x, dtype=np.float64), counted, m)[:, None], k, axis=1)
+        stats = self._stats_of_labels(crude, x, np.repeat(counted[:, None], k, axis=1), labels)
+        parts = self.family.maximize(stats.parts, crude)
+        return Params(weights=np.full((k, m), 1 / m), parts=parts, crude=np.True_)
+
+    @property
+    def is_surveyed(self) -> bool:
+        """Whether the family of the parts is."""
+        return not isinstance(self.family, Surveying) or self.family.is_surveyed
+
+    def survey(self, x: Array, weight: Array | None) -> Array:
+        """What rows tell the family of the parts; nothing, if that needs no survey."""
+        return self.family.survey(x, weight) if isinstance(self.family, Surveying) else np.empty(0)
+
+    def surveyed(self, found: Sequence[Array]) -> Family:
+        """With parts that know what all chunks told."""
+        return MixtureFamily(self.family.surveyed(found), self.n_mix) if isinstance(self.family, Surveying) else self
+
+    def block_rows(self, params: Params) -> int:
+        """Rows a block, those of the family of the parts."""
+        return block_rows_of(self.family, params.parts)
+
+    def kernel(self, params: Params, dtype: DTypeLike = np.float64) -> Kernel:
+        """That of the parts, and log-sum-exp over them."""
+        return PartsKernel(kernel_of(self.family, params.parts, dtype), params.weights, self.block_rows(params))
+
+    def workspace_bytes(self, n_components: int, n_features: int) -> int:
+        """Of the parts, and three numbers for each part and row of a block."""
+        parts = n_components * self.n_mix
+        if isinstance(self.family, Blockwise):
+            return self.family.workspace_bytes(parts, n_features) + 8 * 2048 * 3 * parts
+        return 8 * ROWS_AT_ONCE * (6 * parts + 2 * n_features)
+
+    def statistics_bytes(self, n_components: int, n_features: int) -> int:
+        """Of the parts; for a family that does not tell, four numbers a part and feature."""
+        parts = n_components * self.n_mix
+        if isinstance(self.family, Blockwise):
+            return 8 * parts + self.family.statistics_bytes(parts, n_features)
+        return 8 * parts + 8 * 4 * parts * (1 + n_features)
+
+    def penalty(self, params: Params, stats: Stats) -> float:
+        """That of the parts, in nats."""
+        return self.family.penalty(params.parts, stats.parts) if isinstance(self.family, Penalized) else 0.0
+
+    def rebase(self, stats: Stats, old: Params, new: Params) -> Stats:
+        """Statistics of the parts as if they had been taken at `new`."""
+        if not isinstance(self.family, Rebasable):
+            return stats
+        return stats.replace(parts=self.family.rebase(stats.parts, old.parts, new.parts))
+
+    def reanchored(self, params: Params) -> Params:
+        """With the parts about a better anchor, where they have one that will not do."""
+        if not isinstance(self.family, Anchored):
+            return params
+        parts = self.family.reanchored(params.parts)
+        return params if parts is params.parts else params.replace(parts=parts)
+
+    def degenerate(self, params: Params) -> Mapping[str, list[int]]:
+        """Components one of whose parts was kept from degenerating."""
+        if not isinstance(self.family, Diagnosed):
+            return {}
+        found = self.family.degenerate(params.parts)
+        return {f"{kind} part": sorted({part // self.n_mix for part in parts}) for kind, parts in found.items()}
+
+    def free_parameters(self, params: Params) -> int:
+        """Those of the parts, and M − 1 weights of each component."""
+        k, m = params.weights.shape
+        if isinstance(self.family, Counted):
+            return k * (m - 1) + self.family.free_parameters(params.parts)
+        return k * (m - 1) + sum(int(leaf.size) for leaf in params.parts.flatten().values())
+
+    # --- inner -------------------------------------------------------------------------------------------------------
+
+    def _known(self, parts: Params) -> Params | None:
+        """What the first statistics of the parts may know: an anchor, if the family has one, else nothing."""
+        return parts if isinstance(self.family, Startable) else None
+
+    def _first_stats(self, parts: Params, x: Array, resp: Array) -> Stats:
+        rows = np.asarray(x, dtype=np.float64)
+        labels = np.column_stack([split_rows(rows, own, self.n_mix) for own in np.asarray(resp.T, dtype=np.float64)])
+        return self._stats_of_labels(self._known(parts), x, resp, labels)
+
+    def _stats_of_labels(self, parts: Params | None, x: Array, resp: Array, labels: Array) -> Stats:
+        """Statistics where row i of component k belongs wholly to part labels (n, K), some rows at a time."""
+        k, m = resp.shape[1], self.n_mix
+        found = []
+        for first in range(0, max(len(x), 1), ROWS_AT_ONCE):
+            rows = slice(first, first + ROWS_AT_ONCE)
+            divided = np.zeros((len(x[rows]), k, m))
+            np.put_along_axis(divided, labels[rows, :, None], resp[rows, :, None], axis=2)
+            flat = divided.reshape(-1, k * m)
+            found.append(Stats(weight=divided.sum(axis=0), parts=self.family.stats(parts, x[rows], flat)))
+        return sum(found[1:], start=found[0])
+
+
+def _is_crude(params: Params) -> bool:
+    """Whether these are the parameters of `start`, that tell parts of a component apart in no way of its own."""
+    return "crude" in params
