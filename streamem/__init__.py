@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from streamem.core.errors import StreamemError
     from streamem.core.stats import Stats
     from streamem.estimators import GaussianMixture, Mixture, SharedStats
-    from streamem.sources import ReadOptions, open_source
+    from streamem.sources import ReadOptions, open_sequences, open_source
 
 __version__ = "0.1.0"
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "SharedStats",
     "Stats",
     "StreamemError",
+    "open_sequences",
     "open_source",
 ]
 
@@ -36,6 +37,7 @@ _HOMES = {
     "ReadOptions": "streamem.sources",
     "Stats": "streamem.core.stats",
     "StreamemError": "streamem.core.errors",
+    "open_sequences": "streamem.sources",
     "open_source": "streamem.sources",
 }
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from streamem.core.errors import MemoryLimitError, ParameterError
-from streamem.core.ports import ChunkRef
+from streamem.core.ports import ChunkRef, Composed
 
 MIB = 2**20
 
@@ -143,7 +143,7 @@ class Projection:
             ("sample for the start", self.sample),
             ("result held in memory", self.result),
             ("writing the result", self.writing),
-            ("chunks or statistics that the algorithm keeps", self.opened),
+            ("chunks or statistics that are kept", self.opened),
         ]
 
     @property
@@ -185,6 +185,12 @@ def project(
         writing=writing,
         opened=opened,
     )
+
+
+def shared_bytes(refs: Sequence[ChunkRef], n_threads: int) -> int:
+    """Of chunks to keep so that those which neighbours share are loaded once: one for each thread, and one."""
+    bases = max((base.nbytes for ref in refs if isinstance(ref, Composed) for base in ref.bases), default=0)
+    return (n_threads + 1) * bases
 
 
 def fit_into(projection: Projection, limit_bytes: int, origin: str) -> Projection:

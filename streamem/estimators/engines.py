@@ -12,7 +12,7 @@ from typing import Any
 from streamem.core.errors import ClusterError, MemoryLimitError, ParameterError
 from streamem.core.ports import ChunkRef, Executor, Source
 from streamem.executors import ThreadsExecutor
-from streamem.memory import Budget, Projection, fit_into, format_bytes, project
+from streamem.memory import Budget, Projection, fit_into, format_bytes, project, shared_bytes
 
 RESULTS_IN_FLIGHT = 3
 """Results that wait for the client on a worker, for each of its threads."""
@@ -65,6 +65,7 @@ class Engine:
         MemoryLimitError : it does not fit, here or on a worker
         """
         client = client_of(self.choice)
+        opened += shared_bytes(refs, self.n_threads)
         if client is None:
             projection = project(refs, self.n_threads, self.workspace, held, sample, result, writing, summed, opened)
         else:

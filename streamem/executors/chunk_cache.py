@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from concurrent.futures import Future
 
 from streamem.core.chunk import Chunk
-from streamem.core.piece import Piece
-from streamem.core.ports import ChunkRef
+from streamem.core.ports import ChunkRef, Composed
 
 
 class ChunkCache:
@@ -16,25 +16,45 @@ class ChunkCache:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._chunks: OrderedDict[tuple[str, int], tuple[Chunk, int]] = OrderedDict()
+        self._coming: dict[tuple[str, int], Future[Chunk]] = {}
         self.nbytes = 0
 
     def load(self, token: str, ref: ChunkRef, limit_bytes: int) -> Chunk:
-        """The chunk, from the cache or read; `token` names the data, its state, and the plan."""
-        if isinstance(ref, Piece):
+        """The chunk, from the cache or read; `token` names the data, its state, and the plan.
+
+        What several threads want at once is read by the first of them.
+        """
+        if isinstance(ref, Composed):
             return ref.drawn(lambda base: self.load(token, base, limit_bytes))
         key = (token, ref.index)
         with self._lock:
             if key in self._chunks:
                 self._chunks.move_to_end(key)
                 return self._chunks[key][0]
-        chunk = ref.load()
+            coming = self._coming.get(key)
+            if coming is None:
+                mine = self._coming[key] = Future()
+        if coming is None:
+            return self._read(key, ref, limit_bytes, mine)
+        return coming.result() if coming.exception() is None else ref.load()
+
+    def _read(self, key: tuple[str, int], ref: ChunkRef, limit_bytes: int, coming: Future[Chunk]) -> Chunk:
+        try:
+            chunk = ref.load()
+        except BaseException as error:
+            with self._lock:
+                del self._coming[key]
+            coming.set_exception(error)
+            raise
         with self._lock:
+            del self._coming[key]
             if key not in self._chunks and ref.nbytes <= limit_bytes:
                 self._chunks[key] = (chunk, ref.nbytes)
                 self.nbytes += ref.nbytes
             while self.nbytes > limit_bytes:
                 _, (_, freed) = self._chunks.popitem(last=False)
                 self.nbytes -= freed
+        coming.set_result(chunk)
         return chunk
 
     def forget(self, token: str) -> None:

@@ -14,8 +14,7 @@ from typing import Any, Generic, Self, TypeVar
 from streamem.core.blas import limit_this_thread, one_blas_thread
 from streamem.core.chunk import Chunk
 from streamem.core.errors import ParameterError
-from streamem.core.piece import Piece
-from streamem.core.ports import ChunkDone, ChunkRef, OnChunk, Task
+from streamem.core.ports import ChunkDone, ChunkRef, Composed, OnChunk, Task
 from streamem.core.reduction import TreeReduction
 from streamem.core.stats import Stats
 from streamem.executors.chunk_cache import ChunkCache
@@ -37,7 +36,7 @@ class ThreadsExecutor:
     ----------
     n_threads : workers
     in_flight : chunks loaded or being loaded at any time; bounds the memory
-    cache_bytes : chunks that are kept as long as mini-batches draw from them
+    cache_bytes : chunks that are kept for those that are composed of parts of them: mini-batches, sequences
     shuffle : reorders submissions; for tests of the law that order does not matter
     """
 
@@ -115,7 +114,7 @@ class ThreadsExecutor:
         return self._workers.submit(_compute, task, position, ref, loading)
 
     def _load(self, ref: ChunkRef) -> Chunk:
-        return self._cache.load("", ref, self._cache_bytes) if isinstance(ref, Piece) else ref.load()
+        return self._cache.load("", ref, self._cache_bytes) if isinstance(ref, Composed) else ref.load()
 
     def _loaded(self, ref: ChunkRef) -> Future[Chunk]:
         loading: Future[Chunk] = Future()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,11 +12,12 @@ import pyarrow.dataset as ds
 
 from streamem.core.errors import ParameterError
 from streamem.core.ports import Source
+from streamem.sources import arrow_file, arrow_reader, parquet
 from streamem.sources.arrow_file import IpcSource
 from streamem.sources.arrow_reader import ReaderSource
 from streamem.sources.arrow_table import TableSource
-from streamem.sources.columns import plan_columns
-from streamem.sources.frames import frame_schema, frame_table, is_named
+from streamem.sources.columns import plan_columns, require_column
+from streamem.sources.frames import frame_column, frame_schema, frame_table, is_named
 from streamem.sources.options import ReadOptions
 from streamem.sources.parquet import ParquetSource
 from streamem.sources.parquet_files import of_dataset
@@ -53,6 +55,33 @@ def open(data: Any, options: ReadOptions) -> Source:
     if callable(data):
         return ReaderSource(data, options, f"the reader of {getattr(data, '__name__', type(data).__name__)}()")
     raise ParameterError(f"{_describe(data)} has no columns; pass a table, for example with to_frame()")
+
+
+def column_pieces(data: Any, name: str, options: ReadOptions) -> Iterator[pa.Array]:
+    """The values of any one column, in the order of the rows.
+
+    Raises
+    ------
+    SchemaError : there is no such column
+    """
+    if isinstance(data, str | os.PathLike):
+        return arrow_file.column_of(os.fspath(data), name)
+    if isinstance(data, ds.Dataset):
+        return _dataset_column(data, name)
+    if _is_frame(data):
+        return iter([frame_column(data, name, "the pandas DataFrame")])
+    if (table := _as_table(data)) is not None:
+        require_column(name, table.column_names, f"the {_describe(data)}")
+        return iter(table.column(name).chunks)
+    started = data if callable(data) and not hasattr(data, "__arrow_c_stream__") else _StreamOf(data)
+    return arrow_reader.column_of(started, name, f"the Arrow stream of {_describe(data)}")
+
+
+def _dataset_column(dataset: Any, name: str) -> Iterator[pa.Array]:
+    if _is_plain_parquet(dataset):
+        return parquet.column_of(of_dataset(dataset, "the Parquet dataset"), name)
+    require_column(name, dataset.schema.names, "the Arrow dataset")
+    return arrow_reader.column_of(_ScanOf(dataset, (name,)), name, "the Arrow dataset")
 
 
 @dataclass(frozen=True)

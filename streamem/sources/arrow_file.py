@@ -15,7 +15,7 @@ import pyarrow as pa
 from streamem.core.chunk import Chunk
 from streamem.core.errors import SourceChangedError, SourceError
 from streamem.sources.column_values import gather
-from streamem.sources.columns import Layout, plan_columns
+from streamem.sources.columns import Layout, plan_columns, require_column
 from streamem.sources.options import ReadOptions
 from streamem.sources.plan import group_pieces
 
@@ -139,3 +139,12 @@ def _count(path: str, layout: Layout) -> tuple[int, ...]:
     narrowest = min(layout.read, key=lambda column: column.width * column.dtype.itemsize)
     with _open_file(path, [narrowest.name]) as reader:
         return tuple(reader.get_batch(i).num_rows for i in range(reader.num_record_batches))
+
+
+def column_of(path: str, name: str) -> Iterator[pa.Array]:
+    """The values of a column, batch by batch."""
+    with _open_file(path) as reader:
+        require_column(name, reader.schema.names, f"Arrow file {path}")
+    with _open_file(path, [name]) as reader:
+        for number in range(reader.num_record_batches):
+            yield reader.get_batch(number).column(name)

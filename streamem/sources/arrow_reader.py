@@ -7,7 +7,7 @@ import threading
 import uuid
 import weakref
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ import pyarrow as pa
 from streamem.core.chunk import Chunk
 from streamem.core.errors import ParameterError, SourceChangedError, SourceError, StreamemError
 from streamem.sources.column_values import gather
-from streamem.sources.columns import Layout, plan_columns
+from streamem.sources.columns import Layout, plan_columns, require_column
 from streamem.sources.options import ReadOptions
 from streamem.sources.plan import group_pieces
 
@@ -191,3 +191,11 @@ def _count(reader: pa.RecordBatchReader, layout: Layout, origin: str) -> tuple[t
         rows.append(batch.num_rows)
     reader.close()
     return tuple(rows), checksum
+
+
+def column_of(factory: Callable[[], Any], name: str, origin: str) -> Iterator[pa.Array]:
+    """The values of a column, batch by batch of a new reader."""
+    reader = start_reader(factory, origin)
+    require_column(name, reader.schema.names, origin)
+    while (batch := _next(reader, origin)) is not None:
+        yield batch.column(name)

@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from streamem.core.chunk import Chunk
-from streamem.core.errors import SourceChangedError
+from streamem.core.errors import SchemaError, SourceChangedError
 from streamem.sources.columns import Layout
 
 
@@ -45,6 +45,22 @@ def gather(layout: Layout, rows: int, pieces: Iterable[Any], what: str) -> Chunk
     if start != rows:
         raise SourceChangedError(f"{what}: {start} rows were read where {rows} were planned; open the data again")
     return Chunk(x, None if weight is None else weight[:, 0])
+
+
+def numbers_of(array: Any, what: str) -> NDArray[np.float64]:
+    """An Arrow or NumPy array of n numbers as (n,) float64; nulls are NaN.
+
+    Raises
+    ------
+    SchemaError : they are no numbers
+    """
+    out = np.empty((len(array), 1))
+    try:
+        write_column(array if isinstance(array, pa.Array) else pa.array(array), out)
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        kind = getattr(array, "type", getattr(array, "dtype", type(array).__name__))
+        raise SchemaError(f"{what} holds {kind}, which is not numeric") from error
+    return out[:, 0]
 
 
 def _fill_features(layout: Layout, piece: Any, out: NDArray[Any]) -> None:

@@ -106,7 +106,7 @@ def plan_columns(schema: pa.Schema, options: ReadOptions, origin: str, selectabl
     Parameters
     ----------
     schema : the columns of the table
-    options : `columns` (None means all but the weight column) and `weight_column`
+    options : `columns` (None means all but the weight column and those left out) and `weight_column`
     origin : the table in words, for messages
     selectable : further columns that are features only when they are named (partition keys)
 
@@ -116,7 +116,8 @@ def plan_columns(schema: pa.Schema, options: ReadOptions, origin: str, selectabl
     """
     fields = _by_name(schema, selectable, origin)
     weighted_by = options.weight_column
-    wanted = options.columns or tuple(name for name in schema.names if name != weighted_by)
+    aside = {weighted_by, *options.left_out}
+    wanted = options.columns or tuple(name for name in schema.names if name not in aside)
     if weighted_by in wanted:
         raise SchemaError(f"{origin}: column {weighted_by!r} cannot be both a feature and the weight")
     asked = wanted if weighted_by is None else (*wanted, weighted_by)
@@ -127,6 +128,12 @@ def plan_columns(schema: pa.Schema, options: ReadOptions, origin: str, selectabl
         raise SchemaError(f"{origin} has no feature columns; it holds {_shorten(list(fields)) or 'none'}")
     weight = None if weighted_by is None else _weight(fields[weighted_by], origin)
     return Layout(columns, weight, _common_dtype(columns))
+
+
+def require_column(name: str, present: Sequence[str], origin: str) -> None:
+    """Raise `SchemaError`, with the nearest name, unless a table has the column."""
+    if name not in present:
+        raise SchemaError(_describe_missing([name], list(present), origin))
 
 
 def _by_name(schema: pa.Schema, selectable: pa.Schema | None, origin: str) -> dict[str, pa.Field]:

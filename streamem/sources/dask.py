@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import dask
 import dask.array
 
-from streamem.core.errors import ParameterError
+from streamem.core.errors import ParameterError, SchemaError
 from streamem.core.ports import Source
 from streamem.sources.dask_array import open_array
-from streamem.sources.dask_frame import open_frame
+from streamem.sources.dask_frame import frame_values, open_frame
 from streamem.sources.options import ReadOptions
 
 
@@ -35,3 +36,15 @@ def open(data: Any, options: ReadOptions) -> Source:
     raise ParameterError(
         f"cannot read rows from a Dask {type(data).__name__}; pass an array or a DataFrame (a Series: its to_frame())"
     )
+
+
+def column_pieces(data: Any, name: str, options: ReadOptions) -> Iterator[Any]:
+    """The values of any one column of a DataFrame, in the order of the rows.
+
+    Raises
+    ------
+    SchemaError : there is no such column
+    """
+    if isinstance(data, dask.array.Array):
+        raise SchemaError(f"the Dask array has no column names, so {name!r} cannot be chosen")
+    return frame_values(data, name)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+
+import pyarrow as pa
 
 from streamem.core.chunk import Chunk
 from streamem.core.errors import SchemaError, SourceError
 from streamem.sources.column_values import gather
-from streamem.sources.columns import Layout, plan_columns
+from streamem.sources.columns import Layout, plan_columns, require_column
 from streamem.sources.dask_blocks import Block, BlockSource, blocks_of
-from streamem.sources.frames import frame_schema, frame_table, is_named
+from streamem.sources.frames import frame_column, frame_schema, frame_table, is_named
 from streamem.sources.options import ReadOptions
 
 
@@ -50,3 +53,11 @@ def open_frame(data: Any, options: ReadOptions) -> BlockSource:
     blocks = blocks_of(chosen.optimize(), chosen, None)
     schema = layout.schema(origin, is_named(meta))
     return BlockSource(blocks, DecodeFrame(layout), schema, options.chunk_bytes, chosen._name)
+
+
+def frame_values(data: Any, name: str) -> Iterator[pa.Array]:
+    """The values of any one column, partition by partition, with Dask's configured scheduler."""
+    label = {str(known): known for known in data._meta.columns}
+    require_column(name, list(label), "the Dask DataFrame")
+    for number in range(data.npartitions):
+        yield frame_column(data[[label[name]]].partitions[number].compute(), name, f"Dask block {number}")

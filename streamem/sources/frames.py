@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from streamem.core.errors import SchemaError
+from streamem.sources.columns import require_column
 from streamem.sources.options import ReadOptions
 
 
@@ -24,7 +25,7 @@ def frame_schema(frame: Any, options: ReadOptions, origin: str) -> pa.Schema:
     SchemaError : a column that is asked for holds Python objects, or a type that Arrow does not know
     """
     labels = [str(label) for label in frame.columns]
-    asked = {*(options.columns or labels), options.weight_column}
+    asked = {*(options.columns or set(labels) - set(options.left_out)), options.weight_column}
     kinds = [_arrow_type(frame.iloc[:0, i]) for i in range(len(labels))]
     refused = [
         f"{label!r} ({dtype})"
@@ -53,3 +54,19 @@ def frame_table(frame: Any, names: Sequence[str]) -> pa.Table:
     position = {str(label): i for i, label in enumerate(frame.columns)}
     arrays = [pa.array(frame.iloc[:, position[name]], from_pandas=False) for name in names]
     return pa.Table.from_arrays(arrays, names=list(names))
+
+
+def frame_column(frame: Any, name: str, origin: str) -> pa.Array:
+    """One column of any type as an Arrow array; what pandas takes for missing is null.
+
+    Raises
+    ------
+    SchemaError : there is no such column, or it holds values of several types
+    """
+    labels = [str(label) for label in frame.columns]
+    require_column(name, labels, origin)
+    try:
+        values = pa.array(frame.iloc[:, labels.index(name)], from_pandas=True)
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise SchemaError(f"{origin}: column {name!r} holds values of several types: {error}") from error
+    return pa.concat_arrays(values.chunks) if isinstance(values, pa.ChunkedArray) else values

@@ -131,6 +131,11 @@ def open(data: Any, options: ReadOptions) -> Source:
     return NpySource(file, options.chunk_bytes, origin)
 
 
+def shape_of(data: Any, options: ReadOptions) -> tuple[int, ...]:
+    """The axes of a file."""
+    return _header(Path(data)).shape
+
+
 def _header(path: Path) -> NpyFile:
     try:
         with path.open("rb") as stream:

@@ -101,8 +101,8 @@ def open_source(data: Any, *, weight: Any = None, options: ReadOptions | None = 
     SourceError : nothing is there, or nothing that can be read
     SchemaError : columns are missing or not numeric
     """
-    data, options = _anywhere(data), options or ReadOptions()
-    if isinstance(weight, str) and not _is_weight_path(weight):
+    data, options = anywhere(data), options or ReadOptions()
+    if isinstance(weight, str) and not is_weight_path(weight):
         options = replace(options, weight_column=weight)
         weight = None
     if is_source(data):
@@ -111,14 +111,19 @@ def open_source(data: Any, *, weight: Any = None, options: ReadOptions | None = 
     if weight is None:
         return source
     module = importlib.import_module("streamem.sources.weighted")
-    weighted: Source = module.open(source, _anywhere(weight))
+    weighted: Source = module.open(source, anywhere(weight))
     return weighted
 
 
-def _anywhere(data: Any) -> Any:
+def anywhere(data: Any) -> Any:
     """A path that other processes understand too, whatever folder they run in."""
     is_local = _is_path(data) and "://" not in str(data) and os.path.lexists(data)
     return os.path.abspath(data) if is_local else data
+
+
+def module_of(data: Any) -> str | None:
+    """The module that reads this kind of data, by the table."""
+    return next((kind.module for kind in KINDS if kind.recognises(data)), None)
 
 
 def _open(data: Any, options: ReadOptions) -> Source:
@@ -134,5 +139,6 @@ def _open(data: Any, options: ReadOptions) -> Source:
     raise ParameterError(f"cannot read rows from {type(data).__name__}; pass a path, an array, a table or a Source")
 
 
-def _is_weight_path(weight: str) -> bool:
+def is_weight_path(weight: str) -> bool:
+    """Whether a text names a file of weights rather than a column."""
     return weight.endswith(".npy") or _is_zarr_path(weight)

@@ -17,6 +17,7 @@ class ReadOptions:
     ----------
     columns : names of the feature columns, in the order wanted; None means all
     weight_column : name of the column that holds the sample weights; it is then no feature
+    left_out : names of further columns that are no features (what identifies sequences, say)
     feature_axis : which axis (number, or dimension name for xarray) holds the features of an array; None means the
         last axis of a two-dimensional array
     chunk_bytes : target size of a chunk in memory; storage units (Zarr chunks, row groups) are never split to meet it
@@ -28,6 +29,7 @@ class ReadOptions:
     feature_axis: int | str | None = None
     chunk_bytes: int = DEFAULT_CHUNK_BYTES
     missing_chunks: str = "error"
+    left_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.chunk_bytes < 1:

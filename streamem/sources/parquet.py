@@ -15,7 +15,7 @@ import pyarrow.fs as pafs
 from streamem.core.chunk import Chunk
 from streamem.core.errors import SourceChangedError, SourceError
 from streamem.sources.column_values import gather
-from streamem.sources.columns import Layout
+from streamem.sources.columns import Layout, require_column
 from streamem.sources.options import ReadOptions
 from streamem.sources.parquet_files import FileSet, RowGroup, find_files, open_file, read_catalogue, stamp
 from streamem.sources.plan import group_pieces
@@ -119,3 +119,27 @@ def open(path: str | os.PathLike[str], options: ReadOptions) -> ParquetSource:
     SchemaError : columns that are missing, not numeric, or not the same in all files
     """
     return ParquetSource(find_files(os.fspath(path)), options)
+
+
+def column_pieces(path: str | os.PathLike[str], name: str, options: ReadOptions) -> Iterator[pa.Array]:
+    """The values of any one column, in the order of the rows.
+
+    Raises
+    ------
+    SchemaError : there is no such column
+    """
+    return column_of(find_files(os.fspath(path)), name)
+
+
+def column_of(files: FileSet, name: str) -> Iterator[pa.Array]:
+    """The values of a column of all files, row group by row group."""
+    for path, keys in zip(files.paths, files.keys, strict=True):
+        with open_file(files.filesystem, path) as file:
+            stored = file.schema_arrow.names
+            require_column(name, [*stored, *files.key_schema.names], f"Parquet file {path}")
+            for number in range(file.metadata.num_row_groups):
+                if name in stored:
+                    yield from file.read_row_group(number, columns=[name], use_threads=False).column(name).chunks
+                else:
+                    rows = file.metadata.row_group(number).num_rows
+                    yield pa.repeat(pa.scalar(keys.get(name), files.key_schema.field(name).type), rows)

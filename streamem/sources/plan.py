@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 
 def group_pieces(piece_rows: Sequence[int], row_nbytes: int, chunk_bytes: int) -> list[range]:
     """Join neighbouring storage pieces into chunks of at most `chunk_bytes`; a larger single piece stays whole.
@@ -42,3 +45,37 @@ def even_cuts(n_rows: int, row_nbytes: int, chunk_bytes: int, granule: int = 1) 
     """
     step = max(1, chunk_bytes // max(1, row_nbytes * granule)) * granule
     return [(start, min(start + step, n_rows)) for start in range(0, n_rows, step)]
+
+
+def sequence_cuts(bounds: NDArray[np.int64], offsets: NDArray[np.int64], whole: bool = False) -> list[int]:
+    """Where to cut rows that are steps of sequences, near where they are cut already.
+
+    Each cut moves back to where the sequence that straddles it begins. One that began before the chunk is cut where it
+    was, or with `whole`, not at all. So a chunk has rows of at most two of the old ones, and at least one new.
+
+    Parameters
+    ----------
+    bounds : (c + 1,) strictly increasing from 0 to n: where chunks begin, and their end
+    offsets : (s + 1,) strictly increasing from 0 to n: where sequences begin, and their end
+    whole : never cut a sequence
+
+    Returns
+    -------
+    Cuts from 0 to n; none if there are no rows.
+
+    >>> sequence_cuts(np.array([0, 10, 20, 30]), np.array([0, 8, 12, 30])), sequence_cuts(np.array([0]), np.array([0]))
+    ([0, 8, 12, 30], [])
+    >>> sequence_cuts(np.array([0, 10, 20, 30]), np.array([0, 2, 26, 30]))
+    [0, 2, 20, 30]
+    """
+    n = int(bounds[-1])
+    if n == 0:
+        return []
+    cuts = [0]
+    begins = offsets[np.searchsorted(offsets, bounds[1:-1], side="right") - 1]
+    for bound, begin in zip(bounds[1:-1].tolist(), begins.tolist(), strict=True):
+        if begin > cuts[-1]:
+            cuts.append(begin)
+        elif not whole:
+            cuts.append(bound)
+    return [*cuts, n]

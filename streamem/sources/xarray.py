@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -163,3 +163,16 @@ def open(data: Any, options: ReadOptions) -> Source:
         source: Source = importlib.import_module("streamem.sources.dask").open(lazy.data, plain)
         return source
     return XarraySource(rows, options.chunk_bytes)
+
+
+def column_pieces(data: Any, name: str, options: ReadOptions) -> Iterator[NDArray[Any]]:
+    """The values of any variable or coordinate of the rows, repeated along row dimensions that it lacks.
+
+    Raises
+    ------
+    SchemaError : there is no such variable, or it has dimensions that rows do not have
+    """
+    layout = table_rows if isinstance(data, xarray.Dataset) else matrix_rows
+    rows = layout(data, replace(options, weight_column=name))
+    if rows.weight is not None:
+        yield np.asarray(rows.weight.values).reshape(-1)

@@ -121,7 +121,7 @@ def _variable_names(data: xarray.Dataset, options: ReadOptions) -> list[str]:
     found = [
         str(name)
         for name, variable in data.data_vars.items()
-        if name != options.weight_column and variable.ndim and _is_numeric(variable.dtype)
+        if name not in (options.weight_column, *options.left_out) and variable.ndim and _is_numeric(variable.dtype)
     ]
     if not found:
         raise SchemaError(f"the Dataset has no numeric data variable; it holds {_listed(data.data_vars)}")

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
+from numpy.typing import NDArray
 
 from streamem.core.chunk import Chunk
 from streamem.core.errors import SchemaError, SourceError
 from streamem.core.ports import Schema
 from streamem.sources.options import ReadOptions
 from streamem.sources.plan import even_cuts
+from streamem.sources.zarr_beside import slabs
 from streamem.sources.zarr_columns import default_columns, named_column
 from streamem.sources.zarr_integrity import ZarrNode, locate, stamp
 from streamem.sources.zarr_layout import (
@@ -136,16 +138,40 @@ def _open_array(array: zarr.Array[Any], options: ReadOptions, origin: str) -> Za
 
 
 def _open_group(group: zarr.Group, options: ReadOptions, origin: str) -> ZarrSource:
-    if options.columns is None:
-        arrays = default_columns(group, options.weight_column, origin)
-    else:
-        arrays = {name: named_column(group, name, origin) for name in options.columns}
-    layout = columns_layout(arrays, options, origin)
+    layout = columns_layout(_columns(group, options, origin), options, origin)
     weight = None
     if options.weight_column is not None:
         weight = open_variable(named_column(group, options.weight_column, origin), options)
         require_same_rows({"(rows)": layout.row_shape, options.weight_column: weight.shape}, origin)
     return ZarrSource(layout, weight, options.chunk_bytes, origin)
+
+
+def shape_of(data: Any, options: ReadOptions) -> tuple[int, ...] | None:
+    """The axes of an array, or of the only feature array of a group; None where there are several."""
+    node = _open_path(data) if isinstance(data, str | os.PathLike) else data
+    if isinstance(node, zarr.Group):
+        arrays = _columns(node, options, f"Zarr group {locate(node)}")
+        node = next(iter(arrays.values())) if len(arrays) == 1 else None
+    return node.shape if isinstance(node, zarr.Array) else None
+
+
+def column_pieces(data: Any, name: str, options: ReadOptions) -> Iterator[NDArray[Any]]:
+    """The values of any one-dimensional array of a group, in order.
+
+    Raises
+    ------
+    SchemaError : there is no such array
+    """
+    node = _open_path(data) if isinstance(data, str | os.PathLike) else data
+    if not isinstance(node, zarr.Group):
+        raise SchemaError(f"Zarr array {locate(node)} has no columns, so {name!r} cannot be read; open its group")
+    return slabs(named_column(node, name, f"Zarr group {locate(node)}"))
+
+
+def _columns(group: zarr.Group, options: ReadOptions, origin: str) -> dict[str, zarr.Array[Any]]:
+    if options.columns is None:
+        return default_columns(group, {options.weight_column, *options.left_out}, origin)
+    return {name: named_column(group, name, origin) for name in options.columns}
 
 
 def _open_path(path: str | os.PathLike[str]) -> ZarrNode:

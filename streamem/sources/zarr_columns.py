@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import zarr
@@ -26,10 +27,10 @@ def named_column(group: zarr.Group, name: str, origin: str) -> zarr.Array[Any]:
     return found
 
 
-def default_columns(group: zarr.Group, weight_column: str | None, origin: str) -> dict[str, zarr.Array[Any]]:
+def default_columns(group: zarr.Group, aside: Collection[str | None], origin: str) -> dict[str, zarr.Array[Any]]:
     """All arrays of the group that hold data, by name in alphabetical order.
 
-    Data is numeric and has an axis. Left out are the weights, coordinates (an array named like its only
+    Data is numeric and has an axis. Left out are those put `aside`, coordinates (an array named like its only
     dimension, or listed in a ``coordinates`` attribute) and times ("days since …"): what xarray leaves out.
 
     Raises
@@ -40,7 +41,7 @@ def default_columns(group: zarr.Group, weight_column: str | None, origin: str) -
     coordinates = _listed_coordinates(group.attrs)
     for array in arrays.values():
         coordinates |= _listed_coordinates(array.attrs)
-    left_out = coordinates | {weight_column}
+    left_out = coordinates | set(aside)
     columns = {name: array for name, array in arrays.items() if name not in left_out and _is_data(name, array)}
     if not columns:
         raise SchemaError(

@@ -1,0 +1,230 @@
+"""`open_sequences`: from whatever the user has to a `SequenceSource`."""
+
+from __future__ import annotations
+
+import importlib
+import operator
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamem.core.errors import ParameterError, SchemaError
+from streamem.core.ports import Source
+from streamem.sources.array_list import ListSource
+from streamem.sources.opening import anywhere, is_source, is_weight_path, module_of, open_source
+from streamem.sources.options import ReadOptions
+from streamem.sources.sequence_offsets import integers, offsets_of_lengths, offsets_of_starts, one_dimensional
+from streamem.sources.sequence_weights import sequence_weights, weights_of_rows
+from streamem.sources.sequences import SequenceSource
+
+Ints = NDArray[np.int64]
+ZARR = "streamem.sources.zarr"
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What the user said of where sequences begin."""
+
+    lengths: Any
+    offsets: Any
+    column: str | None
+
+    def ways(self) -> list[str]:
+        """In which ways."""
+        given = {"lengths": self.lengths, "offsets": self.offsets, "sequence_column": self.column}
+        return [name for name, value in given.items() if value is not None]
+
+
+def open_sequences(
+    data: Any,
+    *,
+    lengths: Any = None,
+    offsets: Any = None,
+    sequence_column: str | None = None,
+    lag: int = 0,
+    weight: Any = None,
+    options: ReadOptions | None = None,
+) -> Source:
+    """Open anything that `open_source` opens, as steps of sequences.
+
+    A list of arrays (n_i, d) is one sequence each. An array (NumPy, Zarr, …) of three axes is sequences × steps ×
+    features, shorter sequences ending with steps that are all NaN. Of anything else `lengths`, `offsets` or
+    `sequence_column` say where sequences begin; without them, all rows are steps of one.
+
+    Parameters
+    ----------
+    data : as for `open_source`, or a list of arrays
+    lengths : (s,) steps of each sequence, in the order of the rows; of an array of three axes, those without padding
+    offsets : (s,) or (s + 1,) first row of every sequence, from 0 on, and perhaps the number of rows
+        Lengths and offsets may also be the path of a ``.npy`` file or Zarr array, or the name of an array beside the
+        data in the same Zarr group.
+    sequence_column : column (Parquet, Arrow, pandas, polars, Dask DataFrame, Zarr group, xarray) that identifies the
+        sequence of each row, by numbers or text; it is no feature. It is read once, in order. The rows of a sequence
+        must follow each other.
+    lag : p earlier steps that each row carries: rows are [y_t, y_{t−1}, …, y_{t−p}]; the first p of every sequence
+        are missing (all NaN)
+    weight : (s,) one for each sequence, or for each row and equal within every sequence: an array, a path, or the name
+        of a column
+    options : how to read; `chunk_bytes` counts the lags too
+
+    Raises
+    ------
+    DataError : lengths that do not sum to the rows, empty sequences, identifiers that are null or come again, weights
+        that differ within a sequence, sequences shorter than lag + 1 steps
+    SchemaError : columns that are missing, arrays in a list of unequal width
+    ParameterError : several ways of saying where sequences begin
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from streamem import open_sequences
+    >>> source = open_sequences(np.arange(12.0).reshape(6, 2), lengths=[2, 4])
+    >>> source.n_sequences, source.chunks()[0].load().sequences.offsets
+    (2, array([0, 2, 6]))
+    """
+    data, said = anywhere(data), _Said(lengths, offsets, sequence_column)
+    if len(said.ways()) > 1:
+        raise ParameterError(f"{' and '.join(said.ways())} were given; say in one way where sequences begin")
+    back = _lag(lag)
+    options = _without(options or ReadOptions(), said, weight)
+    options = replace(options, chunk_bytes=max(1, options.chunk_bytes // (back + 1)))
+    if isinstance(data, SequenceSource):
+        return _as_it_is(data, said, back, weight)
+    found = _find(data, said, options)
+    weights = None if weight is None else _weights(weight, data, found, options)
+    return SequenceSource(found.base, found.offsets, weights=weights, steps=found.steps, padded=found.padded, lag=back)
+
+
+@dataclass(frozen=True)
+class _Found:
+    base: Source
+    offsets: Ints
+    steps: Ints | None = None
+    padded: bool = False
+
+
+def _find(data: Any, said: _Said, options: ReadOptions) -> _Found:
+    if isinstance(data, list | tuple):
+        data = _as_arrays(data)
+    if isinstance(data, list):
+        return _find_in_list(data, said, options)
+    shape = None if is_source(data) else _shape(data, options)
+    if shape is not None and len(shape) == 3:
+        return _find_in_cube(data, shape, said, options)
+    base = open_source(data, options=options)
+    n, origin = base.n_rows, base.schema.origin
+    if said.lengths is not None:
+        return _Found(base, offsets_of_lengths(integers(said.lengths, "lengths", data), n, origin))
+    if said.offsets is not None:
+        return _Found(base, offsets_of_starts(integers(said.offsets, "offsets", data), n, origin))
+    if said.column is not None:
+        what = f"{origin}: column {said.column!r}"
+        starts_of_ids = importlib.import_module("streamem.sources.sequence_ids").starts_of_ids
+        starts: Ints = starts_of_ids(_reader(data, said.column, options), n, what)
+        return _Found(base, np.append(starts, n))
+    return _Found(base, np.array([0, n] if n else [0], dtype=np.int64))
+
+
+def _find_in_list(data: list[NDArray[Any]], said: _Said, options: ReadOptions) -> _Found:
+    if said.ways():
+        raise ParameterError(f"a list of arrays says itself where sequences begin; leave out {said.ways()[0]}")
+    if options.columns is not None:
+        raise SchemaError(f"a list of arrays has no column names, so {list(options.columns)} cannot be chosen")
+    base = ListSource(data, options.chunk_bytes)
+    return _Found(base, np.concatenate([np.zeros(1, np.int64), np.cumsum(base.lengths)]))
+
+
+def _find_in_cube(data: Any, shape: tuple[int, ...], said: _Said, options: ReadOptions) -> _Found:
+    """Sequences × steps × features, or with the features on another axis."""
+    if said.offsets is not None or said.column is not None:
+        raise ParameterError(
+            f"the data has shape {shape}: sequences × steps × features; leave out {said.ways()[0]}, and say with "
+            "lengths= how many steps of each sequence are no padding"
+        )
+    axis = 2 if options.feature_axis is None else options.feature_axis
+    base = open_source(data, options=replace(options, feature_axis=axis))
+    count = int(shape[1] if axis in (0, -3) else shape[0])
+    longest = base.n_rows // max(1, count)
+    every = np.arange(count + 1, dtype=np.int64) * longest
+    if said.lengths is None:
+        return _Found(base, every, padded=True)
+    steps = integers(said.lengths, "lengths", data)
+    if len(steps) != count or (count and steps.max() > longest):
+        raise SchemaError(
+            f"lengths: {len(steps)} of them, up to {steps.max(initial=0)}; {base.schema.origin} has {count} sequences "
+            f"of up to {longest} steps, so {count} lengths from 1 to {longest} are needed"
+        )
+    return _Found(base, every) if (steps == longest).all() else _Found(base, every, steps, padded=True)
+
+
+def _as_arrays(data: Sequence[Any]) -> Any:
+    """A list of two-dimensional arrays; nested lists that are rows as one array."""
+    items = [np.asarray(item) for item in data]
+    if items and all(item.ndim < 2 for item in items):
+        return np.asarray(data)
+    return items
+
+
+def _shape(data: Any, options: ReadOptions) -> tuple[int, ...] | None:
+    """The axes of an array; None of a table."""
+    if hasattr(data, "shape") and not hasattr(data, "columns"):
+        return tuple(data.shape)
+    if isinstance(data, str | os.PathLike) or module_of(data) == ZARR:
+        look = getattr(importlib.import_module(module_of(data) or ZARR), "shape_of", None)
+        return None if look is None else look(data, options)
+    return None
+
+
+def _reader(data: Any, column: str, options: ReadOptions) -> Callable[[], Iterable[Any]]:
+    module = None if is_source(data) else module_of(data)
+    read = None if module is None else getattr(importlib.import_module(module), "column_pieces", None)
+    if read is None:
+        what = "the source is open already" if is_source(data) else f"{type(data).__name__} has no columns with names"
+        raise SchemaError(
+            f"{what}, so column {column!r} cannot be read from it; pass the table itself, or say with lengths= where "
+            "sequences begin"
+        )
+    return lambda: read(data, column, options)
+
+
+def _weights(weight: Any, data: Any, found: _Found, options: ReadOptions) -> NDArray[np.float64]:
+    if found.base.schema.weighted:
+        raise SchemaError("weights were given twice: with the source and with weight=; give one")
+    what = f"weight {weight!r}" if isinstance(weight, str) else "weight"
+    is_column = isinstance(weight, str) and not is_weight_path(weight)
+    if is_column and not (not is_source(data) and module_of(data) == ZARR):
+        read = _reader(data, weight, options)
+        numbers = importlib.import_module("streamem.sources.column_values").numbers_of
+        return weights_of_rows((numbers(piece, what) for piece in read()), found.offsets, what)
+    return sequence_weights(one_dimensional(anywhere(weight), what, data), found.offsets, what)
+
+
+def _as_it_is(source: SequenceSource, said: _Said, lag: int, weight: Any) -> SequenceSource:
+    if said.ways() or lag or weight is not None:
+        raise ParameterError(
+            "the sequences are open already, so lengths, offsets, sequence_column, lag and weight cannot change them; "
+            "give them where you open the data"
+        )
+    return source
+
+
+def _without(options: ReadOptions, said: _Said, weight: Any) -> ReadOptions:
+    """With what says something about sequences left out of the features."""
+    if options.weight_column is not None:
+        raise ParameterError("the weights of sequences are given with weight=, not with options.weight_column")
+    names = [name for name in (said.lengths, said.offsets, said.column, weight) if isinstance(name, str)]
+    return replace(options, left_out=(*options.left_out, *names))
+
+
+def _lag(lag: Any) -> int:
+    try:
+        number = operator.index(lag)
+    except TypeError:
+        number = -1
+    if number < 0 or isinstance(lag, bool):
+        raise ParameterError(f"lag is {lag!r}; it must be a whole number of steps, at least 0")
+    return number

@@ -1,0 +1,230 @@
+"""Rows of any source as steps of sequences: whole sequences in a chunk where they fit, longer ones cut as stored."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamem.core.chunk import Chunk
+from streamem.core.ports import ChunkRef, Held, Source
+from streamem.core.sequences import Sequences
+from streamem.sources.lagged import lagged, lagged_names
+from streamem.sources.plan import sequence_cuts
+from streamem.sources.sequence_checks import require_constant, require_offsets, require_steps
+
+Ints = NDArray[np.int64]
+POSITIONS_NBYTES = 40
+"""For each row, while its position within its sequence is looked at."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """How the rows of a base become steps.
+
+    Attributes
+    ----------
+    row_nbytes : of a row in a chunk, its weight included
+    lag : earlier steps that every row carries besides its own
+    padded : rows of NaN at the end of a sequence stand for no steps
+    """
+
+    row_nbytes: int
+    lag: int = 0
+    padded: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class SequenceRef:
+    """A handle on steps of sequences; executors load each of its bases once for all handles that need it.
+
+    Attributes
+    ----------
+    bases : chunks of the source below that hold the rows, and the rows `before` them
+    index, start : position in the plan, and first row
+    lengths : (s,) int64 steps of each sequence within this chunk
+    opened, continued : whether the first sequence began earlier, and whether the last one goes on
+    window : how rows become steps
+    before : rows of the opened sequence that the first steps look back on
+    weights : (s,) one for each sequence, or None
+    steps : (s,) int64 where the number of steps is known and the rows after them are padding, else None
+    """
+
+    bases: tuple[ChunkRef, ...]
+    index: int
+    start: int
+    lengths: Ints
+    opened: bool
+    continued: bool
+    window: Window
+    before: int = 0
+    weights: NDArray[np.float64] | None = None
+    steps: Ints | None = None
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return int(self.lengths.sum())
+
+    @property
+    def nbytes(self) -> int:
+        """Rows and weights."""
+        return self.rows * self.window.row_nbytes
+
+    @property
+    def load_nbytes(self) -> int:
+        """One base as it is loaded, the others, and what is made of them unless it is a view."""
+        bases = max(base.load_nbytes - base.nbytes for base in self.bases) + sum(base.nbytes for base in self.bases)
+        joined = self.rows * self.window.row_nbytes if len(self.bases) > 1 else 0
+        counted = POSITIONS_NBYTES * self.rows if self.window.lag or self.steps is not None else 8 * len(self.lengths)
+        changed = self.window.lag > 0 or self.weights is not None or self.steps is not None
+        return bases + joined + counted + (self.nbytes if changed else 0)
+
+    @property
+    def futures(self) -> Mapping[Any, Any]:
+        """Those of the bases."""
+        return {key: value for base in self.bases if isinstance(base, Held) for key, value in base.futures.items()}
+
+    def given(self, values: Mapping[Any, Any]) -> SequenceRef:
+        """With values in place of the bases' futures."""
+        return replace(self, bases=tuple(base.given(values) if isinstance(base, Held) else base for base in self.bases))
+
+    def load(self) -> Chunk:
+        """Read the bases and take the rows."""
+        return self.drawn(lambda base: base.load())
+
+    def drawn(self, load: Callable[[ChunkRef], Chunk]) -> Chunk:
+        """The steps, from bases that `load` gives; a view where one base holds them as they are.
+
+        Raises
+        ------
+        DataError : weights that differ within a sequence, or a padded sequence with fewer steps than its lag needs
+        """
+        parts = [self._part(base, load(base)) for base in self.bases]
+        sequences = self._sequences()
+        return Chunk(self._values(parts, sequences.offsets), self._weight(parts, sequences.offsets), sequences)
+
+    def _part(self, base: ChunkRef, chunk: Chunk) -> Chunk:
+        first = max(0, self.start - self.before - base.start)
+        stop = min(base.rows, self.start + self.rows - base.start)
+        return Chunk(chunk.x[first:stop], None if chunk.weight is None else chunk.weight[first:stop])
+
+    def _sequences(self) -> Sequences:
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(self.lengths)])
+        return Sequences(offsets, self.opened, self.continued, self.window.padded)
+
+    def _values(self, parts: Sequence[Chunk], offsets: Ints) -> NDArray[Any]:
+        x = parts[0].x if len(parts) == 1 else np.concatenate([part.x for part in parts])
+        if self.steps is not None:
+            x = _without_padding(x, self.lengths, self.steps)
+        if self.window.lag == 0:
+            return x
+        if self.window.padded:
+            require_steps(x, offsets, self.window.lag, self.start)
+        return lagged(x, offsets, self.window.lag, self.before)
+
+    def _weight(self, parts: Sequence[Chunk], offsets: Ints) -> NDArray[np.float64] | None:
+        if self.weights is not None:
+            return np.repeat(self.weights, self.lengths)
+        given = [part.weight for part in parts if part.weight is not None]
+        if not given:
+            return None
+        weight = given[0] if len(given) == 1 else np.concatenate(given)
+        require_constant(weight[self.before :], offsets, self.start)
+        return weight[self.before :]
+
+
+class SequenceSource:
+    """A source whose rows are steps of sequences.
+
+    A chunk of the base ends where the sequence that straddles its end begins, so that sequences stay whole; one that
+    began before the chunk did is cut where the base is. No chunk has rows of more than two chunks of the base.
+    Padded sequences are never cut.
+
+    Parameters
+    ----------
+    base : the rows
+    offsets : (s + 1,) int64, first row of every sequence, and n_rows
+    weights : (s,) one for each sequence, or None
+    steps : (s,) how many rows of each sequence are steps, where that is known and the rest is padding
+    padded : rows of NaN at the end of a sequence stand for no steps
+    lag : earlier steps that every row carries: d · (lag + 1) features
+
+    Raises
+    ------
+    DataError : offsets that do not fit the rows, empty sequences, sequences that are shorter than lag + 1 steps
+    """
+
+    def __init__(
+        self,
+        base: Source,
+        offsets: Ints,
+        *,
+        weights: NDArray[np.float64] | None = None,
+        steps: Ints | None = None,
+        padded: bool = False,
+        lag: int = 0,
+    ) -> None:
+        require_offsets(offsets, steps, base.n_rows, lag, base.schema.origin)
+        self._base, self.offsets, self._weights, self._steps = base, offsets, weights, steps
+        schema = base.schema
+        d = schema.n_features * (lag + 1)
+        weighted = schema.weighted or weights is not None
+        row_nbytes = d * schema.dtype.itemsize + (8 if weighted else 0)
+        self._window = Window(row_nbytes, lag, padded or steps is not None)
+        self.schema = replace(schema, n_features=d, names=lagged_names(schema, lag), weighted=weighted)
+        self.n_rows = base.n_rows
+
+    @property
+    def n_sequences(self) -> int:
+        """Number of sequences s."""
+        return len(self.offsets) - 1
+
+    def fingerprint(self) -> str:
+        """That of the rows, and where sequences begin, end and what they weigh."""
+        crc = zlib.crc32(np.ascontiguousarray(self.offsets).tobytes())
+        for numbers in (self._weights, self._steps):
+            crc = zlib.crc32(b"" if numbers is None else np.ascontiguousarray(numbers).tobytes(), crc)
+        window = self._window
+        return f"{self._base.fingerprint()}+sequences-{self.n_sequences}-{window.lag}-{window.padded:d}-{crc:08x}"
+
+    def chunks(self) -> Sequence[SequenceRef]:
+        """The base's plan, its cuts moved to where sequences begin."""
+        bases = self._base.chunks()
+        bounds = np.array([base.start for base in bases] + [self.n_rows], dtype=np.int64)
+        cuts = sequence_cuts(bounds, self.offsets, whole=self._window.padded)
+        return [self._ref(i, a, b, bases, bounds) for i, (a, b) in enumerate(pairwise(cuts))]
+
+    def _ref(self, index: int, start: int, stop: int, bases: Sequence[ChunkRef], bounds: Ints) -> SequenceRef:
+        offsets = self.offsets
+        first = int(np.searchsorted(offsets, start, side="right")) - 1
+        last = int(np.searchsorted(offsets, stop, side="left"))
+        before = min(self._window.lag, start - int(offsets[first]))
+        low = int(np.searchsorted(bounds, start - before, side="right")) - 1
+        high = int(np.searchsorted(bounds, stop, side="left"))
+        edges = np.clip(offsets[first : last + 1], start, stop)
+        return SequenceRef(
+            bases=tuple(bases[low:high]),
+            index=index,
+            start=start,
+            lengths=edges[1:] - edges[:-1],
+            opened=bool(offsets[first] < start),
+            continued=bool(offsets[last] > stop),
+            window=self._window,
+            before=before,
+            weights=None if self._weights is None else self._weights[first:last],
+            steps=None if self._steps is None else self._steps[first:last],
+        )
+
+
+def _without_padding(x: NDArray[Any], lengths: Ints, steps: Ints) -> NDArray[Any]:
+    """A copy in which the rows after the last step of each sequence are NaN."""
+    starts = np.cumsum(lengths) - lengths
+    position = np.arange(len(x)) - np.repeat(starts, lengths)
+    padding = position >= np.repeat(steps, lengths)
+    return np.where(padding[:, None], np.asarray(np.nan, x.dtype), x)
