@@ -13,14 +13,30 @@ if TYPE_CHECKING:
     from streamem.core.arrays import Params
     from streamem.core.errors import StreamemError
     from streamem.core.stats import Stats
-    from streamem.estimators import GaussianMixture, Mixture, SharedStats
+    from streamem.estimators import (
+        GMMHMM,
+        HMM,
+        BernoulliHMM,
+        CategoricalHMM,
+        GaussianHMM,
+        GaussianMixture,
+        Mixture,
+        PoissonHMM,
+        SharedStats,
+    )
     from streamem.sources import ReadOptions, open_sequences, open_source
 
 __version__ = "0.1.0"
 __all__ = [
+    "GMMHMM",
+    "HMM",
+    "BernoulliHMM",
+    "CategoricalHMM",
+    "GaussianHMM",
     "GaussianMixture",
     "Mixture",
     "Params",
+    "PoissonHMM",
     "ReadOptions",
     "SharedStats",
     "Stats",
@@ -30,6 +46,12 @@ __all__ = [
 ]
 
 _HOMES = {
+    "BernoulliHMM": "streamem.estimators",
+    "CategoricalHMM": "streamem.estimators",
+    "GMMHMM": "streamem.estimators",
+    "GaussianHMM": "streamem.estimators",
+    "HMM": "streamem.estimators",
+    "PoissonHMM": "streamem.estimators",
     "GaussianMixture": "streamem.estimators",
     "Mixture": "streamem.estimators",
     "SharedStats": "streamem.estimators",

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamem.core.arrays import Params
 from streamem.core.chunk import Chunk
-from streamem.core.ports import ChunkRef, Task
+from streamem.core.ports import ChunkRef, Executor, Task
 from streamem.core.stats import Stats
 from streamem.core.validation import locating, require_finite
 
@@ -22,6 +22,14 @@ class Describe(Protocol):
     """A question to a fitted model about every row of a chunk."""
 
     def __call__(self, params: Params, chunk: Chunk) -> Array: ...
+
+
+@runtime_checkable
+class Preparing(Protocol):
+    """A task that must know something of all chunks before it is done to one."""
+
+    def ready(self, executor: Executor, refs: Sequence[ChunkRef]) -> Task[Any]:
+        """The task with what it must know."""
 
 
 class PartOfResult(Protocol):
@@ -77,6 +85,10 @@ class Apply:
     names: tuple[str, ...] | None
     dtype: np.dtype[Any]
     row_nbytes: int
+
+    def ready(self, executor: Executor, refs: Sequence[ChunkRef]) -> Apply:
+        """The task with all that it needs to know of other chunks: nothing."""
+        return self
 
     def __call__(self, chunk: Chunk, ref: ChunkRef) -> Array:
         """The answer for one chunk, in the dtype wanted."""

@@ -41,7 +41,7 @@ class EMEstimator(EMParts):
         seed = int(self.random_state) if isinstance(self.random_state, int | np.integer) else 0
         table: dict[str, Callable[[], Algorithm | Plannable]] = {
             "batch": lambda: BatchEM(stopping, self._most_iterations()),
-            "stepwise": lambda: StepwiseEM(seed=seed),
+            "stepwise": lambda: StepwiseEM(seed=seed, window=self._window()),
             "incremental": lambda: IncrementalEM(stopping=stopping, max_iter=self._most_iterations()),
         }
         if isinstance(algorithm, str) and algorithm in table:
@@ -60,6 +60,10 @@ class EMEstimator(EMParts):
             f"algorithm is {algorithm!r}; it must be one of {sorted(table)}, or an object such as "
             "streamem.algorithms.StepwiseEM(passes=2)"
         )
+
+    def _window(self) -> int | None:
+        """Steps of a sequence that "stepwise" draws together."""
+        return None
 
     @contextmanager
     def _kept_on_failure(self) -> Iterator[None]:
@@ -105,7 +109,15 @@ class EMEstimator(EMParts):
             self.__dict__.pop(name, None)
         self._publish(outcome, dtype, source.fingerprint())
         if not (self.converged_ or self._most_iterations() == 0 or isinstance(algorithm, StepwiseEM)):
-            _warn_not_converged()
+            self._warn_not_converged()
+
+    def _warn_not_converged(self) -> None:
+        warnings.warn(
+            "Best performing initialization did not converge. Try different init parameters, or increase "
+            f"{self._iterations_name()}, tol, or check for degenerate data.",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
 
     def _publish(self, outcome: Outcome, dtype: np.dtype[Any], fingerprint: str) -> None:
         self._seen, self.report_ = fingerprint, outcome.report
@@ -200,12 +212,3 @@ class EMEstimator(EMParts):
 def _named(algorithm: Any) -> str:
     """What identifies an algorithm in another process too: without the addresses of functions."""
     return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(algorithm))
-
-
-def _warn_not_converged() -> None:
-    warnings.warn(
-        "Best performing initialization did not converge. Try different init parameters, or increase max_iter, "
-        "tol, or check for degenerate data.",
-        ConvergenceWarning,
-        stacklevel=4,
-    )

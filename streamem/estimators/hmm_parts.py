@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,15 +15,17 @@ from streamem.core.chunk import Chunk
 from streamem.core.errors import ModelFileError, ParameterError
 from streamem.core.ports import Family
 from streamem.core.state import State
-from streamem.estimators.family_facts import free_parameters
+from streamem.estimators.family_facts import free_parameters, settings_of
 from streamem.estimators.parts import EMParts
 from streamem.estimators.sequence_inputs import SequenceReading
-from streamem.initialization import STARTS
+from streamem.initialization import STARTS, Start
 from streamem.models import HMM as ChainModel
 
 Array = NDArray[Any]
 DECODERS = ("viterbi", "map")
 START, MOVES = "s", "t"
+WINDOW = 1000
+"""Steps of a long sequence that stepwise EM draws together."""
 
 
 class HMMParts(EMParts):
@@ -41,14 +43,14 @@ class HMMParts(EMParts):
     startprob_: Array
     transmat_: Array
 
-    letters: dict[str, str]
+    letters: ClassVar[dict[str, str]]
     """hmmlearn's letter of each attribute of the emissions."""
 
     # --- what subclasses say -----------------------------------------------------------------------------------------
 
     @abstractmethod
-    def _make_family(self) -> Family:
-        """The family at the present hyperparameters."""
+    def _asked_family(self) -> Family:
+        """The family at the present hyperparameters, before it has seen any data."""
 
     @abstractmethod
     def _emissions(self, components: Params) -> dict[str, Array]:
@@ -66,6 +68,10 @@ class HMMParts(EMParts):
         """Starting emissions without what no iteration can leave."""
         return components
 
+    def _starts(self) -> dict[str, Start]:
+        """Ways to split a sample for the first emissions."""
+        return STARTS
+
     # --- the model ---------------------------------------------------------------------------------------------------
 
     @property
@@ -73,11 +79,21 @@ class HMMParts(EMParts):
         """Earlier steps that the emissions look back on."""
         return int(getattr(self._make_family(), "lag", 0))
 
-    def _make_model(self) -> ChainModel:
+    def _make_family(self) -> Family:
+        """The family at the present hyperparameters, with what a survey of the data told."""
+        asked = self._asked_family()
+        key, known = self.__dict__.get("_known_family", (None, None))
+        return known if known is not None and key == settings_of(asked) else asked
+
+    def _free_family(self) -> Family:
+        """The family whose M-step holds nothing fixed: for starts."""
+        return self._make_family()
+
+    def _make_model(self, family: Family | None = None) -> ChainModel:
         return ChainModel(
-            self._make_family(),
+            family or self._make_family(),
             int(self.n_components),
-            STARTS[self.start],
+            self._starts()[self.start],
             topology=self.topology,
             tied_transitions=self.tied_transitions or (),
             startprob_prior=self.startprob_prior,
@@ -101,14 +117,16 @@ class HMMParts(EMParts):
             kept = np.zeros(self.n_components, dtype=np.bool_)
             components = self._emissions_given_wholly(model, sample)
             return Params(startprob=first.startprob, transmat=first.transmat, kept=kept, components=components)
-        params = model.init(sample, rng)
+        params = self._make_model(self._free_family()).init(sample, rng)
         components = self._emissions_given(self._settled(params.components), given)
         return params.replace(components=components)
 
     def _emissions_given_wholly(self, model: ChainModel, sample: Chunk) -> Params:
         """Starting emissions where every attribute is given; about an anchor from the sample, if the family has one."""
         crude = model.crude(sample)
-        return self._emissions_rebuilt() if crude is None else self._emissions_given(crude.components, list(self.letters))
+        return (
+            self._emissions_rebuilt() if crude is None else self._emissions_given(crude.components, list(self.letters))
+        )
 
     # --- the ports of EMParts ----------------------------------------------------------------------------------------
 
@@ -124,7 +142,7 @@ class HMMParts(EMParts):
         model = ChainModel(
             self._make_family(),
             int(self.n_components),
-            STARTS[self.start],
+            self._starts()[self.start],
             startprob_init=self.startprob_,
             transmat_init=self.transmat_,
         )
@@ -145,8 +163,17 @@ class HMMParts(EMParts):
     def _is_fitted(self) -> bool:
         return all(hasattr(self, name) for name in ("startprob_", "transmat_", *self.letters))
 
+    def _row_width(self) -> int:
+        return self.n_features_in_ * (self.lag + 1)
+
     def _most_iterations(self) -> int:
         return self.n_iter
+
+    def _iterations_name(self) -> str:
+        return "n_iter"
+
+    def _window(self) -> int | None:
+        return WINDOW
 
     def _least_rows(self, n_features: int) -> int:
         return 2 * int(self.n_components) * (n_features + 1 + int(self.n_components))
@@ -155,7 +182,7 @@ class HMMParts(EMParts):
         return {**super()._counts(), "n_iter": 0}
 
     def _choices(self) -> dict[str, Any]:
-        return {"start": STARTS, "algorithm": DECODERS, **super()._choices()}
+        return {"start": self._starts(), "algorithm": DECODERS, **super()._choices()}
 
     def _check_hyperparameters(self) -> None:
         super()._check_hyperparameters()
@@ -164,7 +191,8 @@ class HMMParts(EMParts):
             value = getattr(self, name)
             if not isinstance(value, str) or not set(value) <= allowed:
                 raise ParameterError(
-                    f"{name} is {value!r}; it must be letters of {''.join(sorted(allowed))!r}: s startprob, t transmat, "
+                    f"{name} is {value!r}; it must be of the letters {''.join(sorted(allowed))!r}: s startprob, "
+                    "t transmat, "
                     f"{', '.join(f'{letter} {attribute[:-1]}' for attribute, letter in self.letters.items())}"
                 )
 
@@ -208,7 +236,14 @@ class HMMParts(EMParts):
         feature_axis: int | str | None = None,
     ) -> SequenceReading:
         return SequenceReading(
-            lengths, offsets, sequence_column, self.lag, columns, feature_axis, sample_weight, self._budget().chunk_bytes
+            lengths,
+            offsets,
+            sequence_column,
+            self.lag,
+            columns,
+            feature_axis,
+            sample_weight,
+            self._budget().chunk_bytes,
         )
 
     def _exact_state(self) -> State:

@@ -13,6 +13,7 @@ from streamem.algorithms import HalfLife, PowerLaw, StepSize, StepwiseEM, weight
 from streamem.core.chunk import Chunk
 from streamem.core.errors import DataError, DegenerateDataError, ParameterError
 from streamem.core.ports import Source
+from streamem.core.sequences import Sequences
 from streamem.core.state import State
 from streamem.core.stats import Stats
 from streamem.estimators.applying import reduce_source, take_sample
@@ -72,7 +73,7 @@ class OnlineEstimator(WatchedEstimator):
         have = 0 if pending is None else pending.rows
         rng = check_random_state(self.random_state)
         room = max(least, engine.budget.sample_bytes // (8 * source.schema.n_features))
-        drawn = _joined(pending, take_sample(source, min(source.n_rows, room), rng, engine))
+        drawn = _joined(pending, self._taken(source, min(source.n_rows, room), rng, engine))
         weightless = drawn.weight is not None and not drawn.weight.any()
         if have + source.n_rows < least or weightless:
             self._pending = drawn
@@ -87,10 +88,17 @@ class OnlineEstimator(WatchedEstimator):
             return
         stats = self._e_step(state, source, engine)
         if pending is not None:
-            held = open_source(pending.x, weight=pending.weight)
-            stats = self._e_step(state, held, engine) + stats
+            stats = self._e_step(state, self._reopened(pending), engine) + stats
         self._pending = None
         self._learn(algorithm.begin(model, state, stats), dtype)
+
+    def _taken(self, source: Source, size: int, rng: np.random.RandomState, engine: Engine) -> Chunk:
+        """So many rows of a source, all of them in order if that is their number."""
+        return take_sample(source, size, rng, engine)
+
+    def _reopened(self, kept: Chunk) -> Source:
+        """Rows that were kept, as a source."""
+        return open_source(kept.x, weight=kept.weight)
 
     def _learn(self, state: State, dtype: np.dtype[Any]) -> None:
         self._seen = ""  # no data set is that of the trace any more
@@ -128,7 +136,11 @@ def step_rule(half_life: float | None, step: StepSize | None) -> StepSize:
 def _joined(earlier: Chunk | None, later: Chunk) -> Chunk:
     """Rows of both; a missing weight is 1."""
     if earlier is None:
-        return Chunk(np.array(later.x), None if later.weight is None else np.array(later.weight))
+        return Chunk(np.array(later.x), None if later.weight is None else np.array(later.weight), later.sequences)
     weights = [np.ones(part.rows) if part.weight is None else part.weight for part in (earlier, later)]
     weight = None if earlier.weight is None and later.weight is None else np.concatenate(weights)
-    return Chunk(np.concatenate([earlier.x, later.x]), weight)
+    sequences = None
+    if earlier.sequences is not None and later.sequences is not None:
+        offsets = np.concatenate([earlier.sequences.offsets, earlier.rows + later.sequences.offsets[1:]])
+        sequences = Sequences(offsets, padded=earlier.sequences.padded or later.sequences.padded)
+    return Chunk(np.concatenate([earlier.x, later.x]), weight, sequences)

@@ -68,9 +68,17 @@ class EMParts(BaseEstimator):
     def _most_iterations(self) -> int:
         """Iterations of one start, at most."""
 
+    def _iterations_name(self) -> str:
+        """Of the hyperparameter that says so."""
+        return "max_iter"
+
     @abstractmethod
     def _make_start(self, model: Any, sample: Chunk, rng: np.random.RandomState) -> Params:
         """Parameters to start from."""
+
+    def _row_width(self) -> int:
+        """Values of a row as the model sees it."""
+        return self.n_features_in_
 
     def _published_dtype(self) -> np.dtype[Any]:
         """In which the attributes were published."""
@@ -134,7 +142,7 @@ class EMParts(BaseEstimator):
         return int(cpu_count())
 
     def _engine(self, what: str, executor: Any = None) -> Engine:
-        workspace = self._make_model().workspace_bytes(self.n_features_in_)
+        workspace = self._make_model().workspace_bytes(self._row_width())
         return Engine(executor, self._threads(), self._budget(), workspace, what, int(self.verbose))
 
     def _check_hyperparameters(self) -> None:
