@@ -19,7 +19,7 @@ from streamem.core.ports import ChunkRef, Executor
 from streamem.core.sequences import Sequences
 from streamem.core.stats import Stats
 from streamem.core.validation import forgives, locating, require_finite, where
-from streamem.tasks import Apply
+from streamem.tasks import Apply, ScoreSequences
 
 Array = NDArray[Any]
 
@@ -42,14 +42,12 @@ class ApplyAlong(Apply):
 
     Attributes
     ----------
-    model : whose method `question` answers
+    model : whose method `describe` is
     kind : of the messages that it needs, "posterior" or "path"
-    messages : by index of the chunk
     """
 
     model: ChainModel = field(kw_only=True)
     kind: str = field(kw_only=True)
-    messages: Mapping[int, Boundary] = field(default_factory=dict, kw_only=True)
 
     def ready(self, executor: Executor, refs: Sequence[ChunkRef]) -> Apply:
         """With the messages, which takes passes over the chunks that cut a sequence."""
@@ -58,21 +56,13 @@ class ApplyAlong(Apply):
 
     def __call__(self, chunk: Chunk, ref: ChunkRef) -> Array:
         """The answer for one chunk, in the dtype wanted."""
-        require_finite(chunk, ref, self.names, forgives(self.model))
-        answer: Any = self.describe
-        with locating(chunk, ref, self.names), _named(ref):
-            values = answer(self.params, chunk, self.messages.get(ref.index))
-        return np.asarray(values).astype(self.dtype, copy=False)
+        with _named(ref):
+            return super().__call__(chunk, ref)
 
 
 @dataclass(frozen=True, eq=False)
-class ScoreAlong:
+class ScoreAlong(ScoreSequences):
     """Weighted log-likelihood of the sequences."""
-
-    model: ChainModel
-    params: Params
-    names: tuple[str, ...] | None
-    messages: Mapping[int, Boundary] = field(default_factory=dict)
 
     def ready(self, executor: Executor, refs: Sequence[ChunkRef]) -> ScoreAlong:
         """With the messages."""
@@ -80,9 +70,8 @@ class ScoreAlong:
 
     def __call__(self, chunk: Chunk, ref: ChunkRef) -> Stats:
         """rows, weight and log_likelihood of one chunk."""
-        require_finite(chunk, ref, self.names, forgives(self.model))
-        with locating(chunk, ref, self.names), _named(ref):
-            return self.model.log_likelihood(self.params, chunk, self.messages.get(ref.index))
+        with _named(ref):
+            return super().__call__(chunk, ref)
 
 
 # --- how probable a path is ------------------------------------------------------------------------------------------

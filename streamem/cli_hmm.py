@@ -61,7 +61,7 @@ def _emission(_: click.Context, __: click.Parameter, value: str) -> str:
 
 def make_hmm(emission: str, components: int, reg_covar: float, settings: dict[str, Any]) -> Any:
     """The estimator of an emission in words."""
-    from streamem import BernoulliHMM, CategoricalHMM, GaussianHMM, GMMHMM, PoissonHMM
+    from streamem import GMMHMM, BernoulliHMM, CategoricalHMM, GaussianHMM, PoissonHMM
 
     if gaussian := GAUSSIAN.fullmatch(emission):
         return GaussianHMM(components, gaussian[1], reg_covar=reg_covar, **settings)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from streamem.boundaries import boundaries
 from streamem.core.arrays import Params
+from streamem.core.boundary import Boundary
 from streamem.core.chunk import Chunk
 from streamem.core.errors import NumericalError, SourceChangedError
-from streamem.core.ports import Algorithm, ChunkDone, ChunkRef, Executor, Model, Source
+from streamem.core.offers import offers
+from streamem.core.ports import Algorithm, Chained, ChunkDone, ChunkRef, Executor, Model, Source
 from streamem.core.state import State
 from streamem.core.stats import Stats
-from streamem.core.validation import locating, require_finite, where
+from streamem.core.validation import forgives, locating, require_finite, where
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,12 +25,20 @@ class EStep:
     model: Model
     params: Params
     names: tuple[str, ...] | None
+    messages: Mapping[int, Boundary] = field(default_factory=dict)
+    """What lies beyond chunks that cut a sequence, by index; for `Chained` models."""
+
+    def ready(self, executor: Executor, refs: Sequence[ChunkRef]) -> EStep:
+        """With the messages, where chunks cut a sequence: passes over these chunks."""
+        return replace(self, messages=boundaries(self.model, self.params, refs, executor, self.names))
 
     def __call__(self, chunk: Chunk, ref: ChunkRef) -> Stats:
         """Statistics of one chunk."""
-        require_finite(chunk, ref, self.names)
+        require_finite(chunk, ref, self.names, forgives(self.model))
         try:
             with locating(chunk, ref, self.names):
+                if offers(self.model, Chained):
+                    return self.model.e_step(self.params, chunk, self.messages.get(ref.index))
                 return self.model.e_step(self.params, chunk)
         except NumericalError as error:
             raise NumericalError(f"{where(ref)}: {error}") from error
@@ -71,7 +82,8 @@ def run(
     while window := algorithm.window(state, refs):
         for observer in observers:
             observer.window_started(state, window)
-        stats = executor.reduce(EStep(model, state.params, source.schema.names), window, chunk_done)
+        names = source.schema.names
+        stats = executor.reduce(EStep(model, state.params, names).ready(executor, window), window, chunk_done)
         visited += sum(ref.rows for ref in window)
         pass_over = visited >= source.n_rows
         if pass_over:

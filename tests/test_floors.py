@@ -22,6 +22,7 @@ FLOORS = {
     **dict.fromkeys(
         (
             "fit",
+            "boundaries",
             "checkpoint",
             "progress",
             "report",

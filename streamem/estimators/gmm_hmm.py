@@ -137,7 +137,7 @@ class GMMHMM(SamplingHMM):
         }
 
     def _emissions_rebuilt(self) -> Params:
-        _, means, covars = self._checked()
+        _, means, covars = self._checked_parts()
         gaussian, (k, m, d) = self._gaussian(), means.shape
         flat, own = means.reshape(k * m, d), covars.reshape(k * m, *covars.shape[2:])
         center = flat.mean(axis=0)
@@ -149,12 +149,12 @@ class GMMHMM(SamplingHMM):
 
     def _about(self, parts: Params) -> Params:
         """The attributes as emissions, about the anchor of given parts."""
-        weights, means, covars = self._checked()
+        weights, means, covars = self._checked_parts()
         gaussian, (k, m, d) = self._gaussian(), means.shape
         parts = gaussian.with_means(parts, means.reshape(k * m, d))
         return Params(weights=weights, parts=gaussian.with_covariances(parts, covars.reshape(k * m, *covars.shape[2:])))
 
-    def _checked(self) -> tuple[Array, Array, Array]:
+    def _checked_parts(self) -> tuple[Array, Array, Array]:
         weights, means, covars = (np.asarray(v, dtype=np.float64) for v in (self.weights_, self.means_, self.covars_))
         k, m = int(self.n_components), int(self.n_mix)
         d = means.shape[-1] if means.ndim == 3 else getattr(self, "n_features_in_", 1)

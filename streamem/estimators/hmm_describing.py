@@ -200,6 +200,7 @@ class DescribingHMM(HMMParts):
             source.schema.names,
             column.dtype,
             column.row_nbytes,
+            missing_steps=True,
             model=model,
             kind=PATH if question == "path" else POSTERIOR,
         )
@@ -233,9 +234,8 @@ class DescribingHMM(HMMParts):
     def _sure(self, source: Source, executor: Any) -> float:
         """Σ over steps of the probability of the most probable state, which hmmlearn gives for "map"."""
         model, params = self._make_model(), self._params()
-        row = 8 * int(self.n_components)
-        names = source.schema.names
-        task = ApplyAlong(model.posteriors, params, names, FLOAT, row, model=model, kind=POSTERIOR)
+        row, names, question = 8 * int(self.n_components), source.schema.names, "posteriors"
+        task = ApplyAlong(model.posteriors, params, names, FLOAT, row, missing_steps=True, model=model, kind=POSTERIOR)
         sums: list[float] = []
         held = row * max((ref.rows for ref in source.chunks()), default=0)
         engine = self._engine("score of the states", executor)

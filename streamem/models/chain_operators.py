@@ -26,7 +26,7 @@ SPARSE = 1e-40
 
 
 class ChainOperators:
-    """The first and the last sequence of a chunk, at fixed parameters; `boundary` is where they come from and go to."""
+    """The one sequence of a chunk at fixed parameters; `boundary` is where it comes from and goes to."""
 
     def __init__(self, chain: Chain, emissions: Emissions, steps: Steps, boundary: Boundary) -> None:
         self._chain, self._emissions, self._steps, self._boundary = chain, emissions, steps, boundary
@@ -38,33 +38,29 @@ class ChainOperators:
         return n_states <= CHEAP
 
     def forward(self, question: str) -> Array:
-        """(K,) of the last sequence, from `before` if it is the first one too."""
-        alone = len(self._steps.spans) == 1
-        entry = entry_of(self._chain, self._boundary.before if alone else None, question)
-        return self._recursion(question, -1, entry[None], self._chain.log_transmat)[0]
+        """(K,) of the state at the last step."""
+        entry = entry_of(self._chain, self._boundary.before, question)
+        return self._recursion(question, entry[None], self._chain.log_transmat)[0]
 
     def backward(self, question: str) -> Array:
-        """(K,) of the first sequence, to `after` if it is the last one too."""
-        k = len(self._chain.startprob)
-        alone, after = len(self._steps.spans) == 1, self._boundary.after
-        exit = np.zeros(k) if after is None or not alone else after
+        """(K,) of all steps and what follows, given the state before them."""
+        after = self._boundary.after
+        exit = np.zeros(len(self._chain.startprob)) if after is None else after
         first, stop = self._steps.spans[0].tolist()
         if first == stop:
             return exit
         transposed = np.ascontiguousarray(self._chain.log_transmat.T)
-        ahead = self._recursion(question, 0, exit[None], transposed, backwards=True)[0]
+        ahead = self._recursion(question, exit[None], transposed, backwards=True)[0]
         # One more transition, from the state before the first step.
         return _combined(ahead, transposed, question)
 
     def operator(self, question: str) -> Array:
-        """(K, K) of the first sequence."""
-        return self._recursion(question, 0, self._chain.log_transmat, self._chain.log_transmat)
+        """(K, K) of the state at the last step, given the state before the first."""
+        return self._recursion(question, self._chain.log_transmat, self._chain.log_transmat)
 
-    def _recursion(self, question: str, s: int, entries: Array, matrix: Array, backwards: bool = False) -> Array:
-        """Forward recursions (m, K) over sequence s from m entries, in the order of the rows or against it."""
-        first, stop = self._steps.spans[s].tolist()
-        if first == stop:
-            return entries
+    def _recursion(self, question: str, entries: Array, matrix: Array, backwards: bool = False) -> Array:
+        """Forward recursions (m, K) from m entries, in the order of the rows or against it."""
+        first, stop = self._steps.spans[0].tolist()
         if question == PATH or self._sparse:
             return self._in_logarithms(question, first, stop, entries, matrix, backwards)
         return self._scaled(first, stop, entries, matrix, backwards)

@@ -248,15 +248,15 @@ class HMM:
         return ChainOperators.cheap(self.n_components)
 
     def forward_of(self, params: Params, chunk: Chunk, question: str, boundary: Boundary) -> Array:
-        """(K,) log-probabilities, up to a constant, of the last sequence's state at its last step, given `before`."""
+        """(K,) log-probabilities, up to a constant, of the state at the last step, given `before`."""
         return self._operators(params, chunk, boundary).forward(question)
 
     def backward_of(self, params: Params, chunk: Chunk, question: str, boundary: Boundary) -> Array:
-        """(K,) log-likelihoods, up to a constant, of the first sequence and `after`, given the state before it."""
+        """(K,) log-likelihoods, up to a constant, of all steps and `after`, given the state before them."""
         return self._operators(params, chunk, boundary).backward(question)
 
     def operator_of(self, params: Params, chunk: Chunk, question: str) -> Array:
-        """(K, K) both at once for every state before (rows) and at the last step (columns) of the one sequence."""
+        """(K, K) the same for every state before the first step (rows) and at the last (columns)."""
         return self._operators(params, chunk, ALONE).operator(question)
 
     # --- inner -------------------------------------------------------------------------------------------------------

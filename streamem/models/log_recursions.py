@@ -47,13 +47,20 @@ def log_backward(
     for t in range(n - 1, -1, -1):
         if t < n - 1:
             for i in range(k):
-                for j in range(k):
-                    xi = alpha[t, i] + transposed[j, i] + ahead[j]
-                    transitions[i, j] += weight * exp_nonpositive(xi)
+                _add_exponentials(transitions[i], transposed[:, i] + (alpha[t, i] + ahead), weight)
             _log_product(ahead, transposed, beta, peak)
         for j in range(k):
             ahead[j] = log_prob[t, j] + beta[j] - gains[t]
-            alpha[t, j] = weight * exp_nonpositive(alpha[t, j] + beta[j])
+        gamma = alpha[t] + beta
+        alpha[t] = 0.0
+        _add_exponentials(alpha[t], gamma, weight)
+
+
+@compiled
+def _add_exponentials(sums: Array, logs: Array, weight: float) -> None:
+    """In a function of its own: Numba warns where one inlines the exponential twice."""
+    for j in range(sums.size):
+        sums[j] += weight * exp_nonpositive(logs[j])
 
 
 @compiled
