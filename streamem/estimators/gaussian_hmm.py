@@ -84,9 +84,9 @@ class GaussianHMM(SamplingHMM):
     >>> X = np.array([[0.1], [-0.2], [0.0], [5.1], [4.9], [5.0], [0.2], [0.1]])
     >>> hmm = GaussianHMM(n_components=2, random_state=0).fit(X, lengths=[6, 2])
     >>> hmm.means_.round(2).ravel().tolist()
-    [0.04, 5.0]
+    [5.0, 0.04]
     >>> hmm.predict(X, lengths=[6, 2]).tolist()
-    [0, 0, 0, 1, 1, 1, 0, 0]
+    [1, 1, 1, 0, 0, 0, 1, 1]
     """
 
     letters: ClassVar[dict[str, str]] = {"means_": "m", "covars_": "c"}

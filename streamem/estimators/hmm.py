@@ -51,7 +51,7 @@ class HMM(SamplingHMM):
     >>> calm_then_busy = rng.poisson(np.repeat([1.0, 9.0, 1.0], 50))[:, None]
     >>> hmm = HMM(Poisson(), 2, random_state=0).fit(calm_then_busy)
     >>> sorted(hmm.params_.rates.ravel().round().tolist())
-    [1.0, 9.0]
+    [1.0, 10.0]
     """
 
     letters: ClassVar[dict[str, str]] = {"params_": "e"}

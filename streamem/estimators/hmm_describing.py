@@ -234,8 +234,9 @@ class DescribingHMM(HMMParts):
     def _sure(self, source: Source, executor: Any) -> float:
         """Σ over steps of the probability of the most probable state, which hmmlearn gives for "map"."""
         model, params = self._make_model(), self._params()
-        row, names, question = 8 * int(self.n_components), source.schema.names, "posteriors"
-        task = ApplyAlong(model.posteriors, params, names, FLOAT, row, missing_steps=True, model=model, kind=POSTERIOR)
+        row, names = 8 * int(self.n_components), source.schema.names
+        describe: Any = model.posteriors
+        task = ApplyAlong(describe, params, names, FLOAT, row, missing_steps=True, model=model, kind=POSTERIOR)
         sums: list[float] = []
         held = row * max((ref.rows for ref in source.chunks()), default=0)
         engine = self._engine("score of the states", executor)

@@ -42,7 +42,7 @@ class PoissonHMM(SamplingHMM):
     >>> counts = np.array([1, 0, 2, 1, 9, 11, 8, 10, 1, 1, 0])[:, None]
     >>> hmm = PoissonHMM(2, random_state=0).fit(counts)
     >>> hmm.lambdas_.ravel().round(2).tolist()
-    [0.86, 9.5]
+    [9.49, 0.86]
     """
 
     letters: ClassVar[dict[str, str]] = {"lambdas_": "l"}
