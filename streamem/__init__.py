@@ -24,18 +24,25 @@ if TYPE_CHECKING:
         PoissonHMM,
         SharedStats,
     )
+    from streamem.families import AutoregressiveGaussian, Bernoulli, Categorical, Gaussian, MixtureFamily, Poisson
     from streamem.sources import ReadOptions, open_sequences, open_source
 
 __version__ = "0.1.0"
 __all__ = [
     "GMMHMM",
     "HMM",
+    "AutoregressiveGaussian",
+    "Bernoulli",
     "BernoulliHMM",
+    "Categorical",
     "CategoricalHMM",
+    "Gaussian",
     "GaussianHMM",
     "GaussianMixture",
     "Mixture",
+    "MixtureFamily",
     "Params",
+    "Poisson",
     "PoissonHMM",
     "ReadOptions",
     "SharedStats",
@@ -52,10 +59,16 @@ _HOMES = {
     "GaussianHMM": "streamem.estimators",
     "HMM": "streamem.estimators",
     "PoissonHMM": "streamem.estimators",
+    "AutoregressiveGaussian": "streamem.families",
+    "Bernoulli": "streamem.families",
+    "Categorical": "streamem.families",
+    "Gaussian": "streamem.families",
     "GaussianMixture": "streamem.estimators",
     "Mixture": "streamem.estimators",
     "SharedStats": "streamem.estimators",
+    "MixtureFamily": "streamem.families",
     "Params": "streamem.core.arrays",
+    "Poisson": "streamem.families",
     "ReadOptions": "streamem.sources",
     "Stats": "streamem.core.stats",
     "StreamemError": "streamem.core.errors",

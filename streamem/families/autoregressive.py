@@ -128,7 +128,7 @@ class AutoregressiveGaussian:
 
     def kernel(self, params: Params, dtype: DTypeLike = np.float64) -> Kernel:
         """Whitened residuals, in float64 whatever the rows."""
-        k, d, _ = params.regression.shape
+        d = len(params.center)
         factor = params.noise_precision_cholesky
         constants = FULL.log_det(factor, d) - 0.5 * d * np.log(2 * np.pi) - np.log(params.scale).sum()
         return ResidualKernel(

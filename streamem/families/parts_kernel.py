@@ -32,7 +32,7 @@ class PartsKernel:
         self.rounding = parts.rounding + EPS * (8 + weights.shape[1])
         self._buffers = np.empty((2, weights.size * rows), dtype=parts.dtype)
         self._density = np.empty(len(weights) * rows)
-        self._weight = np.zeros(weights.shape)
+        self._weight: Array = np.zeros(weights.shape)
         self._rows, self._known = 0, False
 
     def load(self, x: Array) -> None:

@@ -48,10 +48,10 @@ class ResidualKernel:
 
     def log_prob(self, out: Array) -> None:
         """out[k] = constant − ½ |W_k z|²."""
-        z, components = self._block.z, len(self._constants)
-        residuals = self._residuals[: len(self._whitened) * z.shape[1]].reshape(-1, z.shape[1])
+        z, (rows, components) = self._block.z, (len(self._whitened), len(self._constants))
+        residuals = self._residuals[: rows * z.shape[1]].reshape(rows, z.shape[1])
         np.matmul(self._whitened, z, out=residuals)
-        by_component = residuals.reshape(components, -1, z.shape[1])
+        by_component = residuals.reshape(components, rows // components, z.shape[1])
         np.einsum("kdb,kdb->kb", by_component, by_component, out=out)
         out *= -0.5
         out += self._constants[:, None]
