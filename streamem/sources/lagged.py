@@ -28,8 +28,8 @@ def lagged(x: NDArray[Any], offsets: NDArray[np.int64], lag: int, before: int) -
     n, d = len(x) - before, x.shape[1]
     out = np.empty((n, d * (lag + 1)), x.dtype)
     for back in range(lag + 1):
-        skipped = max(0, back - before)
-        out[skipped:, back * d : (back + 1) * d] = x[before + skipped - back : before + n - back]
+        skipped = min(n, max(0, back - before))
+        out[skipped:, back * d : (back + 1) * d] = x[before + skipped - back : max(0, before + n - back)]
     out[_looks_back_too_far(offsets, lag, before) | _looks_on_missing(x, lag, before)] = np.nan
     return out
 

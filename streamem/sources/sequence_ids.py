@@ -17,6 +17,9 @@ from streamem.core.errors import DataError, SchemaError, SourceChangedError
 Pieces = Callable[[], Iterable[Any]]
 """Starts reading a column from its beginning: Arrow or NumPy arrays that follow each other."""
 
+LOOKED_AT = 2**16
+"""Values looked at together."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -64,7 +67,7 @@ def starts_of_ids(read: Pieces, n_rows: int, what: str) -> NDArray[np.int64]:
 def _runs(pieces: Iterable[Any], n_rows: int, what: str) -> Iterator[Run]:
     """Runs of equal values; one that goes on in the next piece comes again from there."""
     row = 0
-    for piece in pieces:
+    for piece in (whole[a : a + LOOKED_AT] for whole in pieces for a in range(0, len(whole), LOOKED_AT)):
         values, starts = _encoded(piece, what)
         for value, start in zip(values, starts, strict=True):
             if value is None or value != value:
@@ -102,6 +105,8 @@ def _comparable(piece: Any) -> pa.Array:
             piece = piece.dictionary_decode()
         elif piece.type == pa.string_view():
             piece = piece.cast(pa.large_string())
+        elif pa.types.is_nested(piece.type):
+            raise TypeError("several values a row")
         else:
             return piece
 

@@ -53,8 +53,11 @@ def slabs(array: zarr.Array[Any]) -> Iterator[NDArray[Any]]:
 
 def group_of(data: Any) -> zarr.Group | None:
     """The group that data is, or that it lies in; None if it is no Zarr."""
+    is_path = isinstance(data, str | os.PathLike)
     try:
-        node: ZarrNode = zarr.open(os.fspath(data), mode="r") if isinstance(data, str | os.PathLike) else data
+        node: ZarrNode = zarr.open(os.fspath(data), mode="r") if is_path else data
+        if isinstance(node, zarr.Array) and is_path:
+            return zarr.open_group(os.fspath(data).rstrip("/").rpartition("/")[0], mode="r", use_consolidated=False)
         if isinstance(node, zarr.Array):
             return zarr.open_group(node.store, path=node.path.rpartition("/")[0], mode="r", use_consolidated=False)
     except Exception:  # whatever says that nothing is there; reading the data itself tells what is wrong with it
