@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
@@ -87,7 +87,7 @@ def cut(chunk: Chunk, cuts: Sequence[int]) -> list[PieceRef]:
     assert chunk.sequences is not None
     offsets, refs = chunk.sequences.offsets, []
     bounds = [0, *cuts, chunk.rows]
-    for i, (a, b) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+    for i, (a, b) in enumerate(pairwise(bounds)):
         inner = offsets[(offsets > a) & (offsets < b)]
         own = np.concatenate([[a], inner, [b]]) - a
         sequences = Sequences(own, a not in offsets, b not in offsets, chunk.sequences.padded)

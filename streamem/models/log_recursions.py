@@ -65,14 +65,18 @@ def _add_exponentials(sums: Array, logs: Array, weight: float) -> None:
 
 @compiled
 def log_scores(log_prob: Array, entry: Array, matrix: Array) -> Array:
-    """Log-probability (K,), up to a constant, of all paths to every state at the last step."""
+    """Log-probability (K,) of all paths to every state at the last step."""
     now, then, peak = entry + log_prob[0], np.empty(entry.size), np.empty(entry.size)
+    level = 0.0
     for t in range(1, log_prob.shape[0]):
         _log_product(now, matrix, then, peak)
-        highest = (then + log_prob[t]).max()
+        then += log_prob[t]
+        highest = then.max()
+        highest = highest if np.isfinite(highest) else 0.0
+        level += highest
         for j in range(entry.size):
-            now[j] = then[j] + log_prob[t, j] - (highest if np.isfinite(highest) else 0.0)
-    return now
+            now[j] = then[j] - highest
+    return now + level
 
 
 @compiled

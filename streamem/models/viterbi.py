@@ -41,15 +41,15 @@ def best_path(log_prob: Array, entry: Array, exit: Array, matrix: Array, path: A
 
 @compiled
 def best_scores(log_prob: Array, entry: Array, matrix: Array) -> Array:
-    """Log-probability (K,), up to a constant, of the best path to every state at the last step."""
-    came_from = np.empty(entry.size, dtype=np.int32)
+    """Log-probability (K,) of the best path to every state at the last step."""
+    came_from, level = np.empty(entry.size, dtype=np.int32), 0.0
     now = entry + log_prob[0]
     for t in range(1, log_prob.shape[0]):
         now = _best(now, matrix, came_from)
         for j in range(entry.size):
             now[j] += log_prob[t, j]
-        _lowered(now)
-    return now
+        level += _lowered(now)
+    return now + level
 
 
 @compiled
