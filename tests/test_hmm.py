@@ -191,7 +191,9 @@ def test_autoregressive_emissions_look_back() -> None:
     rng, y, states = np.random.default_rng(0), np.zeros(4000), np.repeat(np.arange(20) % 2, 200)
     for t in range(1, len(y)):
         y[t] = (0.9 if states[t] else -0.5) * y[t - 1] + rng.normal()
-    hmm = HMM(AutoregressiveGaussian(1), 2, random_state=0, n_init=3, tol=1e-6).fit(y[:, None], [1000, 3000])
+    hmm = HMM(AutoregressiveGaussian(1), 2, random_state=0, init_params="se", tol=1e-5, n_iter=500)
+    hmm.transmat_ = np.array([[0.95, 0.05], [0.05, 0.95]])
+    hmm.fit(y[:, None], [1000, 3000])
     assert hmm.n_features_in_ == 1
     found = hmm.predict(y[:, None], [1000, 3000])
     assert max((found == states).mean(), (found != states).mean()) > 0.95

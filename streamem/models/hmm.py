@@ -104,7 +104,7 @@ class HMM:
         work = self._pass(params, chunk, steps, message, chunk.x.dtype)
         for first, stop, gamma in work.gammas(steps.weights):
             work.emissions.accumulate(first, stop, gamma)
-        weight = float(chunk.rows) if chunk.weight is None else float(chunk.weight.sum())
+        weight = _weight(chunk, steps)
         return Stats(
             rows=chunk.rows,
             weight=weight,
@@ -237,7 +237,7 @@ class HMM:
         work = self._pass(params, chunk, steps, message, np.float64)
         for _ in work.gammas(steps.weights):
             pass
-        weight = float(chunk.rows) if chunk.weight is None else float(chunk.weight.sum())
+        weight = _weight(chunk, steps)
         return Stats(rows=chunk.rows, weight=weight, log_likelihood=work.sums.log_likelihood)
 
     # --- sequences that are cut --------------------------------------------------------------------------------------
@@ -289,6 +289,12 @@ class HMM:
 
 def _chain(params: Params) -> Chain:
     return Chain.of(np.asarray(params.startprob), np.asarray(params.transmat))
+
+
+def _weight(chunk: Chunk, steps: Steps) -> float:
+    """Of all steps; padding is none."""
+    counted = np.ones(chunk.rows) if chunk.weight is None else chunk.weight
+    return float(counted.sum() if steps.padding is None else counted[~steps.padding].sum())
 
 
 def _observed(sample: Chunk) -> tuple[Array, Array | None]:
