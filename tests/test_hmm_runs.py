@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import zarr
 from distributed import Client, LocalCluster
 
 from hmm_data import LENGTHS, Array, D, K, fitted_quietly, gaussian_start, rows, with_attributes
-from streamem import CategoricalHMM, GaussianHMM, PoissonHMM, StreamemError, open_sequences
+from streamem import CategoricalHMM, GaussianHMM, PoissonHMM, ReadOptions, StreamemError, open_sequences, open_source
 from streamem.algorithms import IncrementalEM, PowerLaw, StepwiseEM
 from streamem.core.errors import (
     CheckpointMismatchError,
@@ -49,20 +49,25 @@ class CrashError(Exception):
     """The stand-in for a crash."""
 
 
+def watched(watch: Callable[[Any], object]) -> Any:
+    """Sequences whose rows are read under observation, in chunks that cut them."""
+    base = open_source(rows(), options=ReadOptions(chunk_bytes=CUTTING))
+    return open_sequences(WatchedSource(base, watch), lengths=LENGTHS)
+
+
 @pytest.mark.parametrize("algorithm", ["batch", "stepwise", "incremental"])
 def test_interrupted_runs_end_with_the_same_bits(algorithm: str, tmp_path: Path) -> None:
-    x = rows()
-    source = open_sequences(x, lengths=LENGTHS)
+    source = watched(lambda _: None)
     whole = fitted_quietly(hmm(), source, algorithm=algorithm)
     counted: list[int] = []
-    fitted_quietly(hmm(), WatchedSource(source, lambda _: counted.append(1)), algorithm=algorithm)
+    fitted_quietly(hmm(), watched(lambda _: counted.append(1)), algorithm=algorithm)
 
     def crash() -> None:
         raise CrashError
 
-    watched = WatchedSource(source, Countdown(2 * len(counted) // 3, crash))
+    crashing = watched(Countdown(2 * len(counted) // 3, crash))
     with pytest.raises(CrashError):
-        fitted_quietly(hmm(), watched, checkpoint=tmp_path / "c.npz", algorithm=algorithm)
+        fitted_quietly(hmm(), crashing, checkpoint=tmp_path / "c.npz", algorithm=algorithm)
     resumed = fitted_quietly(hmm(), source, checkpoint=tmp_path / "c.npz", algorithm=algorithm)
     assert bits(resumed) == bits(whole)
     with pytest.raises(CheckpointMismatchError, match="topology"):
@@ -73,9 +78,8 @@ def test_an_interrupt_says_how_to_go_on() -> None:
     def interrupt() -> None:
         raise KeyboardInterrupt
 
-    watched = WatchedSource(open_sequences(rows(), lengths=LENGTHS), Countdown(3, interrupt))
     with pytest.raises(KeyboardInterrupt) as caught:
-        hmm().fit(watched)
+        hmm().fit(watched(Countdown(30, interrupt)))
     assert "checkpoint=" in caught.value.__notes__[0]
 
 
@@ -219,13 +223,19 @@ def zero_row() -> dict[str, Array]:
     return start
 
 
+def frame(x: Array) -> pd.DataFrame:
+    """Columns a and b."""
+    return pd.DataFrame(x, columns=["a", "b"])
+
+
+WRONG = {"means_": np.zeros((2, D))}
 BAD: list[tuple[str, type[Exception], str, Any]] = [
     ("sum", DataError, "600", lambda x: hmm().fit(x, [300, 299])),
     ("empty sequence", DataError, "empty|>= 1|0 steps|without", lambda x: hmm().fit(x, [300, 0, 300])),
     ("negative", DataError, "-1|>= 1", lambda x: hmm().fit(x, [601, -1])),
     ("two ways", ParameterError, "one way", lambda x: hmm().fit(x, [600], offsets=[0])),
     ("zero row", ParameterError, "transmat", lambda x: with_attributes(hmm(init_params=""), zero_row()).fit(x)),
-    ("shape", ParameterError, "means_", lambda x: with_attributes(hmm(init_params="stc"), {"means_": np.zeros((2, D))}).fit(x)),
+    ("shape", ParameterError, "means_", lambda x: with_attributes(hmm(init_params="stc"), WRONG).fit(x)),
     ("letters", ParameterError, "init_params", lambda x: hmm(init_params="xyz").fit(x)),
     ("decoder", ParameterError, "viterbi", lambda x: hmm(algorithm="best").fit(x)),
     ("topology", ParameterError, "topology", lambda x: hmm(topology="ring").fit(x)),
@@ -234,9 +244,9 @@ BAD: list[tuple[str, type[Exception], str, Any]] = [
     ("features", SchemaError, "features", lambda x: fitted_quietly(hmm(), x).predict(x[:, :1])),
     ("no rows", DataError, "0 sample", lambda x: hmm().fit(x[:0])),
     ("negative counts", DataError, "column 0", lambda x: PoissonHMM(2).fit(x)),
-    ("column", SchemaError, "nothere", lambda x: hmm().fit(pd.DataFrame(x, columns=["a", "b"]), columns=["a", "nothere"])),
-    ("id", SchemaError, "nothere", lambda x: hmm().fit(pd.DataFrame(x, columns=["a", "b"]), sequence_column="nothere")),
-]  # fmt: skip
+    ("column", SchemaError, "nothere", lambda x: hmm().fit(frame(x), columns=["a", "nothere"])),
+    ("id", SchemaError, "nothere", lambda x: hmm().fit(frame(x), sequence_column="nothere")),
+]
 
 
 @pytest.mark.parametrize(("name", "kind", "words", "act"), BAD, ids=[bad[0] for bad in BAD])
