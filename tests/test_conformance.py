@@ -29,11 +29,12 @@ from streamem.conformance import ExecutorSuite, FamilySuite, ModelSuite, Quadrat
 from streamem.core.arrays import Params
 from streamem.core.chunk import Chunk
 from streamem.core.ports import Executor, Source
+from streamem.core.sequences import Sequences
 from streamem.core.stats import Stats
 from streamem.executors import ThreadsExecutor
 from streamem.families import Gaussian
 from streamem.initialization import STARTS
-from streamem.models import Mixture
+from streamem.models import HMM, Mixture
 from streamem.sources import ReadOptions, open_source
 from streamem.sources.opening import KINDS
 from streamem.streams.byte_stream import ByteStream
@@ -157,6 +158,37 @@ class TestMixtureOfPoissons(ModelSuite):
 
     def make_chunk(self, rng: np.random.Generator, n: int) -> Chunk:
         return Chunk(rng.poisson(np.where(rng.random((n, 1)) < 0.4, 2.0, 6.0), (n, 2)).astype(np.float64))
+
+
+class TestHiddenMarkovModel(ModelSuite):
+    """Sequences are what rows are to a mixture."""
+
+    square = frozenset({"transmat"})
+    shared = frozenset({"components.center", "components.scale"})
+    LENGTHS = (60, 1, 90, 3, 146)
+
+    def make_model(self) -> HMM:
+        return HMM(Gaussian("diag", 1e-6), 3, STARTS["k-means++"])
+
+    def make_chunk(self, rng: np.random.Generator, n: int) -> Chunk:
+        states = np.repeat(rng.integers(3, size=n // 5 + 1), 5)[:n]
+        x = 50.0 + rng.normal(size=(n, 2)) + 2.0 * states[:, None]
+        x[rng.random(n) < 0.1] = np.nan
+        return Chunk(x, None, Sequences(np.cumsum([0, *self.LENGTHS])))
+
+    def split(self, chunk: Chunk, rng: np.random.Generator) -> list[Chunk]:
+        offsets = chunk.sequences.offsets
+        return [one_sequence(chunk, a, b) for a, b in [(0, 0), *itertools.pairwise(offsets), (chunk.rows, chunk.rows)]]
+
+    def repeated(self, chunk: Chunk) -> Chunk:
+        return Chunk(np.vstack([chunk.x, chunk.x]), None, Sequences(np.cumsum([0, *self.LENGTHS, *self.LENGTHS])))
+
+    def weights(self, chunk: Chunk, rng: np.random.Generator) -> Array:
+        return np.repeat(rng.uniform(0.5, 2.0, len(self.LENGTHS)), self.LENGTHS)
+
+
+def one_sequence(chunk: Chunk, first: int, stop: int) -> Chunk:
+    return Chunk(chunk.x[first:stop], None if chunk.weight is None else chunk.weight[first:stop])
 
 
 # --- sources ---------------------------------------------------------------------------------------------------------

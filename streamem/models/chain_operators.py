@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamem.core.boundary import PATH, POSTERIOR, SUMS, Boundary
+from streamem.core.boundary import PATH, SUMS, Boundary
 from streamem.models.chain_pass import Chain, entry_of
 from streamem.models.emissions import Emissions
 from streamem.models.steps import Steps
@@ -22,7 +22,10 @@ CHEAP = 16
 """Most states whose operators cost less than reading the data a third time, one piece after another."""
 
 SPARSE = 1e-40
-"""Where a transition is less probable, scaled recursions without a check of what underflowed could be wrong."""
+"""Where a transition is less probable, what underflowed could matter later, and it is bounded from both sides."""
+
+AGREEING = 1e-12
+"""How far such bounds may differ, in nats."""
 
 
 class ChainOperators:
@@ -61,40 +64,81 @@ class ChainOperators:
     def _recursion(self, question: str, entries: Array, matrix: Array, backwards: bool = False) -> Array:
         """Forward recursions (m, K) from m entries, in the order of the rows or against it."""
         first, stop = self._steps.spans[0].tolist()
-        if question == PATH or self._sparse:
-            return self._in_logarithms(question, first, stop, entries, matrix, backwards)
+        if question == PATH:
+            return self._best(first, stop, entries, matrix, backwards)
         return self._scaled(first, stop, entries, matrix, backwards)
 
     def _scaled(self, first: int, stop: int, entries: Array, matrix: Array, backwards: bool) -> Array:
-        from streamem.models.forward_backward import recursions, width_of
+        from streamem.models.forward_backward import FLOOR, width_of
 
         k = entries.shape[1]
-        width = width_of(k)
-        b, peaks = np.empty((stop - first, width)), np.empty(stop - first)
+        b, peaks = np.empty((stop - first, width_of(k))), np.empty(stop - first)
         self._emissions.scaled(first, stop, b, peaks)
         if backwards:
             b = np.ascontiguousarray(b[::-1])
-        heights = entries.max(axis=1)
+        low = self._bound(b, entries, matrix, 0.0)
+        known = np.isfinite(low)
+        if self._sparse:
+            # What underflowed is between the bounds; what no path reaches is zero in truth.
+            known &= self._bound(b, entries, matrix, FLOOR) - low < AGREEING
+            known |= ~_reached(entries > -np.inf, matrix > -np.inf, stop - first)
+            low[~known | np.isnan(low)] = -np.inf
+        if not known.all():
+            return self._in_logarithms(first, stop, entries, matrix, backwards)
+        return low
+
+    @staticmethod
+    def _bound(b: Array, entries: Array, matrix: Array, least: float) -> Array:
+        """Logarithms of the recursion, where no entry of it is let below `least`."""
+        from streamem.models.forward_backward import recursions
+
+        k, width = entries.shape[1], b.shape[1]
+        scales = entries.max(axis=1)
+        scales[scales == -np.inf] = 0.0
         rows, padded = np.zeros((len(entries), width)), np.zeros((width, width))
-        rows[:, :k] = np.exp(entries - heights[:, None]) * b[0, :k]
+        rows[:, :k] = np.maximum(np.exp(entries - scales[:, None]) * b[0, :k], least)
         padded[:k, :k] = np.exp(matrix)
-        scales = heights.copy()
-        recursions(width).operator(b[1:], padded, rows, scales)
-        if not (np.isfinite(scales).all() and (rows[:, :k] > 0).all()):
-            return self._in_logarithms(POSTERIOR, first, stop, entries, matrix, backwards)
-        return np.log(rows[:, :k]) + scales[:, None]
+        recursions(width).operator(b[1:], padded, rows, scales, least)
+        with np.errstate(divide="ignore"):
+            return np.asarray(np.log(rows[:, :k]) + scales[:, None])
 
-    def _in_logarithms(
-        self, question: str, first: int, stop: int, entries: Array, matrix: Array, backwards: bool
-    ) -> Array:
+    def _in_logarithms(self, first: int, stop: int, entries: Array, matrix: Array, backwards: bool) -> Array:
         from streamem.models.log_recursions import log_scores
-        from streamem.models.viterbi import best_scores
 
+        log_prob = self._log_prob(first, stop, backwards)
+        return np.stack([log_scores(log_prob, np.ascontiguousarray(entry), matrix) for entry in entries])
+
+    def _best(self, first: int, stop: int, entries: Array, matrix: Array, backwards: bool) -> Array:
+        from streamem.models.forward_backward import width_of
+        from streamem.models.viterbi import paths
+
+        k = entries.shape[1]
+        width, levels = width_of(k), np.zeros(len(entries))
+        rows = filled_up(entries, width)
+        log_prob = filled_up(self._log_prob(first, stop, backwards), width)
+        paths(width).scores(log_prob, filled_up(matrix, width, width), rows, levels)
+        return rows[:, :k] + levels[:, None]
+
+    def _log_prob(self, first: int, stop: int, backwards: bool) -> Array:
         log_prob = self._emissions.log_prob(first, stop)
-        if backwards:
-            log_prob = np.ascontiguousarray(log_prob[::-1])
-        scores = best_scores if question == PATH else log_scores
-        return np.stack([scores(log_prob, np.ascontiguousarray(entry), matrix) for entry in entries])
+        return np.ascontiguousarray(log_prob[::-1]) if backwards else log_prob
+
+
+def filled_up(values: Array, width: int, height: int | None = None) -> Array:
+    """Logarithms (m, K) with states of probability 0 up to a width, and a height."""
+    out = np.full((height or len(values), width), -np.inf)
+    out[: len(values), : values.shape[1]] = values
+    return out
+
+
+def _reached(entries: Array, moves: Array, steps: int) -> Array:
+    """(m, K) which states can be reached from entries (m, K) by so many steps less one."""
+    reached, power, left = entries, moves, steps - 1
+    while left:
+        if left & 1:
+            reached = reached @ power
+        power, left = power @ power, left >> 1
+    return reached
 
 
 def _combined(row: Array, matrix: Array, question: str) -> Array:

@@ -38,12 +38,12 @@ class Recursions(NamedTuple):
     ----------
     forward : (b, peaks, spans, entries, exits, matrix, v, log_likelihoods)
     backward : (b, spans, exits, weights, transposed, v, log_likelihoods, transitions, visits)
-    operator : (b, matrix, rows, log_scales)
+    operator : (b, matrix, rows, log_scales, least)
     """
 
     forward: Callable[[Array, Array, Array, Array, Array, Array, Array, Array], None]
     backward: Callable[[Array, Array, Array, Array, Array, Array, Array, Array, Array], None]
-    operator: Callable[[Array, Array, Array, Array], None]
+    operator: Callable[[Array, Array, Array, Array, float], None]
 
 
 def width_of(n_states: int) -> int:
@@ -161,12 +161,15 @@ def recursions(width: int) -> Recursions:
                     transitions[i, j] += weights[s] * mine[i, j]
 
     @compiled
-    def operator(b: Array, matrix: Array, rows: Array, scales: Array) -> None:
-        """rows (m, width) → rows·Π_t matrix·diag(b_t) up to factors whose logarithms are added to scales (m,)."""
+    def operator(b: Array, matrix: Array, rows: Array, scales: Array, least: float) -> None:
+        """rows (m, width) → rows·Π_t matrix·diag(b_t) up to factors whose logarithms are added to scales (m,).
+
+        No entry is let below `least`: with 0 the result is a bound from below, and else from above.
+        """
         now, then = rows, np.empty(rows.shape)
         for t in range(b.shape[0]):
             for i in range(rows.shape[0]):
-                advance(then[i], now[i], matrix, b[t], 0.0, width)
+                advance(then[i], now[i], matrix, b[t], least, width)
             now, then = then, now
             if t & 3 == 3:
                 for i in range(rows.shape[0]):

@@ -15,7 +15,7 @@ from streamem.core.errors import NumericalError, ParameterError
 from streamem.core.numerics import EPS, small_buffers
 from streamem.core.ports import Anchored, Blockwise, Diagnosed, Family, Penalized, Rebasable, Startable
 from streamem.core.stats import Stats
-from streamem.models.chain_operators import ChainOperators
+from streamem.models.chain_operators import ChainOperators, filled_up
 from streamem.models.chain_pass import Chain, ChainPass, entry_of, impossible
 from streamem.models.emissions import Emissions
 from streamem.models.plain_kernel import block_rows_of, kernel_of
@@ -211,23 +211,26 @@ class HMM:
 
         The message is one for the question "path".
         """
-        from streamem.models.viterbi import best_path
+        from streamem.models.forward_backward import width_of
+        from streamem.models.viterbi import paths
 
         message = message or ALONE
         steps, chain = steps_of(chunk, message), _chain(params)
         emissions = self._emissions(params, chunk, steps, np.float64)
         out = np.full(chunk.rows, -1, dtype=np.int64)
-        nothing = np.zeros(self.n_components)
+        width, nothing = width_of(self.n_components), np.zeros(self.n_components)
+        moves = filled_up(chain.log_transmat, width, width)
         for s, (first, stop) in enumerate(steps.spans.tolist()):
             if first == stop:
                 continue
             entry = entry_of(chain, message.before, PATH) if s == 0 else chain.log_startprob
             last = s == len(steps.spans) - 1 and message.after is not None
             exit = np.asarray(message.after) if last else nothing
-            log_prob = emissions.log_prob(first, stop)
-            score = best_path(log_prob, entry, exit, chain.log_transmat, out[first:stop])
-            if not np.isfinite(score):
-                raise NumericalError(impossible(s, first, stop, log_prob))
+            log_prob = filled_up(emissions.log_prob(first, stop), width)
+            enter, leave = filled_up(np.stack([entry, exit]), width)
+            doubtful = bool(np.isnan(log_prob).any())
+            if doubtful or not np.isfinite(paths(width).best(log_prob, enter, leave, moves, out[first:stop])):
+                raise NumericalError(impossible(s, first, stop, emissions.log_prob(first, stop)))
         return out
 
     @small_buffers()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -43,6 +44,19 @@ def advance(typing: Any, out: Any, row: Any, matrix: Any, factor: Any, least: An
         return context.get_dummy_value()
 
     return types.none(out, row, matrix, factor, least, width), generate
+
+
+@intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
+def climb(typing: Any, out: Any, row: Any, matrix: Any, addend: Any, width: Any) -> Any:
+    """out[j] = addend[j] + max_i (row[i] + matrix[i, j]) for j < width as above; there must be no NaN."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        to, x, m, more = (_data(context, builder, signature, arguments, i) for i in range(4))
+        for j, highest in _products(builder, x, m, width.literal_value, _Maxima):
+            _store(builder, builder.fadd(highest, _load(builder, more, j)), to, j)
+        return context.get_dummy_value()
+
+    return types.none(out, row, matrix, addend, width), generate
 
 
 @intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
@@ -114,42 +128,75 @@ def _column(builder: Any, pointer: Any, begins: list[Any], j: int) -> list[Any]:
     return [_load(builder, pointer, builder.add(begin, _constant(j))) for begin in begins]
 
 
-def _products(builder: Any, x: Any, m: Any, width: int) -> list[tuple[Any, Any]]:
-    """(column, sums of LANES columns from there) of a row times a matrix of that width."""
+class _Sums:
+    """Products and sums."""
+
+    neutral = 0.0
+
+    @staticmethod
+    def joined(builder: Any, so_far: Any, scalar: Any, vector: Any) -> Any:
+        term = builder.fmul(scalar, vector, flags=_FUSED)
+        return term if so_far is None else builder.fadd(so_far, term, flags=_FUSED)
+
+    @staticmethod
+    def merged(builder: Any, one: Any, other: Any) -> Any:
+        return builder.fadd(one, other)
+
+
+class _Maxima:
+    """Sums and maxima: the same of logarithms, for the best path."""
+
+    neutral = -np.inf
+
+    @staticmethod
+    def joined(builder: Any, so_far: Any, scalar: Any, vector: Any) -> Any:
+        term = builder.fadd(scalar, vector)
+        return term if so_far is None else _Maxima.merged(builder, so_far, term)
+
+    @staticmethod
+    def merged(builder: Any, one: Any, other: Any) -> Any:
+        return builder.select(builder.fcmp_ordered(">", other, one), other, one)
+
+
+Algebra = type[_Sums] | type[_Maxima]
+
+
+def _products(builder: Any, x: Any, m: Any, width: int, algebra: Algebra = _Sums) -> list[tuple[Any, Any]]:
+    """(column, results of LANES columns from there) of a row times a matrix of that width."""
     if width <= UNROLLED:
-        return _written_out(builder, x, m, width)
+        return _written_out(builder, x, m, width, algebra)
     totals = []
     for first in range(0, width, LANES * IN_REGISTERS):
         columns = range(first, min(first + LANES * IN_REGISTERS, width), LANES)
-        totals += _looped(builder, x, m, width, columns)
+        totals += _looped(builder, x, m, width, columns, algebra)
     return totals
 
 
-def _written_out(builder: Any, x: Any, m: Any, width: int) -> list[tuple[Any, Any]]:
+def _written_out(builder: Any, x: Any, m: Any, width: int, algebra: Algebra) -> list[tuple[Any, Any]]:
     vectors = width // LANES
-    # Two sums a vector where registers suffice: the next step waits for half as many additions.
+    # Two results a vector where registers suffice: the next step waits for half as many operations.
     ways = 2 if 2 * vectors <= IN_REGISTERS + LANES else 1
     sums: list[list[Any]] = [[None] * vectors for _ in range(ways)]
     for i in range(width):
         scalar = _spread(builder, builder.load(_at(builder, x, _constant(i))))
         for j in range(vectors):
-            term = builder.fmul(scalar, _load(builder, m, _constant(i * width + j * LANES)), flags=_FUSED)
-            so_far = sums[i % ways][j]
-            sums[i % ways][j] = term if so_far is None else builder.fadd(so_far, term, flags=_FUSED)
-    totals = sums[0] if ways == 1 else [builder.fadd(a, b) for a, b in zip(*sums, strict=True)]
+            vector = _load(builder, m, _constant(i * width + j * LANES))
+            sums[i % ways][j] = algebra.joined(builder, sums[i % ways][j], scalar, vector)
+    totals = sums[0] if ways == 1 else [algebra.merged(builder, a, b) for a, b in zip(*sums, strict=True)]
     return [(_constant(j * LANES), total) for j, total in enumerate(totals)]
 
 
-def _looped(builder: Any, x: Any, m: Any, width: int, columns: range) -> list[tuple[Any, Any]]:
-    kept = [cgutils.alloca_once_value(builder, ir.Constant(_VECTOR, [0.0] * LANES)) for _ in columns]
-    for place in kept:  # alloca_once_value writes at the function's entry, and this runs once a step
-        builder.store(ir.Constant(_VECTOR, [0.0] * LANES), place)
+def _looped(builder: Any, x: Any, m: Any, width: int, columns: range, algebra: Algebra) -> list[tuple[Any, Any]]:
+    neutral = ir.Constant(_VECTOR, [algebra.neutral] * LANES)
+    kept = [cgutils.alloca_once(builder, _VECTOR) for _ in columns]
+    for place in kept:
+        builder.store(neutral, place)
     with cgutils.for_range(builder, _constant(width)) as loop:
         scalar = _spread(builder, builder.load(_at(builder, x, loop.index)))
         row = builder.mul(loop.index, _constant(width))
         for column, place in zip(columns, kept, strict=True):
-            term = builder.fmul(scalar, _load(builder, m, builder.add(row, _constant(column))), flags=_FUSED)
-            builder.store(builder.fadd(builder.load(place), term, flags=_FUSED), place)
+            vector = _load(builder, m, builder.add(row, _constant(column)))
+            builder.store(algebra.joined(builder, builder.load(place), scalar, vector), place)
     return [(_constant(column), builder.load(place)) for column, place in zip(columns, kept, strict=True)]
 
 

@@ -12,6 +12,7 @@ from distributed import Client, LocalCluster
 from numpy.typing import NDArray
 
 from hidden_markov import PieceRef, Symbols, chain, cut, whole
+from poisson import Poisson
 from streamem import Params, Stats
 from streamem.boundaries import boundaries, chains_of
 from streamem.conformance.tolerance import assert_close, tolerance
@@ -173,6 +174,21 @@ def test_equal_paths_are_chosen_alike_on_both_sides_of_a_cut(threads: ThreadsExe
         model = kind(Symbols(), 4, from_noise)
         path = applied(model.path, params, cut(chunk, [2, 3, 6]), threads, "path", np.int64)
         assert (transmat[path[:-1], path[1:]] == 1).all()
+
+
+@pytest.mark.parametrize("kind", [HMM, OneAfterAnother])
+def test_a_state_that_fades_beyond_floats_in_one_piece_comes_back_in_the_next(
+    kind: type[HMM], threads: ThreadsExecutor
+) -> None:
+    """Two chains that never meet: the second falls back by thousands of nats, then the first does, by more."""
+    params = chain([0.5, 0.5, 0.0], np.eye(3), Params(rates=[[1.0], [1000.0], [1.0]]))
+    x = np.concatenate([np.full(4, 1.0), np.full(4, 1000.0)])[:, None]
+    chunk, model = whole(x), kind(Poisson(), 3, from_noise)
+    log_prob = Poisson().log_prob(params.components, x).sum(axis=0)[:2]
+    for cuts in ([4], [2, 4], [1, 5, 7], [1, 2, 3, 4, 5, 6, 7]):
+        found = summed(model, params, cut(chunk, cuts), threads)
+        assert_close(found.log_likelihood, np.logaddexp.reduce(log_prob + np.log(0.5)), 1e-13, f"{cuts}")
+        assert_close(found.startprob, np.eye(3)[np.argmax(log_prob)], 1e-12, f"first state, {cuts}")
 
 
 def test_pieces_without_their_neighbours_begin_anew(threads: ThreadsExecutor) -> None:
