@@ -25,7 +25,15 @@ from numpy.typing import NDArray
 from scipy.special import gammaln
 from scipy.stats import multivariate_normal
 
-from streamem.conformance import ExecutorSuite, FamilySuite, ModelSuite, Quadrature, SourceSuite, StreamSuite
+from streamem.conformance import (
+    ExecutorSuite,
+    FamilySuite,
+    ModelSuite,
+    Quadrature,
+    SourceSuite,
+    StreamSuite,
+    check_family,
+)
 from streamem.core.arrays import Params
 from streamem.core.chunk import Chunk
 from streamem.core.ports import Executor, Source
@@ -430,3 +438,40 @@ class TestForgetfulStream(StreamSuite):
     def broken(self, request: pytest.FixtureRequest) -> None:
         if request.function.__name__ in ("test_going_on_gives_what_followed", "test_a_message_can_be_had_again"):
             request.applymarker(pytest.mark.xfail(strict=True, raises=AssertionError))
+
+
+def test_a_family_is_checked_in_one_call() -> None:
+    """It passes a good one, and names the law that a bad one breaks."""
+    x, params = np.random.default_rng(0).exponential(size=(300, 1)), Params(rates=[[0.5], [2.0]])
+
+    class Exponential:
+        def log_prob(self, p: Params, x: Any) -> Any:
+            return np.log(p.rates).sum(axis=1) - x @ p.rates.T
+
+        def stats(self, p: Params, x: Any, resp: Any) -> Stats:
+            return Stats(weight=resp.sum(axis=0), x=resp.T @ x)
+
+        def maximize(self, s: Stats, previous: Params) -> Params:
+            return Params(rates=s.weight[:, None] / s.x)
+
+    class Squared(Exponential):
+        def stats(self, p: Params, x: Any, resp: Any) -> Stats:
+            return Stats(weight=resp.sum(axis=0), x=(resp**2).T @ x)
+
+    class Doubled(Exponential):
+        def maximize(self, s: Stats, previous: Params) -> Params:
+            return Params(rates=2 * s.weight[:, None] / s.x)
+
+    def nearby(p: Params, rng: np.random.Generator, scale: float) -> Params:
+        return Params(rates=p.rates * np.exp(scale * rng.normal(size=p.rates.shape)))
+
+    points = (np.arange(400_000) + 0.5) / 10_000
+    grid = Quadrature(points[:, None], np.full(len(points), 1e-4), 1e-4)
+    laws = check_family(Exponential(), params, x, perturbed=nearby, quadrature=grid)
+    assert "the maximum beats perturbations" in laws
+    assert "log prob is a normalized density" in laws
+    with pytest.raises(AssertionError, match="linearity"):
+        check_family(Squared(), params, x)
+    assert check_family(Doubled(), params, x)  # nothing to compare with
+    with pytest.raises(AssertionError, match="expected log-likelihood"):
+        check_family(Doubled(), params, x, perturbed=nearby)
