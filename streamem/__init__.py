@@ -13,21 +13,37 @@ if TYPE_CHECKING:
     from streamem.core.arrays import Params
     from streamem.core.errors import StreamemError
     from streamem.core.stats import Stats
-    from streamem.estimators import GaussianMixture, Mixture, SharedStats
+    from streamem.estimators import (
+        GMMHMM,
+        HMM,
+        BernoulliHMM,
+        CategoricalHMM,
+        GaussianHMM,
+        GaussianMixture,
+        Mixture,
+        PoissonHMM,
+        SharedStats,
+    )
     from streamem.families import AutoregressiveGaussian, Bernoulli, Categorical, Gaussian, MixtureFamily, Poisson
     from streamem.sources import ReadOptions, open_sequences, open_source
 
 __version__ = "0.1.0"
 __all__ = [
+    "GMMHMM",
+    "HMM",
     "AutoregressiveGaussian",
     "Bernoulli",
+    "BernoulliHMM",
     "Categorical",
+    "CategoricalHMM",
     "Gaussian",
+    "GaussianHMM",
     "GaussianMixture",
     "Mixture",
     "MixtureFamily",
     "Params",
     "Poisson",
+    "PoissonHMM",
     "ReadOptions",
     "SharedStats",
     "Stats",
@@ -37,6 +53,12 @@ __all__ = [
 ]
 
 _HOMES = {
+    "BernoulliHMM": "streamem.estimators",
+    "CategoricalHMM": "streamem.estimators",
+    "GMMHMM": "streamem.estimators",
+    "GaussianHMM": "streamem.estimators",
+    "HMM": "streamem.estimators",
+    "PoissonHMM": "streamem.estimators",
     "AutoregressiveGaussian": "streamem.families",
     "Bernoulli": "streamem.families",
     "Categorical": "streamem.families",

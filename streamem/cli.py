@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
 import warnings
 from pathlib import Path
@@ -13,6 +12,8 @@ from typing import Any
 import click
 
 from streamem import __version__
+from streamem.cli_checks import require_writable, verbosity
+from streamem.cli_hmm import SequencesSaid, fit_hmm, sequence_options
 from streamem.cli_reading import Reading, reading_options
 from streamem.cli_streaming import update, watch
 from streamem.core.errors import StreamemError
@@ -118,11 +119,11 @@ def fit_gmm(
     """Gaussian mixture."""
     from streamem import GaussianMixture
 
-    _require_writable(output, checkpoint)
+    require_writable(output, checkpoint)
     model = GaussianMixture(
         components,
         random_state=seed,
-        verbose=_verbosity(ctx),
+        verbose=verbosity(ctx),
         **reading.settings,
         **settings,
     )
@@ -136,12 +137,16 @@ def fit_gmm(
     )
 
 
+fit.add_command(fit_hmm)
+
+
 @main.command()
 @click.argument("model", type=click.Path())
 @click.argument("data", type=click.Path())
 @click.option("-o", "--output", type=click.Path(), required=True, help="Where to write (.zarr, .parquet, .npy).")
 @click.option("--proba", is_flag=True, help="Write the probability of every component instead of the label.")
 @click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
+@sequence_options
 @reading_options
 def predict(
     model: str,
@@ -149,12 +154,14 @@ def predict(
     output: str,
     proba: bool,
     overwrite: bool,
+    sequences: SequencesSaid,
     reading: Reading,
 ) -> None:
-    """Label every row of DATA with its most probable component."""
-    mixture = _load(model).set_params(**reading.settings)
-    question = mixture.predict_proba if proba else mixture.predict
+    """Label every row of DATA with its most probable component, or the most probable path of states."""
+    fitted = _load(model).set_params(**reading.settings)
+    question = fitted.predict_proba if proba else fitted.predict
     with reading.opened(data) as (source, arguments):
+        arguments |= sequences.arguments(fitted)
         question(source, out=output, overwrite=overwrite, **arguments)
     click.echo(output)
 
@@ -166,6 +173,7 @@ def predict(
 @click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
 @click.option("--weight", help="Sample weights: a column name, or the path of a Zarr array or .npy file.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@sequence_options
 @reading_options
 def score(
     model: str,
@@ -174,15 +182,19 @@ def score(
     overwrite: bool,
     weight: str | None,
     as_json: bool,
+    sequences: SequencesSaid,
     reading: Reading,
 ) -> None:
     """Log-likelihood, AIC and BIC of DATA."""
-    mixture = _load(model).set_params(**reading.settings)
+    fitted = _load(model).set_params(**reading.settings)
+    if output is not None and not hasattr(fitted, "weights_init"):
+        raise click.UsageError("rows of a sequence have no density of their own; see `streamem predict --proba`")
     with reading.opened(data, weight) as (source, arguments):
-        scores = mixture.scores(source, **arguments)
+        arguments |= sequences.arguments(fitted)
+        scores = fitted.scores(source, **arguments)
         if output is not None:
             arguments.pop("sample_weight", None)
-            mixture.score_samples(source, out=output, overwrite=overwrite, **arguments)
+            fitted.score_samples(source, out=output, overwrite=overwrite, **arguments)
     if as_json:
         click.echo(json.dumps(scores))
         return
@@ -224,24 +236,7 @@ def demo(memory: str, picture: str, components: int) -> None:
     run_demo(memory, Path(picture), components, click.echo)
 
 
-def _verbosity(ctx: click.Context) -> int:
-    return 1 if ctx.find_root().params.get("verbose") else 0
-
-
 def _load(path: str) -> Any:
-    from streamem import GaussianMixture
+    from streamem.estimators.loading import load_model
 
-    return GaussianMixture.load(path)
-
-
-def _require_writable(output: str, checkpoint: str | None) -> None:
-    """Fail before hours of work, not after."""
-    folder = Path(output).absolute().parent
-    if not folder.is_dir():
-        raise click.ClickException(f"{output}: there is no folder {folder}; create it first")
-    if not os.access(folder, os.W_OK):
-        raise click.ClickException(f"{output}: the folder {folder} is not writable")
-    if not output.endswith(".npz"):
-        raise click.ClickException(f"{output}: a model file ends in .npz")
-    if checkpoint is not None and Path(checkpoint).resolve() == Path(output).resolve():
-        raise click.ClickException(f"{output}: the checkpoint and the model need different files")
+    return load_model(path)

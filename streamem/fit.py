@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from streamem.boundaries import boundaries
 from streamem.core.arrays import Params
+from streamem.core.boundary import Boundary
 from streamem.core.chunk import Chunk
 from streamem.core.errors import NumericalError, SourceChangedError
 from streamem.core.offers import offers
-from streamem.core.ports import Algorithm, ChunkDone, ChunkRef, Executor, Model, Prepared, Source
+from streamem.core.ports import Algorithm, Chained, ChunkDone, ChunkRef, Executor, Model, Prepared, Source
 from streamem.core.state import State
 from streamem.core.stats import Stats
-from streamem.core.validation import locating, require_finite, where
+from streamem.core.validation import forgives, locating, require_finite, where
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,12 +25,20 @@ class EStep:
     model: Model
     params: Params
     names: tuple[str, ...] | None
+    messages: Mapping[int, Boundary] = field(default_factory=dict)
+    """What lies beyond chunks that cut a sequence, by index; for `Chained` models."""
+
+    def ready(self, executor: Executor, refs: Sequence[ChunkRef]) -> EStep:
+        """With the messages, where chunks cut a sequence: passes over these chunks."""
+        return replace(self, messages=boundaries(self.model, self.params, refs, executor, self.names))
 
     def __call__(self, chunk: Chunk, ref: ChunkRef) -> Stats:
         """Statistics of one chunk."""
-        require_finite(chunk, ref, self.names)
+        require_finite(chunk, ref, self.names, forgives(self.model))
         try:
             with locating(chunk, ref, self.names):
+                if offers(self.model, Chained):
+                    return self.model.e_step(self.params, chunk, self.messages.get(ref.index))
                 return self.model.e_step(self.params, chunk)
         except NumericalError as error:
             raise NumericalError(f"{where(ref)}: {error}") from error
@@ -73,8 +83,8 @@ def run(
         for observer in observers:
             observer.window_started(state, window)
         rows = sum(ref.rows for ref in window)
-        params = prepared(model, state.params, rows)
-        stats = executor.reduce(EStep(model, params, source.schema.names), window, chunk_done)
+        task = EStep(model, prepared(model, state.params, rows), source.schema.names)
+        stats = executor.reduce(task.ready(executor, window), window, chunk_done)
         visited += rows
         pass_over = visited >= source.n_rows
         if pass_over:

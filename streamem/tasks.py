@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamem.core.arrays import Params
+from streamem.core.boundary import Boundary
 from streamem.core.chunk import Chunk
-from streamem.core.ports import ChunkRef, Task
+from streamem.core.ports import ChunkRef, Executor, Task
 from streamem.core.stats import Stats
-from streamem.core.validation import locating, require_finite
+from streamem.core.validation import forgives, locating, require_finite
 
 Array = NDArray[Any]
 
@@ -21,7 +22,15 @@ Array = NDArray[Any]
 class Describe(Protocol):
     """A question to a fitted model about every row of a chunk."""
 
-    def __call__(self, params: Params, chunk: Chunk) -> Array: ...
+    def __call__(self, params: Params, chunk: Chunk, *message: Boundary) -> Array: ...
+
+
+@runtime_checkable
+class Preparing(Protocol):
+    """A task that must know something of all chunks before it is done to one."""
+
+    def ready(self, executor: Executor, refs: Sequence[ChunkRef]) -> Task[Any]:
+        """The task with what it must know."""
 
 
 class PartOfResult(Protocol):
@@ -77,12 +86,20 @@ class Apply:
     names: tuple[str, ...] | None
     dtype: np.dtype[Any]
     row_nbytes: int
+    missing_steps: bool = False
+    messages: Mapping[int, Boundary] = field(default_factory=dict)
+    """What lies beyond chunks that cut a sequence, by index."""
+
+    def ready(self, executor: Executor, refs: Sequence[ChunkRef]) -> Apply:
+        """The task with all that it needs to know of other chunks: nothing."""
+        return self
 
     def __call__(self, chunk: Chunk, ref: ChunkRef) -> Array:
         """The answer for one chunk, in the dtype wanted."""
-        require_finite(chunk, ref, self.names)
+        require_finite(chunk, ref, self.names, self.missing_steps)
+        known = (self.messages[ref.index],) if ref.index in self.messages else ()
         with locating(chunk, ref, self.names):
-            return self.describe(self.params, chunk).astype(self.dtype, copy=False)
+            return self.describe(self.params, chunk, *known).astype(self.dtype, copy=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,3 +117,26 @@ class Score:
             density = self.model.log_density(self.params, chunk)
         weight = np.ones(chunk.rows) if chunk.weight is None else chunk.weight
         return Stats(weight=weight.sum(), log_likelihood=float(weight @ density))
+
+
+class SequenceLikelihood(Protocol):
+    """A model that knows the log-likelihood of sequences."""
+
+    def log_likelihood(self, params: Params, chunk: Chunk, message: Boundary | None = None) -> Stats:
+        """weight and log_likelihood of a chunk, in nats."""
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreSequences:
+    """Weighted sum of log-likelihoods of sequences."""
+
+    model: SequenceLikelihood
+    params: Params
+    names: tuple[str, ...] | None
+    messages: Mapping[int, Boundary] = field(default_factory=dict)
+
+    def __call__(self, chunk: Chunk, ref: ChunkRef) -> Stats:
+        """rows, weight and log_likelihood of one chunk."""
+        require_finite(chunk, ref, self.names, forgives(self.model))
+        with locating(chunk, ref, self.names):
+            return self.model.log_likelihood(self.params, chunk, self.messages.get(ref.index))

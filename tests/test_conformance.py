@@ -25,15 +25,24 @@ from numpy.typing import NDArray
 from scipy.special import gammaln
 from scipy.stats import multivariate_normal
 
-from streamem.conformance import ExecutorSuite, FamilySuite, ModelSuite, Quadrature, SourceSuite, StreamSuite
+from streamem.conformance import (
+    ExecutorSuite,
+    FamilySuite,
+    ModelSuite,
+    Quadrature,
+    SourceSuite,
+    StreamSuite,
+    check_family,
+)
 from streamem.core.arrays import Params
 from streamem.core.chunk import Chunk
 from streamem.core.ports import Executor, Source
+from streamem.core.sequences import Sequences
 from streamem.core.stats import Stats
 from streamem.executors import ThreadsExecutor
 from streamem.families import Gaussian
 from streamem.initialization import STARTS
-from streamem.models import Mixture
+from streamem.models import HMM, Mixture
 from streamem.sources import ReadOptions, open_source
 from streamem.sources.opening import KINDS
 from streamem.streams.byte_stream import ByteStream
@@ -157,6 +166,37 @@ class TestMixtureOfPoissons(ModelSuite):
 
     def make_chunk(self, rng: np.random.Generator, n: int) -> Chunk:
         return Chunk(rng.poisson(np.where(rng.random((n, 1)) < 0.4, 2.0, 6.0), (n, 2)).astype(np.float64))
+
+
+class TestHiddenMarkovModel(ModelSuite):
+    """Sequences are what rows are to a mixture."""
+
+    square = frozenset({"transmat"})
+    shared = frozenset({"components.center", "components.scale"})
+    LENGTHS = (60, 1, 90, 3, 146)
+
+    def make_model(self) -> HMM:
+        return HMM(Gaussian("diag", 1e-6), 3, STARTS["k-means++"])
+
+    def make_chunk(self, rng: np.random.Generator, n: int) -> Chunk:
+        states = np.repeat(rng.integers(3, size=n // 5 + 1), 5)[:n]
+        x = 50.0 + rng.normal(size=(n, 2)) + 2.0 * states[:, None]
+        x[rng.random(n) < 0.1] = np.nan
+        return Chunk(x, None, Sequences(np.cumsum([0, *self.LENGTHS])))
+
+    def split(self, chunk: Chunk, rng: np.random.Generator) -> list[Chunk]:
+        offsets = chunk.sequences.offsets
+        return [one_sequence(chunk, a, b) for a, b in [(0, 0), *itertools.pairwise(offsets), (chunk.rows, chunk.rows)]]
+
+    def repeated(self, chunk: Chunk) -> Chunk:
+        return Chunk(np.vstack([chunk.x, chunk.x]), None, Sequences(np.cumsum([0, *self.LENGTHS, *self.LENGTHS])))
+
+    def weights(self, chunk: Chunk, rng: np.random.Generator) -> Array:
+        return np.repeat(rng.uniform(0.5, 2.0, len(self.LENGTHS)), self.LENGTHS)
+
+
+def one_sequence(chunk: Chunk, first: int, stop: int) -> Chunk:
+    return Chunk(chunk.x[first:stop], None if chunk.weight is None else chunk.weight[first:stop])
 
 
 # --- sources ---------------------------------------------------------------------------------------------------------
@@ -398,3 +438,40 @@ class TestForgetfulStream(StreamSuite):
     def broken(self, request: pytest.FixtureRequest) -> None:
         if request.function.__name__ in ("test_going_on_gives_what_followed", "test_a_message_can_be_had_again"):
             request.applymarker(pytest.mark.xfail(strict=True, raises=AssertionError))
+
+
+def test_a_family_is_checked_in_one_call() -> None:
+    """It passes a good one, and names the law that a bad one breaks."""
+    x, params = np.random.default_rng(0).exponential(size=(300, 1)), Params(rates=[[0.5], [2.0]])
+
+    class Exponential:
+        def log_prob(self, p: Params, x: Any) -> Any:
+            return np.log(p.rates).sum(axis=1) - x @ p.rates.T
+
+        def stats(self, p: Params, x: Any, resp: Any) -> Stats:
+            return Stats(weight=resp.sum(axis=0), x=resp.T @ x)
+
+        def maximize(self, s: Stats, previous: Params) -> Params:
+            return Params(rates=s.weight[:, None] / s.x)
+
+    class Squared(Exponential):
+        def stats(self, p: Params, x: Any, resp: Any) -> Stats:
+            return Stats(weight=resp.sum(axis=0), x=(resp**2).T @ x)
+
+    class Doubled(Exponential):
+        def maximize(self, s: Stats, previous: Params) -> Params:
+            return Params(rates=2 * s.weight[:, None] / s.x)
+
+    def nearby(p: Params, rng: np.random.Generator, scale: float) -> Params:
+        return Params(rates=p.rates * np.exp(scale * rng.normal(size=p.rates.shape)))
+
+    points = (np.arange(400_000) + 0.5) / 10_000
+    grid = Quadrature(points[:, None], np.full(len(points), 1e-4), 1e-4)
+    laws = check_family(Exponential(), params, x, perturbed=nearby, quadrature=grid)
+    assert "the maximum beats perturbations" in laws
+    assert "log prob is a normalized density" in laws
+    with pytest.raises(AssertionError, match="linearity"):
+        check_family(Squared(), params, x)
+    assert check_family(Doubled(), params, x)  # nothing to compare with
+    with pytest.raises(AssertionError, match="expected log-likelihood"):
+        check_family(Doubled(), params, x, perturbed=nearby)

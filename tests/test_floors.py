@@ -22,11 +22,13 @@ FLOORS = {
     **dict.fromkeys(
         (
             "fit",
+            "boundaries",
             "checkpoint",
             "progress",
             "report",
             "memory",
             "tasks",
+            "along",
             "records",
             "mini_batches",
             "appending",
@@ -39,7 +41,7 @@ FLOORS = {
         2,
     ),
     "estimators": 3,
-    **dict.fromkeys(("cli", "cli_reading", "cli_streaming", "demo", "__main__"), 4),
+    **dict.fromkeys(("cli", "cli_checks", "cli_hmm", "cli_reading", "cli_streaming", "demo", "__main__"), 4),
 }
 ROOT_MAY_IMPORT_ANYTHING = "__init__"
 ROOMS = 1

@@ -4,7 +4,7 @@ from streamem.algorithms.batch import BatchEM
 from streamem.algorithms.drift import DriftAlarm
 from streamem.algorithms.incremental import IncrementalEM
 from streamem.algorithms.steps import HalfLife, PowerLaw, StepSize
-from streamem.algorithms.stepwise import StepwiseEM, remember, weight_of, went_online
+from streamem.algorithms.stepwise import StepwiseEM, rebased, remember, weight_of, went_online
 from streamem.algorithms.stopping import Aitken, Change, StoppingRule
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "StepSize",
     "StepwiseEM",
     "StoppingRule",
+    "rebased",
     "remember",
     "weight_of",
     "went_online",

@@ -10,7 +10,7 @@ from streamem.algorithms.stepwise import rebased, remember, weight_of
 from streamem.algorithms.stopping import StoppingRule
 from streamem.core.arrays import Params
 from streamem.core.errors import MemoryLimitError, ParameterError
-from streamem.core.piece import Draw, Piece
+from streamem.core.piece import Draw, Piece, n_units
 from streamem.core.ports import ChunkRef, Limits, Model
 from streamem.core.state import State
 from streamem.core.stats import Stats
@@ -80,8 +80,9 @@ def _cut(refs: Sequence[ChunkRef], blocks: int) -> list[_Block]:
         return [_Block(first, stop) for first, stop in pairwise(bounds)]
     found = []
     for i, ref in enumerate(refs):
-        parts = min(ref.rows, -(-blocks // len(refs)))
-        bounds = [b * ref.rows // parts for b in range(parts + 1)]
+        units = n_units(ref)
+        parts = min(units, -(-blocks // len(refs)))
+        bounds = [b * units // parts for b in range(parts + 1)]
         found += [_Block(i, i + 1, Draw(first, stop)) for first, stop in pairwise(bounds)]
     return found
 

@@ -1,4 +1,4 @@
-"""Which rows each mini-batch takes: every row once a pass, in an order that follows from a seed."""
+"""Which rows, or sequences, each mini-batch takes: every one once a pass, in an order that follows from a seed."""
 
 from __future__ import annotations
 
@@ -59,6 +59,8 @@ class Schedule:
     passes : visits of every row
     seed : of the random orders
     together : chunks that are open at once
+    chunk_units : what is dealt of every chunk: sequences, or windows of them; None deals rows
+    window : most steps of a sequence that stay together, see `Draw`
 
     >>> schedule = Schedule([4, 4], batch_rows=3, passes=2, seed=0, together=2)
     >>> schedule.steps
@@ -70,6 +72,8 @@ class Schedule:
     passes: int
     seed: int
     together: int
+    chunk_units: Sequence[int] | None = None
+    window: int | None = None
 
     @cached_property
     def steps(self) -> int:
@@ -86,7 +90,7 @@ class Schedule:
         for chunks in stretch.shares:
             bounds = [(int(cuts[chunk][batch]), int(cuts[chunk][batch + 1])) for chunk in chunks]
             draws = [
-                Draw(first, stop, (self.seed, stretch.number, chunk))
+                Draw(first, stop, (self.seed, stretch.number, chunk), self.window)
                 for chunk, (first, stop) in zip(chunks, bounds, strict=True)
             ]
             if any(first < stop for first, stop in bounds):
@@ -99,13 +103,17 @@ class Schedule:
             self._known_cuts.clear()
             stretch = self._stretches[position]
             chunks = sorted(chunk for share in stretch.shares for chunk in share)
-            bounds = deal([self.chunk_rows[chunk] for chunk in chunks], stretch.batches)
+            bounds = deal([self._units[chunk] for chunk in chunks], stretch.batches)
             self._known_cuts[position] = dict(zip(chunks, bounds, strict=True))
         return self._known_cuts[position]
 
     @cached_property
     def _known_cuts(self) -> dict[int, dict[int, NDArray[np.int64]]]:
         return {}
+
+    @property
+    def _units(self) -> Sequence[int]:
+        return self.chunk_rows if self.chunk_units is None else self.chunk_units
 
     @cached_property
     def _ends(self) -> list[int]:
@@ -121,5 +129,6 @@ class Schedule:
                 rows = sum(self.chunk_rows[chunk] for chunk in chunks)
                 tasks = max(1, min(MOST_TASKS, len(chunks), self.batch_rows // TASK_ROWS))
                 shares = tuple(tuple(chunks[task::tasks]) for task in range(tasks))
-                stretches.append(_Stretch(number, shares, max(1, round(rows / self.batch_rows))))
+                most = max(1, sum(self._units[chunk] for chunk in chunks))
+                stretches.append(_Stretch(number, shares, min(most, max(1, round(rows / self.batch_rows)))))
         return stretches

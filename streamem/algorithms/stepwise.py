@@ -10,7 +10,9 @@ from streamem.algorithms.schedule import Schedule
 from streamem.algorithms.steps import PowerLaw, StepSize
 from streamem.core.arrays import Params
 from streamem.core.errors import DataError, ParameterError
-from streamem.core.ports import Anchored, ChunkRef, Limits, Model, Rebasable
+from streamem.core.offers import offers
+from streamem.core.piece import n_units
+from streamem.core.ports import Anchored, ChunkRef, Limits, Model, Rebasable, Sequenced
 from streamem.core.state import State
 from streamem.core.stats import Stats
 
@@ -60,9 +62,10 @@ class StepwiseEM:
     final_pass: bool = True
     seed: int = 0
     least: float | None = None
+    window: int | None = None
 
     def __post_init__(self) -> None:
-        for name, low in (("passes", 1), ("batch_rows", 1), ("seed", 0)):
+        for name, low in (("passes", 1), ("batch_rows", 1), ("seed", 0), ("window", 1)):
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < low):
                 raise ParameterError(f"{name} of StepwiseEM is {value!r}; it must be an integer >= {low}")
@@ -76,7 +79,17 @@ class StepwiseEM:
         batch = self.batch_rows or max(FEWEST_ROWS, min(rows // STEPS_A_PASS, MOST_ROWS))
         most = max(max((ref.nbytes for ref in refs), default=0), 1)
         together = max(1, min(OPEN_CHUNKS, limits.open_bytes // most))
-        schedule = Schedule([ref.rows for ref in refs], batch, self.passes, self.seed, together)
+        sequenced = any(offers(ref, Sequenced) for ref in refs)
+        units = [n_units(ref, self.window) for ref in refs] if sequenced else None
+        schedule = Schedule(
+            [ref.rows for ref in refs],
+            batch,
+            self.passes,
+            self.seed,
+            together,
+            units,
+            self.window if sequenced else None,
+        )
         return ScheduledStepwise(rule, schedule, idle=limits.max_iter == 0)
 
     def begin(self, model: Model, state: State, stats: Stats) -> State:

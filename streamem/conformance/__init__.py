@@ -7,10 +7,13 @@ Subclass a suite under a name that pytest collects, override its ``make_…`` me
         def make_params(self, rng): return Params(rates=rng.uniform(1, 9, (3, 2)))
         ...
 
+`check_family` runs the laws of a family in one call, without a suite.
+
 Nothing here imports pytest: a ``test_…`` method is called without arguments, raises `AssertionError` where the law is
 broken, and `unittest.SkipTest` where it does not apply.
 """
 
+from streamem.conformance.checking import check_family
 from streamem.conformance.executors import ExecutorSuite
 from streamem.conformance.families import FamilySuite, Quadrature
 from streamem.conformance.models import ModelSuite
@@ -27,6 +30,7 @@ __all__ = [
     "StreamSuite",
     "assert_close",
     "assert_equal",
+    "check_family",
     "relabelled",
     "require",
     "tolerance",

@@ -28,6 +28,7 @@ class ModelSuite:
     ----------
     seed, n_rows, iterations : of the data and of the batch EM that is watched
     shared : dotted names of parameters whose axis 0 is not the component
+    square : dotted names of parameters (K, K), both of whose axes are components
     conditioning : by how much an E- and M-step may amplify rounding
     """
 
@@ -35,6 +36,7 @@ class ModelSuite:
     n_rows = 300
     iterations = 20
     shared: frozenset[str] = frozenset()
+    square: frozenset[str] = frozenset()
     conditioning = 1e3
 
     # --- to override -------------------------------------------------------------------------------------------------
@@ -60,6 +62,10 @@ class ModelSuite:
         """Every row twice; override where rows depend on their neighbours."""
         return Chunk(np.vstack([chunk.x, chunk.x]))
 
+    def weights(self, chunk: Chunk, rng: np.random.Generator) -> Array:
+        """A weight for every row; override where rows that depend on each other need the same one."""
+        return rng.uniform(0.5, 2.0, chunk.rows)
+
     def log_density(self, model: Model, params: Params, chunk: Chunk) -> Array | None:
         """Log-densities that sum to the log-likelihood; None if the model has none."""
         describe = getattr(model, "log_density", None)
@@ -83,7 +89,7 @@ class ModelSuite:
     def test_the_e_step_is_additive_over_splits(self) -> None:
         """e_step(whole) = Σ e_step(parts), empty parts included."""
         case = _Case(self)
-        chunk = replace(case.chunk, weight=case.rng.uniform(0.5, 2.0, case.chunk.rows))
+        chunk = replace(case.chunk, weight=self.weights(case.chunk, case.rng))
         parts = [case.model.e_step(case.params, part) for part in self.split(chunk, case.rng)]
         total: Stats = sum(parts[1:], start=parts[0])
         assert_close(total, case.model.e_step(case.params, chunk), case.rtol * self.conditioning, "split")
@@ -164,11 +170,11 @@ class ModelSuite:
         case = _Case(self)
         flat = {name: leaf for name, leaf in case.params.flatten().items() if name not in self.shared and leaf.ndim}
         order = np.roll(np.arange(len(next(iter(flat.values())))), 1)
-        other = relabelled(case.params, order, self.shared)
+        other = relabelled(case.params, order, self.shared, self.square)
         ours, theirs = (case.model.e_step(p, case.chunk) for p in (case.params, other))
         size = abs(float(ours.log_likelihood)) + float(ours.rounding) / case.rtol
         assert_close(theirs.log_likelihood, ours.log_likelihood, case.rtol, "log_likelihood, relabelled", size)
-        expected = relabelled(case.model.m_step(ours, case.params), order, self.shared)
+        expected = relabelled(case.model.m_step(ours, case.params), order, self.shared, self.square)
         found = case.model.m_step(theirs, other)
         assert_close(found, expected, case.rtol * self.conditioning, "m_step, relabelled")
 

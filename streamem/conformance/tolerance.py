@@ -78,9 +78,8 @@ def _same_bits(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> bool:
     return one.shape == other.shape and one.dtype == other.dtype and one.tobytes() == other.tobytes()
 
 
-def relabelled(params: Params, order: Any, shared: Collection[str] = ()) -> Params:
-    """Components in another order: axis 0 of every array is taken, but of those named in `shared`."""
-    flat = params.flatten()
-    return Params.unflatten(
-        {name: leaf if name in shared or not leaf.ndim else leaf[order] for name, leaf in flat.items()}
-    )
+def relabelled(params: Params, order: Any, shared: Collection[str] = (), square: Collection[str] = ()) -> Params:
+    """Components in another order: along axis 0 of every array but those in `shared`, and axis 1 too in `square`."""
+    moved = {name: leaf for name, leaf in params.flatten().items() if name not in shared and leaf.ndim}
+    moved = {name: leaf[order][:, order] if name in square else leaf[order] for name, leaf in moved.items()}
+    return Params.unflatten({**params.flatten(), **moved})

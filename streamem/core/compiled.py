@@ -18,6 +18,9 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 LOG2_E = 1.4426950408889634
 LN2_HIGH, LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
 LN2_HIGH_32, LN2_LOW_32 = np.float32(0.693359375), np.float32(-2.12194440e-4)
+TO_INTEGER = 1.5 * 2.0**52
+"""Added to a small number, it leaves the nearest integer in the last bits: AVX2 cannot convert four numbers at once."""
+
 LEAST, LEAST_32 = -650.0, np.float32(-69.0)
 """Below these the exponential is 0: products with its smallest values would be denormal, which processors hate."""
 
@@ -42,6 +45,17 @@ def _as_float(context: Any, bits: Any) -> Any:
     return target(bits), generate
 
 
+@intrinsic  # type: ignore[untyped-decorator]
+def _bits(context: Any, number: Any) -> Any:
+    """The bits of a float as an integer of its size."""
+    target = types.int64 if number == types.float64 else types.int32
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], context.get_value_type(target))
+
+    return target(number), generate
+
+
 def exp_nonpositive(x: float) -> float:
     """exp(x) for x ≤ 0 to a unit in the last place, in a form that vectorizes; call it from compiled functions.
 
@@ -57,7 +71,8 @@ def _exp_nonpositive(x: Any) -> Any:
 
 def _exp_64(x: Any) -> Any:
     bounded = LEAST if x < LEAST else x
-    k = np.floor(bounded * LOG2_E + 0.5)
+    shifted = bounded * LOG2_E + TO_INTEGER
+    k = shifted - TO_INTEGER
     r = (bounded - k * LN2_HIGH) - k * LN2_LOW
     p = 1.0 / 6227020800.0
     p = p * r + 1.0 / 479001600.0
@@ -73,7 +88,7 @@ def _exp_64(x: Any) -> Any:
     p = p * r + 0.5
     p = p * r + 1.0
     p = p * r + 1.0
-    value = p * _as_float((np.int64(k) + 1023) << 52)
+    value = _as_float(_bits(p) + (_bits(shifted) << 52))
     return 0.0 if x < LEAST else value
 
 

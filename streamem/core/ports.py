@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from streamem.core.arrays import Params
+from streamem.core.boundary import Boundary
 from streamem.core.chunk import Chunk
 from streamem.core.message import Message
 from streamem.core.state import State
@@ -402,6 +403,41 @@ class Explained(Protocol):
 
     def arithmetic(self, params: Any, dtype: DTypeLike) -> str:
         """In words, for the report, on rows of `dtype`."""
+
+
+@runtime_checkable
+class Forgiving(Protocol):
+    """A model that takes rows without any value (all NaN) for steps at which nothing was observed."""
+
+    missing_steps: bool
+    """Whether it does; a row with some values must still have all of them."""
+
+
+@runtime_checkable
+class Chained(Protocol):
+    """A model of sequences, of which one may be cut over many chunks.
+
+    Its `e_step` and what it says of rows take a `Boundary` as third argument. The functions below describe a chunk that
+    is one sequence, or a piece of one; results are logarithms up to a constant. Laws: ``operator_of`` combined with a
+    state before is ``forward_of`` from it, combined with what follows ``backward_of`` (combined by
+    ``core.boundary.SUMS[question]``).
+    """
+
+    @property
+    def scans(self) -> bool:
+        """Whether pieces should tell of themselves in any order (`operator_of`), or one be asked after another."""
+
+    def forward_of(self, params: Params, chunk: Chunk, question: str, boundary: Boundary) -> Array:
+        """(K,) of the state at the last step, from `boundary.before`, or from the model's own start."""
+
+    def backward_of(self, params: Params, chunk: Chunk, question: str, boundary: Boundary) -> Array:
+        """(K,) of the chunk and what follows (`boundary.after`, or nothing), given the state before its first step."""
+
+    def operator_of(self, params: Params, chunk: Chunk, question: str) -> Array:
+        """(K, K) of the state at the last step (columns) given the state before the first step (rows)."""
+
+    def e_step(self, params: Params, chunk: Chunk, message: Boundary | None) -> Stats:
+        """Expected sufficient statistics, given what lies beyond the chunk."""
 
 
 class Model(Protocol):

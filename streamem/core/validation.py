@@ -1,29 +1,35 @@
-"""The check at the boundary: every value that enters an E-step is finite, every weight non-negative."""
+"""The check at the boundary: every value that enters an E-step is finite, every weight non-negative.
+
+A row of NaN alone is a missing step, for models that declare to know such (`ports.Forgiving`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamem.core.chunk import Chunk
 from streamem.core.errors import DataError, ImpossibleValueError, NonFiniteError
+from streamem.core.offers import offers
 from streamem.core.piece import Piece
-from streamem.core.ports import ChunkRef
+from streamem.core.ports import ChunkRef, Forgiving
 
 
-def require_finite(chunk: Chunk, ref: ChunkRef, names: Sequence[str] | None) -> None:
+def require_finite(chunk: Chunk, ref: ChunkRef, names: Sequence[str] | None, missing_steps: bool = False) -> None:
     """Raise `NonFiniteError`, naming chunk, rows, column and count, unless every value is finite.
 
-    The weights are checked too: `DataError` if one is negative or not finite.
+    With `missing_steps` a row may consist of NaN. The weights are checked too: `DataError` if one is negative or not
+    finite.
     """
     # One sum tells in most cases; only a suspicious one (overflow of large finite values) needs the second look.
     with np.errstate(over="ignore", invalid="ignore"):
         suspicious = not np.isfinite(np.sum(chunk.x, dtype=np.float64))
-    if suspicious and not (finite := np.isfinite(chunk.x)).all():
-        raise NonFiniteError(_describe_non_finite(chunk, finite, ref, names))
+    if suspicious and not (finite := _usable(chunk.x, missing_steps)).all():
+        raise NonFiniteError(_describe_non_finite(chunk, finite, ref, names, missing_steps))
     weight = chunk.weight
     if weight is not None and not (valid := np.isfinite(weight) & (weight >= 0)).all():
         row = int(np.argmin(valid))
@@ -45,6 +51,19 @@ def locating(chunk: Chunk, ref: ChunkRef, names: Sequence[str] | None) -> Iterat
         raise ImpossibleValueError(error.value, error.column, error.needed, place) from error
 
 
+def _usable(x: NDArray[Any], missing_steps: bool) -> NDArray[np.bool_]:
+    """(n, d) which values are finite, or belong to a missing row."""
+    finite = np.isfinite(x)
+    if missing_steps:
+        finite |= np.isnan(x).all(axis=1, keepdims=True)
+    return finite
+
+
+def forgives(model: Any) -> bool:
+    """Whether a model knows missing steps."""
+    return offers(model, Forgiving) and model.missing_steps
+
+
 def where(ref: ChunkRef) -> str:
     """How messages name a chunk: its index and its rows, both ends included."""
     if isinstance(ref, Piece):
@@ -58,7 +77,9 @@ def _row(ref: ChunkRef, i: int) -> int:
     return ref.row(i) if isinstance(ref, Piece) else ref.start + i
 
 
-def _describe_non_finite(chunk: Chunk, finite: NDArray[np.bool_], ref: ChunkRef, names: Sequence[str] | None) -> str:
+def _describe_non_finite(
+    chunk: Chunk, finite: NDArray[np.bool_], ref: ChunkRef, names: Sequence[str] | None, missing_steps: bool
+) -> str:
     columns = np.flatnonzero(~finite.all(axis=0))
     parts = []
     for column in columns[:3]:
@@ -67,7 +88,10 @@ def _describe_non_finite(chunk: Chunk, finite: NDArray[np.bool_], ref: ChunkRef,
         name = f" {names[column]!r}" if names is not None else ""
         parts.append(f"{len(bad)} in column {column}{name} (the first, {kind}, in row {_row(ref, int(bad[0]))})")
     more = f" and {len(columns) - 3} more columns" if len(columns) > 3 else ""
-    return (
-        f"{where(ref)}: {int((~finite).sum())} non-finite values (NaN or infinity): {'; '.join(parts)}{more}. "
-        "Every value must be finite; drop or impute these rows first"
-    )
+    need = "Every value must be finite; drop or impute these rows first"
+    if missing_steps:
+        need = (
+            "A row may be missing as a whole (NaN in every column: a step at which nothing was observed), but not in "
+            "part; impute these values, or make the whole row NaN"
+        )
+    return f"{where(ref)}: {int((~finite).sum())} non-finite values (NaN or infinity): {'; '.join(parts)}{more}. {need}"

@@ -1,7 +1,23 @@
 """The scikit-learn face: the only place that picks concrete parts for the user."""
 
+from streamem.estimators.bernoulli_hmm import BernoulliHMM
+from streamem.estimators.categorical_hmm import CategoricalHMM
+from streamem.estimators.gaussian_hmm import GaussianHMM
 from streamem.estimators.gaussian_mixture import GaussianMixture
+from streamem.estimators.gmm_hmm import GMMHMM
+from streamem.estimators.hmm import HMM
 from streamem.estimators.mixture import Mixture
+from streamem.estimators.poisson_hmm import PoissonHMM
 from streamem.estimators.sharing import SharedStats
 
-__all__ = ["GaussianMixture", "Mixture", "SharedStats"]
+__all__ = [
+    "GMMHMM",
+    "HMM",
+    "BernoulliHMM",
+    "CategoricalHMM",
+    "GaussianHMM",
+    "GaussianMixture",
+    "Mixture",
+    "PoissonHMM",
+    "SharedStats",
+]

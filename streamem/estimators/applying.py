@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from streamem.core.blas import one_blas_thread
 from streamem.core.chunk import Chunk
 from streamem.core.errors import OutputError
+from streamem.core.offers import offers
 from streamem.core.ports import ChunkRef, Executor, Family, OnChunk, Remote, Source, Surveying, Task
 from streamem.core.stats import Stats
 from streamem.estimators.engines import Engine
@@ -24,7 +25,7 @@ from streamem.initialization import sample_rows
 from streamem.progress import Progress
 from streamem.sinks import Layout, PartedSink, open_parted_sink, open_sink
 from streamem.surveying import surveyed_family
-from streamem.tasks import Apply, PartOfResult, Score, WritePart
+from streamem.tasks import Apply, PartOfResult, Preparing, Score, WritePart
 
 Array = NDArray[Any]
 Out = str | os.PathLike[str]
@@ -54,6 +55,7 @@ def apply_to_array(source: Source, task: Apply, column: Column, engine: Engine) 
     projection = engine.project(source, refs, held, result=column.row_nbytes * n, summed=False)
     with engine.executor(source, projection) as executor:
         result = np.empty(n if column.width is None else (n, column.width), dtype=column.dtype)
+        task = task.ready(executor, refs)
         for ref, values in zip(refs, _answers(source, refs, task, executor, engine), strict=True):
             result[ref.start : ref.start + ref.rows] = values
     return result
@@ -71,7 +73,7 @@ def apply_to_store(source: Source, task: Apply, column: Column, engine: Engine, 
     try:
         projection = engine.project(source, refs, column.row_nbytes * largest, writing=sink.held_nbytes, summed=False)
         with engine.executor(source, projection) as executor:
-            for values in _answers(source, refs, task, executor, engine):
+            for values in _answers(source, refs, task.ready(executor, refs), executor, engine):
                 sink.write(values)
         sink.commit()
     except BaseException:
@@ -91,7 +93,7 @@ def _write_from_workers(
         with engine.executor(source, projection) as executor, _watched(source, engine) as on_chunk:
             parts = sink.parts(_part_rows(source, layout, engine), starts)
             jobs = [WritePart(part, tuple(refs[i] for i in _overlapping(starts, part))) for part in parts]
-            for job, rows in cast(Remote, executor).work(task, jobs, on_chunk):
+            for job, rows in cast(Remote, executor).work(task.ready(executor, refs), jobs, on_chunk):
                 sink.done(cast(WritePart, job).part.first, rows)
         sink.commit()
     except BaseException:
@@ -122,7 +124,20 @@ def reduce_source(source: Source, task: Task[Stats], engine: Engine, held: int) 
         engine.executor(source, engine.project(source, refs, held)) as executor,
         _watched(source, engine) as on_chunk,
     ):
-        return executor.reduce(task, refs, on_chunk)
+        prepared = task.ready(executor, refs) if offers(task, Preparing) else task
+        return executor.reduce(prepared, refs, on_chunk)
+
+
+def map_source(source: Source, task: Task[Any], engine: Engine, held: int, on_result: Callable[[Any], None]) -> None:
+    """Give `on_result` what a task says of every chunk, in plan order."""
+    refs = source.chunks()
+    with (
+        engine.executor(source, engine.project(source, refs, held, summed=False)) as executor,
+        _watched(source, engine) as on_chunk,
+    ):
+        prepared = task.ready(executor, refs) if offers(task, Preparing) else task
+        for result in executor.map(prepared, refs, on_chunk):
+            on_result(result)
 
 
 def survey_source(family: Family, source: Source, engine: Engine) -> Family:
@@ -137,15 +152,20 @@ def survey_source(family: Family, source: Source, engine: Engine) -> Family:
         return surveyed_family(family, refs, executor, source.schema.names, on_chunk)
 
 
-def take_sample(source: Source, size: int, rng: np.random.RandomState, engine: Engine) -> Chunk:
-    """A uniform sample of rows, checked; all of them in order if `size` is their number."""
+def take_sample(
+    source: Source, size: int, rng: np.random.RandomState, engine: Engine, missing_steps: bool = False
+) -> Chunk:
+    """A uniform sample of rows, checked; all of them in order if `size` is their number.
+
+    With `missing_steps` rows may be missing as a whole.
+    """
     refs, names = source.chunks(), source.schema.names
     row = 8 * (source.schema.n_features + 1)
     with (
         engine.executor(source, engine.project(source, refs, held=0, sample=2 * row * size)) as executor,
         _watched(source, engine) as on_chunk,
     ):
-        return sample_rows(refs, source.n_rows, size, executor, rng, names, on_chunk)
+        return sample_rows(refs, source.n_rows, size, executor, rng, names, on_chunk, missing_steps)
 
 
 def require_apart(data: Any, out: Out) -> None:

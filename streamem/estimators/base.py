@@ -1,16 +1,17 @@
-"""What all mixture estimators share: fit, save, load."""
+"""What all EM estimators share: running a fit, save, load."""
 
 from __future__ import annotations
 
 import os
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
@@ -20,89 +21,28 @@ from streamem.core.arrays import Params
 from streamem.core.errors import ModelFileError, ParameterError, StreamemError
 from streamem.core.ports import Algorithm, Plannable, Source
 from streamem.core.state import State
-from streamem.estimators.describing import DescribingMixture, published_dtype
 from streamem.estimators.fitting import Job, Outcome, fit_job
-from streamem.estimators.inputs import as_source
-from streamem.estimators.parts import STOPPING
+from streamem.estimators.parts import STOPPING, EMParts
 from streamem.estimators.persistence import Parts, load_parts, restore_common, save_estimator
 
 Array = NDArray[Any]
 Path = str | os.PathLike[str]
 
 
-class BaseMixture(DescribingMixture):
-    """The scikit-learn face of a mixture; subclasses say which family, and what they publish."""
+class EMEstimator(EMParts):
+    """The scikit-learn face of a model that is fitted by EM; subclasses say which model, and what they publish."""
 
-    def fit(
-        self,
-        X: Any,
-        y: Any = None,
-        sample_weight: ArrayLike | str | None = None,
-        *,
-        columns: Sequence[str] | None = None,
-        feature_axis: int | str | None = None,
-        checkpoint: Path | None = None,
-        executor: Any = None,
-        algorithm: str | Algorithm | Plannable = "batch",
-    ) -> Self:
-        """Fit by EM; by default one pass over the data an iteration.
-
-        Parameters
-        ----------
-        X : array-like (n, d), or a path, table or collection that `streamem.open_source` can open
-        y : ignored
-        sample_weight : (n,) array, column name, or path of a one-dimensional Zarr array or ``.npy`` file
-            Non-negative; a weight of 2 counts a row twice. None weighs all rows 1.
-        columns : feature columns of a source that has names
-        feature_axis : which axis of an array holds the features; needed for more than two dimensions
-        checkpoint : path of an ``.npz`` file
-            Saved after every iteration. If it exists, the fit goes on from there and ends with the same bits as one
-            that was never interrupted.
-        executor : None, "threads" or distributed.Client
-            Where to run; None is the active Dask client if there is one, else threads of this process. The result's
-            bits are the same.
-        algorithm : "batch", "stepwise", "incremental", or an object, like ``StepwiseEM(passes=2)``
-            "stepwise" makes an M-step after each of at least 200 shuffled mini-batches a pass: from a poor start five
-            of its passes get as far as tens of "batch". It ends after its passes, not by `tol`, so
-            `converged_` is False; `n_iter_` counts M-steps. "incremental" remembers the statistics of 32 blocks of
-            rows and makes an M-step after each block; `tol` and `max_iter` count passes.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        DataError : NaN or infinity, too few rows, weights that are negative or all zero
-        SourceError : a store that is damaged or changes meanwhile
-        MemoryLimitError : the projection exceeds `memory_limit`
-        MonotonicityError : an iteration lowered the log-likelihood
-        """
-        reading = self._reading(sample_weight, columns, feature_axis)
-        before = dict(self.__dict__)
-        try:
-            self._fit(X, as_source(self, X, reading, reset=True), checkpoint, executor, self._chosen(algorithm))
-        except BaseException:
-            # A fit that fails leaves the earlier one as it was.
-            self.__dict__.clear()
-            self.__dict__.update(before)
-            raise
-        return self
-
-    def fit_predict(self, X: Any, y: Any = None, **options: Any) -> Array:
-        """`fit`, then `predict` of the same data: (n,) labels. Options are those of `fit`."""
-        self.fit(X, y, **options)
-        chosen = {name: value for name, value in options.items() if name in ("columns", "feature_axis", "executor")}
-        return np.asarray(self.predict(X, **chosen))
+    converged_: bool
+    n_iter_: int
 
     def _chosen(self, algorithm: Any) -> Algorithm | Plannable:
         self._check_hyperparameters()
         stopping = STOPPING[self.stopping](self.tol)
         seed = int(self.random_state) if isinstance(self.random_state, int | np.integer) else 0
         table: dict[str, Callable[[], Algorithm | Plannable]] = {
-            "batch": lambda: BatchEM(stopping, self.max_iter),
-            "stepwise": lambda: StepwiseEM(seed=seed),
-            "incremental": lambda: IncrementalEM(stopping=stopping, max_iter=self.max_iter),
+            "batch": lambda: BatchEM(stopping, self._most_iterations()),
+            "stepwise": lambda: StepwiseEM(seed=seed, window=self._window()),
+            "incremental": lambda: IncrementalEM(stopping=stopping, max_iter=self._most_iterations()),
         }
         if isinstance(algorithm, str) and algorithm in table:
             return table[algorithm]()
@@ -121,9 +61,30 @@ class BaseMixture(DescribingMixture):
             "streamem.algorithms.StepwiseEM(passes=2)"
         )
 
+    def _window(self) -> int | None:
+        """Steps of a sequence that "stepwise" draws together."""
+        return None
+
+    @contextmanager
+    def _kept_on_failure(self) -> Iterator[None]:
+        """What fails leaves the model as it was."""
+        before = dict(self.__dict__)
+        try:
+            yield
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+
     def _fit(
-        self, x: Any, source: Source, checkpoint: Path | None, executor: Any, algorithm: Algorithm | Plannable
+        self,
+        source: Source,
+        dtype: np.dtype[Any],
+        checkpoint: Path | None,
+        executor: Any,
+        algorithm: Algorithm | Plannable,
     ) -> None:
+        """Fit to an opened source and publish attributes of `dtype`."""
         self._check_given(source.schema.n_features)
         model = self._make_model()
         warm = self._warm_start(source)
@@ -138,7 +99,7 @@ class BaseMixture(DescribingMixture):
             rng=check_random_state(self.random_state),
             engine=self._engine(type(self).__name__, executor),
             least_rows=self._least_rows(source.schema.n_features),
-            max_iter=self.max_iter,
+            max_iter=self._most_iterations(),
             warm=warm,
             checkpoint=checkpoint,
             key={**self._run_key(), "algorithm": "batch" if plain else _named(algorithm)},
@@ -146,9 +107,17 @@ class BaseMixture(DescribingMixture):
         outcome = fit_job(job)
         for name in ("_pending", "stream_positions_", "_live_lengths"):  # of what was learned before
             self.__dict__.pop(name, None)
-        self._publish(outcome, published_dtype(x), source.fingerprint())
-        if not (self.converged_ or self.max_iter == 0 or isinstance(algorithm, StepwiseEM)):
-            _warn_not_converged()
+        self._publish(outcome, dtype, source.fingerprint())
+        if not (self.converged_ or self._most_iterations() == 0 or isinstance(algorithm, StepwiseEM)):
+            self._warn_not_converged()
+
+    def _warn_not_converged(self) -> None:
+        warnings.warn(
+            "Best performing initialization did not converge. Try different init parameters, or increase "
+            f"{self._iterations_name()}, tol, or check for degenerate data.",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
 
     def _publish(self, outcome: Outcome, dtype: np.dtype[Any], fingerprint: str) -> None:
         self._seen, self.report_ = fingerprint, outcome.report
@@ -168,7 +137,7 @@ class BaseMixture(DescribingMixture):
 
     def _warm_start(self, source: Source) -> Callable[[Algorithm], State] | None:
         """From the algorithm, the state to go on from; None to start anew."""
-        if not (self.warm_start and hasattr(self, "converged_")):
+        if not self._goes_on():
             return None
         params = self._params()
         state: State | None = getattr(self, "_state", None)
@@ -194,8 +163,8 @@ class BaseMixture(DescribingMixture):
         params = self._params()
         known: State | None = getattr(self, "_state", None)
         state = known if known is not None and known.params == params else State(params, log_likelihood=None)
-        public = self._published(params, self.weights_.dtype)
-        save_estimator(path, self, state, public, self._not_saved(), keep)
+        dtype = self._published_dtype()
+        save_estimator(path, self, state, self._published(params, dtype), dtype, self._not_saved(), keep)
 
     @classmethod
     def load(cls, path: Path, **objects: Any) -> Self:
@@ -243,12 +212,3 @@ class BaseMixture(DescribingMixture):
 def _named(algorithm: Any) -> str:
     """What identifies an algorithm in another process too: without the addresses of functions."""
     return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(algorithm))
-
-
-def _warn_not_converged() -> None:
-    warnings.warn(
-        "Best performing initialization did not converge. Try different init parameters, or increase max_iter, "
-        "tol, or check for degenerate data.",
-        ConvergenceWarning,
-        stacklevel=4,
-    )

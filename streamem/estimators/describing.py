@@ -23,7 +23,7 @@ from streamem.estimators.applying import (
     score_source,
 )
 from streamem.estimators.inputs import Reading, as_source, check_lazy
-from streamem.estimators.parts import MixtureParts
+from streamem.estimators.mixture_parts import MixtureParts
 from streamem.tasks import Apply, Describe, Score
 
 Path = str | os.PathLike[str]

@@ -26,6 +26,7 @@ from streamem.core.ports import (
     Source,
 )
 from streamem.core.state import State
+from streamem.core.validation import forgives
 from streamem.estimators.engines import Engine
 from streamem.fit import Observer, prepared, require_unchanged, run
 from streamem.initialization import sample_rows
@@ -244,6 +245,7 @@ class _Starts:
                 job.rng,
                 job.source.schema.names,
                 self._progress.chunk_done,
+                forgives(job.model),
             )
             self._progress.end()
             require_unchanged(job.source, self._fingerprint)

@@ -131,7 +131,7 @@ class GaussianMixture(SamplingMixture):
         self.memory_limit = memory_limit
         self.chunk_bytes = chunk_bytes
 
-    # --- what BaseMixture asks ---------------------------------------------------------------------------------------
+    # --- what the bases ask ------------------------------------------------------------------------------------------
 
     def _make_family(self) -> Gaussian:
         if isinstance(self.reg_covar, bool) or not isinstance(self.reg_covar, int | float | np.number):

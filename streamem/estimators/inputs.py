@@ -41,7 +41,7 @@ def as_source(estimator: BaseEstimator, x: Any, reading: Reading, *, reset: bool
     ------
     SchemaError : another number of features than at fit
     """
-    _refuse_what_cannot_be_read(x)
+    refuse_what_cannot_be_read(x)
     if _is_in_memory(x):
         x = _checked_array(estimator, x, reading, reset)
         if is_frame(x) and not reset and reading.columns is None and hasattr(estimator, "feature_names_in_"):
@@ -86,7 +86,7 @@ def _require_columns(there: Sequence[Any], wanted: Sequence[str], what: str) -> 
         raise SchemaError(f"{what} has no columns {missing}; it has {[str(name) for name in there]}")
 
 
-def _refuse_what_cannot_be_read(x: Any) -> None:
+def refuse_what_cannot_be_read(x: Any) -> None:
     """Mistakes that would otherwise fail, or worse, succeed, further down."""
     if type(x).__name__ == "LazyFrame":
         raise ParameterError("a LazyFrame holds no rows yet; call its collect(), or sink_parquet() and pass the file")

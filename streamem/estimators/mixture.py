@@ -107,11 +107,16 @@ class Mixture(StreamingMixture):
         return known if known is not None and asked is self.family else self.family
 
     def _fit(
-        self, x: Any, source: Source, checkpoint: Path | None, executor: Any, algorithm: Algorithm | Plannable
+        self,
+        source: Source,
+        dtype: np.dtype[Any],
+        checkpoint: Path | None,
+        executor: Any,
+        algorithm: Algorithm | Plannable,
     ) -> None:
         known = survey_source(self.family, source, self._engine("survey", executor))
         self._known_family = (self.family, known)
-        super()._fit(x, source, checkpoint, executor, algorithm)
+        super()._fit(source, dtype, checkpoint, executor, algorithm)
 
     def _published(self, params: Params, dtype: np.dtype[Any]) -> dict[str, Any]:
         return {"weights_": np.array(params.weights)}

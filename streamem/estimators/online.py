@@ -1,25 +1,24 @@
-"""`partial_fit`: one mini-batch after the other, and the model is fitted after each."""
+"""Online EM: one mini-batch after the other, and the model is fitted after each."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Self
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 
 from streamem.algorithms import HalfLife, PowerLaw, StepSize, StepwiseEM, weight_of
 from streamem.core.chunk import Chunk
 from streamem.core.errors import DataError, DegenerateDataError, ParameterError
 from streamem.core.ports import Source
+from streamem.core.sequences import Sequences
 from streamem.core.state import State
 from streamem.core.stats import Stats
 from streamem.estimators.applying import reduce_source, take_sample
-from streamem.estimators.describing import published_dtype
 from streamem.estimators.engines import Engine
-from streamem.estimators.inputs import as_source
-from streamem.estimators.watching import WatchedMixture
+from streamem.estimators.watching import WatchedEstimator
 from streamem.fit import EStep
 from streamem.report import FitReport
 from streamem.sources import open_source
@@ -29,71 +28,19 @@ PATIENCE = 10
 """How many times the least number of rows may be kept while no start can be made of them."""
 
 
-class OnlineMixture(WatchedMixture):
-    """A mixture that learns from mini-batches."""
+class OnlineEstimator(WatchedEstimator):
+    """A model that learns from mini-batches."""
 
     _pending: Chunk | None
 
-    def partial_fit(
-        self,
-        X: Any,
-        y: Any = None,
-        sample_weight: ArrayLike | str | None = None,
-        *,
-        half_life: float | None = None,
-        step: StepSize | None = None,
-        columns: Sequence[str] | None = None,
-        feature_axis: int | str | None = None,
-        executor: Any = None,
-    ) -> Self:
-        """One step of online EM with X as mini-batch: its E-step, then an M-step on a moving average of statistics.
-
-        Starts from nothing: rows are kept until there are 2·K·(d + 1) and a start can be made of them. Or goes on from
-        `fit`, whose last statistics count with the weight of their rows, from `load`, or from earlier calls.
-        `lower_bound_` is then the log-likelihood per row of X *before* the step: how well the model predicted it. Set
-        `random_state` for a repeatable start. `fit` starts anew.
-
-        Parameters
-        ----------
-        X, sample_weight, columns, feature_axis, executor : as in `fit`; the whole of X is one mini-batch
-            Weights are frequencies, 2 is the row twice, also for `half_life`. Sorted data makes a poor model: shuffle.
-        y : ignored
-        half_life : rows after which what was known before counts half, for data that drifts
-            None lets all rows count in the end: see `step`.
-        step : StepSize, by default ``PowerLaw(0.7)``
-            γ as a function of the weight of X and of that seen before (`streamem.algorithms`).
-
-        Returns
-        -------
-        self
-        """
-        rule = step_rule(half_life, step)
-        before = dict(self.__dict__)
+    def _learn_and_tell(self, learn: Callable[[], None]) -> None:
+        """Take a step, and tell those who follow; a batch that fails leaves the model as it was."""
         known: State | None = getattr(self, "_state", None)
-        try:
-            self._learn_batch(X, sample_weight, rule, columns, feature_axis, executor)
-        except BaseException:
-            # A batch that fails leaves the model as it was.
-            self.__dict__.clear()
-            self.__dict__.update(before)
-            raise
+        with self._kept_on_failure():
+            learn()
         state: State | None = getattr(self, "_state", None)
         if state is not None and state is not known:
             self._tell(self._note(known, state))
-        return self
-
-    def _learn_batch(
-        self,
-        x: Any,
-        sample_weight: Any,
-        rule: StepSize,
-        columns: Sequence[str] | None = None,
-        feature_axis: int | str | None = None,
-        executor: Any = "threads",
-    ) -> None:
-        reading = self._reading(sample_weight, columns, feature_axis)
-        source = as_source(self, x, reading, reset=not hasattr(self, "n_features_in_"))
-        self._step(source, rule, published_dtype(x), executor)
 
     def _step(self, source: Source, rule: StepSize, dtype: np.dtype[Any], executor: Any) -> None:
         self._check_hyperparameters()
@@ -102,7 +49,7 @@ class OnlineMixture(WatchedMixture):
             raise DataError(f"{source.schema.origin} has 0 sample(s) (rows) while a minimum of 1 is required")
         engine = self._engine("partial fit", executor)
         least = self._least_rows(source.schema.n_features)
-        if not hasattr(self, "weights_"):
+        if not self._is_fitted():
             self._start_online(source, StepwiseEM(rule, least=least), least, dtype, engine)
             return
         self._require_fitting_shapes()
@@ -116,7 +63,7 @@ class OnlineMixture(WatchedMixture):
             )
         stats = self._e_step(state, source, engine)
         weight_of(stats)  # which refuses a batch without weight
-        self._learn(StepwiseEM(rule, least=least).update(self._make_model(), state, stats), self.weights_.dtype)
+        self._learn(StepwiseEM(rule, least=least).update(self._make_model(), state, stats), self._published_dtype())
 
     def _start_online(
         self, source: Source, algorithm: StepwiseEM, least: int, dtype: np.dtype[Any], engine: Engine
@@ -126,7 +73,7 @@ class OnlineMixture(WatchedMixture):
         have = 0 if pending is None else pending.rows
         rng = check_random_state(self.random_state)
         room = max(least, engine.budget.sample_bytes // (8 * source.schema.n_features))
-        drawn = _joined(pending, take_sample(source, min(source.n_rows, room), rng, engine))
+        drawn = _joined(pending, self._taken(source, min(source.n_rows, room), rng, engine))
         weightless = drawn.weight is not None and not drawn.weight.any()
         if have + source.n_rows < least or weightless:
             self._pending = drawn
@@ -141,10 +88,17 @@ class OnlineMixture(WatchedMixture):
             return
         stats = self._e_step(state, source, engine)
         if pending is not None:
-            held = open_source(pending.x, weight=pending.weight)
-            stats = self._e_step(state, held, engine) + stats
+            stats = self._e_step(state, self._reopened(pending), engine) + stats
         self._pending = None
         self._learn(algorithm.begin(model, state, stats), dtype)
+
+    def _taken(self, source: Source, size: int, rng: np.random.RandomState, engine: Engine) -> Chunk:
+        """So many rows of a source, all of them in order if that is their number."""
+        return take_sample(source, size, rng, engine)
+
+    def _reopened(self, kept: Chunk) -> Source:
+        """Rows that were kept, as a source."""
+        return open_source(kept.x, weight=kept.weight)
 
     def _learn(self, state: State, dtype: np.dtype[Any]) -> None:
         self._seen = ""  # no data set is that of the trace any more
@@ -182,7 +136,11 @@ def step_rule(half_life: float | None, step: StepSize | None) -> StepSize:
 def _joined(earlier: Chunk | None, later: Chunk) -> Chunk:
     """Rows of both; a missing weight is 1."""
     if earlier is None:
-        return Chunk(np.array(later.x), None if later.weight is None else np.array(later.weight))
+        return Chunk(np.array(later.x), None if later.weight is None else np.array(later.weight), later.sequences)
     weights = [np.ones(part.rows) if part.weight is None else part.weight for part in (earlier, later)]
     weight = None if earlier.weight is None and later.weight is None else np.concatenate(weights)
-    return Chunk(np.concatenate([earlier.x, later.x]), weight)
+    sequences = None
+    if earlier.sequences is not None and later.sequences is not None:
+        offsets = np.concatenate([earlier.sequences.offsets, earlier.rows + later.sequences.offsets[1:]])
+        sequences = Sequences(offsets, padded=earlier.sequences.padded or later.sequences.padded)
+    return Chunk(np.concatenate([earlier.x, later.x]), weight, sequences)

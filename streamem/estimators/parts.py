@@ -1,10 +1,10 @@
-"""What every mixture estimator holds: settings, and the parameters of its last fit."""
+"""What every EM estimator holds: settings, and the parameters of its last fit."""
 
 from __future__ import annotations
 
 import zlib
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,35 +15,29 @@ from streamem.algorithms import Aitken, Change, StoppingRule
 from streamem.core.arrays import Params
 from streamem.core.chunk import Chunk
 from streamem.core.errors import ParameterError
-from streamem.core.ports import Family
+from streamem.core.ports import Model
 from streamem.core.state import State
 from streamem.estimators.engines import Engine
-from streamem.estimators.inputs import Reading
-from streamem.initialization import STARTS
 from streamem.memory import Budget
-from streamem.models import Mixture
 
 Array = NDArray[Any]
 STOPPING: dict[str, Callable[[float], StoppingRule]] = {"aitken": Aitken, "change": Change}
 
 
-class MixtureParts(BaseEstimator):
-    """Hyperparameters of a mixture, what subclasses say of their family, and what follows from both."""
+class EMParts(BaseEstimator):
+    """Hyperparameters of any EM estimator, what subclasses say of their model, and what follows from both."""
 
     n_components: int
     tol: float
-    max_iter: int
     n_init: int
     init_params: str
     random_state: Any
-    warm_start: bool
     verbose: int
     stopping: str
     n_threads: int | None
     memory_limit: str | int | None
     chunk_bytes: str | int | None
 
-    weights_: Array
     n_features_in_: int
     lower_bound_: float
     lower_bounds_: list[float]
@@ -51,8 +45,8 @@ class MixtureParts(BaseEstimator):
     # --- what subclasses say -----------------------------------------------------------------------------------------
 
     @abstractmethod
-    def _make_family(self) -> Family:
-        """The family at the present hyperparameters."""
+    def _make_model(self) -> Model:
+        """The model at the present hyperparameters."""
 
     @abstractmethod
     def _published(self, params: Params, dtype: np.dtype[Any]) -> dict[str, Array]:
@@ -66,8 +60,33 @@ class MixtureParts(BaseEstimator):
     def _n_parameters(self) -> int:
         """Free parameters of the model."""
 
-    def _make_start(self, model: Mixture, sample: Chunk, rng: np.random.RandomState) -> Params:
-        return model.init(sample, rng)
+    @abstractmethod
+    def _is_fitted(self) -> bool:
+        """Whether there are parameters, fitted or set by hand."""
+
+    @abstractmethod
+    def _most_iterations(self) -> int:
+        """Iterations of one start, at most."""
+
+    def _iterations_name(self) -> str:
+        """Of the hyperparameter that says so."""
+        return "max_iter"
+
+    @abstractmethod
+    def _make_start(self, model: Any, sample: Chunk, rng: np.random.RandomState) -> Params:
+        """Parameters to start from."""
+
+    def _row_width(self) -> int:
+        """Values of a row as the model sees it."""
+        return self.n_features_in_
+
+    def _published_dtype(self) -> np.dtype[Any]:
+        """In which the attributes were published."""
+        return np.dtype(np.float64)
+
+    def _goes_on(self) -> bool:
+        """Whether `fit` goes on from the fit before."""
+        return False
 
     def _check_given(self, n_features: int) -> None:
         """Refuse hyperparameters that do not fit the data."""
@@ -91,7 +110,7 @@ class MixtureParts(BaseEstimator):
         return None if self.random_state is None else int(self.random_state)
 
     def _ending(self) -> str:
-        return f"at most {self.max_iter} iterations, tol {self.tol}, stopping {self.stopping}"
+        return f"at most {self._most_iterations()} iterations, tol {self.tol}, stopping {self.stopping}"
 
     def _least_rows(self, n_features: int) -> int:
         """Rows that tell enough of every component to estimate it."""
@@ -99,25 +118,14 @@ class MixtureParts(BaseEstimator):
 
     # --- inner -------------------------------------------------------------------------------------------------------
 
-    def _make_model(self) -> Mixture:
-        return Mixture(self._make_family(), self.n_components, STARTS[self.init_params])
-
     def _params(self) -> Params:
         """Exact parameters: those of the last fit, unless the user has changed the attributes since."""
         state: State | None = getattr(self, "_state", None)
         if state is not None:
-            derived = self._published(state.params, self.weights_.dtype)
+            derived = self._published(state.params, self._published_dtype())
             if all(_same(getattr(self, name, None), value) for name, value in derived.items()):
                 return state.params
         return self._rebuilt()
-
-    def _reading(
-        self,
-        sample_weight: Any = None,
-        columns: Sequence[str] | None = None,
-        feature_axis: int | str | None = None,
-    ) -> Reading:
-        return Reading(columns, feature_axis, sample_weight, self._budget().chunk_bytes)
 
     def _budget(self) -> Budget:
         return Budget.of(self.memory_limit, self.chunk_bytes)
@@ -134,27 +142,30 @@ class MixtureParts(BaseEstimator):
         return int(cpu_count())
 
     def _engine(self, what: str, executor: Any = None) -> Engine:
-        workspace = self._make_model().workspace_bytes(self.n_features_in_)
+        workspace = self._make_model().workspace_bytes(self._row_width())
         return Engine(executor, self._threads(), self._budget(), workspace, what, int(self.verbose))
 
     def _check_hyperparameters(self) -> None:
-        for name, low in (("n_components", 1), ("n_init", 1), ("max_iter", 0)):
+        for name, low in self._counts().items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < low:
                 raise ParameterError(f"{name} is {value!r}; it must be an integer >= {low}")
         if isinstance(self.tol, bool) or not isinstance(self.tol, int | float | np.number) or not self.tol >= 0:
             raise ParameterError(f"tol is {self.tol!r}; it must be a number >= 0, in nats per row")
-        for name, table in (("init_params", STARTS), ("stopping", STOPPING)):
-            if getattr(self, name) not in table:
-                raise ParameterError(f"{name} is {getattr(self, name)!r}; it must be one of {sorted(table)}")
+        for name, choices in self._choices().items():
+            if getattr(self, name) not in choices:
+                raise ParameterError(f"{name} is {getattr(self, name)!r}; it must be one of {sorted(choices)}")
 
-    @property
-    def _n_features_out(self) -> int:
-        """For `get_feature_names_out`: one feature a component."""
-        return self.n_components
+    def _counts(self) -> dict[str, int]:
+        """Hyperparameters that are whole numbers, and the least value of each."""
+        return {"n_components": 1, "n_init": 1}
+
+    def _choices(self) -> dict[str, Any]:
+        """Hyperparameters that are one of several words."""
+        return {"stopping": STOPPING}
 
     def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "weights_")
+        return self._is_fitted()
 
 
 def _same(one: Any, other: Array) -> bool:

@@ -23,13 +23,20 @@ STREAM = {"stream_positions_": "stream_positions", "_live_lengths": "live_length
 
 
 def save_estimator(
-    path: Path, estimator: Any, state: State, public: Mapping[str, NDArray[Any]], skip: set[str], keep: int = 0
+    path: Path,
+    estimator: Any,
+    state: State,
+    public: Mapping[str, NDArray[Any]],
+    dtype: np.dtype[Any],
+    skip: set[str],
+    keep: int = 0,
 ) -> None:
     """Write hyperparameters, state, report and public arrays.
 
     Parameters
     ----------
     public : fitted arrays under their scikit-learn names, so that ``numpy.load`` shows them too
+    dtype : in which the attributes were published
     skip : hyperparameters that are objects and have to be given again when loading
     keep : earlier generations of the file that stay
     """
@@ -41,7 +48,7 @@ def save_estimator(
         "lower_bounds": [float(value) for value in estimator.lower_bounds_],
         "report": estimator.report_.to_dict(),
         "seen": getattr(estimator, "_seen", ""),
-        "published_dtype": str(estimator.weights_.dtype),
+        "published_dtype": str(dtype),
     }
     arrays = {f"state.{name}": value for name, value in state.to_arrays().items()} | dict(public)
     for name, value in estimator.get_params(deep=False).items():

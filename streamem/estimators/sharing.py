@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
-from streamem.algorithms import BatchEM, remember, went_online
+from streamem.algorithms import BatchEM, rebased, remember, went_online
 from streamem.core.archive import write_archive
 from streamem.core.archive_reading import read_archive
 from streamem.core.errors import DataError, ModelFileError, ParameterError
+from streamem.core.ports import Source
 from streamem.core.state import State
 from streamem.core.stats import Stats
 from streamem.estimators.applying import reduce_source
-from streamem.estimators.base import BaseMixture
-from streamem.estimators.inputs import as_source
+from streamem.estimators.base import EMEstimator
 from streamem.estimators.parts import STOPPING
 from streamem.fit import EStep
 
@@ -100,33 +98,11 @@ class SharedStats:
         return shared
 
 
-class SharingMixture(BaseMixture):
+class SharingEstimator(EMEstimator):
     """E-step and M-step as two calls that may happen in different places."""
 
-    def expected_statistics(
-        self,
-        X: Any,
-        sample_weight: ArrayLike | str | None = None,
-        *,
-        columns: Sequence[str] | None = None,
-        feature_axis: int | str | None = None,
-        executor: Any = None,
-    ) -> SharedStats:
-        """E-step: expected sufficient statistics of X under the present parameters; one pass over the data.
-
-        A start that all sites share comes from ``fit(sample)`` with ``max_iter=0``.
-
-        Parameters
-        ----------
-        X, sample_weight, columns, feature_axis, executor : as in `fit`
-
-        Raises
-        ------
-        DataError : no rows, or NaN or infinity among them
-        """
-        check_is_fitted(self)
-        self._require_fitting_shapes()
-        source = as_source(self, X, self._reading(sample_weight, columns, feature_axis), reset=False)
+    def _expected(self, source: Source, executor: Any) -> SharedStats:
+        """Expected sufficient statistics of a source under the present parameters."""
         if source.n_rows == 0:
             raise DataError(f"{source.schema.origin} has no rows")
         model = self._make_model()
@@ -173,7 +149,9 @@ class SharingMixture(BaseMixture):
             open_state = replace(open_state, trace=(), iteration=0)
         model, algorithm = self._make_model(), BatchEM(STOPPING[self.stopping](self.tol), UNLIMITED)
         updated = algorithm.update(model, open_state, statistics.stats)
-        self._adopt(remember(updated, model.rebase(statistics.stats, params, updated.params)), self.weights_.dtype)
+        self._adopt(
+            remember(updated, rebased(model, statistics.stats, params, updated.params)), self._published_dtype()
+        )
         self._seen = ""
         return self
 

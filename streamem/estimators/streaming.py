@@ -29,7 +29,8 @@ from streamem.core.message import Message
 from streamem.core.ports import ChunkDone, Executor, Stream
 from streamem.core.state import State
 from streamem.estimators.engines import Engine
-from streamem.estimators.online import OnlineMixture, step_rule
+from streamem.estimators.learning import LearningMixture
+from streamem.estimators.online import step_rule
 from streamem.fit import EStep
 from streamem.prefetch import NBYTES, Handover, Inline, Prefetch, reading
 from streamem.sources import ReadOptions, open_source
@@ -64,7 +65,7 @@ class _Plan:
     poison_limit: float
 
 
-class StreamingMixture(OnlineMixture):
+class StreamingMixture(LearningMixture):
     """A mixture that lives on a stream."""
 
     stream_positions_: dict[str, dict[str, Any]]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Self
 
 from streamem.core.state import State
-from streamem.estimators.sharing import SharingMixture
+from streamem.estimators.sharing import SharingEstimator
 from streamem.updates import Update, describe_update
 
 REMEMBERED = 10_000
@@ -18,8 +18,8 @@ OWN = ("_callbacks", "_history", "_stopping", "_ahead", "_live_lengths", "_unrea
 Callback = Callable[[Update], object]
 
 
-class WatchedMixture(SharingMixture):
-    """A mixture whose updates can be followed."""
+class WatchedEstimator(SharingEstimator):
+    """A model whose updates can be followed."""
 
     _callbacks: list[Callback]
     _history: deque[Update]

@@ -204,6 +204,7 @@ class DaskExecutor:
 
     def _block(self, span: Span, n_spans: int) -> Future:
         """The handles of a span on the cluster, sent once for all passes."""
+        # By all indices: passes over some of the chunks have spans that begin alike.
         place = (n_spans, span.refs[0].index, hash(tuple(ref.index for ref in span.refs)))
         if place not in self._blocks:
             self._blocks = {known: block for known, block in self._blocks.items() if known[0] == n_spans}

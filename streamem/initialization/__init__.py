@@ -1,6 +1,6 @@
 """Where EM starts: a uniform sample, and responsibilities on it."""
 
-from streamem.initialization.responsibilities import STARTS
+from streamem.initialization.responsibilities import DISCRETE_STARTS, STARTS, Start
 from streamem.initialization.sampling import sample_rows
 
-__all__ = ["STARTS", "sample_rows"]
+__all__ = ["DISCRETE_STARTS", "STARTS", "Start", "sample_rows"]

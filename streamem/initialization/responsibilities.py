@@ -55,9 +55,21 @@ def from_noise(x: Array, weight: Array | None, k: int, rng: np.random.RandomStat
     return np.asarray(resp / resp.sum(axis=1)[:, None], dtype=np.float64)
 
 
+def from_patterns(x: Array, weight: Array | None, k: int, rng: np.random.RandomState) -> Array:
+    """Equal rows of discrete data get the same responsibilities, drawn evenly from all that are possible.
+
+    Noise for every row by itself averages out, so that all components would start alike.
+    """
+    patterns, which = np.unique(x, axis=0, return_inverse=True)
+    return np.asarray(rng.dirichlet(np.ones(k), size=len(patterns))[which.ravel()])
+
+
 STARTS: dict[str, Start] = {
     "kmeans": from_kmeans,
     "k-means++": from_kmeans_plusplus,
     "random": from_noise,
     "random_from_data": from_random_rows,
 }
+
+DISCRETE_STARTS: dict[str, Start] = {**STARTS, "random": from_patterns}
+"""For families of discrete values, whose codes have no distances."""

@@ -22,10 +22,11 @@ class TakeRows:
 
     picks: NDArray[np.int64] | None
     names: tuple[str, ...] | None
+    missing_steps: bool = False
 
     def __call__(self, chunk: Chunk, ref: ChunkRef) -> Chunk:
         """The sampled rows and their weights."""
-        require_finite(chunk, ref, self.names)
+        require_finite(chunk, ref, self.names, self.missing_steps)
         if self.picks is None:
             return chunk
         first, last = np.searchsorted(self.picks, [ref.start, ref.start + ref.rows])
@@ -42,15 +43,18 @@ def sample_rows(
     rng: np.random.RandomState,
     names: tuple[str, ...] | None,
     on_chunk: OnChunk,
+    missing_steps: bool = False,
 ) -> Chunk:
     """Draw `size` rows without replacement, in the order of the source; all rows (and no random number) if size ≥ n.
+
+    With `missing_steps` rows may be missing as a whole: NaN in every column.
 
     Returns
     -------
     Chunk with x (min(size, n), d) and the weights of these rows.
     """
     picks = None if size >= n_rows else draw_indices(n_rows, size, rng)
-    pieces = list(executor.map(TakeRows(picks, names), refs, on_chunk))
+    pieces = list(executor.map(TakeRows(picks, names, missing_steps), refs, on_chunk))
     weights = [piece.weight for piece in pieces if piece.weight is not None]
     return Chunk(
         np.concatenate([piece.x for piece in pieces]),

@@ -1,5 +1,6 @@
 """How hidden variables tie components together. One latent structure a file; families come in as arguments."""
 
+from streamem.models.hmm import HMM
 from streamem.models.mixture import Mixture
 
-__all__ = ["Mixture"]
+__all__ = ["HMM", "Mixture"]

@@ -1,0 +1,295 @@
+"""What the pieces of a cut sequence must know of each other, so that each can be worked on by itself.
+
+Every piece is a linear map from the state before it to the state at its last step (for the best path, one in maxima):
+the pieces tell theirs in parallel, and a scan over these few gives each what lies before and after it (Blelloch 1990).
+Where such maps cost too much (many states), the pieces are asked one after another: forwards, then backwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamem.core.arrays import Params
+from streamem.core.boundary import PATH, POSTERIOR, SUMS, Boundary, Cut
+from streamem.core.chunk import Chunk
+from streamem.core.errors import NumericalError
+from streamem.core.offers import offers
+from streamem.core.ports import Chained, ChunkDone, ChunkRef, Executor, OnChunk, Sequenced
+from streamem.core.sequences import Sequences
+from streamem.core.validation import forgives, require_finite, where
+
+Array = NDArray[Any]
+Pieces = Sequence[ChunkRef]
+"""Chunks that hold one sequence between them, in order."""
+
+
+def ignored(done: ChunkDone) -> None:
+    """The boundary pass reads rows that the pass itself will count."""
+
+
+def boundaries(
+    model: Any,
+    params: Params,
+    refs: Sequence[ChunkRef],
+    executor: Executor,
+    names: tuple[str, ...] | None,
+    question: str = POSTERIOR,
+    on_chunk: OnChunk = ignored,
+) -> Mapping[int, Boundary]:
+    """What lies beyond every chunk that cuts a sequence, by `ChunkRef.index`, as far as `refs` hold its neighbours.
+
+    Parameters
+    ----------
+    question : "posterior" or "path"
+    on_chunk : told of the chunks that are read for this
+    """
+    chains = chains_of(refs) if offers(model, Chained) else []
+    if not chains:
+        return {}
+    ask = Ask(model, params, names, question, executor, on_chunk)
+    scan: Scan | Sweep = Scan(ask, _distinct(chains)) if model.scans else Sweep(ask)
+    before, blank = scan.forwards(chains)
+    kept = [_without_padding(chain, blank) for chain in chains]
+    after = scan.backwards(kept, before)
+    found: dict[int, Boundary] = {}
+    for chain, pieces in zip(chains, kept, strict=True):
+        for i, ref in enumerate(chain):
+            ended = len(pieces) < len(chain) and len(pieces) - 1 <= i < len(chain) - 1
+            # The first piece of a chain may have ended another one.
+            earlier = found[ref.index].before if ref.index in found else None
+            found[ref.index] = Boundary(before.get(ref.index) if i else earlier, after.get(ref.index), ended)
+    return found
+
+
+def chains_of(refs: Iterable[ChunkRef]) -> list[Pieces]:
+    """Neighbouring chunks that share a sequence, two at least; a chunk may end one chain and begin another."""
+    chains: list[list[ChunkRef]] = []
+    last: ChunkRef | None = None
+    for ref in sorted(refs, key=lambda ref: ref.index):
+        if last is not None and last.index + 1 == ref.index and _opened(ref):
+            if not chains or chains[-1][-1] is not last or not _passes(last):
+                chains.append([last])
+            chains[-1].append(ref)
+        last = ref if _continued(ref) else None
+    return [*chains]
+
+
+def _opened(ref: Any) -> bool:
+    return offers(ref, Sequenced) and ref.opened
+
+
+def _continued(ref: Any) -> bool:
+    return offers(ref, Sequenced) and ref.continued
+
+
+def _passes(ref: Any) -> bool:
+    """Whether a chunk is the middle piece of a sequence and nothing else."""
+    return offers(ref, Sequenced) and ref.opened and ref.continued and len(ref.lengths) == 1
+
+
+# --- what a chunk is asked --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """The task of a boundary pass.
+
+    Attributes
+    ----------
+    kind : "posterior" or "path"
+    known : what lies beyond the chunks, by index, as far as it is known yet
+    operators, forwards, backwards : which of a `Cut` is wanted
+    """
+
+    model: Chained
+    params: Params
+    names: tuple[str, ...] | None
+    kind: str
+    known: Mapping[int, Boundary] = field(default_factory=dict)
+    operators: bool = False
+    forwards: bool = False
+    backwards: bool = False
+
+    def __call__(self, chunk: Chunk, ref: ChunkRef) -> Cut:
+        """What a chunk tells of the sequences that it cuts."""
+        require_finite(chunk, ref, self.names, forgives(self.model))
+        first, last = part(chunk, 0), part(chunk, -1)
+        opened, continued = _of(first).opened, _of(last).continued
+        blank = opened and _of(first).padded and bool(np.isnan(first.x[:, 0]).all())
+        try:
+            return Cut(
+                head=self._head(first, ref) if self.backwards and opened else None,
+                whole=self._whole(first) if self.operators and opened and _of(first).continued else None,
+                tail=self._tail(last, ref) if self.forwards and continued else None,
+                blank=blank,
+            )
+        except NumericalError as error:
+            raise NumericalError(f"{where(ref)}: {error}") from error
+
+    def _head(self, first: Chunk, ref: ChunkRef) -> Array:
+        boundary = self.known.get(ref.index, Boundary())
+        if boundary.after is None:  # as far as anybody knows, it ends here
+            first = replace(first, sequences=replace(_of(first), continued=False))
+        return self.model.backward_of(self.params, first, self.kind, boundary)
+
+    def _whole(self, first: Chunk) -> Array:
+        return self.model.operator_of(self.params, first, self.kind)
+
+    def _tail(self, last: Chunk, ref: ChunkRef) -> Array:
+        known = self.known.get(ref.index, Boundary()) if _of(last).opened else Boundary()
+        return self.model.forward_of(self.params, last, self.kind, known)
+
+
+@dataclass(frozen=True, eq=False)
+class Ask:
+    """Puts questions to chunks."""
+
+    model: Any
+    params: Params
+    names: tuple[str, ...] | None
+    kind: str
+    executor: Executor
+    on_chunk: OnChunk
+
+    def __call__(self, refs: Pieces, known: Mapping[int, Boundary], **wanted: bool) -> dict[int, Cut]:
+        """Answers by index."""
+        question = Question(self.model, self.params, self.names, self.kind, known, **wanted)
+        answers = self.executor.map(question, refs, self.on_chunk)
+        return {ref.index: answer for ref, answer in zip(refs, answers, strict=True)}
+
+
+def part(chunk: Chunk, s: int) -> Chunk:
+    """The first (0) or last (−1) sequence of a chunk."""
+    sequences = _of(chunk)
+    i = range(len(sequences))[s]
+    first, stop = sequences.offsets[i : i + 2].tolist()
+    opened, continued = sequences.opened and i == 0, sequences.continued and i == len(sequences) - 1
+    own = Sequences(np.array([0, stop - first], dtype=np.int64), opened, continued, sequences.padded)
+    return Chunk(chunk.x[first:stop], None if chunk.weight is None else chunk.weight[first:stop], own)
+
+
+def _of(chunk: Chunk) -> Sequences:
+    assert chunk.sequences is not None
+    return chunk.sequences
+
+
+# --- the two ways -----------------------------------------------------------------------------------------------------
+
+
+class Scan:
+    """All pieces tell their operators at once."""
+
+    def __init__(self, ask: Ask, refs: Pieces) -> None:
+        self._kind = ask.kind
+        self._cuts = ask(refs, {}, operators=True, forwards=True, backwards=True)
+
+    def forwards(self, chains: Sequence[Pieces]) -> tuple[dict[int, Array], set[int]]:
+        """What lies before every piece but the first of its chain, and which hold nothing but missing rows."""
+        before: dict[int, Array] = {}
+        for chain in chains:
+            state = self._cuts[chain[0].index].tail
+            for ref in chain[1:]:
+                before[ref.index] = _possible(state, ref)
+                whole = self._cuts[ref.index].whole
+                state = None if whole is None else SUMS[self._kind].reduce(before[ref.index][:, None] + whole, axis=0)
+        return before, {index for index, cut in self._cuts.items() if cut.blank}
+
+    def backwards(self, chains: Sequence[Pieces], before: dict[int, Array]) -> dict[int, Array]:
+        """What lies after every piece but the last of its chain; for paths, `before` too becomes one state."""
+        after: dict[int, Array] = {}
+        for chain in chains:
+            for previous, ref in reversed(list(pairwise(chain))):
+                cut, following = self._cuts[ref.index], after.get(ref.index)
+                head = cut.head
+                if following is not None and cut.whole is not None:
+                    head = SUMS[self._kind].reduce(cut.whole + following, axis=1)
+                _settle(self._kind, previous, ref, head, before, after)
+        return after
+
+
+class Sweep:
+    """One piece after another, that of one step of all chains at the same time."""
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+
+    def forwards(self, chains: Sequence[Pieces]) -> tuple[dict[int, Array], set[int]]:
+        """As `Scan.forwards`."""
+        before: dict[int, Array] = {}
+        blank: set[int] = set()
+        for wave in _waves(chains):
+            refs = [chain[i] for chain, i in wave]
+            cuts = self._ask(refs, {ref.index: Boundary(before.get(ref.index)) for ref in refs}, forwards=True)
+            blank |= {index for index, cut in cuts.items() if cut.blank}
+            for chain, i in wave:
+                if i + 1 < len(chain):
+                    before[chain[i + 1].index] = _possible(cuts[chain[i].index].tail, chain[i + 1])
+        return before, blank
+
+    def backwards(self, chains: Sequence[Pieces], before: dict[int, Array]) -> dict[int, Array]:
+        """As `Scan.backwards`."""
+        after: dict[int, Array] = {}
+        for wave in _waves([chain[:0:-1] for chain in chains]):
+            refs = [chain[i] for chain, i in wave]
+            known = {ref.index: Boundary(after=after.get(ref.index)) for ref in refs}
+            cuts = self._ask(refs, known, backwards=True)
+            for chain, i in wave:
+                previous = self._previous(chain[i], chains)
+                _settle(self._ask.kind, previous, chain[i], cuts[chain[i].index].head, before, after)
+        return after
+
+    @staticmethod
+    def _previous(ref: ChunkRef, chains: Sequence[Pieces]) -> ChunkRef:
+        return next(a for chain in chains for a, b in pairwise(chain) if b is ref)
+
+
+def _waves(chains: Sequence[Pieces]) -> list[list[tuple[Pieces, int]]]:
+    """(chain, position) of the first piece of every chain, then of the second, and so on."""
+    longest = max((len(chain) for chain in chains), default=0)
+    return [[(chain, i) for chain in chains if i < len(chain)] for i in range(longest)]
+
+
+def _settle(
+    kind: str, previous: ChunkRef, ref: ChunkRef, head: Array | None, before: dict[int, Array], after: dict[int, Array]
+) -> None:
+    """Enter what follows the piece `previous`, from `head` of the next one."""
+    head = _possible(head, ref)
+    if kind == PATH:
+        # One state on both sides of the cut, so that ties are broken alike.
+        state = int(np.argmax(before[ref.index] + head))
+        head = np.full(len(head), -np.inf)
+        head[state] = 0.0
+        before[ref.index] = head
+    after[previous.index] = head
+
+
+def _possible(values: Array | None, ref: ChunkRef) -> Array:
+    """Lowered so that the largest is 0."""
+    if values is None or not np.isfinite(highest := values.max()):
+        raise NumericalError(
+            f"{where(ref)}: the sequence that goes on here cannot have come from the model: every path takes a step of "
+            "probability 0, or a density overflowed; allow more in startprob or transmat, or rescale the data"
+        )
+    return values - highest
+
+
+def _without_padding(chain: Pieces, blank: set[int]) -> Pieces:
+    """The pieces up to the last one that holds more than padding, if the sequence ends with them."""
+    stop = len(chain)
+    if _passes(chain[-1]):
+        return chain
+    while stop > 1 and chain[stop - 1].index in blank:
+        stop -= 1
+    return chain[:stop]
+
+
+def _distinct(chains: Sequence[Pieces]) -> list[ChunkRef]:
+    """Every chunk once, in plan order."""
+    known = {ref.index: ref for chain in chains for ref in chain}
+    return [known[index] for index in sorted(known)]

@@ -1,0 +1,26 @@
+"""What commands that fit check before they start."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+
+def verbosity(ctx: click.Context) -> int:
+    """As the estimators take it."""
+    return 1 if ctx.find_root().params.get("verbose") else 0
+
+
+def require_writable(output: str, checkpoint: str | None) -> None:
+    """Fail before hours of work, not after."""
+    folder = Path(output).absolute().parent
+    if not folder.is_dir():
+        raise click.ClickException(f"{output}: there is no folder {folder}; create it first")
+    if not os.access(folder, os.W_OK):
+        raise click.ClickException(f"{output}: the folder {folder} is not writable")
+    if not output.endswith(".npz"):
+        raise click.ClickException(f"{output}: a model file ends in .npz")
+    if checkpoint is not None and Path(checkpoint).resolve() == Path(output).resolve():
+        raise click.ClickException(f"{output}: the checkpoint and the model need different files")

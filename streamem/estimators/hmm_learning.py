@@ -1,0 +1,224 @@
+"""What fits a hidden Markov model: sequences at rest, sequences that arrive, statistics of sequences elsewhere."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.validation import check_is_fitted
+
+from streamem.algorithms import StepSize, StepwiseEM
+from streamem.core.boundary import POSTERIOR, Boundary
+from streamem.core.chunk import Chunk
+from streamem.core.errors import DataError, ParameterError
+from streamem.core.ports import Algorithm, Family, Plannable, Source
+from streamem.core.sequences import Sequences
+from streamem.estimators.applying import survey_source, take_sample
+from streamem.estimators.engines import Engine
+from streamem.estimators.family_facts import settings_of
+from streamem.estimators.hmm_describing import FLOAT, DescribingHMM
+from streamem.estimators.online import OnlineEstimator, step_rule
+from streamem.estimators.sequence_inputs import SequenceReading, as_sequences
+from streamem.estimators.sharing import SharedStats
+from streamem.fit import EStep
+from streamem.sources import open_sequences, open_source
+
+Array = NDArray[Any]
+Path = str | os.PathLike[str]
+
+
+class LearningHMM(DescribingHMM, OnlineEstimator):
+    """A hidden Markov model that is fitted to sequences; subclasses say which family, and what they publish."""
+
+    _filter: Array | None
+    _known_family: tuple[str, Family | None]
+
+    def fit(
+        self,
+        X: Any,
+        lengths: Any = None,
+        *,
+        offsets: Any = None,
+        sequence_column: str | None = None,
+        sample_weight: ArrayLike | str | None = None,
+        columns: Sequence[str] | None = None,
+        feature_axis: int | str | None = None,
+        checkpoint: Path | None = None,
+        executor: Any = None,
+        algorithm: str | Algorithm | Plannable = "batch",
+    ) -> Self:
+        """Fit by EM (Baum & Welch); by default one pass over the data an iteration.
+
+        A sequence that is longer than a chunk costs a second read in each pass; the result is that of the uncut one.
+
+        Parameters
+        ----------
+        X : array-like (n, d), or a path, table or collection that `streamem.open_sequences` can open
+            The rows of all sequences, one after the other; or a list of arrays (n_i, d); or an array of three axes,
+            sequences × steps × features, shorter ones ending with NaN. A row of NaN is a step without observation.
+        lengths : (s,) steps of each sequence, or the path of a ``.npy`` file of them
+        offsets : (s,) or (s + 1,) where sequences begin instead, or the name of an array beside X in a Zarr group
+        sequence_column : column that identifies the sequence of each row instead; it is no feature
+            Without any of these, all rows are one sequence.
+        sample_weight : (s,) weights of sequences, or (n,) equal within each, or the name of a column
+        columns, feature_axis, checkpoint, executor : as in `GaussianMixture.fit`
+        algorithm : "batch", "stepwise", "incremental", or an object, like ``StepwiseEM(passes=2)``
+            "stepwise" makes an M-step after each of many mini-batches of whole sequences; longer ones are drawn in
+            windows of 1000 steps, which count as sequences of their own. "incremental" remembers blocks of sequences.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        DataError : lengths that do not sum to the rows, empty sequences, rows missing in part, too few rows
+        SourceError : a store that is damaged or changes meanwhile
+        MemoryLimitError : the projection exceeds `memory_limit`
+        MonotonicityError : an iteration lowered the log-likelihood
+        """
+        with self._kept_on_failure():
+            reading = self._reading(lengths, offsets, sequence_column, sample_weight, columns, feature_axis)
+            source, chosen = as_sequences(self, X, reading, reset=True), self._chosen(algorithm)
+            self._fit(source, FLOAT, checkpoint, executor, chosen)
+            self.__dict__.pop("_filter", None)
+        return self
+
+    def partial_fit(
+        self,
+        X: Any,
+        lengths: Any = None,
+        *,
+        offsets: Any = None,
+        sequence_column: str | None = None,
+        sample_weight: ArrayLike | str | None = None,
+        continued: bool = False,
+        half_life: float | None = None,
+        step: StepSize | None = None,
+        columns: Sequence[str] | None = None,
+        feature_axis: int | str | None = None,
+        executor: Any = None,
+    ) -> Self:
+        """One step of online EM with the sequences of X as mini-batch: its E-step, then an M-step on a moving average.
+
+        Sequences are kept until a start can be made of them, or the first call goes on from `fit` or `load`.
+        `lower_bound_` is then the log-likelihood per row of X *before* the step.
+
+        Parameters
+        ----------
+        X, lengths, offsets, sequence_column, sample_weight, columns, feature_axis, executor : as in `fit`
+        continued : bool, default False
+            X goes on where the X of the call before ended: batches of one endless sequence. The state at its end is
+            carried over as filtered probabilities, so that the transition into X is counted and no start is. What comes
+            after a batch tells nothing of the states within it, unlike Cappé's (2011) recursion; with batches that are
+            long against the memory of the chain that matters little. X is one sequence and is taken into memory.
+        half_life, step : as in `GaussianMixture.partial_fit`
+
+        Returns
+        -------
+        self
+        """
+        rule = step_rule(half_life, step)
+        reading = self._reading(lengths, offsets, sequence_column, sample_weight, columns, feature_axis)
+        self._learn_and_tell(lambda: self._learn_sequences(X, reading, rule, continued, executor))
+        return self
+
+    def expected_statistics(
+        self,
+        X: Any,
+        lengths: Any = None,
+        *,
+        offsets: Any = None,
+        sequence_column: str | None = None,
+        sample_weight: ArrayLike | str | None = None,
+        columns: Sequence[str] | None = None,
+        feature_axis: int | str | None = None,
+        executor: Any = None,
+    ) -> SharedStats:
+        """E-step: expected sufficient statistics of the sequences of X under the present parameters.
+
+        Those of several sites, each of which holds whole sequences, are added, and `maximize` makes the M-step.
+
+        Parameters
+        ----------
+        X, lengths, offsets, sequence_column, sample_weight, columns, feature_axis, executor : as in `fit`
+        """
+        check_is_fitted(self)
+        self._require_fitting_shapes()
+        reading = self._reading(lengths, offsets, sequence_column, sample_weight, columns, feature_axis)
+        return self._expected(self._opened(X, reading), executor)
+
+    def _fit(
+        self,
+        source: Source,
+        dtype: np.dtype[Any],
+        checkpoint: Path | None,
+        executor: Any,
+        algorithm: Algorithm | Plannable,
+    ) -> None:
+        asked = self._asked_family()
+        known = survey_source(asked, source, self._engine("survey", executor))
+        self._known_family = (settings_of(asked), None if known is asked else known)
+        super()._fit(source, dtype, checkpoint, executor, algorithm)
+
+    # --- online ------------------------------------------------------------------------------------------------------
+
+    def _learn_sequences(
+        self, x: Any, reading: SequenceReading, rule: StepSize, continued: bool, executor: Any
+    ) -> None:
+        source = as_sequences(self, x, reading, reset=not hasattr(self, "n_features_in_"))
+        before = getattr(self, "_filter", None)
+        if continued and before is not None:
+            self._go_on(source, rule, before)
+        else:
+            self._step(source, rule, FLOAT, executor)
+        self._filter = self._filtered(source, before if continued else None) if self._is_fitted() else None
+
+    def _go_on(self, source: Source, rule: StepSize, before: Array) -> None:
+        """A step with steps that follow those of the call before."""
+        chunk = self._whole(source)
+        state, model = self._exact_state(), self._make_model()
+        task = EStep(model, state.params, source.schema.names, {0: Boundary(before=before)})
+        stats = task(chunk, open_source(chunk.x).chunks()[0])
+        least = self._least_rows(source.schema.n_features)
+        self._learn(StepwiseEM(rule, least=least).update(model, state, stats), FLOAT)
+
+    def _filtered(self, source: Source, before: Array | None) -> Array | None:
+        """(K,) log-probabilities of the state after the last step of the last sequence, under the new parameters."""
+        chunk = self._last_sequence(source)
+        if chunk is None:
+            return None
+        model, params = self._make_model(), self._params()
+        return np.asarray(model.forward_of(params, chunk, POSTERIOR, Boundary(before=before)))
+
+    def _last_sequence(self, source: Source) -> Chunk | None:
+        """The last sequence in memory, or as much of its end as the last chunk holds."""
+        chunk = source.chunks()[-1].load()
+        if chunk.sequences is None or not chunk.rows:
+            return None
+        first = int(chunk.sequences.offsets[-2])
+        return Chunk(chunk.x[first:], None, Sequences(np.array([0, chunk.rows - first], dtype=np.int64)))
+
+    def _whole(self, source: Source) -> Chunk:
+        refs = source.chunks()
+        if getattr(source, "n_sequences", 1) != 1:
+            raise ParameterError("continued=True takes one sequence that goes on; X holds several")
+        if not refs:
+            raise DataError(f"{source.schema.origin} has no rows")
+        chunks = [ref.load() for ref in refs]
+        x = np.concatenate([chunk.x for chunk in chunks])
+        return Chunk(x, None, Sequences(np.array([0, len(x)], dtype=np.int64), opened=True))
+
+    def _taken(self, source: Source, size: int, rng: np.random.RandomState, engine: Engine) -> Chunk:
+        taken = take_sample(source, size, rng, engine, missing_steps=True)
+        if size < source.n_rows:
+            return taken
+        offsets = np.asarray(getattr(source, "offsets", [0, source.n_rows]), dtype=np.int64)
+        return Chunk(taken.x, taken.weight, Sequences(offsets))
+
+    def _reopened(self, kept: Chunk) -> Source:
+        assert kept.sequences is not None
+        return open_sequences(kept.x, offsets=kept.sequences.offsets, weight=kept.weight)

@@ -1,0 +1,253 @@
+"""What every estimator of hidden Markov models holds: settings, attributes that may be given, parameters."""
+
+from __future__ import annotations
+
+import zlib
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from streamem.core.arrays import Params
+from streamem.core.chunk import Chunk
+from streamem.core.errors import ModelFileError, ParameterError
+from streamem.core.ports import Family
+from streamem.core.state import State
+from streamem.estimators.family_facts import free_parameters, settings_of
+from streamem.estimators.parts import EMParts
+from streamem.estimators.sequence_inputs import SequenceReading
+from streamem.initialization import STARTS, Start
+from streamem.models import HMM as ChainModel
+
+Array = NDArray[Any]
+DECODERS = ("viterbi", "map")
+START, MOVES = "s", "t"
+WINDOW = 1000
+"""Steps of a long sequence that stepwise EM draws together."""
+
+
+class HMMParts(EMParts):
+    """Hyperparameters of a hidden Markov model, and what subclasses say of its emissions."""
+
+    start: str
+    params: str
+    n_iter: int
+    algorithm: str
+    startprob_prior: ArrayLike
+    transmat_prior: ArrayLike
+    topology: Any
+    tied_transitions: Sequence[Sequence[int]] | None
+
+    startprob_: Array
+    transmat_: Array
+
+    letters: ClassVar[dict[str, str]]
+    """hmmlearn's letter of each attribute of the emissions."""
+
+    # --- what subclasses say -----------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _asked_family(self) -> Family:
+        """The family at the present hyperparameters, before it has seen any data."""
+
+    @abstractmethod
+    def _emissions(self, components: Params) -> dict[str, Array]:
+        """Fitted attributes of exact emissions, under their public names."""
+
+    @abstractmethod
+    def _emissions_rebuilt(self) -> Params:
+        """Emissions from the attributes."""
+
+    def _emissions_given(self, components: Params, given: Sequence[str]) -> Params:
+        """Starting emissions with the attributes in `given` put in."""
+        return self._emissions_rebuilt() if given else components
+
+    def _settled(self, components: Params) -> Params:
+        """Starting emissions without what no iteration can leave."""
+        return components
+
+    def _starts(self) -> dict[str, Start]:
+        """Ways to split a sample for the first emissions."""
+        return STARTS
+
+    # --- the model ---------------------------------------------------------------------------------------------------
+
+    @property
+    def lag(self) -> int:
+        """Earlier steps that the emissions look back on."""
+        return int(getattr(self._make_family(), "lag", 0))
+
+    def _make_family(self) -> Family:
+        """The family at the present hyperparameters, with what a survey of the data told."""
+        asked = self._asked_family()
+        key, known = self.__dict__.get("_known_family", (None, None))
+        return known if known is not None and key == settings_of(asked) else asked
+
+    def _free_family(self) -> Family:
+        """The family whose M-step holds nothing fixed: for starts."""
+        return self._make_family()
+
+    def _make_model(self, family: Family | None = None) -> ChainModel:
+        return ChainModel(
+            family or self._make_family(),
+            int(self.n_components),
+            self._starts()[self.start],
+            topology=self.topology,
+            tied_transitions=self.tied_transitions or (),
+            startprob_prior=self.startprob_prior,
+            transmat_prior=self.transmat_prior,
+            startprob_init=self.startprob_ if self._is_given(START, "startprob_") else None,
+            transmat_init=self.transmat_ if self._is_given(MOVES, "transmat_") else None,
+            params=self.params,
+        )
+
+    def _is_given(self, letter: str, name: str) -> bool:
+        """Whether `fit` starts from an attribute: it is there, and `init_params` does not say to make it anew."""
+        return letter not in self.init_params and hasattr(self, name)
+
+    def _given_emissions(self) -> list[str]:
+        return [name for name, letter in self.letters.items() if self._is_given(letter, name)]
+
+    def _make_start(self, model: ChainModel, sample: Chunk, rng: np.random.RandomState) -> Params:
+        given = self._given_emissions()
+        if len(given) == len(self.letters):
+            first = model.transitions.first()
+            kept = np.zeros(self.n_components, dtype=np.bool_)
+            components = self._emissions_given_wholly(model, sample)
+            return Params(startprob=first.startprob, transmat=first.transmat, kept=kept, components=components)
+        params = self._make_model(self._free_family()).init(sample, rng)
+        components = self._emissions_given(self._settled(params.components), given)
+        return params.replace(components=components)
+
+    def _emissions_given_wholly(self, model: ChainModel, sample: Chunk) -> Params:
+        """Starting emissions where every attribute is given; about an anchor from the sample, if the family has one."""
+        crude = model.crude(sample)
+        return (
+            self._emissions_rebuilt() if crude is None else self._emissions_given(crude.components, list(self.letters))
+        )
+
+    # --- the ports of EMParts ----------------------------------------------------------------------------------------
+
+    def _published(self, params: Params, dtype: np.dtype[Any]) -> dict[str, Array]:
+        chain = {"startprob_": np.array(params.startprob), "transmat_": np.array(params.transmat)}
+        return {**chain, **self._emissions(params.components)}
+
+    def _rebuilt(self) -> Params:
+        """From the attributes alone; what they hold is checked."""
+        missing = [name for name in ("startprob_", "transmat_", *self.letters) if not hasattr(self, name)]
+        if missing:
+            raise ParameterError(f"{', '.join(missing)} are neither fitted nor set; call fit, or set them all")
+        model = ChainModel(
+            self._make_family(),
+            int(self.n_components),
+            self._starts()[self.start],
+            startprob_init=self.startprob_,
+            transmat_init=self.transmat_,
+        )
+        first, kept = model.transitions.first(), np.zeros(self.n_components, dtype=np.bool_)
+        components = self._emissions_rebuilt()
+        return Params(startprob=first.startprob, transmat=first.transmat, kept=kept, components=components)
+
+    def _n_parameters(self) -> int:
+        """Those of the emissions, and of the chain, whose probabilities sum to 1 and whose zeros stay."""
+        params = self._params()
+        start, moves = np.asarray(params.startprob) > 0, np.asarray(params.transmat) > 0
+        tied = [state for group in self.tied_transitions or () for state in list(group)[1:]]
+        free = np.maximum(moves.sum(axis=1) - 1, 0)
+        free[tied] = 0
+        own = max(int(start.sum()) - 1, 0) + int(free.sum())
+        return own + free_parameters(self._make_family(), params.components)
+
+    def _is_fitted(self) -> bool:
+        return all(hasattr(self, name) for name in ("startprob_", "transmat_", *self.letters))
+
+    def _row_width(self) -> int:
+        return self.n_features_in_ * (self.lag + 1)
+
+    def _most_iterations(self) -> int:
+        return self.n_iter
+
+    def _iterations_name(self) -> str:
+        return "n_iter"
+
+    def _window(self) -> int | None:
+        return WINDOW
+
+    def _least_rows(self, n_features: int) -> int:
+        return 2 * int(self.n_components) * (n_features + 1 + int(self.n_components))
+
+    def _counts(self) -> dict[str, int]:
+        return {**super()._counts(), "n_iter": 0}
+
+    def _choices(self) -> dict[str, Any]:
+        return {"start": self._starts(), "algorithm": DECODERS, **super()._choices()}
+
+    def _check_hyperparameters(self) -> None:
+        super()._check_hyperparameters()
+        allowed = {START, MOVES, *self.letters.values()}
+        for name in ("params", "init_params"):
+            value = getattr(self, name)
+            if not isinstance(value, str) or not set(value) <= allowed:
+                raise ParameterError(
+                    f"{name} is {value!r}; it must be of the letters {''.join(sorted(allowed))!r}: s startprob, "
+                    "t transmat, "
+                    f"{', '.join(f'{letter} {attribute[:-1]}' for attribute, letter in self.letters.items())}"
+                )
+
+    def _check_given(self, n_features: int) -> None:
+        self._make_model().transitions.first()  # which refuses probabilities that are none
+        if self._given_emissions() == list(self.letters):
+            self._emissions_rebuilt()
+
+    def _run_key(self) -> dict[str, Any]:
+        given = [getattr(self, name) for name in self._given_attributes()]
+        given += [self.startprob_prior, self.transmat_prior]
+        held = b"|".join(np.ascontiguousarray(np.asarray(value, dtype=np.float64)).tobytes() for value in given)
+        return {
+            **super()._run_key(),
+            "start": self.start,
+            "params": "".join(sorted(set(self.params))),
+            "init_params": "".join(sorted(set(self.init_params))),
+            "topology": repr(self.topology),
+            "tied_transitions": repr([list(group) for group in self.tied_transitions or ()]),
+            "given start and priors": f"{zlib.crc32(held):08x}",
+        }
+
+    def _given_attributes(self) -> list[str]:
+        chain = [name for letter, name in ((START, "startprob_"), (MOVES, "transmat_")) if self._is_given(letter, name)]
+        return chain + self._given_emissions()
+
+    def _check_loaded(self, params: Params, n_features: int) -> None:
+        k = int(self.n_components)
+        shapes = {"startprob": (k,), "transmat": (k, k)}
+        wrong = [name for name, shape in shapes.items() if np.shape(params.get(name, ())) != shape]
+        if wrong or "components" not in params:
+            raise ModelFileError(f"the file's {', '.join(wrong) or 'emissions'} do not fit {k} states")
+
+    def _reading(
+        self,
+        lengths: Any = None,
+        offsets: Any = None,
+        sequence_column: str | None = None,
+        sample_weight: Any = None,
+        columns: Sequence[str] | None = None,
+        feature_axis: int | str | None = None,
+    ) -> SequenceReading:
+        return SequenceReading(
+            lengths,
+            offsets,
+            sequence_column,
+            self.lag,
+            columns,
+            feature_axis,
+            sample_weight,
+            self._budget().chunk_bytes,
+        )
+
+    def _exact_state(self) -> State:
+        """The state of the last fit, or one of the parameters that were set since."""
+        known: State | None = getattr(self, "_state", None)
+        params = self._params()
+        return known if known is not None and known.params == params else State(params)

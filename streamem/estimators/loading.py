@@ -1,0 +1,36 @@
+"""Loading a model file without knowing its class."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from streamem.core.archive_reading import read_archive
+from streamem.core.errors import ModelFileError
+from streamem.estimators.bernoulli_hmm import BernoulliHMM
+from streamem.estimators.categorical_hmm import CategoricalHMM
+from streamem.estimators.gaussian_hmm import GaussianHMM
+from streamem.estimators.gaussian_mixture import GaussianMixture
+from streamem.estimators.gmm_hmm import GMMHMM
+from streamem.estimators.persistence import KIND
+from streamem.estimators.poisson_hmm import PoissonHMM
+
+CLASSES: dict[str, Any] = {
+    one.__name__: one for one in (GaussianMixture, GaussianHMM, GMMHMM, CategoricalHMM, PoissonHMM, BernoulliHMM)
+}
+NEED_FAMILY = ("Mixture", "HMM")
+
+
+def load_model(path: str | os.PathLike[str]) -> Any:
+    """The model of a file that `save` wrote, with the class that the file names.
+
+    Raises
+    ------
+    ModelFileError : not such a file, damaged, newer than this library, or of a class that needs its family to be loaded
+    """
+    name = read_archive(path, KIND).meta.get("class")
+    if name in NEED_FAMILY:
+        raise ModelFileError(f"{path} holds a {name}, whose family is code: load it with {name}.load(path, family=...)")
+    if name not in CLASSES:
+        raise ModelFileError(f"{path} holds a {name}, which this version does not know; it knows {sorted(CLASSES)}")
+    return CLASSES[name].load(path)

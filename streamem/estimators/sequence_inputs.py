@@ -1,0 +1,89 @@
+"""From what the user passes as X, and says of sequences, to a source of sequences that fits the estimator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator
+
+from streamem.core.errors import SchemaError
+from streamem.core.ports import Source
+from streamem.estimators.inputs import refuse_what_cannot_be_read
+from streamem.sources import ReadOptions, is_source, open_sequences
+
+
+@dataclass(frozen=True)
+class SequenceReading:
+    """How one call reads its sequences; see `streamem.open_sequences`."""
+
+    lengths: Any = None
+    offsets: Any = None
+    sequence_column: str | None = None
+    lag: int = 0
+    columns: Sequence[str] | None = None
+    feature_axis: int | str | None = None
+    sample_weight: Any = None
+    chunk_bytes: int = 0
+
+    def opened(self, x: Any, columns: Sequence[str] | None) -> Source:
+        """X with the given feature columns."""
+        names = None if columns is None else tuple([columns] if isinstance(columns, str) else columns)
+        options = ReadOptions(columns=names, feature_axis=self.feature_axis, chunk_bytes=self.chunk_bytes)
+        return open_sequences(
+            x,
+            lengths=self.lengths,
+            offsets=self.offsets,
+            sequence_column=self.sequence_column,
+            lag=self.lag,
+            weight=self.sample_weight,
+            options=options,
+        )
+
+
+def as_sequences(estimator: BaseEstimator, x: Any, reading: SequenceReading, *, reset: bool) -> Source:
+    """Open X and check it against the estimator: number and names of features; with `reset`, remember them.
+
+    Raises
+    ------
+    SchemaError : another number of features than at fit, or columns that are missing
+    """
+    refuse_what_cannot_be_read(x)
+    fitted = None if reset else getattr(estimator, "feature_names_in_", None)
+    columns = reading.columns
+    if columns is None and fitted is not None and not is_source(x) and _has_names(x):
+        columns = [str(name) for name in fitted]
+    source = reading.opened(x, columns)
+    _check_features(estimator, source, reading.lag, reset)
+    return source
+
+
+def _has_names(x: Any) -> bool:
+    """Whether columns of x may be asked for by name: not of arrays."""
+    return not (isinstance(x, np.ndarray | list | tuple) or hasattr(x, "dtype"))
+
+
+def _check_features(estimator: BaseEstimator, source: Source, lag: int, reset: bool) -> None:
+    schema = source.schema
+    width, names = schema.n_features // (lag + 1), None if schema.names is None else list(schema.names)
+    if width == 0:
+        raise SchemaError(f"{schema.origin} has no features; at least one column is needed")
+    own = None if names is None else names[:width]
+    if reset:
+        estimator.n_features_in_ = width
+        if own is not None:
+            estimator.feature_names_in_ = np.asarray(own, dtype=object)
+        elif hasattr(estimator, "feature_names_in_"):
+            del estimator.feature_names_in_
+        return
+    expected = getattr(estimator, "n_features_in_", width)
+    if width != expected:
+        raise SchemaError(
+            f"{schema.origin} has {width} features, but {type(estimator).__name__} is expecting {expected} features as "
+            "input"
+        )
+    fitted = [str(name) for name in getattr(estimator, "feature_names_in_", [])]
+    if fitted and own is not None and own != fitted:
+        raise SchemaError(f"{schema.origin}: features {own} were chosen, but {fitted} were fitted")

@@ -1,0 +1,310 @@
+"""The hidden Markov model: a chain of hidden states, each of which emits what a family says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from streamem.core.arrays import Params
+from streamem.core.boundary import PATH, Boundary
+from streamem.core.chunk import Chunk
+from streamem.core.errors import NumericalError, ParameterError
+from streamem.core.numerics import EPS, small_buffers
+from streamem.core.ports import Anchored, Blockwise, Diagnosed, Family, Penalized, Rebasable, Startable
+from streamem.core.stats import Stats
+from streamem.models.chain_operators import ChainOperators, filled_up
+from streamem.models.chain_pass import Chain, ChainPass, entry_of, impossible
+from streamem.models.emissions import Emissions
+from streamem.models.plain_kernel import block_rows_of, kernel_of
+from streamem.models.steps import Steps, missing_rows, steps_of
+from streamem.models.transitions import Topology, Transitions
+
+Array = NDArray[Any]
+Responsibilities = Callable[[Array, Array | None, int, np.random.RandomState], Array]
+"""(x (n, d), weight (n,) or None, K, rng) → responsibilities (n, K) to start from."""
+
+ALONE = Boundary()
+CHUNK_BYTES = 2**21
+PLAIN_GROUP_ROWS = 4096
+
+
+class HMM:
+    """A chain z_1, z_2, … of K hidden states; step t emits x_t from the component z_t of any `Family`.
+
+    Parameters
+    ----------
+    family : what a state emits
+    n_components : K
+    start : responsibilities of a sample, from which the first emissions are estimated
+    topology, tied_transitions, startprob_prior, transmat_prior, startprob_init, transmat_init : see `Transitions`
+    params : what the M-step updates, by hmmlearn's letters: "s" startprob, "t" transmat, any other the emissions;
+        None is all of it
+
+    Notes
+    -----
+    Parameters: startprob (K,), transmat (K, K), components (those of the family), and kept (K,), the states that were
+    never left in the last E-step and so keep their row of transmat. Statistics: startprob (K,) expected first states,
+    transitions (K, K), visits (K,), components. E- and M-step: Rabiner 1989, §III.
+
+    A row of NaN is a step at which nothing was observed. An opened sequence (see `Sequences`) without a message about
+    what came before is taken for one of its own that begins from startprob: windows of a long one are learned so.
+    """
+
+    missing_steps = True
+
+    def __init__(
+        self,
+        family: Family,
+        n_components: int,
+        start: Responsibilities,
+        topology: Topology = "ergodic",
+        tied_transitions: Sequence[Sequence[int]] = (),
+        startprob_prior: ArrayLike = 1.0,
+        transmat_prior: ArrayLike = 1.0,
+        startprob_init: ArrayLike | None = None,
+        transmat_init: ArrayLike | None = None,
+        params: str | None = None,
+    ) -> None:
+        self.family = family
+        self.n_components = n_components
+        self.transitions = Transitions(
+            n_components, topology, tied_transitions, startprob_prior, transmat_prior, startprob_init, transmat_init
+        )
+        self._start = start
+        self._updates_start = params is None or "s" in params
+        self._updates_moves = params is None or "t" in params
+        self._updates_emissions = params is None or bool(set(params) - set("st"))
+
+    # --- the Model port ----------------------------------------------------------------------------------------------
+
+    def init(self, sample: Chunk, rng: np.random.RandomState) -> Params:
+        """The transitions' own start, and one M-step of the family from starting responsibilities of the rows."""
+        x, weight = _observed(sample)
+        previous = self.family.start(x, weight, self.n_components) if isinstance(self.family, Startable) else None
+        resp = self._start(x, weight, self.n_components, rng)
+        if weight is not None:
+            resp = resp * weight[:, None]
+        components = self.family.maximize(self.family.stats(previous, x, resp), previous)
+        return self._assembled(components)
+
+    def crude(self, sample: Chunk) -> Params | None:
+        """The transitions' start and the family's crude parameters, if it has any."""
+        if not isinstance(self.family, Startable):
+            return None
+        x, weight = _observed(sample)
+        return self._assembled(self.family.start(x, weight, self.n_components))
+
+    @small_buffers()
+    def e_step(self, params: Params, chunk: Chunk, message: Boundary | None = None) -> Stats:
+        """Expected counts of a chunk, given what lies beyond it."""
+        steps = steps_of(chunk, message or ALONE)
+        work = self._pass(params, chunk, steps, message, chunk.x.dtype)
+        for first, stop, gamma in work.gammas(steps.weights):
+            work.emissions.accumulate(first, stop, gamma)
+        weight = _weight(chunk, steps)
+        return Stats(
+            rows=chunk.rows,
+            weight=weight,
+            log_likelihood=work.sums.log_likelihood,
+            rounding=weight * self._rounding(work),
+            startprob=work.sums.begun,
+            transitions=work.sums.transitions,
+            visits=work.sums.visits,
+            components=work.emissions.stats(),
+        )
+
+    def m_step(self, stats: Stats, previous: Params) -> Params:
+        """Normalized expected counts; the family maximizes the rest. What `params` does not name stays."""
+        startprob, transmat, kept = previous.startprob, previous.transmat, np.zeros(self.n_components, dtype=np.bool_)
+        components = previous.components
+        if self._updates_start:
+            startprob = self.transitions.maximize_start(stats.startprob, previous.startprob)
+        if self._updates_moves:
+            moves = self.transitions.maximize_moves(stats.transitions, previous.transmat)
+            transmat, kept = moves.transmat, moves.kept
+        if self._updates_emissions:
+            components = self.family.maximize(stats.components, previous.components)
+        return Params(startprob=startprob, transmat=transmat, kept=kept, components=components)
+
+    def workspace_bytes(self, n_features: int) -> int:
+        """The family's workspace, and what the recursions hold of a chunk that is one sequence."""
+        rows = CHUNK_BYTES // (4 * n_features)
+        own = 8 * rows * (2 * self.n_components + 8)
+        if isinstance(self.family, Blockwise):
+            return own + self.family.workspace_bytes(self.n_components, n_features)
+        return own + 8 * PLAIN_GROUP_ROWS * (3 * self.n_components + 2 * n_features)
+
+    def statistics_bytes(self, n_features: int) -> int:
+        """Expected counts and the family's statistics; if it does not tell, four numbers a component and feature."""
+        own = 8 * (self.n_components * (self.n_components + 2) + 4)
+        if isinstance(self.family, Blockwise):
+            return own + self.family.statistics_bytes(self.n_components, n_features)
+        return own + 8 * 4 * self.n_components * (1 + n_features)
+
+    # --- capabilities ------------------------------------------------------------------------------------------------
+
+    def arithmetic(self, params: Params, dtype: DTypeLike = np.float64) -> str:
+        """Which arithmetic the emissions run at these parameters on rows of `dtype`, in words."""
+        return kernel_of(self.family, params.components, dtype).path
+
+    def rebase(self, stats: Stats, old: Params, new: Params) -> Stats:
+        """The family's statistics, as if they had been taken at `new`."""
+        if not isinstance(self.family, Rebasable):
+            return stats
+        return stats.replace(components=self.family.rebase(stats.components, old.components, new.components))
+
+    def reanchored(self, params: Params) -> Params:
+        """The family's, where it has an anchor."""
+        if not isinstance(self.family, Anchored):
+            return params
+        components = self.family.reanchored(params.components)
+        return params if components is params.components else params.replace(components=components)
+
+    def occupancy(self, params: Params) -> Array:
+        """Share of every state in the first 1024 steps of a sequence: (K,)."""
+        sums, power = np.eye(self.n_components), np.asarray(params.transmat)
+        for _ in range(10):  # Σ_{t < 2m} Aᵗ = Σ_{t < m} Aᵗ + A^m Σ_{t < m} Aᵗ
+            sums, power = sums + power @ sums, power @ power
+        shares = params.startprob @ sums
+        return np.asarray(shares / shares.sum())
+
+    def penalty(self, params: Params, stats: Stats) -> float:
+        """The family's penalty and minus the log-density of the priors, in nats."""
+        own = self.transitions.penalty(params.startprob, params.transmat)
+        if not isinstance(self.family, Penalized):
+            return own
+        return own + self.family.penalty(params.components, stats.components)
+
+    def degenerate(self, params: Params) -> Mapping[str, list[int]]:
+        """The family's interventions, and states that are never left."""
+        found = dict(self.family.degenerate(params.components)) if isinstance(self.family, Diagnosed) else {}
+        if "kept" in params:
+            found["never left"] = np.flatnonzero(params.kept).tolist()
+        return found
+
+    # --- what a fitted model says of sequences -----------------------------------------------------------------------
+
+    @small_buffers()
+    def posteriors(self, params: Params, chunk: Chunk, message: Boundary | None = None) -> Array:
+        """Probability of every state given the whole sequence, (n, K); NaN for padding."""
+        out = np.full((chunk.rows, self.n_components), np.nan)
+        steps = steps_of(chunk, message or ALONE)
+        work = self._pass(params, chunk, steps, message, np.float64)
+        for first, stop, gamma in work.gammas(np.ones(len(steps.spans))):
+            out[first:stop] = gamma[:, : self.n_components]
+        if steps.padding is not None:
+            out[steps.padding] = np.nan
+        return out
+
+    def labels(self, params: Params, chunk: Chunk, message: Boundary | None = None) -> Array:
+        """The most probable state of every row by itself: (n,) int64; −1 for padding."""
+        posteriors = self.posteriors(params, chunk, message)
+        absent = np.isnan(posteriors[:, 0])
+        return np.asarray(np.where(absent, -1, np.argmax(posteriors, axis=1)), dtype=np.int64)
+
+    @small_buffers()
+    def path(self, params: Params, chunk: Chunk, message: Boundary | None = None) -> Array:
+        """The most probable sequence of states: (n,) int64; −1 for padding.
+
+        The message is one for the question "path".
+        """
+        from streamem.models.forward_backward import width_of
+        from streamem.models.viterbi import paths
+
+        message = message or ALONE
+        steps, chain = steps_of(chunk, message), _chain(params)
+        emissions = self._emissions(params, chunk, steps, np.float64)
+        out = np.full(chunk.rows, -1, dtype=np.int64)
+        width, nothing = width_of(self.n_components), np.zeros(self.n_components)
+        moves = filled_up(chain.log_transmat, width, width)
+        for s, (first, stop) in enumerate(steps.spans.tolist()):
+            if first == stop:
+                continue
+            entry = entry_of(chain, message.before, PATH) if s == 0 else chain.log_startprob
+            last = s == len(steps.spans) - 1 and message.after is not None
+            exit = np.asarray(message.after) if last else nothing
+            log_prob = filled_up(emissions.log_prob(first, stop), width)
+            enter, leave = filled_up(np.stack([entry, exit]), width)
+            doubtful = bool(np.isnan(log_prob).any())
+            if doubtful or not np.isfinite(paths(width).best(log_prob, enter, leave, moves, out[first:stop])):
+                raise NumericalError(impossible(s, first, stop, emissions.log_prob(first, stop)))
+        return out
+
+    @small_buffers()
+    def log_likelihood(self, params: Params, chunk: Chunk, message: Boundary | None = None) -> Stats:
+        """rows, weight and weighted log-likelihood in nats."""
+        steps = steps_of(chunk, message or ALONE)
+        work = self._pass(params, chunk, steps, message, np.float64)
+        for _ in work.gammas(steps.weights):
+            pass
+        weight = _weight(chunk, steps)
+        return Stats(rows=chunk.rows, weight=weight, log_likelihood=work.sums.log_likelihood)
+
+    # --- sequences that are cut --------------------------------------------------------------------------------------
+
+    @property
+    def scans(self) -> bool:
+        """Whether pieces of a cut sequence tell of themselves in any order; else one after another."""
+        return ChainOperators.cheap(self.n_components)
+
+    def forward_of(self, params: Params, chunk: Chunk, question: str, boundary: Boundary) -> Array:
+        """(K,) log-probabilities, up to a constant, of the state at the last step, given `before`."""
+        return self._operators(params, chunk, boundary).forward(question)
+
+    def backward_of(self, params: Params, chunk: Chunk, question: str, boundary: Boundary) -> Array:
+        """(K,) log-likelihoods, up to a constant, of all steps and `after`, given the state before them."""
+        return self._operators(params, chunk, boundary).backward(question)
+
+    def operator_of(self, params: Params, chunk: Chunk, question: str) -> Array:
+        """(K, K) the same for every state before the first step (rows) and at the last (columns)."""
+        return self._operators(params, chunk, ALONE).operator(question)
+
+    # --- inner -------------------------------------------------------------------------------------------------------
+
+    def _operators(self, params: Params, chunk: Chunk, boundary: Boundary) -> ChainOperators:
+        steps = steps_of(chunk, boundary)
+        return ChainOperators(_chain(params), self._emissions(params, chunk, steps, np.float64), steps, boundary)
+
+    def _pass(
+        self, params: Params, chunk: Chunk, steps: Steps, message: Boundary | None, dtype: DTypeLike
+    ) -> ChainPass:
+        emissions = self._emissions(params, chunk, steps, dtype)
+        rows = block_rows_of(self.family, params.components)
+        return ChainPass(_chain(params), emissions, steps, message or ALONE, rows)
+
+    def _emissions(self, params: Params, chunk: Chunk, steps: Steps, dtype: DTypeLike) -> Emissions:
+        kernel = kernel_of(self.family, params.components, dtype)
+        rows = block_rows_of(self.family, params.components)
+        return Emissions(kernel, rows, chunk.x, steps.missing, self.n_components)
+
+    def _rounding(self, work: ChainPass) -> float:
+        """Of the log-likelihood of one step: its densities, and K products and sums."""
+        return work.emissions.kernel.rounding + 4 * (self.n_components + 4) * EPS
+
+    def _assembled(self, components: Any) -> Params:
+        first = self.transitions.first()
+        kept = np.zeros(self.n_components, dtype=np.bool_)
+        return Params(startprob=first.startprob, transmat=first.transmat, kept=kept, components=components)
+
+
+def _chain(params: Params) -> Chain:
+    return Chain.of(np.asarray(params.startprob), np.asarray(params.transmat))
+
+
+def _weight(chunk: Chunk, steps: Steps) -> float:
+    """Of all steps; padding is none."""
+    counted = np.ones(chunk.rows) if chunk.weight is None else chunk.weight
+    return float(counted.sum() if steps.padding is None else counted[~steps.padding].sum())
+
+
+def _observed(sample: Chunk) -> tuple[Array, Array | None]:
+    """The rows of a sample that have values, and their weights."""
+    missing = missing_rows(sample.x)
+    if missing is None:
+        return sample.x, sample.weight
+    if missing.all():
+        raise ParameterError("every row of the sample is missing; a model cannot start from that")
+    return sample.x[~missing], None if sample.weight is None else sample.weight[~missing]
