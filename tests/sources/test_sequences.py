@@ -476,6 +476,15 @@ def weigh_the_base(tmp: Path) -> Any:
     return open_sequences(base, lengths=LENGTHS)
 
 
+def weigh_open_sequences(tmp: Path) -> Any:
+    base = open_source(rows(), options=ReadOptions(chunk_bytes=20 * ROW))
+    return open_source(open_sequences(base, lengths=LENGTHS), weight=WEIGHTS)
+
+
+def weigh_rows_of_open_sequences(tmp: Path) -> Any:
+    return open_source(open_sequences(rows(), lengths=LENGTHS), weight=ROW_WEIGHTS)
+
+
 WEIGHED = [value for name, value in list(globals().items()) if name.startswith("weigh_")]
 
 
@@ -872,6 +881,16 @@ REFUSED = {
         lambda: open_sequences(open_source(np.ones((2, 1)), weight=np.ones(2)), weight=[1]),
         SchemaError,
         "weights were given twice",
+    ),
+    "weights given twice to sequences": (
+        lambda: open_source(ten(weight=[1]), weight=[1]),
+        SchemaError,
+        "weights were given twice",
+    ),
+    "weights of rows that are none": (
+        lambda: open_source(ten(lengths=[5, 5]), weight=np.ones((10, 1))),
+        SchemaError,
+        r"shape \(10, 1\); there are 2 sequences",
     ),
     "weights in the options": (
         lambda: ten(options=ReadOptions(weight_column="w")),
