@@ -138,7 +138,7 @@ def test_zeros_stay_and_others_never_become_zero() -> None:
     found = family.maximize(family.stats(previous, x, np.ones((3, 1))), previous).probabilities[0]
     assert found[0] == 0.0
     assert found[3] == 2.0**-40
-    assert found[1:3] == pytest.approx(np.array([2, 1]) / 3 * (1 - 2.0**-40), rel=1e-15)
+    assert found[1:3] == pytest.approx(np.array([2, 1]) / 3 * (1 - 2.0**-40), rel=1e-15, abs=0)
     assert family.log_prob(Params(probabilities=[[0.0, 1.0]], starts=[0, 2]), np.array([[0.0]]))[0, 0] == -np.inf
 
 

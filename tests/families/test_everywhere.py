@@ -50,7 +50,7 @@ def mixture(family: Family) -> streamem.Mixture:
 def client() -> Iterator[Client]:
     """Not the default one: other tests run on threads."""
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
         yield client
