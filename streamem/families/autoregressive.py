@@ -16,8 +16,8 @@ from streamem.core.stats import Stats
 from streamem.families.anchor import location_and_spread
 from streamem.families.covariance import COVARIANCES
 from streamem.families.empty import empty_components, told_empty
-from streamem.families.residual_kernel import ResidualKernel
-from streamem.families.tiling import block_rows
+from streamem.families.residual_kernel import TILE, ResidualKernel
+from streamem.families.tiling import block_rows, products_bytes
 
 Array = NDArray[Any]
 
@@ -123,8 +123,7 @@ class AutoregressiveGaussian:
 
     def block_rows(self, params: Params) -> int:
         """Rows a block."""
-        k, d, width = params.regression.shape
-        return block_rows(k * d, width + d)
+        return block_rows(len(params.regression), len(params.center) * (1 + self.lag))
 
     def kernel(self, params: Params, dtype: DTypeLike = np.float64) -> Kernel:
         """Whitened residuals, in float64 whatever the rows."""
@@ -136,16 +135,14 @@ class AutoregressiveGaussian:
             np.asarray(constants),
             np.tile(params.center, 1 + self.lag),
             np.tile(params.scale, 1 + self.lag),
-            self.block_rows(params),
         )
 
     def workspace_bytes(self, n_components: int, n_features: int) -> int:
         """What a kernel and the responsibilities of a block hold."""
-        kd = n_components * max(1, n_features // (1 + self.lag))
-        rows = block_rows(kd, n_features)
-        return 8 * rows * (kd + 3 * n_components + 2 * n_features + 2) + 2 * self.statistics_bytes(
-            n_components, n_features
-        )
+        d = max(1, n_features // (1 + self.lag))
+        features = (1 + n_features) * (2 + n_features) // 2
+        residuals = 8 * n_components * d * (TILE + 1 + n_features)
+        return residuals + products_bytes(n_components, n_features, features)
 
     def statistics_bytes(self, n_components: int, n_features: int) -> int:
         """Second moments of [1, row] in float64."""

@@ -33,12 +33,9 @@ class Categorical:
     prior : float >= 1
         Parameter of a symmetric Dirichlet prior on every distribution: prior − 1 observations of every category are
         added. 1 is maximum likelihood.
-
-    Attributes
-    ----------
     total_weight : float or None
-        Σ weights of all rows, once surveyed. Priors are in proportion to it, so that averages of statistics (online EM)
-        and sums get the same one.
+        Σ weights of the rows that the prior is weighed against, so that sums of statistics and averages (online EM) get
+        the same prior. A fit finds it; online it has to be given.
 
     Notes
     -----
@@ -56,12 +53,19 @@ class Categorical:
     array([[-2.0794]])
     """
 
-    def __init__(self, n_categories: int | Sequence[int] | None = None, prior: float = 1.0) -> None:
+    def __init__(
+        self,
+        n_categories: int | Sequence[int] | None = None,
+        prior: float = 1.0,
+        total_weight: float | None = None,
+    ) -> None:
         if not prior >= 1.0:
             raise ParameterError(f"prior is {prior}; it must be a number >= 1 (1 is maximum likelihood)")
+        if total_weight is not None and not total_weight > 0:
+            raise ParameterError(f"total_weight is {total_weight}; it must be a number > 0, or None")
         self.n_categories = _checked(n_categories)
         self.prior = float(prior)
-        self.total_weight: float | None = None
+        self.total_weight = None if total_weight is None else float(total_weight)
 
     # --- the Family port ---------------------------------------------------------------------------------------------
 
@@ -87,7 +91,7 @@ class Categorical:
     def maximize(self, stats: Stats, previous: Params | None) -> Params:
         """Weighted shares of every code, with the pseudo-counts of the prior."""
         empty = empty_components(stats.weight)
-        counts = stats.counts + (self.prior - 1.0) * self._scale(stats)
+        counts = stats.counts + self._pseudo_counts(stats)
         if previous is None:
             starts = self._starts_of(counts.shape[1])
             overall = _shares(stats.counts.sum(axis=0, keepdims=True) + 0.5, starts)
@@ -125,9 +129,8 @@ class Categorical:
         """The family with the categories that all chunks hold together, and their weight."""
         told = np.stack(list(found))
         seen = tuple(int(code) + 1 for code in np.maximum(told[:, :-1].max(axis=0), 0.0))
-        known = Categorical(seen if self.n_categories is None else self.n_categories, self.prior)
-        known.total_weight = float(told[:, -1].sum())
-        return known
+        sizes, total = (seen if self.n_categories is None else self.n_categories), float(told[:, -1].sum())
+        return Categorical(sizes, self.prior, self.total_weight or total or None)
 
     def block_rows(self, params: Params) -> int:
         """Rows a block."""
@@ -149,10 +152,8 @@ class Categorical:
 
     def penalty(self, params: Params, stats: Stats) -> float:
         """−(prior − 1) Σ log p, in nats, for statistics of all rows; in proportion for others."""
-        if self.prior == 1.0:
-            return 0.0
         p = params.probabilities
-        return -(self.prior - 1.0) * self._scale(stats) * float(np.log(p[p > 0]).sum())
+        return -self._pseudo_counts(stats) * float(np.log(p[p > 0]).sum())
 
     def degenerate(self, params: Params) -> Mapping[str, list[int]]:
         """Components that explained nothing in the last M-step, and kept their probabilities."""
@@ -186,9 +187,16 @@ class Categorical:
         d = codes // self.n_categories if isinstance(self.n_categories, int) else len(self.n_categories or ())
         return _starts(self._sizes(d))
 
-    def _scale(self, stats: Stats) -> float:
-        """How much of the data statistics stand for: 1 for all of it, its share for averages."""
-        return 1.0 if not self.total_weight else float(stats.weight.sum()) / self.total_weight
+    def _pseudo_counts(self, stats: Stats) -> float:
+        """What the prior adds to every count: prior − 1 for all of the data, its share of that for averages."""
+        if self.prior == 1.0:
+            return 0.0
+        if self.total_weight is None:
+            raise ParameterError(
+                f"a prior of {self.prior} is weighed against the data, of which nobody has told how much there is: fit "
+                "first, or pass Categorical(..., total_weight=rows), or leave the prior at 1"
+            )
+        return (self.prior - 1.0) * float(stats.weight.sum()) / self.total_weight
 
 
 def _checked(n_categories: int | Sequence[int] | None) -> int | tuple[int, ...] | None:

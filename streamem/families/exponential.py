@@ -42,6 +42,11 @@ class ExponentialKernel:
         self._block = AnchoredBlock(center, scale, self._rows, self.dtype, features.norm)
         self._sums = np.zeros((n_panels, features_of_panel, k))
 
+    @property
+    def z(self) -> Array:
+        """[1, x̃] of the loaded rows (1 + d, b), perhaps followed by |x̃|²."""
+        return self._block.z
+
     def load(self, x: Array) -> None:
         """Take the next block (b, d)."""
         self._block.load(x)

@@ -9,12 +9,17 @@ from numpy.typing import NDArray
 
 from streamem.core.numerics import EPS
 from streamem.core.stats import Stats
-from streamem.families.features import AnchoredBlock
+from streamem.families.exponential import ExponentialKernel
+from streamem.families.features import features_of_moments
+from streamem.families.tiling import panels_of
 
 Array = NDArray[Any]
 
 SAFETY = 8.0
 """Rounding errors are taken to stay within this many of their standard deviations."""
+
+TILE = 512
+"""Rows at a time, so that the residuals of all components stay in the cache."""
 
 
 class ResidualKernel:
@@ -27,43 +32,48 @@ class ResidualKernel:
     whitened : (K, d, 1 + D) W
     constants : (K,) log-density of a residual of 0, in nats
     center, scale : (D,) the anchor of a whole row
-    rows : most rows of a block
     """
 
     path, dtype = "float64 residuals", np.dtype(np.float64)
 
-    def __init__(self, whitened: Array, constants: Array, center: Array, scale: Array, rows: int) -> None:
+    def __init__(self, whitened: Array, constants: Array, center: Array, scale: Array) -> None:
         k, d, width = whitened.shape
         self._whitened, self._constants = np.ascontiguousarray(whitened.reshape(k * d, width)), constants
-        self._block = AnchoredBlock(center, scale, rows, np.float64)
-        self._residuals, self._weighted = np.empty(k * d * rows), np.empty(width * rows)
-        self._moments = np.zeros((k, width, width))
+        upper, lower = np.triu_indices(width - 1)
+        features = features_of_moments(width - 1, 1 + upper, 1 + lower)
+        # For its sums of features alone: its log-densities, of natural parameters that are nil, are never asked for.
+        nothing = panels_of(np.zeros((k, len(features.left))), np.float64)
+        self._sums = ExponentialKernel(nothing, features, center, scale, 0.0)
+        self._residuals = np.empty(k * d * TILE)
         size = float(np.sqrt((whitened**2).sum(axis=(1, 2)).max()))
         # The second term: a covariance from moments errs by eps·size², where the likelihood is stationary.
         self.rounding = SAFETY * EPS * (width + 2 * np.sqrt(d) * size) + d * min(EPS * size**2, 1.0) ** 2
 
     def load(self, x: Array) -> None:
         """Take the next block (b, D)."""
-        self._block.load(x)
+        self._sums.load(x)
 
     def log_prob(self, out: Array) -> None:
         """out[k] = constant − ½ |W_k z|²."""
-        z, (rows, components) = self._block.z, (len(self._whitened), len(self._constants))
-        residuals = self._residuals[: rows * z.shape[1]].reshape(rows, z.shape[1])
-        np.matmul(self._whitened, z, out=residuals)
-        by_component = residuals.reshape(components, rows // components, z.shape[1])
-        np.einsum("kdb,kdb->kb", by_component, by_component, out=out)
+        z, (rows, components) = self._sums.z, (len(self._whitened), len(self._constants))
+        for first in range(0, z.shape[1], TILE):
+            tile = z[:, first : first + TILE]
+            residuals = self._residuals[: rows * tile.shape[1]].reshape(rows, tile.shape[1])
+            np.matmul(self._whitened, tile, out=residuals)
+            by_component = residuals.reshape(components, rows // components, tile.shape[1])
+            np.einsum("kdb,kdb->kb", by_component, by_component, out=out[:, first : first + TILE])
         out *= -0.5
         out += self._constants[:, None]
 
     def accumulate(self, resp: Array) -> None:
         """Second moments of z, weighted by resp (K, b)."""
-        z = self._block.z
-        weighted = self._weighted[: z.size].reshape(z.shape)
-        for moments, own in zip(self._moments, resp, strict=True):
-            np.multiply(z, own, out=weighted)
-            moments += weighted @ z.T
+        self._sums.accumulate(resp)
 
     def stats(self) -> Stats:
         """moments (K, 1 + D, 1 + D); the first row holds the weight and the sums."""
-        return Stats(moments=(self._moments + np.swapaxes(self._moments, 1, 2)) / 2)
+        sums, width = self._sums.sums(), self._whitened.shape[1]
+        moments = np.empty((len(sums), width, width))
+        moments[:, 0], moments[:, :, 0] = sums[:, :width], sums[:, :width]
+        upper, lower = np.triu_indices(width - 1)
+        moments[:, 1 + upper, 1 + lower] = moments[:, 1 + lower, 1 + upper] = sums[:, width:]
+        return Stats(moments=moments)

@@ -185,7 +185,8 @@ def test_directions_that_do_not_vary_get_no_coefficient() -> None:
 def test_an_empty_component_keeps_its_parameters() -> None:
     rng = np.random.default_rng(4)
     family, x = AutoregressiveGaussian(1), rng.normal(size=(100, 2))
-    previous = family.start(x, None, 2)
+    start = family.start(x, None, 2)
+    previous = family.with_parameters(start, np.ones((2, 1)), np.full((2, 1, 1, 1), 0.3), np.full((2, 1, 1), 2.5))
     resp = np.column_stack([np.ones(100), np.zeros(100)])
     found = family.maximize(family.stats(previous, x, resp), previous)
     assert (found.regression[1] == previous.regression[1]).all()

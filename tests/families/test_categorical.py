@@ -59,9 +59,7 @@ class TestCategorical(FamilySuite):
         self.prior = prior
 
     def make_family(self) -> Categorical:
-        family = Categorical(SIZES, self.prior)
-        family.total_weight = 257.0
-        return family
+        return Categorical(SIZES, self.prior, total_weight=257.0)
 
     def make_params(self, rng: np.random.Generator) -> Params:
         return draw_params(rng, 3)
@@ -140,7 +138,7 @@ def test_zeros_stay_and_others_never_become_zero() -> None:
     found = family.maximize(family.stats(previous, x, np.ones((3, 1))), previous).probabilities[0]
     assert found[0] == 0.0
     assert found[3] == 2.0**-40
-    assert found[1:3] == pytest.approx(np.array([2, 1]) / 3 * (1 - 2.0**-40), rel=1e-15)
+    assert found[1:3] == pytest.approx(np.array([2, 1]) / 3 * (1 - 2.0**-40), rel=1e-15, abs=0)
     assert family.log_prob(Params(probabilities=[[0.0, 1.0]], starts=[0, 2]), np.array([[0.0]]))[0, 0] == -np.inf
 
 
@@ -154,6 +152,19 @@ def test_the_prior_adds_pseudo_counts() -> None:
     stats = family.stats(mix.params_, x, np.ones((10, 1)))
     assert family.maximize(0.1 * stats, mix.params_).probabilities[0] == pytest.approx(expected, rel=1e-14)
     assert family.penalty(mix.params_, stats) == pytest.approx(-1.5 * np.log(expected).sum())
+
+
+def test_a_prior_online_is_weighed_against_rows_that_someone_names() -> None:
+    """Averages of statistics sum to 1: an unweighed prior would outweigh them."""
+    rng = np.random.default_rng(5)
+    batches = [rng.choice(3, (100, 1), p=[0.7, 0.2, 0.1]).astype(np.float64) for _ in range(40)]
+    with pytest.raises(ParameterError, match="a prior of 3.0 is weighed against the data"):
+        streamem.Mixture(Categorical(3, prior=3.0), 1).partial_fit(batches[0])
+    mix = streamem.Mixture(Categorical(3, prior=3.0, total_weight=4000), 1)
+    for rows in batches:
+        mix.partial_fit(rows)
+    expected = (np.bincount(np.concatenate(batches)[:, 0].astype(int)) + 2) / 4006
+    assert mix.params_.probabilities[0] == pytest.approx(expected, abs=0.03)
 
 
 def test_em_with_a_prior_never_lowers_its_objective() -> None:
@@ -268,6 +279,8 @@ def test_impossible_numbers_of_categories(n_categories: Any) -> None:
 def test_other_mistakes() -> None:
     with pytest.raises(ParameterError, match=r"prior is 0\.5; it must be a number >= 1"):
         Categorical(prior=0.5)
+    with pytest.raises(ParameterError, match="total_weight is 0"):
+        Categorical(total_weight=0)
     with pytest.raises(ParameterError, match="n_categories has 2 numbers for 3 columns"):
         Categorical((2, 2)).stats(None, np.zeros((4, 3)), np.ones((4, 1)))
     assert vars(pickle.loads(pickle.dumps(Categorical(SIZES, 2.0)))) == vars(Categorical(list(SIZES), 2.0))
