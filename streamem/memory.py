@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 from streamem.core.errors import MemoryLimitError, ParameterError
@@ -189,8 +190,9 @@ def project(
 
 def shared_bytes(refs: Sequence[ChunkRef], n_threads: int) -> int:
     """Of chunks to keep so that those which neighbours share are loaded once: one for each thread, and one."""
-    bases = max((base.nbytes for ref in refs if isinstance(ref, Composed) for base in ref.bases), default=0)
-    return (n_threads + 1) * bases
+    bases = [ref.bases for ref in refs if isinstance(ref, Composed)]
+    shared = [own[0].nbytes for before, own in pairwise(bases) if before[-1].index == own[0].index]
+    return (n_threads + 1) * max(shared, default=0)
 
 
 def fit_into(projection: Projection, limit_bytes: int, origin: str) -> Projection:

@@ -106,6 +106,7 @@ class Schema:
     names : column names, or None where the source has none
     weighted : whether chunks carry sample weights
     origin : the source in words, for messages ("Zarr array profiles.zarr")
+    categories : of columns that hold categories, the values in the order of their codes 0, 1, …
     """
 
     n_features: int
@@ -113,6 +114,7 @@ class Schema:
     names: tuple[str, ...] | None
     weighted: bool
     origin: str
+    categories: Mapping[str, tuple[Any, ...]] | None = None
 
 
 @runtime_checkable

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -16,6 +17,7 @@ from streamem.sources import arrow_file, arrow_reader, parquet
 from streamem.sources.arrow_file import IpcSource
 from streamem.sources.arrow_reader import ReaderSource
 from streamem.sources.arrow_table import TableSource
+from streamem.sources.categories import with_vocabularies
 from streamem.sources.columns import plan_columns, require_column
 from streamem.sources.frames import frame_column, frame_schema, frame_table, is_named
 from streamem.sources.options import ReadOptions
@@ -129,12 +131,15 @@ def _as_table(data: Any) -> pa.Table | None:
 
 
 def _open_table(table: pa.Table, options: ReadOptions, origin: str) -> Source:
+    options = with_vocabularies(options, table.schema, lambda name: table.column(name).chunks, origin)
     return TableSource(table, plan_columns(table.schema, options, origin), options.chunk_bytes, origin)
 
 
 def _open_pandas(frame: Any, options: ReadOptions) -> Source:
     origin = "the pandas DataFrame"
-    layout = plan_columns(frame_schema(frame, options, origin), options, origin)
+    schema = frame_schema(frame, options, origin)
+    options = with_vocabularies(options, schema, lambda name: [frame_column(frame, name, origin)], origin)
+    layout = plan_columns(schema, options, origin)
     table = frame_table(frame, layout.names)
     return TableSource(table, layout, options.chunk_bytes, origin, is_named(frame))
 
@@ -145,6 +150,8 @@ def _open_dataset(dataset: Any, options: ReadOptions) -> Source:
     origin = "the Arrow dataset"
     keys = _key_names(dataset)
     own = pa.schema([field for field in dataset.schema if field.name not in keys])
+    wanted = own if options.columns is None else dataset.schema
+    options = with_vocabularies(options, wanted, partial(_dataset_column, dataset), origin)
     layout = plan_columns(own, options, origin, selectable=dataset.schema)
     chosen = replace(options, columns=tuple(column.name for column in layout.columns))
     return ReaderSource(_ScanOf(dataset, tuple(layout.names)), chosen, origin)

@@ -8,12 +8,14 @@ import os
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 
 from streamem.core.chunk import Chunk
 from streamem.core.errors import SourceChangedError, SourceError
+from streamem.sources.categories import with_vocabularies
 from streamem.sources.column_values import gather
 from streamem.sources.columns import Layout, plan_columns, require_column
 from streamem.sources.options import ReadOptions
@@ -107,6 +109,7 @@ class IpcSource:
         origin = f"Arrow file {path}"
         with _open_file(path) as reader:
             schema = reader.schema
+        options = with_vocabularies(options, schema, partial(column_of, path), origin)
         self._layout = plan_columns(schema, options, origin)
         self._batch_rows = _count(path, self._layout)
         self.schema = self._layout.schema(origin)
@@ -120,7 +123,7 @@ class IpcSource:
         except OSError as error:
             raise SourceChangedError(f"Arrow file {self._path} is gone: {error}") from error
         # Times are as coarse as the kernel's tick: a file rewritten within one differs in its bytes only.
-        text = f"{state.st_size}:{state.st_mtime_ns}:{sampled}:{self._batch_rows}:{self._layout.names}"
+        text = f"{state.st_size}:{state.st_mtime_ns}:{sampled}:{self._batch_rows}:{self._layout.stamp}"
         return f"arrow-{self.n_rows}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
     def chunks(self) -> Sequence[IpcChunkRef]:

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from streamem.core.chunk import Chunk
 from streamem.core.errors import ParameterError, SourceChangedError, SourceError, StreamemError
+from streamem.sources.categories import with_vocabularies
 from streamem.sources.column_values import gather
 from streamem.sources.columns import Layout, plan_columns, require_column
 from streamem.sources.options import ReadOptions
@@ -159,6 +160,7 @@ class ReaderSource:
     def __init__(self, factory: Callable[[], Any], options: ReadOptions, origin: str) -> None:
         self._factory, self._chunk_bytes, self._origin = factory, options.chunk_bytes, origin
         reader = start_reader(factory, origin)
+        options = with_vocabularies(options, reader.schema, lambda name: column_of(factory, name, origin), origin)
         self._layout = plan_columns(reader.schema, options, origin)
         self.schema = self._layout.schema(origin)
         self._batch_rows, self._checksum = _count(reader, self._layout, origin)

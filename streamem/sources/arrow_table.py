@@ -72,7 +72,7 @@ class TableSource:
         step = max(1, self.n_rows // FINGERPRINT_ROWS)
         sample = self._table.take(pa.array(range(0, self.n_rows, step), pa.int64()))
         digest = hashlib.sha256(self._table.schema.to_string(show_schema_metadata=False).encode())
-        chunk = gather(self._layout, sample.num_rows, [sample], "fingerprint")
+        chunk = gather(self._layout, sample.num_rows, [sample], self.schema.origin)
         digest.update(chunk.x.tobytes() + (b"" if chunk.weight is None else chunk.weight.tobytes()))
         return f"table-{self.n_rows}-{digest.hexdigest()[:16]}"
 

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from streamem.core.chunk import Chunk
 from streamem.core.errors import SchemaError, SourceChangedError
+from streamem.sources.category_codes import write_codes
 from streamem.sources.columns import Layout
+from streamem.sources.plain_arrow import plain
 
 
 def gather(layout: Layout, rows: int, pieces: Iterable[Any], what: str) -> Chunk:
@@ -31,6 +33,7 @@ def gather(layout: Layout, rows: int, pieces: Iterable[Any], what: str) -> Chunk
     Raises
     ------
     SourceChangedError : the pieces hold more or fewer rows
+    DataError : a value that is none of its column's categories
     """
     x = np.empty((rows, layout.n_features), layout.dtype)
     weight = None if layout.weight is None else np.empty((rows, 1), np.float64)
@@ -38,7 +41,7 @@ def gather(layout: Layout, rows: int, pieces: Iterable[Any], what: str) -> Chunk
     for piece in pieces:
         stop = start + piece.num_rows
         if stop <= rows:
-            _fill_features(layout, piece, x[start:stop])
+            _fill_features(layout, piece, x[start:stop], what)
         if stop <= rows and weight is not None and layout.weight is not None:
             write_column(piece.column(layout.weight.name), weight[start:stop])
         start = stop
@@ -63,10 +66,13 @@ def numbers_of(array: Any, what: str) -> NDArray[np.float64]:
     return out[:, 0]
 
 
-def _fill_features(layout: Layout, piece: Any, out: NDArray[Any]) -> None:
+def _fill_features(layout: Layout, piece: Any, out: NDArray[Any], what: str) -> None:
     first = 0
     for column in layout.columns:
-        write_column(piece.column(column.name), out[:, first : first + column.width])
+        if column.values is not None:
+            write_codes(piece.column(column.name), column.values, out[:, first], f"{what}: column {column.name!r}")
+        else:
+            write_column(piece.column(column.name), out[:, first : first + column.width])
         first += column.width
 
 
@@ -79,7 +85,7 @@ def write_column(column: Any, out: NDArray[Any]) -> None:
 
 
 def _write(array: pa.Array, out: NDArray[Any]) -> None:
-    array = _plain(array)
+    array = plain(array)
     if pa.types.is_fixed_size_list(array.type):
         _write_lists(array, out)
     else:
@@ -89,22 +95,12 @@ def _write(array: pa.Array, out: NDArray[Any]) -> None:
 def _write_lists(array: pa.Array, out: NDArray[Any]) -> None:
     # flatten() leaves null rows out, .values ignores the offset of a slice: each is right in one case only.
     if array.null_count == 0:
-        out[...] = _numbers(_plain(array.flatten())).reshape(out.shape)
+        out[...] = _numbers(plain(array.flatten())).reshape(out.shape)
         return
     size = array.type.list_size
     values = array.values.slice(array.offset * size, len(array) * size)
-    out[...] = _numbers(_plain(values)).reshape(out.shape)
+    out[...] = _numbers(plain(values)).reshape(out.shape)
     out[array.is_null().to_numpy(zero_copy_only=False)] = np.nan
-
-
-def _plain(array: pa.Array) -> pa.Array:
-    while True:
-        if isinstance(array, pa.ExtensionArray):
-            array = array.storage
-        elif isinstance(array, pa.DictionaryArray):
-            array = array.dictionary_decode()
-        else:
-            return array
 
 
 def _numbers(array: pa.Array) -> NDArray[Any]:

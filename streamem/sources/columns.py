@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +17,9 @@ from streamem.core.errors import SchemaError
 from streamem.core.ports import Schema
 from streamem.sources.options import ReadOptions
 
+TEXT_NBYTES = 32
+"""Guessed for a short text and its offset."""
+
 
 @dataclass(frozen=True)
 class Column:
@@ -26,11 +30,13 @@ class Column:
     name : in the table
     size : values a row when the column is a fixed-size list (an embedding), None when it is one number
     dtype : of the values, as they are stored; what a decimal becomes is float64
+    values : of a column of categories, in the order of their codes
     """
 
     name: str
     size: int | None
     dtype: np.dtype[Any]
+    values: tuple[Any, ...] | None = None
 
     @property
     def width(self) -> int:
@@ -39,8 +45,15 @@ class Column:
 
     @property
     def kind(self) -> str:
-        """The type in words: ``float64``, or ``float64[3]`` for lists of three."""
+        """The type in words: ``float64``, ``float64[3]`` for lists of three, or ``3 categories``."""
+        if self.values is not None:
+            return f"{len(self.values)} categories"
         return str(self.dtype) if self.size is None else f"{self.dtype}[{self.size}]"
+
+    @property
+    def stored_nbytes(self) -> int:
+        """Bytes of a row as Arrow holds it, of text about."""
+        return TEXT_NBYTES if self.values is not None else self.width * self.dtype.itemsize + 1
 
     @property
     def features(self) -> list[str]:
@@ -79,12 +92,20 @@ class Layout:
     @property
     def stored_row_nbytes(self) -> int:
         """Bytes of a row of the columns as Arrow holds them."""
-        return sum(column.width * column.dtype.itemsize + 1 for column in self.read)
+        return sum(column.stored_nbytes for column in self.read)
+
+    @property
+    def stamp(self) -> str:
+        """What is read, for a fingerprint: the names, and the categories where there are any."""
+        known = [(column.name, column.values) for column in self.columns if column.values is not None]
+        return ",".join(self.names) + (f"-{zlib.crc32(repr(known).encode()):08x}" if known else "")
 
     def schema(self, origin: str, named: bool = True) -> Schema:
         """What the rows look like; `named` is False where the columns have numbers, not names."""
         names = tuple(name for column in self.columns for name in column.features)
-        return Schema(self.n_features, self.dtype, names if named else None, self.weight is not None, origin)
+        known = {column.name: column.values for column in self.columns if column.values is not None}
+        weighted = self.weight is not None
+        return Schema(self.n_features, self.dtype, names if named else None, weighted, origin, known or None)
 
     def promoted(self, other: Layout) -> Layout:
         """The same columns, each in the wider dtype of both layouts."""
@@ -123,7 +144,7 @@ def plan_columns(schema: pa.Schema, options: ReadOptions, origin: str, selectabl
     asked = wanted if weighted_by is None else (*wanted, weighted_by)
     if missing := [name for name in asked if name not in fields]:
         raise SchemaError(_describe_missing(missing, list(fields), origin))
-    columns = _numeric([fields[name] for name in wanted], origin)
+    columns = _numeric([fields[name] for name in wanted], origin, options.vocabularies)
     if not columns:
         raise SchemaError(f"{origin} has no feature columns; it holds {_shorten(list(fields)) or 'none'}")
     weight = None if weighted_by is None else _weight(fields[weighted_by], origin)
@@ -155,11 +176,24 @@ def _weight(field: pa.Field, origin: str) -> Column:
     return column
 
 
-def _numeric(fields: Sequence[pa.Field], origin: str) -> tuple[Column, ...]:
-    columns = [_column(field) for field in fields]
+def _numeric(
+    fields: Sequence[pa.Field], origin: str, vocabularies: Mapping[str, tuple[Any, ...]] | None = None
+) -> tuple[Column, ...]:
+    known = vocabularies or {}
+    columns = [_coded(field, known[field.name]) if field.name in known else _column(field) for field in fields]
     if refused := [field for field, column in zip(fields, columns, strict=True) if column is None]:
         raise SchemaError(_describe_refused(refused, origin))
     return tuple(column for column in columns if column is not None)
+
+
+def _coded(field: pa.Field, values: tuple[Any, ...]) -> Column:
+    return Column(field.name, None, np.min_scalar_type(max(1, len(values)) - 1), values)
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a type holds text, also below a dictionary."""
+    kind = _values_of(kind)
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or kind == pa.string_view())
 
 
 def _column(field: pa.Field) -> Column | None:
@@ -214,7 +248,10 @@ def _remedy(kind: pa.DataType) -> str:
             "Lists of variable length have no fixed number of features: cast them to a fixed-size list such as "
             "pa.list_(pa.float32(), 384) (a Parquet file keeps that in its Arrow schema only)."
         )
-    return "Text and categories cannot be features yet: choose other columns with columns=."
+    return (
+        "Text and categories are features only with ReadOptions(categories='text'), which encodes them as 0, 1, …; or "
+        "choose other columns with columns=."
+    )
 
 
 def _shorten(names: Sequence[str], limit: int = 20) -> str:

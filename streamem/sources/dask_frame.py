@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from streamem.core.chunk import Chunk
 from streamem.core.errors import SchemaError, SourceError
+from streamem.sources.categories import with_vocabularies
 from streamem.sources.column_values import gather
 from streamem.sources.columns import Layout, plan_columns, require_column
 from streamem.sources.dask_blocks import Block, BlockSource, blocks_of
@@ -33,6 +34,7 @@ class DecodeFrame:
         options = ReadOptions(
             columns=tuple(column.name for column in self.layout.columns),
             weight_column=None if self.layout.weight is None else self.layout.weight.name,
+            categories={c.name: c.values for c in self.layout.columns if c.values is not None},
         )
         try:
             own = plan_columns(frame_schema(value, options, what), options, what)
@@ -47,12 +49,14 @@ def open_frame(data: Any, options: ReadOptions) -> BlockSource:
     """A Dask DataFrame. One pass, with Dask's configured scheduler, finds the length of each partition."""
     origin = "the Dask DataFrame"
     meta = data._meta
-    layout = plan_columns(frame_schema(meta, options, origin), options, origin)
+    schema = frame_schema(meta, options, origin)
+    options = with_vocabularies(options, schema, lambda name: frame_values(data, name), origin)
+    layout = plan_columns(schema, options, origin)
     label = {str(name): name for name in meta.columns}
     chosen = data[[label[name] for name in layout.names]]
     blocks = blocks_of(chosen.optimize(), chosen, None)
-    schema = layout.schema(origin, is_named(meta))
-    return BlockSource(blocks, DecodeFrame(layout), schema, options.chunk_bytes, chosen._name)
+    shape = layout.schema(origin, is_named(meta))
+    return BlockSource(blocks, DecodeFrame(layout), shape, options.chunk_bytes, chosen._name)
 
 
 def frame_values(data: Any, name: str) -> Iterator[pa.Array]:

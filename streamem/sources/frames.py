@@ -27,6 +27,9 @@ def frame_schema(frame: Any, options: ReadOptions, origin: str) -> pa.Schema:
     labels = [str(label) for label in frame.columns]
     asked = {*(options.columns or set(labels) - set(options.left_out)), options.weight_column}
     kinds = [_arrow_type(frame.iloc[:0, i]) for i in range(len(labels))]
+    if options.categories is not None:
+        missing = [i for i, kind in enumerate(kinds) if kind is None and labels[i] in asked]
+        kinds = [_text_type(frame.iloc[:, i]) if i in missing else kind for i, kind in enumerate(kinds)]
     refused = [
         f"{label!r} ({dtype})"
         for label, dtype, kind in zip(labels, frame.dtypes, kinds, strict=True)
@@ -49,10 +52,20 @@ def _arrow_type(empty: Any) -> pa.DataType | None:
         return None
 
 
+def _text_type(column: Any) -> pa.DataType | None:
+    """Text, if that is all that Python objects are; found by looking at each."""
+    try:
+        kind = pa.array(column, from_pandas=True).type
+    except (pa.ArrowException, TypeError, ValueError):
+        return None
+    return pa.string() if pa.types.is_string(kind) or pa.types.is_null(kind) else None
+
+
 def frame_table(frame: Any, names: Sequence[str]) -> pa.Table:
     """The named columns as an Arrow table: without a copy where a column lies contiguous in memory; NaN stays NaN."""
     position = {str(label): i for i, label in enumerate(frame.columns)}
-    arrays = [pa.array(frame.iloc[:, position[name]], from_pandas=False) for name in names]
+    columns = [frame.iloc[:, position[name]] for name in names]
+    arrays = [pa.array(column, from_pandas=str(column.dtype) == "object") for column in columns]
     return pa.Table.from_arrays(arrays, names=list(names))
 
 

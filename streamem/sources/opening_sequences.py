@@ -48,7 +48,7 @@ def open_sequences(
     lag: int = 0,
     weight: Any = None,
     options: ReadOptions | None = None,
-) -> Source:
+) -> SequenceSource:
     """Open anything that `open_source` opens, as steps of sequences.
 
     A list of arrays (n_i, d) is one sequence each. An array (NumPy, Zarr, …) of three axes is sequences × steps ×

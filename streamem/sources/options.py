@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from streamem.core.errors import ParameterError
 
@@ -21,6 +23,10 @@ class ReadOptions:
     feature_axis : which axis (number, or dimension name for xarray) holds the features of an array; None means the
         last axis of a two-dimensional array
     chunk_bytes : target size of a chunk in memory; storage units (Zarr chunks, row groups) are never split to meet it
+    categories : how columns of text become features, of tables
+        None refuses them. "text" reads every one of them once, sorts its different values, and encodes them as 0, 1, ….
+        A mapping gives the values of columns in the order of their codes (`Schema.categories` of the data that was
+        fitted): any other value is an error. Nulls are NaN.
     missing_chunks : "error" refuses a Zarr store with absent chunks, "fill" reads them as the store's fill value
     """
 
@@ -30,13 +36,25 @@ class ReadOptions:
     chunk_bytes: int = DEFAULT_CHUNK_BYTES
     missing_chunks: str = "error"
     left_out: tuple[str, ...] = ()
+    categories: Mapping[str, Sequence[Any]] | str | None = None
 
     def __post_init__(self) -> None:
         if self.chunk_bytes < 1:
             raise ParameterError(f"chunk_bytes is {self.chunk_bytes}; it must be at least 1")
         if self.missing_chunks not in ("error", "fill"):
             raise ParameterError(f"missing_chunks is {self.missing_chunks!r}; it must be 'error' or 'fill'")
+        if isinstance(self.categories, str) and self.categories != "text":
+            raise ParameterError(f"categories is {self.categories!r}; it must be 'text', a mapping, or None")
+        for name, values in self.vocabularies.items():
+            if len(set(values)) != len(values) or None in values:
+                raise ParameterError(f"the categories of {name!r} hold a value twice, or None; each needs one code")
         if self.columns is not None and len(set(self.columns)) != len(self.columns):
             raise ParameterError(f"columns {list(self.columns)} name a column twice; name each once")
         if self.columns is not None and not self.columns:
             raise ParameterError("columns is empty; name at least one feature column, or pass None for all")
+
+    @property
+    def vocabularies(self) -> dict[str, tuple[Any, ...]]:
+        """Values by column, where they are known."""
+        known = self.categories if isinstance(self.categories, Mapping) else {}
+        return {name: tuple(values) for name, values in known.items()}

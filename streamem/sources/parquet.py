@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -14,10 +15,19 @@ import pyarrow.fs as pafs
 
 from streamem.core.chunk import Chunk
 from streamem.core.errors import SourceChangedError, SourceError
+from streamem.sources.categories import with_vocabularies
 from streamem.sources.column_values import gather
 from streamem.sources.columns import Layout, require_column
 from streamem.sources.options import ReadOptions
-from streamem.sources.parquet_files import FileSet, RowGroup, find_files, open_file, read_catalogue, stamp
+from streamem.sources.parquet_files import (
+    FileSet,
+    RowGroup,
+    find_files,
+    open_file,
+    read_catalogue,
+    stamp,
+    stored_schema,
+)
 from streamem.sources.plan import group_pieces
 
 
@@ -72,6 +82,9 @@ def _read(file: Any, group: RowGroup, layout: Layout) -> pa.Table:
     except (pa.ArrowException, OSError, ValueError) as error:
         raise SourceError(f"cannot read {what}: {error}") from error
     for name, value in constants.items():
+        if isinstance(value, str):
+            table = table.append_column(name, pa.repeat(value, group.rows))
+            continue
         column = np.full(group.rows, np.nan if value is None else float(value))
         table = table.append_column(name, pa.array(column))
     return table
@@ -81,6 +94,10 @@ class ParquetSource:
     """Rows of Parquet files; planned from their footers alone."""
 
     def __init__(self, files: FileSet, options: ReadOptions) -> None:
+        if options.categories == "text":
+            options = with_vocabularies(
+                options, stored_schema(files), partial(column_of, files), f"Parquet data {files.origin}"
+            )
         catalogue = read_catalogue(files, options)
         self._files, self._chunk_bytes = files, options.chunk_bytes
         self._layout, self._row_groups = catalogue.layout, catalogue.row_groups
@@ -89,8 +106,7 @@ class ParquetSource:
 
     def fingerprint(self) -> str:
         """Names, sizes, modification times and footers of the files as they are now, and the columns read."""
-        columns = ",".join(self._layout.names)
-        return f"parquet-{self.n_rows}-{stamp(self._files.filesystem, self._files.paths)}-{columns}"
+        return f"parquet-{self.n_rows}-{stamp(self._files.filesystem, self._files.paths)}-{self._layout.stamp}"
 
     def chunks(self) -> Sequence[ParquetChunkRef]:
         """Row groups, neighbours joined up to `chunk_bytes`."""

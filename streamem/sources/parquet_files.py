@@ -55,7 +55,7 @@ class RowGroup:
     number: int
     rows: int
     nbytes: int
-    keys: tuple[tuple[str, float | None], ...] = ()
+    keys: tuple[tuple[str, float | str | None], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -164,6 +164,13 @@ def read_catalogue(files: FileSet, options: ReadOptions) -> Catalogue:
     if layout is None:
         raise SourceError(f"{files.origin} holds no Parquet files")
     return Catalogue(layout, tuple(row_groups))
+
+
+def stored_schema(files: FileSet) -> pa.Schema:
+    """The columns of the first file, and the partition columns."""
+    with open_file(files.filesystem, files.paths[0]) as file:
+        stored = file.schema_arrow
+    return pa.schema([*stored, *(field for field in files.key_schema if field.name not in stored.names)])
 
 
 def _own_layout(files: FileSet, path: str, schema: pa.Schema, options: ReadOptions) -> Layout:

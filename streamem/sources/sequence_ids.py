@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from streamem.core.errors import DataError, SchemaError, SourceChangedError
+from streamem.sources.plain_arrow import plain
 
 Pieces = Callable[[], Iterable[Any]]
 """Starts reading a column from its beginning: Arrow or NumPy arrays that follow each other."""
@@ -94,21 +95,13 @@ def _encoded(piece: Any, what: str) -> tuple[list[Any], list[int]]:
 
 
 def _comparable(piece: Any) -> pa.Array:
-    """As Arrow can compare it: dictionaries and extension types as what they stand for."""
     if isinstance(piece, np.ndarray):
         texts = piece.dtype.kind in "TU"
         return pa.array(piece.astype(object) if texts else piece, from_pandas=True)
-    while True:
-        if isinstance(piece, pa.ExtensionArray):
-            piece = piece.storage
-        elif isinstance(piece, pa.DictionaryArray):
-            piece = piece.dictionary_decode()
-        elif piece.type == pa.string_view():
-            piece = piece.cast(pa.large_string())
-        elif pa.types.is_nested(piece.type):
-            raise TypeError("several values a row")
-        else:
-            return piece
+    array = plain(piece)
+    if pa.types.is_nested(array.type):
+        raise TypeError("several values a row")
+    return array
 
 
 def _before(row: int, read: Pieces, n_rows: int, what: str) -> Iterator[Run]:

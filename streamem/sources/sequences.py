@@ -12,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamem.core.chunk import Chunk
+from streamem.core.errors import SchemaError
 from streamem.core.ports import ChunkRef, Held, Source
 from streamem.core.sequences import Sequences
 from streamem.sources.lagged import lagged, lagged_names
 from streamem.sources.plan import sequence_cuts
 from streamem.sources.sequence_checks import require_constant, require_offsets, require_steps
+from streamem.sources.sequence_weights import sequence_weights
 
 Ints = NDArray[np.int64]
 POSITIONS_NBYTES = 40
@@ -172,6 +174,7 @@ class SequenceSource:
     ) -> None:
         require_offsets(offsets, steps, base.n_rows, lag, base.schema.origin)
         self._base, self.offsets, self._weights, self._steps = base, offsets, weights, steps
+        self._lag = lag
         schema = base.schema
         d = schema.n_features * (lag + 1)
         weighted = schema.weighted or weights is not None
@@ -184,6 +187,20 @@ class SequenceSource:
     def n_sequences(self) -> int:
         """Number of sequences s."""
         return len(self.offsets) - 1
+
+    def weighted(self, weights: NDArray[Any]) -> SequenceSource:
+        """The same sequences with weights: (s,), or (n,) and equal within each.
+
+        Raises
+        ------
+        SchemaError : they have weights already, or these fit neither sequences nor rows
+        DataError : weights that are negative, not finite, or differ within a sequence
+        """
+        if self.schema.weighted:
+            raise SchemaError("weights were given twice: with the sequences and now; give one")
+        own = sequence_weights(weights, self.offsets, "sample_weight")
+        padded = self._window.padded
+        return SequenceSource(self._base, self.offsets, weights=own, steps=self._steps, padded=padded, lag=self._lag)
 
     def fingerprint(self) -> str:
         """That of the rows, and where sequences begin, end and what they weigh."""

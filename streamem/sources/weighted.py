@@ -17,6 +17,7 @@ from streamem.core.chunk import Chunk
 from streamem.core.errors import SchemaError
 from streamem.core.ports import ChunkRef, Held, Source
 from streamem.sources.array import memory_map
+from streamem.sources.sequences import SequenceSource
 
 FINGERPRINT_WEIGHTS = 1024
 
@@ -140,8 +141,8 @@ class WeightedSource:
         return [WeightedChunkRef(ref, self._weights) for ref in self._base.chunks()]
 
 
-def open(source: Source, weight: Any) -> WeightedSource:
-    """Attach weights; refuse a wrong length, shape or dtype.
+def open(source: Source, weight: Any) -> Source:
+    """Attach weights; refuse a wrong length, shape or dtype. Sequences may have one for each.
 
     Raises
     ------
@@ -151,6 +152,10 @@ def open(source: Source, weight: Any) -> WeightedSource:
     if source.schema.weighted:
         raise SchemaError("weights were given twice: as a column and as an array; give one")
     weights = _open_weights(weight)
+    if isinstance(source, SequenceSource):
+        return source.weighted(
+            weights.read(0, weights.shape[0]) if len(weights.shape) == 1 else np.empty(weights.shape)
+        )
     if len(weights.shape) != 1 or weights.shape[0] != source.n_rows:
         raise SchemaError(
             f"sample_weight has shape {tuple(weights.shape)}; {source.schema.origin} has {source.n_rows} rows, so "

@@ -25,7 +25,7 @@ import zarr
 from distributed import Client, LocalCluster
 from numpy.typing import NDArray
 
-from streamem import open_sequences
+from streamem import GaussianMixture, open_sequences
 from streamem.conformance import SourceSuite
 from streamem.conformance.tolerance import assert_equal
 from streamem.core.chunk import Chunk
@@ -476,6 +476,15 @@ def weigh_the_base(tmp: Path) -> Any:
     return open_sequences(base, lengths=LENGTHS)
 
 
+def weigh_open_sequences(tmp: Path) -> Any:
+    base = open_source(rows(), options=ReadOptions(chunk_bytes=20 * ROW))
+    return open_source(open_sequences(base, lengths=LENGTHS), weight=WEIGHTS)
+
+
+def weigh_rows_of_open_sequences(tmp: Path) -> Any:
+    return open_source(open_sequences(rows(), lengths=LENGTHS), weight=ROW_WEIGHTS)
+
+
 WEIGHED = [value for name, value in list(globals().items()) if name.startswith("weigh_")]
 
 
@@ -583,6 +592,43 @@ def test_threads_and_cluster_give_the_same_bits(tmp_path: Path) -> None:
         assert list(executor.map(Rows(), refs, ignore)) == [ref.rows for ref in refs]
     for other in found[1:]:
         assert_equal(other, found[0], "the sum")
+
+
+def test_persisted_collections_are_used_where_they_lie() -> None:
+    with (
+        LocalCluster(processes=False, n_workers=1, threads_per_worker=2, dashboard_address=":0") as cluster,
+        Client(cluster) as client,
+        DaskExecutor(client, 2**20) as executor,
+    ):
+        persisted = client.persist(dask.array.from_array(rows(), chunks=(30, D)))
+        refs = open_sequences(persisted, lengths=LENGTHS, lag=0, options=ReadOptions(chunk_bytes=1)).chunks()
+        assert all(len(ref.futures) == len(ref.bases) for ref in refs)
+        found = executor.reduce(Total(), refs, ignore)
+        two = [list(executor.map(Rows(), [refs[i] for i in some], ignore)) for some in ((0, 2), (0, 4))]
+    same = open_sequences(open_source(rows(), options=ReadOptions(chunk_bytes=30 * ROW)), lengths=LENGTHS).chunks()
+    with ThreadsExecutor(1) as threads:
+        assert_equal(found, threads.reduce(Total(), same, ignore), "the sum")
+    assert two == [[refs[0].rows, refs[2].rows], [refs[0].rows, refs[4].rows]], "handles of other chunks were kept"
+
+
+def test_a_mixture_of_steps_is_a_mixture_of_rows() -> None:
+    x = np.random.default_rng(2).normal(size=(3000, 2)) + np.repeat([[0.0], [5.0]], [1000, 2000], axis=0)
+    settings = {"n_components": 2, "random_state": 0, "chunk_bytes": 8000}
+    plain = GaussianMixture(**settings).fit(x)
+    one = GaussianMixture(**settings).fit(open_sequences(x, options=ReadOptions(chunk_bytes=8000)))
+    np.testing.assert_array_equal(one.means_, plain.means_)
+    many = open_sequences(x, lengths=[3] * 1000, options=ReadOptions(chunk_bytes=8000))
+    several = GaussianMixture(**settings).fit(many)
+    np.testing.assert_allclose(several.means_, plain.means_, rtol=1e-12)
+    np.testing.assert_array_equal(several.predict(many), plain.predict(x))
+
+
+def test_only_chunks_that_neighbours_share_are_kept() -> None:
+    options = ReadOptions(chunk_bytes=20 * ROW)
+    assert shared_bytes(open_sequences(rows(), options=options).chunks(), 4) == 0
+    assert shared_bytes(open_source(rows(), options=options).chunks(), 4) == 0
+    assert shared_bytes(open_sequences(rows(), lengths=LENGTHS, options=options).chunks(), 4) == 5 * 20 * ROW
+    assert shared_bytes(open_sequences(rows(), lag=1, options=options).chunks(), 1) == 2 * 10 * ROW
 
 
 class Rows:
@@ -835,6 +881,16 @@ REFUSED = {
         lambda: open_sequences(open_source(np.ones((2, 1)), weight=np.ones(2)), weight=[1]),
         SchemaError,
         "weights were given twice",
+    ),
+    "weights given twice to sequences": (
+        lambda: open_source(ten(weight=[1]), weight=[1]),
+        SchemaError,
+        "weights were given twice",
+    ),
+    "weights of rows that are none": (
+        lambda: open_source(ten(lengths=[5, 5]), weight=np.ones((10, 1))),
+        SchemaError,
+        r"shape \(10, 1\); there are 2 sequences",
     ),
     "weights in the options": (
         lambda: ten(options=ReadOptions(weight_column="w")),
