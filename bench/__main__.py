@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from bench.hmm import LONG
 from bench.measure import Case, Experiment, machine, run_case, run_experiment, table
 from bench.online_throughput import WAYS
 
@@ -40,10 +41,26 @@ def cases(quick: bool) -> list[Case]:
     ]
     return [
         *found,
+        *sequence_cases(quick),
         *cluster_cases(quick),
         *online_cases(quick),
         Case("import of the package", "bench.bare_import", PEERS, {"estimator": False}),
         Case("import of the estimator", "bench.bare_import", PEERS, {"estimator": True}),
+    ]
+
+
+def sequence_cases(quick: bool) -> list[Case]:
+    """Baum–Welch iterations beside hmmlearn, on two cores and one, and of one long sequence beside short ones."""
+    steps = 100 if quick else 1000
+    engines = ("streamem", "streamem, 1 thread", LONG, "hmmlearn, scaling", "hmmlearn, log")
+    return [
+        Case(
+            f"Baum–Welch iteration, K={k} d={d}, {n // 1000}k steps in sequences of {steps}",
+            "bench.hmm",
+            engines,
+            {"n": n, "d": d, "k": k, "steps": steps, "iterations": 2 if quick else 4},
+        )
+        for k, d, n in (((4, 2, 5_000),) if quick else ((10, 1, 1_000_000), (8, 10, 500_000), (32, 16, 200_000)))
     ]
 
 

@@ -13,7 +13,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-PACKAGES = {"scikit-learn": "sklearn", "Spark": "pyspark", "Kafka": "confluent_kafka", "pomegranate": "pomegranate"}
+PACKAGES = {
+    "scikit-learn": "sklearn",
+    "Spark": "pyspark",
+    "Kafka": "confluent_kafka",
+    "pomegranate": "pomegranate",
+    "hmmlearn": "hmmlearn",
+}
 """What has to be installed for an engine whose name begins so; all others are ways of ours."""
 
 

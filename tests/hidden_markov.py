@@ -37,6 +37,21 @@ def chain(startprob: Any, transmat: Any, components: Params) -> Params:
     return Params(startprob=startprob, transmat=transmat, kept=np.zeros(k, dtype=np.bool_), components=components)
 
 
+def fading() -> tuple[Params, Chunk]:
+    """From state 3 to 0 or 1, which meet again in 2: first 1 loses 1200 nats against 0, then 0 loses 1500 against 1.
+
+    No step loses more than floats hold, and in the end all of the probability is in what they do not hold.
+    """
+    transmat = [[0.5, 0.0, 0.5, 0.0], [0.0, 0.5, 0.5, 0.0], [0.0, 0.0, 1.0, 0.0], [0.5, 0.5, 0.0, 0.0]]
+    table = [[1.0, 1.0, np.exp(-50), 1.0], [1.0, np.exp(-300), 1.0, 1.0], [1.0, 0.0, 0.0, 1.0], [1.0, 1.0, 1.0, 1.0]]
+    x = np.repeat([0.0, 1.0, 2.0, 3.0], [1, 4, 30, 4])[:, None]
+    return chain([0.0, 0.0, 0.0, 1.0], transmat, Params(table=table)), whole(x)
+
+
+FADING = float(-1200 + 34 * np.log(0.5))
+"""Its log-likelihood: state 1 for 34 steps, and any path after them."""
+
+
 @dataclass(frozen=True, eq=False)
 class PieceRef:
     """A `Sequenced` handle on rows that it holds itself."""

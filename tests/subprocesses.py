@@ -250,6 +250,27 @@ def measure(data: str, settings: dict[str, Any], warm_up: str | None = None, out
     }
 
 
+def measure_chain(data: str, settings: dict[str, Any], warm_up: str, out: str) -> dict[str, Any]:
+    """Fit a hidden Markov model to one sequence and write its path to `out`; memory in bytes."""
+    from streamem import GaussianHMM
+
+    hmm = GaussianHMM(**settings)
+    GaussianHMM(**settings).fit(warm_up).predict(warm_up, out=f"{out}.warm-up.zarr")
+    before = memory("VmRSS")
+    hmm.fit(data)
+    after_fit = memory("VmHWM")
+    hmm.predict(data, out=out)
+    return {
+        "before": before,
+        "fit": after_fit,
+        "peak": memory("VmHWM"),
+        "passes": len(hmm.report_.passes),
+        "rows": hmm.report_.n_rows,
+        "projected": hmm.report_.setting["projected"],
+        "rows_per_second": hmm.report_.n_rows / hmm.report_.passes[-1].seconds,
+    }
+
+
 def cluster_passes(data: str, chunk_bytes: int, passes: int) -> dict[str, Any]:
     """E-steps of a small mixture on a cluster; memory of client and scheduler, and tasks it knows, after each."""
     from distributed import Client, LocalCluster
@@ -308,7 +329,7 @@ def memory(field: str) -> int:
 
 JOBS: dict[str, Callable[..., Any]] = {
     job.__name__: job
-    for job in (fit, fill_disk, lose_file, predict, answer_under_limit, measure, cluster_passes, stream)
+    for job in (fit, fill_disk, lose_file, predict, answer_under_limit, measure, measure_chain, cluster_passes, stream)
 }
 
 

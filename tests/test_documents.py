@@ -80,6 +80,18 @@ def test_quick_bench_reports_every_engine(tmp_path: Path) -> None:
     assert [row.split("|")[2].strip() for row in rows] == ["streamem", "scikit-learn"]
 
 
+def test_quick_bench_of_sequences(tmp_path: Path) -> None:
+    done = run([sys.executable, "-m", "bench", "--quick", "--only", "Baum", "--out", str(tmp_path / "t.md")], ROOT)
+    assert done.returncode == 0, done.stderr
+    rows = [line for line in (tmp_path / "t.md").read_text().splitlines() if line.startswith("| Baum")]
+    assert [row.split("|")[2].strip() for row in rows][:3] == [
+        "streamem",
+        "streamem, 1 thread",
+        "streamem, one sequence",
+    ]
+    assert all("million steps/s" in row or "missing" in row for row in rows)
+
+
 def test_quick_grid_names_missing_peers_and_checks_parameters(tmp_path: Path) -> None:
     """A peer that is not installed is reported; every cell is compared with float64."""
     command = [sys.executable, "-m", "bench.grid", "--quick", "--out", str(tmp_path / "t.md")]

@@ -11,8 +11,7 @@ import pytest
 from distributed import Client, LocalCluster
 from numpy.typing import NDArray
 
-from hidden_markov import PieceRef, Symbols, chain, cut, whole
-from poisson import Poisson
+from hidden_markov import FADING, PieceRef, Symbols, chain, cut, fading, whole
 from streamem import Params, Stats
 from streamem.boundaries import boundaries, chains_of
 from streamem.conformance.tolerance import assert_close, tolerance
@@ -177,18 +176,13 @@ def test_equal_paths_are_chosen_alike_on_both_sides_of_a_cut(threads: ThreadsExe
 
 
 @pytest.mark.parametrize("kind", [HMM, OneAfterAnother])
-def test_a_state_that_fades_beyond_floats_in_one_piece_comes_back_in_the_next(
-    kind: type[HMM], threads: ThreadsExecutor
-) -> None:
-    """Two chains that never meet: the second falls back by thousands of nats, then the first does, by more."""
-    params = chain([0.5, 0.5, 0.0], np.eye(3), Params(rates=[[1.0], [1000.0], [1.0]]))
-    x = np.concatenate([np.full(4, 1.0), np.full(4, 1000.0)])[:, None]
-    chunk, model = whole(x), kind(Poisson(), 3, from_noise)
-    log_prob = Poisson().log_prob(params.components, x).sum(axis=0)[:2]
-    for cuts in ([4], [2, 4], [1, 5, 7], [1, 2, 3, 4, 5, 6, 7]):
-        found = summed(model, params, cut(chunk, cuts), threads)
-        assert_close(found.log_likelihood, np.logaddexp.reduce(log_prob + np.log(0.5)), 1e-13, f"{cuts}")
-        assert_close(found.startprob, np.eye(3)[np.argmax(log_prob)], 1e-12, f"first state, {cuts}")
+@pytest.mark.parametrize("cuts", [[1], [3], [1, 37], [1, 5, 37], [1, 20], list(range(1, 39))])
+def test_a_state_that_fades_and_comes_back(kind: type[HMM], cuts: list[int], threads: ThreadsExecutor) -> None:
+    params, chunk = fading()
+    model, refs = kind(Symbols(), 4, from_noise), cut(chunk, cuts)
+    found = summed(model, params, refs, threads)
+    assert float(found.log_likelihood) == pytest.approx(FADING, rel=1e-14)
+    assert_close(found.transitions[3], [0.0, 1.0, 0.0, 0.0], 1e-14, "where the chain went first")
 
 
 def test_pieces_without_their_neighbours_begin_anew(threads: ThreadsExecutor) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hmmlearn.hmm import GaussianHMM as Peer
 
-from hidden_markov import Symbols, chain, enumerated, whole
+from hidden_markov import FADING, Symbols, chain, enumerated, fading, whole
 from poisson import Poisson
 from streamem import Params, Stats
 from streamem.conformance.tolerance import assert_close, tolerance
@@ -215,14 +215,12 @@ def test_scaled_and_in_logarithms_are_the_same(k: int, monkeypatch: pytest.Monke
 
 
 def test_a_state_that_fades_beyond_floats_and_comes_back() -> None:
-    """Two chains that never meet: the second falls back by thousands of nats, then the first does, by more."""
-    params = chain([0.5, 0.5], np.eye(2), Params(rates=[[1.0], [1000.0]]))
-    x = np.concatenate([np.full(3, 1.0), np.full(3, 1000.0)])[:, None]
-    model = HMM(Poisson(), 2, from_noise)
-    log_prob = Poisson().log_prob(params.components, x).sum(axis=0)
-    stats = model.e_step(params, Chunk(x))
-    assert_close(stats.log_likelihood, np.logaddexp.reduce(log_prob + np.log(0.5)), 1e-14, "log-likelihood")
-    assert_close(stats.startprob, np.eye(2)[np.argmax(log_prob)], 1e-12, "first state")
+    params, chunk = fading()
+    model = HMM(Symbols(), 4, from_noise)
+    stats = model.e_step(params, chunk)
+    assert float(stats.log_likelihood) == pytest.approx(FADING, rel=1e-14)
+    assert_close(stats.transitions[3], [0.0, 1.0, 0.0, 0.0], 1e-14, "where the chain went first")
+    assert_close(model.posteriors(params, chunk)[4], [0.0, 1.0, 0.0, 0.0], 1e-14, "posteriors")
 
 
 @pytest.mark.parametrize("scale", [1e3, 1e6])
