@@ -183,13 +183,14 @@ class DescribingHMM(HMMParts):
 
     def _opened(self, x: Any, reading: SequenceReading) -> Source:
         check_is_fitted(self)
-        if not hasattr(self, "n_features_in_"):  # everything was set by hand
-            self.n_features_in_ = self._width_of_emissions()
-        return as_sequences(self, x, reading, reset=False)
+        unknown = not hasattr(self, "n_features_in_")  # everything was set by hand
+        if unknown and (width := self._width_of_emissions()) is not None:
+            self.n_features_in_, unknown = width, False
+        return as_sequences(self, x, reading, reset=unknown)
 
-    def _width_of_emissions(self) -> int:
+    def _width_of_emissions(self) -> int | None:
         """Features, as far as emissions that were set by hand tell."""
-        raise ParameterError("n_features_in_ is not known: call fit, or set it")
+        return None
 
     def _describe(self, x: Any, question: str, column: Column, reading: SequenceReading, out: _Out) -> Any:
         source = self._opened(x, self._narrowed(column, reading))

@@ -213,11 +213,7 @@ class LearningHMM(DescribingHMM, OnlineEstimator):
         return Chunk(x, None, Sequences(np.array([0, len(x)], dtype=np.int64), opened=True))
 
     def _taken(self, source: Source, size: int, rng: np.random.RandomState, engine: Engine) -> Chunk:
-        taken = take_sample(source, size, rng, engine, missing_steps=True)
-        if size < source.n_rows:
-            return taken
-        offsets = np.asarray(getattr(source, "offsets", [0, source.n_rows]), dtype=np.int64)
-        return Chunk(taken.x, taken.weight, Sequences(offsets))
+        return take_sample(source, size, rng, engine, missing_steps=True)
 
     def _reopened(self, kept: Chunk) -> Source:
         assert kept.sequences is not None
