@@ -53,7 +53,7 @@ def boundaries(
     if not chains:
         return {}
     ask = Ask(model, params, names, question, executor, on_chunk)
-    scan: Scan | Sweep = Scan(ask, _distinct(chains)) if model.scans else Sweep(ask)
+    scan: Scan | Sweep = Scan(ask, chains) if model.scans else Sweep(ask)
     before, blank = scan.forwards(chains)
     kept = [_without_padding(chain, blank) for chain in chains]
     after = scan.backwards(kept, before)
@@ -105,6 +105,7 @@ class Question:
     kind : "posterior" or "path"
     known : what lies beyond the chunks, by index, as far as it is known yet
     operators, forwards, backwards : which of a `Cut` is wanted
+    ends : chunks at the ends of chains, by index: where operators are wanted, the others need not tell anything else
     """
 
     model: Chained
@@ -112,6 +113,7 @@ class Question:
     names: tuple[str, ...] | None
     kind: str
     known: Mapping[int, Boundary] = field(default_factory=dict)
+    ends: frozenset[int] = frozenset()
     operators: bool = False
     forwards: bool = False
     backwards: bool = False
@@ -121,13 +123,15 @@ class Question:
         require_finite(chunk, ref, self.names, forgives(self.model))
         first, last = part(chunk, 0), part(chunk, -1)
         opened, continued = _of(first).opened, _of(last).continued
-        blank = opened and _of(first).padded and bool(np.isnan(first.x[:, 0]).all())
+        padded, passed = _of(first).padded, self.operators and opened and _of(first).continued
+        head = self.backwards and opened and (not passed or padded or ref.index in self.ends)
+        tail = self.forwards and continued and (not passed or ref.index in self.ends)
         try:
             return Cut(
-                head=self._head(first, ref) if self.backwards and opened else None,
-                whole=self._whole(first) if self.operators and opened and _of(first).continued else None,
-                tail=self._tail(last, ref) if self.forwards and continued else None,
-                blank=blank,
+                head=self._head(first, ref) if head else None,
+                whole=self.model.operator_of(self.params, first, self.kind) if passed else None,
+                tail=self._tail(last, ref) if tail else None,
+                blank=opened and padded and bool(np.isnan(first.x[:, 0]).all()),
             )
         except NumericalError as error:
             raise NumericalError(f"{where(ref)}: {error}") from error
@@ -137,9 +141,6 @@ class Question:
         if boundary.after is None:  # as far as anybody knows, it ends here
             first = replace(first, sequences=replace(_of(first), continued=False))
         return self.model.backward_of(self.params, first, self.kind, boundary)
-
-    def _whole(self, first: Chunk) -> Array:
-        return self.model.operator_of(self.params, first, self.kind)
 
     def _tail(self, last: Chunk, ref: ChunkRef) -> Array:
         known = self.known.get(ref.index, Boundary()) if _of(last).opened else Boundary()
@@ -157,9 +158,11 @@ class Ask:
     executor: Executor
     on_chunk: OnChunk
 
-    def __call__(self, refs: Pieces, known: Mapping[int, Boundary], **wanted: bool) -> dict[int, Cut]:
+    def __call__(
+        self, refs: Pieces, known: Mapping[int, Boundary], ends: frozenset[int] = frozenset(), **wanted: bool
+    ) -> dict[int, Cut]:
         """Answers by index."""
-        question = Question(self.model, self.params, self.names, self.kind, known, **wanted)
+        question = Question(self.model, self.params, self.names, self.kind, known, ends, **wanted)
         answers = self.executor.map(question, refs, self.on_chunk)
         return {ref.index: answer for ref, answer in zip(refs, answers, strict=True)}
 
@@ -185,9 +188,10 @@ def _of(chunk: Chunk) -> Sequences:
 class Scan:
     """All pieces tell their operators at once."""
 
-    def __init__(self, ask: Ask, refs: Pieces) -> None:
+    def __init__(self, ask: Ask, chains: Sequence[Pieces]) -> None:
         self._kind = ask.kind
-        self._cuts = ask(refs, {}, operators=True, forwards=True, backwards=True)
+        ends = frozenset(ref.index for chain in chains for ref in (chain[0], chain[-1]))
+        self._cuts = ask(_distinct(chains), {}, ends, operators=True, forwards=True, backwards=True)
 
     def forwards(self, chains: Sequence[Pieces]) -> tuple[dict[int, Array], set[int]]:
         """What lies before every piece but the first of its chain, and which hold nothing but missing rows."""

@@ -65,9 +65,12 @@ def steps_of(chunk: Chunk, boundary: Boundary) -> Steps:
 
 def missing_rows(x: Array) -> Array | None:
     """(n,) which rows hold NaN, or None if none does. Partly missing rows were refused before."""
-    if not x.size or not np.isnan(np.sum(x[:, 0])):  # a sum of infinities cannot be: they were refused as well
-        return None
-    return np.isnan(x[:, 0])
+    # One sum tells in most cases; that of huge values may be wrong, and only costs the second look.
+    with np.errstate(over="ignore", invalid="ignore"):
+        if not x.size or not np.isnan(np.sum(x[:, 0], dtype=np.float64)):
+            return None
+    missing = np.isnan(x[:, 0])
+    return missing if missing.any() else None
 
 
 def _trimmed(spans: Array, missing: Array, kept: int) -> tuple[Array, Array]:
