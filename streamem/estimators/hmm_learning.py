@@ -115,10 +115,11 @@ class LearningHMM(DescribingHMM, OnlineEstimator):
         X, lengths, offsets, sequence_column, sample_weight, columns, feature_axis, executor : as in `fit`
         continued : bool, default False
             Batches of one endless sequence, by Cappé's (2011) recursion: X goes on where that of the call before
-            ended. What was learned is kept for every state in which the chain may stand, so that later steps still decide
-            what earlier ones were; the transition into X is counted, and no start. X is one sequence, taken into
-            memory, and costs an E-step for every state. The first such call begins the sequence, one without ends it;
-            of a model without parameters, it counts as a sequence of its own. `save` does not keep where it stands.
+            ended. What was learned is kept for every state in which the chain may stand, so that later steps still
+            decide what earlier ones were; the transition into X is counted, and no start. X is one sequence, taken
+            into memory, and costs an E-step for every state. The first such call begins the sequence, one without
+            ends it; of a model without parameters, it counts as a sequence of its own. `save` does not keep where it
+            stands.
         half_life, step : as in `GaussianMixture.partial_fit`
 
         Returns
