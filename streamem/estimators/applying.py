@@ -128,11 +128,13 @@ def reduce_source(source: Source, task: Task[Stats], engine: Engine, held: int) 
         return executor.reduce(prepared, refs, on_chunk)
 
 
-def map_source(source: Source, task: Task[Any], engine: Engine, held: int, on_result: Callable[[Any], None]) -> None:
-    """Give `on_result` what a task says of every chunk, in plan order."""
+def map_source(
+    source: Source, task: Task[Any], engine: Engine, held: int, on_result: Callable[[Any], None], result: int = 0
+) -> None:
+    """Give `on_result` what a task says of every chunk, in plan order; `result` bytes stay in memory besides."""
     refs = source.chunks()
     with (
-        engine.executor(source, engine.project(source, refs, held, summed=False)) as executor,
+        engine.executor(source, engine.project(source, refs, held, result=result, summed=False)) as executor,
         _watched(source, engine) as on_chunk,
     ):
         prepared = task.ready(executor, refs) if offers(task, Preparing) else task
