@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -77,24 +77,36 @@ class ScoreAlong(ScoreSequences):
 # --- how probable a path is ------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PathPart:
-    """The part of a chunk in the log-probability of the path.
+    """The path within a chunk, and its part in the log-probability of the whole.
 
     Attributes
     ----------
+    states : (n,) int64
     log_prob : of its emissions, and of the starts and transitions within it, in nats
-    first, last : states at its ends where a sequence is cut there, else −1
+    opened, continued : whether a sequence is cut at its beginning, and at its end
     """
 
+    states: Array
     log_prob: float
-    first: int
-    last: int
+    opened: bool
+    continued: bool
+
+    @property
+    def first(self) -> int:
+        """The state where a sequence was cut before it, else −1."""
+        return int(self.states[0]) if self.opened and len(self.states) else -1
+
+    @property
+    def last(self) -> int:
+        """The state where a sequence is cut at its end, else −1."""
+        return int(self.states[-1]) if self.continued and len(self.states) else -1
 
 
 @dataclass(frozen=True, eq=False)
 class ScorePath:
-    """log p(x, z) of the most probable path z."""
+    """The most probable path z, and log p(x, z)."""
 
     model: ChainModel
     params: Params
@@ -112,9 +124,7 @@ class ScorePath:
             states = self.model.path(self.params, chunk, self.messages.get(ref.index))
             own = self._emitted(chunk.x, states)
         sequences = chunk.sequences or Sequences(np.array([0, chunk.rows], dtype=np.int64))
-        opened, continued = sequences.opened and len(states) > 0, sequences.continued and len(states) > 0
-        first, last = int(states[0]) if opened else -1, int(states[-1]) if continued else -1
-        return PathPart(own + self._moved(states, sequences), first, last)
+        return PathPart(states, own + self._moved(states, sequences), sequences.opened, sequences.continued)
 
     def _emitted(self, x: Array, states: Array) -> float:
         seen = ~np.isnan(x[:, 0]) & (states >= 0)
@@ -135,15 +145,18 @@ class ScorePath:
         return float(start[states[begun]].sum() + moves[states[:-1][moved], states[1:][moved]].sum())
 
 
-def path_log_prob(parts: Iterable[PathPart], transmat: Array) -> float:
-    """Of all chunks in order: their parts, and the transitions across cuts."""
-    total, last = 0.0, -1
-    for part in parts:
-        total += part.log_prob
-        if part.first >= 0 and last >= 0:
-            total += float(np.log(transmat[last, part.first]))
-        last = part.last
-    return total
+class PathSum:
+    """log p(x, z) of all chunks in order: their parts, and the transitions across cuts."""
+
+    def __init__(self, transmat: Array) -> None:
+        self.log_prob, self._transmat, self._last = 0.0, transmat, -1
+
+    def add(self, part: PathPart) -> None:
+        """The next chunk."""
+        self.log_prob += part.log_prob
+        if part.first >= 0 and self._last >= 0:
+            self.log_prob += float(np.log(self._transmat[self._last, part.first]))
+        self._last = part.last
 
 
 @contextmanager

@@ -29,6 +29,7 @@ FLOORS = {
             "memory",
             "tasks",
             "along",
+            "endless",
             "records",
             "mini_batches",
             "appending",

@@ -187,6 +187,19 @@ def test_topologies_and_ties() -> None:
     assert free._n_parameters() == K * K - 1 + 2 * K * D
 
 
+def test_left_right_chains_start_in_order() -> None:
+    """Clusters alone do not know which state comes first."""
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(20, 60, size=50)
+    phases = [np.minimum(np.arange(n) * 4 // n, 3) for n in lengths]
+    x = np.array([0.0, 5.0, 1.0, 6.0])[np.concatenate(phases)][:, None] + rng.normal(size=(lengths.sum(), 1))
+    hmm = GaussianHMM(4, topology="left-right", random_state=0).fit(x, lengths)
+    assert (hmm.predict(x, lengths) == np.concatenate(phases)).mean() > 0.97
+    small = GaussianHMM(4, topology="left-right", random_state=0, memory_limit="180MiB", n_iter=0)
+    many = np.repeat([0.0, 9.0, 1.0, 8.0], 100_000)[:, None]
+    np.testing.assert_allclose(small.fit(many).means_.ravel(), [0, 9, 1, 8], atol=0.1)
+
+
 def test_autoregressive_emissions_look_back() -> None:
     rng, y, states = np.random.default_rng(0), np.zeros(4000), np.repeat(np.arange(20) % 2, 200)
     for t in range(1, len(y)):

@@ -44,4 +44,4 @@ def test_one_long_sequence(rows: int, tmp_path: Path) -> None:
     assert measured["fit"] - measured["before"] < parse_bytes(measured["projected"])
     states = zarr.open_array(str(out), mode="r")
     assert states.shape == (rows,)
-    assert (np.diff(states[:100_000]) != 0).mean() < 0.05
+    assert (np.diff(states[:100_000]) != 0).mean() < 0.15

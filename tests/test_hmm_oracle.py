@@ -51,6 +51,7 @@ def test_gaussian(covariance_type: str, chunk_bytes: int | None) -> None:
     close(ours, theirs, ("startprob_", "transmat_", "means_", "covars_"))
     answers_agree(ours, theirs, x, LENGTHS)
     assert ours.lower_bound_ * len(x) == pytest.approx(theirs.score(x, LENGTHS), rel=1e-10)
+    np.testing.assert_allclose(ours.get_stationary_distribution(), theirs.get_stationary_distribution(), **CLOSE)
     assert ours.n_iter_ == len(ours.lower_bounds_) == ITERATIONS
     if covariance_type != "tied":  # whose parameters hmmlearn counts for every state
         assert ours.bic(x, LENGTHS) == pytest.approx(theirs.bic(x, LENGTHS))

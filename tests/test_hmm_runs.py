@@ -193,22 +193,37 @@ def test_partial_fit_learns_sequences_as_they_come() -> None:
     assert few._state.rows == 500
 
 
-def test_batches_of_one_endless_sequence() -> None:
-    """The filter goes on across batches: no start is counted, and the transition into each batch is."""
+def alike(weight: float, seen: float) -> float:
+    """All rows count the same."""
+    return weight / (weight + seen)
+
+
+@pytest.mark.parametrize("cuts", [[1000, 2000, 3000], [1, 2, 3, 500], [3999]])
+def test_an_endless_sequence_is_known_exactly_while_parameters_stay(cuts: list[int]) -> None:
+    """Cappé's recursion: later batches still decide what earlier steps were, as in one pass over everything."""
     x = rows(4000)
-    start = gaussian_start("diag")
-    go_on, apart = (with_attributes(hmm(chunk_bytes=None), start) for _ in range(2))
-    for model, continued in ((go_on, True), (apart, False)):
-        for first in range(0, 4000, 400):
-            model.partial_fit(x[first : first + 400], continued=continued, step=PowerLaw(0.6))
-    assert go_on._state.memory.running.startprob.sum() < apart._state.memory.running.startprob.sum()
-    model = with_attributes(hmm(chunk_bytes=None), start)
-    model.partial_fit(x[:400], continued=True)
-    params = model._params()
-    filtered = np.exp(model._filter - np.logaddexp.reduce(model._filter))
-    expected = with_attributes(hmm(), {name: getattr(model, name) for name in NAMES}).predict_proba(x[:400])[-1]
-    np.testing.assert_allclose(filtered, expected, rtol=1e-9)
-    assert params is not None
+    fixed = {"params": "", "init_params": "", "chunk_bytes": None}
+    whole = with_attributes(hmm(**fixed), gaussian_start("diag")).expected_statistics(x).stats
+    model = with_attributes(hmm(**fixed), gaussian_start("diag"))
+    model._least_rows = lambda d: 1  # type: ignore[method-assign]
+    for first, stop in pairwise([0, *cuts, 4000]):
+        model.partial_fit(x[first:stop], continued=True, step=alike)
+    running = model._state.memory.running * 4000.0
+    for name, value in whole.flatten().items():
+        if name not in ("log_likelihood", "rounding"):
+            np.testing.assert_allclose(running.flatten()[name], value, rtol=1e-9, atol=1e-9, err_msg=name)
+    np.testing.assert_allclose(np.exp(model._endless.filtered), model.predict_proba(x)[-1], rtol=1e-9)
+
+
+def test_batches_of_one_endless_sequence() -> None:
+    """They come as close as an iteration over all of it, whether the model is new or given."""
+    x = rows(20_000)
+    batch = GaussianHMM(K, random_state=0).fit(x)
+    for start in ({}, gaussian_start("diag", seed=3)):
+        model = with_attributes(hmm(chunk_bytes=None), start)
+        for first in range(0, 20_000, 250):
+            model.partial_fit(x[first : first + 250], continued=True, step=PowerLaw(0.6))
+        assert batch.score(x) - model.score(x) < 200
     with pytest.raises(ParameterError, match="one sequence"):
         model.partial_fit(x[:400], [200, 200], continued=True)
 

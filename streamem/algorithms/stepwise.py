@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -103,9 +103,15 @@ class StepwiseEM:
             return replace(state, iteration=state.iteration + 1, rows=state.rows + int(stats.rows))
         if state.memory is None:
             return self.begin(model, state, stats)
+        running, weight = state.memory.running, weight_of(stats)
+        return self.blend(model, state, stats, lambda gamma: running * (1.0 - gamma) + stats * (gamma / weight))
+
+    def blend(self, model: Model, state: State, stats: Stats, blended: Callable[[float], Stats]) -> State:
+        """The same where `blended` says from γ what the running statistics become; the state has a memory."""
+        assert state.memory is not None
         memory, weight = state.memory, weight_of(stats)
         gamma = self._gamma(state, memory, stats, weight)
-        running = memory.running * (1.0 - gamma) + stats * (gamma / weight)
+        running = blended(gamma)
         crowding = (1.0 - gamma) ** 2 * float(memory.crowding) + gamma**2 / weight
         return self._moved(model, state, running, stats, gamma, crowding)
 

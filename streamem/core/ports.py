@@ -141,6 +141,14 @@ class Source(Protocol):
         """The plan."""
 
 
+@runtime_checkable
+class Sequential(Protocol):
+    """A source whose rows are steps of sequences; its handles are `Sequenced`."""
+
+    offsets: Array
+    """(s + 1,) int64 first row of every sequence, and n_rows."""
+
+
 class Sink(Protocol):
     """Where results are written, row after row; nothing that looks finished exists before `commit`."""
 

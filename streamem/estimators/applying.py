@@ -17,7 +17,7 @@ from streamem.core.blas import one_blas_thread
 from streamem.core.chunk import Chunk
 from streamem.core.errors import OutputError
 from streamem.core.offers import offers
-from streamem.core.ports import ChunkRef, Executor, Family, OnChunk, Remote, Source, Surveying, Task
+from streamem.core.ports import ChunkRef, Executor, Family, OnChunk, Remote, Sequential, Source, Surveying, Task
 from streamem.core.stats import Stats
 from streamem.estimators.engines import Engine
 from streamem.fit import require_unchanged
@@ -128,11 +128,13 @@ def reduce_source(source: Source, task: Task[Stats], engine: Engine, held: int) 
         return executor.reduce(prepared, refs, on_chunk)
 
 
-def map_source(source: Source, task: Task[Any], engine: Engine, held: int, on_result: Callable[[Any], None]) -> None:
-    """Give `on_result` what a task says of every chunk, in plan order."""
+def map_source(
+    source: Source, task: Task[Any], engine: Engine, held: int, on_result: Callable[[Any], None], result: int = 0
+) -> None:
+    """Give `on_result` what a task says of every chunk, in plan order; `result` bytes stay in memory besides."""
     refs = source.chunks()
     with (
-        engine.executor(source, engine.project(source, refs, held, summed=False)) as executor,
+        engine.executor(source, engine.project(source, refs, held, result=result, summed=False)) as executor,
         _watched(source, engine) as on_chunk,
     ):
         prepared = task.ready(executor, refs) if offers(task, Preparing) else task
@@ -165,7 +167,8 @@ def take_sample(
         engine.executor(source, engine.project(source, refs, held=0, sample=2 * row * size)) as executor,
         _watched(source, engine) as on_chunk,
     ):
-        return sample_rows(refs, source.n_rows, size, executor, rng, names, on_chunk, missing_steps)
+        offsets = source.offsets if isinstance(source, Sequential) else None
+        return sample_rows(refs, source.n_rows, size, executor, rng, names, on_chunk, missing_steps, offsets)
 
 
 def require_apart(data: Any, out: Out) -> None:

@@ -23,6 +23,7 @@ from streamem.core.ports import (
     Limits,
     Model,
     Plannable,
+    Sequential,
     Source,
 )
 from streamem.core.state import State
@@ -246,6 +247,7 @@ class _Starts:
                 job.source.schema.names,
                 self._progress.chunk_done,
                 forgives(job.model),
+                job.source.offsets if isinstance(job.source, Sequential) else None,
             )
             self._progress.end()
             require_unchanged(job.source, self._fingerprint)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from streamem.along import ApplyAlong, PathPart, ScoreAlong, ScorePath, path_log_prob
+from streamem.along import ApplyAlong, PathPart, PathSum, ScoreAlong, ScorePath
 from streamem.core.arrays import Params
 from streamem.core.boundary import PATH, POSTERIOR
 from streamem.core.errors import DataError, ParameterError
@@ -81,10 +81,13 @@ class DescribingHMM(HMMParts):
         """
         chosen = self._decoder(algorithm)
         reading = self._reading(lengths, offsets, sequence_column, None, columns, feature_axis)
-        states = self._states(X, chosen, reading, _Out(out, overwrite, executor))
         source = self._opened(X, reading)
-        log_prob = self._path_log_prob(source, executor) if chosen == "viterbi" else self._sure(source, executor)
-        return log_prob, states
+        if chosen == "viterbi" and out is None:
+            return self._path(source, executor, keep=True)
+        states = self._states(X, chosen, reading, _Out(out, overwrite, executor))
+        return self._path(source, executor, keep=False)[0] if chosen == "viterbi" else self._sure(
+            source, executor
+        ), states
 
     def predict(
         self,
@@ -146,6 +149,13 @@ class DescribingHMM(HMMParts):
         reading = self._reading(lengths, offsets, sequence_column, sample_weight, columns, feature_axis)
         return self._total(self._opened(X, reading), executor)[0]
 
+    def get_stationary_distribution(self) -> Array:
+        """(K,) shares of time that a chain spends in each state in the long run: π = π·transmat (hmmlearn's name)."""
+        check_is_fitted(self)
+        values, vectors = np.linalg.eig(np.asarray(self.transmat_).T)
+        vector = np.abs(np.real(vectors[:, np.argmin(np.abs(values - 1))]))
+        return np.asarray(vector / vector.sum())
+
     def bic(self, X: Any, lengths: Any = None, **options: Any) -> float:
         """Bayesian information criterion (Schwarz 1978): −2ℓ + p·log(rows). Options are those of `score`."""
         return self.scores(X, lengths, **options)["bic"]
@@ -183,13 +193,14 @@ class DescribingHMM(HMMParts):
 
     def _opened(self, x: Any, reading: SequenceReading) -> Source:
         check_is_fitted(self)
-        if not hasattr(self, "n_features_in_"):  # everything was set by hand
-            self.n_features_in_ = self._width_of_emissions()
-        return as_sequences(self, x, reading, reset=False)
+        unknown = not hasattr(self, "n_features_in_")  # everything was set by hand
+        if unknown and (width := self._width_of_emissions()) is not None:
+            self.n_features_in_, unknown = width, False
+        return as_sequences(self, x, reading, reset=unknown)
 
-    def _width_of_emissions(self) -> int:
+    def _width_of_emissions(self) -> int | None:
         """Features, as far as emissions that were set by hand tell."""
-        raise ParameterError("n_features_in_ is not known: call fit, or set it")
+        return None
 
     def _describe(self, x: Any, question: str, column: Column, reading: SequenceReading, out: _Out) -> Any:
         source = self._opened(x, self._narrowed(column, reading))
@@ -224,12 +235,23 @@ class DescribingHMM(HMMParts):
             raise DataError(f"the sample weights sum to {stats.weight}; at least one must be > 0")
         return float(stats.log_likelihood), float(stats.weight)
 
-    def _path_log_prob(self, source: Source, executor: Any) -> float:
+    def _path(self, source: Source, executor: Any, keep: bool) -> tuple[float, Array]:
+        """log p(x, z) of the most probable path z, and z (n,) if it is kept."""
         params: Params = self._params()
         task = ScorePath(self._make_model(), params, source.schema.names)
-        parts: list[PathPart] = []
-        map_source(source, task, self._engine("score of the path", executor), 64, parts.append)
-        return path_log_prob(parts, np.asarray(params.transmat))
+        total, row = PathSum(np.asarray(params.transmat)), 0
+        states = np.empty(source.n_rows if keep else 0, dtype=np.int64)
+
+        def take(part: PathPart) -> None:
+            nonlocal row
+            total.add(part)
+            if keep:
+                states[row : row + len(part.states)] = part.states
+                row += len(part.states)
+
+        held = 8 * max((ref.rows for ref in source.chunks()), default=0)
+        map_source(source, task, self._engine("path", executor), held, take, result=states.nbytes)
+        return total.log_prob, states
 
     def _sure(self, source: Source, executor: Any) -> float:
         """Σ over steps of the probability of the most probable state, which hmmlearn gives for "map"."""

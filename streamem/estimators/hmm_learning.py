@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from streamem.algorithms import StepSize, StepwiseEM
-from streamem.core.boundary import POSTERIOR, Boundary
+from streamem.algorithms import StepSize, StepwiseEM, rebased
 from streamem.core.chunk import Chunk
 from streamem.core.errors import DataError, ParameterError
 from streamem.core.ports import Algorithm, Family, Plannable, Source
 from streamem.core.sequences import Sequences
+from streamem.core.state import State
+from streamem.core.stats import Stats
+from streamem.core.validation import forgives, require_finite
+from streamem.endless import Block, read_block
 from streamem.estimators.applying import survey_source, take_sample
 from streamem.estimators.engines import Engine
 from streamem.estimators.family_facts import settings_of
@@ -23,7 +27,6 @@ from streamem.estimators.hmm_describing import FLOAT, DescribingHMM
 from streamem.estimators.online import OnlineEstimator, step_rule
 from streamem.estimators.sequence_inputs import SequenceReading, as_sequences
 from streamem.estimators.sharing import SharedStats
-from streamem.fit import EStep
 from streamem.sources import open_sequences, open_source
 
 Array = NDArray[Any]
@@ -33,7 +36,7 @@ Path = str | os.PathLike[str]
 class LearningHMM(DescribingHMM, OnlineEstimator):
     """A hidden Markov model that is fitted to sequences; subclasses say which family, and what they publish."""
 
-    _filter: Array | None
+    _endless: Endless | None
     _known_family: tuple[str, Family | None]
 
     def fit(
@@ -84,7 +87,7 @@ class LearningHMM(DescribingHMM, OnlineEstimator):
             reading = self._reading(lengths, offsets, sequence_column, sample_weight, columns, feature_axis)
             source, chosen = as_sequences(self, X, reading, reset=True), self._chosen(algorithm)
             self._fit(source, FLOAT, checkpoint, executor, chosen)
-            self.__dict__.pop("_filter", None)
+            self._endless = None
         return self
 
     def partial_fit(
@@ -111,10 +114,12 @@ class LearningHMM(DescribingHMM, OnlineEstimator):
         ----------
         X, lengths, offsets, sequence_column, sample_weight, columns, feature_axis, executor : as in `fit`
         continued : bool, default False
-            X goes on where the X of the call before ended: batches of one endless sequence. The state at its end is
-            carried over as filtered probabilities, so that the transition into X is counted and no start is. What comes
-            after a batch tells nothing of the states within it, unlike Cappé's (2011) recursion; with batches that are
-            long against the memory of the chain that matters little. X is one sequence and is taken into memory.
+            Batches of one endless sequence, by Cappé's (2011) recursion: X goes on where that of the call before
+            ended. What was learned is kept for every state in which the chain may stand, so that later steps still
+            decide what earlier ones were; the transition into X is counted, and no start. X is one sequence, taken
+            into memory, and costs an E-step for every state. The first such call begins the sequence, one without
+            ends it; of a model without parameters, it counts as a sequence of its own. `save` does not keep where it
+            stands.
         half_life, step : as in `GaussianMixture.partial_fit`
 
         Returns
@@ -170,55 +175,67 @@ class LearningHMM(DescribingHMM, OnlineEstimator):
         self, x: Any, reading: SequenceReading, rule: StepSize, continued: bool, executor: Any
     ) -> None:
         source = as_sequences(self, x, reading, reset=not hasattr(self, "n_features_in_"))
-        before = getattr(self, "_filter", None)
-        if continued and before is not None:
-            self._go_on(source, rule, before)
-        else:
-            self._step(source, rule, FLOAT, executor)
-        self._filter = self._filtered(source, before if continued else None) if self._is_fitted() else None
+        if continued and getattr(source, "n_sequences", 1) != 1:
+            raise ParameterError("continued=True takes one sequence that goes on; X holds several")
+        if continued and self._is_fitted():
+            self._go_on(source, rule)
+            return
+        self._endless = None
+        self._step(source, rule, FLOAT, executor)
 
-    def _go_on(self, source: Source, rule: StepSize, before: Array) -> None:
-        """A step with steps that follow those of the call before."""
-        chunk = self._whole(source)
-        state, model = self._exact_state(), self._make_model()
-        task = EStep(model, state.params, source.schema.names, {0: Boundary(before=before)})
-        stats = task(chunk, open_source(chunk.x).chunks()[0])
+    def _go_on(self, source: Source, rule: StepSize) -> None:
+        """A step with the next steps of an endless sequence, or its first ones."""
+        self._check_hyperparameters()
+        self._check_given(source.schema.n_features)
+        self._require_fitting_shapes()
+        model, state, chunk = self._make_model(), self._exact_state(), self._whole(source)
+        endless: Endless | None = getattr(self, "_endless", None)
+        require_finite(chunk, open_source(chunk.x).chunks()[0], source.schema.names, forgives(model))
+        block = read_block(model, state.params, chunk, None if endless is None else endless.filtered)
         least = self._least_rows(source.schema.n_features)
-        self._learn(StepwiseEM(rule, least=least).update(model, state, stats), FLOAT)
-
-    def _filtered(self, source: Source, before: Array | None) -> Array | None:
-        """(K,) log-probabilities of the state after the last step of the last sequence, under the new parameters."""
-        chunk = self._last_sequence(source)
-        if chunk is None:
-            return None
-        model, params = self._make_model(), self._params()
-        return np.asarray(model.forward_of(params, chunk, POSTERIOR, Boundary(before=before)))
-
-    def _last_sequence(self, source: Source) -> Chunk | None:
-        """The last sequence in memory, or as much of its end as the last chunk holds."""
-        chunk = source.chunks()[-1].load()
-        if chunk.sequences is None or not chunk.rows:
-            return None
-        first = int(chunk.sequences.offsets[-2])
-        return Chunk(chunk.x[first:], None, Sequences(np.array([0, chunk.rows - first], dtype=np.int64)))
+        after, past = _blended(StepwiseEM(rule, least=least), model, state, block, endless)
+        moved = tuple(rebased(model, part, state.params, after.params) for part in past)
+        self._learn(after, FLOAT)
+        self._endless = Endless(block.filtered, moved)
 
     def _whole(self, source: Source) -> Chunk:
-        refs = source.chunks()
-        if getattr(source, "n_sequences", 1) != 1:
-            raise ParameterError("continued=True takes one sequence that goes on; X holds several")
-        if not refs:
+        chunks = [ref.load() for ref in source.chunks()]
+        if not chunks:
             raise DataError(f"{source.schema.origin} has no rows")
-        chunks = [ref.load() for ref in refs]
         x = np.concatenate([chunk.x for chunk in chunks])
-        return Chunk(x, None, Sequences(np.array([0, len(x)], dtype=np.int64), opened=True))
+        weights = [chunk.weight for chunk in chunks if chunk.weight is not None]
+        offsets = np.array([0, len(x)], dtype=np.int64)
+        return Chunk(x, np.concatenate(weights) if weights else None, Sequences(offsets))
 
     def _taken(self, source: Source, size: int, rng: np.random.RandomState, engine: Engine) -> Chunk:
-        taken = take_sample(source, size, rng, engine, missing_steps=True)
-        if size < source.n_rows:
-            return taken
-        offsets = np.asarray(getattr(source, "offsets", [0, source.n_rows]), dtype=np.int64)
-        return Chunk(taken.x, taken.weight, Sequences(offsets))
+        return take_sample(source, size, rng, engine, missing_steps=True)
 
     def _reopened(self, kept: Chunk) -> Source:
         assert kept.sequences is not None
         return open_sequences(kept.x, offsets=kept.sequences.offsets, weight=kept.weight)
+
+
+@dataclass(frozen=True, eq=False)
+class Endless:
+    """Where an endless sequence stands: log-probabilities (K,) of its state, and for each state what is known."""
+
+    filtered: Array
+    past: tuple[Stats, ...]
+
+
+def _blended(
+    rule: StepwiseEM, model: Any, state: State, block: Block, endless: Endless | None
+) -> tuple[State, list[Stats]]:
+    """The state after a block, and what is then known for each state at its end, at the parameters before."""
+    known: list[Stats] = []
+
+    def blended(gamma: float) -> Stats:
+        before = state.memory.running if state.memory is not None else block.stats * 0.0
+        past = endless.past if endless is not None else (before,) * len(block.filtered)
+        running, known[:] = block.blended(past, gamma)
+        return running
+
+    if state.memory is None:
+        blended(1.0)
+        return rule.begin(model, state, block.stats), known
+    return rule.blend(model, state, block.stats, blended), known

@@ -89,11 +89,11 @@ class HMMParts(EMParts):
         """The family whose M-step holds nothing fixed: for starts."""
         return self._make_family()
 
-    def _make_model(self, family: Family | None = None) -> ChainModel:
+    def _make_model(self, family: Family | None = None, start: Start | None = None) -> ChainModel:
         return ChainModel(
             family or self._make_family(),
             int(self.n_components),
-            self._starts()[self.start],
+            start or self._starts()[self.start],
             topology=self.topology,
             tied_transitions=self.tied_transitions or (),
             startprob_prior=self.startprob_prior,
@@ -117,9 +117,17 @@ class HMMParts(EMParts):
             kept = np.zeros(self.n_components, dtype=np.bool_)
             components = self._emissions_given_wholly(model, sample)
             return Params(startprob=first.startprob, transmat=first.transmat, kept=kept, components=components)
-        params = self._make_model(self._free_family()).init(sample, rng)
+        params = self._starter(sample).init(sample, rng)
         components = self._emissions_given(self._settled(params.components), given)
         return params.replace(components=components)
+
+    def _starter(self, sample: Chunk) -> ChainModel:
+        """The model that makes the first parameters: states of a left-right chain share each sequence evenly."""
+        if self.topology != "left-right" or sample.sequences is None:
+            return self._make_model(self._free_family())
+        present = ~np.isnan(sample.x[:, 0])
+        states = in_order(present, sample.sequences.offsets, int(self.n_components))[present]
+        return self._make_model(self._free_family(), lambda x, weight, k, rng: np.eye(k)[states])
 
     def _emissions_given_wholly(self, model: ChainModel, sample: Chunk) -> Params:
         """Starting emissions where every attribute is given; about an anchor from the sample, if the family has one."""
@@ -251,3 +259,17 @@ class HMMParts(EMParts):
         known: State | None = getattr(self, "_state", None)
         params = self._params()
         return known if known is not None and known.params == params else State(params)
+
+
+def in_order(present: Array, offsets: Array, k: int) -> Array:
+    """States 0 … k − 1 (n,) in equal shares of the rows of every sequence up to its last one that is present.
+
+    >>> in_order(np.array([True, True, True, True, True, False]), np.array([0, 4, 6]), 2).tolist()
+    [0, 0, 1, 1, 0, 1]
+    """
+    rows = np.arange(len(present))
+    begun = np.repeat(offsets[:-1], np.diff(offsets))
+    sequence = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    last = np.zeros(len(offsets) - 1, dtype=np.int64)
+    np.maximum.at(last, sequence[present], (rows - begun)[present] + 1)
+    return np.minimum((rows - begun) * k // np.maximum(last[sequence], 1), k - 1)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from streamem.core.chunk import Chunk
 from streamem.core.ports import ChunkRef, Executor, OnChunk
+from streamem.core.sequences import Sequences
 from streamem.core.validation import require_finite
 
 Array = NDArray[Any]
@@ -44,21 +45,27 @@ def sample_rows(
     names: tuple[str, ...] | None,
     on_chunk: OnChunk,
     missing_steps: bool = False,
+    offsets: NDArray[np.int64] | None = None,
 ) -> Chunk:
     """Draw `size` rows without replacement, in the order of the source; all rows (and no random number) if size ≥ n.
 
-    With `missing_steps` rows may be missing as a whole: NaN in every column.
+    With `missing_steps` rows may be missing as a whole: NaN in every column. `offsets` (s + 1,) are first rows of
+    sequences, and n.
 
     Returns
     -------
-    Chunk with x (min(size, n), d) and the weights of these rows.
+    Chunk with x (min(size, n), d), the weights of these rows, and with `offsets` which of them are of one sequence.
     """
     picks = None if size >= n_rows else draw_indices(n_rows, size, rng)
     pieces = list(executor.map(TakeRows(picks, names, missing_steps), refs, on_chunk))
     weights = [piece.weight for piece in pieces if piece.weight is not None]
+    sequences = None
+    if offsets is not None:
+        sequences = Sequences(np.asarray(offsets if picks is None else np.searchsorted(picks, offsets), dtype=np.int64))
     return Chunk(
         np.concatenate([piece.x for piece in pieces]),
         np.concatenate(weights) if weights else None,
+        sequences,
     )
 
 
