@@ -42,6 +42,12 @@ def cases(quick: bool) -> list[Case]:
     return [
         *found,
         *sequence_cases(quick),
+        Case(
+            f"EM iteration from Parquet, full, float64, {shape}",
+            "bench.parquet_iteration",
+            ("streamem", "Spark"),
+            {"n": n, "d": d, "k": k, "iterations": 4},
+        ),
         *cluster_cases(quick),
         *online_cases(quick),
         Case("import of the package", "bench.bare_import", PEERS, {"estimator": False}),
