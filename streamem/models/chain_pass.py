@@ -80,19 +80,30 @@ class ChainPass:
 
     def gammas(self, weights: Array) -> Iterator[tuple[int, int, Array]]:
         """(first row, row after the last, weighted γ (rows, width)) of group after group; fills `sums`."""
-        for group in self._steps.groups(self._group_rows):
+        groups = self._steps.groups(self._group_rows)
+        self._reserve(groups)
+        for group in groups:
             spans = self._steps.spans[group]
             first, stop = int(spans[0, 0]), int(spans[-1, 1])
-            gamma = self._expected(group, first, stop, spans - first, np.ascontiguousarray(weights[group]))
+            gamma = self._expected(group, first, stop, spans - first, weights[group])
             if self._steps.padding is not None:
                 gamma[self._steps.padding[first:stop]] = 0.0
             yield first, stop, gamma
         self.sums.transitions += self._shared[: self._k, : self._k] * self._chain.transmat
         self._shared[:] = 0.0
 
+    def _reserve(self, groups: list[slice]) -> None:
+        """What every group needs, once for all: for many small ones that costs as much as the arithmetic."""
+        spans = self._steps.spans
+        rows = max((int(spans[group.stop - 1, 1] - spans[group.start, 0]) for group in groups), default=0)
+        count = max((group.stop - group.start for group in groups), default=0)
+        self._b, self._v = (scratch(f"hmm {name}", (rows, self._width)) for name in "bv")
+        self._peaks = scratch("hmm peaks", (rows,))
+        self._entries, self._exits = np.zeros((2, count, self._width))
+        self._entries[:, : self._k], self._exits[:, : self._k] = self._chain.startprob, 1.0
+
     def _expected(self, group: slice, first: int, stop: int, spans: Array, weights: Array) -> Array:
-        shape = (stop - first, self._width)
-        b, v, peaks = scratch("hmm b", shape), scratch("hmm v", shape), scratch("hmm peaks", shape[:1])
+        b, v, peaks = self._b[: stop - first], self._v[: stop - first], self._peaks[: stop - first]
         known, visits = np.empty(len(spans)), np.zeros(self._width)
         entries, exits = self._ends(group)
         self.emissions.scaled(first, stop, b, peaks)
@@ -107,18 +118,19 @@ class ChainPass:
 
     def _ends(self, group: slice) -> tuple[Array, Array]:
         """How every sequence enters its first step, and the likelihood of what follows its last: (s, width) each."""
-        entries = np.zeros((group.stop - group.start, self._width))
-        exits = np.zeros_like(entries)
-        entries[:, : self._k], exits[:, : self._k] = self._chain.startprob, 1.0
+        count = group.stop - group.start
+        entries, exits = self._entries[:count], self._exits[:count]
         if group.start == 0 and self._before is not None:
+            entries = entries.copy()
             entries[0, : self._k] = np.exp(self._entry)
         if group.stop == len(self._steps.spans) and self._exit is not None:
+            exits = exits.copy()
             exits[-1, : self._k] = np.exp(self._exit)
         return entries, exits
 
     def _begin(self, group: slice, spans: Array, gamma: Array) -> None:
         """Count first states, and the transition into the first step of a sequence that was cut before it."""
-        begun = gamma[spans[spans[:, 1] > spans[:, 0], 0], : self._k]
+        begun = gamma[spans[spans[:, 1] > spans[:, 0], 0]][:, : self._k]
         if group.start == 0 and self._before is not None and spans[0, 1] > spans[0, 0]:
             with np.errstate(invalid="ignore"):
                 came = self._before[:, None] + self._chain.log_transmat - self._entry

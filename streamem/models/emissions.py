@@ -30,6 +30,7 @@ class Emissions:
         self.kernel, self._block_rows, self._x, self._missing, self._k = kernel, block_rows, x, missing, k
         self._loaded: tuple[int, int] | None = None
         self._accumulated = False
+        self._held = scratch("hmm block", (k * min(block_rows, max(1, len(x))),), kernel.dtype)
 
     def scaled(self, first: int, stop: int, b: Array, peaks: Array) -> None:
         """b (rows, width) = exp(log-density − largest of the row), and those largest (rows,)."""
@@ -38,7 +39,7 @@ class Emissions:
         x, present = self._present(first, stop)
         for block, log_prob in self._log_prob(x, first):
             scaled(log_prob, b[block], peaks[block])
-        if present is not None:  # from the end, so that nothing is overwritten before it has moved
+        if present is not None:
             b[present], peaks[present] = b[: len(x)].copy(), peaks[: len(x)].copy()
             absent = np.ones(stop - first, dtype=np.bool_)
             absent[present] = False
@@ -64,7 +65,7 @@ class Emissions:
         if present is not None:
             gamma = gamma[present]
         for block in self._blocks(len(x)):
-            resp = self._buffer("responsibilities", block)
+            resp = self._buffer(block)
             columns(gamma[block], resp)
             self._load(x, block, first)
             self.kernel.accumulate(resp)
@@ -87,7 +88,7 @@ class Emissions:
 
     def _log_prob(self, x: Array, first: int) -> Iterator[tuple[slice, Array]]:
         for block in self._blocks(len(x)):
-            out = self._buffer("log-densities", block)
+            out = self._buffer(block)
             self._load(x, block, first)
             self.kernel.log_prob(out)
             yield block, out
@@ -103,5 +104,6 @@ class Emissions:
             self.kernel.load(x[block])
             self._loaded = key
 
-    def _buffer(self, purpose: str, block: slice) -> Array:
-        return scratch(f"hmm {purpose}", (self._k, block.stop - block.start), self.kernel.dtype)
+    def _buffer(self, block: slice) -> Array:
+        rows = block.stop - block.start
+        return self._held[: self._k * rows].reshape(self._k, rows)

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamem.core.compiled import compiled, exp_nonpositive
-from streamem.models.row_products import LANES, add_outer, advance, retreat, settle
+from streamem.models.row_products import LANES, add_outer, advance, retreat, settle, turn
 
 Array = NDArray[Any]
 
@@ -190,7 +190,8 @@ def recursions(width: int) -> Recursions:
 def scaled(log_prob: Array, b: Array, peaks: Array) -> None:
     """Log-densities (K, rows) → b (rows, width) = exp(· − their largest), and the largest (rows,)."""
     k, rows = log_prob.shape
-    values = np.empty((k, TILE))
+    width = b.shape[1]
+    values = np.zeros((width, TILE))
     for start in range(0, rows, TILE):
         count = min(TILE, rows - start)
         highest = peaks[start : start + count]
@@ -203,19 +204,31 @@ def scaled(log_prob: Array, b: Array, peaks: Array) -> None:
             row, value = log_prob[i, start : start + count], values[i]
             for r in range(row.size):
                 value[r] = exp_nonpositive(row[r] - highest[r])
-        for r in range(count):
-            for i in range(k):
+        whole = count - count % LANES
+        for r in range(0, whole, LANES):
+            for i in range(0, width, LANES):
+                turn(b, (start + r) * width + i, width, values, i * TILE + r, TILE)
+        for r in range(whole, count):
+            for i in range(width):
                 b[start + r, i] = values[i, r]
-            for i in range(k, b.shape[1]):
-                b[start + r, i] = 0.0
 
 
 @compiled
 def columns(values: Array, out: Array) -> None:
     """(rows, width) → (K, rows)."""
     k, rows = out.shape
+    width = values.shape[1]
+    turned = np.empty((width, TILE))
     for start in range(0, rows, TILE):
-        stop = min(start + TILE, rows)
+        count = min(TILE, rows - start)
+        whole = count - count % LANES
+        for r in range(0, whole, LANES):
+            for i in range(0, width, LANES):
+                turn(turned, i * TILE + r, TILE, values, (start + r) * width + i, width)
+        for r in range(whole, count):
+            for i in range(k):
+                turned[i, r] = values[start + r, i]
         for i in range(k):
-            for r in range(start, stop):
-                out[i, r] = values[r, i]
+            row, target = turned[i], out[i, start : start + count]
+            for r in range(target.size):
+                target[r] = row[r]

@@ -128,6 +128,31 @@ def _column(builder: Any, pointer: Any, begins: list[Any], j: int) -> list[Any]:
     return [_load(builder, pointer, builder.add(begin, _constant(j))) for begin in begins]
 
 
+@intrinsic  # type: ignore[untyped-decorator]
+def turn(typing: Any, out: Any, first: Any, stride: Any, values: Any, start: Any, step: Any) -> Any:
+    """Transpose `LANES` × `LANES` numbers, rows `step` apart from element `start` on, to rows `stride` apart."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        to, source = _data(context, builder, signature, arguments, 0), _data(context, builder, signature, arguments, 3)
+        a, b, c, d = (_load(builder, source, _place(builder, arguments[4], arguments[5], i)) for i in range(LANES))
+        pairs = [_mixed(builder, x, y, order) for order in ([0, 4, 2, 6], [1, 5, 3, 7]) for x, y in ((a, b), (c, d))]
+        halves = ([0, 1, 4, 5], [2, 3, 6, 7])
+        turned = [_mixed(builder, pairs[2 * i], pairs[2 * i + 1], half) for half in halves for i in range(2)]
+        for i, row in enumerate(turned):
+            _store(builder, row, to, _place(builder, arguments[1], arguments[2], i))
+        return context.get_dummy_value()
+
+    return types.none(out, types.int64, types.int64, values, types.int64, types.int64), generate
+
+
+def _place(builder: Any, start: Any, step: Any, i: int) -> Any:
+    return builder.add(start, builder.mul(step, _constant(i)))
+
+
+def _mixed(builder: Any, one: Any, other: Any, order: list[int]) -> Any:
+    return builder.shuffle_vector(one, other, ir.Constant(ir.VectorType(ir.IntType(32), LANES), order))
+
+
 class _Sums:
     """Products and sums."""
 
