@@ -1,6 +1,6 @@
 """Where EM starts: a uniform sample, and responsibilities on it."""
 
-from streamem.initialization.in_order import in_order
+from streamem.initialization.ordered import in_order
 from streamem.initialization.responsibilities import DISCRETE_STARTS, STARTS, Start
 from streamem.initialization.sampling import sample_rows
 
