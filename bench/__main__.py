@@ -64,7 +64,7 @@ def sequence_cases(quick: bool) -> list[Case]:
             f"Baum–Welch iteration, K={k} d={d}, {n // 1000}k steps in sequences of {steps}",
             "bench.hmm",
             engines,
-            {"n": n, "d": d, "k": k, "steps": steps, "iterations": 2 if quick else 4},
+            {"n": n, "d": d, "k": k, "steps": steps, "iterations": 2 if quick else 4, "repeats": 1 if quick else 3},
         )
         for k, d, n in (((4, 2, 5_000),) if quick else ((10, 1, 1_000_000), (8, 10, 500_000), (32, 16, 200_000)))
     ]

@@ -18,7 +18,7 @@ from streamem.core.state import State
 from streamem.estimators.family_facts import free_parameters, settings_of
 from streamem.estimators.parts import EMParts
 from streamem.estimators.sequence_inputs import SequenceReading
-from streamem.initialization import STARTS, Start
+from streamem.initialization import STARTS, Start, in_order
 from streamem.models import HMM as ChainModel
 
 Array = NDArray[Any]
@@ -259,17 +259,3 @@ class HMMParts(EMParts):
         known: State | None = getattr(self, "_state", None)
         params = self._params()
         return known if known is not None and known.params == params else State(params)
-
-
-def in_order(present: Array, offsets: Array, k: int) -> Array:
-    """States 0 … k − 1 (n,) in equal shares of the rows of every sequence up to its last one that is present.
-
-    >>> in_order(np.array([True, True, True, True, True, False]), np.array([0, 4, 6]), 2).tolist()
-    [0, 0, 1, 1, 0, 1]
-    """
-    rows = np.arange(len(present))
-    begun = np.repeat(offsets[:-1], np.diff(offsets))
-    sequence = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-    last = np.zeros(len(offsets) - 1, dtype=np.int64)
-    np.maximum.at(last, sequence[present], (rows - begun)[present] + 1)
-    return np.minimum((rows - begun) * k // np.maximum(last[sequence], 1), k - 1)

@@ -1,6 +1,7 @@
 """Where EM starts: a uniform sample, and responsibilities on it."""
 
+from streamem.initialization.ordered import in_order
 from streamem.initialization.responsibilities import DISCRETE_STARTS, STARTS, Start
 from streamem.initialization.sampling import sample_rows
 
-__all__ = ["DISCRETE_STARTS", "STARTS", "Start", "sample_rows"]
+__all__ = ["DISCRETE_STARTS", "STARTS", "Start", "in_order", "sample_rows"]
