@@ -398,6 +398,15 @@ class Occupied(Protocol):
 
 
 @runtime_checkable
+class Coded(Protocol):
+    """A family whose rows may be codes of categories, so that text can be read for it."""
+
+    @property
+    def takes_codes(self) -> bool:
+        """Whether they are."""
+
+
+@runtime_checkable
 class Prepared(Protocol):
     """A model whose E-steps over many rows take another way than those over few."""
 

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from streamem.core.arrays import Params
 from streamem.core.chunk import Chunk
 from streamem.core.errors import ModelFileError, ParameterError
-from streamem.core.ports import Family
+from streamem.core.ports import Coded, Family
 from streamem.core.state import State
 from streamem.estimators.family_facts import free_parameters, settings_of
 from streamem.estimators.parts import EMParts
@@ -233,6 +233,10 @@ class HMMParts(EMParts):
         wrong = [name for name, shape in shapes.items() if np.shape(params.get(name, ())) != shape]
         if wrong or "components" not in params:
             raise ModelFileError(f"the file's {', '.join(wrong) or 'emissions'} do not fit {k} states")
+
+    def _counts_categories(self) -> bool:
+        family = self._make_family()
+        return isinstance(family, Coded) and family.takes_codes
 
     def _reading(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,13 +25,19 @@ class Reading:
     feature_axis: int | str | None = None
     sample_weight: Any = None
     chunk_bytes: int = 0
+    categories: Mapping[str, Sequence[Any]] | str | None = None
 
     def options(self) -> ReadOptions:
         """As the sources take it."""
         columns = (
             None if self.columns is None else tuple([self.columns] if isinstance(self.columns, str) else self.columns)
         )
-        return ReadOptions(columns=columns, feature_axis=self.feature_axis, chunk_bytes=self.chunk_bytes)
+        return ReadOptions(
+            columns=columns,
+            feature_axis=self.feature_axis,
+            chunk_bytes=self.chunk_bytes,
+            categories=self.categories,
+        )
 
 
 def as_source(estimator: BaseEstimator, x: Any, reading: Reading, *, reset: bool) -> Source:
@@ -41,6 +47,28 @@ def as_source(estimator: BaseEstimator, x: Any, reading: Reading, *, reset: bool
     ------
     SchemaError : another number of features than at fit
     """
+    reading = replace(reading, categories=categories_for(estimator, reset))
+    source = _as_source(estimator, x, reading, reset)
+    if reset:
+        remember_categories(estimator, source)
+    return source
+
+
+def categories_for(estimator: Any, reset: bool) -> Mapping[str, Sequence[Any]] | str | None:
+    """How columns of text are read: as codes where the family counts categories, those of the data that was fitted."""
+    if not estimator._counts_categories():
+        return None
+    return "text" if reset else getattr(estimator, "categories_", None)
+
+
+def remember_categories(estimator: Any, source: Source) -> None:
+    """What the codes of text columns stand for, as `categories_`."""
+    estimator.__dict__.pop("categories_", None)
+    if source.schema.categories:
+        estimator.categories_ = {name: list(values) for name, values in source.schema.categories.items()}
+
+
+def _as_source(estimator: BaseEstimator, x: Any, reading: Reading, reset: bool) -> Source:
     refuse_what_cannot_be_read(x)
     if _is_in_memory(x):
         x = _checked_array(estimator, x, reading, reset)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from streamem.core.arrays import Params
 from streamem.core.chunk import Chunk
-from streamem.core.ports import Family
+from streamem.core.ports import Coded, Family
 from streamem.estimators.inputs import Reading
 from streamem.estimators.parts import EMParts
 from streamem.initialization import STARTS
@@ -49,6 +49,10 @@ class MixtureParts(EMParts):
 
     def _goes_on(self) -> bool:
         return self.warm_start and hasattr(self, "converged_")
+
+    def _counts_categories(self) -> bool:
+        family = self._make_family()
+        return isinstance(family, Coded) and family.takes_codes
 
     def _reading(
         self,

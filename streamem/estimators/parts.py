@@ -76,6 +76,10 @@ class EMParts(BaseEstimator):
     def _make_start(self, model: Any, sample: Chunk, rng: np.random.RandomState) -> Params:
         """Parameters to start from."""
 
+    def _counts_categories(self) -> bool:
+        """Whether columns of text can be read, as codes."""
+        return False
+
     def _row_width(self) -> int:
         """Values of a row as the model sees it."""
         return self.n_features_in_

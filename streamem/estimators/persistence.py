@@ -48,6 +48,7 @@ def save_estimator(
         "lower_bounds": [float(value) for value in estimator.lower_bounds_],
         "report": estimator.report_.to_dict(),
         "seen": getattr(estimator, "_seen", ""),
+        "categories": getattr(estimator, "categories_", {}),
         "published_dtype": str(dtype),
     }
     arrays = {f"state.{name}": value for name, value in state.to_arrays().items()} | dict(public)
@@ -93,6 +94,8 @@ def restore_common(estimator: Any, meta: Mapping[str, Any], state: State) -> Non
     estimator.n_features_in_ = int(meta["n_features_in"])
     if meta["feature_names_in"]:
         estimator.feature_names_in_ = np.asarray(meta["feature_names_in"], dtype=object)
+    if meta.get("categories"):
+        estimator.categories_ = dict(meta["categories"])
     estimator.report_ = FitReport.from_dict(meta["report"])
     estimator.converged_ = state.converged
     estimator.n_iter_ = state.iteration

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator
 
 from streamem.core.errors import SchemaError
 from streamem.core.ports import Source
-from streamem.estimators.inputs import refuse_what_cannot_be_read
+from streamem.estimators.inputs import categories_for, refuse_what_cannot_be_read, remember_categories
 from streamem.sources import ReadOptions, is_source, open_sequences
 
 
@@ -27,11 +27,17 @@ class SequenceReading:
     feature_axis: int | str | None = None
     sample_weight: Any = None
     chunk_bytes: int = 0
+    categories: Mapping[str, Sequence[Any]] | str | None = None
 
     def opened(self, x: Any, columns: Sequence[str] | None) -> Source:
         """X with the given feature columns."""
         names = None if columns is None else tuple([columns] if isinstance(columns, str) else columns)
-        options = ReadOptions(columns=names, feature_axis=self.feature_axis, chunk_bytes=self.chunk_bytes)
+        options = ReadOptions(
+            columns=names,
+            feature_axis=self.feature_axis,
+            chunk_bytes=self.chunk_bytes,
+            categories=self.categories,
+        )
         return open_sequences(
             x,
             lengths=self.lengths,
@@ -55,8 +61,10 @@ def as_sequences(estimator: BaseEstimator, x: Any, reading: SequenceReading, *, 
     columns = reading.columns
     if columns is None and fitted is not None and not is_source(x) and _has_names(x):
         columns = [str(name) for name in fitted]
-    source = reading.opened(x, columns)
+    source = replace(reading, categories=categories_for(estimator, reset)).opened(x, columns)
     _check_features(estimator, source, reading.lag, reset)
+    if reset:
+        remember_categories(estimator, source)
     return source
 
 

@@ -103,6 +103,8 @@ class Categorical:
 
     # --- capabilities ------------------------------------------------------------------------------------------------
 
+    takes_codes = True
+
     @property
     def is_surveyed(self) -> bool:
         """Whether the number of categories is known, and for a prior the weight of the data."""

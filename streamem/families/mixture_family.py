@@ -14,6 +14,7 @@ from streamem.core.plain_kernel import block_rows_of, kernel_of
 from streamem.core.ports import (
     Anchored,
     Blockwise,
+    Coded,
     Counted,
     Diagnosed,
     Family,
@@ -107,6 +108,11 @@ class MixtureFamily:
         stats = self._stats_of_labels(crude, x, np.repeat(counted[:, None], k, axis=1), labels)
         parts = self.family.maximize(stats.parts, crude)
         return Params(weights=np.full((k, m), 1 / m), parts=parts, crude=np.True_)
+
+    @property
+    def takes_codes(self) -> bool:
+        """Whether the family of the parts does."""
+        return isinstance(self.family, Coded) and self.family.takes_codes
 
     @property
     def is_surveyed(self) -> bool:
