@@ -119,8 +119,7 @@ def fit_hmm(
     require_writable(output, checkpoint)
     settings |= {"random_state": seed, "n_iter": max_iter, "verbose": verbosity(ctx), **reading.settings}
     model = make_hmm(emission, components, reg_covar, settings)
-    with reading.opened(data, weight) as (source, arguments):
-        arguments |= sequences.arguments(model)
+    with reading.opened(data, weight, sequences.arguments(model)) as (source, arguments):
         model.fit(source, checkpoint=checkpoint, algorithm=algorithm, **arguments)
     model.save(output)
     state = "converged" if model.converged_ else "ended" if algorithm == "stepwise" else "not converged"

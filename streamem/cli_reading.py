@@ -7,7 +7,7 @@ import json
 import logging
 import re
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -36,21 +36,26 @@ class Reading:
         return {"memory_limit": self.memory, "n_threads": self.threads}
 
     @contextmanager
-    def opened(self, data: str, weight: str | None = None) -> Iterator[tuple[Any, dict[str, Any]]]:
-        """What to pass as X, and the arguments that say how to read it and where to run."""
+    def opened(
+        self, data: str, weight: str | None = None, sequences: Mapping[str, Any] | None = None
+    ) -> Iterator[tuple[Any, dict[str, Any]]]:
+        """What to pass as X, and the arguments that say how to read it and where to run.
+
+        `sequences` are arguments that say where sequences begin.
+        """
         with ExitStack() as closing:
             executor = "threads" if self.cluster is None else closing.enter_context(connected(self.cluster))
             arguments: dict[str, Any] = {} if weight is None else {"sample_weight": weight}
             source: Any = data
             if self.missing_chunks == "fill":
-                source, arguments = self._filled(data, weight), {}
+                source, arguments = self._filled(data, weight, sequences or {}), {}
             else:
-                arguments |= {"columns": self.columns, "feature_axis": self.feature_axis}
+                arguments |= {"columns": self.columns, "feature_axis": self.feature_axis, **(sequences or {})}
             yield source, {**arguments, "executor": executor}
 
-    def _filled(self, data: str, weight: str | None) -> Any:
+    def _filled(self, data: str, weight: str | None, sequences: Mapping[str, Any]) -> Any:
         """The source opened with absent Zarr chunks as fill values."""
-        from streamem import ReadOptions, open_source
+        from streamem import ReadOptions, open_sequences, open_source
         from streamem.memory import Budget
 
         options = ReadOptions(
@@ -59,6 +64,8 @@ class Reading:
             chunk_bytes=Budget.of(self.memory).chunk_bytes,
             missing_chunks="fill",
         )
+        if sequences:
+            return open_sequences(data, weight=weight, options=options, **sequences)
         return open_source(data, weight=weight, options=options)
 
 

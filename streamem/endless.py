@@ -9,16 +9,18 @@ over the whole sequence would give; Cappé's recursion (2011, J. Comput. Graph. 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from streamem.algorithms import StepwiseEM, rebased
 from streamem.core.arrays import Params
 from streamem.core.boundary import POSTERIOR, Boundary
 from streamem.core.chunk import Chunk
 from streamem.core.ports import Chained
+from streamem.core.state import State
 from streamem.core.stats import Stats
 
 Array = NDArray[Any]
@@ -78,6 +80,33 @@ def read_block(model: Chained, params: Params, chunk: Chunk, before: Array | Non
         for state in range(k)
     )
     return Block(stats, filtered, came, ending)
+
+
+def go_on(rule: StepwiseEM, model: Any, state: State, chunk: Chunk) -> State:
+    """The state after a step with a chunk that goes on where the one before ended, or begins the sequence.
+
+    `State.memory` holds ``endless``: filtered, and past (s0, s1, … for each state of the chain).
+    """
+    known = state.memory.endless if state.memory is not None and "endless" in state.memory else None
+    block = read_block(model, state.params, chunk, None if known is None else known.filtered)
+    running = block.stats * 0.0 if state.memory is None else state.memory.running
+    k = len(block.filtered)
+    past = [running] * k if known is None else [known.past[f"s{i}"] for i in range(k)]
+    after: list[Stats] = []
+
+    def blended(gamma: float) -> Stats:
+        total, after[:] = block.blended(past, gamma)
+        return total
+
+    if state.memory is None:
+        blended(1.0)
+        moved = rule.begin(model, state, block.stats)
+    else:
+        moved = rule.blend(model, state, block.stats, blended)
+    assert moved.memory is not None
+    kept = {f"s{i}": rebased(model, part, state.params, moved.params) for i, part in enumerate(after)}
+    endless = Stats(filtered=block.filtered, past=Stats(**kept))
+    return replace(moved, memory=moved.memory.replace(endless=endless))
 
 
 def _certain(state: int, k: int) -> Array:

@@ -82,6 +82,23 @@ def test_emissions(folder: Path, emission: str, columns: str) -> None:
     assert pq.read_table("s.parquet").num_rows == sum(LENGTHS)
 
 
+def test_columns_of_a_zarr_group(folder: Path) -> None:
+    """The first sequence is number 0: Zarr does not write chunks of it, which look the same as lost ones."""
+    x = rows()
+    group = zarr.create_group("visits.zarr")
+    columns = {"a": x[:, 0], "b": x[:, 1], "id": np.repeat(np.arange(len(LENGTHS)), LENGTHS)}
+    for name, values in columns.items():
+        group.create_array(name, shape=values.shape, chunks=(100,), dtype=values.dtype)[:] = values
+    fit = ("fit", "hmm", "visits.zarr", "-k", "3", "--seed", "0", "-o", "g.npz", "--sequence-column", "id")
+    assert "--missing-chunks fill" in fail(*fit)
+    call(*fit, "--missing-chunks", "fill")
+    call(*FIT)
+    np.testing.assert_array_equal(load_model("g.npz").means_, load_model("m.npz").means_)
+    said = ("--sequence-column", "id", "--missing-chunks", "fill")
+    call("predict", "g.npz", "visits.zarr", *said, "-o", "s.npy")
+    np.testing.assert_array_equal(np.load("s.npy"), load_model("m.npz").predict("recording.zarr", LENGTHS))
+
+
 def test_mistakes_are_told_in_words(folder: Path) -> None:
     assert "gmm:M" in fail(*FIT, "--emission", "gmm:0")
     np.save("short.npy", [10, 20])

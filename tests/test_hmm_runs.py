@@ -212,10 +212,10 @@ def test_an_endless_sequence_is_known_exactly_while_parameters_stay(cuts: list[i
     for name, value in whole.flatten().items():
         if name not in ("log_likelihood", "rounding"):
             np.testing.assert_allclose(running.flatten()[name], value, rtol=1e-9, atol=1e-9, err_msg=name)
-    np.testing.assert_allclose(np.exp(model._endless.filtered), model.predict_proba(x)[-1], rtol=1e-9)
+    np.testing.assert_allclose(np.exp(model._state.memory.endless.filtered), model.predict_proba(x)[-1], rtol=1e-9)
 
 
-def test_batches_of_one_endless_sequence() -> None:
+def test_batches_of_one_endless_sequence(tmp_path: Path) -> None:
     """They come as close as an iteration over all of it, whether the model is new or given."""
     x = rows(20_000)
     batch = GaussianHMM(K, random_state=0).fit(x)
@@ -226,6 +226,13 @@ def test_batches_of_one_endless_sequence() -> None:
         assert batch.score(x) - model.score(x) < 200
     with pytest.raises(ParameterError, match="one sequence"):
         model.partial_fit(x[:400], [200, 200], continued=True)
+    model.save(tmp_path / "m.npz")
+    loaded = GaussianHMM.load(tmp_path / "m.npz")
+    for one in (model, loaded):
+        one.partial_fit(x[:500], continued=True)
+    assert bits(loaded) == bits(model)
+    model.partial_fit(x[:500])
+    assert "endless" not in model._state.memory
 
 
 # --- what cannot be --------------------------------------------------------------------------------------------------

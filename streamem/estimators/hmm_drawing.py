@@ -101,9 +101,9 @@ class SamplingHMM(LearningHMM):
             raise ParameterError(f"n_samples is {n_samples!r}; at least one step can be drawn")
         if currstate is not None and not 0 <= currstate < self.n_components:
             raise ParameterError(f"currstate is {currstate!r}; it must be a state from 0 to {self.n_components - 1}")
-        if self.lag:
+        if self._lag:
             raise ParameterError(
-                f"steps of {type(self).__name__} depend on {self.lag} before; they cannot be drawn yet"
+                f"steps of {type(self).__name__} depend on {self._lag} before; they cannot be drawn yet"
             )
 
     # --- in words ----------------------------------------------------------------------------------------------------

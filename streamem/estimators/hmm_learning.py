@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from streamem.algorithms import StepSize, StepwiseEM, rebased
+from streamem.algorithms import StepSize, StepwiseEM
 from streamem.core.chunk import Chunk
 from streamem.core.errors import DataError, ParameterError
 from streamem.core.ports import Algorithm, Family, Plannable, Source
 from streamem.core.sequences import Sequences
-from streamem.core.state import State
-from streamem.core.stats import Stats
 from streamem.core.validation import forgives, require_finite
-from streamem.endless import Block, read_block
+from streamem.endless import go_on
 from streamem.estimators.applying import survey_source, take_sample
 from streamem.estimators.engines import Engine
 from streamem.estimators.family_facts import settings_of
@@ -36,7 +33,6 @@ Path = str | os.PathLike[str]
 class LearningHMM(DescribingHMM, OnlineEstimator):
     """A hidden Markov model that is fitted to sequences; subclasses say which family, and what they publish."""
 
-    _endless: Endless | None
     _known_family: tuple[str, Family | None]
 
     def fit(
@@ -87,7 +83,6 @@ class LearningHMM(DescribingHMM, OnlineEstimator):
             reading = self._reading(lengths, offsets, sequence_column, sample_weight, columns, feature_axis)
             source, chosen = as_sequences(self, X, reading, reset=True), self._chosen(algorithm)
             self._fit(source, FLOAT, checkpoint, executor, chosen)
-            self._endless = None
         return self
 
     def partial_fit(
@@ -118,8 +113,7 @@ class LearningHMM(DescribingHMM, OnlineEstimator):
             ended. What was learned is kept for every state in which the chain may stand, so that later steps still
             decide what earlier ones were; the transition into X is counted, and no start. X is one sequence, taken
             into memory, and costs an E-step for every state. The first such call begins the sequence, one without
-            ends it; of a model without parameters, it counts as a sequence of its own. `save` does not keep where it
-            stands.
+            ends it; of a model without parameters, it counts as a sequence of its own.
         half_life, step : as in `GaussianMixture.partial_fit`
 
         Returns
@@ -179,9 +173,8 @@ class LearningHMM(DescribingHMM, OnlineEstimator):
             raise ParameterError("continued=True takes one sequence that goes on; X holds several")
         if continued and self._is_fitted():
             self._go_on(source, rule)
-            return
-        self._endless = None
-        self._step(source, rule, FLOAT, executor)
+        else:
+            self._step(source, rule, FLOAT, executor)
 
     def _go_on(self, source: Source, rule: StepSize) -> None:
         """A step with the next steps of an endless sequence, or its first ones."""
@@ -189,14 +182,9 @@ class LearningHMM(DescribingHMM, OnlineEstimator):
         self._check_given(source.schema.n_features)
         self._require_fitting_shapes()
         model, state, chunk = self._make_model(), self._exact_state(), self._whole(source)
-        endless: Endless | None = getattr(self, "_endless", None)
         require_finite(chunk, open_source(chunk.x).chunks()[0], source.schema.names, forgives(model))
-        block = read_block(model, state.params, chunk, None if endless is None else endless.filtered)
-        least = self._least_rows(source.schema.n_features)
-        after, past = _blended(StepwiseEM(rule, least=least), model, state, block, endless)
-        moved = tuple(rebased(model, part, state.params, after.params) for part in past)
-        self._learn(after, FLOAT)
-        self._endless = Endless(block.filtered, moved)
+        stepwise = StepwiseEM(rule, least=self._least_rows(source.schema.n_features))
+        self._learn(go_on(stepwise, model, state, chunk), FLOAT)
 
     def _whole(self, source: Source) -> Chunk:
         chunks = [ref.load() for ref in source.chunks()]
@@ -213,29 +201,3 @@ class LearningHMM(DescribingHMM, OnlineEstimator):
     def _reopened(self, kept: Chunk) -> Source:
         assert kept.sequences is not None
         return open_sequences(kept.x, offsets=kept.sequences.offsets, weight=kept.weight)
-
-
-@dataclass(frozen=True, eq=False)
-class Endless:
-    """Where an endless sequence stands: log-probabilities (K,) of its state, and for each state what is known."""
-
-    filtered: Array
-    past: tuple[Stats, ...]
-
-
-def _blended(
-    rule: StepwiseEM, model: Any, state: State, block: Block, endless: Endless | None
-) -> tuple[State, list[Stats]]:
-    """The state after a block, and what is then known for each state at its end, at the parameters before."""
-    known: list[Stats] = []
-
-    def blended(gamma: float) -> Stats:
-        before = state.memory.running if state.memory is not None else block.stats * 0.0
-        past = endless.past if endless is not None else (before,) * len(block.filtered)
-        running, known[:] = block.blended(past, gamma)
-        return running
-
-    if state.memory is None:
-        blended(1.0)
-        return rule.begin(model, state, block.stats), known
-    return rule.blend(model, state, block.stats, blended), known

@@ -20,6 +20,7 @@ from streamem.estimators.parts import EMParts
 from streamem.estimators.sequence_inputs import SequenceReading
 from streamem.initialization import STARTS, Start, in_order
 from streamem.models import HMM as ChainModel
+from streamem.models.transitions import Transitions
 
 Array = NDArray[Any]
 DECODERS = ("viterbi", "map")
@@ -75,7 +76,7 @@ class HMMParts(EMParts):
     # --- the model ---------------------------------------------------------------------------------------------------
 
     @property
-    def lag(self) -> int:
+    def _lag(self) -> int:
         """Earlier steps that the emissions look back on."""
         return int(getattr(self._make_family(), "lag", 0))
 
@@ -159,9 +160,9 @@ class HMMParts(EMParts):
         return Params(startprob=first.startprob, transmat=first.transmat, kept=kept, components=components)
 
     def _n_parameters(self) -> int:
-        """Those of the emissions, and of the chain, whose probabilities sum to 1 and whose zeros stay."""
-        params = self._params()
-        start, moves = np.asarray(params.startprob) > 0, np.asarray(params.transmat) > 0
+        """Those of the emissions, and of the chain, as many as its topology has; zeros that were given count, too."""
+        params, first = self._params(), Transitions(int(self.n_components), self.topology).first()
+        start, moves = np.asarray(first.startprob) > 0, np.asarray(first.transmat) > 0
         tied = [state for group in self.tied_transitions or () for state in list(group)[1:]]
         free = np.maximum(moves.sum(axis=1) - 1, 0)
         free[tied] = 0
@@ -172,7 +173,7 @@ class HMMParts(EMParts):
         return all(hasattr(self, name) for name in ("startprob_", "transmat_", *self.letters))
 
     def _row_width(self) -> int:
-        return self.n_features_in_ * (self.lag + 1)
+        return self.n_features_in_ * (self._lag + 1)
 
     def _most_iterations(self) -> int:
         return self.n_iter
@@ -251,7 +252,7 @@ class HMMParts(EMParts):
             lengths,
             offsets,
             sequence_column,
-            self.lag,
+            self._lag,
             columns,
             feature_axis,
             sample_weight,

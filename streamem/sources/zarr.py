@@ -165,7 +165,7 @@ def column_pieces(data: Any, name: str, options: ReadOptions) -> Iterator[NDArra
     node = _open_path(data) if isinstance(data, str | os.PathLike) else data
     if not isinstance(node, zarr.Group):
         raise SchemaError(f"Zarr array {locate(node)} has no columns, so {name!r} cannot be read; open its group")
-    return slabs(named_column(node, name, f"Zarr group {locate(node)}"))
+    return slabs(named_column(node, name, f"Zarr group {locate(node)}"), options.missing_chunks == "fill")
 
 
 def _columns(group: zarr.Group, options: ReadOptions, origin: str) -> dict[str, zarr.Array[Any]]:

@@ -29,8 +29,8 @@ def read_numbers(value: Any, what: str, beside: Any) -> NDArray[Any]:
     return np.concatenate(pieces) if pieces else np.empty(0, array.dtype)
 
 
-def slabs(array: zarr.Array[Any]) -> Iterator[NDArray[Any]]:
-    """The values of a one-dimensional array as they are stored, whole units at a time.
+def slabs(array: zarr.Array[Any], fill: bool = False) -> Iterator[NDArray[Any]]:
+    """The values of a one-dimensional array as they are stored, whole units at a time; absent ones filled, if allowed.
 
     Raises
     ------
@@ -39,11 +39,11 @@ def slabs(array: zarr.Array[Any]) -> Iterator[NDArray[Any]]:
     """
     if array.ndim != 1:
         raise SchemaError(f"Zarr array {locate(array)} has shape {array.shape}; one axis is needed")
-    if array.nchunks_initialized < array.nchunks:
+    if not fill and array.nchunks_initialized < array.nchunks:
         require_all_chunks(array)
     unit = (array.shards or array.chunks)[0]
     step = max(1, READ_BYTES // (8 * unit)) * unit
-    safe = guarded(array, refuse_absent=True)
+    safe = guarded(array, refuse_absent=not fill)
     for first in range(0, array.shape[0], step):
         try:
             yield np.asarray(safe[first : first + step])
