@@ -13,7 +13,10 @@ ERROR_LIMIT = {"float64": 1e-8, "float32": 1e-3}
 
 QUICK_FEATURES = 3
 
-PEERS = ("scikit-learn", "oneDAL", "pomegranate")
+STORES = {"ours from Zarr": "x.zarr", "ours from Parquet": "x.parquet"}
+"""Ours again, of the same rows in a store."""
+
+PEERS = ("scikit-learn", "oneDAL", "pomegranate", *STORES)
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ def cells(quick: bool) -> list[Cell]:
 
 def peers_of(cell: Cell) -> list[str]:
     """Who can do this cell."""
-    engines = ["scikit-learn"]
+    engines = ["scikit-learn", *STORES]
     if cell.covariance_type in ("full", "diag"):
         engines.append("oneDAL")
     if cell.covariance_type == "full" and cell.dtype == "float32" and cell.k <= 64:

@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from bench.cells import STORES
+
 
 class Fitted(NamedTuple):
     """Parameters after some iterations, how many there were, and in words how they were computed."""
@@ -116,11 +118,12 @@ ENGINES: dict[str, Fit] = {
 def answer(engine: str, folder: str, covariance_type: str, iterations: int) -> dict[str, Any]:
     """Difference of a long and a short run from the same start, divided by the difference in iterations."""
     x, means = np.load(Path(folder) / "x.npy"), np.load(Path(folder) / "means.npy")
-    fit = ENGINES[engine]
+    fit = ENGINES["streamem" if engine in STORES else engine]
     fit(x[: 4 * means.size + 1000], means, covariance_type, 3)  # what it compiles is no part of an iteration
+    rows = written(x, Path(folder) / STORES[engine]) if engine in STORES else x
     before = _reset_peak()
-    short, short_s = _timed(fit, x, means, covariance_type, 1)
-    long, long_s = _timed(fit, x, means, covariance_type, 1 + iterations)
+    short, short_s = _timed(fit, rows, means, covariance_type, 1)
+    long, long_s = _timed(fit, rows, means, covariance_type, 1 + iterations)
     path = Path(folder) / f"{engine}.npz"
     np.savez(path, weights=long.weights, means=long.means, covariances=long.covariances)
     done = long.iterations - short.iterations
@@ -133,6 +136,25 @@ def answer(engine: str, folder: str, covariance_type: str, iterations: int) -> d
         "parameters": str(path),
         "note": long.note,
     }
+
+
+def written(x: Any, path: Path) -> str:
+    """The rows in a store, in pieces of 2 MiB."""
+    if path.exists():
+        return str(path)
+    rows = max(1, 2**21 // (x.itemsize * x.shape[1]))
+    if path.suffix == ".zarr":
+        import zarr
+
+        chunks = (min(rows, len(x)), x.shape[1])
+        zarr.create_array(store=str(path), shape=x.shape, chunks=chunks, dtype=x.dtype)[:] = x
+    else:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        table = pa.table({f"c{j}": x[:, j] for j in range(x.shape[1])})
+        pq.write_table(table, path, row_group_size=rows, use_dictionary=False)
+    return str(path)
 
 
 def _timed(fit: Fit, x: Any, means: Any, covariance_type: str, iterations: int) -> tuple[Fitted, float]:

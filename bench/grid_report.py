@@ -81,6 +81,8 @@ FIGURES: list[tuple[str, str, Callable[[Cell], bool]]] = [
     ),
     ("oneDAL ÷ ours, diag", "oneDAL", lambda cell: cell.covariance_type == "diag"),
     ("pomegranate ÷ ours, full, float32", "pomegranate", lambda cell: cell.covariance_type == "full"),
+    ("ours from Zarr ÷ in memory", "ours from Zarr", lambda cell: True),
+    ("ours from Parquet ÷ in memory", "ours from Parquet", lambda cell: True),
 ]
 
 
