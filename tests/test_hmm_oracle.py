@@ -178,3 +178,19 @@ def test_earthquakes() -> None:
     for states, expected in ((2, 341.8787), (3, 328.5275)):
         model = PoissonHMM(states, random_state=0, tol=1e-10, n_iter=5000, n_init=3).fit(x)
         assert -model.score(x) == pytest.approx(expected, abs=5e-5)
+
+
+def test_umbrellas() -> None:
+    """Rain behind umbrellas (Russell & Norvig 2010, §15.2): filtering, smoothing, and the most likely week."""
+    start = {
+        "startprob_": np.array([0.5, 0.5]),
+        "transmat_": np.array([[0.7, 0.3], [0.3, 0.7]]),
+        "emissionprob_": np.array([[0.9, 0.1], [0.2, 0.8]]),
+    }
+    model = with_attributes(CategoricalHMM(2), start)
+    two, week = np.zeros((2, 1)), np.array([0, 0, 1, 0, 0])[:, None]
+    np.testing.assert_allclose(model.predict_proba(two)[:, 0], [0.883, 0.883], atol=5e-4)
+    expected = [0.86733889, 0.82041905, 0.30748358, 0.82041905, 0.86733889]
+    np.testing.assert_allclose(model.predict_proba(week)[:, 0], expected, atol=5e-9)
+    assert model.decode(week)[1].tolist() == [0, 0, 1, 0, 0]
+    assert model.score(week) == pytest.approx(-3.3725, abs=5e-5)

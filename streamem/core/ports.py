@@ -265,6 +265,14 @@ class Counted(Protocol):
         """Numbers that an M-step may choose."""
 
 
+@runtime_checkable
+class Drawing(Protocol):
+    """A family from which rows can be drawn."""
+
+    def draw(self, params: Any, component: int, count: int, rng: np.random.RandomState) -> Array:
+        """Rows (count, d) that a component emits."""
+
+
 class Kernel(Protocol):
     """A family at fixed parameters, run over blocks of rows without allocation, laid out with rows last.
 

@@ -121,12 +121,5 @@ class BernoulliHMM(SamplingHMM):
         if np.shape(params.components.get("probabilities", ())) != shape:
             raise ModelFileError(f"the file's probabilities do not fit {shape[0]} states of {n_features} features")
 
-    def _draw(self, rng: np.random.RandomState, k: int, count: int) -> Array:
-        values = np.asarray(self.emissionprob_[k])
-        return (rng.uniform(size=(count, len(values))) < values).astype(np.float64)
-
-    def _drawn_width(self) -> int:
-        return int(np.shape(self.emissionprob_)[1])
-
     def _emission_lines(self) -> list[str]:
         return [f"probabilities {in_short(values)}" for values in self.emissionprob_]

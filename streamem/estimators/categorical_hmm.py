@@ -172,13 +172,5 @@ class CategoricalHMM(SamplingHMM):
         if not fits or (np.diff(starts) < 1).any():
             raise ModelFileError(f"the file's probabilities do not fit {k} states of {n_features} columns")
 
-    def _draw(self, rng: np.random.RandomState, k: int, count: int) -> Array:
-        columns = np.split(self.probabilities_[k], np.cumsum(self.n_categories_)[:-1])
-        drawn = [rng.choice(len(chances), size=count, p=chances / chances.sum()) for chances in columns]
-        return np.column_stack(drawn).astype(np.float64)
-
-    def _drawn_width(self) -> int:
-        return len(self.n_categories_)
-
     def _emission_lines(self) -> list[str]:
         return [f"probabilities {in_short(values)}" for values in self.probabilities_]

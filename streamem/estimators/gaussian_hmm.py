@@ -230,16 +230,7 @@ class GaussianHMM(SamplingHMM):
         if wrong:
             raise ModelFileError(f"the file's {', '.join(wrong)} do not fit {k} states of {d} features")
 
-    def _draw(self, rng: np.random.RandomState, k: int, count: int) -> Array:
-        mean, covariance = np.asarray(self.means_[k]), self.covars_[k]
-        if self.covariance_type in ("full", "tied"):
-            return np.asarray(rng.multivariate_normal(mean, covariance, count))
-        return np.asarray(mean + rng.standard_normal((count, len(mean))) * np.sqrt(np.diag(covariance)))
-
     def _width_of_emissions(self) -> int:
-        return int(np.shape(self.means_)[1])
-
-    def _drawn_width(self) -> int:
         return int(np.shape(self.means_)[1])
 
     def _emission_lines(self) -> list[str]:

@@ -186,21 +186,6 @@ class GMMHMM(SamplingHMM):
         if np.shape(components.parts.means) != (k * m, n_features):
             raise ModelFileError(f"the file's means do not fit {k} states of {m} Gaussians in {n_features} features")
 
-    def _draw(self, rng: np.random.RandomState, k: int, count: int) -> Array:
-        means, covars = np.asarray(self.means_[k]), np.asarray(self.covars_[k])
-        parts = rng.choice(len(means), size=count, p=self.weights_[k] / np.sum(self.weights_[k]))
-        rows = rng.standard_normal((count, means.shape[1]))
-        for part in range(len(means)):
-            here = parts == part
-            if self.covariance_type == "full":
-                rows[here] = rows[here] @ np.linalg.cholesky(covars[part]).T
-            else:
-                rows[here] *= np.sqrt(covars[part])
-        return np.asarray(rows + means[parts])
-
-    def _drawn_width(self) -> int:
-        return int(np.shape(self.means_)[-1])
-
     def _emission_lines(self) -> list[str]:
         return [
             "; ".join(f"{w:.3f} at {in_short(m, 3)}" for w, m in zip(weights, means, strict=True))

@@ -14,7 +14,7 @@ from streamem.core.errors import ParameterError
 from streamem.core.ports import Family
 from streamem.core.state import State
 from streamem.estimators.family_facts import settings_of
-from streamem.estimators.hmm_drawing import SamplingHMM
+from streamem.estimators.hmm_drawing import SamplingHMM, in_short
 
 Array = NDArray[Any]
 Path = str | os.PathLike[str]
@@ -141,14 +141,6 @@ class HMM(SamplingHMM):
     def _given_attributes(self) -> list[str]:
         return [name for name in super()._given_attributes() if name != "params_"]
 
-    def _draw(self, rng: np.random.RandomState, k: int, count: int) -> Array:
-        draw = getattr(self._make_family(), "draw", None)
-        if draw is None:
-            raise ParameterError(
-                f"{type(self.family).__name__} cannot draw rows; give it draw(params, k, count, rng) -> (count, d)"
-            )
-        return np.asarray(draw(self.params_, k, count, rng))
-
     def _not_saved(self) -> set[str]:
         return {"family"}
 
@@ -157,5 +149,6 @@ class HMM(SamplingHMM):
         self.params_ = params.components
 
     def _emission_lines(self) -> list[str]:
-        leaves = ", ".join(f"{name} {value.shape}" for name, value in self.params_.flatten().items())
-        return [f"emissions: {settings_of(self.family)}, {leaves}"]
+        k = int(self.n_components)
+        leaves = {name: leaf for name, leaf in self.params_.flatten().items() if np.shape(leaf)[:1] == (k,)}
+        return ["; ".join(f"{name} {in_short(leaf[i], 4)}" for name, leaf in leaves.items()) for i in range(k)]

@@ -12,6 +12,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from streamem.core.errors import ParameterError
+from streamem.core.ports import Drawing
 from streamem.estimators.hmm_learning import LearningHMM
 from streamem.sinks import Layout, open_sink
 
@@ -51,7 +52,7 @@ class SamplingHMM(LearningHMM):
         """
         check_is_fitted(self)
         self._check_drawable(n_samples, None)
-        d = self._drawn_width()
+        d = int(self.n_features_in_) if hasattr(self, "n_features_in_") else self.sample(1)[0].shape[1]
         names = getattr(self, "feature_names_in_", [f"x{j}" for j in range(d)])
         layout = Layout(
             rows=n_samples,
@@ -79,19 +80,16 @@ class SamplingHMM(LearningHMM):
     def _draw_steps(self, rng: np.random.RandomState, n: int, chances: Array | None) -> tuple[Array, Array]:
         """Steps whose first state is drawn with the given chances, those of startprob if None."""
         states = draw_states(rng, n, np.asarray(self.startprob_ if chances is None else chances), self.transmat_)
-        rows = np.empty((n, self._drawn_width()))
-        for k in range(int(self.n_components)):
-            here = np.flatnonzero(states == k)
-            if len(here):
-                rows[here] = self._draw(rng, k, len(here))
+        family, components = self._make_family(), self._params().components
+        if not isinstance(family, Drawing):
+            raise ParameterError(
+                f"{type(family).__name__} cannot draw rows; give it draw(params, component, count, rng) -> (count, d)"
+            )
+        drawn = [family.draw(components, k, int((states == k).sum()), rng) for k in range(int(self.n_components))]
+        rows = np.empty((n, drawn[0].shape[1]))
+        for k, own in enumerate(drawn):
+            rows[states == k] = own
         return rows, states
-
-    def _draw(self, rng: np.random.RandomState, k: int, count: int) -> Array:
-        """Rows that state k emits: (count, d)."""
-        raise NotImplementedError
-
-    def _drawn_width(self) -> int:
-        return int(self.n_features_in_)
 
     def _certain(self, state: int) -> Array:
         return np.eye(int(self.n_components))[int(state)]

@@ -117,12 +117,5 @@ class PoissonHMM(SamplingHMM):
         if np.shape(params.components.get("rates", ())) != shape:
             raise ModelFileError(f"the file's rates do not fit {shape[0]} states of {n_features} features")
 
-    def _draw(self, rng: np.random.RandomState, k: int, count: int) -> Array:
-        values = np.asarray(self.lambdas_[k])
-        return rng.poisson(values, size=(count, len(values))).astype(np.float64)
-
-    def _drawn_width(self) -> int:
-        return int(np.shape(self.lambdas_)[1])
-
     def _emission_lines(self) -> list[str]:
         return [f"rates {in_short(values)}" for values in self.lambdas_]

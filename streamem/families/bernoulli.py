@@ -72,6 +72,11 @@ class Bernoulli(LinearFamily):
         forbidden = np.column_stack([always.sum(axis=1), never.astype(np.float64) - always])
         return linear_kernel(natural, np.abs(yes).sum(axis=1) + np.abs(no).sum(axis=1), forbidden, self.measure)
 
+    def draw(self, params: Params, component: int, count: int, rng: np.random.RandomState) -> Array:
+        """Answers (count, d) that a component gives."""
+        chances = np.asarray(params.probabilities[component])
+        return (rng.uniform(size=(count, len(chances))) < chances).astype(np.float64)
+
     def maximize(self, stats: Stats, previous: Params | None) -> Params:
         """Weighted shares of 1."""
         empty = empty_components(stats.weight)

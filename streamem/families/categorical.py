@@ -157,6 +157,12 @@ class Categorical:
         p = params.probabilities
         return -self._pseudo_counts(stats) * float(np.log(p[p > 0]).sum())
 
+    def draw(self, params: Params, component: int, count: int, rng: np.random.RandomState) -> Array:
+        """Codes (count, d) that a component emits."""
+        columns = np.split(np.asarray(params.probabilities[component]), params.starts[1:-1])
+        drawn = [rng.choice(len(chances), size=count, p=chances / chances.sum()) for chances in columns]
+        return np.column_stack(drawn).astype(np.float64)
+
     def degenerate(self, params: Params) -> Mapping[str, list[int]]:
         """Components that explained nothing in the last M-step, and kept their probabilities."""
         return told_empty(params)

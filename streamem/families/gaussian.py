@@ -188,6 +188,15 @@ class Gaussian:
         floored = np.broadcast_to(params.floored, params.empty.shape)
         return {"empty": np.flatnonzero(params.empty).tolist(), "floored": np.flatnonzero(floored).tolist()}
 
+    def draw(self, params: Params, component: int, count: int, rng: np.random.RandomState) -> Array:
+        """Rows (count, d) that a component emits."""
+        mean, covariances = self.means(params)[component], self.covariances(params)
+        if self.covariance_type in ("full", "tied"):
+            own = covariances if self.covariance_type == "tied" else covariances[component]
+            return np.asarray(rng.multivariate_normal(mean, own, count))
+        noise = rng.standard_normal((count, len(mean)))
+        return np.asarray(mean + noise * np.sqrt(covariances[component]))
+
     # --- the data's own units ----------------------------------------------------------------------------------------
 
     def means(self, params: Params) -> Array:

@@ -17,6 +17,7 @@ from streamem.core.ports import (
     Coded,
     Counted,
     Diagnosed,
+    Drawing,
     Family,
     Kernel,
     Penalized,
@@ -165,6 +166,24 @@ class MixtureFamily:
             return params
         parts = self.family.reanchored(params.parts)
         return params if parts is params.parts else params.replace(parts=parts)
+
+    def draw(self, params: Params, component: int, count: int, rng: np.random.RandomState) -> Array:
+        """Rows (count, d) that a component emits, part after part chosen at random.
+
+        Raises
+        ------
+        ParameterError : the family of the parts cannot draw
+        """
+        if not isinstance(self.family, Drawing):
+            raise ParameterError(f"{type(self.family).__name__} cannot draw rows: it has no draw")
+        weights = np.asarray(params.weights[component])
+        chosen = rng.choice(self.n_mix, size=count, p=weights / weights.sum())
+        first = component * self.n_mix
+        drawn = [self.family.draw(params.parts, first + m, int((chosen == m).sum()), rng) for m in range(self.n_mix)]
+        rows = np.empty((count, drawn[0].shape[1]))
+        for m, own in enumerate(drawn):
+            rows[chosen == m] = own
+        return rows
 
     def degenerate(self, params: Params) -> Mapping[str, list[int]]:
         """Components one of whose parts was kept from degenerating."""

@@ -67,6 +67,11 @@ class Poisson(LinearFamily):
         forbidden = np.column_stack([np.zeros(len(rates)), zero])
         return linear_kernel(natural, terms, forbidden, self.measure)
 
+    def draw(self, params: Params, component: int, count: int, rng: np.random.RandomState) -> Array:
+        """Counts (count, d) that a component emits."""
+        rates = np.asarray(params.rates[component])
+        return rng.poisson(rates, size=(count, len(rates))).astype(np.float64)
+
     def maximize(self, stats: Stats, previous: Params | None) -> Params:
         """Weighted means."""
         empty = empty_components(stats.weight)

@@ -230,6 +230,23 @@ def test_equal_rows_are_a_mixture() -> None:
     np.testing.assert_allclose(hmm.predict_proba(x, LENGTHS), gm.predict_proba(x), atol=1e-12)
 
 
+def test_rows_are_drawn_from_their_states() -> None:
+    """Moments of what each state emits, of every class."""
+    for estimator, x in estimators():
+        fitted_quietly(estimator, x, LENGTHS)
+        drawn, states = estimator.sample(40_000, random_state=0)
+        params, family = estimator._params().components, estimator._make_family()
+        for k in range(2):
+            rows_of_k = drawn[states == k]
+            resp = np.zeros((len(rows_of_k), 2))
+            resp[:, k] = 1.0
+            own = family.log_prob(params, rows_of_k)[:, k].mean()
+            other = family.log_prob(family.maximize(family.stats(params, rows_of_k, resp), params), rows_of_k)[
+                :, k
+            ].mean()
+            assert 0 <= other - own < 0.02, f"{estimator} state {k}"
+
+
 @pytest.mark.parametrize("estimator", [BernoulliHMM, CategoricalHMM])
 def test_discrete_states_start_apart(estimator: Any) -> None:
     x = np.random.default_rng(0).integers(2, size=(3000, 1))
@@ -291,7 +308,10 @@ def test_a_family_is_given_again_at_loading(tmp_path: Path) -> None:
     x = rows()
     hmm = fitted_quietly(HMM(Gaussian("diag"), 2, **SHORT), x, LENGTHS)
     hmm.save(tmp_path / "m.npz")
-    assert HMM.load(tmp_path / "m.npz", family=Gaussian("diag")).score(x, LENGTHS) == hmm.score(x, LENGTHS)
+    loaded = HMM.load(tmp_path / "m.npz", family=Gaussian("diag"))
+    assert loaded.score(x, LENGTHS) == hmm.score(x, LENGTHS)
+    assert loaded.sample(100, random_state=0)[0].shape == (100, D)
+    assert f"state    start    stays  emissions\n    0{hmm.startprob_[0]:9.4f}" in loaded.describe()
     with pytest.raises(ModelFileError, match="family"):
         load_model(tmp_path / "m.npz")
     with pytest.raises(ModelFileError, match="not a GaussianHMM"):
