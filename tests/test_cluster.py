@@ -158,7 +158,7 @@ def fair_client() -> Iterator[Client]:
 
 
 def test_persisted_blocks_are_used_where_they_lie(fair_client: Client) -> None:
-    """Without regard to where they lie half of the blocks would move; a few do, to keep both workers busy."""
+    """A block moves once at most, to a worker that has become idle, and stays there as a copy: not in every pass."""
     lazy = dask.array.random.default_rng(0).normal(size=(480_000, 20), chunks=(24_000, 20)) * 2.0
     settings, client = {"chunk_bytes": "4MiB", "covariance_type": "diag"}, fair_client
     with client.as_current():
@@ -169,7 +169,8 @@ def test_persisted_blocks_are_used_where_they_lie(fair_client: Client) -> None:
         moved = received_bytes(client) - before
         here = mixture(**settings).fit(persisted, executor="threads")
     assert fitted(here) == fitted(there) == fitted(mixture(**settings).fit(lazy, executor="threads"))
-    assert moved < 0.4 * lazy.nbytes
+    assert len(there.report_.passes) > 4
+    assert moved < 1.1 * lazy.nbytes
     labels = there.predict(persisted + 0.0, executor=client)
     np.testing.assert_array_equal(
         np.asarray(client.compute(labels).result()), here.predict(lazy.compute(scheduler="sync"))
