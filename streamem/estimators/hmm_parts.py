@@ -139,6 +139,16 @@ class HMMParts(EMParts):
 
     # --- the ports of EMParts ----------------------------------------------------------------------------------------
 
+    def _params(self) -> Params:
+        """As everywhere, and of as many states as the hyperparameters say."""
+        params = super()._params()
+        if len(params.startprob) != int(self.n_components):
+            raise ParameterError(
+                f"{len(params.startprob)} states were fitted, and n_components is {self.n_components} now: set it "
+                "back, or fit anew"
+            )
+        return params
+
     def _published(self, params: Params, dtype: np.dtype[Any]) -> dict[str, Array]:
         chain = {"startprob_": np.array(params.startprob), "transmat_": np.array(params.transmat)}
         return {**chain, **self._emissions(params.components)}
