@@ -245,7 +245,7 @@ def zero_row() -> dict[str, Array]:
     return start
 
 
-def by_hand(**wrong: Array) -> GaussianHMM:
+def by_hand(**wrong: Any) -> GaussianHMM:
     """Three states, set as attributes."""
     return with_attributes(hmm(init_params=""), {**gaussian_start("diag"), **wrong})
 
@@ -272,6 +272,8 @@ BAD: list[tuple[str, type[Exception], str, Any]] = [
         lambda x: fitted_quietly(PoissonHMM(2), x * 0).set_params(n_components=3).score(x),
     ),
     ("states drawn", ParameterError, "startprob", lambda x: by_hand().set_params(n_components=2).sample(9)),
+    ("none", ParameterError, "startprob_", lambda x: by_hand(startprob_=None).score(x)),
+    ("list of vectors", SchemaError, "reshape", lambda x: hmm().fit([x[:200, 0], x[:200, 0]])),
     ("half a step", ParameterError, "n_samples", lambda x: by_hand().sample(1.5)),
     ("letters", ParameterError, "init_params", lambda x: hmm(init_params="xyz").fit(x)),
     ("decoder", ParameterError, "viterbi", lambda x: hmm(algorithm="best").fit(x)),

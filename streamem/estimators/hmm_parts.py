@@ -155,7 +155,7 @@ class HMMParts(EMParts):
 
     def _rebuilt(self) -> Params:
         """From the attributes alone; what they hold is checked."""
-        missing = [name for name in ("startprob_", "transmat_", *self.letters) if not hasattr(self, name)]
+        missing = [name for name in ("startprob_", "transmat_", *self.letters) if getattr(self, name, None) is None]
         if missing:
             raise ParameterError(f"{', '.join(missing)} are neither fitted nor set; call fit, or set them all")
         model = ChainModel(
