@@ -245,6 +245,11 @@ def zero_row() -> dict[str, Array]:
     return start
 
 
+def by_hand(**wrong: Any) -> GaussianHMM:
+    """Three states, set as attributes."""
+    return with_attributes(hmm(init_params=""), {**gaussian_start("diag"), **wrong})
+
+
 def frame(x: Array) -> pd.DataFrame:
     """Columns a and b."""
     return pd.DataFrame(x, columns=["a", "b"])
@@ -258,6 +263,18 @@ BAD: list[tuple[str, type[Exception], str, Any]] = [
     ("two ways", ParameterError, "one way", lambda x: hmm().fit(x, [600], offsets=[0])),
     ("zero row", ParameterError, "transmat", lambda x: with_attributes(hmm(init_params=""), zero_row()).fit(x)),
     ("shape", ParameterError, "means_", lambda x: with_attributes(hmm(init_params="stc"), WRONG).fit(x)),
+    ("one axis", ParameterError, "means_", lambda x: by_hand(means_=np.zeros(3)).score(x)),
+    ("other widths", ParameterError, "covars_", lambda x: by_hand(covars_=np.ones((3, D + 1))).score(x)),
+    (
+        "states",
+        ParameterError,
+        "n_components",
+        lambda x: fitted_quietly(PoissonHMM(2), x * 0).set_params(n_components=3).score(x),
+    ),
+    ("states drawn", ParameterError, "startprob", lambda x: by_hand().set_params(n_components=2).sample(9)),
+    ("none", ParameterError, "startprob_", lambda x: by_hand(startprob_=None).score(x)),
+    ("list of vectors", SchemaError, "reshape", lambda x: hmm().fit([x[:200, 0], x[:200, 0]])),
+    ("half a step", ParameterError, "n_samples", lambda x: by_hand().sample(1.5)),
     ("letters", ParameterError, "init_params", lambda x: hmm(init_params="xyz").fit(x)),
     ("decoder", ParameterError, "viterbi", lambda x: hmm(algorithm="best").fit(x)),
     ("topology", ParameterError, "topology", lambda x: hmm(topology="ring").fit(x)),

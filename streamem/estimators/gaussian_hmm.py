@@ -143,7 +143,10 @@ class GaussianHMM(SamplingHMM):
         """Covariances of all states as full matrices (K, d, d)."""
         if "_covars_" not in self.__dict__:
             raise AttributeError("covars_")
-        return full_covariances(self._covars_, self.covariance_type, *np.shape(self.means_))
+        shape = np.shape(self.means_)
+        if len(shape) != 2:
+            raise ParameterError(f"means_ has shape {shape}; finite numbers ({self.n_components}, d) are needed")
+        return full_covariances(self._covars_, self.covariance_type, *shape)
 
     @covars_.setter
     def covars_(self, covars: ArrayLike) -> None:

@@ -14,7 +14,17 @@ COVARIANCE_TYPES = ("full", "tied", "diag", "spherical")
 
 
 def full_covariances(own: Array, covariance_type: str, k: int, d: int) -> Array:
-    """(k, d, d) from the shape of the covariance type."""
+    """(k, d, d) from the shape of the covariance type.
+
+    Raises
+    ------
+    ParameterError : another shape, as for means of another width
+    """
+    shape = {"full": (k, d, d), "tied": (d, d), "diag": (k, d), "spherical": (k,)}[covariance_type]
+    if np.shape(own) != shape:
+        raise ParameterError(
+            f"covars_ has shape {np.shape(own)}, and means_ ({k}, {d}); {covariance_type} needs {shape}"
+        )
     if covariance_type == "full":
         return np.array(own)
     if covariance_type == "tied":

@@ -95,8 +95,9 @@ class SamplingHMM(LearningHMM):
         return np.eye(int(self.n_components))[int(state)]
 
     def _check_drawable(self, n_samples: int, currstate: int | None) -> None:
-        if isinstance(n_samples, bool) or not n_samples >= 1:
-            raise ParameterError(f"n_samples is {n_samples!r}; at least one step can be drawn")
+        if isinstance(n_samples, bool) or not isinstance(n_samples, int | np.integer) or n_samples < 1:
+            raise ParameterError(f"n_samples is {n_samples!r}; it must be an integer >= 1")
+        self._params()  # which refuses attributes that do not fit together
         if currstate is not None and not 0 <= currstate < self.n_components:
             raise ParameterError(f"currstate is {currstate!r}; it must be a state from 0 to {self.n_components - 1}")
         if self._lag:

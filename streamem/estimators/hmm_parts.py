@@ -139,13 +139,23 @@ class HMMParts(EMParts):
 
     # --- the ports of EMParts ----------------------------------------------------------------------------------------
 
+    def _params(self) -> Params:
+        """As everywhere, and of as many states as the hyperparameters say."""
+        params = super()._params()
+        if len(params.startprob) != int(self.n_components):
+            raise ParameterError(
+                f"{len(params.startprob)} states were fitted, and n_components is {self.n_components} now: set it "
+                "back, or fit anew"
+            )
+        return params
+
     def _published(self, params: Params, dtype: np.dtype[Any]) -> dict[str, Array]:
         chain = {"startprob_": np.array(params.startprob), "transmat_": np.array(params.transmat)}
         return {**chain, **self._emissions(params.components)}
 
     def _rebuilt(self) -> Params:
         """From the attributes alone; what they hold is checked."""
-        missing = [name for name in ("startprob_", "transmat_", *self.letters) if not hasattr(self, name)]
+        missing = [name for name in ("startprob_", "transmat_", *self.letters) if getattr(self, name, None) is None]
         if missing:
             raise ParameterError(f"{', '.join(missing)} are neither fitted nor set; call fit, or set them all")
         model = ChainModel(

@@ -162,7 +162,17 @@ def _find_in_cube(data: Any, shape: tuple[int, ...], said: _Said, options: ReadO
 
 
 def _as_arrays(data: Sequence[Any]) -> Any:
-    """A list of two-dimensional arrays; nested lists that are rows as one array."""
+    """A list of two-dimensional arrays; nested lists that are rows as one array.
+
+    Raises
+    ------
+    SchemaError : arrays of one axis, which may be rows or sequences of one feature
+    """
+    if data and all(isinstance(item, np.ndarray) and item.ndim == 1 for item in data):
+        raise SchemaError(
+            "the list holds arrays of one axis; pass sequences of one feature as (n_i, 1), by reshape(-1, 1), and rows "
+            "of one sequence as one array (n, d), by np.stack"
+        )
     items = [np.asarray(item) for item in data]
     if items and all(item.ndim < 2 for item in items):
         return np.asarray(data)
