@@ -1,6 +1,7 @@
-"""The check at the boundary: every value that enters an E-step is finite, every weight non-negative.
+"""The checks at the boundary: every value that enters an E-step is finite, every weight non-negative.
 
-A row of NaN alone is a missing step, for models that declare to know such (`ports.Forgiving`).
+A row of NaN alone is a missing step, for models that declare to know such (`ports.Forgiving`). What users set by hand
+are numbers.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from streamem.core.chunk import Chunk
-from streamem.core.errors import DataError, ImpossibleValueError, NonFiniteError
+from streamem.core.errors import DataError, ImpossibleValueError, NonFiniteError, ParameterError
 from streamem.core.offers import offers
 from streamem.core.piece import Piece
 from streamem.core.ports import ChunkRef, Forgiving
@@ -95,3 +96,16 @@ def _describe_non_finite(
             "part; impute these values, or make the whole row NaN"
         )
     return f"{where(ref)}: {int((~finite).sum())} non-finite values (NaN or infinity): {'; '.join(parts)}{more}. {need}"
+
+
+def numbers(values: ArrayLike, name: str) -> NDArray[Any]:
+    """Values as float64.
+
+    Raises
+    ------
+    ParameterError : text, objects, or rows of different lengths
+    """
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ParameterError(f"{name} must hold an array of numbers; it does not ({error})") from None

@@ -102,18 +102,15 @@ class BernoulliHMM(SamplingHMM):
         return {"emissionprob_": np.array(components.probabilities)}
 
     def _emissions_rebuilt(self) -> Params:
-        values = np.asarray(self.emissionprob_, dtype=np.float64)
-        k, d = int(self.n_components), getattr(self, "n_features_in_", None)
-        if values.ndim != 2 or len(values) != k or d not in (None, values.shape[1]):
-            raise ParameterError(f"emissionprob_ has shape {values.shape}; ({k}, {d or 'd'}) is needed")
+        values = self._matrix("emissionprob_", getattr(self, "n_features_in_", None))
         if not ((values >= 0).all() and (values <= 1).all()):
             raise ParameterError(
                 f"emissionprob_ holds values from {values.min()} to {values.max()}; chances lie within [0, 1]"
             )
-        return Params(probabilities=values, empty=np.zeros(k, dtype=np.bool_))
+        return Params(probabilities=values, empty=np.zeros(len(values), dtype=np.bool_))
 
     def _width_of_emissions(self) -> int:
-        return int(np.shape(self.emissionprob_)[1])
+        return self._matrix("emissionprob_").shape[1]
 
     def _check_loaded(self, params: Params, n_features: int) -> None:
         super()._check_loaded(params, n_features)

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from streamem.core.arrays import Params
 from streamem.core.errors import ModelFileError, ParameterError
+from streamem.core.validation import numbers
 from streamem.estimators.hmm_drawing import SamplingHMM, in_short
 from streamem.families import Categorical
 from streamem.initialization import DISCRETE_STARTS, Start
@@ -112,8 +113,9 @@ class CategoricalHMM(SamplingHMM):
 
     @emissionprob_.setter
     def emissionprob_(self, emissionprob: Any) -> None:
-        single = not isinstance(emissionprob, list | tuple) or np.ndim(emissionprob[0]) < 2
-        columns = [np.asarray(column, dtype=np.float64) for column in ([emissionprob] if single else emissionprob)]
+        listed = isinstance(emissionprob, list | tuple) and len(emissionprob) > 0
+        single = not listed or isinstance(emissionprob[0], str) or np.ndim(emissionprob[0]) < 2
+        columns = [numbers(column, "emissionprob_") for column in ([emissionprob] if single else emissionprob)]
         for column in columns:
             self._require_distributions(column)
         self.probabilities_ = np.concatenate(columns, axis=1)
@@ -121,7 +123,7 @@ class CategoricalHMM(SamplingHMM):
 
     def _require_distributions(self, column: Array) -> None:
         k = int(self.n_components)
-        if column.ndim != 2 or len(column) != k:
+        if column.ndim != 2 or len(column) != k or not column.shape[1]:
             raise ParameterError(
                 f"emissionprob_ has shape {column.shape}; ({k}, V) is needed, or a list of such arrays"
             )

@@ -201,11 +201,7 @@ class GaussianHMM(SamplingHMM):
         return family.with_covariances(components, own)
 
     def _checked_means(self) -> Array:
-        means = np.asarray(self.means_, dtype=np.float64)
-        k, d = int(self.n_components), getattr(self, "n_features_in_", None)
-        if means.ndim != 2 or len(means) != k or d not in (None, means.shape[1]) or not np.isfinite(means).all():
-            raise ParameterError(f"means_ has shape {means.shape}; finite numbers ({k}, {d or 'd'}) are needed")
-        return means
+        return self._matrix("means_", getattr(self, "n_features_in_", None))
 
     def _checked_covars(self, means: Array) -> Array:
         own = own_covariances(self._covars_, self.covariance_type, len(means))
@@ -234,7 +230,7 @@ class GaussianHMM(SamplingHMM):
             raise ModelFileError(f"the file's {', '.join(wrong)} do not fit {k} states of {d} features")
 
     def _width_of_emissions(self) -> int:
-        return int(np.shape(self.means_)[1])
+        return self._matrix("means_").shape[1]
 
     def _emission_lines(self) -> list[str]:
         deviations = np.sqrt(np.diagonal(self.covars_, axis1=1, axis2=2))

@@ -10,6 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from streamem.core.arrays import Params
 from streamem.core.errors import ModelFileError, ParameterError
+from streamem.core.validation import numbers
+from streamem.estimators.hmm_covariances import own_covariances
 from streamem.estimators.hmm_drawing import SamplingHMM, in_short
 from streamem.families import Gaussian, MixtureFamily
 
@@ -155,9 +157,9 @@ class GMMHMM(SamplingHMM):
         return Params(weights=weights, parts=gaussian.with_covariances(parts, covars.reshape(k * m, *covars.shape[2:])))
 
     def _checked_parts(self) -> tuple[Array, Array, Array]:
-        weights, means, covars = (np.asarray(v, dtype=np.float64) for v in (self.weights_, self.means_, self.covars_))
+        weights, means, covars = (numbers(getattr(self, name), name) for name in ("weights_", "means_", "covars_"))
         k, m = int(self.n_components), int(self.n_mix)
-        d = means.shape[-1] if means.ndim == 3 else getattr(self, "n_features_in_", 1)
+        d = means.shape[-1] if means.ndim == 3 else int(getattr(self, "n_features_in_", 1))
         covars_shape = {"full": (k, m, d, d), "diag": (k, m, d), "spherical": (k, m)}[self.covariance_type]
         for name, value, shape in (
             ("weights_", weights, (k, m)),
@@ -168,10 +170,11 @@ class GMMHMM(SamplingHMM):
                 raise ParameterError(f"{name} has shape {value.shape}; finite numbers {shape} are needed")
         if (weights < 0).any() or (np.abs(weights.sum(axis=1) - 1) > 1e-6).any():
             raise ParameterError(f"weights_ must be >= 0 and sum to 1 in every row; they sum to {weights.sum(axis=1)}")
+        own_covariances(covars.reshape(k * m, *covars.shape[2:]), self.covariance_type, k * m)  # which checks them
         return weights, means, covars
 
     def _width_of_emissions(self) -> int:
-        return int(np.shape(self.means_)[-1])
+        return self._checked_parts()[1].shape[-1]
 
     def _run_key(self) -> dict[str, Any]:
         settings = {"n_mix": int(self.n_mix), "covariance_type": self.covariance_type}

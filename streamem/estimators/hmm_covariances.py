@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from streamem.core.errors import ParameterError
+from streamem.core.validation import numbers
 
 Array = NDArray[Any]
 COVARIANCE_TYPES = ("full", "tied", "diag", "spherical")
@@ -44,7 +45,7 @@ def own_covariances(covars: ArrayLike, covariance_type: str, k: int) -> Array:
     """
     if covariance_type not in COVARIANCE_TYPES:
         raise ParameterError(f"covariance_type is {covariance_type!r}; it must be one of {sorted(COVARIANCE_TYPES)}")
-    array = np.array(covars, dtype=np.float64)
+    array = np.array(numbers(covars, "covars_"))
     if covariance_type == "full" or array.ndim < 3:
         own = _reduced(array) if covariance_type == "spherical" and array.ndim == 2 else array
     else:

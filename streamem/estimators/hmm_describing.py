@@ -193,10 +193,11 @@ class DescribingHMM(HMMParts):
 
     def _opened(self, x: Any, reading: SequenceReading) -> Source:
         check_is_fitted(self)
-        unknown = not hasattr(self, "n_features_in_")  # everything was set by hand
-        if unknown and (width := self._width_of_emissions()) is not None:
-            self.n_features_in_, unknown = width, False
-        return as_sequences(self, x, reading, reset=unknown)
+        by_hand = not hasattr(self, "_state")
+        width = self._width_of_emissions() if by_hand else None
+        if width is not None:
+            self.n_features_in_ = width
+        return as_sequences(self, x, reading, reset=by_hand and width is None)
 
     def _width_of_emissions(self) -> int | None:
         """Features, as far as emissions that were set by hand tell."""

@@ -15,6 +15,7 @@ from streamem.core.chunk import Chunk
 from streamem.core.errors import ModelFileError, ParameterError
 from streamem.core.ports import Coded, Family
 from streamem.core.state import State
+from streamem.core.validation import numbers
 from streamem.estimators.family_facts import free_parameters, settings_of
 from streamem.estimators.parts import EMParts
 from streamem.estimators.sequence_inputs import SequenceReading
@@ -72,6 +73,14 @@ class HMMParts(EMParts):
     def _starts(self) -> dict[str, Start]:
         """Ways to split a sample for the first emissions."""
         return STARTS
+
+    def _matrix(self, name: str, width: int | None = None) -> Array:
+        """An attribute of finite numbers, a row a state and a column a feature, of which there are `width` if given."""
+        values, k = numbers(getattr(self, name), name), int(self.n_components)
+        fits = values.ndim == 2 and len(values) == k and values.shape[1] and width in (None, values.shape[1])
+        if not fits or not np.isfinite(values).all():
+            raise ParameterError(f"{name} has shape {values.shape}; finite numbers ({k}, {width or 'd'}) are needed")
+        return values
 
     # --- the model ---------------------------------------------------------------------------------------------------
 

@@ -98,18 +98,15 @@ class PoissonHMM(SamplingHMM):
         return {"lambdas_": np.array(components.rates)}
 
     def _emissions_rebuilt(self) -> Params:
-        values = np.asarray(self.lambdas_, dtype=np.float64)
-        k, d = int(self.n_components), getattr(self, "n_features_in_", None)
-        if values.ndim != 2 or len(values) != k or d not in (None, values.shape[1]):
-            raise ParameterError(f"lambdas_ has shape {values.shape}; ({k}, {d or 'd'}) is needed")
-        if not (np.isfinite(values).all() and (values >= 0).all()):
+        values = self._matrix("lambdas_", getattr(self, "n_features_in_", None))
+        if not (values >= 0).all():
             raise ParameterError(
                 f"lambdas_ holds values from {values.min()} to {values.max()}; rates are finite numbers >= 0"
             )
-        return Params(rates=values, empty=np.zeros(k, dtype=np.bool_))
+        return Params(rates=values, empty=np.zeros(len(values), dtype=np.bool_))
 
     def _width_of_emissions(self) -> int:
-        return int(np.shape(self.lambdas_)[1])
+        return self._matrix("lambdas_").shape[1]
 
     def _check_loaded(self, params: Params, n_features: int) -> None:
         super()._check_loaded(params, n_features)

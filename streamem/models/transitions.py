@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from streamem.core.arrays import Params
 from streamem.core.errors import ParameterError
+from streamem.core.validation import numbers
 
 Array = NDArray[Any]
 Topology = str | tuple[str, int]
@@ -43,7 +44,7 @@ class Transitions:
     def __post_init__(self) -> None:
         self._check_tied()
         for name in ("startprob_prior", "transmat_prior"):
-            prior = np.asarray(getattr(self, name), dtype=np.float64)
+            prior = numbers(getattr(self, name), name)
             shape = (self.n_states,) * (1 if name == "startprob_prior" else 2)
             if not (np.isfinite(prior).all() and (prior >= 1).all()):
                 raise ParameterError(
@@ -67,6 +68,7 @@ class Transitions:
             startprob = probabilities(self.startprob, (k,), "startprob")
         if self.transmat is not None:
             transmat = probabilities(self.transmat, (k, k), "transmat")
+            self._require_structure(transmat, allowed)
         return Params(startprob=startprob, transmat=self._shared(transmat))
 
     def _allowed(self) -> Array:
@@ -129,6 +131,23 @@ class Transitions:
         sums = self._summed(transmat)
         return sums / sums.sum(axis=1, keepdims=True)
 
+    def _require_structure(self, transmat: Array, allowed: Array) -> None:
+        """Refuse probabilities to start from that the topology or the ties would change."""
+        beyond = np.argwhere((transmat > 0) & (allowed == 0))
+        if len(beyond):
+            i, j = beyond[0].tolist()
+            raise ParameterError(
+                f"transmat[{i}, {j}] is {transmat[i, j]}, a step that topology {self.topology!r} does not allow; set "
+                "it to 0, or choose another topology"
+            )
+        for group in self.tied:
+            rows = transmat[list(group)]
+            if np.abs(rows - rows[:1]).max(initial=0.0) > 1e-6:
+                raise ParameterError(
+                    f"the rows of transmat for states {list(group)} differ, and tied_transitions has them share one; "
+                    "give them equal rows, or let init_params name t"
+                )
+
     def _check_tied(self) -> None:
         named = [state for group in self.tied for state in group]
         if len(set(named)) < len(named) or not set(named) <= set(range(self.n_states)):
@@ -145,7 +164,7 @@ def probabilities(values: ArrayLike, shape: tuple[int, ...], name: str) -> Array
     ------
     ParameterError : not of that shape, negative or not finite, or a row that does not sum to 1 (to 1e-6)
     """
-    array = np.asarray(values, dtype=np.float64)
+    array = numbers(values, name)
     if array.shape != shape:
         raise ParameterError(f"{name} has shape {array.shape}; {shape} is needed, one row a state")
     sums = array.sum(axis=-1)
