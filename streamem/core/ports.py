@@ -337,6 +337,20 @@ class Mixing(Protocol):
 
 
 @runtime_checkable
+class RowMajor(Protocol):
+    """A `Kernel` that gives densities and takes weights row after row, for many blocks of rows in one call."""
+
+    def densities(self, x: Array, b: Array, peaks: Array) -> None:
+        """Of rows x (n, d): peaks (n,), the largest log-density of each, in nats, and b (n, width) = exp(· − largest).
+
+        Columns beyond the components become 0. Log-densities that are not finite do as in ``exp``.
+        """
+
+    def accumulate_rows(self, x: Array, weights: Array, again: bool) -> None:
+        """Add the statistics of rows x (n, d) with weights (n, width); `again` says that x is that of `densities`."""
+
+
+@runtime_checkable
 class Blockwise(Protocol):
     """A family that offers a `Kernel`: the fast path."""
 

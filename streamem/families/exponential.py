@@ -6,6 +6,7 @@ With features T(x) (F, b) and natural parameters η (K, F), the log-densities of
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -88,6 +89,26 @@ class ExponentialKernel:
             self.dtype.type(negligible(k)),
         )
         return MixtureSums(log_likelihood, pairs, self._sums[0, 0] - before)  # the first feature is 1
+
+    def densities(self, x: Array, b: Array, peaks: Array) -> None:
+        """Of all rows x (n, d), row after row."""
+        from streamem.families.rows_pass import densities_of_rows
+
+        joint = scratch("joint", (self._sums.shape[2] * self._rows,), self.dtype)
+        densities_of_rows(as_rows(x), self._held_products, joint, b, peaks)
+
+    def accumulate_rows(self, x: Array, weights: Array, again: bool) -> None:
+        """Add the statistics of all rows x (n, d) with weights (n, at least K)."""
+        from streamem.families.rows_pass import accumulate_rows
+
+        products, (resp, product) = self._held_products, self._resp_buffers()
+        accumulate_rows(as_rows(x), products, self._rows, weights, resp, product, self._sums, again)
+
+    @cached_property
+    def _held_products(self) -> Products:
+        """With rows that stay loaded."""
+        products = self._products()
+        return products._replace(z_buffer=np.empty_like(products.z_buffer))
 
     def _products(self) -> Products:
         return products_of(self._panels, self._features, self._center, self._scale, self._rows)

@@ -67,6 +67,12 @@ class LinearKernel(ExponentialKernel):
         super().log_prob(out)
         out += self._base
 
+    def densities(self, x: Array, b: Array, peaks: Array) -> None:
+        """As usual, and h, which is common to all components."""
+        measure = self._measure(x)
+        super().densities(x, b, peaks)
+        peaks += measure
+
     def mix(self, x: Array, weight: Array | None, log_weights: Array) -> MixtureSums:
         """The E-step without h, whose sum is added to the log-likelihood."""
         base = np.broadcast_to(self._measure(x), len(x))

@@ -72,6 +72,7 @@ class ChainPass:
         self._matrix[:k, :k] = chain.transmat
         self._transposed = np.ascontiguousarray(self._matrix.T)
         self._shared = np.zeros((self._width, self._width))  # Σ v uᵀ, still to be multiplied by the matrix
+        self._visits, self._begun = np.zeros((2, self._width))
         zeros = np.zeros(k)
         self.sums = ChainSums(0.0, zeros.copy(), np.zeros((k, k)), zeros.copy())
         self._before = None if boundary.before is None else boundary.before - np.logaddexp.reduce(boundary.before)
@@ -90,7 +91,10 @@ class ChainPass:
                 gamma[self._steps.padding[first:stop]] = 0.0
             yield first, stop, gamma
         self.sums.transitions += self._shared[: self._k, : self._k] * self._chain.transmat
-        self._shared[:] = 0.0
+        self.sums.visits += self._visits[: self._k]
+        self.sums.begun += self._begun[: self._k]
+        for held in (self._shared, self._visits, self._begun):
+            held[:] = 0.0
 
     def _reserve(self, groups: list[slice]) -> None:
         """What every group needs, once for all: for many small ones that costs as much as the arithmetic."""
@@ -99,21 +103,25 @@ class ChainPass:
         count = max((group.stop - group.start for group in groups), default=0)
         self._b, self._v = (scratch(f"hmm {name}", (rows, self._width)) for name in "bv")
         self._peaks = scratch("hmm peaks", (rows,))
+        self._known = np.empty(count)
         self._entries, self._exits = np.zeros((2, count, self._width))
         self._entries[:, : self._k], self._exits[:, : self._k] = self._chain.startprob, 1.0
 
     def _expected(self, group: slice, first: int, stop: int, spans: Array, weights: Array) -> Array:
         b, v, peaks = self._b[: stop - first], self._v[: stop - first], self._peaks[: stop - first]
-        known, visits = np.empty(len(spans)), np.zeros(self._width)
+        known, cut = self._known[: len(spans)], int(group.start == 0 and self._before is not None)
         entries, exits = self._ends(group)
         self.emissions.scaled(first, stop, b, peaks)
         self._recursions.forward(b, peaks, spans, entries, exits, self._matrix, v, known)
-        self._recursions.backward(b, spans, exits, weights, self._transposed, v, known, self._shared, visits)
-        self.sums.visits += visits[: self._k]
-        for s in np.flatnonzero(~np.isfinite(known)).tolist():
-            known[s] = self._in_logarithms(group.start + s, first, v, float(weights[s]))
+        self._recursions.backward(
+            b, spans, exits, weights, self._transposed, v, known, self._shared, self._visits, self._begun, cut
+        )
+        if not np.isfinite(known.sum()):
+            for s in np.flatnonzero(~np.isfinite(known)).tolist():
+                known[s] = self._in_logarithms(group.start + s, first, v, float(weights[s]), s >= cut)
         self.sums.log_likelihood += float(weights @ known)
-        self._begin(group, spans, v)
+        if cut and spans[0, 1] > spans[0, 0]:
+            self._arrive(v[spans[0, 0], : self._k])
         return v
 
     def _ends(self, group: slice) -> tuple[Array, Array]:
@@ -128,17 +136,14 @@ class ChainPass:
             exits[-1, : self._k] = np.exp(self._exit)
         return entries, exits
 
-    def _begin(self, group: slice, spans: Array, gamma: Array) -> None:
-        """Count first states, and the transition into the first step of a sequence that was cut before it."""
-        begun = gamma[spans[spans[:, 1] > spans[:, 0], 0]][:, : self._k]
-        if group.start == 0 and self._before is not None and spans[0, 1] > spans[0, 0]:
-            with np.errstate(invalid="ignore"):
-                came = self._before[:, None] + self._chain.log_transmat - self._entry
-            self.sums.transitions += np.where(np.isnan(came), 0.0, np.exp(came)) * begun[0]
-            begun = begun[1:]
-        self.sums.begun += begun.sum(axis=0)
+    def _arrive(self, gamma: Array) -> None:
+        """Count the transition into the first step of a sequence that was cut before it, for its weighted γ."""
+        assert self._before is not None
+        with np.errstate(invalid="ignore"):
+            came = self._before[:, None] + self._chain.log_transmat - self._entry
+        self.sums.transitions += np.where(np.isnan(came), 0.0, np.exp(came)) * gamma
 
-    def _in_logarithms(self, s: int, offset: int, v: Array, weight: float) -> float:
+    def _in_logarithms(self, s: int, offset: int, v: Array, weight: float, begins: bool) -> float:
         """The same for one sequence, where scaling is not enough."""
         from streamem.models.log_recursions import log_backward, log_forward
 
@@ -156,6 +161,8 @@ class ChainPass:
         v[first - offset : stop - offset, : self._k] = alpha
         v[first - offset : stop - offset, self._k :] = 0.0
         self.sums.visits += alpha.sum(axis=0)
+        if begins:
+            self.sums.begun += alpha[0]
         return float(total)
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamem.core.ports import Kernel
+from streamem.core.offers import offers
+from streamem.core.ports import Kernel, RowMajor
 from streamem.core.scratch import scratch
 from streamem.core.stats import Stats
 
@@ -28,22 +29,31 @@ class Emissions:
 
     def __init__(self, kernel: Kernel, block_rows: int, x: Array, missing: Array | None, k: int) -> None:
         self.kernel, self._block_rows, self._x, self._missing, self._k = kernel, block_rows, x, missing, k
-        self._loaded: tuple[int, int] | None = None
+        self._rows = kernel if offers(kernel, RowMajor) else None
+        self._loaded: tuple[int, int] | None = None  # by the kernel's `load`
+        self._dense: tuple[int, int] | None = None  # by `densities`
         self._accumulated = False
         self._held = scratch("hmm block", (k * min(block_rows, max(1, len(x))),), kernel.dtype)
 
     def scaled(self, first: int, stop: int, b: Array, peaks: Array) -> None:
         """b (rows, width) = exp(log-density − largest of the row), and those largest (rows,)."""
-        from streamem.models.forward_backward import scaled
-
         x, present = self._present(first, stop)
-        for block, log_prob in self._log_prob(x, first):
-            scaled(log_prob, b[block], peaks[block])
+        if self._rows is not None:
+            self._rows.densities(x, b[: len(x)], peaks[: len(x)])
+            self._dense = (first, stop) if present is None else None
+        else:
+            self._scaled(x, first, b, peaks)
         if present is not None:
             b[present], peaks[present] = b[: len(x)].copy(), peaks[: len(x)].copy()
             absent = np.ones(stop - first, dtype=np.bool_)
             absent[present] = False
             b[absent, : self._k], b[absent, self._k :], peaks[absent] = 1.0, 0.0, 0.0
+
+    def _scaled(self, x: Array, first: int, b: Array, peaks: Array) -> None:
+        from streamem.core.row_major import scaled
+
+        for block, log_prob in self._log_prob(x, first):
+            scaled(log_prob, b[block], peaks[block])
 
     def log_prob(self, first: int, stop: int) -> Array:
         """(rows, K) float64 in nats, 0 for missing rows."""
@@ -59,17 +69,23 @@ class Emissions:
 
     def accumulate(self, first: int, stop: int, gamma: Array) -> None:
         """Add the statistics of rows weighted by gamma (rows, width)."""
-        from streamem.models.forward_backward import columns
-
         x, present = self._present(first, stop)
         if present is not None:
             gamma = gamma[present]
+        self._accumulated = self._accumulated or len(x) > 0
+        if self._rows is not None:
+            self._rows.accumulate_rows(x, gamma, present is None and self._dense == (first, stop))
+            return
+        self._by_blocks(x, first, gamma)
+
+    def _by_blocks(self, x: Array, first: int, gamma: Array) -> None:
+        from streamem.core.row_major import columns
+
         for block in self._blocks(len(x)):
             resp = self._buffer(block)
             columns(gamma[block], resp)
             self._load(x, block, first)
             self.kernel.accumulate(resp)
-            self._accumulated = True
 
     def stats(self) -> Stats:
         """Everything accumulated, of no rows if there were none."""

@@ -20,15 +20,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streamem.core.compiled import compiled, exp_nonpositive
-from streamem.models.row_products import LANES, add_outer, advance, retreat, settle, turn
+from streamem.core.compiled import compiled
+from streamem.core.vectors import LANES
+from streamem.models.row_products import add_outer, advance, retreat, settle
 
 Array = NDArray[Any]
 
 FLOOR = 1e-270
 TAINTED = 1e-15
 LEAST_SUM = 1e-200
-TILE = 64
 
 
 class Recursions(NamedTuple):
@@ -37,12 +37,12 @@ class Recursions(NamedTuple):
     Attributes
     ----------
     forward : (b, peaks, spans, entries, exits, matrix, v, log_likelihoods)
-    backward : (b, spans, exits, weights, transposed, v, log_likelihoods, transitions, visits)
+    backward : (b, spans, exits, weights, transposed, v, log_likelihoods, transitions, visits, begun, counted)
     operator : (b, matrix, rows, log_scales, least)
     """
 
     forward: Callable[[Array, Array, Array, Array, Array, Array, Array, Array], None]
-    backward: Callable[[Array, Array, Array, Array, Array, Array, Array, Array, Array], None]
+    backward: Callable[[Array, Array, Array, Array, Array, Array, Array, Array, Array, Array, int], None]
     operator: Callable[[Array, Array, Array, Array, float], None]
 
 
@@ -112,9 +112,12 @@ def recursions(width: int) -> Recursions:
         known: Array,
         transitions: Array,
         visits: Array,
+        begun: Array,
+        counted: int,
     ) -> None:
-        """Weighted γ into v; adds Σ v_t u_{t+1}ᵀ to transitions and Σ γ to visits.
+        """Weighted γ into v; adds Σ v_t u_{t+1}ᵀ to transitions, Σ γ to visits and first γ to begun.
 
+        First states are those of sequences from `counted` on: others go on from elsewhere.
         Sequences whose log-likelihood is not finite are skipped; it becomes −inf where too much mass was tainted.
         """
         held = np.empty((4, width))
@@ -156,6 +159,7 @@ def recursions(width: int) -> Recursions:
                 known[s] = -np.inf
                 continue
             for i in range(width):
+                begun[i] += v[start, i] if s >= counted else 0.0
                 visits[i] += weights[s] * seen[i]
                 for j in range(width):
                     transitions[i, j] += weights[s] * mine[i, j]
@@ -184,51 +188,3 @@ def recursions(width: int) -> Recursions:
                 rows[i, j] = now[i, j]
 
     return Recursions(forward, backward, operator)
-
-
-@compiled
-def scaled(log_prob: Array, b: Array, peaks: Array) -> None:
-    """Log-densities (K, rows) → b (rows, width) = exp(· − their largest), and the largest (rows,)."""
-    k, rows = log_prob.shape
-    width = b.shape[1]
-    values = np.zeros((width, TILE))
-    for start in range(0, rows, TILE):
-        count = min(TILE, rows - start)
-        highest = peaks[start : start + count]
-        highest[:] = -np.inf
-        for i in range(k):
-            row = log_prob[i, start : start + count]
-            for r in range(row.size):
-                highest[r] = row[r] if row[r] > highest[r] else highest[r]
-        for i in range(k):
-            row, value = log_prob[i, start : start + count], values[i]
-            for r in range(row.size):
-                value[r] = exp_nonpositive(row[r] - highest[r])
-        whole = count - count % LANES
-        for r in range(0, whole, LANES):
-            for i in range(0, width, LANES):
-                turn(b, (start + r) * width + i, width, values, i * TILE + r, TILE)
-        for r in range(whole, count):
-            for i in range(width):
-                b[start + r, i] = values[i, r]
-
-
-@compiled
-def columns(values: Array, out: Array) -> None:
-    """(rows, width) → (K, rows)."""
-    k, rows = out.shape
-    width = values.shape[1]
-    turned = np.empty((width, TILE))
-    for start in range(0, rows, TILE):
-        count = min(TILE, rows - start)
-        whole = count - count % LANES
-        for r in range(0, whole, LANES):
-            for i in range(0, width, LANES):
-                turn(turned, i * TILE + r, TILE, values, (start + r) * width + i, width)
-        for r in range(whole, count):
-            for i in range(k):
-                turned[i, r] = values[start + r, i]
-        for i in range(k):
-            row, target = turned[i], out[i, start : start + count]
-            for r in range(target.size):
-                target[r] = row[r]

@@ -14,8 +14,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-LANES = 4
-"""Doubles of a vector: one register of AVX2, two of SSE2 or NEON."""
+from streamem.core.vectors import LANES, VECTOR, at, constant, data, load, spread, store
 
 UNROLLED = 32
 """Largest width whose product is written out; above, a loop over the rows of the matrix."""
@@ -23,7 +22,6 @@ UNROLLED = 32
 IN_REGISTERS = 8
 """Vectors that are summed at the same time: half of the registers of AVX2."""
 
-_VECTOR, _INDEX, _DOUBLE = ir.VectorType(ir.DoubleType(), LANES), ir.IntType(64), ir.DoubleType()
 _FUSED = ("contract",)
 
 
@@ -35,12 +33,12 @@ def advance(typing: Any, out: Any, row: Any, matrix: Any, factor: Any, least: An
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        to, x, m, f = (_data(context, builder, signature, arguments, i) for i in range(4))
-        floor = _spread(builder, arguments[4])
+        to, x, m, f = (data(context, builder, signature, arguments, i) for i in range(4))
+        floor = spread(builder, arguments[4])
         for j, total in _products(builder, x, m, width.literal_value):
-            value = builder.fmul(total, _load(builder, f, j))
+            value = builder.fmul(total, load(builder, f, j))
             low = builder.fcmp_ordered("<", value, floor)
-            _store(builder, builder.select(low, floor, value), to, j)
+            store(builder, builder.select(low, floor, value), to, j)
         return context.get_dummy_value()
 
     return types.none(out, row, matrix, factor, least, width), generate
@@ -51,9 +49,9 @@ def climb(typing: Any, out: Any, row: Any, matrix: Any, addend: Any, width: Any)
     """out[j] = addend[j] + max_i (row[i] + matrix[i, j]) for j < width as above; there must be no NaN."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        to, x, m, more = (_data(context, builder, signature, arguments, i) for i in range(4))
+        to, x, m, more = (data(context, builder, signature, arguments, i) for i in range(4))
         for j, highest in _products(builder, x, m, width.literal_value, _Maxima):
-            _store(builder, builder.fadd(highest, _load(builder, more, j)), to, j)
+            store(builder, builder.fadd(highest, load(builder, more, j)), to, j)
         return context.get_dummy_value()
 
     return types.none(out, row, matrix, addend, width), generate
@@ -64,10 +62,10 @@ def retreat(typing: Any, out: Any, other: Any, row: Any, matrix: Any, factor: An
     """With s = Σ_i row[i]·matrix[i, j]: out[j] *= s, and other[j] = factor[j]·s, for j < width as above."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        to, beside, x, m, f = (_data(context, builder, signature, arguments, i) for i in range(5))
+        to, beside, x, m, f = (data(context, builder, signature, arguments, i) for i in range(5))
         for j, total in _products(builder, x, m, width.literal_value):
-            _store(builder, builder.fmul(total, _load(builder, to, j)), to, j)
-            _store(builder, builder.fmul(total, _load(builder, f, j)), beside, j)
+            store(builder, builder.fmul(total, load(builder, to, j)), to, j)
+            store(builder, builder.fmul(total, load(builder, f, j)), beside, j)
         return context.get_dummy_value()
 
     return types.none(out, other, row, matrix, factor, width), generate
@@ -78,23 +76,23 @@ def add_outer(typing: Any, sums: Any, left: Any, right: Any, last: Any, steps: A
     """sums[i, j] += Σ_m left[last − m, i]·right[last + 1 − m, j] over m < steps, a literal; i, j < width."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        total, x, y = (_data(context, builder, signature, arguments, i) for i in range(3))
-        n, size = width.literal_value, _constant(width.literal_value)
+        total, x, y = (data(context, builder, signature, arguments, i) for i in range(3))
+        n, size = width.literal_value, constant(width.literal_value)
         first = builder.mul(arguments[3], size)
-        begins = [builder.sub(first, _constant(m * n)) for m in range(steps.literal_value)]
+        begins = [builder.sub(first, constant(m * n)) for m in range(steps.literal_value)]
         rights = [builder.add(begin, size) for begin in begins]
         spans = range(0, n, LANES)
         held = _rows(builder, y, rights, spans) if len(spans) * len(begins) <= 12 else None
         with cgutils.for_range(builder, size) as loop:
-            scalars = [_spread(builder, builder.load(_at(builder, x, builder.add(b, loop.index)))) for b in begins]
+            scalars = [spread(builder, builder.load(at(builder, x, builder.add(b, loop.index)))) for b in begins]
             row = builder.mul(loop.index, size)
             for j in spans:
-                place = builder.add(row, _constant(j))
-                value = _load(builder, total, place)
+                place = builder.add(row, constant(j))
+                value = load(builder, total, place)
                 vectors = [v[j // LANES] for v in held] if held else _column(builder, y, rights, j)
                 for scalar, vector in zip(scalars, vectors, strict=True):
                     value = builder.fadd(value, builder.fmul(scalar, vector, flags=_FUSED), flags=_FUSED)
-                _store(builder, value, total, place)
+                store(builder, value, total, place)
         return context.get_dummy_value()
 
     return types.none(sums, left, right, last, steps, width), generate
@@ -105,52 +103,27 @@ def settle(typing: Any, row: Any, gamma: Any, seen: Any, taint: Any, least: Any,
     """seen += gamma and row = factor·gamma, but where row <= least: there taint += gamma and row = 0."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        v, g, sums, lost = (_data(context, builder, signature, arguments, i) for i in range(4))
-        floor, scale, zero = _spread(builder, arguments[4]), _spread(builder, arguments[5]), ir.Constant(_VECTOR, None)
+        v, g, sums, lost = (data(context, builder, signature, arguments, i) for i in range(4))
+        floor, scale, zero = spread(builder, arguments[4]), spread(builder, arguments[5]), ir.Constant(VECTOR, None)
         for j in range(0, width.literal_value, LANES):
-            place = _constant(j)
-            value = _load(builder, g, place)
-            low = builder.fcmp_ordered("<=", _load(builder, v, place), floor)
+            place = constant(j)
+            value = load(builder, g, place)
+            low = builder.fcmp_ordered("<=", load(builder, v, place), floor)
             kept = builder.select(low, zero, value)
-            _store(builder, builder.fadd(_load(builder, lost, place), builder.select(low, value, zero)), lost, place)
-            _store(builder, builder.fadd(_load(builder, sums, place), kept), sums, place)
-            _store(builder, builder.fmul(kept, scale), v, place)
+            store(builder, builder.fadd(load(builder, lost, place), builder.select(low, value, zero)), lost, place)
+            store(builder, builder.fadd(load(builder, sums, place), kept), sums, place)
+            store(builder, builder.fmul(kept, scale), v, place)
         return context.get_dummy_value()
 
     return types.none(row, gamma, seen, taint, least, factor, width), generate
 
 
 def _rows(builder: Any, pointer: Any, begins: list[Any], spans: range) -> list[list[Any]]:
-    return [[_load(builder, pointer, builder.add(begin, _constant(j))) for j in spans] for begin in begins]
+    return [[load(builder, pointer, builder.add(begin, constant(j))) for j in spans] for begin in begins]
 
 
 def _column(builder: Any, pointer: Any, begins: list[Any], j: int) -> list[Any]:
-    return [_load(builder, pointer, builder.add(begin, _constant(j))) for begin in begins]
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def turn(typing: Any, out: Any, first: Any, stride: Any, values: Any, start: Any, step: Any) -> Any:
-    """Transpose `LANES` × `LANES` numbers, rows `step` apart from element `start` on, to rows `stride` apart."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        to, source = _data(context, builder, signature, arguments, 0), _data(context, builder, signature, arguments, 3)
-        a, b, c, d = (_load(builder, source, _place(builder, arguments[4], arguments[5], i)) for i in range(LANES))
-        pairs = [_mixed(builder, x, y, order) for order in ([0, 4, 2, 6], [1, 5, 3, 7]) for x, y in ((a, b), (c, d))]
-        halves = ([0, 1, 4, 5], [2, 3, 6, 7])
-        turned = [_mixed(builder, pairs[2 * i], pairs[2 * i + 1], half) for half in halves for i in range(2)]
-        for i, row in enumerate(turned):
-            _store(builder, row, to, _place(builder, arguments[1], arguments[2], i))
-        return context.get_dummy_value()
-
-    return types.none(out, types.int64, types.int64, values, types.int64, types.int64), generate
-
-
-def _place(builder: Any, start: Any, step: Any, i: int) -> Any:
-    return builder.add(start, builder.mul(step, _constant(i)))
-
-
-def _mixed(builder: Any, one: Any, other: Any, order: list[int]) -> Any:
-    return builder.shuffle_vector(one, other, ir.Constant(ir.VectorType(ir.IntType(32), LANES), order))
+    return [load(builder, pointer, builder.add(begin, constant(j))) for begin in begins]
 
 
 class _Sums:
@@ -203,48 +176,23 @@ def _written_out(builder: Any, x: Any, m: Any, width: int, algebra: Algebra) -> 
     ways = 2 if 2 * vectors <= IN_REGISTERS + LANES else 1
     sums: list[list[Any]] = [[None] * vectors for _ in range(ways)]
     for i in range(width):
-        scalar = _spread(builder, builder.load(_at(builder, x, _constant(i))))
+        scalar = spread(builder, builder.load(at(builder, x, constant(i))))
         for j in range(vectors):
-            vector = _load(builder, m, _constant(i * width + j * LANES))
+            vector = load(builder, m, constant(i * width + j * LANES))
             sums[i % ways][j] = algebra.joined(builder, sums[i % ways][j], scalar, vector)
     totals = sums[0] if ways == 1 else [algebra.merged(builder, a, b) for a, b in zip(*sums, strict=True)]
-    return [(_constant(j * LANES), total) for j, total in enumerate(totals)]
+    return [(constant(j * LANES), total) for j, total in enumerate(totals)]
 
 
 def _looped(builder: Any, x: Any, m: Any, width: int, columns: range, algebra: Algebra) -> list[tuple[Any, Any]]:
-    neutral = ir.Constant(_VECTOR, [algebra.neutral] * LANES)
-    kept = [cgutils.alloca_once(builder, _VECTOR) for _ in columns]
+    neutral = ir.Constant(VECTOR, [algebra.neutral] * LANES)
+    kept = [cgutils.alloca_once(builder, VECTOR) for _ in columns]
     for place in kept:
         builder.store(neutral, place)
-    with cgutils.for_range(builder, _constant(width)) as loop:
-        scalar = _spread(builder, builder.load(_at(builder, x, loop.index)))
-        row = builder.mul(loop.index, _constant(width))
+    with cgutils.for_range(builder, constant(width)) as loop:
+        scalar = spread(builder, builder.load(at(builder, x, loop.index)))
+        row = builder.mul(loop.index, constant(width))
         for column, place in zip(columns, kept, strict=True):
-            vector = _load(builder, m, builder.add(row, _constant(column)))
+            vector = load(builder, m, builder.add(row, constant(column)))
             builder.store(algebra.joined(builder, builder.load(place), scalar, vector), place)
-    return [(_constant(column), builder.load(place)) for column, place in zip(columns, kept, strict=True)]
-
-
-def _constant(i: int) -> Any:
-    return ir.Constant(_INDEX, i)
-
-
-def _data(context: Any, builder: Any, signature: Any, arguments: Any, i: int) -> Any:
-    return context.make_array(signature.args[i])(context, builder, arguments[i]).data
-
-
-def _at(builder: Any, pointer: Any, index: Any) -> Any:
-    return builder.gep(pointer, [index])
-
-
-def _load(builder: Any, pointer: Any, index: Any) -> Any:
-    return builder.load(builder.bitcast(_at(builder, pointer, index), _VECTOR.as_pointer()), align=8)
-
-
-def _store(builder: Any, value: Any, pointer: Any, index: Any) -> None:
-    builder.store(value, builder.bitcast(_at(builder, pointer, index), _VECTOR.as_pointer()), align=8)
-
-
-def _spread(builder: Any, scalar: Any) -> Any:
-    one = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), scalar, ir.Constant(ir.IntType(32), 0))
-    return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES))
+    return [(constant(column), builder.load(place)) for column, place in zip(columns, kept, strict=True)]

@@ -1,0 +1,70 @@
+"""Vectors of LLVM inside compiled functions, for what Numba does not vectorize by itself. Imports Numba."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+LANES = 4
+"""Doubles of a vector: one register of AVX2, two of SSE2 or NEON."""
+
+VECTOR, INDEX = ir.VectorType(ir.DoubleType(), LANES), ir.IntType(64)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def turn(typing: Any, out: Any, first: Any, stride: Any, values: Any, start: Any, step: Any) -> Any:
+    """Transpose `LANES` × `LANES` numbers, rows `step` apart from element `start` on, to rows `stride` apart."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        to, source = data(context, builder, signature, arguments, 0), data(context, builder, signature, arguments, 3)
+        a, b, c, d = (load(builder, source, _place(builder, arguments[4], arguments[5], i)) for i in range(LANES))
+        pairs = [_mixed(builder, x, y, order) for order in ([0, 4, 2, 6], [1, 5, 3, 7]) for x, y in ((a, b), (c, d))]
+        halves = ([0, 1, 4, 5], [2, 3, 6, 7])
+        turned = [_mixed(builder, pairs[2 * i], pairs[2 * i + 1], half) for half in halves for i in range(2)]
+        for i, row in enumerate(turned):
+            store(builder, row, to, _place(builder, arguments[1], arguments[2], i))
+        return context.get_dummy_value()
+
+    return types.none(out, types.int64, types.int64, values, types.int64, types.int64), generate
+
+
+def _place(builder: Any, start: Any, step: Any, i: int) -> Any:
+    return builder.add(start, builder.mul(step, constant(i)))
+
+
+def _mixed(builder: Any, one: Any, other: Any, order: list[int]) -> Any:
+    return builder.shuffle_vector(one, other, ir.Constant(ir.VectorType(ir.IntType(32), LANES), order))
+
+
+def constant(i: int) -> Any:
+    """A number of elements."""
+    return ir.Constant(INDEX, i)
+
+
+def data(context: Any, builder: Any, signature: Any, arguments: Any, i: int) -> Any:
+    """Pointer to the first element of an array that is an argument."""
+    return context.make_array(signature.args[i])(context, builder, arguments[i]).data
+
+
+def at(builder: Any, pointer: Any, index: Any) -> Any:
+    """Pointer to an element."""
+    return builder.gep(pointer, [index])
+
+
+def load(builder: Any, pointer: Any, index: Any) -> Any:
+    """The vector that begins at an element."""
+    return builder.load(builder.bitcast(at(builder, pointer, index), VECTOR.as_pointer()), align=8)
+
+
+def store(builder: Any, value: Any, pointer: Any, index: Any) -> None:
+    """Write a vector from an element on."""
+    builder.store(value, builder.bitcast(at(builder, pointer, index), VECTOR.as_pointer()), align=8)
+
+
+def spread(builder: Any, scalar: Any) -> Any:
+    """A vector of one scalar."""
+    one = builder.insert_element(ir.Constant(VECTOR, ir.Undefined), scalar, ir.Constant(ir.IntType(32), 0))
+    return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES))

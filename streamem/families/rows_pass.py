@@ -1,0 +1,57 @@
+"""Densities of many rows, and statistics of rows whose weights are known, compiled: one call for many blocks.
+
+Recursions along rows want values row after row, and threads that met at the interpreter's lock five times a block took
+longer together than one alone (measured: diagonal Gaussians, 10 features, 8 states).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numpy.typing import NDArray
+
+from streamem.core.compiled import compiled
+from streamem.core.row_major import scaled
+from streamem.families.feature_products import accumulate_features, load_block, multiply_features
+from streamem.families.tiling import Products
+
+Array = NDArray[Any]
+
+
+@compiled
+def densities_of_rows(x: Array, products: Products, joint: Array, b: Array, peaks: Array) -> None:
+    """b (n, width) = exp(log-density − largest of its row) and peaks (n,), those largest, of x (n, d).
+
+    joint (K · rows of a block,) is a buffer.
+    """
+    n, k = x.shape[0], products.natural.shape[1]
+    block = joint.size // k
+    for start in range(0, n, block):
+        rows = min(block, n - start)
+        z = products.z_buffer[: products.z_rows * rows].reshape(products.z_rows, rows)
+        load_block(x[start : start + rows], products, z)
+        log_prob = joint[: k * rows].reshape(k, rows)
+        multiply_features(products, z, log_prob)
+        scaled(log_prob, b[start : start + rows], peaks[start : start + rows])
+
+
+@compiled
+def accumulate_rows(
+    x: Array, products: Products, block: int, weights: Array, resp: Array, product: Array, sums: Array, loaded: bool
+) -> None:
+    """Add the statistics of x (n, d) with weights (n, at least K); resp (whole tiles, K) and product are buffers.
+
+    What is `loaded` already is not loaded again if it is a single block.
+    """
+    n, k, tile = x.shape[0], products.natural.shape[1], products.panel.shape[1]
+    for start in range(0, n, block):
+        rows = min(block, n - start)
+        z = products.z_buffer[: products.z_rows * rows].reshape(products.z_rows, rows)
+        if not (loaded and n <= block):
+            load_block(x[start : start + rows], products, z)
+        for i in range(rows):
+            source, target = weights[start + i], resp[i]
+            for j in range(k):
+                target[j] = source[j]
+        resp[rows : -(-rows // tile) * tile] = 0
+        accumulate_features(resp, products, z, product, sums, False)
