@@ -16,12 +16,15 @@ from streamem.core.errors import ParameterError, SchemaError
 from streamem.core.ports import Source
 from streamem.sources.array_list import ListSource
 from streamem.sources.opening import anywhere, is_source, is_weight_path, module_of, open_source
-from streamem.sources.options import ReadOptions
+from streamem.sources.options import DEFAULT_CHUNK_BYTES, ReadOptions
 from streamem.sources.sequence_offsets import integers, offsets_of_lengths, offsets_of_starts, one_dimensional
 from streamem.sources.sequence_weights import sequence_weights, weights_of_rows
 from streamem.sources.sequences import SequenceSource
 
 Ints = NDArray[np.int64]
+
+MOST_STEPS = 2**16
+"""Of a chunk of a narrow array: fewer than some hundred thousand steps would leave threads without work."""
 ZARR = "streamem.sources.zarr"
 
 
@@ -91,12 +94,21 @@ def open_sequences(
         raise ParameterError(f"{' and '.join(said.ways())} were given; say in one way where sequences begin")
     back = _lag(lag)
     options = _without(options or ReadOptions(), said, weight)
-    options = replace(options, chunk_bytes=max(1, options.chunk_bytes // (back + 1)))
+    most = _most_bytes(data, options)
+    options = replace(options, chunk_bytes=max(1, most // (back + 1)))
     if isinstance(data, SequenceSource):
         return _as_it_is(data, said, back, weight)
     found = _find(data, said, options)
     weights = None if weight is None else _weights(weight, data, found, options)
     return SequenceSource(found.base, found.offsets, weights=weights, steps=found.steps, padded=found.padded, lag=back)
+
+
+def _most_bytes(data: Any, options: ReadOptions) -> int:
+    """`chunk_bytes`, or less by default for narrow arrays in memory: a step costs a thread more than its bytes."""
+    if options.chunk_bytes != DEFAULT_CHUNK_BYTES or not isinstance(data, np.ndarray) or data.ndim > 2:
+        return options.chunk_bytes
+    row = data.nbytes // max(1, max(data.shape, default=1))
+    return min(options.chunk_bytes, MOST_STEPS * max(1, row))
 
 
 @dataclass(frozen=True)

@@ -929,3 +929,12 @@ def test_a_long_run_of_increasing_ids_needs_no_set() -> None:
     assert source.n_sequences == 3000
     with pytest.raises(DataError, match="'01000' begins in row 2000, .* row 6000"):
         by_column([name for name in [*names, "01000"] for _ in range(2)])
+
+
+@pytest.mark.parametrize(("chunk_bytes", "rows"), [(None, 2**16), (2**20, 2**17)])
+def test_narrow_arrays_are_work_for_several_threads(chunk_bytes: int | None, rows: int) -> None:
+    x = np.zeros((300_000, 1))
+    options = None if chunk_bytes is None else ReadOptions(chunk_bytes=chunk_bytes)
+    for data in (x, x[:, 0][:, None]):
+        source = open_sequences(data, lengths=[1000] * 300, options=options)
+        assert max(ref.rows for ref in source.chunks()) == pytest.approx(rows, rel=0.03)
