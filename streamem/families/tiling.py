@@ -21,7 +21,7 @@ class _Shape(NamedTuple):
     features: int
 
 
-SHAPES = (_Shape(8, 256, 600), _Shape(32, 128, 96), _Shape(128, 64, 96), _Shape(np.inf, 256, 288))
+SHAPES = (_Shape(8, 256, 600), _Shape(32, 128, 288), _Shape(128, 64, 144), _Shape(np.inf, 256, 288))
 """Rows of a tile and most features of a panel, below a number of components."""
 
 
@@ -41,7 +41,7 @@ class Tiling(NamedTuple):
 
 
 def tiling(k: int, n_statistics: int) -> Tiling:
-    """Measured on the grid of the bench (bench/README.md): small panels for few components, large ones for many."""
+    """Measured on the grid of the bench: one panel where it fits, products of less than a million multiplications."""
     rows, most = next((shape.rows, shape.features) for shape in SHAPES if k < shape.components)
     panels = -(-n_statistics // most)
     features = -(-n_statistics // panels)
