@@ -336,3 +336,9 @@ def test_sites_share_statistics_of_whole_sequences() -> None:
     site = fitted_quietly(model(n_iter=0), x, LENGTHS)
     parts = [site.expected_statistics(x[:301], LENGTHS[:2]), site.expected_statistics(x[301:], LENGTHS[2:])]
     same(site.maximize(sum(parts)), once)
+
+
+def test_a_sequence_of_several_blocks_is_that_of_short_pieces() -> None:
+    x = rows(5000)
+    whole = fitted_quietly(model(n_iter=2), x)
+    same(fitted_quietly(model(n_iter=2, chunk_bytes=16 * 900), x), whole, rtol=1e-9)
