@@ -14,6 +14,7 @@ from pathlib import Path
 REQUIREMENTS = {
     "oneDAL": ("daal4py==2024.7.*", "scikit-learn==1.5.2", "numpy<2.1", "packaging"),
     "pomegranate": ("pomegranate==1.1.*", "torch"),
+    "dynamax": ("dynamax==1.0.*", "jax==0.10.*"),
 }
 
 
