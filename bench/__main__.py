@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from bench import hmm_peers
 from bench.hmm import LONG
 from bench.measure import Case, Experiment, machine, run_case, run_experiment, table
 from bench.online_throughput import WAYS
@@ -56,9 +57,9 @@ def cases(quick: bool) -> list[Case]:
 
 
 def sequence_cases(quick: bool) -> list[Case]:
-    """Baum–Welch iterations beside hmmlearn, on two cores and one, and of one long sequence beside short ones."""
+    """Baum–Welch iterations beside peers, on two cores and one, and of one long sequence beside short ones."""
     steps = 100 if quick else 1000
-    engines = ("streamem", "streamem, 1 thread", LONG, "hmmlearn, scaling", "hmmlearn, log")
+    engines = ("streamem", "streamem, 1 thread", LONG, "hmmlearn, scaling", "hmmlearn, log", *hmm_peers.PEERS)
     return [
         Case(
             f"Baum–Welch iteration, K={k} d={d}, {n // 1000}k steps in sequences of {steps}",

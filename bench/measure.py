@@ -10,8 +10,12 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from signal import SIGKILL
 from statistics import median
+from time import perf_counter
 from typing import Any
+
+from bench.peers import REQUIREMENTS, interpreter
 
 PACKAGES = {
     "scikit-learn": "sklearn",
@@ -20,7 +24,11 @@ PACKAGES = {
     "pomegranate": "pomegranate",
     "hmmlearn": "hmmlearn",
 }
-"""What has to be installed for an engine whose name begins so; all others are ways of ours."""
+"""What has to be installed here for an engine whose name begins so, unless it is a peer with an environment of its own
+(`bench.peers`); all others are ways of ours."""
+
+PATIENCE_S = 60.0
+"""A peer of `bench.peers` that took longer than this for a case is not asked again: its ratio is far from one."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +52,7 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Result:
-    """Medians of one engine in one case; seconds is None if the engine is missing."""
+    """Medians of one engine in one case; seconds is None if the engine is missing or failed, as the note says."""
 
     case: str
     engine: str
@@ -54,16 +62,28 @@ class Result:
     note: str
 
 
+class _PeerFailedError(RuntimeError):
+    """A peer with an environment of its own ended without an answer."""
+
+
 def run_case(case: Case, rounds: int) -> list[Result]:
-    """All engines in turn, `rounds` times."""
-    present = [engine for engine in case.engines if _installed(engine)]
-    runs: dict[str, list[dict[str, Any]]] = {engine: [] for engine in present}
+    """All engines in turn, `rounds` times; a peer of `bench.peers` that fails is reported, any other failure raised."""
+    waiting = [engine for engine in case.engines if _installed(engine)]
+    runs: dict[str, list[dict[str, Any]]] = {engine: [] for engine in waiting}
+    failures: dict[str, str] = {}
     for _ in range(rounds):
-        for engine in present:
-            runs[engine].append(_run_worker(case, engine))
+        for engine in tuple(waiting):
+            began = perf_counter()
+            try:
+                runs[engine].append(_run_worker(case, engine))
+            except _PeerFailedError as error:
+                failures[engine] = f"failed: {error}"
+                del runs[engine]
+            if engine in failures or (engine in REQUIREMENTS and perf_counter() - began > PATIENCE_S):
+                waiting.remove(engine)
     _require_agreement(case, runs)
     own = median(run["seconds"] for run in runs[case.engines[0]])
-    return [_summary(case, engine, runs.get(engine), own) for engine in case.engines]
+    return [_summary(case, engine, runs.get(engine), own, failures.get(engine)) for engine in case.engines]
 
 
 def run_experiment(experiment: Experiment, quick: bool, pictures: Path | None) -> str:
@@ -77,9 +97,9 @@ def run_experiment(experiment: Experiment, quick: bool, pictures: Path | None) -
     return f"## {experiment.name}\n\n{done.stdout.strip()}"
 
 
-def _summary(case: Case, engine: str, runs: list[dict[str, Any]] | None, own: float) -> Result:
+def _summary(case: Case, engine: str, runs: list[dict[str, Any]] | None, own: float, failure: str | None) -> Result:
     if not runs:
-        return Result(case.name, engine, None, None, None, "missing: not installed")
+        return Result(case.name, engine, None, None, None, failure or "missing: not installed")
     seconds = median(run["seconds"] for run in runs)
     added = median(run["added_bytes"] for run in runs)
     typical = sorted(runs, key=lambda run: run["seconds"])[len(runs) // 2]  # whose note tells of this time
@@ -89,22 +109,35 @@ def _summary(case: Case, engine: str, runs: list[dict[str, Any]] | None, own: fl
 def _require_agreement(case: Case, runs: dict[str, list[dict[str, Any]]]) -> None:
     """Engines that report a log-likelihood must report the same: otherwise they did not do the same work."""
     values = [run["log_likelihood"] for engine in runs.values() for run in engine if "log_likelihood" in run]
-    if values and max(values) - min(values) > 1e-8 * abs(values[0]):
+    if not all(abs(value - values[0]) <= 1e-8 * abs(values[0]) for value in values):  # so that NaN does not agree
         raise AssertionError(f"{case.name}: the engines disagree: {values}")
 
 
 def _installed(engine: str) -> bool:
+    if engine in REQUIREMENTS:
+        return interpreter(engine) is not None
     package = next((package for name, package in PACKAGES.items() if engine.startswith(name)), "streamem")
     return importlib.util.find_spec(package) is not None
 
 
 def _run_worker(case: Case, engine: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", case.worker, engine, json.dumps(case.arguments)]
+    command = [interpreter(engine) or sys.executable, "-m", case.worker, engine, json.dumps(case.arguments)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1], check=False)
+    if done.returncode and engine in REQUIREMENTS:
+        raise _PeerFailedError(_reason(done))
     if done.returncode:
         raise RuntimeError(f"{case.name}, {engine} failed:\n{done.stderr[-2000:]}")
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
+
+
+def _reason(done: subprocess.CompletedProcess[str]) -> str:
+    """In one line, fit for a cell of a table."""
+    if done.returncode < 0:
+        return f"ended by signal {-done.returncode}" + (" (out of memory?)" if done.returncode == -SIGKILL else "")
+    lines = done.stderr.split("\n")
+    last = next((line for line in reversed(lines) if line.strip()), f"exit status {done.returncode}")
+    return " ".join(last.split()).replace("|", "/")[:200]
 
 
 def peak_bytes() -> int:

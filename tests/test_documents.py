@@ -81,15 +81,28 @@ def test_quick_bench_reports_every_engine(tmp_path: Path) -> None:
 
 
 def test_quick_bench_of_sequences(tmp_path: Path) -> None:
-    done = run([sys.executable, "-m", "bench", "--quick", "--only", "Baum", "--out", str(tmp_path / "t.md")], ROOT)
+    """Peers that are missing, or end without an answer, are reported with the reason."""
+    killed = tmp_path / "pomegranate" / "bin" / "python"
+    killed.parent.mkdir(parents=True)
+    killed.write_text("#!/bin/sh\nkill -9 $$\n")
+    killed.chmod(0o755)
+    command = [sys.executable, "-m", "bench", "--quick", "--only", "Baum", "--out", str(tmp_path / "t.md")]
+    done = run(command, ROOT, STREAMEM_BENCH_PEERS=str(tmp_path))
     assert done.returncode == 0, done.stderr
     rows = [line for line in (tmp_path / "t.md").read_text().splitlines() if line.startswith("| Baum")]
-    assert [row.split("|")[2].strip() for row in rows][:3] == [
+    notes = {row.split("|")[2].strip(): row.split("|")[6].strip() for row in rows}
+    assert list(notes) == [
         "streamem",
         "streamem, 1 thread",
         "streamem, one sequence",
+        "hmmlearn, scaling",
+        "hmmlearn, log",
+        "dynamax",
+        "pomegranate",
     ]
-    assert all("million steps/s" in row or "missing" in row for row in rows)
+    assert notes.pop("dynamax") == "missing: not installed"
+    assert notes.pop("pomegranate") == "failed: ended by signal 9 (out of memory?)"
+    assert all("million steps/s" in note or "missing" in note for note in notes.values())
 
 
 def test_quick_grid_names_missing_peers_and_checks_parameters(tmp_path: Path) -> None:
