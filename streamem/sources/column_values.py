@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,14 @@ from numpy.typing import NDArray
 from streamem.core.chunk import Chunk
 from streamem.core.errors import SchemaError, SourceChangedError
 from streamem.sources.category_codes import write_codes
-from streamem.sources.columns import Layout
+from streamem.sources.columns import Column, Layout
 from streamem.sources.plain_arrow import plain
+
+MANY = 2**14
+"""Values of columns that lie apart from which on it pays to write them in one compiled call."""
+
+TOGETHER = 2**18
+"""Values that are converted at a time: two mebibytes where they are no floats, or some are missing."""
 
 
 def gather(layout: Layout, rows: int, pieces: Iterable[Any], what: str) -> Chunk:
@@ -67,12 +74,36 @@ def numbers_of(array: Any, what: str) -> NDArray[np.float64]:
 
 
 def _fill_features(layout: Layout, piece: Any, out: NDArray[Any], what: str) -> None:
+    start, at_once = 0, max(1, TOGETHER // layout.n_features)
+    table = piece if isinstance(piece, pa.Table) else pa.Table.from_batches([piece])
+    for batch in table.to_batches(at_once):
+        _fill(layout, batch, out[start : start + batch.num_rows], what)
+        start += batch.num_rows
+
+
+def _fill(layout: Layout, batch: pa.RecordBatch, out: NDArray[Any], what: str) -> None:
     first = 0
-    for column in layout.columns:
-        if column.values is not None:
-            write_codes(piece.column(column.name), column.values, out[:, first], f"{what}: column {column.name!r}")
+    for single, columns in groupby(layout.columns, key=lambda column: column.size is None and column.values is None):
+        members = list(columns)
+        if single and len(members) * len(out) >= MANY:
+            _fill_together([batch.column(column.name) for column in members], out, first)
         else:
-            write_column(piece.column(column.name), out[:, first : first + column.width])
+            _fill_each(members, batch, out, first, what)
+        first += sum(column.width for column in members)
+
+
+def _fill_together(arrays: list[pa.Array], out: NDArray[Any], first: int) -> None:
+    from streamem.core.interleaved import interleave
+
+    interleave([np.ascontiguousarray(_numbers(plain(array)), out.dtype) for array in arrays], out, first)
+
+
+def _fill_each(columns: list[Column], batch: pa.RecordBatch, out: NDArray[Any], first: int, what: str) -> None:
+    for column in columns:
+        if column.values is not None:
+            write_codes(batch.column(column.name), column.values, out[:, first], f"{what}: column {column.name!r}")
+        else:
+            write_column(batch.column(column.name), out[:, first : first + column.width])
         first += column.width
 
 

@@ -23,6 +23,7 @@ from streamem.core.errors import ParameterError, SchemaError, SourceChangedError
 from streamem.core.ports import Source
 from streamem.sources import ReadOptions, open_source
 from streamem.sources.arrow_reader import KEPT_CHUNKS
+from streamem.sources.column_values import MANY
 
 N = 500
 
@@ -191,6 +192,29 @@ def test_integer_lists_with_nulls_and_tensors() -> None:
 def test_dictionaries_of_numbers() -> None:
     column = pa.chunked_array([pa.array([10, 20, None]).dictionary_encode(), pa.array([30, 20]).dictionary_encode()])
     np.testing.assert_array_equal(read(open_source(pa.table({"c": column})))[:, 0], [10, 20, np.nan, 30, 20])
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_many_rows_of_every_kind_in_pieces_that_end_apart(whole: bool) -> None:
+    """Columns written together and alone, of other types and with nulls; their pieces end at different rows."""
+    n, rng = 3 * MANY, np.random.default_rng(1)
+    columns: dict[str, np.ndarray] = {f"f{i}": rng.normal(size=n) for i in range(6)}
+    columns |= {"i": rng.integers(-99, 99, n), "s": rng.normal(size=n).astype(np.float32), "b": rng.random(n) < 0.5}
+    gaps = np.where(rng.random(n) < 0.1, np.nan, rng.normal(size=n))
+    lists = rng.normal(size=(n, 2))
+    arrays: dict[str, Any] = {name: pa.array(column) for name, column in columns.items()}
+    arrays["e"] = pa.FixedSizeListArray.from_arrays(lists.ravel(), 2)
+    arrays |= {"g": pa.array(gaps, from_pandas=True), "last": pa.array(columns["f0"][::-1])}
+    cuts = {name: [] if whole else sorted(rng.integers(1, n, 3)) for name in arrays}
+    table = pa.table({name: pieces(array, cuts[name]) for name, array in arrays.items()})
+    expected = np.column_stack([*columns.values(), lists, gaps, columns["f0"][::-1]])
+    np.testing.assert_array_equal(read(open_source(table)), expected)
+    reals = table.select([*(f"f{i}" for i in range(6))]).cast(pa.schema([(f"f{i}", pa.float32()) for i in range(6)]))
+    np.testing.assert_array_equal(read(open_source(reals)), expected[:, :6].astype(np.float32))
+
+
+def pieces(array: Any, cuts: list[int]) -> pa.ChunkedArray:
+    return pa.chunked_array([array[a:b] for a, b in zip([0, *cuts], [*cuts, len(array)], strict=True)])
 
 
 def test_a_pickled_slice_carries_its_rows_only() -> None:
