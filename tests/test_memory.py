@@ -59,6 +59,9 @@ def write_parquet(path: Path, rows: int, d: int, piece_rows: int) -> None:
             writer.write_table(pa.Table.from_arrays([pa.array(column) for column in piece.T], schema=schema))
 
 
+BEHIND_BYTES = MIB
+"""The kernel counts pages by the thread and adds them up late (64 of a thread): two looks at VmHWM may differ so."""
+
 WRITERS = {"zarr": write_zarr, "parquet": write_parquet}
 
 
@@ -98,7 +101,7 @@ def check_total(stores: Stores, suffix: str, tmp_path: Path, nbytes: int) -> dic
     measured = measure(stores.path(suffix, nbytes), outs=outs)
     assert measured["passes"] == SETTINGS["max_iter"] + 1
     assert measured["peak"] < PEAK_BYTES
-    assert 0.9 * measured["fit"] < measured["reported"] <= measured["fit"]
+    assert 0.9 * measured["fit"] < measured["reported"] <= measured["fit"] + BEHIND_BYTES
     rows = nbytes // 64
     assert zarr.open_array(str(outs[0]), mode="r").shape == (rows,)
     assert pq.ParquetFile(outs[1]).metadata.num_rows == rows
