@@ -6,6 +6,7 @@ own arrays).
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -78,6 +79,13 @@ def peak_bytes() -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return int(peak) if sys.platform == "darwin" else int(peak) * 1024
+
+
+def forget_peak() -> int:
+    """Begin a new `peak_bytes` where the system can (Linux: clear_refs, proc(5)); what it is now."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+    return peak_bytes()
 
 
 @dataclass(frozen=True)
