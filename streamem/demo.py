@@ -67,8 +67,8 @@ def _say_memory(say: Say, before: int, nbytes: int, memory: str) -> None:
     after = peak_bytes()
     say(
         f"peak memory {format_bytes(after)}, of which {format_bytes(before)} were there before the fit (interpreter, "
-        f"libraries, compiled code, photographs): the fit took {format_bytes(after - before)} under a limit of {memory}, "
-        f"for {format_bytes(nbytes)} of data"
+        f"libraries, compiled code, photographs): the fit took {format_bytes(after - before)} under a limit of "
+        f"{memory}, for {format_bytes(nbytes)} of data"
     )
 
 
