@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,15 @@ def settings_of(family: Any) -> str:
         elif hasattr(value, "log_prob"):
             settings[name] = settings_of(value)
     return f"{type(family).__name__}{settings}"
+
+
+def weighed_against(family: Any, weight: float | None) -> Any:
+    """The family with its prior weighed against so much data, where it has one and does not know better."""
+    if weight is None or getattr(family, "total_weight", weight) is not None:
+        return family
+    told = copy.copy(family)
+    told.total_weight = weight
+    return told
 
 
 def free_parameters(family: Family, params: Params) -> int:
