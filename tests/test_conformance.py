@@ -130,7 +130,7 @@ class TestGaussianWithPrior(TestGaussian):
     def family_of(self, covariance_type: str, reg_covar: float) -> Gaussian:
         k, d, matrix = 3, 4, 60 * np.eye(4) + 9
         scatter = {"full": np.tile(matrix, (k, 1, 1)), "tied": matrix, "diag": np.full((k, d), 70.0)}
-        count = np.array(30.0) if covariance_type == "tied" else np.full(k, 30.0)
+        count = np.full({"full": (k, 1, 1), "tied": (), "diag": (k, d), "spherical": (k,)}[covariance_type], 30.0)
         own = scatter.get(covariance_type, np.full(k, 70.0))
         prior = GaussianPrior(np.full((k, d), 1001.0), np.full(k, 40.0), own, count)
         return PriorGaussian(covariance_type, reg_covar, prior, total_weight=2.0 * self.n_rows)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import numpy as np
@@ -26,9 +25,7 @@ def weighed_against(family: Any, weight: float | None) -> Any:
     """The family with its prior weighed against so much data, where it has one and does not know better."""
     if weight is None or getattr(family, "total_weight", weight) is not None:
         return family
-    told = copy.copy(family)
-    told.total_weight = weight
-    return told
+    return family.weighed(weight)
 
 
 def free_parameters(family: Family, params: Params) -> int:

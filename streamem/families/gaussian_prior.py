@@ -22,7 +22,8 @@ class GaussianPrior:
     Attributes
     ----------
     means, means_weight : μ (K, d), and λ (K,) in rows
-    scatter, count : S in the shape of the covariances, and c (K,), or () where one covariance serves all, in rows
+    scatter, count : S in the shape of the covariances, and c in rows: full (K, 1, 1), tied (), diag (K, d),
+        spherical (K,)
     """
 
     means: Array

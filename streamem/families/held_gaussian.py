@@ -1,4 +1,4 @@
-"""Gaussian components of which one part is held fixed: the means, or the covariances."""
+"""Gaussian components of which a part is held fixed, or which share covariances in groups."""
 
 from __future__ import annotations
 
@@ -23,14 +23,20 @@ class HeldGaussian(Gaussian):
     ----------
     covariance_type, reg_covar : as in `Gaussian`
     held : "means", "covars", "both" or "nothing"
+    together : as many components, one after the other, share a covariance; of "full" ones
 
     Notes
     -----
     With fixed means the maximizer is the second moment about them: Σ = S + (x̄ − m)(x̄ − m)ᵀ, S that about the mean x̄.
     """
 
-    def __init__(self, covariance_type: str = "full", reg_covar: float = 1e-6, held: str = "means") -> None:
+    def __init__(
+        self, covariance_type: str = "full", reg_covar: float = 1e-6, held: str = "means", together: int = 1
+    ) -> None:
         super().__init__(covariance_type, reg_covar)
+        if together != 1 and covariance_type != "full":
+            raise ParameterError(f"covariances that are {covariance_type} are not shared in groups; full ones are")
+        self.together = together
         if held not in HELD:
             raise ParameterError(f"held is {held!r}; it must be one of {list(HELD)}")
         self.held = held
@@ -43,14 +49,33 @@ class HeldGaussian(Gaussian):
             return previous.replace(means=means, empty=found.empty)
         return self._assemble(previous, means, self._covariances(found, means, previous), found.empty)
 
+    def n_parameters(self, k: int, d: int) -> int:
+        """Free parameters of k means and their covariances."""
+        return k * d + self._structure.n_parameters(k // self.together, d)
+
     def _means(self, found: Params, previous: Params) -> Array:
         """New means (K, d)."""
         return np.asarray(found.means)
 
     def _covariances(self, found: Params, means: Array, previous: Params) -> Array:
-        """New covariances, about `means`."""
-        around = self._scatter(found.means - means, found.weight)
-        return np.asarray(found.covariances + around / self._spread(np.where(found.empty, 1.0, found.weight)))
+        """New covariances, about `means`; as before where nothing tells of one."""
+        rows, believed = self._spread(found.weight), self._believed(found, means, previous)
+        scatter = rows * found.covariances + self._scatter(found.means - means, found.weight) + believed.scatter
+        rows, mass, scatter = (self._pooled(value) for value in (rows, rows + believed.count, scatter))
+        wide = (self._structure.variances(scatter, *means.shape) > 0).all(axis=1)
+        told = (rows > 0) | (mass > 0) & (self._spread(np.asarray(wide)) > 0)
+        return np.where(told, scatter / np.where(mass > 0, mass, 1.0), found.covariances)
+
+    def _believed(self, found: Params, means: Array, previous: Params) -> Params:
+        """Scatter about `means`, and count of rows, that are known without data."""
+        return Params(scatter=0.0, count=0.0)
+
+    def _pooled(self, values: Array) -> Array:
+        """Sums over the components that share a covariance, for each of them."""
+        if self.together == 1:
+            return np.asarray(values)
+        sums = values.reshape(-1, self.together, *values.shape[1:]).sum(axis=1)
+        return np.repeat(sums, self.together, axis=0)
 
     def _scatter(self, shift: Array, weight: Array) -> Array:
         """Weight times shift·shiftᵀ of every component, in the shape of the covariance type."""

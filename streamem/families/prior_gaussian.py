@@ -23,7 +23,7 @@ class PriorGaussian(Weighed, HeldGaussian):
     ----------
     covariance_type, reg_covar : as in `Gaussian`
     prior : in units of the data
-    held : as in `HeldGaussian`
+    held, together : as in `HeldGaussian`
     total_weight : as in `Weighed`
 
     Notes
@@ -39,9 +39,10 @@ class PriorGaussian(Weighed, HeldGaussian):
         reg_covar: float,
         prior: GaussianPrior,
         held: str = "nothing",
+        together: int = 1,
         total_weight: float | None = None,
     ) -> None:
-        super().__init__(covariance_type, reg_covar, held)
+        super().__init__(covariance_type, reg_covar, held, together)
         self.prior, self.total_weight, self.identity = prior, total_weight, prior.identity
 
     def penalty(self, params: Params, stats: Stats) -> float:
@@ -49,10 +50,11 @@ class PriorGaussian(Weighed, HeldGaussian):
         d = len(params.center)
         factor, copies = params.precisions_cholesky, d if self._structure.isotropic else 1
         away, pull = params.means - self._target(params), self.prior.means_weight[:, None]
-        log_det = -2.0 * self._structure.log_det(factor, d)
+        each = self.covariance_type == "diag"  # whose features may have counts of their own
+        log_det = -2.0 * (np.log(factor) if each else self._structure.log_det(factor, d))
         precise = np.sum(self._anchored_scatter(params) * self._structure.precisions(factor)) * copies
         pulled = np.sum(pull * away * self._structure.precision_times(factor, away))
-        prior = 0.5 * (np.sum(self.prior.count * log_det) + precise + pulled)
+        prior = 0.5 * (np.sum(self.prior.count * log_det.reshape(self.prior.count.shape)) + precise + pulled)
         return super().penalty(params, stats) + self.share(stats.weight) * float(prior)
 
     def _means(self, found: Params, previous: Params) -> Array:
@@ -61,21 +63,10 @@ class PriorGaussian(Weighed, HeldGaussian):
         part = np.divide(pull, mass, out=np.zeros_like(mass), where=mass > 0)
         return np.asarray(found.means + part[:, None] * (self._target(previous) - found.means))
 
-    def _covariances(self, found: Params, means: Array, previous: Params) -> Array:
-        share, weight = self.share(found.weight), found.weight
-        about_rows = self._spread(weight) * found.covariances + self._scatter(found.means - means, weight)
-        about_prior = self._scatter(means - self._target(previous), share * self.prior.means_weight)
-        scatter = about_rows + about_prior + share * self._anchored_scatter(previous)
-        rows = self._spread(weight)
-        mass = rows + share * self.prior.count.reshape(rows.shape)
-        told = (rows > 0) | (mass > 0) & self._is_regular()
-        return np.where(told, scatter / np.where(mass > 0, mass, 1.0), found.covariances)
-
-    def _is_regular(self) -> Array:
-        """Of which components the prior alone says what the covariance is."""
-        k, d = self.prior.means.shape
-        regular = (self._structure.variances(self.prior.scatter, k, d) > 0).all(axis=1)
-        return np.asarray(self._spread(np.asarray(regular)) > 0)
+    def _believed(self, found: Params, means: Array, previous: Params) -> Params:
+        share = self.share(found.weight)
+        pulled = self._scatter(means - self._target(previous), share * self.prior.means_weight)
+        return Params(scatter=pulled + share * self._anchored_scatter(previous), count=share * self.prior.count)
 
     def _target(self, params: Params) -> Array:
         """μ in the anchored frame."""

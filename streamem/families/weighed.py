@@ -38,8 +38,12 @@ class Weighed:
 
     def surveyed(self, found: Sequence[Array]) -> Self:
         """The family that knows the weight of all chunks together."""
+        return self.weighed(float(np.sum(found)) or None)
+
+    def weighed(self, total_weight: float | None) -> Self:
+        """The family with its prior weighed against so much data."""
         known = copy.copy(self)
-        known.total_weight = float(np.sum(found)) or None
+        known.total_weight = total_weight
         return known
 
     def share(self, weight: Array) -> float:
