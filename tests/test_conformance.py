@@ -41,6 +41,8 @@ from streamem.core.sequences import Sequences
 from streamem.core.stats import Stats
 from streamem.executors import ThreadsExecutor
 from streamem.families import Gaussian
+from streamem.families.gaussian_prior import GaussianPrior
+from streamem.families.prior_gaussian import PriorGaussian
 from streamem.initialization import STARTS
 from streamem.models import HMM, Mixture
 from streamem.sources import ReadOptions, open_source
@@ -80,8 +82,11 @@ class TestGaussian(FamilySuite):
 
     @pytest.fixture(autouse=True)
     def _choose(self, covariance_type: str, reg_covar: float) -> None:
-        self.family = Gaussian(covariance_type, reg_covar)
+        self.family = self.family_of(covariance_type, reg_covar)
         self.shared = frozenset({"center", "scale"}) | (TIED if covariance_type == "tied" else frozenset())
+
+    def family_of(self, covariance_type: str, reg_covar: float) -> Gaussian:
+        return Gaussian(covariance_type, reg_covar)
 
     def make_family(self) -> Gaussian:
         return self.family
@@ -117,6 +122,18 @@ class TestGaussian(FamilySuite):
             "spherical": lambda: np.stack([np.eye(d) * c for c in covariances]),
         }[self.family.covariance_type]()
         return np.column_stack([multivariate_normal(m, c).logpdf(x) for m, c in zip(means, full, strict=True)])
+
+
+class TestGaussianWithPrior(TestGaussian):
+    """A prior alike for all components, weighed against twice the rows."""
+
+    def family_of(self, covariance_type: str, reg_covar: float) -> Gaussian:
+        k, d, matrix = 3, 4, 60 * np.eye(4) + 9
+        scatter = {"full": np.tile(matrix, (k, 1, 1)), "tied": matrix, "diag": np.full((k, d), 70.0)}
+        count = np.full({"full": (k, 1, 1), "tied": (), "diag": (k, d), "spherical": (k,)}[covariance_type], 30.0)
+        own = scatter.get(covariance_type, np.full(k, 70.0))
+        prior = GaussianPrior(np.full((k, d), 1001.0), np.full(k, 40.0), own, count)
+        return PriorGaussian(covariance_type, reg_covar, prior, total_weight=2.0 * self.n_rows)
 
 
 class TestPoisson(FamilySuite):

@@ -21,6 +21,13 @@ def settings_of(family: Any) -> str:
     return f"{type(family).__name__}{settings}"
 
 
+def weighed_against(family: Any, weight: float | None) -> Any:
+    """The family with its prior weighed against so much data, where it has one and does not know better."""
+    if weight is None or getattr(family, "total_weight", weight) is not None:
+        return family
+    return family.weighed(weight)
+
+
 def free_parameters(family: Family, params: Params) -> int:
     """Numbers that an M-step may choose; every number of the parameters, if the family does not tell."""
     if isinstance(family, Counted):

@@ -12,8 +12,11 @@ from streamem.core.arrays import Params
 from streamem.core.errors import ModelFileError, ParameterError
 from streamem.estimators.hmm_covariances import full_covariances, own_covariances
 from streamem.estimators.hmm_drawing import SamplingHMM, in_short
+from streamem.estimators.hmm_priors import gaussian_prior
 from streamem.families import Gaussian
+from streamem.families.gaussian_prior import GaussianPrior
 from streamem.families.held_gaussian import HeldGaussian
+from streamem.families.prior_gaussian import PriorGaussian
 
 Array = NDArray[Any]
 
@@ -34,6 +37,13 @@ class GaussianHMM(SamplingHMM):
         of 2⁻⁴⁰ of the data's variance under every eigenvalue, so that a state of a single value cannot end the fit.
     startprob_prior, transmat_prior : float, (K,) or (K, K), default 1
         Parameters ≥ 1 of Dirichlet priors; 1 is none. `lower_bound_` does not include them.
+    means_prior, means_weight : float or (K, d), default 0; float or (K,), default 0
+        Normal prior of the means: as if each state had so many rows more (`means_weight`), at `means_prior`.
+    covars_prior, covars_weight : float or the shape of the covariances, default 0; float or (K,), default 0
+        Inverse gamma prior of variances (spherical, diag), inverse Wishart prior of matrices (full, tied): as if each
+        state had max(covars_weight − 1, 0) rows more, for matrices max(covars_weight − d, 0), and `covars_prior`, in
+        squared units of the data, were the sum of their squared deviations. A number fills the whole of a matrix, as
+        in hmmlearn; ``c * np.eye(d)`` is one on the diagonal. For tied covariances, `covars_weight` is one number.
     algorithm : {"viterbi", "map"}, default "viterbi"
         What `predict` and `decode` say: the most probable path, or the most probable state of every step by itself.
     random_state : int, RandomState or None
@@ -74,6 +84,11 @@ class GaussianHMM(SamplingHMM):
 
     Notes
     -----
+    Priors of the emissions make the M-step that of hmmlearn (Huang, Acero & Hon 2001, §9.6; Gauvain & Lee 1994): means
+    (w m₀ + Σ γ x) / (w + Σ γ), covariances (V₀ + w (m − m₀)(m − m₀)ᵀ + Σ γ (x − m)(x − m)ᵀ) / (n₀ + Σ γ). `fit` weighs
+    them against the data, in a pass beforehand, so that mini-batches count them in proportion; `partial_fit` needs a
+    `fit` before. A state without rows goes where the priors say.
+
     A row that is NaN in every column is a step at which nothing was observed; one that is NaN in some is an error. A
     state that no row belongs to keeps its emissions, and one that is never left its transitions; `report_.events`
     counts both.
@@ -91,6 +106,7 @@ class GaussianHMM(SamplingHMM):
     """
 
     letters: ClassVar[dict[str, str]] = {"means_": "m", "covars_": "c"}
+    priors: ClassVar[tuple[str, ...]] = ("means_prior", "means_weight", "covars_prior", "covars_weight")
     means_: Array
 
     def __init__(
@@ -101,6 +117,10 @@ class GaussianHMM(SamplingHMM):
         reg_covar: float = 0.0,
         startprob_prior: ArrayLike = 1.0,
         transmat_prior: ArrayLike = 1.0,
+        means_prior: ArrayLike = 0.0,
+        means_weight: ArrayLike = 0.0,
+        covars_prior: ArrayLike = 0.0,
+        covars_weight: ArrayLike = 0.0,
         algorithm: str = "viterbi",
         random_state: int | np.random.RandomState | None = None,
         n_iter: int = 100,
@@ -122,6 +142,10 @@ class GaussianHMM(SamplingHMM):
         self.reg_covar = reg_covar
         self.startprob_prior = startprob_prior
         self.transmat_prior = transmat_prior
+        self.means_prior = means_prior
+        self.means_weight = means_weight
+        self.covars_prior = covars_prior
+        self.covars_weight = covars_weight
         self.algorithm = algorithm
         self.random_state = random_state
         self.n_iter = n_iter
@@ -157,10 +181,23 @@ class GaussianHMM(SamplingHMM):
     def _asked_family(self) -> Gaussian:
         if isinstance(self.reg_covar, bool) or not isinstance(self.reg_covar, int | float | np.number):
             raise ParameterError(f"reg_covar is {self.reg_covar!r}; it must be a number >= 0")
-        held = {"means_", "covars_"} - {name for name, letter in self.letters.items() if letter in self.params}
-        if len(held) == 1:  # all or nothing is the model's to decide
-            return HeldGaussian(self.covariance_type, float(self.reg_covar), held.pop().rstrip("_"))
+        held = sorted({"means_", "covars_"} - {name for name, letter in self.letters.items() if letter in self.params})
+        if len(held) == 2:  # all or nothing is the model's to decide
+            return Gaussian(self.covariance_type, float(self.reg_covar))
+        part, prior = held[0].rstrip("_") if held else "nothing", self._prior()
+        if prior is not None:
+            return PriorGaussian(self.covariance_type, float(self.reg_covar), prior, part)
+        if held:
+            return HeldGaussian(self.covariance_type, float(self.reg_covar), part)
         return Gaussian(self.covariance_type, float(self.reg_covar))
+
+    def _prior(self) -> GaussianPrior | None:
+        """None where there is none, and before any data has told the number of features."""
+        if not hasattr(self, "n_features_in_"):
+            return None
+        shape = (self.covariance_type, int(self.n_components), self.n_features_in_)
+        prior = gaussian_prior(*shape, self.means_prior, self.means_weight, self.covars_prior, self.covars_weight)
+        return None if prior.says_nothing else prior
 
     def _free_family(self) -> Gaussian:
         return Gaussian(self.covariance_type, float(self.reg_covar))

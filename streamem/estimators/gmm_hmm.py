@@ -13,12 +13,18 @@ from streamem.core.errors import ModelFileError, ParameterError
 from streamem.core.validation import numbers
 from streamem.estimators.hmm_covariances import own_covariances
 from streamem.estimators.hmm_drawing import SamplingHMM, in_short
+from streamem.estimators.hmm_priors import mixture_prior, prior_values
 from streamem.families import Gaussian, MixtureFamily
+from streamem.families.gaussian_prior import GaussianPrior
+from streamem.families.held_gaussian import HeldGaussian
+from streamem.families.prior_gaussian import PriorGaussian
+from streamem.families.prior_mixture import PriorMixture
 
 Array = NDArray[Any]
 
 
-PARTS = ("diag", "full", "spherical")
+PARTS = ("diag", "full", "spherical", "tied")
+ATTRIBUTES = ("weights_", "means_", "covars_")
 
 
 class GMMHMM(SamplingHMM):
@@ -30,12 +36,22 @@ class GMMHMM(SamplingHMM):
         States K.
     n_mix : int, default 1
         Gaussians M of each state.
-    covariance_type : {"diag", "full", "spherical"}, default "diag"
+    covariance_type : {"diag", "full", "spherical", "tied"}, default "diag"
+        "tied" is one matrix for the Gaussians of each state.
     reg_covar : float, default 0
         Added to the diagonal of every covariance, in squared units of the data; 0 is maximum likelihood with a floor.
     params, init_params : str, default "stmcw"
         Which parts are updated, and which are made anew by `fit`: s startprob, t transmat, m means, c covars,
-        w weights; the last three together only.
+        w weights.
+    weights_prior : float or (K, M), default 1
+        Parameters α ≥ 1 of Dirichlet priors of the weights; 1 is none.
+    means_prior, means_weight : float or (K, M, d), default 0; float or (K, M), default 0
+        As if each Gaussian had so many rows more (`means_weight`), at `means_prior`.
+    covars_prior, covars_weight : float, an array, or None, which is no prior
+        As hmmlearn has them: α and β of inverse gamma priors of variances, (K, M, d) for diag and (K, M) for spherical
+        ones, α at least −3/2 or −(d + 2)/2, which count no rows, and β in squared units of the data; Ψ and ν of inverse
+        Wishart priors of matrices, (K, M, d, d) and (K, M) for full, ν at least −(d + 2), (K, d, d) and (K,) for tied
+        ones, ν at least −(M + d + 1). A number fills the whole of a matrix.
     start, startprob_prior, transmat_prior, algorithm, random_state, n_iter, tol, n_init, topology, tied_transitions
     verbose, stopping, n_threads, memory_limit, chunk_bytes
         As in `GaussianHMM`.
@@ -43,8 +59,14 @@ class GMMHMM(SamplingHMM):
     Attributes
     ----------
     startprob_ (K,), transmat_ (K, K), weights_ (K, M), means_ (K, M, d)
-    covars_ : (K, M, d, d) full, (K, M, d) diag, (K, M) spherical
+    covars_ : (K, M, d, d) full, (K, M, d) diag, (K, M) spherical, (K, d, d) tied
     converged_, n_iter_, lower_bound_, lower_bounds_, report_, n_features_in_ : as in `GaussianHMM`
+
+    Notes
+    -----
+    Priors are those of Gauvain & Lee (1994), and weighed against the data as in `GaussianHMM`. Covariances are taken
+    about the new means, hmmlearn's about those of the iteration before: there EM is not monotone. With means or
+    covariances held by `params`, results are hmmlearn's.
 
     Examples
     --------
@@ -59,6 +81,13 @@ class GMMHMM(SamplingHMM):
     """
 
     letters: ClassVar[dict[str, str]] = {"weights_": "w", "means_": "m", "covars_": "c"}
+    priors: ClassVar[tuple[str, ...]] = (
+        "weights_prior",
+        "means_prior",
+        "means_weight",
+        "covars_prior",
+        "covars_weight",
+    )
     weights_: Array
     means_: Array
     covars_: Array
@@ -72,6 +101,11 @@ class GMMHMM(SamplingHMM):
         reg_covar: float = 0.0,
         startprob_prior: ArrayLike = 1.0,
         transmat_prior: ArrayLike = 1.0,
+        weights_prior: ArrayLike = 1.0,
+        means_prior: ArrayLike = 0.0,
+        means_weight: ArrayLike = 0.0,
+        covars_prior: ArrayLike | None = None,
+        covars_weight: ArrayLike | None = None,
         algorithm: str = "viterbi",
         random_state: int | np.random.RandomState | None = None,
         n_iter: int = 100,
@@ -94,6 +128,11 @@ class GMMHMM(SamplingHMM):
         self.reg_covar = reg_covar
         self.startprob_prior = startprob_prior
         self.transmat_prior = transmat_prior
+        self.weights_prior = weights_prior
+        self.means_prior = means_prior
+        self.means_weight = means_weight
+        self.covars_prior = covars_prior
+        self.covars_weight = covars_weight
         self.algorithm = algorithm
         self.random_state = random_state
         self.n_iter = n_iter
@@ -113,68 +152,107 @@ class GMMHMM(SamplingHMM):
     # --- what the bases ask ------------------------------------------------------------------------------------------
 
     def _asked_family(self) -> MixtureFamily:
+        updated = set("mcw") & set(self.params)
+        prior, alpha = self._gaussian_prior(), self._weights_prior()
+        if not updated or (prior is None and alpha is None and updated == set("mcw")):
+            return self._free_family()
+        held = {(True, True): "nothing", (False, True): "means", (True, False): "covars", (False, False): "both"}
+        parts = self._gaussian(held["m" in updated, "c" in updated], prior)
+        return PriorMixture(parts, self.n_mix, alpha, holds_weights="w" not in updated)
+
+    def _free_family(self) -> MixtureFamily:
         return MixtureFamily(self._gaussian(), self.n_mix)
 
-    def _gaussian(self) -> Gaussian:
+    def _gaussian(self, held: str = "nothing", prior: GaussianPrior | None = None) -> Gaussian:
         if self.covariance_type not in PARTS:
             raise ParameterError(f"covariance_type is {self.covariance_type!r}; it must be one of {list(PARTS)}")
         if isinstance(self.reg_covar, bool) or not isinstance(self.reg_covar, int | float | np.number):
             raise ParameterError(f"reg_covar is {self.reg_covar!r}; it must be a number >= 0")
-        return Gaussian(self.covariance_type, float(self.reg_covar))
+        kind, together = (self.covariance_type, 1) if self.covariance_type != "tied" else ("full", self._n_parts)
+        if prior is not None:
+            return PriorGaussian(kind, float(self.reg_covar), prior, held, together)
+        if held != "nothing" or together > 1:
+            return HeldGaussian(kind, float(self.reg_covar), held, together)
+        return Gaussian(kind, float(self.reg_covar))
 
-    def _check_hyperparameters(self) -> None:
-        super()._check_hyperparameters()
-        for name in ("params", "init_params"):
-            named = set("mcw") & set(getattr(self, name))
-            if named and named != set("mcw"):
-                raise ParameterError(f"{name} is {getattr(self, name)!r}; m, c and w go together: name all or none")
+    @property
+    def _n_parts(self) -> int:
+        """M, checked."""
+        return MixtureFamily(Gaussian(), self.n_mix).n_mix
+
+    def _gaussian_prior(self) -> GaussianPrior | None:
+        """None where there is none, and before any data has told the number of features."""
+        if not hasattr(self, "n_features_in_") or self.covariance_type not in PARTS:
+            return None
+        prior = mixture_prior(
+            self.covariance_type,
+            (int(self.n_components), self._n_parts, self.n_features_in_),
+            self.means_prior,
+            self.means_weight,
+            self.covars_prior,
+            self.covars_weight,
+        )
+        return None if prior.says_nothing else prior
+
+    def _weights_prior(self) -> Array | None:
+        if not hasattr(self, "n_features_in_"):
+            return None
+        alpha = prior_values(self.weights_prior, "weights_prior", (int(self.n_components), self._n_parts), least=1.0)
+        return alpha if (alpha > 1).any() else None
 
     def _emissions(self, components: Params) -> dict[str, Array]:
         gaussian, (k, m) = self._gaussian(), np.shape(components.weights)
         means, covariances = gaussian.means(components.parts), np.asarray(gaussian.covariances(components.parts))
+        covars = covariances.reshape(k, m, *covariances.shape[1:])
         return {
             "weights_": np.array(components.weights),
             "means_": means.reshape(k, m, -1),
-            "covars_": covariances.reshape(k, m, *covariances.shape[1:]),
+            "covars_": np.array(covars[:, 0]) if self.covariance_type == "tied" else covars,
         }
 
     def _emissions_rebuilt(self) -> Params:
-        _, means, covars = self._checked_parts()
-        gaussian, (k, m, d) = self._gaussian(), means.shape
-        flat, own = means.reshape(k * m, d), covars.reshape(k * m, *covars.shape[2:])
+        known = self._checked_parts(ATTRIBUTES)
+        gaussian, (k, m, d) = self._gaussian(), known["means_"].shape
+        flat, own = known["means_"].reshape(k * m, d), self._of_parts(known["covars_"])
         center = flat.mean(axis=0)
         spread = ((flat - center) ** 2).mean(axis=0) + np.mean(gaussian.variances(own, k * m, d), axis=0)
-        return self._about(gaussian.at_anchor(center, gaussian.scale_of(np.sqrt(spread)), k * m))
+        anchored = gaussian.at_anchor(center, gaussian.scale_of(np.sqrt(spread)), k * m)
+        return self._emissions_given(Params(weights=known["weights_"], parts=anchored), ATTRIBUTES)
 
     def _emissions_given(self, components: Params, given: Sequence[str]) -> Params:
-        return self._about(components.parts) if given else components
+        known, parts, gaussian = self._checked_parts(given), components.parts, self._gaussian()
+        if "means_" in known:
+            parts = gaussian.with_means(parts, known["means_"].reshape(-1, known["means_"].shape[-1]))
+        if "covars_" in known:
+            parts = gaussian.with_covariances(parts, self._of_parts(known["covars_"]))
+        return Params(weights=known.get("weights_", components.weights), parts=parts)
 
-    def _about(self, parts: Params) -> Params:
-        """The attributes as emissions, about the anchor of given parts."""
-        weights, means, covars = self._checked_parts()
-        gaussian, (k, m, d) = self._gaussian(), means.shape
-        parts = gaussian.with_means(parts, means.reshape(k * m, d))
-        return Params(weights=weights, parts=gaussian.with_covariances(parts, covars.reshape(k * m, *covars.shape[2:])))
+    def _of_parts(self, covars: Array) -> Array:
+        """Covariances of all Gaussians, one after the other."""
+        if self.covariance_type == "tied":
+            return np.repeat(covars, int(self.n_mix), axis=0)
+        return covars.reshape(-1, *covars.shape[2:])
 
-    def _checked_parts(self) -> tuple[Array, Array, Array]:
-        weights, means, covars = (numbers(getattr(self, name), name) for name in ("weights_", "means_", "covars_"))
+    def _checked_parts(self, names: Sequence[str]) -> dict[str, Array]:
+        """The attributes of these names, in the shapes of the hyperparameters."""
+        known = {name: numbers(getattr(self, name), name) for name in names}
         k, m = int(self.n_components), int(self.n_mix)
-        d = means.shape[-1] if means.ndim == 3 else int(getattr(self, "n_features_in_", 1))
-        covars_shape = {"full": (k, m, d, d), "diag": (k, m, d), "spherical": (k, m)}[self.covariance_type]
-        for name, value, shape in (
-            ("weights_", weights, (k, m)),
-            ("means_", means, (k, m, d)),
-            ("covars_", covars, covars_shape),
-        ):
-            if value.shape != shape or not np.isfinite(value).all():
-                raise ParameterError(f"{name} has shape {value.shape}; finite numbers {shape} are needed")
-        if (weights < 0).any() or (np.abs(weights.sum(axis=1) - 1) > 1e-6).any():
-            raise ParameterError(f"weights_ must be >= 0 and sum to 1 in every row; they sum to {weights.sum(axis=1)}")
-        own_covariances(covars.reshape(k * m, *covars.shape[2:]), self.covariance_type, k * m)  # which checks them
-        return weights, means, covars
+        means = known.get("means_")
+        d = means.shape[-1] if means is not None and means.ndim == 3 else int(getattr(self, "n_features_in_", 1))
+        covars = {"full": (k, m, d, d), "diag": (k, m, d), "spherical": (k, m), "tied": (k, d, d)}
+        shapes = {"weights_": (k, m), "means_": (k, m, d), "covars_": covars[self.covariance_type]}
+        for name, value in known.items():
+            if value.shape != shapes[name] or not np.isfinite(value).all():
+                raise ParameterError(f"{name} has shape {value.shape}; finite numbers {shapes[name]} are needed")
+        sums = known["weights_"].sum(axis=1) if "weights_" in known else np.ones(k)
+        if (np.abs(sums - 1) > 1e-6).any() or ("weights_" in known and (known["weights_"] < 0).any()):
+            raise ParameterError(f"weights_ must be >= 0 and sum to 1 in every row; they sum to {sums}")
+        if "covars_" in known:
+            own_covariances(self._of_parts(known["covars_"]), self._gaussian().covariance_type, k * m)  # which checks
+        return known
 
     def _width_of_emissions(self) -> int:
-        return self._checked_parts()[1].shape[-1]
+        return int(self._checked_parts(ATTRIBUTES)["means_"].shape[-1])
 
     def _run_key(self) -> dict[str, Any]:
         settings = {"n_mix": int(self.n_mix), "covariance_type": self.covariance_type}

@@ -34,6 +34,7 @@ class LearningHMM(DescribingHMM, OnlineEstimator):
     """A hidden Markov model that is fitted to sequences; subclasses say which family, and what they publish."""
 
     _known_family: tuple[str, Family | None]
+    _data_weight: float | None
 
     def fit(
         self,
@@ -161,6 +162,7 @@ class LearningHMM(DescribingHMM, OnlineEstimator):
         asked = self._asked_family()
         known = survey_source(asked, source, self._engine("survey", executor))
         self._known_family = (settings_of(asked), None if known is asked else known)
+        self._data_weight = getattr(known, "total_weight", None)
         super()._fit(source, dtype, checkpoint, executor, algorithm)
 
     # --- online ------------------------------------------------------------------------------------------------------

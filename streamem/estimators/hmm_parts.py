@@ -16,7 +16,7 @@ from streamem.core.errors import ModelFileError, ParameterError
 from streamem.core.ports import Coded, Family
 from streamem.core.state import State
 from streamem.core.validation import numbers
-from streamem.estimators.family_facts import free_parameters, settings_of
+from streamem.estimators.family_facts import free_parameters, settings_of, weighed_against
 from streamem.estimators.parts import EMParts
 from streamem.estimators.sequence_inputs import SequenceReading
 from streamem.initialization import STARTS, Start, in_order
@@ -47,6 +47,9 @@ class HMMParts(EMParts):
 
     letters: ClassVar[dict[str, str]]
     """hmmlearn's letter of each attribute of the emissions."""
+
+    priors: ClassVar[tuple[str, ...]] = ()
+    """Hyperparameters that are priors of the emissions: numbers, arrays or None."""
 
     # --- what subclasses say -----------------------------------------------------------------------------------------
 
@@ -93,7 +96,8 @@ class HMMParts(EMParts):
         """The family at the present hyperparameters, with what a survey of the data told."""
         asked = self._asked_family()
         key, known = self.__dict__.get("_known_family", (None, None))
-        return known if known is not None and key == settings_of(asked) else asked
+        surveyed = known if known is not None and key == settings_of(asked) else asked
+        return weighed_against(surveyed, self.__dict__.get("_data_weight"))
 
     def _free_family(self) -> Family:
         """The family whose M-step holds nothing fixed: for starts."""
@@ -231,7 +235,7 @@ class HMMParts(EMParts):
 
     def _run_key(self) -> dict[str, Any]:
         given = [getattr(self, name) for name in self._given_attributes()]
-        given += [self.startprob_prior, self.transmat_prior]
+        given += [getattr(self, name) for name in ("startprob_prior", "transmat_prior", *self.priors)]
         held = b"|".join(np.ascontiguousarray(np.asarray(value, dtype=np.float64)).tobytes() for value in given)
         return {
             **super()._run_key(),

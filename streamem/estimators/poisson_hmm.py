@@ -11,7 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 from streamem.core.arrays import Params
 from streamem.core.errors import ModelFileError, ParameterError
 from streamem.estimators.hmm_drawing import SamplingHMM, in_short
+from streamem.estimators.hmm_priors import prior_values
 from streamem.families import Poisson
+from streamem.families.prior_poisson import PriorPoisson
 
 Array = NDArray[Any]
 
@@ -23,6 +25,10 @@ class PoissonHMM(SamplingHMM):
     ----------
     n_components : int, default 1
         States K.
+    lambdas_prior, lambdas_weight : float or (K, d), default 0
+        α and β of gamma priors of the rates, as hmmlearn applies them: λ = (α + n x̄) / (β + n), with x̄ the mean of a
+        state and n the rows of *all* states; so each state gets its share of α and β only. Mini-batches and
+        `partial_fit` as for the priors of `GaussianHMM`.
     params, init_params : str, default "stl"
         Which parts are updated, and which are made anew by `fit`: s startprob, t transmat, l lambdas.
     start, startprob_prior, transmat_prior, algorithm, random_state, n_iter, tol, n_init, topology, tied_transitions
@@ -46,6 +52,7 @@ class PoissonHMM(SamplingHMM):
     """
 
     letters: ClassVar[dict[str, str]] = {"lambdas_": "l"}
+    priors: ClassVar[tuple[str, ...]] = ("lambdas_prior", "lambdas_weight")
     lambdas_: Array
 
     def __init__(
@@ -54,6 +61,8 @@ class PoissonHMM(SamplingHMM):
         *,
         startprob_prior: ArrayLike = 1.0,
         transmat_prior: ArrayLike = 1.0,
+        lambdas_prior: ArrayLike = 0.0,
+        lambdas_weight: ArrayLike = 0.0,
         algorithm: str = "viterbi",
         random_state: int | np.random.RandomState | None = None,
         n_iter: int = 100,
@@ -73,6 +82,8 @@ class PoissonHMM(SamplingHMM):
         self.n_components = n_components
         self.startprob_prior = startprob_prior
         self.transmat_prior = transmat_prior
+        self.lambdas_prior = lambdas_prior
+        self.lambdas_weight = lambdas_weight
         self.algorithm = algorithm
         self.random_state = random_state
         self.n_iter = n_iter
@@ -92,6 +103,13 @@ class PoissonHMM(SamplingHMM):
     # --- what the bases ask ------------------------------------------------------------------------------------------
 
     def _asked_family(self) -> Poisson:
+        if not hasattr(self, "n_features_in_"):  # before any data there is nothing for a prior to weigh against
+            return Poisson()
+        shape = (int(self.n_components), self.n_features_in_)
+        alpha, beta = (prior_values(getattr(self, name), name, shape, least=0.0) for name in self.priors)
+        return PriorPoisson(alpha, beta) if alpha.any() or beta.any() else Poisson()
+
+    def _free_family(self) -> Poisson:
         return Poisson()
 
     def _emissions(self, components: Params) -> dict[str, Array]:

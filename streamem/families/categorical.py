@@ -134,6 +134,10 @@ class Categorical:
         sizes, total = (seen if self.n_categories is None else self.n_categories), float(told[:, -1].sum())
         return Categorical(sizes, self.prior, self.total_weight or total or None)
 
+    def weighed(self, total_weight: float) -> Categorical:
+        """The family with its prior weighed against so much data."""
+        return Categorical(self.n_categories, self.prior, total_weight)
+
     def block_rows(self, params: Params) -> int:
         """Rows a block."""
         return block_rows(len(params.probabilities), len(params.starts) - 1)

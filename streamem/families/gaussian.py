@@ -81,20 +81,8 @@ class Gaussian:
 
     def maximize(self, stats: Stats, previous: Params) -> Params:
         """Weighted means and covariances (Dempster, Laird & Rubin 1977), with the policies of the class."""
-        empty = empty_components(stats.weight)
-        weight = np.where(empty, 1.0, stats.weight)
-        shift = np.where(empty[:, None], 0.0, stats.first / weight[:, None])
-        if uses_differences(self._structure, previous):
-            origin = previous.means
-        else:
-            origin, shift = np.zeros_like(shift), np.where(empty[:, None], previous.means, shift)
-        reg = self.reg_covar / previous.scale**2
-        counted = np.where(empty, 0.0, stats.weight) if self._structure.shared else weight
-        covariances = self._structure.estimate(counted, shift, stats.second, reg)
-        means = origin + shift
-        if not self._structure.shared:
-            covariances[empty] = previous.covariances[empty]
-        return self._assemble(previous, means, covariances, empty)
+        found = self._estimated(stats, previous)
+        return self._assemble(previous, found.means, found.covariances, found.empty)
 
     # --- capabilities ------------------------------------------------------------------------------------------------
 
@@ -237,6 +225,22 @@ class Gaussian:
         return self._assemble(params, params.means, anchored, params.empty)
 
     # --- inner -------------------------------------------------------------------------------------------------------
+
+    def _estimated(self, stats: Stats, previous: Params) -> Params:
+        """Means and covariances before the floor, which components are empty, and the weight (K,) of the others."""
+        empty = empty_components(stats.weight)
+        weight = np.where(empty, 1.0, stats.weight)
+        shift = np.where(empty[:, None], 0.0, stats.first / weight[:, None])
+        if uses_differences(self._structure, previous):
+            origin = previous.means
+        else:
+            origin, shift = np.zeros_like(shift), np.where(empty[:, None], previous.means, shift)
+        reg, counted = self.reg_covar / previous.scale**2, np.where(empty, 0.0, stats.weight)
+        pooled = counted if self._structure.shared else weight
+        covariances = self._structure.estimate(pooled, shift, stats.second, reg)
+        if not self._structure.shared:
+            covariances[empty] = previous.covariances[empty]
+        return Params(means=origin + shift, covariances=covariances, empty=empty, weight=counted)
 
     def _origin(self, params: Params) -> Array:
         """About what the moments of each component are taken at these parameters (K, d)."""

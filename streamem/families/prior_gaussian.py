@@ -1,0 +1,77 @@
+"""Gaussian components with a prior."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamem.core.arrays import Params
+from streamem.core.stats import Stats
+from streamem.families.gaussian_prior import GaussianPrior
+from streamem.families.held_gaussian import HeldGaussian
+from streamem.families.weighed import Weighed
+
+Array = NDArray[Any]
+
+
+class PriorGaussian(Weighed, HeldGaussian):
+    """Gaussian components N(m_k, Σ_k) whose M-step maximizes the posterior of a `GaussianPrior`.
+
+    Parameters
+    ----------
+    covariance_type, reg_covar : as in `Gaussian`
+    prior : in units of the data
+    held, together : as in `HeldGaussian`
+    total_weight : as in `Weighed`
+
+    Notes
+    -----
+    m = (λ μ + n x̄) / (λ + n) and Σ = (S + λ (m − μ)(m − μ)ᵀ + Σ_i r_i (x_i − m)(x_i − m)ᵀ) / (c + n), whichever the
+    covariance type (Gauvain & Lee 1994, eqs. 20–23, with degrees of freedom as hmmlearn counts them). A component
+    without rows gets what the prior tells of it, and keeps the rest.
+    """
+
+    def __init__(
+        self,
+        covariance_type: str,
+        reg_covar: float,
+        prior: GaussianPrior,
+        held: str = "nothing",
+        together: int = 1,
+        total_weight: float | None = None,
+    ) -> None:
+        super().__init__(covariance_type, reg_covar, held, together)
+        self.prior, self.total_weight, self.identity = prior, total_weight, prior.identity
+
+    def penalty(self, params: Params, stats: Stats) -> float:
+        """That of `reg_covar`, and minus the log-density of the prior up to a constant, in nats, or its share."""
+        d = len(params.center)
+        factor, copies = params.precisions_cholesky, d if self._structure.isotropic else 1
+        away, pull = params.means - self._target(params), self.prior.means_weight[:, None]
+        each = self.covariance_type == "diag"  # whose features may have counts of their own
+        log_det = -2.0 * (np.log(factor) if each else self._structure.log_det(factor, d))
+        precise = np.sum(self._anchored_scatter(params) * self._structure.precisions(factor)) * copies
+        pulled = np.sum(pull * away * self._structure.precision_times(factor, away))
+        prior = 0.5 * (np.sum(self.prior.count * log_det.reshape(self.prior.count.shape)) + precise + pulled)
+        return super().penalty(params, stats) + self.share(stats.weight) * float(prior)
+
+    def _means(self, found: Params, previous: Params) -> Array:
+        pull = self.share(found.weight) * self.prior.means_weight
+        mass = pull + found.weight
+        part = np.divide(pull, mass, out=np.zeros_like(mass), where=mass > 0)
+        return np.asarray(found.means + part[:, None] * (self._target(previous) - found.means))
+
+    def _believed(self, found: Params, means: Array, previous: Params) -> Params:
+        share = self.share(found.weight)
+        pulled = self._scatter(means - self._target(previous), share * self.prior.means_weight)
+        return Params(scatter=pulled + share * self._anchored_scatter(previous), count=share * self.prior.count)
+
+    def _target(self, params: Params) -> Array:
+        """μ in the anchored frame."""
+        return np.asarray((self.prior.means - params.center) / params.scale)
+
+    def _anchored_scatter(self, params: Params) -> Array:
+        """S in the anchored frame."""
+        return self._structure.scaled(self.prior.scatter, 1.0 / params.scale)
