@@ -180,6 +180,21 @@ def test_what_priors_survive(tmp_path: Path) -> None:
     assert loaded._state.params == whole._state.params
 
 
+@pytest.mark.parametrize("changed", [{"weights_prior": 90.0}, {"means_weight": 200.0}], ids=str)
+def test_priors_that_are_changed_after_a_fit_are_those_of_the_next_step(
+    changed: dict[str, float], tmp_path: Path
+) -> None:
+    """Though what the fit found out of the data is remembered."""
+    x = rows()
+    model = fitted_quietly(mixture("diag"), x, LENGTHS)
+    model.save(tmp_path / "m.npz")
+    same, loaded = GMMHMM.load(tmp_path / "m.npz"), GMMHMM.load(tmp_path / "m.npz").set_params(**changed)
+    for one in (model.set_params(**changed), same, loaded):
+        one.partial_fit(x[:300])
+    assert model._state.params == loaded._state.params
+    assert model._state.params != same._state.params
+
+
 @pytest.mark.parametrize("covariance_type", TYPES)
 def test_a_mini_batch_of_everything_counts_the_prior_as_a_pass_does(covariance_type: str) -> None:
     x = rows()

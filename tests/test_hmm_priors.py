@@ -279,8 +279,8 @@ def test_threads_and_cluster_give_the_same_bits(client: Client) -> None:
         fits = []
         for executor in ("threads", client):
             settings = {"executor": executor, "algorithm": algorithm}
-            one = fitted_quietly(gaussian("tied", chunk_bytes=CUTTING, n_iter=3), x, LENGTHS, **settings)
-            two = PoissonHMM(K, chunk_bytes=CUTTING, **{**OURS, "n_iter": 3}, **poisson_priors())
+            one = fitted_quietly(gaussian("tied", chunk_bytes=16 * 150, n_iter=2), x, LENGTHS, **settings)
+            two = PoissonHMM(K, chunk_bytes=16 * 150, **{**OURS, "n_iter": 2}, **poisson_priors())
             with_attributes(two, start)
             fits.append((one._state.params, fitted_quietly(two, y, LENGTHS, **settings)._state.params))
         assert fits[0] == fits[1]
