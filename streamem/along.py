@@ -35,6 +35,21 @@ class ChainModel(Protocol):
     def log_likelihood(self, params: Params, chunk: Chunk, message: Boundary | None) -> Stats:
         """rows, weight and log_likelihood in nats."""
 
+    def weight_of(self, chunk: Chunk) -> float:
+        """Of the steps of a chunk."""
+
+
+@dataclass(frozen=True, eq=False)
+class WeighAlong:
+    """The weight of the steps of a chunk; padding is none."""
+
+    model: ChainModel
+
+    def __call__(self, chunk: Chunk, ref: ChunkRef) -> float:
+        """Of one chunk."""
+        with _named(ref):
+            return self.model.weight_of(chunk)
+
 
 @dataclass(frozen=True, eq=False)
 class ApplyAlong(Apply):

@@ -10,14 +10,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from streamem.algorithms import StepSize, StepwiseEM
+from streamem.algorithms import BatchEM, StepSize, StepwiseEM
+from streamem.along import WeighAlong
 from streamem.core.chunk import Chunk
 from streamem.core.errors import DataError, ParameterError
 from streamem.core.ports import Algorithm, Family, Plannable, Source
 from streamem.core.sequences import Sequences
 from streamem.core.validation import forgives, require_finite
 from streamem.endless import go_on
-from streamem.estimators.applying import survey_source, take_sample
+from streamem.estimators.applying import map_source, survey_source, take_sample
 from streamem.estimators.engines import Engine
 from streamem.estimators.family_facts import settings_of
 from streamem.estimators.hmm_describing import FLOAT, DescribingHMM
@@ -35,6 +36,8 @@ class LearningHMM(DescribingHMM, OnlineEstimator):
 
     _known_family: tuple[str, Family | None]
     _data_weight: float | None
+    _steps_weight: float | None
+    """Of all steps of the last fit: against it priors of transitions are weighed in steps with a part of the data."""
 
     def fit(
         self,
@@ -163,7 +166,20 @@ class LearningHMM(DescribingHMM, OnlineEstimator):
         known = survey_source(asked, source, self._engine("survey", executor))
         self._known_family = (settings_of(asked), None if known is asked else known)
         self._data_weight = getattr(known, "total_weight", None)
+        whole = isinstance(algorithm, BatchEM)
+        self._steps_weight = None if whole else self._weighed_steps(source, executor)
         super()._fit(source, dtype, checkpoint, executor, algorithm)
+        if whole:
+            self._steps_weight = self._exact_state().weight
+
+    def _weighed_steps(self, source: Source, executor: Any) -> float | None:
+        """The weight of all steps, found in a pass of its own, if any prior asks for it."""
+        model = self._make_model()
+        if not model.transitions.has_prior:
+            return None
+        weights: list[float] = []
+        map_source(source, WeighAlong(model), self._engine("survey", executor), 0, weights.append)
+        return sum(weights) or None
 
     # --- online ------------------------------------------------------------------------------------------------------
 
@@ -171,6 +187,11 @@ class LearningHMM(DescribingHMM, OnlineEstimator):
         self, x: Any, reading: SequenceReading, rule: StepSize, continued: bool, executor: Any
     ) -> None:
         source = as_sequences(self, x, reading, reset=not hasattr(self, "n_features_in_"))
+        if self.__dict__.get("_steps_weight") is None and self._make_model().transitions.has_prior:
+            raise ParameterError(
+                "startprob_prior and transmat_prior are weighed against the data, of which nobody has told how much "
+                "there is: fit first, or leave them at 1"
+            )
         if continued and getattr(source, "n_sequences", 1) != 1:
             raise ParameterError("continued=True takes one sequence that goes on; X holds several")
         if continued and self._is_fitted():

@@ -15,6 +15,7 @@ from streamem.core.chunk import Chunk
 from streamem.core.errors import ModelFileError, ParameterError
 from streamem.core.ports import Coded, Family
 from streamem.core.state import State
+from streamem.core.stats import Stats
 from streamem.core.validation import numbers
 from streamem.estimators.family_facts import free_parameters, settings_of, weighed_against
 from streamem.estimators.parts import EMParts
@@ -103,6 +104,15 @@ class HMMParts(EMParts):
         """The family whose M-step holds nothing fixed: for starts."""
         return self._make_family()
 
+    def _model_of_all(self, stats: Stats) -> ChainModel:
+        """The model whose priors are weighed against these statistics."""
+        family: Any = self._make_family()
+        if hasattr(family, "weighed"):
+            family = family.weighed(float(np.sum(stats.components.weight)))
+        model = self._make_model(family)
+        model.total_weight = None
+        return model
+
     def _make_model(self, family: Family | None = None, start: Start | None = None) -> ChainModel:
         return ChainModel(
             family or self._make_family(),
@@ -115,6 +125,7 @@ class HMMParts(EMParts):
             startprob_init=self.startprob_ if self._is_given(START, "startprob_") else None,
             transmat_init=self.transmat_ if self._is_given(MOVES, "transmat_") else None,
             params=self.params,
+            total_weight=self.__dict__.get("_steps_weight"),
         )
 
     def _is_given(self, letter: str, name: str) -> bool:

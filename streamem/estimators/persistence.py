@@ -51,6 +51,7 @@ def save_estimator(
         "categories": getattr(estimator, "categories_", {}),
         "published_dtype": str(dtype),
         "data_weight": getattr(estimator, "_data_weight", None),
+        "steps_weight": getattr(estimator, "_steps_weight", None),
     }
     arrays = {f"state.{name}": value for name, value in state.to_arrays().items()} | dict(public)
     for name, value in estimator.get_params(deep=False).items():
@@ -102,8 +103,9 @@ def restore_common(estimator: Any, meta: Mapping[str, Any], state: State) -> Non
     estimator.n_iter_ = state.iteration
     estimator.lower_bound_ = state.last_known
     estimator.lower_bounds_ = list(meta["lower_bounds"])
-    if meta.get("data_weight") is not None:
-        estimator._data_weight = float(meta["data_weight"])
+    for name in ("data_weight", "steps_weight"):
+        if meta.get(name) is not None:
+            setattr(estimator, f"_{name}", float(meta[name]))
     for name, stored in STREAM.items():
         if stored in meta:
             setattr(estimator, name, dict(meta[stored]))

@@ -14,7 +14,7 @@ from streamem.algorithms import BatchEM, rebased, remember, went_online
 from streamem.core.archive import write_archive
 from streamem.core.archive_reading import read_archive
 from streamem.core.errors import DataError, ModelFileError, ParameterError
-from streamem.core.ports import Source
+from streamem.core.ports import Model, Source
 from streamem.core.state import State
 from streamem.core.stats import Stats
 from streamem.estimators.applying import reduce_source
@@ -101,6 +101,10 @@ class SharedStats:
 class SharingEstimator(EMEstimator):
     """E-step and M-step as two calls that may happen in different places."""
 
+    def _model_of_all(self, stats: Stats) -> Model:
+        """The model for statistics of all rows that there are, whatever it was fitted to before."""
+        return self._make_model()
+
     def _expected(self, source: Source, executor: Any) -> SharedStats:
         """Expected sufficient statistics of a source under the present parameters."""
         if source.n_rows == 0:
@@ -147,7 +151,7 @@ class SharingEstimator(EMEstimator):
         seen = (int(statistics.stats.rows), float(statistics.stats.weight))
         if seen != (state.rows, state.weight) or went_online(state):
             open_state = replace(open_state, trace=(), iteration=0)
-        model, algorithm = self._make_model(), BatchEM(STOPPING[self.stopping](self.tol), UNLIMITED)
+        model, algorithm = self._model_of_all(statistics.stats), BatchEM(STOPPING[self.stopping](self.tol), UNLIMITED)
         updated = algorithm.update(model, open_state, statistics.stats)
         self._adopt(
             remember(updated, rebased(model, statistics.stats, params, updated.params)), self._published_dtype()

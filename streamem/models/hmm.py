@@ -42,6 +42,8 @@ class HMM:
     topology, tied_transitions, startprob_prior, transmat_prior, startprob_init, transmat_init : see `Transitions`
     params : what the M-step updates, by hmmlearn's letters: "s" startprob, "t" transmat, any other the emissions;
         None is all of it
+    total_weight : of all steps, if statistics may stand for a share of them: priors of the transitions count in
+        proportion; None takes statistics for those of all data
 
     Notes
     -----
@@ -67,8 +69,10 @@ class HMM:
         startprob_init: ArrayLike | None = None,
         transmat_init: ArrayLike | None = None,
         params: str | None = None,
+        total_weight: float | None = None,
     ) -> None:
         self.family = family
+        self.total_weight = total_weight
         self.n_components = n_components
         self.transitions = Transitions(
             n_components, topology, tied_transitions, startprob_prior, transmat_prior, startprob_init, transmat_init
@@ -121,9 +125,9 @@ class HMM:
         startprob, transmat, kept = previous.startprob, previous.transmat, np.zeros(self.n_components, dtype=np.bool_)
         components = previous.components
         if self._updates_start:
-            startprob = self.transitions.maximize_start(stats.startprob, previous.startprob)
+            startprob = self.transitions.maximize_start(stats.startprob, previous.startprob, self._share(stats))
         if self._updates_moves:
-            moves = self.transitions.maximize_moves(stats.transitions, previous.transmat)
+            moves = self.transitions.maximize_moves(stats.transitions, previous.transmat, self._share(stats))
             transmat, kept = moves.transmat, moves.kept
         if self._updates_emissions:
             components = self.family.maximize(stats.components, previous.components)
@@ -172,8 +176,8 @@ class HMM:
         return np.asarray(shares / shares.sum())
 
     def penalty(self, params: Params, stats: Stats) -> float:
-        """The family's penalty and minus the log-density of the priors, in nats."""
-        own = self.transitions.penalty(params.startprob, params.transmat)
+        """The family's penalty and minus the log-density of the priors, in nats, or their share."""
+        own = self._share(stats) * self.transitions.penalty(params.startprob, params.transmat)
         if not isinstance(self.family, Penalized):
             return own
         return own + self.family.penalty(params.components, stats.components)
@@ -243,6 +247,10 @@ class HMM:
         weight = _weight(chunk, steps)
         return Stats(rows=chunk.rows, weight=weight, log_likelihood=work.sums.log_likelihood)
 
+    def weight_of(self, chunk: Chunk) -> float:
+        """Of all steps of a chunk."""
+        return _weight(chunk, steps_of(chunk, ALONE))
+
     # --- sequences that are cut --------------------------------------------------------------------------------------
 
     @property
@@ -279,6 +287,10 @@ class HMM:
         kernel = kernel_of(self.family, params.components, dtype)
         rows = block_rows_of(self.family, params.components)
         return Emissions(kernel, rows, chunk.x, steps.missing, self.n_components)
+
+    def _share(self, stats: Stats) -> float:
+        """Which share of the data the statistics stand for, against which priors are weighed."""
+        return 1.0 if self.total_weight is None else float(stats.weight) / self.total_weight
 
     def _rounding(self, work: ChainPass) -> float:
         """Of the log-likelihood of one step: its densities, and K products and sums."""

@@ -87,15 +87,20 @@ class Transitions:
 
     # --- M-step ------------------------------------------------------------------------------------------------------
 
-    def maximize_start(self, counts: Array, previous: Array) -> Array:
-        """startprob (K,) from expected first states; as before if there were none."""
-        counts = np.where(previous > 0, counts + self._start_prior() - 1, 0.0)
+    @property
+    def has_prior(self) -> bool:
+        """Whether it is more than maximum likelihood."""
+        return bool((self._start_prior() > 1).any() or (self._move_prior() > 1).any())
+
+    def maximize_start(self, counts: Array, previous: Array, share: float = 1.0) -> Array:
+        """startprob (K,) from expected first states of such a share of the data; as before if there were none."""
+        counts = np.where(previous > 0, counts + share * (self._start_prior() - 1), 0.0)
         total = counts.sum()
         return counts / total if total > NEVER else np.asarray(previous)
 
-    def maximize_moves(self, counts: Array, previous: Array) -> Params:
+    def maximize_moves(self, counts: Array, previous: Array, share: float = 1.0) -> Params:
         """transmat (K, K) from expected transitions, and which states kept (K,) their row for want of any."""
-        counts = self._summed(np.where(previous > 0, counts + self._move_prior() - 1, 0.0))
+        counts = self._summed(np.where(previous > 0, counts + share * (self._move_prior() - 1), 0.0))
         total = counts.sum(axis=1)
         kept = ~(total > NEVER)
         transmat = np.where(kept[:, None], previous, counts / np.where(kept, 1.0, total)[:, None])
