@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ from streamem.executors.threads import ThreadsExecutor
 from streamem.fit import EStep
 
 D, K, ROUNDS = 32, 16, 5
+LATE_S = 0.02
 
 
 class Read:
@@ -44,6 +45,21 @@ class Again:
     ref: Any
     index: int
     start: int
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.ref, name)
+
+
+@dataclass(frozen=True)
+class Late:
+    """A chunk that a slow disk or a network hands over after `LATE_S`: reading is waiting then, not work."""
+
+    ref: Any
+
+    def load(self) -> Chunk:
+        sleep(LATE_S)
+        chunk: Chunk = self.ref.load()
+        return chunk
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.ref, name)
@@ -112,12 +128,13 @@ def overlap(n: int, threads: int) -> str:
         lines.append(f"| memory | – | {compute:.3f} | {compute:.3f} | 1.00 | 1.00 | 1.00 |")
         for path in (store, table):
             refs = open_source(str(path)).chunks()
-            for cache, forget in (("warm", []), ("cold", [path])):
-                read = seconds(Read(), refs, threads, forget)
-                taken = seconds(task, refs, threads, forget)
+            late = [Late(ref) for ref in refs]
+            for how, plan, forget in (("warm cache", refs, []), ("cold cache", refs, [path]), ("late", late, [])):
+                read = seconds(Read(), plan, threads, forget)
+                taken = seconds(task, plan, threads, forget)
                 larger, both = taken / max(read, compute), taken / (read + compute)
                 lines.append(
-                    f"| {path.suffix[1:]}, {cache} cache | {read:.3f} | {compute:.3f} | {taken:.3f} | {larger:.2f} | "
+                    f"| {path.suffix[1:]}, {how} | {read:.3f} | {compute:.3f} | {taken:.3f} | {larger:.2f} | "
                     f"{both:.2f} | {taken / compute:.2f} |"
                 )
     return "\n".join(lines)
