@@ -126,7 +126,7 @@ def may(part: str, name: str) -> bool:
         ("estimators/base.py", "from streamem.conformance import ModelSuite", "estimators/base: streamem.conf"),
         ("estimators/base.py", "from streamem import cli", "estimators/base: streamem.cli"),
         ("core/chunk.py", "from streamem.core.stats import Stats", None),
-        ("models/mixture.py", "from .plain_kernel import kernel_of", None),
+        ("models/mixture.py", "from .transitions import Transitions", None),
         ("fit.py", "from streamem.models import Mixture\nfrom streamem.memory import Budget", None),
         ("cli.py", "from streamem import GaussianMixture, __version__", None),
         ("__init__.py", "from streamem.estimators import GaussianMixture", None),

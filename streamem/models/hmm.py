@@ -13,12 +13,12 @@ from streamem.core.boundary import PATH, Boundary
 from streamem.core.chunk import Chunk
 from streamem.core.errors import NumericalError, ParameterError
 from streamem.core.numerics import EPS, small_buffers
+from streamem.core.plain_kernel import block_rows_of, kernel_of
 from streamem.core.ports import Anchored, Blockwise, Diagnosed, Family, Penalized, Rebasable, Startable
 from streamem.core.stats import Stats
 from streamem.models.chain_operators import ChainOperators, filled_up
 from streamem.models.chain_pass import Chain, ChainPass, entry_of, impossible
 from streamem.models.emissions import Emissions
-from streamem.models.plain_kernel import block_rows_of, kernel_of
 from streamem.models.steps import Steps, missing_rows, steps_of
 from streamem.models.transitions import Topology, Transitions
 

@@ -13,6 +13,7 @@ from streamem.core.chunk import Chunk
 from streamem.core.errors import NumericalError
 from streamem.core.numerics import Normalized, normalize_log_rows, small_buffers
 from streamem.core.offers import offers
+from streamem.core.plain_kernel import block_rows_of, kernel_of
 from streamem.core.ports import (
     Anchored,
     Blockwise,
@@ -27,7 +28,6 @@ from streamem.core.ports import (
     Startable,
 )
 from streamem.core.stats import Stats
-from streamem.models.plain_kernel import block_rows_of, kernel_of
 
 Array = NDArray[Any]
 Responsibilities = Callable[[Array, Array | None, int, np.random.RandomState], Array]
