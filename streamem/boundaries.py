@@ -2,7 +2,7 @@
 
 Every piece is a linear map from the state before it to the state at its last step (for the best path, one in maxima):
 the pieces tell theirs in parallel, and a scan over these few gives each what lies before and after it (Blelloch 1990).
-Where such maps cost too much (many states), the pieces are asked one after another: forwards, then backwards.
+Where such maps cost too much (many states), the pieces are asked one after another, from both ends at the same time.
 """
 
 from __future__ import annotations
@@ -104,7 +104,8 @@ class Question:
     ----------
     kind : "posterior" or "path"
     known : what lies beyond the chunks, by index, as far as it is known yet
-    operators, forwards, backwards : which of a `Cut` is wanted
+    forwards, backwards : the chunks, by index, that are to tell of what follows them, and of what precedes them
+    operators : whether whole pieces are wanted
     ends : chunks at the ends of chains, by index: where operators are wanted, the others need not tell anything else
     """
 
@@ -114,9 +115,9 @@ class Question:
     kind: str
     known: Mapping[int, Boundary] = field(default_factory=dict)
     ends: frozenset[int] = frozenset()
+    forwards: frozenset[int] = frozenset()
+    backwards: frozenset[int] = frozenset()
     operators: bool = False
-    forwards: bool = False
-    backwards: bool = False
 
     def __call__(self, chunk: Chunk, ref: ChunkRef) -> Cut:
         """What a chunk tells of the sequences that it cuts."""
@@ -124,8 +125,8 @@ class Question:
         first, last = part(chunk, 0), part(chunk, -1)
         opened, continued = _of(first).opened, _of(last).continued
         padded, passed = _of(first).padded, self.operators and opened and _of(first).continued
-        head = self.backwards and opened and (not passed or padded or ref.index in self.ends)
-        tail = self.forwards and continued and (not passed or ref.index in self.ends)
+        head = ref.index in self.backwards and opened and (not passed or padded or ref.index in self.ends)
+        tail = ref.index in self.forwards and continued and (not passed or ref.index in self.ends)
         try:
             return Cut(
                 head=self._head(first, ref) if head else None,
@@ -159,10 +160,17 @@ class Ask:
     on_chunk: OnChunk
 
     def __call__(
-        self, refs: Pieces, known: Mapping[int, Boundary], ends: frozenset[int] = frozenset(), **wanted: bool
+        self,
+        forwards: Iterable[ChunkRef],
+        backwards: Iterable[ChunkRef],
+        known: Mapping[int, Boundary],
+        ends: frozenset[int] | None = None,
     ) -> dict[int, Cut]:
-        """Answers by index."""
-        question = Question(self.model, self.params, self.names, self.kind, known, ends, **wanted)
+        """Answers by index; whole pieces too where `ends` are told."""
+        after, before = ({ref.index: ref for ref in refs} for refs in (forwards, backwards))
+        refs = [ref for _, ref in sorted((after | before).items())]
+        wanted = frozenset(after), frozenset(before), ends is not None
+        question = Question(self.model, self.params, self.names, self.kind, known, ends or frozenset(), *wanted)
         answers = self.executor.map(question, refs, self.on_chunk)
         return {ref.index: answer for ref, answer in zip(refs, answers, strict=True)}
 
@@ -191,7 +199,8 @@ class Scan:
     def __init__(self, ask: Ask, chains: Sequence[Pieces]) -> None:
         self._kind = ask.kind
         ends = frozenset(ref.index for chain in chains for ref in (chain[0], chain[-1]))
-        self._cuts = ask(_distinct(chains), {}, ends, operators=True, forwards=True, backwards=True)
+        pieces = _distinct(chains)
+        self._cuts = ask(pieces, pieces, {}, ends)
 
     def forwards(self, chains: Sequence[Pieces]) -> tuple[dict[int, Array], set[int]]:
         """What lies before every piece but the first of its chain, and which hold nothing but missing rows."""
@@ -218,39 +227,53 @@ class Scan:
 
 
 class Sweep:
-    """One piece after another, that of one step of all chains at the same time."""
+    """One piece after another, that of one step of all chains at the same time, from both ends."""
 
     def __init__(self, ask: Ask) -> None:
         self._ask = ask
+        self._after: dict[int, Array] = {}
+        self._known: set[tuple[int, int]] = set()
 
     def forwards(self, chains: Sequence[Pieces]) -> tuple[dict[int, Array], set[int]]:
-        """As `Scan.forwards`."""
+        """As `Scan.forwards`. Meanwhile backwards too, as if no sequence ended with padding; paths have to wait."""
         before: dict[int, Array] = {}
         blank: set[int] = set()
-        for wave in _waves(chains):
+        for wave, turned in zip(_waves(chains), _waves([chain[::-1] for chain in chains]), strict=True):
             refs = [chain[i] for chain, i in wave]
-            cuts = self._ask(refs, {ref.index: Boundary(before.get(ref.index)) for ref in refs}, forwards=True)
+            meanwhile = [] if self._ask.kind == PATH else [(chain, i) for chain, i in turned if i + 1 < len(chain)]
+            back = [chain[i] for chain, i in meanwhile]
+            known = {ref.index: Boundary(before.get(ref.index), self._after.get(ref.index)) for ref in (*refs, *back)}
+            cuts = self._ask(refs, back, known)
             blank |= {index for index, cut in cuts.items() if cut.blank}
             for chain, i in wave:
                 if i + 1 < len(chain):
                     before[chain[i + 1].index] = _possible(cuts[chain[i].index].tail, chain[i + 1])
+            self._settle(meanwhile, cuts, before)
+        for chain in chains:
+            if self._ask.kind != PATH and chain[-1].index not in blank:
+                self._known.add(_ends(chain))
+            else:
+                for ref in chain[:-1]:
+                    self._after.pop(ref.index, None)
         return before, blank
 
     def backwards(self, chains: Sequence[Pieces], before: dict[int, Array]) -> dict[int, Array]:
         """As `Scan.backwards`."""
-        after: dict[int, Array] = {}
-        for wave in _waves([chain[:0:-1] for chain in chains]):
-            refs = [chain[i] for chain, i in wave]
-            known = {ref.index: Boundary(after=after.get(ref.index)) for ref in refs}
-            cuts = self._ask(refs, known, backwards=True)
-            for chain, i in wave:
-                previous = self._previous(chain[i], chains)
-                _settle(self._ask.kind, previous, chain[i], cuts[chain[i].index].head, before, after)
-        return after
+        for wave in _waves([chain[::-1] for chain in chains if _ends(chain) not in self._known]):
+            back = [(chain, i) for chain, i in wave if i + 1 < len(chain)]
+            refs = [chain[i] for chain, i in back]  # none in the last wave
+            cuts = self._ask((), refs, {ref.index: Boundary(after=self._after.get(ref.index)) for ref in refs})
+            self._settle(back, cuts, before)
+        return self._after
 
-    @staticmethod
-    def _previous(ref: ChunkRef, chains: Sequence[Pieces]) -> ChunkRef:
-        return next(a for chain in chains for a, b in pairwise(chain) if b is ref)
+    def _settle(self, wave: list[tuple[Pieces, int]], cuts: Mapping[int, Cut], before: dict[int, Array]) -> None:
+        """What follows the pieces next to those of a wave, in chains from the last piece to the first."""
+        for chain, i in wave:
+            _settle(self._ask.kind, chain[i + 1], chain[i], cuts[chain[i].index].head, before, self._after)
+
+
+def _ends(chain: Pieces) -> tuple[int, int]:
+    return chain[0].index, chain[-1].index
 
 
 def _waves(chains: Sequence[Pieces]) -> list[list[tuple[Pieces, int]]]:
