@@ -1,10 +1,15 @@
-"""Tests marked `long` run only when they are asked for."""
+"""Tests marked `long` run only when they are asked for; a small cluster for whoever names `client`."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 LEFT_OUT = pytest.StashKey[int]()
 
@@ -26,3 +31,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write_line(
             f"{left_out} tests marked 'long' were left out: they take minutes or gigabytes. Run them with -m long."
         )
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Client]:
+    """Two workers; not the default client, since other tests run on threads."""
+    from distributed import Client, LocalCluster
+
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        yield client

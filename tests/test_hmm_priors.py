@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client
 from hmmlearn import hmm as oracle
 from scipy.stats import invgamma, invwishart, norm
 from sklearn.base import clone
@@ -261,16 +260,6 @@ def test_runs_go_on_with_the_same_priors_only(algorithm: str, tmp_path: Path) ->
     for name in GaussianHMM.priors:
         with pytest.raises(CheckpointMismatchError, match="priors"):
             gaussian("diag", **{name: 61.0}).fit(x, LENGTHS, algorithm=algorithm, checkpoint=path)
-
-
-@pytest.fixture(scope="module")
-def client() -> Iterator[Client]:
-    """Not the default one: other tests run on threads."""
-    with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
-        yield client
 
 
 def test_threads_and_cluster_give_the_same_bits(client: Client) -> None:

@@ -25,7 +25,9 @@ def prior_values(value: ArrayLike, name: str, shape: tuple[int, ...], least: flo
     if not np.isfinite(values).all():
         raise ParameterError(f"{name} holds {values[~np.isfinite(values)].flat[0]}; finite numbers are needed")
     if (values < least).any():
-        raise ParameterError(f"{name} has values down to {values.min()}; they must be >= {least:g}, which is no prior")
+        raise ParameterError(
+            f"{name} has values down to {values.min()}; they must be >= {least:g} ({least:g} is no prior)"
+        )
     if values.ndim == len(shape) + 1 and values.shape[-1] == 1:  # (K, 1), as hmmlearn takes numbers for each state
         values = values[..., 0]
     try:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
-from dask.distributed import Client, LocalCluster
+from dask.distributed import Client
 from numpy.typing import NDArray
 
 import streamem
@@ -44,16 +43,6 @@ def mixture(family: Family) -> streamem.Mixture:
     return streamem.Mixture(
         family, 2, random_state=0, init_params="kmeans", chunk_bytes=20_000, max_iter=1000, tol=1e-4
     )
-
-
-@pytest.fixture(scope="module")
-def client() -> Iterator[Client]:
-    """Not the default one: other tests run on threads."""
-    with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
-        yield client
 
 
 @pytest.mark.parametrize("name", FAMILIES)
