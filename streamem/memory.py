@@ -14,8 +14,12 @@ from pathlib import Path
 
 from streamem.core.errors import MemoryLimitError, ParameterError
 from streamem.core.ports import ChunkRef, Composed
+from streamem.executors.chunk_cache import is_decoded
 
 MIB = 2**20
+
+KEPT_BYTES = 128 * MIB
+"""Of decoded chunks that a fit keeps from pass to pass if the user set no limit."""
 
 
 def parse_bytes(size: str | int | float | None) -> int | None:
@@ -98,12 +102,14 @@ class Budget:
     chunk_bytes, block_bytes, sample_bytes : target sizes of chunks read, of blocks written, and of samples
         Functions of an explicit limit only, so that the plan and the start, and with them every bit of the result, are
         the same on a machine with more or less free memory.
+    keep_bytes : most that decoded chunks may take from pass to pass, which no bit depends on
     """
 
     limit_bytes: int
     chunk_bytes: int
     block_bytes: int
     sample_bytes: int
+    keep_bytes: int
 
     @classmethod
     def of(cls, limit: str | int | float | None, chunk_bytes: str | int | float | None = None) -> Budget:
@@ -115,6 +121,7 @@ class Budget:
             chunk_bytes=parse_bytes(chunk_bytes) or _between(spread // 64, MIB // 4, 2 * MIB),
             block_bytes=_between(spread // 32, MIB // 4, 32 * MIB),
             sample_bytes=_between(spread // 8, MIB // 4, 64 * MIB),
+            keep_bytes=KEPT_BYTES if explicit is None else min(explicit, available_bytes() // 2),
         )
 
 
@@ -137,6 +144,7 @@ class Projection:
     result: int
     writing: int
     opened: int = 0
+    kept: int = 0
 
     @property
     def terms(self) -> list[tuple[str, int]]:
@@ -152,7 +160,8 @@ class Projection:
             ("sample for the start", self.sample),
             ("result held in memory", self.result),
             ("writing the result", self.writing),
-            ("chunks or statistics that are kept", self.opened),
+            ("chunks or statistics in use by several", self.opened),
+            ("decoded chunks kept for the next pass", self.kept),
         ]
 
     @property
@@ -219,6 +228,14 @@ def fit_into(projection: Projection, limit_bytes: int, origin: str) -> Projectio
         f"reading {origin}: projected {format_bytes(smaller.total)} exceeds the allowed {format_bytes(limit_bytes)} "
         f"even with one chunk at a time:\n{smaller.explain()}\n{_remedy(largest)}"
     )
+
+
+def keeping(projection: Projection, refs: Sequence[ChunkRef], budget: Budget) -> Projection:
+    """With decoded chunks kept from pass to pass: what there are, as far as half of what the limit leaves."""
+    bases = {base.index: base for ref in refs for base in (ref.bases if isinstance(ref, Composed) else (ref,))}
+    decoded = sum(base.nbytes for base in bases.values() if is_decoded(base))
+    left = (budget.limit_bytes - projection.total) // 2
+    return replace(projection, kept=min(decoded, left, budget.keep_bytes))
 
 
 def _remedy(largest: str) -> str:

@@ -86,6 +86,11 @@ class WatchedRef:
             raise AttributeError(name)
         return getattr(self.base, name)
 
+    @property
+    def load_nbytes(self) -> int:
+        """No more than the rows: nothing is decoded, so that it is read anew in every pass."""
+        return int(self.base.nbytes)
+
     def load(self) -> Any:
         """Tell, then read."""
         self.watch(self.base)

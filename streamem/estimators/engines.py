@@ -12,7 +12,7 @@ from typing import Any
 from streamem.core.errors import ClusterError, MemoryLimitError, ParameterError
 from streamem.core.ports import ChunkRef, Executor, Source
 from streamem.executors import ThreadsExecutor
-from streamem.memory import Budget, Projection, fit_into, format_bytes, project, shared_bytes
+from streamem.memory import Budget, Projection, fit_into, format_bytes, keeping, project, shared_bytes
 
 RESULTS_IN_FLIGHT = 3
 """Results that wait for the client on a worker, for each of its threads."""
@@ -50,6 +50,7 @@ class Engine:
         writing: int = 0,
         summed: bool = True,
         opened: int = 0,
+        again: bool = False,
     ) -> Projection:
         """What the call will hold in this process, cut down to the budget.
 
@@ -59,6 +60,7 @@ class Engine:
         sample, result, writing : bytes that stay here besides
         summed : whether the results of chunks are added up along the tree, or taken one after the other
         opened : bytes of chunks or statistics that the algorithm keeps
+        again : whether the chunks are read in pass after pass, so that keeping some of them saves time
 
         Raises
         ------
@@ -71,7 +73,8 @@ class Engine:
         else:
             _require_workers_fit(client, source, project(refs, 1, self.workspace, held, summed=summed))
             projection = project([], 1, 0, held, sample, result, writing, summed, opened)
-        return fit_into(projection, self.budget.limit_bytes, source.schema.origin)
+        fitting = fit_into(projection, self.budget.limit_bytes, source.schema.origin)
+        return keeping(fitting, refs, self.budget) if again and client is None else fitting
 
     @property
     def is_remote(self) -> bool:
@@ -88,7 +91,8 @@ class Engine:
         """The executor for a projection."""
         client = client_of(self.choice)
         if client is None:
-            with ThreadsExecutor(projection.n_threads, projection.in_flight, projection.opened) as threads:
+            sizes = projection.n_threads, projection.in_flight, projection.opened, projection.kept
+            with ThreadsExecutor(*sizes) as threads:
                 yield threads
             return
         cluster = importlib.import_module("streamem.executors.dask")
@@ -100,7 +104,8 @@ class Engine:
         limits = {"projected": format_bytes(projection.total), "limit": format_bytes(self.budget.limit_bytes)}
         client = client_of(self.choice)
         if client is None:
-            return {"threads": projection.n_threads, "chunks in flight": projection.in_flight, **limits}
+            kept = {"chunks kept": format_bytes(projection.kept)} if projection.kept else {}
+            return {"threads": projection.n_threads, "chunks in flight": projection.in_flight, **kept, **limits}
         threads = client.nthreads()
         return {"workers": len(threads), "threads": sum(threads.values()), **limits}
 

@@ -140,7 +140,8 @@ def _project(job: Job, refs: Sequence[ChunkRef], opened: int) -> Projection:
     d = job.source.schema.n_features
     row = 8 * (d + 2 * job.n_components)
     held = job.model.statistics_bytes(d)
-    return job.engine.project(job.source, refs, held, sample=SAMPLE_COPIES * row * sample_size(job), opened=opened)
+    sample = SAMPLE_COPIES * row * sample_size(job)
+    return job.engine.project(job.source, refs, held, sample=sample, opened=opened, again=True)
 
 
 def _new_report(job: Job, refs: Sequence[ChunkRef], projection: Projection) -> FitReport:

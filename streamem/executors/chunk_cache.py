@@ -1,9 +1,10 @@
-"""Decoded chunks that a process keeps."""
+"""Decoded chunks that a process keeps: the latest, or the first."""
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from concurrent.futures import Future
 
 from streamem.core.chunk import Chunk
@@ -19,13 +20,15 @@ class ChunkCache:
         self._coming: dict[tuple[str, int], Future[Chunk]] = {}
         self.nbytes = 0
 
-    def load(self, token: str, ref: ChunkRef, limit_bytes: int) -> Chunk:
-        """The chunk, from the cache or read; `token` names the data, its state, and the plan.
+    def load(
+        self, token: str, ref: ChunkRef, limit_bytes: int, read: Callable[[ChunkRef], Chunk] = lambda ref: ref.load()
+    ) -> Chunk:
+        """The chunk, from the cache or by `read`; `token` names the data, its state, and the plan.
 
         What several threads want at once is read by the first of them.
         """
         if isinstance(ref, Composed):
-            return ref.drawn(lambda base: self.load(token, base, limit_bytes))
+            return ref.drawn(lambda base: self.load(token, base, limit_bytes, read))
         key = (token, ref.index)
         with self._lock:
             if key in self._chunks:
@@ -35,12 +38,19 @@ class ChunkCache:
             if coming is None:
                 mine = self._coming[key] = Future()
         if coming is None:
-            return self._read(key, ref, limit_bytes, mine)
-        return coming.result() if coming.exception() is None else ref.load()
+            return self._read(key, ref, limit_bytes, read, mine)
+        return coming.result() if coming.exception() is None else read(ref)
 
-    def _read(self, key: tuple[str, int], ref: ChunkRef, limit_bytes: int, coming: Future[Chunk]) -> Chunk:
+    def _read(
+        self,
+        key: tuple[str, int],
+        ref: ChunkRef,
+        limit_bytes: int,
+        read: Callable[[ChunkRef], Chunk],
+        coming: Future[Chunk],
+    ) -> Chunk:
         try:
-            chunk = ref.load()
+            chunk = read(ref)
         except BaseException as error:
             with self._lock:
                 del self._coming[key]
@@ -63,3 +73,36 @@ class ChunkCache:
             for key in [key for key in self._chunks if key[0] == token]:
                 _, freed = self._chunks.pop(key)
                 self.nbytes -= freed
+
+
+class KeptChunks:
+    """The first decoded chunks of a plan, up to a number of bytes, for the passes to come.
+
+    They stay to the end: passes go round and round, where the least recently used chunk is always the next one wanted.
+    """
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._lock = threading.Lock()
+        self._chunks: dict[int, tuple[ChunkRef, Chunk]] = {}
+        self._limit_bytes = limit_bytes
+        self.nbytes = 0
+
+    def load(self, ref: ChunkRef) -> Chunk:
+        """The chunk, kept or read."""
+        kept = self._chunks.get(id(ref))  # which lives as long as the entry does
+        return ref.load() if kept is None else kept[1]
+
+    def keep(self, ref: ChunkRef) -> Chunk:
+        """The chunk, kept from now on if there is room and if loading it again would be work."""
+        chunk = self.load(ref)
+        if is_decoded(ref):
+            with self._lock:
+                if id(ref) not in self._chunks and self.nbytes + ref.nbytes <= self._limit_bytes:
+                    self._chunks[id(ref)] = (ref, chunk)
+                    self.nbytes += ref.nbytes
+        return chunk
+
+
+def is_decoded(ref: ChunkRef) -> bool:
+    """Whether loading makes new rows out of others, instead of looking at rows in memory."""
+    return ref.load_nbytes > ref.nbytes

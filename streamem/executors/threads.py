@@ -17,7 +17,7 @@ from streamem.core.errors import ParameterError
 from streamem.core.ports import ChunkDone, ChunkRef, Composed, OnChunk, Task
 from streamem.core.reduction import TreeReduction
 from streamem.core.stats import Stats
-from streamem.executors.chunk_cache import ChunkCache
+from streamem.executors.chunk_cache import ChunkCache, KeptChunks
 
 Result = TypeVar("Result")
 
@@ -36,7 +36,8 @@ class ThreadsExecutor:
     ----------
     n_threads : workers
     in_flight : chunks loaded or being loaded at any time; bounds the memory
-    cache_bytes : chunks that are kept for those that are composed of parts of them: mini-batches, sequences
+    cache_bytes : chunks that are held for those that are composed of parts of them: mini-batches, sequences
+    keep_bytes : decoded chunks of one call of `reduce` that are kept for those that follow
     shuffle : reorders submissions; for tests of the law that order does not matter
     """
 
@@ -45,6 +46,7 @@ class ThreadsExecutor:
         n_threads: int,
         in_flight: int | None = None,
         cache_bytes: int = 0,
+        keep_bytes: int = 0,
         shuffle: Callable[[Iterable[tuple[int, ChunkRef]]], Iterable[tuple[int, ChunkRef]]] = iter,
     ) -> None:
         if n_threads < 1:
@@ -53,6 +55,7 @@ class ThreadsExecutor:
         self.in_flight = max(1, in_flight if in_flight is not None else 2 * n_threads)
         self._shuffle = shuffle
         self._cache, self._cache_bytes = ChunkCache(), cache_bytes
+        self._kept = KeptChunks(keep_bytes)
         self._readers = ThreadPoolExecutor(n_threads, "streamem-read")
         self._workers = ThreadPoolExecutor(n_threads, "streamem-compute", limit_this_thread)
         self._limits = ExitStack()
@@ -88,7 +91,7 @@ class ThreadsExecutor:
             for position, ref in enumerate(refs):
                 if len(running) >= self.in_flight:
                     yield self._take(running.popleft(), on_chunk)
-                running.append(self._submit(task, position, ref))
+                running.append(self._submit(task, position, ref, self._kept.load))
             while running:
                 yield self._take(running.popleft(), on_chunk)
         finally:
@@ -102,23 +105,25 @@ class ThreadsExecutor:
                 if len(running) >= self.in_flight:
                     ready, running = wait(running, return_when=FIRST_COMPLETED)
                     yield from (future.result() for future in ready)
-                running.add(self._submit(task, position, ref))
+                running.add(self._submit(task, position, ref, self._kept.keep))
             while running:
                 ready, running = wait(running, return_when=FIRST_COMPLETED)
                 yield from (future.result() for future in ready)
         finally:
             _cancel(running)
 
-    def _submit(self, task: Task[Result], position: int, ref: ChunkRef) -> Future[_Finished[Result]]:
-        loading = self._readers.submit(self._load, ref)
+    def _submit(
+        self, task: Task[Result], position: int, ref: ChunkRef, load: Callable[[ChunkRef], Chunk]
+    ) -> Future[_Finished[Result]]:
+        loading = self._readers.submit(self._load, ref, load)
         return self._workers.submit(_compute, task, position, ref, loading)
 
-    def _load(self, ref: ChunkRef) -> Chunk:
-        return self._cache.load("", ref, self._cache_bytes) if isinstance(ref, Composed) else ref.load()
+    def _load(self, ref: ChunkRef, load: Callable[[ChunkRef], Chunk]) -> Chunk:
+        return self._cache.load("", ref, self._cache_bytes, load) if isinstance(ref, Composed) else load(ref)
 
     def _loaded(self, ref: ChunkRef) -> Future[Chunk]:
         loading: Future[Chunk] = Future()
-        loading.set_result(self._load(ref))
+        loading.set_result(self._load(ref, self._kept.keep))
         return loading
 
     @staticmethod

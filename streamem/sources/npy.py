@@ -75,7 +75,9 @@ class NpyChunkRef:
 
     @property
     def load_nbytes(self) -> int:
-        """What is read, and what it is converted to."""
+        """What is read, and what it is converted to unless it is that already."""
+        if self.dtype == self.file.dtype and not self.file.fortran:
+            return self.nbytes
         return self.nbytes + self.rows * self.file.shape[1] * self.file.dtype.itemsize * (2 if self.file.fortran else 1)
 
     def load(self) -> Chunk:
