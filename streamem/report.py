@@ -11,7 +11,7 @@ from streamem.core.ports import ChunkDone, ChunkRef
 from streamem.core.state import State
 from streamem.memory import format_bytes, peak_bytes
 
-SETTINGS = ("workers", "threads", "chunks in flight", "projected", "limit", "arithmetic")
+SETTINGS = ("workers", "threads", "chunks in flight", "chunks kept", "projected", "limit", "arithmetic")
 """What a report says of how a fit ran, in the order in which it says it."""
 
 
@@ -50,7 +50,7 @@ class FitReport:
     ----------
     origin : the source in words
     n_rows, n_features, n_chunks : its size and plan
-    setting : how it ran: threads, chunks in flight, projected bytes, limit, arithmetic
+    setting : how it ran: threads, chunks in flight, bytes of kept chunks, projected bytes, limit, arithmetic
     passes : one record a pass
     events : what was done to components that degenerated, by kind, and in how many passes
     """

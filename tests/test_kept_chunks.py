@@ -65,6 +65,7 @@ def test_chunks_are_decoded_for_the_sample_and_the_first_pass(path: Path, loads:
     assert len(gm.report_.passes) == 5
     assert loads == Counter(dict.fromkeys(range(N_CHUNKS), 2))
     assert gm.report_.setting["chunks kept"] == "93.75 kiB"
+    assert "chunks kept 93.75 kiB" in str(gm.report_)
 
 
 def test_what_does_not_fit_is_decoded_in_every_pass(
@@ -91,6 +92,9 @@ def test_sequences_are_cut_from_kept_chunks(path: Path, loads: Counter[int], mon
 
     kept = fit()
     assert max(loads.values()) <= 3
+    assert (
+        kept.report_.setting["chunks kept"] == "93.75 kiB"
+    )  # each chunk of the file once, not once for each neighbour
     loads.clear()
     monkeypatch.setattr("streamem.memory.KEPT_BYTES", 0)
     anew = fit()
