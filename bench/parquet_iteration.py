@@ -1,7 +1,7 @@
 """Worker: one EM iteration of a Gaussian mixture from Parquet on disk, by us on threads and by Spark on as many cores.
 
 Spark takes no start for a mixture, so each engine starts as it does; an iteration is the difference of a long and a
-short run. Both keep what they like in memory: Spark the rows, we no more than 128 MiB of decoded chunks.
+short run. Both keep what they like in memory: Spark the rows, we no more than 96 MiB of decoded chunks.
 """
 
 from __future__ import annotations

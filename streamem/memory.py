@@ -7,6 +7,7 @@ own arrays).
 from __future__ import annotations
 
 import contextlib
+import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -18,7 +19,7 @@ from streamem.executors.chunk_cache import is_decoded
 
 MIB = 2**20
 
-KEPT_BYTES = 128 * MIB
+KEPT_BYTES = 96 * MIB
 """Of decoded chunks that a fit keeps from pass to pass if the user set no limit."""
 
 
@@ -90,6 +91,16 @@ def forget_peak() -> int:
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
     return peak_bytes()
+
+
+def return_free_memory() -> None:
+    """Give back what allocators hold without a use: glibc's heaps (malloc_trim(3)) and Arrow's pool."""
+    import sys
+
+    if (arrow := sys.modules.get("pyarrow")) is not None:
+        arrow.default_memory_pool().release_unused()
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @dataclass(frozen=True)

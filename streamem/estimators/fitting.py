@@ -31,7 +31,7 @@ from streamem.core.validation import forgives
 from streamem.estimators.engines import Engine
 from streamem.fit import Observer, prepared, require_unchanged, run
 from streamem.initialization import sample_rows
-from streamem.memory import Projection
+from streamem.memory import Projection, return_free_memory
 from streamem.progress import Progress
 from streamem.report import FitReport, Recorder
 
@@ -207,6 +207,9 @@ class _Starts:
         job = self._job
         state = self._warm or self._algorithm.start(job.make_start(self._rows(), job.rng))
         after = job.rng.get_state(legacy=False)
+        if start + 1 >= job.n_init:
+            self._sample = None
+        return_free_memory()
         return Position(start, state, best, self._rng_before, after)
 
     def _finish(self, position: Position) -> State:

@@ -55,7 +55,7 @@ class GaussianMixture(SamplingMixture):
         None uses all cores that this process may use. The result does not depend on it.
     memory_limit : str, int or None
         What a call may take on top of what the process holds: "1GiB" or bytes. None is half of what is free. Up to half
-        of what a fit does not need of it keeps decoded chunks for the next pass; None keeps at most 128 MiB of them.
+        of what a fit does not need of it keeps decoded chunks for the next pass; None keeps at most 96 MiB of them.
     chunk_bytes : str, int or None
         Target size of a chunk in memory; None is 2 MiB, or 1/64 of an explicit memory limit.
 
