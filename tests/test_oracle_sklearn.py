@@ -20,7 +20,7 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from streamem import GaussianMixture
 from streamem.conformance import tolerance
-from streamem.families.tiling import SHAPES
+from streamem.families.tiling import MOST_ROWS, SHAPES
 
 Array = NDArray[Any]
 COVARIANCE_TYPES = ["full", "tied", "diag", "spherical"]
@@ -59,8 +59,8 @@ def quietly(estimator: Any, x: Any, **options: Any) -> Any:
 
 
 def rounding(n: int, dtype: Any, conditioning: float) -> float:
-    """Relative error of what follows from sums over n rows in float64 of sums over tiles of rows in `dtype`."""
-    most = max(shape.rows for shape in SHAPES)
+    """Relative error of what follows from sums over n rows in float64 of sums over blocks of rows in `dtype`."""
+    most = max(MOST_ROWS, *(shape.rows for shape in SHAPES))
     products = 0.0 if dtype == np.float64 else tolerance(dtype, min(n, most), conditioning)
     return tolerance(np.float64, n, conditioning) + products
 

@@ -1,4 +1,4 @@
-"""The E-step of an exponential family as two matrix products.
+"""The E-step of an exponential family as two products of matrices.
 
 With features T(x) (F, b) and natural parameters η (K, F), the log-densities of a block are η·T and its statistics R·Tᵀ
 (Wainwright & Jordan 2008, §3). Rows lie last, so that features are filled by contiguous vector operations.
@@ -64,19 +64,17 @@ class ExponentialKernel:
 
     def accumulate(self, resp: Array) -> None:
         """Sums += R·Tᵀ for resp (K, b)."""
-        from streamem.families.feature_products import accumulate_features, transpose_blockwise
+        from streamem.families.feature_products import accumulate_posterior
 
-        transposed, product = self._resp_buffers()
-        transpose_blockwise(np.ascontiguousarray(resp, dtype=self.dtype), transposed)
-        transposed[resp.shape[1] :] = 0.0
-        accumulate_features(transposed, self._products(), self._block.z, product, self._sums, False)
+        posterior = np.ascontiguousarray(resp, dtype=self.dtype)
+        accumulate_posterior(posterior, self._products(), self._block.z, *self._resp_buffers(), self._sums, False)
 
     def mix(self, x: Array, weight: Array | None, log_weights: Array) -> MixtureSums:
         """Responsibilities of all rows x (n, d), block by block, and their statistics."""
         from streamem.families.mixture_pass import mixture_pass
 
         k, before = len(log_weights), self._sums[0, 0].copy()
-        rows = self._tile if len(self._sums) == 1 else self._rows
+        rows = self._tile if self._tile and len(self._sums) == 1 else self._rows
         log_likelihood, pairs = mixture_pass(
             as_rows(x),
             NO_WEIGHTS if weight is None else as_rows(weight),
@@ -116,7 +114,7 @@ class ExponentialKernel:
     def _resp_buffers(self) -> tuple[Array, Array]:
         """Responsibilities of whole tiles (rows, K), and their product with a panel."""
         _, features_of_panel, k = self._sums.shape
-        rows = -(-self._rows // self._tile) * self._tile
+        rows = -(-self._rows // self._tile) * self._tile if self._tile else self._rows
         return scratch("resp", (rows, k), self.dtype), scratch("product", (features_of_panel, k), self.dtype)
 
     def sums(self) -> Array:

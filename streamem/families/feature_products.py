@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamem.core.compiled import compiled
+from streamem.families.strips import accumulate_strips, multiply_strips
 from streamem.families.tiling import Products
 
 Array = NDArray[Any]
@@ -81,6 +82,9 @@ def _fill(z: Array, left: Array, right: Array, first: int, start: int, panel: Ar
 @compiled
 def multiply_features(products: Products, z: Array, out: Array) -> None:
     """out (K, b) = η·T."""
+    if products.strips:
+        multiply_strips(products, z, out)
+        return
     natural, panel, product = products.natural, products.panel, products.scores
     tile = panel.shape[1]
     for start in range(0, z.shape[1], tile):
@@ -126,3 +130,17 @@ def accumulate_features(resp: Array, products: Products, z: Array, product: Arra
                 target, addend = sums[p, f], product[f]
                 for k in range(target.size):
                     target[k] += addend[k]
+
+
+@compiled
+def accumulate_posterior(
+    posterior: Array, products: Products, z: Array, resp: Array, product: Array, sums: Array, filled: bool
+) -> None:
+    """The same for a posterior (K, b); resp (whole tiles, K) is a buffer where there are tiles."""
+    if products.strips:
+        accumulate_strips(posterior, products, z, sums[0])
+        return
+    b, tile = posterior.shape[1], products.panel.shape[1]
+    transpose_blockwise(posterior, resp)
+    resp[b : -(-b // tile) * tile] = 0
+    accumulate_features(resp, products, z, product, sums, filled)

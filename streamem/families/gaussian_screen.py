@@ -93,14 +93,14 @@ def dense_ns(structure: Covariance, params: Params, dtype: DTypeLike) -> float:
     k, d = params.means.shape
     features = n_statistics(structure, d)
     if product_dtype(structure, params, dtype) == np.float32:
-        return 4 * k * features / 100 + 0.24 * features + 1.0 * k
-    return 4 * k * features / 50 + 0.44 * features + 1.9 * k
+        return 4 * k * features / 55 + d + 2.0 * k
+    return 4 * k * features / 28 + d + 4.0 * k
 
 
 def screened_ns(structure: Covariance, k: int, d: int, pairs_per_row: float) -> float:
     """Nanoseconds a row of the screened kernel."""
     features = n_statistics(structure, d)
-    return 2 * k * features / 95 + 0.12 * features + 1.0 * k + pairs_ns(structure, d, pairs_per_row)
+    return 2 * k * features / 60 + 2 * d + 1.5 * k + pairs_ns(structure, d, pairs_per_row)
 
 
 def sketched_ns(structure: Covariance, k: int, d: int, sketch: Sketch, pairs_per_row: float) -> float:
@@ -108,12 +108,12 @@ def sketched_ns(structure: Covariance, k: int, d: int, sketch: Sketch, pairs_per
     r = sketch.means.shape[1]
     features = n_statistics(sketch.structure, r)
     pairs = pairs_ns(structure, d, max(pairs_per_row, 1.0) + sketch.rivals)
-    return 2 * k * features / 95 + 0.12 * features + 2.0 * k + sketch.directions.size / 20 + pairs
+    return 2 * k * features / 60 + 2 * d + 2.5 * k + sketch.directions.size / 10 + pairs
 
 
 def pairs_ns(structure: Covariance, d: int, pairs_per_row: float) -> float:
     """Nanoseconds that the pairs of a row take."""
-    return 1.2 * pairs_per_row * (8 + 1.3 * d if _by_variances(structure, d) else 16 + 0.1 * d**2)
+    return 1.2 * pairs_per_row * (8 + 1.3 * d if _by_variances(structure, d) else 40 + 0.2 * d**2)
 
 
 def screen_bytes(structure: Covariance, k: int, d: int) -> int:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from streamem.core.compiled import compiled
 from streamem.core.log_sum_exp import normalize
-from streamem.families.feature_products import accumulate_features, load_block, multiply_features, transpose_blockwise
+from streamem.families.feature_products import accumulate_posterior, load_block, multiply_features
 from streamem.families.tiling import Products
 
 Array = NDArray[Any]
@@ -75,7 +75,5 @@ def mixture_pass(
                 row = posterior[k]
                 for i in range(row.size):
                     row[i] *= w[i]
-        transpose_blockwise(posterior, resp)
-        resp[b : -(-b // tile) * tile] = 0
-        accumulate_features(resp, products, z, product, sums, block <= tile)
+        accumulate_posterior(posterior, products, z, resp, product, sums, block <= tile)
     return log_likelihood, pairs

@@ -11,7 +11,7 @@ from streamem.core.scratch import scratch
 
 Array = NDArray[Any]
 
-BLOCK_ROWS = 2048
+BLOCK_ROWS = 2064
 GROUP_ROWS = 64
 
 

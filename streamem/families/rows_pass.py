@@ -11,8 +11,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from streamem.core.compiled import compiled
-from streamem.core.row_major import scaled
-from streamem.families.feature_products import accumulate_features, load_block, multiply_features
+from streamem.core.row_major import columns, scaled
+from streamem.families.feature_products import accumulate_features, accumulate_posterior, load_block, multiply_features
 from streamem.families.tiling import Products
 
 Array = NDArray[Any]
@@ -39,7 +39,8 @@ def densities_of_rows(x: Array, products: Products, joint: Array, b: Array, peak
 def accumulate_rows(
     x: Array, products: Products, block: int, weights: Array, resp: Array, product: Array, sums: Array, loaded: bool
 ) -> None:
-    """Add the statistics of x (n, d) with weights (n, at least K); resp (whole tiles, K) and product are buffers.
+    """Add the statistics of x (n, d) with weights (n, at least K); resp (whole tiles or rows of a block, K) and
+    product are buffers.
 
     What is `loaded` already is not loaded again if it is a single block.
     """
@@ -49,6 +50,11 @@ def accumulate_rows(
         z = products.z_buffer[: products.z_rows * rows].reshape(products.z_rows, rows)
         if not (loaded and n <= block):
             load_block(x[start : start + rows], products, z)
+        if products.strips:
+            posterior = resp.reshape(resp.size)[: k * rows].reshape(k, rows)
+            columns(weights[start : start + rows], posterior)
+            accumulate_posterior(posterior, products, z, resp, product, sums, False)
+            continue
         for i in range(rows):
             source, target = weights[start + i], resp[i]
             for j in range(k):

@@ -1,0 +1,179 @@
+"""The machine code of products of matrices with features that are never written down. Imports Numba.
+
+A feature is the product of two rows of z. It is made in registers from two vectors of each, or one, and used there by
+up to four components, whose sums stay in registers from the first feature (or row) to the last: no panel of features
+is written, read, or packed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from streamem.core.vectors import (
+    FLAGS,
+    INDEX,
+    VECTOR_BYTES,
+    at,
+    constant,
+    data,
+    load,
+    multiply_add,
+    spread,
+    store,
+    vector_of,
+)
+from streamem.families.tiling import STRIP_BYTES
+
+VECTORS = STRIP_BYTES // VECTOR_BYTES
+
+Matrix = list[list[Any]]
+
+
+def product_of(components: int) -> Any:
+    """The product of so many components with a strip of rows."""
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def product(typing: Any, natural: Any, k: Any, left: Any, right: Any, z: Any, start: Any, out: Any) -> Any:
+        """out[k + c, r] = Σ_f natural[k + c, f]·z[left[f], r]·z[right[f], r] from r = start on; all in C order."""
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            names = ("natural", "k", "left", "right", "z", "start", "out")
+            _Product(names, context, builder, signature, arguments).generate(components)
+            return context.get_dummy_value()
+
+        whole = types.int64
+        return types.none(natural, whole, left, right, z, whole, out), generate
+
+    return product
+
+
+def statistics_of(components: int) -> Any:
+    """The sums of two features over rows, weighted for so many components."""
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def statistics(
+        typing: Any, resp: Any, k: Any, left: Any, right: Any, f: Any, g: Any, z: Any, columns: Any, sums: Any
+    ) -> Any:
+        """sums[f, k + c] += Σ_r resp[k + c, r]·z[left[f], r]·z[right[f], r], and to sums[f + 1] the same of feature g.
+
+        Over r < columns, whole vectors and at least one; sums are float64, all in C order.
+        """
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            names = ("resp", "k", "left", "right", "f", "g", "z", "columns", "sums")
+            _Statistics(names, context, builder, signature, arguments).generate(components)
+            return context.get_dummy_value()
+
+        whole = types.int64
+        return types.none(resp, whole, left, right, whole, whole, z, whole, sums), generate
+
+    return statistics
+
+
+class _Code:
+    """What both have in common: arguments by name, rows of z, and a loop that carries sums in registers."""
+
+    def __init__(self, names: tuple[str, ...], context: Any, builder: Any, signature: Any, arguments: Any) -> None:
+        self.builder, self.vector = builder, vector_of(signature.args[0].dtype)
+        self.lanes = self.vector.count
+        self.value = dict(zip(names, arguments, strict=True))
+        self.data, self.length = {}, {}
+        for i, (name, kind) in enumerate(zip(names, signature.args, strict=True)):
+            if isinstance(kind, types.Array):
+                array = context.make_array(kind)(context, builder, arguments[i])
+                self.data[name] = data(context, builder, signature, arguments, i)
+                self.length[name] = builder.extract_value(array.shape, kind.ndim - 1)
+
+    def place(self, name: str, row: Any, column: Any) -> Any:
+        """Number of an element of a matrix."""
+        return self.builder.add(self.builder.mul(row, self.length[name]), column)
+
+    def row(self, c: int) -> Any:
+        """Of component c among those at work."""
+        return self.builder.add(self.value["k"], constant(c))
+
+    def features(self, feature: Any, columns: list[Any]) -> list[Any]:
+        """A feature, from each of these columns on: a vector each."""
+        one, other = self._z_rows("left", feature, columns), self._z_rows("right", feature, columns)
+        return [self.builder.fmul(a, b, flags=FLAGS) for a, b in zip(one, other, strict=True)]
+
+    def _z_rows(self, side: str, feature: Any, columns: list[Any]) -> list[Any]:
+        row = self.builder.sext(self.builder.load(at(self.builder, self.data[side], feature)), INDEX)
+        return [load(self.builder, self.data["z"], self.place("z", row, c), self.vector) for c in columns]
+
+    def loop(self, count: Any, step: int, shape: tuple[int, int], body: Callable[[Any, Matrix], Matrix]) -> Matrix:
+        """Sums of vectors after i = 0, step, … below count, at least once; `body` says what they are after i."""
+        builder, before = self.builder, self.builder.block
+        block, after = (builder.function.append_basic_block(name) for name in ("sums", "done"))
+        builder.branch(block)
+        builder.position_at_end(block)
+        i = builder.phi(INDEX)
+        i.add_incoming(constant(0), before)
+        sums = [[builder.phi(self.vector) for _ in range(shape[1])] for _ in range(shape[0])]
+        added = body(i, sums)
+        following = builder.add(i, constant(step))
+        i.add_incoming(following, block)
+        zero = ir.Constant(self.vector, [0.0] * self.lanes)
+        for row, results in zip(sums, added, strict=True):
+            for total, result in zip(row, results, strict=True):
+                total.add_incoming(zero, before)
+                total.add_incoming(result, block)
+        builder.cbranch(builder.icmp_signed("<", following, count), block, after)
+        builder.position_at_end(after)
+        return added
+
+
+class _Product(_Code):
+    """Components by vectors of a strip."""
+
+    def generate(self, components: int) -> None:
+        columns = [self.builder.add(self.value["start"], constant(v * self.lanes)) for v in range(VECTORS)]
+
+        def body(feature: Any, sums: Matrix) -> Matrix:
+            values = self.features(feature, columns)
+            return [self._added(row, c, feature, values) for c, row in enumerate(sums)]
+
+        for c, row in enumerate(self.loop(self.length["left"], 1, (components, VECTORS), body)):
+            for column, total in zip(columns, row, strict=True):
+                store(self.builder, total, self.data["out"], self.place("out", self.row(c), column))
+
+    def _added(self, sums: list[Any], c: int, feature: Any, values: list[Any]) -> list[Any]:
+        place = at(self.builder, self.data["natural"], self.place("natural", self.row(c), feature))
+        factor = spread(self.builder, self.builder.load(place), self.vector)
+        return [multiply_add(self.builder, factor, value, total) for value, total in zip(values, sums, strict=True)]
+
+
+class _Statistics(_Code):
+    """Components by two features."""
+
+    def generate(self, components: int) -> None:
+        pair = [self.value["f"], self.value["g"]]
+
+        def body(column: Any, sums: Matrix) -> Matrix:
+            values = [self.features(feature, [column])[0] for feature in pair]
+            return [self._added(row, c, column, values) for c, row in enumerate(sums)]
+
+        for c, row in enumerate(self.loop(self.value["columns"], self.lanes, (components, 2), body)):
+            for i, total in enumerate(row):
+                self._add(self.builder.add(self.value["f"], constant(i)), c, total)
+
+    def _added(self, sums: list[Any], c: int, column: Any, values: list[Any]) -> list[Any]:
+        weights = load(self.builder, self.data["resp"], self.place("resp", self.row(c), column), self.vector)
+        return [multiply_add(self.builder, weights, value, total) for value, total in zip(values, sums, strict=True)]
+
+    def _add(self, feature: Any, c: int, total: Any) -> None:
+        """The lanes of a vector, two and two, to a sum in float64."""
+        builder, double = self.builder, ir.DoubleType()
+        lanes = [builder.extract_element(total, constant(i)) for i in range(self.lanes)]
+        if total.type.element != double:
+            lanes = [builder.fpext(lane, double) for lane in lanes]
+        while len(lanes) > 1:
+            half = len(lanes) // 2
+            lanes = [builder.fadd(a, b) for a, b in zip(lanes[:half], lanes[half:], strict=True)]
+        place = at(builder, self.data["sums"], self.place("sums", feature, self.row(c)))
+        builder.store(builder.fadd(builder.load(place), lanes[0]), place)

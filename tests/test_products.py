@@ -1,0 +1,148 @@
+"""Products with features, in strips and in panels, against features that NumPy writes down."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from streamem.families import tiling
+from streamem.families.covariance import COVARIANCES
+from streamem.families.exponential import ExponentialKernel
+from streamem.families.features import Features
+
+Array = NDArray[Any]
+
+KINDS = ["full", "diag", "spherical", "linear"]
+LEAST = {np.float64: 1e-13, np.float32: 1e-5}
+"""Relative to the sum of sizes; a few units in the last place."""
+
+
+@pytest.fixture(params=["strips", "panels"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How products are made, whatever this processor would choose."""
+    monkeypatch.setattr(tiling, "in_strips", lambda k: request.param == "strips")
+    return str(request.param)
+
+
+class Case:
+    """Natural parameters and rows with everything that a kernel should find, and the sizes of what was summed."""
+
+    def __init__(self, kind: str, k: int, d: int, rows: int, dtype: Any, seed: int = 0) -> None:
+        rng = np.random.default_rng(seed)
+        linear = np.arange(1 + d, dtype=np.int32)
+        self.features = Features(0 * linear, linear) if kind == "linear" else COVARIANCES[kind].features(d)
+        self.dtype, self.k = dtype, k
+        self.natural = rng.normal(size=(k, len(self.features.left))) / len(self.features.left)
+        self.center, self.scale = rng.normal(size=d), np.exp2(rng.integers(-2, 3, d))
+        self.x = (self.center + self.scale * rng.normal(size=(rows, d))).astype(dtype)
+        anchored = (self.x.astype(np.float64) - self.center) / self.scale
+        z = np.column_stack([np.ones(rows), anchored, (anchored**2).sum(axis=1)])
+        self.t = z[:, self.features.left] * z[:, self.features.right]
+        self.weight = rng.uniform(0.5, 2.0, rows)
+        self.log_weights = np.log(rng.dirichlet(np.ones(k)))
+
+    def kernel(self) -> ExponentialKernel:
+        """One of its own."""
+        panels = tiling.panels_of(self.natural, self.dtype)
+        return ExponentialKernel(panels, self.features, self.center, self.scale, 0.0)
+
+    @property
+    def log_prob(self) -> Array:
+        """(rows, K)."""
+        return np.asarray(self.t @ self.natural.T)
+
+    def posterior(self) -> tuple[Array, Array]:
+        """(rows, K) responsibilities and (rows,) log-densities."""
+        joint = self.log_prob + self.log_weights
+        log_density = np.logaddexp.reduce(joint, axis=1)
+        return np.exp(joint - log_density[:, None]), log_density
+
+    def check_log_prob(self, found: Array) -> None:
+        """Of shape (rows, K)."""
+        size = np.abs(self.t) @ np.abs(self.natural.T)
+        assert (np.abs(found - self.log_prob) <= 10 * LEAST[self.dtype] * size).all()
+
+    def check_sums(self, found: Array, resp: Array) -> None:
+        """Statistics (K, F) of responsibilities (rows, K)."""
+        size = np.abs(resp.T) @ np.abs(self.t)
+        assert (np.abs(found - resp.T @ self.t) <= 30 * LEAST[self.dtype] * size).all()
+
+
+SHAPES = [
+    (kind, k, d, rows)
+    for kind in KINDS
+    for k, d, rows in [(1, 1, 1), (2, 3, 7), (3, 2, 16), (4, 5, 8), (5, 4, 33), (8, 3, 50), (11, 9, 129), (18, 6, 200)]
+]
+DTYPES = [np.float64, np.float32]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("kind", "k", "d", "rows"), SHAPES)
+def test_a_block(way: str, kind: str, k: int, d: int, rows: int, dtype: Any) -> None:
+    case = Case(kind, k, d, rows, dtype)
+    kernel, found = case.kernel(), np.full((k, rows), np.nan, dtype=dtype)
+    kernel.load(case.x)
+    kernel.log_prob(found)
+    case.check_log_prob(found.T)
+    resp = np.random.default_rng(1).uniform(size=(rows, k)).astype(dtype)
+    kernel.accumulate(resp.T)
+    case.check_sums(kernel.sums(), resp.astype(np.float64))
+    kernel.accumulate(resp.T)
+    case.check_sums(kernel.sums(), 2 * resp.astype(np.float64))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("rows", [1, 1039, 3001])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_chunk_of_several_blocks(way: str, kind: str, rows: int, dtype: Any, weighted: bool) -> None:
+    case = Case(kind, 6, 4, rows, dtype)
+    kernel, weight = case.kernel(), case.weight if weighted else None
+    mixed = kernel.mix(case.x, weight, case.log_weights)
+    resp, log_density = case.posterior()
+    counted = np.ones(rows) if weight is None else weight
+    rtol = 100 * LEAST[dtype]
+    np.testing.assert_allclose(mixed.log_likelihood, counted @ log_density, rtol=rtol, atol=rtol * rows)
+    np.testing.assert_allclose(mixed.responsibilities, counted @ resp, rtol=rtol)
+    case.check_sums(kernel.sums(), counted[:, None] * resp)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("k", [2, 5, 8])
+@pytest.mark.parametrize("rows", [1, 500, 2500])
+def test_row_after_row(way: str, kind: str, k: int, rows: int) -> None:
+    case = Case(kind, k, 4, rows, np.float64)
+    kernel, width = case.kernel(), -(-k // 4) * 4
+    b, peaks = np.empty((rows, width)), np.empty(rows)
+    kernel.densities(case.x, b, peaks)
+    case.check_log_prob(np.log(b[:, :k]) + peaks[:, None])
+    weights = np.zeros((rows, width))
+    weights[:, :k] = np.random.default_rng(1).uniform(size=(rows, k))
+    for again in (True, False):
+        kernel.accumulate_rows(case.x, weights, again)
+    case.check_sums(kernel.sums(), 2 * weights[:, :k])
+
+
+def test_rows_of_a_strip_do_not_depend_on_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the last strip of a block, with rows after it or none, a row has the same log-density."""
+    monkeypatch.setattr(tiling, "in_strips", lambda k: True)
+    case = Case("full", 5, 6, 40, np.float64)
+    kernel, whole = case.kernel(), np.empty((5, 40))
+    kernel.load(case.x)
+    kernel.log_prob(whole)
+    for rows in range(1, 40):
+        part = np.empty((5, rows))
+        kernel.load(case.x[:rows])
+        kernel.log_prob(part)
+        np.testing.assert_array_equal(part, whole[:, :rows])
+
+
+def test_strips_are_chosen_where_blas_has_no_longer_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiling, "has_long_vectors", lambda: True)
+    assert tiling.in_strips(tiling.FEW_COMPONENTS - 1)
+    assert not tiling.in_strips(tiling.FEW_COMPONENTS)
+    monkeypatch.setattr(tiling, "has_long_vectors", lambda: False)
+    assert tiling.in_strips(1000)
