@@ -27,9 +27,16 @@ class Arrays(Mapping[str, Any]):
     def __init__(self, **items: Any) -> None:
         object.__setattr__(self, "_items", {name: self._freeze(value) for name, value in items.items()})
 
+    @classmethod
+    def _of_frozen(cls, items: dict[str, Any]) -> Self:
+        """Of values that `_freeze` would leave as they are."""
+        made = object.__new__(cls)
+        object.__setattr__(made, "_items", items)
+        return made
+
     @staticmethod
     def _freeze(value: Any) -> Any:
-        if isinstance(value, Arrays):
+        if type(value) is not np.ndarray and isinstance(value, Arrays):  # a question that takes Python a microsecond
             return value
         frozen = np.asarray(value).view()
         frozen.flags.writeable = False

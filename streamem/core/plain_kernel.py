@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from streamem.core.numerics import EPS
 from streamem.core.offers import offers
-from streamem.core.ports import Blockwise, Family, Kernel
+from streamem.core.ports import Blockwise, Family, Kernel, Restartable
 from streamem.core.stats import Stats
 
 Array = NDArray[Any]
+Made = TypeVar("Made")
+
+_OWN = threading.local()
 
 PLAIN_BLOCK_ROWS = 4096
 
@@ -56,3 +61,20 @@ def kernel_of(family: Family, params: Any, dtype: DTypeLike = np.float64) -> Ker
 def block_rows_of(family: Family, params: Any) -> int:
     """Rows a block for `kernel_of`."""
     return family.block_rows(params) if offers(family, Blockwise) else PLAIN_BLOCK_ROWS
+
+
+def held(owner: object, params: object, dtype: DTypeLike, make: Callable[[], Made]) -> Made:
+    """The kernel that this thread made last, restarted, if it was for the same owner, parameters and dtype; else a new
+    one.
+
+    To make one costs as much as thousands of rows. It is held, with its parameters, until the thread ends or makes the
+    next one.
+    """
+    known = getattr(_OWN, "held", None)
+    if known is not None and known[0] is owner and known[1] is params and known[2] == dtype:
+        kernel: Made = known[3]
+        known[3].restart()
+        return kernel
+    kernel = make()
+    _OWN.held = (owner, params, dtype, kernel) if offers(kernel, Restartable) else None
+    return kernel

@@ -79,6 +79,15 @@ class Composed(Protocol):
 
 
 @runtime_checkable
+class AtHand(Protocol):
+    """A chunk handle that may have its rows in memory as they are wanted: nothing is gained by loading them ahead."""
+
+    @property
+    def at_hand(self) -> bool:
+        """Whether it does."""
+
+
+@runtime_checkable
 class Sequenced(Protocol):
     """A chunk handle whose rows are steps of sequences, as its `Chunk.sequences` will say."""
 
@@ -299,6 +308,14 @@ class Kernel(Protocol):
 
     def stats(self) -> Stats:
         """Everything accumulated so far."""
+
+
+@runtime_checkable
+class Restartable(Protocol):
+    """A `Kernel` or `Mixing` that can be used for one chunk after another: what it worked out at first is kept."""
+
+    def restart(self) -> None:
+        """Forget what was accumulated; statistics that were handed out stay as they are."""
 
 
 class MixtureSums(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import add, sub
 from typing import Any, Self
 
 import numpy as np
@@ -24,19 +25,22 @@ class Stats(Arrays):
 
     @staticmethod
     def _freeze(value: Any) -> Any:
-        return value if isinstance(value, Stats) else Arrays._freeze(np.asarray(value, dtype=np.float64))
+        if type(value) is not np.ndarray and isinstance(value, Stats):
+            return value
+        return Arrays._freeze(np.asarray(value, dtype=np.float64))
 
     def _combine(self, other: Stats, operation: Callable[[Any, Any], Any]) -> Self:
         if self._items.keys() != other._items.keys():
             raise ValueError(
                 f"statistics of different models cannot be combined: {sorted(self)} against {sorted(other)}"
             )
-        return type(self)(**{name: operation(value, other._items[name]) for name, value in self._items.items()})
+        theirs = other._items
+        return self._of_frozen({name: _fresh(operation(value, theirs[name])) for name, value in self._items.items()})
 
     def __add__(self, other: Stats) -> Self:
         if not isinstance(other, Stats):
             return NotImplemented
-        return self._combine(other, lambda a, b: a + b)
+        return self._combine(other, add)
 
     def __radd__(self, other: object) -> Self:
         """Lets ``sum([...])`` start from its 0."""
@@ -45,9 +49,18 @@ class Stats(Arrays):
     def __sub__(self, other: Stats) -> Self:
         if not isinstance(other, Stats):
             return NotImplemented
-        return self._combine(other, lambda a, b: a - b)
+        return self._combine(other, sub)
 
     def __mul__(self, factor: float) -> Self:
-        return type(self)(**{name: value * factor for name, value in self._items.items()})
+        return self._of_frozen({name: _fresh(value * factor) for name, value in self._items.items()})
 
     __rmul__ = __mul__
+
+
+def _fresh(value: Any) -> Any:
+    """The result of arithmetic that nobody else holds, read-only."""
+    if isinstance(value, Stats):
+        return value
+    array = np.asarray(value, dtype=np.float64)  # of no dimension, arithmetic gives scalars
+    array.flags.writeable = False
+    return array

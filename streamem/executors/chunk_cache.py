@@ -8,7 +8,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 from streamem.core.chunk import Chunk
-from streamem.core.ports import ChunkRef, Composed
+from streamem.core.offers import offers
+from streamem.core.ports import AtHand, ChunkRef, Composed
 
 
 class ChunkCache:
@@ -101,6 +102,13 @@ class KeptChunks:
                     self._chunks[id(ref)] = (ref, chunk)
                     self.nbytes += ref.nbytes
         return chunk
+
+
+def is_at_hand(ref: ChunkRef) -> bool:
+    """Whether loading is a look at rows in memory, or at several that only have to be joined."""
+    if isinstance(ref, Composed):
+        return all(is_at_hand(base) for base in ref.bases)
+    return offers(ref, AtHand) and ref.at_hand
 
 
 def is_decoded(ref: ChunkRef) -> bool:

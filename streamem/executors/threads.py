@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
+from threading import Lock
 from time import perf_counter
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
@@ -17,14 +18,20 @@ from streamem.core.errors import ParameterError
 from streamem.core.ports import ChunkDone, ChunkRef, Composed, OnChunk, Task
 from streamem.core.reduction import TreeReduction
 from streamem.core.stats import Stats
-from streamem.executors.chunk_cache import ChunkCache, KeptChunks
+from streamem.executors.chunk_cache import ChunkCache, KeptChunks, is_at_hand
 
 Result = TypeVar("Result")
 
 
+LOOK_S = 0.05
+"""How often the calling thread looks what workers have done: waking it for every chunk costs as much as a small one."""
+
+Numbered = Iterable[tuple[int, ChunkRef]]
+Loading = Future[Chunk] | None
+
+
 @dataclass(frozen=True)
 class _Finished(Generic[Result]):
-    position: int
     value: Result
     done: ChunkDone
 
@@ -47,7 +54,7 @@ class ThreadsExecutor:
         in_flight: int | None = None,
         cache_bytes: int = 0,
         keep_bytes: int = 0,
-        shuffle: Callable[[Iterable[tuple[int, ChunkRef]]], Iterable[tuple[int, ChunkRef]]] = iter,
+        shuffle: Callable[[Numbered], Numbered] = iter,
     ) -> None:
         if n_threads < 1:
             raise ParameterError(f"n_threads is {n_threads}; it must be at least 1")
@@ -75,56 +82,69 @@ class ThreadsExecutor:
     def reduce(self, task: Task[Stats], refs: Sequence[ChunkRef], on_chunk: OnChunk) -> Stats:
         """The sum of the task over the chunks, along the fixed tree."""
         if len(refs) == 1:  # a mini-batch: no other thread could help
-            alone = _compute(task, 0, refs[0], self._loaded(refs[0]))
+            alone = self._compute(task, refs[0], None)
             on_chunk(alone.done)
             return alone.value
-        tree = TreeReduction(len(refs))
-        for finished in self._run(task, self._shuffle(enumerate(refs))):
-            tree.add(finished.position, finished.value)
-            on_chunk(finished.done)
+        tree, lock, done = TreeReduction(len(refs)), Lock(), deque[ChunkDone]()
+        feed = _Feed(self._shuffle(enumerate(refs)), self.in_flight, self._begin)
+
+        def work() -> None:
+            while (taken := feed.take()) is not None:
+                position, ref, loading = taken
+                finished = self._compute(task, ref, loading)
+                del taken, loading  # the chunk, before the next one is loaded
+                with lock:
+                    tree.add(position, finished.value)
+                feed.over()
+                done.append(finished.done)
+
+        workers = [self._workers.submit(work) for _ in range(self.n_threads)]
+        try:
+            running = True
+            while running:
+                ended, others = wait(workers, LOOK_S, FIRST_EXCEPTION)
+                running = bool(others)
+                while done:
+                    on_chunk(done.popleft())
+                for worker in ended:
+                    worker.result()
+        finally:
+            feed.stop()
+            wait(workers)
         return tree.result()
 
     def map(self, task: Task[Result], refs: Sequence[ChunkRef], on_chunk: OnChunk) -> Iterator[Result]:
         """Results in plan order."""
         running: deque[Future[_Finished[Result]]] = deque()
         try:
-            for position, ref in enumerate(refs):
+            for ref in refs:
                 if len(running) >= self.in_flight:
                     yield self._take(running.popleft(), on_chunk)
-                running.append(self._submit(task, position, ref, self._kept.load))
+                running.append(self._submit(task, ref))
             while running:
                 yield self._take(running.popleft(), on_chunk)
         finally:
             _cancel(running)
 
-    def _run(self, task: Task[Result], numbered: Iterable[tuple[int, ChunkRef]]) -> Iterator[_Finished[Result]]:
-        """Results as they finish, with at most `in_flight` chunks alive."""
-        running: set[Future[_Finished[Result]]] = set()
-        try:
-            for position, ref in numbered:
-                if len(running) >= self.in_flight:
-                    ready, running = wait(running, return_when=FIRST_COMPLETED)
-                    yield from (future.result() for future in ready)
-                running.add(self._submit(task, position, ref, self._kept.keep))
-            while running:
-                ready, running = wait(running, return_when=FIRST_COMPLETED)
-                yield from (future.result() for future in ready)
-        finally:
-            _cancel(running)
+    def _submit(self, task: Task[Result], ref: ChunkRef) -> Future[_Finished[Result]]:
+        loading = self._readers.submit(self._load, ref, self._kept.load)
+        return self._workers.submit(self._compute, task, ref, loading)
 
-    def _submit(
-        self, task: Task[Result], position: int, ref: ChunkRef, load: Callable[[ChunkRef], Chunk]
-    ) -> Future[_Finished[Result]]:
-        loading = self._readers.submit(self._load, ref, load)
-        return self._workers.submit(_compute, task, position, ref, loading)
+    def _begin(self, ref: ChunkRef) -> Loading:
+        """Have a reader load a chunk, unless there is nothing to wait for."""
+        return None if is_at_hand(ref) else self._readers.submit(self._load, ref, self._kept.keep)
 
     def _load(self, ref: ChunkRef, load: Callable[[ChunkRef], Chunk]) -> Chunk:
-        return self._cache.load("", ref, self._cache_bytes, load) if isinstance(ref, Composed) else load(ref)
+        if isinstance(ref, Composed) and not is_at_hand(ref):
+            return self._cache.load("", ref, self._cache_bytes, load)
+        return load(ref)
 
-    def _loaded(self, ref: ChunkRef) -> Future[Chunk]:
-        loading: Future[Chunk] = Future()
-        loading.set_result(self._load(ref, self._kept.keep))
-        return loading
+    def _compute(self, task: Task[Result], ref: ChunkRef, loading: Loading) -> _Finished[Result]:
+        started = perf_counter()
+        chunk = self._load(ref, self._kept.keep) if loading is None else loading.result()
+        loaded = perf_counter()
+        value = task(chunk, ref)
+        return _Finished(value, ChunkDone(ref.rows, ref.nbytes, loaded - started, perf_counter() - loaded))
 
     @staticmethod
     def _take(future: Future[_Finished[Result]], on_chunk: OnChunk) -> Result:
@@ -133,13 +153,39 @@ class ThreadsExecutor:
         return finished.value
 
 
-def _compute(task: Task[Result], position: int, ref: ChunkRef, loading: Future[Chunk]) -> _Finished[Result]:
-    started = perf_counter()
-    chunk = loading.result()
-    loaded = perf_counter()
-    value = task(chunk, ref)
-    done = ChunkDone(ref.rows, ref.nbytes, loaded - started, perf_counter() - loaded)
-    return _Finished(position, value, done)
+class _Feed:
+    """The chunks of a pass in their order for workers that come for them, some of them on their way in already.
+
+    Workers do not wait for the thread that began the pass: that cost more than a small chunk's arithmetic.
+    """
+
+    def __init__(self, numbered: Numbered, most: int, begin: Callable[[ChunkRef], Loading]) -> None:
+        self._left, self._most, self._begin = iter(numbered), most, begin
+        self._lock = Lock()
+        self._ahead: deque[tuple[int, ChunkRef, Loading]] = deque()
+        self._busy = 0
+
+    def take(self) -> tuple[int, ChunkRef, Loading] | None:
+        """The next chunk; None if there is none, or no room for one more beside those that others work on."""
+        with self._lock:
+            while len(self._ahead) + self._busy < self._most and (item := next(self._left, None)) is not None:
+                self._ahead.append((*item, self._begin(item[1])))
+            if not self._ahead:
+                return None
+            self._busy += 1
+            return self._ahead.popleft()
+
+    def over(self) -> None:
+        """A chunk that was taken is gone from memory."""
+        with self._lock:
+            self._busy -= 1
+
+    def stop(self) -> None:
+        """Nothing more is to be had."""
+        with self._lock:
+            self._left = iter(())
+            _cancel(loading for _, _, loading in self._ahead if loading is not None)
+            self._ahead.clear()
 
 
 def _cancel(futures: Iterable[Future[Any]]) -> None:

@@ -122,6 +122,10 @@ class CategoricalKernel:
         self._weight += occupied
         return MixtureSums(log_likelihood, pairs, occupied)
 
+    def restart(self) -> None:
+        """Begin anew."""
+        self._sums, self._weight = np.zeros_like(self._sums), np.zeros_like(self._weight)
+
     def stats(self) -> Stats:
         """weight (K,) and counts (K, V)."""
         return Stats(weight=self._weight.copy(), counts=self._sums.T.copy())

@@ -69,22 +69,22 @@ class ExponentialKernel:
         posterior = np.ascontiguousarray(resp, dtype=self.dtype)
         accumulate_posterior(posterior, self._products(), self._block.z, *self._resp_buffers(), self._sums, False)
 
+    def restart(self) -> None:
+        """Begin anew."""
+        self._sums = np.zeros_like(self._sums)
+
     def mix(self, x: Array, weight: Array | None, log_weights: Array) -> MixtureSums:
         """Responsibilities of all rows x (n, d), block by block, and their statistics."""
         from streamem.families.mixture_pass import mixture_pass
 
-        k, before = len(log_weights), self._sums[0, 0].copy()
-        rows = self._tile if self._tile and len(self._sums) == 1 else self._rows
+        before = self._sums[0, 0].copy()
         log_likelihood, pairs = mixture_pass(
             as_rows(x),
             NO_WEIGHTS if weight is None else as_rows(weight),
             log_weights.astype(self.dtype),
-            self._products(),
-            scratch("joint", (k * rows,), self.dtype),
-            scratch("row sums", (3, rows), self.dtype),
-            *self._resp_buffers(),
+            *self._mixing,
             self._sums,
-            self.dtype.type(negligible(k)),
+            self.dtype.type(negligible(len(log_weights))),
         )
         return MixtureSums(log_likelihood, pairs, self._sums[0, 0] - before)  # the first feature is 1
 
@@ -101,6 +101,14 @@ class ExponentialKernel:
 
         products, (resp, product) = self._held_products, self._resp_buffers()
         accumulate_rows(as_rows(x), products, self._rows, weights, resp, product, self._sums, again)
+
+    @cached_property
+    def _mixing(self) -> tuple[Products, Array, Array, Array, Array]:
+        """Products and buffers of this thread."""
+        k = self._sums.shape[2]
+        rows = self._tile if self._tile and len(self._sums) == 1 else self._rows
+        joint, sums = scratch("joint", (k * rows,), self.dtype), scratch("row sums", (3, rows), self.dtype)
+        return self._products(), joint, sums, *self._resp_buffers()
 
     @cached_property
     def _held_products(self) -> Products:

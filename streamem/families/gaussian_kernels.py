@@ -155,6 +155,10 @@ class TiedKernel:
         self._sums += resp @ self._block.z.T
         self._moments += (self._block.xt * resp.sum(axis=0)) @ self._block.xt.T
 
+    def restart(self) -> None:
+        """Begin anew."""
+        self._sums, self._moments = np.zeros_like(self._sums), np.zeros_like(self._moments)
+
     def stats(self) -> Stats:
         """weight (K,), first (K, d), second (M,)."""
         return as_stats(self._sums, self._moments[np.triu_indices(self._d)], self._d)
@@ -207,6 +211,10 @@ class DifferenceKernel:
                 self._moments += moments
             else:
                 self._moments[k] += moments
+
+    def restart(self) -> None:
+        """Begin anew."""
+        self._sums, self._moments = np.zeros_like(self._sums), np.zeros_like(self._moments)
 
     def stats(self) -> Stats:
         """weight (K,), first (K, d), second (K, M) or (M,)."""

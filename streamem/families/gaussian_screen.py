@@ -222,6 +222,10 @@ class ScreenedKernel:
         )
         return MixtureSums(log_likelihood, pairs, occupied)
 
+    def restart(self) -> None:
+        """Begin anew."""
+        self._sums, self._moments = np.zeros_like(self._sums), np.zeros_like(self._moments)
+
     def stats(self) -> Stats:
         """weight (K,), first (K, d), second (K, M)."""
         if self._moments.ndim == 3:

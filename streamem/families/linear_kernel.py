@@ -108,6 +108,10 @@ class BoundaryKernel:
         """As usual."""
         self._kernel.accumulate(resp)
 
+    def restart(self) -> None:
+        """As usual."""
+        self._kernel.restart()
+
     def stats(self) -> Stats:
         """As usual."""
         return self._kernel.stats()

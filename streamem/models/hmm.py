@@ -13,7 +13,7 @@ from streamem.core.boundary import PATH, Boundary
 from streamem.core.chunk import Chunk
 from streamem.core.errors import NumericalError, ParameterError
 from streamem.core.numerics import EPS, small_buffers
-from streamem.core.plain_kernel import block_rows_of, kernel_of
+from streamem.core.plain_kernel import block_rows_of, held, kernel_of
 from streamem.core.ports import Anchored, Blockwise, Diagnosed, Family, Penalized, Rebasable, Startable
 from streamem.core.stats import Stats
 from streamem.models.chain_operators import ChainOperators, filled_up
@@ -284,7 +284,7 @@ class HMM:
         return ChainPass(_chain(params), emissions, steps, message or ALONE, rows)
 
     def _emissions(self, params: Params, chunk: Chunk, steps: Steps, dtype: DTypeLike) -> Emissions:
-        kernel = kernel_of(self.family, params.components, dtype)
+        kernel = held(self, params, dtype, lambda: kernel_of(self.family, params.components, dtype))
         rows = block_rows_of(self.family, params.components)
         return Emissions(kernel, rows, chunk.x, steps.missing, self.n_components)
 

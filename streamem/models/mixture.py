@@ -13,7 +13,7 @@ from streamem.core.chunk import Chunk
 from streamem.core.errors import NumericalError
 from streamem.core.numerics import Normalized, normalize_log_rows, small_buffers
 from streamem.core.offers import offers
-from streamem.core.plain_kernel import block_rows_of, kernel_of
+from streamem.core.plain_kernel import block_rows_of, held, kernel_of
 from streamem.core.ports import (
     Anchored,
     Blockwise,
@@ -27,6 +27,7 @@ from streamem.core.ports import (
     Screenable,
     Startable,
 )
+from streamem.core.remembered import remembered
 from streamem.core.stats import Stats
 
 Array = NDArray[Any]
@@ -77,7 +78,8 @@ class Mixture:
     @small_buffers()
     def e_step(self, params: Params, chunk: Chunk) -> Stats:
         """responsibilities (K,), components, and the four scalars that every model carries."""
-        kernel = self._fastest(params, chunk.x.dtype)
+        dtype = chunk.x.dtype
+        kernel = held(self, params, dtype, lambda: self._fastest(params, dtype))
         sums = self._mix(kernel, params, chunk)
         weight = float(chunk.rows) if chunk.weight is None else float(chunk.weight.sum())
         return Stats(
@@ -237,8 +239,12 @@ class Mixture:
 
 
 def _log_weights(params: Params) -> Array:
+    return remembered(params.weights, params.weights, "log weights", lambda: _log(params.weights))
+
+
+def _log(weights: Array) -> Array:
     with np.errstate(divide="ignore"):
-        return np.asarray(np.log(params.weights))
+        return np.asarray(np.log(weights))
 
 
 def _require_densities(log_density: Array, x: Array, block: slice) -> None:

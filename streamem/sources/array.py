@@ -52,6 +52,11 @@ class ArrayChunkRef:
         """A view costs nothing more than itself; a conversion holds its result only."""
         return self.nbytes
 
+    @property
+    def at_hand(self) -> bool:
+        """Whether loading is a view."""
+        return self.array.dtype == self.dtype and self.array.flags.c_contiguous
+
     def load(self) -> Chunk:
         """The rows in C order; a view where the array already is."""
         return Chunk(as_floats(self._own(), self.dtype))

@@ -1,0 +1,103 @@
+"""A thread uses one kernel for many chunks: with the bits of a new one each, and what it handed out stays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from streamem.core.arrays import Params
+from streamem.core.chunk import Chunk
+from streamem.core.offers import offers
+from streamem.core.plain_kernel import held
+from streamem.core.ports import Restartable
+from streamem.core.sequences import Sequences
+from streamem.families import Categorical, Gaussian, Poisson
+from streamem.fit import prepared
+from streamem.models.hmm import HMM
+from streamem.models.mixture import Mixture
+
+Array = NDArray[Any]
+K, D, ROWS = 9, 16, 450
+
+
+def clusters(spread: float, dtype: Any = np.float64) -> Array:
+    """Three chunks of rows from nine places."""
+    rng = np.random.default_rng(0)
+    places = rng.normal(size=(K, D)) * spread
+    places[:, 0] = np.arange(K) * spread
+    return (places[np.arange(3 * ROWS) % K] + rng.normal(size=(3 * ROWS, D))).astype(dtype)
+
+
+def by_turns(x: Array, weight: Array | None, k: int, rng: np.random.RandomState) -> Array:
+    """Responsibilities (n, k), one component a row, those that are near along the first feature together."""
+    return np.asarray(np.eye(k)[np.argsort(np.argsort(x[:, 0], kind="stable"), kind="stable") * k // len(x)])
+
+
+def codes() -> Array:
+    return np.random.default_rng(0).integers(0, 3, (3 * ROWS, D)).astype(np.float64)
+
+
+def mixture(family: Any) -> Callable[[], Any]:
+    return lambda: Mixture(family, K, by_turns)
+
+
+CASES: list[Any] = [
+    *[
+        pytest.param(mixture(Gaussian(kind)), clusters(1.0, dtype), id=f"{kind} {dtype.__name__}")
+        for kind in ("full", "tied", "diag", "spherical")
+        for dtype in (np.float64, np.float32)
+    ],
+    *[pytest.param(mixture(Gaussian(kind)), clusters(100.0), id=f"{kind}, apart") for kind in ("full", "diag")],
+    pytest.param(mixture(Gaussian("full")), clusters(1e7), id="differences"),
+    pytest.param(mixture(Poisson()), codes(), id="Poisson"),
+    pytest.param(mixture(Categorical(n_categories=3)), codes(), id="categorical"),
+    pytest.param(lambda: HMM(Gaussian("diag"), K, by_turns), clusters(2.0), id="chain"),
+]
+
+
+def chunks_of(x: Array) -> list[Chunk]:
+    sequences = Sequences(np.array([0, 150, ROWS]))
+    return [Chunk(x[first : first + ROWS], None, sequences) for first in range(0, len(x), ROWS)]
+
+
+@pytest.mark.parametrize(("make", "x"), CASES)
+def test_the_bits_are_those_of_a_new_kernel_for_every_chunk(make: Callable[[], Any], x: Array) -> None:
+    model, chunks = make(), chunks_of(x)
+    params = model.init(Chunk(x, None, Sequences(np.array([0, len(x)]))), np.random.RandomState(0))
+    params = prepared(model, model.m_step(model.e_step(params, chunks[0]), params), 10**9)
+    found = [model.e_step(params, chunk) for chunk in chunks]
+    for chunk, stats in zip(chunks, found, strict=True):  # after all: what was handed out has not changed
+        assert stats == make().e_step(params, chunk)
+
+
+class Counted:
+    """Counts how often it begins anew."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+
+    def restart(self) -> None:
+        self.begun += 1
+
+
+def test_who_is_held() -> None:
+    assert offers(Counted(), Restartable)
+    owner, params = object(), Params(a=1.0)
+    one = held(owner, params, np.float64, Counted)
+    assert held(owner, params, np.float64, Counted) is one
+    assert one.begun == 1
+    for other in ((object(), params, np.float64), (owner, Params(a=1.0), np.float64), (owner, params, np.float32)):
+        held(owner, params, np.float64, Counted)
+        assert held(*other, Counted) is not one
+        one = held(owner, params, np.float64, Counted)
+        assert one.begun == 0
+
+
+def test_what_cannot_begin_anew_is_not_held() -> None:
+    owner, params = object(), Params(a=1.0)
+    first = held(owner, params, np.float64, object)
+    assert held(owner, params, np.float64, object) is not first
