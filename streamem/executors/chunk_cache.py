@@ -28,7 +28,7 @@ class ChunkCache:
 
         What several threads want at once is read by the first of them.
         """
-        if isinstance(ref, Composed):
+        if offers(ref, Composed):
             return ref.drawn(lambda base: self.load(token, base, limit_bytes, read))
         key = (token, ref.index)
         with self._lock:
@@ -106,7 +106,7 @@ class KeptChunks:
 
 def is_at_hand(ref: ChunkRef) -> bool:
     """Whether loading is a look at rows in memory, or at several that only have to be joined."""
-    if isinstance(ref, Composed):
+    if offers(ref, Composed):
         return all(is_at_hand(base) for base in ref.bases)
     return offers(ref, AtHand) and ref.at_hand
 

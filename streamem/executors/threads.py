@@ -15,6 +15,7 @@ from typing import Any, Generic, Self, TypeVar
 from streamem.core.blas import limit_this_thread, one_blas_thread
 from streamem.core.chunk import Chunk
 from streamem.core.errors import ParameterError
+from streamem.core.offers import offers
 from streamem.core.ports import ChunkDone, ChunkRef, Composed, OnChunk, Task
 from streamem.core.reduction import TreeReduction
 from streamem.core.stats import Stats
@@ -135,7 +136,8 @@ class ThreadsExecutor:
         return None if is_at_hand(ref) else self._readers.submit(self._load, ref, self._kept.keep)
 
     def _load(self, ref: ChunkRef, load: Callable[[ChunkRef], Chunk]) -> Chunk:
-        if isinstance(ref, Composed) and not is_at_hand(ref):
+        shares_bases = offers(ref, Composed) and not is_at_hand(ref)
+        if shares_bases:
             return self._cache.load("", ref, self._cache_bytes, load)
         return load(ref)
 
