@@ -136,8 +136,8 @@ class ThreadsExecutor:
         return None if is_at_hand(ref) else self._readers.submit(self._load, ref, self._kept.keep)
 
     def _load(self, ref: ChunkRef, load: Callable[[ChunkRef], Chunk]) -> Chunk:
-        shares_bases = offers(ref, Composed) and not is_at_hand(ref)
-        if shares_bases:
+        composed = offers(ref, Composed)
+        if composed and not is_at_hand(ref):
             return self._cache.load("", ref, self._cache_bytes, load)
         return load(ref)
 
