@@ -40,6 +40,11 @@ def install(engine: str) -> None:
 
 
 if __name__ == "__main__":
-    for name in sys.argv[1:] or REQUIREMENTS:
+    wanted = sys.argv[1:] or list(REQUIREMENTS)
+    if unknown := [name for name in wanted if name not in REQUIREMENTS]:
+        raise SystemExit(
+            f"{', '.join(unknown)}: not a peer with an environment of its own; known: {', '.join(REQUIREMENTS)}"
+        )
+    for name in wanted:
         install(name)
         print(f"{name}: {folder_of(name)}")

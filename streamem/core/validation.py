@@ -19,6 +19,9 @@ from streamem.core.offers import offers
 from streamem.core.piece import Piece
 from streamem.core.ports import ChunkRef, Forgiving
 
+MANY = 4096
+"""Values for whose sake compiled code is worth its loading."""
+
 
 def require_finite(chunk: Chunk, ref: ChunkRef, names: Sequence[str] | None, missing_steps: bool = False) -> None:
     """Raise `NonFiniteError`, naming chunk, rows, column and count, unless every value is finite.
@@ -26,10 +29,7 @@ def require_finite(chunk: Chunk, ref: ChunkRef, names: Sequence[str] | None, mis
     With `missing_steps` a row may consist of NaN. The weights are checked too: `DataError` if one is negative or not
     finite.
     """
-    # One sum tells in most cases; only a suspicious one (overflow of large finite values) needs the second look.
-    with np.errstate(over="ignore", invalid="ignore"):
-        suspicious = not np.isfinite(np.sum(chunk.x, dtype=np.float64))
-    if suspicious and not (finite := _usable(chunk.x, missing_steps)).all():
+    if _suspicious(chunk.x) and not (finite := _usable(chunk.x, missing_steps)).all():
         raise NonFiniteError(_describe_non_finite(chunk, finite, ref, names, missing_steps))
     weight = chunk.weight
     if weight is not None and not (valid := np.isfinite(weight) & (weight >= 0)).all():
@@ -50,6 +50,16 @@ def locating(chunk: Chunk, ref: ChunkRef, names: Sequence[str] | None) -> Iterat
         name = f" {names[error.column]!r}" if names is not None else ""
         place = f"{where(ref)}: column {error.column}{name} of row {_row(ref, row)}"
         raise ImpossibleValueError(error.value, error.column, error.needed, place) from error
+
+
+def _suspicious(x: NDArray[Any]) -> bool:
+    """Whether some value may not be finite."""
+    if x.size >= MANY and x.flags.c_contiguous and x.dtype in (np.float64, np.float32):
+        from streamem.core.finite import all_finite  # Numba loads with the first rows
+
+        return not all_finite(x)
+    with np.errstate(over="ignore", invalid="ignore"):  # large finite values may overflow
+        return not np.isfinite(np.sum(x, dtype=np.float64))
 
 
 def _usable(x: NDArray[Any], missing_steps: bool) -> NDArray[np.bool_]:

@@ -30,15 +30,20 @@ def turn(typing: Any, out: Any, first: Any, stride: Any, values: Any, start: Any
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         to, source = data(context, builder, signature, arguments, 0), data(context, builder, signature, arguments, 3)
-        a, b, c, d = (load(builder, source, _place(builder, arguments[4], arguments[5], i)) for i in range(LANES))
-        pairs = [_mixed(builder, x, y, order) for order in ([0, 4, 2, 6], [1, 5, 3, 7]) for x, y in ((a, b), (c, d))]
-        halves = ([0, 1, 4, 5], [2, 3, 6, 7])
-        turned = [_mixed(builder, pairs[2 * i], pairs[2 * i + 1], half) for half in halves for i in range(2)]
-        for i, row in enumerate(turned):
+        rows = [load(builder, source, _place(builder, arguments[4], arguments[5], i)) for i in range(LANES)]
+        for i, row in enumerate(turned(builder, rows)):
             store(builder, row, to, _place(builder, arguments[1], arguments[2], i))
         return context.get_dummy_value()
 
     return types.none(out, types.int64, types.int64, values, types.int64, types.int64), generate
+
+
+def turned(builder: Any, rows: list[Any]) -> list[Any]:
+    """The columns of `LANES` vectors of as many elements, of any type."""
+    a, b, c, d = rows
+    pairs = [_mixed(builder, x, y, order) for order in ([0, 4, 2, 6], [1, 5, 3, 7]) for x, y in ((a, b), (c, d))]
+    halves = ([0, 1, 4, 5], [2, 3, 6, 7])
+    return [_mixed(builder, pairs[2 * i], pairs[2 * i + 1], half) for half in halves for i in range(2)]
 
 
 def _place(builder: Any, start: Any, step: Any, i: int) -> Any:
@@ -76,7 +81,7 @@ def store(builder: Any, value: Any, pointer: Any, index: Any) -> None:
 
 
 def _aligned(vector: Any) -> int:
-    return VECTOR_BYTES // int(vector.count)  # as its elements are
+    return 8 if vector.element == ir.DoubleType() else 4  # as its elements are
 
 
 def spread(builder: Any, scalar: Any, vector: Any = VECTOR) -> Any:

@@ -6,10 +6,10 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
+from typing import TypeGuard
 
 from streamem.core.chunk import Chunk
-from streamem.core.offers import offers
-from streamem.core.ports import AtHand, ChunkRef, Composed
+from streamem.core.ports import ChunkRef, Composed
 
 
 class ChunkCache:
@@ -28,7 +28,7 @@ class ChunkCache:
 
         What several threads want at once is read by the first of them.
         """
-        if offers(ref, Composed):
+        if is_composed(ref):
             return ref.drawn(lambda base: self.load(token, base, limit_bytes, read))
         key = (token, ref.index)
         with self._lock:
@@ -106,9 +106,17 @@ class KeptChunks:
 
 def is_at_hand(ref: ChunkRef) -> bool:
     """Whether loading is a look at rows in memory, or at several that only have to be joined."""
-    if offers(ref, Composed):
-        return all(is_at_hand(base) for base in ref.bases)
-    return offers(ref, AtHand) and ref.at_hand
+    if is_composed(ref):
+        return all(map(is_at_hand, ref.bases))
+    return bool(getattr(ref, "at_hand", False))  # `AtHand`
+
+
+def is_composed(ref: ChunkRef) -> TypeGuard[Composed]:
+    """``isinstance(ref, Composed)`` in less than the thirty microseconds that it takes Python.
+
+    Of the handle and not of its class, as `offers` is asked: a handle may wrap another.
+    """
+    return hasattr(ref, "bases") and hasattr(ref, "drawn")
 
 
 def is_decoded(ref: ChunkRef) -> bool:

@@ -15,11 +15,10 @@ from typing import Any, Generic, Self, TypeVar
 from streamem.core.blas import limit_this_thread, one_blas_thread
 from streamem.core.chunk import Chunk
 from streamem.core.errors import ParameterError
-from streamem.core.offers import offers
-from streamem.core.ports import ChunkDone, ChunkRef, Composed, OnChunk, Task
+from streamem.core.ports import ChunkDone, ChunkRef, OnChunk, Task
 from streamem.core.reduction import TreeReduction
 from streamem.core.stats import Stats
-from streamem.executors.chunk_cache import ChunkCache, KeptChunks, is_at_hand
+from streamem.executors.chunk_cache import ChunkCache, KeptChunks, is_at_hand, is_composed
 
 Result = TypeVar("Result")
 
@@ -136,7 +135,7 @@ class ThreadsExecutor:
         return None if is_at_hand(ref) else self._readers.submit(self._load, ref, self._kept.keep)
 
     def _load(self, ref: ChunkRef, load: Callable[[ChunkRef], Chunk]) -> Chunk:
-        composed = offers(ref, Composed)
+        composed = is_composed(ref)
         if composed and not is_at_hand(ref):
             return self._cache.load("", ref, self._cache_bytes, load)
         return load(ref)

@@ -14,39 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamem.core.compiled import compiled
+from streamem.families.anchored_rows import load_anchored
 from streamem.families.strips import accumulate_strips, multiply_strips
 from streamem.families.tiling import Products
 
 Array = NDArray[Any]
 
 TRANSPOSED_ROWS = 16
-MANY_FEATURES = 64
-
-
-@compiled
-def load_anchored(x: Array, center: Array, inverse_scale: Array, out: Array) -> None:
-    """(x − center) / scale of rows x (b, d), with rows last, into out (d, b)."""
-    b, d = x.shape
-    if d < MANY_FEATURES:
-        for start in range(0, b, TRANSPOSED_ROWS):
-            block = x[start : min(start + TRANSPOSED_ROWS, b)]
-            for j in range(d):
-                target = out[j, start : start + block.shape[0]]
-                for i in range(target.size):
-                    target[i] = (block[i, j] - center[j]) * inverse_scale[j]
-        return
-    # Sixteen long rows at once are more streams than are fetched ahead: they are read one after the other first.
-    near = np.empty((TRANSPOSED_ROWS, d), dtype=out.dtype)
-    for start in range(0, b, TRANSPOSED_ROWS):
-        block = x[start : min(start + TRANSPOSED_ROWS, b)]
-        for i in range(block.shape[0]):
-            source, row = block[i], near[i]
-            for j in range(row.size):
-                row[j] = (source[j] - center[j]) * inverse_scale[j]
-        for j in range(d):
-            target = out[j, start : start + block.shape[0]]
-            for i in range(target.size):
-                target[i] = near[i, j]
 
 
 @compiled

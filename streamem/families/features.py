@@ -57,7 +57,7 @@ class AnchoredBlock:
 
     def load(self, x: Array) -> None:
         """Take rows x (b, d)."""
-        from streamem.families.feature_products import load_anchored  # Numba loads with the first rows
+        from streamem.families.anchored_rows import load_anchored  # Numba loads with the first rows
 
         if self._buffer is None:
             self._buffer = np.empty(self._shape[0] * self._shape[1], dtype=self._dtype)
