@@ -126,6 +126,18 @@ def test_row_after_row(way: str, kind: str, k: int, rows: int) -> None:
     case.check_sums(kernel.sums(), 2 * weights[:, :k])
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_row_after_row_in_any_width(way: str, dtype: Any) -> None:
+    """What is no multiple of four columns, or no float64, is not read beyond its end."""
+    case = Case("diag", 5, 3, 300, np.float64)
+    kernel, b, peaks = case.kernel(), np.empty((300, 5), dtype=dtype), np.empty(300)
+    kernel.densities(case.x, b, peaks)
+    np.testing.assert_allclose(np.log(b) + peaks[:, None], case.log_prob, rtol=1e-5, atol=1e-5)
+    weights = np.random.default_rng(1).uniform(size=(300, 5)).astype(dtype)
+    kernel.accumulate_rows(case.x, weights, False)
+    case.check_sums(kernel.sums(), weights.astype(np.float64))
+
+
 def test_rows_of_a_strip_do_not_depend_on_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """In the last strip of a block, with rows after it or none, a row has the same log-density."""
     monkeypatch.setattr(tiling, "in_strips", lambda k: True)

@@ -63,18 +63,25 @@ def block_rows_of(family: Family, params: Any) -> int:
     return family.block_rows(params) if offers(family, Blockwise) else PLAIN_BLOCK_ROWS
 
 
+def let_go() -> None:
+    """Forget the kernel that this thread holds, and its parameters."""
+    _OWN.held = None
+
+
 def held(owner: object, params: object, dtype: DTypeLike, make: Callable[[], Made]) -> Made:
     """The kernel that this thread made last, restarted, if it was for the same owner, parameters and dtype; else a new
     one.
 
-    To make one costs as much as thousands of rows. It is held, with its parameters, until the thread ends or makes the
-    next one.
+    To make one costs as much as thousands of rows. It is held, with its parameters, until the thread ends, makes the
+    next one or is told to `let_go`.
     """
     known = getattr(_OWN, "held", None)
     if known is not None and known[0] is owner and known[1] is params and known[2] == dtype:
         kernel: Made = known[3]
         known[3].restart()
         return kernel
+    del known
+    let_go()
     kernel = make()
     _OWN.held = (owner, params, dtype, kernel) if offers(kernel, Restartable) else None
     return kernel

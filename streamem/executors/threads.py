@@ -15,6 +15,7 @@ from typing import Any, Generic, Self, TypeVar
 from streamem.core.blas import limit_this_thread, one_blas_thread
 from streamem.core.chunk import Chunk
 from streamem.core.errors import ParameterError
+from streamem.core.plain_kernel import let_go
 from streamem.core.ports import ChunkDone, ChunkRef, OnChunk, Task
 from streamem.core.reduction import TreeReduction
 from streamem.core.stats import Stats
@@ -78,6 +79,7 @@ class ThreadsExecutor:
         self._workers.shutdown(wait=True, cancel_futures=True)
         self._readers.shutdown(wait=True, cancel_futures=True)
         self._limits.close()
+        let_go()  # where the calling thread did the work itself
 
     def reduce(self, task: Task[Stats], refs: Sequence[ChunkRef], on_chunk: OnChunk) -> Stats:
         """The sum of the task over the chunks, along the fixed tree."""
@@ -98,8 +100,9 @@ class ThreadsExecutor:
                 feed.over()
                 done.append(finished.done)
 
-        workers = [self._workers.submit(work) for _ in range(self.n_threads)]
+        workers: list[Future[None]] = []
         try:
+            workers.extend(self._workers.submit(work) for _ in range(self.n_threads))
             running = True
             while running:
                 ended, others = wait(workers, LOOK_S, FIRST_EXCEPTION)
@@ -164,14 +167,14 @@ class _Feed:
         self._left, self._most, self._begin = iter(numbered), most, begin
         self._lock = Lock()
         self._ahead: deque[tuple[int, ChunkRef, Loading]] = deque()
-        self._busy = 0
+        self._busy, self._stopped = 0, False
 
     def take(self) -> tuple[int, ChunkRef, Loading] | None:
         """The next chunk; None if there is none, or no room for one more beside those that others work on."""
         with self._lock:
             while len(self._ahead) + self._busy < self._most and (item := next(self._left, None)) is not None:
                 self._ahead.append((*item, self._begin(item[1])))
-            if not self._ahead:
+            if self._stopped or not self._ahead:
                 return None
             self._busy += 1
             return self._ahead.popleft()
@@ -183,8 +186,8 @@ class _Feed:
 
     def stop(self) -> None:
         """Nothing more is to be had."""
+        self._stopped = True  # first of all: an interrupt while the lock is waited for must not leave the rest to do
         with self._lock:
-            self._left = iter(())
             _cancel(loading for _, _, loading in self._ahead if loading is not None)
             self._ahead.clear()
 

@@ -87,7 +87,10 @@ class LinearKernel(ExponentialKernel):
 
 
 class BoundaryKernel:
-    """The same where components cannot emit some values: a rate or a probability is exactly 0 (or 1)."""
+    """The same where components cannot emit some values: a rate or a probability is exactly 0 (or 1).
+
+    It looks at the rows that were loaded, so it must not outlive them: nobody may hold it (no `restart`).
+    """
 
     def __init__(self, kernel: LinearKernel, forbidden: Array) -> None:
         self._kernel, self._forbidden = kernel, forbidden
@@ -107,10 +110,6 @@ class BoundaryKernel:
     def accumulate(self, resp: Array) -> None:
         """As usual."""
         self._kernel.accumulate(resp)
-
-    def restart(self) -> None:
-        """As usual."""
-        self._kernel.restart()
 
     def stats(self) -> Stats:
         """As usual."""

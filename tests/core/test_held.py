@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +14,7 @@ from numpy.typing import NDArray
 from streamem.core.arrays import Params
 from streamem.core.chunk import Chunk
 from streamem.core.offers import offers
-from streamem.core.plain_kernel import held
+from streamem.core.plain_kernel import held, let_go
 from streamem.core.ports import Restartable
 from streamem.core.sequences import Sequences
 from streamem.families import Categorical, Gaussian, Poisson
@@ -101,3 +103,25 @@ def test_what_cannot_begin_anew_is_not_held() -> None:
     owner, params = object(), Params(a=1.0)
     first = held(owner, params, np.float64, object)
     assert held(owner, params, np.float64, object) is not first
+
+
+def test_letting_go() -> None:
+    owner, params = object(), Params(a=1.0)
+    first = held(owner, params, np.float64, Counted)
+    let_go()
+    assert held(owner, params, np.float64, Counted) is not first
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.5])
+def test_no_kernel_keeps_the_rows(rate: float) -> None:
+    """Chunks are gone once their statistics are there, also where a rate is 0 and a kernel looks at the rows."""
+    model = Mixture(Poisson(), 2, by_turns)
+    x = codes()[:, :2].copy()
+    params = model.init(Chunk(x), np.random.RandomState(0))
+    rates = np.array([[rate, 1.0], [1.0, 1.0]])
+    params = params.replace(components=params.components.replace(rates=rates))
+    gone = weakref.ref(x)
+    model.e_step(params, Chunk(x))
+    del x
+    gc.collect()
+    assert gone() is None
