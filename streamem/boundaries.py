@@ -2,7 +2,8 @@
 
 Every piece is a linear map from the state before it to the state at its last step (for the best path, one in maxima):
 the pieces tell theirs in parallel, and a scan over these few gives each what lies before and after it (Blelloch 1990).
-Where such maps cost too much (many states), the pieces are asked one after another, from both ends at the same time.
+Where such maps cost too much (many states, and a chain that forgets slowly), the pieces are asked one after another,
+from both ends at the same time.
 """
 
 from __future__ import annotations
@@ -53,7 +54,9 @@ def boundaries(
     if not chains:
         return {}
     ask = Ask(model, params, names, question, executor, on_chunk)
-    scan: Scan | Sweep = Scan(ask, chains) if model.scans else Sweep(ask)
+    scan: Scan | Sweep = Scan(ask, chains) if model.scans(params, question) else Sweep(ask)
+    if isinstance(scan, Scan) and not scan.complete(chains):
+        scan = Sweep(ask)
     before, blank = scan.forwards(chains)
     kept = [_without_padding(chain, blank) for chain in chains]
     after = scan.backwards(kept, before)
@@ -130,7 +133,7 @@ class Question:
         try:
             return Cut(
                 head=self._head(first, ref) if head else None,
-                whole=self.model.operator_of(self.params, first, self.kind) if passed else None,
+                whole=self.model.operator_of(self.params, first, self.kind, affordable=True) if passed else None,
                 tail=self._tail(last, ref) if tail else None,
                 blank=opened and padded and bool(np.isnan(first.x[:, 0]).all()),
             )
@@ -201,6 +204,10 @@ class Scan:
         ends = frozenset(ref.index for chain in chains for ref in (chain[0], chain[-1]))
         pieces = _distinct(chains)
         self._cuts = ask(pieces, pieces, {}, ends)
+
+    def complete(self, chains: Sequence[Pieces]) -> bool:
+        """Whether all could be had."""
+        return all(self._cuts[ref.index].whole is not None for chain in chains for ref in chain[1:-1])
 
     def forwards(self, chains: Sequence[Pieces]) -> tuple[dict[int, Array], set[int]]:
         """What lies before every piece but the first of its chain, and which hold nothing but missing rows."""

@@ -72,7 +72,9 @@ def read_block(model: Chained, params: Params, chunk: Chunk, before: Array | Non
     k = len(filtered)
     came = np.full((k, k), 1 / k)
     if before is not None:
-        joint = before[:, None] + model.operator_of(params, chunk, POSTERIOR)
+        whole = model.operator_of(params, chunk, POSTERIOR)
+        assert whole is not None
+        joint = before[:, None] + whole
         with np.errstate(invalid="ignore"):
             came = np.nan_to_num(np.exp(joint - np.logaddexp.reduce(joint, axis=0)), nan=1 / k)
     ending = tuple(

@@ -479,8 +479,7 @@ class Chained(Protocol):
     ``core.boundary.SUMS[question]``).
     """
 
-    @property
-    def scans(self) -> bool:
+    def scans(self, params: Params, question: str) -> bool:
         """Whether pieces should tell of themselves in any order (`operator_of`), or one be asked after another."""
 
     def forward_of(self, params: Params, chunk: Chunk, question: str, boundary: Boundary) -> Array:
@@ -489,8 +488,11 @@ class Chained(Protocol):
     def backward_of(self, params: Params, chunk: Chunk, question: str, boundary: Boundary) -> Array:
         """(K,) of the chunk and what follows (`boundary.after`, or nothing), given the state before its first step."""
 
-    def operator_of(self, params: Params, chunk: Chunk, question: str) -> Array:
-        """(K, K) of the state at the last step (columns) given the state before the first step (rows)."""
+    def operator_of(self, params: Params, chunk: Chunk, question: str, affordable: bool = False) -> Array | None:
+        """(K, K) of the state at the last step (columns) given the state before the first step (rows).
+
+        If it is to be affordable, None where it would cost much more than `forward_of`.
+        """
 
     def e_step(self, params: Params, chunk: Chunk, message: Boundary | None) -> Stats:
         """Expected sufficient statistics, given what lies beyond the chunk."""

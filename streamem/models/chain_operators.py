@@ -1,17 +1,20 @@
 """What a piece of a cut sequence does to whatever comes before it: the product of transitions and emissions.
 
 In logarithms up to constants, because only ratios are needed: the log-likelihood is summed in the pass itself. With
-K right-hand sides a step costs K³ products, so that many states go one piece after another instead.
+K right-hand sides a step costs K³ products, until they agree: a chain forgets where it came from, mostly within some
+tens of steps, and one of them goes on for all. A chain of many states that forgets slowly goes one piece after another.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamem.core.boundary import PATH, SUMS, Boundary
+from streamem.core.scratch import scratch
 from streamem.models.chain_pass import Chain, entry_of
 from streamem.models.emissions import Emissions
 from streamem.models.steps import Steps
@@ -19,13 +22,24 @@ from streamem.models.steps import Steps
 Array = NDArray[Any]
 
 CHEAP = 16
-"""Most states whose operators cost less than reading the data a third time, one piece after another."""
+"""Most states whose operators cost less than reading the data a third time, one piece after another, even where all of
+their rows go on to the end."""
+
+SEGMENT = 8192
+"""Steps whose densities are held at a time."""
 
 SPARSE = 1e-40
 """Where a transition is less probable, what underflowed could matter later, and it is bounded from both sides."""
 
 AGREEING = 1e-12
 """How far such bounds may differ, in nats."""
+
+
+class Reach(NamedTuple):
+    """Recursions (m, K) in logarithms up to a constant, and what the constant is, for comparisons."""
+
+    logs: Array
+    constant: float
 
 
 class ChainOperators:
@@ -36,14 +50,14 @@ class ChainOperators:
         self._sparse = bool((chain.transmat < SPARSE).any())
 
     @staticmethod
-    def cheap(n_states: int) -> bool:
-        """Whether `operator` is worth its cost: a function of K alone, because bits depend on it."""
-        return n_states <= CHEAP
+    def promising(chain: Chain, question: str) -> bool:
+        """Whether to try operators: a function of the chain alone, because bits depend on it."""
+        return len(chain.startprob) <= CHEAP or (question != PATH and not bool((chain.transmat < SPARSE).any()))
 
     def forward(self, question: str) -> Array:
         """(K,) of the state at the last step."""
         entry = entry_of(self._chain, self._boundary.before, question)
-        return self._recursion(question, entry[None], self._chain.log_transmat)[0]
+        return np.asarray(_found(self._recursion(question, entry[None], self._chain.log_transmat))[0])
 
     def backward(self, question: str) -> Array:
         """(K,) of all steps and what follows, given the state before them."""
@@ -53,54 +67,66 @@ class ChainOperators:
         if first == stop:
             return exit
         transposed = np.ascontiguousarray(self._chain.log_transmat.T)
-        ahead = self._recursion(question, exit[None], transposed, backwards=True)[0]
+        ahead = _found(self._recursion(question, exit[None], transposed, backwards=True))[0]
         # One more transition, from the state before the first step.
         return _combined(ahead, transposed, question)
 
-    def operator(self, question: str) -> Array:
-        """(K, K) of the state at the last step, given the state before the first."""
-        return self._recursion(question, self._chain.log_transmat, self._chain.log_transmat)
+    def operator(self, question: str, affordable: bool = False) -> Array | None:
+        """(K, K) of the state at the last step, given the state before the first.
 
-    def _recursion(self, question: str, entries: Array, matrix: Array, backwards: bool = False) -> Array:
-        """Forward recursions (m, K) from m entries, in the order of the rows or against it."""
+        If it is to be affordable, None where it costs much more than `forward`.
+        """
+        brief = affordable and len(self._chain.startprob) > CHEAP
+        return self._recursion(question, self._chain.log_transmat, self._chain.log_transmat, brief=brief)
+
+    def _recursion(
+        self, question: str, entries: Array, matrix: Array, backwards: bool = False, brief: bool = False
+    ) -> Array | None:
+        """Forward recursions (m, K) from m entries, in the order of the rows or against it; `brief` ones may fail."""
         first, stop = self._steps.spans[0].tolist()
         if question == PATH:
             return self._best(first, stop, entries, matrix, backwards)
-        return self._scaled(first, stop, entries, matrix, backwards)
+        return self._scaled(first, stop, entries, matrix, backwards, brief)
 
-    def _scaled(self, first: int, stop: int, entries: Array, matrix: Array, backwards: bool) -> Array:
-        from streamem.models.forward_backward import FLOOR, width_of
+    def _scaled(
+        self, first: int, stop: int, entries: Array, matrix: Array, backwards: bool, brief: bool
+    ) -> Array | None:
+        from streamem.models.forward_backward import FLOOR
 
-        k = entries.shape[1]
-        b, peaks = np.empty((stop - first, width_of(k))), np.empty(stop - first)
-        self._emissions.scaled(first, stop, b, peaks)
-        if backwards:
-            b = np.ascontiguousarray(b[::-1])
-        low = self._bound(b, entries, matrix, 0.0)
-        known = np.isfinite(low)
-        if self._sparse:
+        lower = _Bound(entries, matrix, 0.0)
+        upper = _Bound(entries, matrix, FLOOR) if self._sparse else None
+        for b, tried in self._segments(first, stop, len(entries) if brief else 0, backwards):
+            lower.advance(b)
+            if tried and not lower.agreed:
+                return None
+            if upper is not None:
+                upper.advance(b)
+        low = lower.result()
+        known = np.isfinite(low.logs)
+        if upper is not None:
             # What underflowed is between the bounds; what no path reaches is zero in truth.
-            known &= self._bound(b, entries, matrix, FLOOR) - low < AGREEING
+            high = upper.result()
+            known &= high.logs - low.logs + (high.constant - low.constant) < AGREEING
             known |= ~_reached(entries > -np.inf, matrix > -np.inf, stop - first)
-            low[~known | np.isnan(low)] = -np.inf
+            low.logs[~known | np.isnan(low.logs)] = -np.inf
         if not known.all():
             return self._in_logarithms(first, stop, entries, matrix, backwards)
-        return low
+        return low.logs
 
-    @staticmethod
-    def _bound(b: Array, entries: Array, matrix: Array, least: float) -> Array:
-        """Logarithms of the recursion, where no entry of it is let below `least`."""
-        from streamem.models.forward_backward import recursions
+    def _segments(self, first: int, stop: int, trials: int, backwards: bool) -> Iterator[tuple[Array, bool]]:
+        """Scaled densities, segment after segment; the first is short and a trial, where `trials` rows go on in it."""
+        from streamem.models.forward_backward import width_of
 
-        k, width = entries.shape[1], b.shape[1]
-        scales = entries.max(axis=1)
-        scales[scales == -np.inf] = 0.0
-        rows, padded = np.zeros((len(entries), width)), np.zeros((width, width))
-        rows[:, :k] = np.maximum(np.exp(entries - scales[:, None]) * b[0, :k], least)
-        padded[:k, :k] = np.exp(matrix)
-        recursions(width).operator(b[1:], padded, rows, scales, least)
-        with np.errstate(divide="ignore"):
-            return np.asarray(np.log(rows[:, :k]) + scales[:, None])
+        n, width = stop - first, width_of(len(self._chain.startprob))
+        held = min(SEGMENT, n)
+        b, peaks, done = scratch("hmm b", (held, width)), scratch("hmm peaks", (held,)), 0
+        while done < n:
+            tried = bool(trials) and not done
+            rows = min(held, n - done, -(-n // trials) if tried else n)
+            begin = stop - done - rows if backwards else first + done
+            self._emissions.scaled(begin, begin + rows, b[:rows], peaks[:rows])
+            yield (np.ascontiguousarray(b[:rows][::-1]) if backwards else b[:rows]), tried
+            done += rows
 
     def _in_logarithms(self, first: int, stop: int, entries: Array, matrix: Array, backwards: bool) -> Array:
         from streamem.models.log_recursions import log_scores
@@ -122,6 +148,42 @@ class ChainOperators:
     def _log_prob(self, first: int, stop: int, backwards: bool) -> Array:
         log_prob = self._emissions.log_prob(first, stop)
         return np.ascontiguousarray(log_prob[::-1]) if backwards else log_prob
+
+
+class _Bound:
+    """Recursions (m, K) in scaled numbers, side by side until they agree, of which no entry is let below `least`."""
+
+    def __init__(self, entries: Array, matrix: Array, least: float) -> None:
+        from streamem.models.forward_backward import recursions, width_of
+
+        m, k = entries.shape
+        width = width_of(k)
+        self._operator, self._k, self._least = recursions(width).operator, k, least
+        self._scales, self._shared = entries.max(axis=1), np.zeros(1)
+        self._scales[self._scales == -np.inf] = 0.0
+        self._rows, self._matrix = np.zeros((m, width)), np.zeros((width, width))
+        self._rows[:, :k] = np.exp(entries - self._scales[:, None])
+        self._matrix[:k, :k] = np.exp(matrix)
+        self._begun, self.agreed = False, False
+
+    def advance(self, b: Array) -> None:
+        """Take steps (n, width); the first of all is entered already."""
+        if not self._begun:
+            self._rows[:, : self._k] = np.maximum(self._rows[:, : self._k] * b[0, : self._k], self._least)
+            self._begun, b = True, b[1:]
+        alive = self._rows[:1] if self.agreed else self._rows
+        self.agreed = self._operator(b, self._matrix, alive, self._scales, self._shared, self._least)
+
+    def result(self) -> Reach:
+        """All of them."""
+        rows = self._rows[:1] if self.agreed else self._rows
+        with np.errstate(divide="ignore"):
+            return Reach(np.log(rows[:, : self._k]) + self._scales[:, None], float(self._shared[0]))
+
+
+def _found(values: Array | None) -> Array:
+    assert values is not None  # a recursion that is not brief has an end
+    return values
 
 
 def filled_up(values: Array, width: int, height: int | None = None) -> Array:

@@ -29,6 +29,9 @@ Array = NDArray[Any]
 FLOOR = 1e-270
 TAINTED = 1e-15
 LEAST_SUM = 1e-200
+AGREEING = 1e-15
+"""How far rows that sum to 1 may differ, entry by entry, relative to the entry: what rounding makes of equal ones. From
+there on they only come closer (Birkhoff 1957: positive matrices contract the logarithms of such ratios)."""
 
 
 class Recursions(NamedTuple):
@@ -38,12 +41,12 @@ class Recursions(NamedTuple):
     ----------
     forward : (b, peaks, spans, entries, exits, matrix, v, log_likelihoods)
     backward : (b, spans, exits, weights, transposed, v, log_likelihoods, transitions, visits, begun, counted)
-    operator : (b, matrix, rows, log_scales, least)
+    operator : (b, matrix, rows, scales, shared, least) → whether all rows agree
     """
 
     forward: Callable[[Array, Array, Array, Array, Array, Array, Array, Array], None]
     backward: Callable[[Array, Array, Array, Array, Array, Array, Array, Array, Array, Array, int], None]
-    operator: Callable[[Array, Array, Array, Array, float], None]
+    operator: Callable[[Array, Array, Array, Array, Array, float], bool]
 
 
 def width_of(n_states: int) -> int:
@@ -165,26 +168,45 @@ def recursions(width: int) -> Recursions:
                     transitions[i, j] += weights[s] * mine[i, j]
 
     @compiled
-    def operator(b: Array, matrix: Array, rows: Array, scales: Array, least: float) -> None:
-        """rows (m, width) → rows·Π_t matrix·diag(b_t) up to factors whose logarithms are added to scales (m,).
+    def operator(b: Array, matrix: Array, rows: Array, scales: Array, shared: Array, least: float) -> bool:
+        """rows (m, width) → rows·Π_t matrix·diag(b_t), without factors whose logarithms are added to scales (m,), and
+        to shared (1,) those of all rows.
 
-        No entry is let below `least`: with 0 the result is a bound from below, and else from above.
+        No entry is let below `least`: with 0 the result is a bound from below, and else from above. Once all rows agree
+        but for their factors, one goes on for all; says whether they do.
         """
         now, then = rows, np.empty(rows.shape)
+        left = rows.shape[0]  # rows that still go on
         for t in range(b.shape[0]):
-            for i in range(rows.shape[0]):
+            for i in range(left):
                 advance(then[i], now[i], matrix, b[t], least, width)
             now, then = then, now
             if t & 3 == 3:
-                for i in range(rows.shape[0]):
+                for i in range(left):
                     total = 0.0
                     for j in range(width):
                         total += now[i, j]
-                    scales[i] += np.log(total)
+                    if left == 1:
+                        shared[0] += np.log(total)
+                    else:
+                        scales[i] += np.log(total)
                     for j in range(width):
                         now[i, j] /= total
+                if left > 1 and t & 15 == 15 and _agree(now):
+                    left = 1
         for i in range(rows.shape[0]):
             for j in range(width):
-                rows[i, j] = now[i, j]
+                rows[i, j] = now[min(i, left - 1), j]
+        return left == 1
 
     return Recursions(forward, backward, operator)
+
+
+@compiled
+def _agree(rows: Array) -> bool:
+    """Whether all rows are the first one, to rounding; NaN is not."""
+    for i in range(1, rows.shape[0]):
+        for j in range(rows.shape[1]):
+            if not abs(rows[i, j] - rows[0, j]) <= AGREEING * rows[0, j]:
+                return False
+    return True

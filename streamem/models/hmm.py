@@ -29,6 +29,9 @@ Responsibilities = Callable[[Array, Array | None, int, np.random.RandomState], A
 ALONE = Boundary()
 CHUNK_BYTES = 2**21
 PLAIN_GROUP_ROWS = 4096
+GROUP_ROWS = 8192
+"""Steps that go through the recursions in one call: threads that met at the interpreter's lock every 2,000 steps were
+together hardly faster than one."""
 
 
 class HMM:
@@ -253,10 +256,9 @@ class HMM:
 
     # --- sequences that are cut --------------------------------------------------------------------------------------
 
-    @property
-    def scans(self) -> bool:
-        """Whether pieces of a cut sequence tell of themselves in any order; else one after another."""
-        return ChainOperators.cheap(self.n_components)
+    def scans(self, params: Params, question: str) -> bool:
+        """Whether pieces of a cut sequence should tell of themselves in any order; else one after another."""
+        return ChainOperators.promising(_chain(params), question)
 
     def forward_of(self, params: Params, chunk: Chunk, question: str, boundary: Boundary) -> Array:
         """(K,) log-probabilities, up to a constant, of the state at the last step, given `before`."""
@@ -266,9 +268,12 @@ class HMM:
         """(K,) log-likelihoods, up to a constant, of all steps and `after`, given the state before them."""
         return self._operators(params, chunk, boundary).backward(question)
 
-    def operator_of(self, params: Params, chunk: Chunk, question: str) -> Array:
-        """(K, K) the same for every state before the first step (rows) and at the last (columns)."""
-        return self._operators(params, chunk, ALONE).operator(question)
+    def operator_of(self, params: Params, chunk: Chunk, question: str, affordable: bool = False) -> Array | None:
+        """(K, K) the same for every state before the first step (rows) and at the last (columns).
+
+        If it is to be affordable, None where the rows of many states do not soon agree.
+        """
+        return self._operators(params, chunk, ALONE).operator(question, affordable)
 
     # --- inner -------------------------------------------------------------------------------------------------------
 
@@ -280,7 +285,7 @@ class HMM:
         self, params: Params, chunk: Chunk, steps: Steps, message: Boundary | None, dtype: DTypeLike
     ) -> ChainPass:
         emissions = self._emissions(params, chunk, steps, dtype)
-        rows = block_rows_of(self.family, params.components)
+        rows = max(GROUP_ROWS, block_rows_of(self.family, params.components))
         return ChainPass(_chain(params), emissions, steps, message or ALONE, rows)
 
     def _emissions(self, params: Params, chunk: Chunk, steps: Steps, dtype: DTypeLike) -> Emissions:
