@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from streamem.conformance.tolerance import assert_close, relabelled, require, tolerance
 from streamem.core.arrays import Params
-from streamem.core.ports import Blockwise, Family, Penalized
+from streamem.core.ports import Blockwise, Family, Mixing, Penalized, Restartable, RowMajor
 from streamem.core.stats import Stats
 
 Array = NDArray[Any]
@@ -213,6 +213,62 @@ class FamilySuite:
         assert_close(out.T, family.log_prob(case.params, x), case.rtol * self.conditioning, "a full block")
         require(0.0 < kernel.rounding < 1.0 and bool(kernel.path), f"rounding {kernel.rounding}, path {kernel.path!r}")
 
+    def test_rows_of_the_kernel_in_one_call(self) -> None:
+        """What a kernel offers row after row (`RowMajor`) is log_prob and stats too, whatever the width of the rows."""
+        case = _Case(self)
+        kernel = case.kernel_that_offers(RowMajor)
+        k = case.resp.shape[1]
+        log_prob = case.family.log_prob(case.params, case.x)
+        highest = log_prob.max(axis=1)
+        expected, peaks = np.exp(log_prob - highest[:, None]), np.empty(len(case.x))
+        for width in (k, k + 1, k + 4):
+            b, weights = np.full((len(case.x), width), np.nan), np.zeros((len(case.x), width))
+            kernel.densities(case.x, b, peaks)
+            assert_close(peaks, highest, case.rtol * self.conditioning, "peaks of kernel.densities")
+            error = float(np.abs(b[:, :k] - expected).max())
+            most = case.rtol * self.conditioning * max(1.0, float(np.abs(log_prob).max()))
+            require(
+                error <= most, f"kernel.densities, {width} wide, differ by {error} from log_prob; {most} is allowed"
+            )
+            require(not b[:, k:].any(), "kernel.densities leaves something beyond the components")
+            weights[:, :k] = case.resp
+            for again in (True, False):
+                kernel.accumulate_rows(case.x, weights, again)
+        six = case.stats(np.vstack([case.x] * 6), np.vstack([case.resp] * 6))
+        magnitude = 6.0 * case.magnitude(case.x, case.resp)
+        assert_close(kernel.stats(), six, 6 * case.rtol, "six times kernel.accumulate_rows", magnitude)
+
+    def test_the_kernel_mixes_rows_in_one_call(self) -> None:
+        """What a kernel offers as a whole E-step (`Mixing`) is that of its log-densities and statistics."""
+        case = _Case(self)
+        kernel = case.kernel_that_offers(Mixing)
+        k = case.resp.shape[1]
+        weights, counts = case.rng.dirichlet(np.ones(k)), case.rng.uniform(0.5, 2.0, len(case.x))
+        joint = case.family.log_prob(case.params, case.x) + np.log(weights)
+        known = np.logaddexp.reduce(joint, axis=1)
+        resp = np.exp(joint - known[:, None]) * counts[:, None]
+        rtol = case.rtol * self.conditioning * max(1.0, float(np.abs(joint).max()))
+        found = kernel.mix(case.x, counts, np.log(weights))
+        total = float(np.abs(known) @ counts)
+        assert_close(np.float64(found.log_likelihood), np.float64(counts @ known), case.rtol, "kernel.mix", total)
+        assert_close(found.responsibilities, resp.sum(axis=0), rtol, "responsibilities of kernel.mix", counts.sum())
+        require(found.pairs > 0.0, f"kernel.mix found {found.pairs} pairs that matter")
+        magnitude = case.magnitude(case.x, np.tile(counts[:, None], (1, k)))
+        assert_close(kernel.stats(), case.stats(case.x, resp), rtol, "kernel.stats after mix", magnitude)
+
+    def test_a_kernel_begins_anew(self) -> None:
+        """A kernel that can be restarted forgets what it accumulated, and nothing else."""
+        case = _Case(self)
+        kernel = case.kernel_that_offers(Restartable)
+        found = []
+        for _ in range(2):
+            kernel.load(case.x[:61])
+            kernel.accumulate(np.ascontiguousarray(case.resp[:61].T))
+            found.append(kernel.stats())
+            kernel.restart()
+        require(found[0] == found[1], "statistics after a restart differ from those before")
+        require(not any(leaf.any() for leaf in kernel.stats().flatten().values()), "statistics outlive a restart")
+
     def test_declared_bytes_hold(self) -> None:
         """Statistics take no more bytes than statistics_bytes says."""
         case = _Case(self)
@@ -247,6 +303,15 @@ class _Case:
         """Σ r·log p, less the penalty of the family, if it has one."""
         total = float((self.resp * self.family.log_prob(params, self.x)).sum())
         return total - self.family.penalty(params, stats) if isinstance(self.family, Penalized) else total
+
+    def kernel_that_offers(self, port: type) -> Any:
+        """The kernel, or a skipped test."""
+        if not isinstance(self.family, Blockwise):
+            raise SkipTest("the family offers no kernel")
+        kernel = self.family.kernel(self.params)
+        if not isinstance(kernel, port):
+            raise SkipTest(f"the kernel is not {port.__name__}")
+        return kernel
 
 
 def _absolute(stats: Stats) -> Stats:

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamem.core.compiled import compiled, exp_nonpositive
-from streamem.core.vectors import LANES, turn
+from streamem.core.lanes import LANES
+from streamem.core.vectors import turn
 
 Array = NDArray[Any]
 

@@ -8,8 +8,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-LANES = 4
-"""Doubles of a vector: one register of AVX2, two of SSE2 or NEON."""
+from streamem.core.lanes import LANES
 
 VECTOR, INDEX = ir.VectorType(ir.DoubleType(), LANES), ir.IntType(64)
 

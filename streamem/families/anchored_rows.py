@@ -10,7 +10,8 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from streamem.core.compiled import compiled
-from streamem.core.vectors import LANES, VECTOR, constant, data, load, store, turned
+from streamem.core.lanes import LANES
+from streamem.core.vectors import VECTOR, constant, data, load, store, turned
 
 Array = NDArray[Any]
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from streamem.core.arrays import Params
 from streamem.core.errors import ImpossibleValueError
+from streamem.core.lanes import fill_in_lanes, in_lanes
 from streamem.core.numerics import EPS, negligible
 from streamem.core.ports import MixtureSums
 from streamem.core.remembered import remembered
@@ -121,6 +122,29 @@ class CategoricalKernel:
             raise unknown_code(x, bad, self._starts)
         self._weight += occupied
         return MixtureSums(log_likelihood, pairs, occupied)
+
+    def densities(self, x: Array, b: Array, peaks: Array) -> None:
+        """Of all rows x (n, d), row after row."""
+        from streamem.families.categorical_pass import densities_of_codes
+
+        places, near = scratch("places", (self._rows, self._d), np.int32), scratch("near", (TILE, self._k))
+        joint = scratch("joint", (self._k * self._rows,))
+
+        def fill(b: Array) -> None:
+            bad = densities_of_codes(as_rows(x), self._starts, self._table, places, near, joint, b, peaks)
+            if bad >= 0:
+                raise unknown_code(x, bad, self._starts)
+
+        fill_in_lanes(b, fill)
+
+    def accumulate_rows(self, x: Array, weights: Array, again: bool) -> None:
+        """Add the statistics of all rows x (n, d) with weights (n, at least K)."""
+        from streamem.families.categorical_pass import accumulate_codes
+
+        places = scratch("places", (self._rows, self._d), np.int32)
+        bad = accumulate_codes(as_rows(x), self._starts, places, in_lanes(weights), self._sums, self._weight)
+        if bad >= 0:
+            raise unknown_code(x, bad, self._starts)
 
     def restart(self) -> None:
         """Begin anew."""

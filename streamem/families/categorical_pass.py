@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from streamem.core.compiled import compiled
 from streamem.core.log_sum_exp import normalize
+from streamem.core.row_major import scaled
 from streamem.families.feature_products import transpose_blockwise
 from streamem.families.mixture_pass import log_likelihood_of
 
@@ -55,15 +56,47 @@ def look_up(places: Array, table: Array, near: Array, out: Array) -> None:
 
 @compiled
 def add_at(places: Array, resp: Array, sums: Array, weight: Array) -> None:
-    """sums (V, K)[places_j] += resp and weight (K,) += resp, for every row of places (b, d) and resp (b, K)."""
+    """sums (V, K)[places_j] += resp and weight (K,) += resp, row by row of places (b, d) and resp (b, at least K)."""
     for i in range(places.shape[0]):
         values = resp[i]
-        for k in range(values.size):
+        for k in range(weight.size):
             weight[k] += values[k]
         for j in range(places.shape[1]):
             target = sums[places[i, j]]
-            for k in range(values.size):
+            for k in range(target.size):
                 target[k] += values[k]
+
+
+@compiled
+def densities_of_codes(
+    x: Array, starts: Array, table: Array, places: Array, near: Array, joint: Array, b: Array, peaks: Array
+) -> int:
+    """b (n, width) = exp(log-probability − largest of its row) and peaks (n,), those largest, of codes x (n, d); the
+    position of an unknown code or −1.
+    """
+    k, block = table.shape[1], places.shape[0]
+    for start in range(0, x.shape[0], block):
+        rows = min(block, x.shape[0] - start)
+        bad = places_of(x[start : start + rows], starts, places)
+        if bad >= 0:
+            return start * x.shape[1] + bad
+        log_prob = joint[: k * rows].reshape(k, rows)
+        look_up(places[:rows], table, near, log_prob)
+        scaled(log_prob, b[start : start + rows], peaks[start : start + rows])
+    return -1
+
+
+@compiled
+def accumulate_codes(x: Array, starts: Array, places: Array, weights: Array, sums: Array, occupied: Array) -> int:
+    """Add weights (n, at least K) of codes x (n, d) to sums (V, K) and occupied (K,); see above for what it returns."""
+    block = places.shape[0]
+    for start in range(0, x.shape[0], block):
+        rows = min(block, x.shape[0] - start)
+        bad = places_of(x[start : start + rows], starts, places)
+        if bad >= 0:
+            return start * x.shape[1] + bad
+        add_at(places[:rows], weights[start : start + rows], sums, occupied)
+    return -1
 
 
 @compiled

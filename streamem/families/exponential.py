@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streamem.core.lanes import fill_in_lanes, in_lanes
 from streamem.core.numerics import negligible
 from streamem.core.ports import MixtureSums
 from streamem.core.scratch import scratch
@@ -21,9 +22,6 @@ from streamem.families.tiling import Products, block_rows, products_of, tiling
 Array = NDArray[Any]
 
 NO_WEIGHTS = as_rows(np.empty(0))
-
-ROW_LANES = 4
-"""`vectors.LANES`, without its import of Numba."""
 
 
 class ExponentialKernel:
@@ -96,17 +94,14 @@ class ExponentialKernel:
         from streamem.families.rows_pass import densities_of_rows
 
         joint = scratch("joint", (self._sums.shape[2] * self._rows,), self.dtype)
-        suited = _in_lanes(b)
-        densities_of_rows(as_rows(x), self._held_products, joint, suited, peaks)
-        if suited is not b:
-            b[...] = suited[:, : b.shape[1]]
+        fill_in_lanes(b, lambda b: densities_of_rows(as_rows(x), self._held_products, joint, b, peaks))
 
     def accumulate_rows(self, x: Array, weights: Array, again: bool) -> None:
         """Add the statistics of all rows x (n, d) with weights (n, at least K)."""
         from streamem.families.rows_pass import accumulate_rows
 
         products, (resp, product) = self._held_products, self._resp_buffers()
-        accumulate_rows(as_rows(x), products, self._rows, _in_lanes(weights), resp, product, self._sums, again)
+        accumulate_rows(as_rows(x), products, self._rows, in_lanes(weights), resp, product, self._sums, again)
 
     @cached_property
     def _mixing(self) -> tuple[Products, Array, Array, Array, Array]:
@@ -135,13 +130,3 @@ class ExponentialKernel:
         """Everything accumulated so far: (K, F) float64."""
         k = self._sums.shape[2]
         return np.ascontiguousarray(self._sums.reshape(-1, k)[: len(self._features.left)].T)
-
-
-def _in_lanes(values: Array) -> Array:
-    """(n, width) as compiled code moves it, in whole vectors: float64 in C order, filled up with zeros."""
-    n, width = values.shape
-    if width % ROW_LANES == 0 and values.dtype == np.float64 and values.flags.c_contiguous:
-        return values
-    filled = np.zeros((n, -(-width // ROW_LANES) * ROW_LANES))
-    filled[:, :width] = values
-    return filled

@@ -27,7 +27,7 @@ from streamem.core.ports import (
 )
 from streamem.core.stats import Stats
 from streamem.families.empty import empty_components
-from streamem.families.parts_kernel import PartsKernel
+from streamem.families.parts_kernel import MANY_BYTES, parts_kernel
 from streamem.families.splitting import split_rows
 
 Array = NDArray[Any]
@@ -134,13 +134,13 @@ class MixtureFamily:
 
     def kernel(self, params: Params, dtype: DTypeLike = np.float64) -> Kernel:
         """That of the parts, and log-sum-exp over them."""
-        return PartsKernel(kernel_of(self.family, params.parts, dtype), params.weights, self.block_rows(params))
+        return parts_kernel(kernel_of(self.family, params.parts, dtype), params.weights, self.block_rows(params))
 
     def workspace_bytes(self, n_components: int, n_features: int) -> int:
-        """Of the parts, and three numbers for each part and row of a block."""
+        """Of the parts, three numbers for each part and row of a block, and densities of many rows."""
         parts = n_components * self.n_mix
         if isinstance(self.family, Blockwise):
-            return self.family.workspace_bytes(parts, n_features) + 8 * 2048 * 3 * parts
+            return self.family.workspace_bytes(parts, n_features) + 8 * 2048 * 3 * parts + MANY_BYTES
         return 8 * ROWS_AT_ONCE * (6 * parts + 2 * n_features)
 
     def statistics_bytes(self, n_components: int, n_features: int) -> int:

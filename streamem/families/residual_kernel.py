@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streamem.core.lanes import fill_in_lanes
 from streamem.core.numerics import EPS
+from streamem.core.scratch import scratch
 from streamem.core.stats import Stats
 from streamem.families.exponential import ExponentialKernel
-from streamem.families.features import features_of_moments
+from streamem.families.features import as_rows, features_of_moments
 from streamem.families.tiling import panels_of
 
 Array = NDArray[Any]
@@ -44,6 +46,7 @@ class ResidualKernel:
         # For its sums of features alone: its log-densities, of natural parameters that are nil, are never asked for.
         nothing = panels_of(np.zeros((k, len(features.left))), np.float64)
         self._sums = ExponentialKernel(nothing, features, center, scale, 0.0)
+        self._anchor = center.copy(), 1.0 / scale
         self._residuals = np.empty(k * d * TILE)
         size = float(np.sqrt((whitened**2).sum(axis=(1, 2)).max()))
         # The second term: a covariance from moments errs by eps·size², where the likelihood is stationary.
@@ -68,6 +71,23 @@ class ResidualKernel:
     def accumulate(self, resp: Array) -> None:
         """Second moments of z, weighted by resp (K, b)."""
         self._sums.accumulate(resp)
+
+    def densities(self, x: Array, b: Array, peaks: Array) -> None:
+        """Of all rows x (n, D), row after row."""
+        from streamem.families.residual_pass import densities_of_residuals
+
+        k, width = len(self._constants), self._whitened.shape[1]
+        z, joint = scratch("residual z", (width * TILE,)), scratch("joint", (k * TILE,))
+        own = *self._anchor, self._whitened, self._constants.copy(), z, self._residuals, joint
+        fill_in_lanes(b, lambda b: densities_of_residuals(as_rows(x), *own, b, peaks))
+
+    def accumulate_rows(self, x: Array, weights: Array, again: bool) -> None:
+        """Add the statistics of all rows x (n, D) with weights (n, at least K)."""
+        self._sums.accumulate_rows(x, weights, False)
+
+    def restart(self) -> None:
+        """Begin anew."""
+        self._sums.restart()
 
     def stats(self) -> Stats:
         """moments (K, 1 + D, 1 + D); the first row holds the weight and the sums."""

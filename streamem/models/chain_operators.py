@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamem.core.boundary import PATH, SUMS, Boundary
+from streamem.core.lanes import lanes_for
 from streamem.core.scratch import scratch
 from streamem.models.chain_pass import Chain, entry_of
 from streamem.models.emissions import Emissions
@@ -115,9 +116,7 @@ class ChainOperators:
 
     def _segments(self, first: int, stop: int, trials: int, backwards: bool) -> Iterator[tuple[Array, bool]]:
         """Scaled densities, segment after segment; the first is short and a trial, where `trials` rows go on in it."""
-        from streamem.models.forward_backward import width_of
-
-        n, width = stop - first, width_of(len(self._chain.startprob))
+        n, width = stop - first, lanes_for(len(self._chain.startprob))
         held = min(SEGMENT, n)
         b, peaks, done = scratch("hmm b", (held, width)), scratch("hmm peaks", (held,)), 0
         while done < n:
@@ -135,11 +134,10 @@ class ChainOperators:
         return np.stack([log_scores(log_prob, np.ascontiguousarray(entry), matrix) for entry in entries])
 
     def _best(self, first: int, stop: int, entries: Array, matrix: Array, backwards: bool) -> Array:
-        from streamem.models.forward_backward import width_of
         from streamem.models.viterbi import paths
 
         k = entries.shape[1]
-        width, levels = width_of(k), np.zeros(len(entries))
+        width, levels = lanes_for(k), np.zeros(len(entries))
         rows = filled_up(entries, width)
         log_prob = filled_up(self._log_prob(first, stop, backwards), width)
         paths(width).scores(log_prob, filled_up(matrix, width, width), rows, levels)
@@ -154,10 +152,10 @@ class _Bound:
     """Recursions (m, K) in scaled numbers, side by side until they agree, of which no entry is let below `least`."""
 
     def __init__(self, entries: Array, matrix: Array, least: float) -> None:
-        from streamem.models.forward_backward import recursions, width_of
+        from streamem.models.forward_backward import recursions
 
         m, k = entries.shape
-        width = width_of(k)
+        width = lanes_for(k)
         self._operator, self._k, self._least = recursions(width).operator, k, least
         self._scales, self._shared = entries.max(axis=1), np.zeros(1)
         self._scales[self._scales == -np.inf] = 0.0

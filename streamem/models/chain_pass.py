@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from streamem.core.boundary import POSTERIOR, SUMS, Boundary
 from streamem.core.errors import NumericalError
+from streamem.core.lanes import lanes_for
 from streamem.core.scratch import scratch
 from streamem.models.emissions import Emissions
 from streamem.models.steps import Steps
@@ -62,11 +63,11 @@ class ChainPass:
     """
 
     def __init__(self, chain: Chain, emissions: Emissions, steps: Steps, boundary: Boundary, group_rows: int) -> None:
-        from streamem.models.forward_backward import recursions, width_of
+        from streamem.models.forward_backward import recursions
 
         k = len(chain.startprob)
         self._chain, self.emissions, self._steps, self._group_rows = chain, emissions, steps, group_rows
-        self._k, self._width = k, width_of(k)
+        self._k, self._width = k, lanes_for(k)
         self._recursions = recursions(self._width)
         self._matrix = np.zeros((self._width, self._width))
         self._matrix[:k, :k] = chain.transmat

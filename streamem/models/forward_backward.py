@@ -1,7 +1,7 @@
 """Scaled forward–backward recursions (Rabiner 1989, §V.A), compiled for a number of states.
 
 Importing this module imports Numba. Emissions come as b (n, width) = exp(log-density − largest of its row), states
-filled up with zeros to a multiple of `LANES`.
+filled up with zeros to a multiple of `core.lanes.LANES`.
 
 Scaling: v_t = (v_{t−1} A)∘b_t, and every fourth b_t is multiplied by what makes v_{t−2} sum to 1, so that neither the
 sum nor the division is waited for. With u_t = b_t∘β_t and β_{t−1} = A u_t, the sum of v_t∘β_t is the same for all t:
@@ -21,7 +21,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamem.core.compiled import compiled
-from streamem.core.vectors import LANES
 from streamem.models.row_products import add_outer, advance, retreat, settle
 
 Array = NDArray[Any]
@@ -47,11 +46,6 @@ class Recursions(NamedTuple):
     forward: Callable[[Array, Array, Array, Array, Array, Array, Array, Array], None]
     backward: Callable[[Array, Array, Array, Array, Array, Array, Array, Array, Array, Array, int], None]
     operator: Callable[[Array, Array, Array, Array, Array, float], bool]
-
-
-def width_of(n_states: int) -> int:
-    """States, filled up to whole vectors."""
-    return -(-n_states // LANES) * LANES
 
 
 @cache

@@ -12,6 +12,7 @@ from streamem.core.arrays import Params
 from streamem.core.boundary import PATH, Boundary
 from streamem.core.chunk import Chunk
 from streamem.core.errors import NumericalError, ParameterError
+from streamem.core.lanes import lanes_for
 from streamem.core.numerics import EPS, small_buffers
 from streamem.core.plain_kernel import block_rows_of, held, kernel_of
 from streamem.core.ports import Anchored, Blockwise, Diagnosed, Family, Penalized, Rebasable, Startable
@@ -218,14 +219,13 @@ class HMM:
 
         The message is one for the question "path".
         """
-        from streamem.models.forward_backward import width_of
         from streamem.models.viterbi import paths
 
         message = message or ALONE
         steps, chain = steps_of(chunk, message), _chain(params)
         emissions = self._emissions(params, chunk, steps, np.float64)
         out = np.full(chunk.rows, -1, dtype=np.int64)
-        width, nothing = width_of(self.n_components), np.zeros(self.n_components)
+        width, nothing = lanes_for(self.n_components), np.zeros(self.n_components)
         moves = filled_up(chain.log_transmat, width, width)
         for s, (first, stop) in enumerate(steps.spans.tolist()):
             if first == stop:

@@ -14,7 +14,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from streamem.core.vectors import LANES, VECTOR, at, constant, data, load, spread, store
+from streamem.core.lanes import LANES
+from streamem.core.vectors import VECTOR, at, constant, data, load, spread, store
 
 UNROLLED = 32
 """Largest width whose product is written out; above, a loop over the rows of the matrix."""

@@ -15,6 +15,7 @@ from streamem.boundaries import boundaries
 from streamem.conformance.tolerance import assert_close, tolerance
 from streamem.core.boundary import POSTERIOR, Boundary
 from streamem.core.chunk import Chunk
+from streamem.core.lanes import lanes_for
 from streamem.core.ports import ChunkDone, ChunkRef
 from streamem.executors import ThreadsExecutor
 from streamem.families import Gaussian
@@ -23,7 +24,7 @@ from streamem.initialization.responsibilities import from_kmeans
 from streamem.models import HMM
 from streamem.models.chain_operators import SEGMENT
 from streamem.models.emissions import Emissions
-from streamem.models.forward_backward import recursions, width_of
+from streamem.models.forward_backward import recursions
 
 Array = NDArray[Any]
 
@@ -90,7 +91,7 @@ def test_operator_is_the_product_whether_rows_agree_or_not(transmat: Array, n: i
 def test_rows_go_on_as_one_only_if_they_agree(transmat: Array, forgets: bool) -> None:
     n, k = 400, len(transmat)
     model, params, chunk = chain(transmat, n)
-    b, peaks, width = np.zeros((n, width_of(k))), np.zeros(n), width_of(k)
+    b, peaks, width = np.zeros((n, lanes_for(k))), np.zeros(n), lanes_for(k)
     Emissions(model.family.kernel(params.components), 64, chunk.x, None, k).scaled(0, n, b, peaks)
     rows, matrix = np.zeros((k, width)), np.zeros((width, width))
     rows[:, :k] = matrix[:k, :k] = transmat

@@ -1,0 +1,37 @@
+"""Arrays as compiled code moves them: rows of whole vectors. Does not import Numba."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+LANES = 4
+"""Doubles of a vector: one register of AVX2, two of SSE2 or NEON."""
+
+
+def lanes_for(columns: int) -> int:
+    """Columns, filled up to whole vectors."""
+    return -(-columns // LANES) * LANES
+
+
+def in_lanes(values: Array) -> Array:
+    """(n, width) float64 in C order, filled up with columns of zeros to whole vectors; itself if it is so already."""
+    n, width = values.shape
+    if width % LANES == 0 and values.dtype == np.float64 and values.flags.c_contiguous:
+        return values
+    filled = np.zeros((n, lanes_for(width)))
+    filled[:, :width] = values
+    return filled
+
+
+def fill_in_lanes(out: Array, fill: Callable[[Array], None]) -> None:
+    """Have `fill` write out (n, width), or an array as above from which it is copied."""
+    suited = in_lanes(out)
+    fill(suited)
+    if suited is not out:
+        out[...] = suited[:, : out.shape[1]]

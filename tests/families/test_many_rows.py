@@ -1,0 +1,111 @@
+"""Kernels that take many rows in one call: as block by block, over several blocks, and where numbers underflow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from streamem import Params
+from streamem.conformance.tolerance import assert_close, tolerance
+from streamem.core.ports import RowMajor
+from streamem.core.row_major import columns, scaled
+from streamem.families import AutoregressiveGaussian, Categorical, Gaussian, MixtureFamily
+from streamem.families.parts_kernel import ManyRowsOfParts, PartsKernel
+
+Array = NDArray[Any]
+RNG = np.random.default_rng(3)
+
+
+def gaussian_parts(
+    k: int = 3, m: int = 2, apart: float = 2.0, weights: Array | None = None
+) -> tuple[Any, Params, Array]:
+    family = MixtureFamily(Gaussian("diag", 1e-3), m)
+    means = apart * RNG.normal(size=(k * m, 4))
+    parts = Gaussian("diag", 1e-3).at_anchor(np.zeros(4), np.ones(4), k * m)
+    params = Params(
+        weights=RNG.dirichlet(np.ones(m), size=k) if weights is None else weights,
+        parts=Gaussian("diag", 1e-3).with_means(parts, means),
+    )
+    return family, params, means
+
+
+def case_of(name: str, n: int) -> tuple[Any, Params, Array]:
+    if name == "parts":
+        family, params, means = gaussian_parts()
+        return family, params, means[RNG.integers(len(means), size=n)] + RNG.normal(size=(n, 4))
+    if name == "categorical":
+        x = RNG.integers(0, 3, size=(n, 2)).astype(np.float64)
+        family = Categorical(n_categories=3)
+        resp = RNG.dirichlet(np.ones(5), size=n)
+        return family, family.maximize(family.stats(None, x, resp), None), x
+    x = RNG.normal(size=(n, 4))
+    resp = RNG.dirichlet(np.ones(3), size=n)
+    family = AutoregressiveGaussian(1)
+    start = family.start(x, None, 3)
+    return family, family.maximize(family.stats(start, x, resp), start), x
+
+
+def block_by_block(family: Any, params: Params, x: Array, weights: Array, kernel: Any) -> tuple[Array, Array, Any]:
+    k, step = weights.shape[1], family.block_rows(params)
+    b, peaks = np.zeros((len(x), -(-k // 4) * 4)), np.empty(len(x))
+    for first in range(0, len(x), step):
+        rows = slice(first, first + step)
+        kernel.load(x[rows])
+        log_prob = np.empty((k, len(x[rows])))
+        kernel.log_prob(log_prob)
+        scaled(log_prob, b[rows], peaks[rows])
+        resp = np.empty_like(log_prob)
+        columns(np.ascontiguousarray(np.pad(weights[rows], ((0, 0), (0, b.shape[1] - k)))), resp)
+        kernel.accumulate(resp)
+    return b, peaks, kernel.stats()
+
+
+def require_alike(family: Any, params: Params, x: Array, weights: Array) -> Any:
+    many = family.kernel(params)
+    assert isinstance(many, RowMajor)
+    plain = PartsKernel(many._parts, params.weights, many._block_rows) if isinstance(many, ManyRowsOfParts) else many
+    k = weights.shape[1]
+    expected = block_by_block(family, params, x, weights, plain)
+    many = family.kernel(params)
+    b, peaks = np.full((len(x), expected[0].shape[1]), np.nan), np.empty(len(x))
+    many.densities(x, b, peaks)
+    many.accumulate_rows(x, np.pad(weights, ((0, 0), (0, b.shape[1] - k))), True)
+    known = many.stats()
+    many.accumulate_rows(x, np.pad(weights, ((0, 0), (0, b.shape[1] - k))), True)
+    rtol = tolerance(np.float64, len(x), 100)
+    assert_close(b, expected[0], rtol, "densities")
+    assert_close(peaks, expected[1], rtol, "largest log-densities")
+    assert_close(known, expected[2], rtol, "statistics")
+    assert_close(many.stats() - known, expected[2], 2 * rtol, "statistics, asked twice")
+    return many
+
+
+@pytest.mark.parametrize("n", [1, 3, 700, 2100, 40_000])
+@pytest.mark.parametrize("name", ["parts", "categorical", "autoregressive"])
+def test_many_rows_are_block_by_block(name: str, n: int) -> None:
+    family, params, x = case_of(name, max(n, 50))
+    k = family.log_prob(params, x[:1]).shape[1]
+    require_alike(family, params, x[:n], RNG.dirichlet(np.ones(k), size=n))
+
+
+def test_parts_that_underflow_are_told_apart_in_logarithms() -> None:
+    """Every component gets every row, though rows are hundreds of spreads away from the parts of most."""
+    family, params, means = gaussian_parts(apart=60.0)
+    x = means[RNG.integers(len(means), size=9000)] + RNG.normal(size=(9000, 4))
+    kernel = require_alike(family, params, x, RNG.dirichlet(np.ones(3), size=len(x)))
+    weight = kernel.stats().weight
+    assert np.isfinite(weight).all()
+    assert weight.sum() == pytest.approx(2 * len(x), rel=1e-12)
+
+
+@pytest.mark.parametrize("least", [0.0, 1e-60])
+def test_the_likeliest_part_may_have_no_weight(least: float) -> None:
+    """Rows at a part without weight: what is nil beside that part counts beside the others."""
+    family, params, means = gaussian_parts(apart=40.0, weights=np.array([[least, 1.0 - least], [0.5, 0.5], [0.5, 0.5]]))
+    x = np.repeat(means[:1], 500, axis=0) + RNG.normal(size=(500, 4))
+    weights = np.zeros((500, 3))
+    weights[:, 0] = 1.0
+    require_alike(family, params, x, weights)
