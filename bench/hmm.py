@@ -63,6 +63,10 @@ def main(engine: str, n: int, d: int, k: int, steps: int, iterations: int, repea
         "added_bytes": peak_bytes() - before,
         "note": f"{n / seconds / 1e6:.3g} million steps/s",
     }
+    if engine in THREADS and THREADS[engine] is None:
+        from bench.bare_loop import scaling
+
+        found["note"] += f"; a bare loop on all cores {scaling():.2f} times one"
     if engine == LONG:
         return found
     log_likelihood = float(model.score(x, lengths))

@@ -1,0 +1,46 @@
+"""What all cores of this machine are worth beside one: a loop in the first cache, that shares nothing and waits for
+nothing. Shared and virtual machines often give two threads less than twice the work of one, and another share of it
+every minute.
+"""
+
+from __future__ import annotations
+
+import os
+from statistics import median
+from threading import Thread
+from time import perf_counter
+from typing import Any
+
+import numba
+import numpy as np
+
+PASSES = 20_000
+ROUNDS = 5
+
+
+@numba.njit(nogil=True)
+def _loop(values: Any, passes: int) -> None:
+    for _ in range(passes):
+        for i in range(values.size):
+            values[i] = values[i] * 0.999 + 0.1
+
+
+def scaling() -> float:
+    """Work of all cores together, by that of one: median of some rounds in turn."""
+    cores = len(os.sched_getaffinity(0))
+    _seconds(1, 1)  # compiles
+    found = []
+    for _ in range(ROUNDS):
+        alone = _seconds(1, PASSES)
+        found.append(cores * alone / _seconds(cores, PASSES))
+    return median(found)
+
+
+def _seconds(threads: int, passes: int) -> float:
+    running = [Thread(target=_loop, args=(np.ones(2048), passes)) for _ in range(threads)]
+    began = perf_counter()
+    for thread in running:
+        thread.start()
+    for thread in running:
+        thread.join()
+    return perf_counter() - began
