@@ -11,9 +11,9 @@ from streamem.core.compiled import compiled
 
 Array = NDArray[Any]
 
-LEAST_PEAK = 1e-30
-"""A row whose largest density is smaller than this, of its largest part's, is computed in logarithms: what is 0 beside
-that part need not be beside this."""
+LEAST_PEAK = 1e-12
+"""A row whose largest density is smaller than this, of its largest part's, is computed in logarithms: densities below
+e^-650 of that part's are 0, and beside a smaller one those would be above 1e-270, what recursions take for nothing."""
 
 LEAST_SUM = 1e-250
 """Parts of a component that is less probable than this are told apart in logarithms."""
@@ -60,14 +60,10 @@ def divided(parts: Array, weights: Array, gamma: Array, sums: Array) -> bool:
                 row[k * m + j] *= weights[k, j]
                 total += row[k * m + j]
             share = gamma[i, k]
-            if share == 0.0:
-                factor = 0.0
-            elif total >= LEAST_SUM:
-                factor = share / total
-            else:
+            if share != 0.0 and not total >= LEAST_SUM:
                 return False
             for j in range(m):
-                row[k * m + j] *= factor
+                row[k * m + j] = row[k * m + j] * (share / total) if share != 0.0 else 0.0
                 mine[k, j] += row[k * m + j]
     sums += mine
     return True

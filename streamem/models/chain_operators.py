@@ -49,6 +49,7 @@ class ChainOperators:
     def __init__(self, chain: Chain, emissions: Emissions, steps: Steps, boundary: Boundary) -> None:
         self._chain, self._emissions, self._steps, self._boundary = chain, emissions, steps, boundary
         self._sparse = bool((chain.transmat < SPARSE).any())
+        self._nothing = steps.spans[0, 0] == steps.spans[0, 1]
 
     @staticmethod
     def promising(chain: Chain, question: str) -> bool:
@@ -57,15 +58,17 @@ class ChainOperators:
 
     def forward(self, question: str) -> Array:
         """(K,) of the state at the last step."""
-        entry = entry_of(self._chain, self._boundary.before, question)
+        before = self._boundary.before
+        entry = entry_of(self._chain, before, question)
+        if self._nothing:
+            return entry if before is None else before
         return np.asarray(_found(self._recursion(question, entry[None], self._chain.log_transmat))[0])
 
     def backward(self, question: str) -> Array:
         """(K,) of all steps and what follows, given the state before them."""
         after = self._boundary.after
         exit = np.zeros(len(self._chain.startprob)) if after is None else after
-        first, stop = self._steps.spans[0].tolist()
-        if first == stop:
+        if self._nothing:
             return exit
         transposed = np.ascontiguousarray(self._chain.log_transmat.T)
         ahead = _found(self._recursion(question, exit[None], transposed, backwards=True))[0]
@@ -77,6 +80,9 @@ class ChainOperators:
 
         If it is to be affordable, None where it costs much more than `forward`.
         """
+        if self._nothing:
+            with np.errstate(divide="ignore"):
+                return np.log(np.eye(len(self._chain.startprob)))
         brief = affordable and len(self._chain.startprob) > CHEAP
         return self._recursion(question, self._chain.log_transmat, self._chain.log_transmat, brief=brief)
 

@@ -199,8 +199,12 @@ class Mixture:
             return self._dense(cast(Kernel, kernel), params, chunk)
         sums = kernel.mix(chunk.x, chunk.weight, _log_weights(params))
         if not np.isfinite(sums.log_likelihood):
-            for _ in self._posterior(kernel_of(self.family, params.components), params, chunk.x):
+            for _ in self._posterior(kernel_of(self.family, params.components, chunk.x.dtype), params, chunk.x):
                 pass  # raises at the row
+            raise NumericalError(
+                f"the log-likelihood of the chunk is {sums.log_likelihood}: rescale the data, or remove values whose "
+                f"squares overflow (the largest is {np.abs(chunk.x).max():.3g})"
+            )
         return sums
 
     def _dense(self, kernel: Kernel, params: Params, chunk: Chunk) -> MixtureSums:

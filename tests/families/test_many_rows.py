@@ -8,12 +8,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from streamem import Params
+from hidden_markov import whole
+from streamem import Mixture, Params
 from streamem.conformance.tolerance import assert_close, tolerance
+from streamem.core.errors import NumericalError
 from streamem.core.ports import RowMajor
 from streamem.core.row_major import columns, scaled
 from streamem.families import AutoregressiveGaussian, Categorical, Gaussian, MixtureFamily
 from streamem.families.parts_kernel import ManyRowsOfParts, PartsKernel
+from streamem.initialization.responsibilities import from_kmeans
+from streamem.models import HMM
 
 Array = NDArray[Any]
 RNG = np.random.default_rng(3)
@@ -109,3 +113,39 @@ def test_the_likeliest_part_may_have_no_weight(least: float) -> None:
     weights = np.zeros((500, 3))
     weights[:, 0] = 1.0
     require_alike(family, params, x, weights)
+
+
+def test_a_state_that_is_nil_beside_a_part_without_weight_comes_back() -> None:
+    """A first row at a part of weight 1e-30, 650 nats from all others; the rows after it decide for the other state.
+
+    The states never change, so that each one's likelihood is a sum over rows: the truth.
+    """
+    away = np.sqrt(2 * 650.05)
+    family, own = MixtureFamily(Gaussian("diag", 1e-3), 2), Gaussian("diag", 1e-3)
+    means = np.array([0.0, 200.0, away, away])[:, None]
+    parts = own.with_means(own.at_anchor(np.zeros(1), np.ones(1), 4), means)
+    weights = np.array([[1.5e-30, 1.0 - 1.5e-30], [0.5, 0.5]])
+    components = Params(weights=weights, parts=parts)
+    model = HMM(family, 2, from_kmeans)
+    params = Params(startprob=np.full(2, 0.5), transmat=np.eye(2), kept=np.zeros(2, bool), components=components)
+    rows = np.linspace(0.0, away / 2, 100_000)[:, None]
+    first = np.subtract(*family.log_prob(components, np.zeros((1, 1)))[0])
+    gains = np.diff(family.log_prob(components, rows), axis=1)[:, 0]
+    row = rows[np.argmin(np.abs(gains - (first + 2.3) / 12))]
+    x = np.vstack([np.zeros((1, 1)), np.repeat(row[None], 12, axis=0)])
+    totals = family.log_prob(components, x).sum(axis=0)
+    truth = np.exp(totals - np.logaddexp.reduce(totals))
+    assert 0.6 < truth[1] < 0.99
+    posteriors = model.posteriors(params, whole(x, [len(x)]))
+    assert_close(posteriors, np.tile(truth, (len(x), 1)), 1e-9, "posteriors")
+
+
+@pytest.mark.parametrize("family", [Gaussian("diag"), MixtureFamily(Gaussian("diag"), 2)], ids=["alone", "parts"])
+def test_float32_rows_whose_squares_overflow_are_named(family: Any) -> None:
+    x = RNG.normal(size=(3000, 2)).astype(np.float32)
+    mixture = Mixture(family, 2, random_state=0).fit(x)
+    known = mixture.params_
+    x[777] = [1e25, -1e25]
+    with pytest.raises(NumericalError, match="row 777"):
+        mixture.partial_fit(x)
+    assert mixture.params_ == known

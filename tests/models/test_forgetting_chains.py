@@ -166,3 +166,16 @@ def test_operator_agrees_with_both_directions_over_segments(transmat: Array) -> 
     backward = model.backward_of(params, chunk, POSTERIOR, boundary)
     assert_close(from_largest(ahead), from_largest(forward), rtol, "forward")
     assert_close(from_largest(behind), from_largest(backward), rtol, "backward")
+
+
+@pytest.mark.parametrize("transmat", [sticky(5, 0.3), two_worlds(5)])
+def test_no_step_changes_nothing(transmat: Array) -> None:
+    model, params, chunk = chain(transmat, 1)
+    nothing = whole(chunk.x[:0], [0])
+    before, after = np.random.default_rng(1).normal(size=(2, 5))
+    operator = model.operator_of(params, nothing, POSTERIOR)
+    assert operator is not None
+    np.testing.assert_array_equal(np.exp(operator), np.eye(5))
+    boundary = Boundary(before, after)
+    np.testing.assert_array_equal(model.forward_of(params, nothing, POSTERIOR, boundary), before)
+    np.testing.assert_array_equal(model.backward_of(params, nothing, POSTERIOR, boundary), after)
