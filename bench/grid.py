@@ -28,6 +28,8 @@ from bench.mixtures import store
 from bench.peers import interpreter
 
 ITERATIONS = 3
+LEAST_S = 1e-9
+"""Where a long fit took no longer than a short one."""
 PATIENCE_S = 4.0
 """An engine that took longer than this for a cell is not asked again: its ratio is far from one."""
 
@@ -86,13 +88,15 @@ def measure(cell: Cell, engines: dict[str, Engine], rounds: int, peak: dict[str,
         else:
             ratios[engine] = _seconds(runs[engine]) / seconds
     share = cell.flops * cell.rows / seconds / peak[cell.dtype]
+    if seconds <= LEAST_S:
+        ratios, share = dict.fromkeys(ratios, "no time: give the cell more seconds"), 0.0
     added = median(run["added_bytes"] for run in ours[1:] or ours)
     return Row(cell, seconds, ratios, ours[-1]["note"], error, share, added)
 
 
 def _seconds(runs: list[dict[str, Any]]) -> float:
     counted = [run["seconds"] for run in (runs[1:] or runs) if "seconds" in run]
-    return max(median(counted), 1e-9)
+    return max(median(counted), LEAST_S)
 
 
 def _error(folder: Path, cell: Cell) -> float:
