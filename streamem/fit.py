@@ -15,7 +15,7 @@ from streamem.core.offers import offers
 from streamem.core.ports import Algorithm, Chained, ChunkDone, ChunkRef, Executor, Model, Prepared, Source
 from streamem.core.state import State
 from streamem.core.stats import Stats
-from streamem.core.validation import forgives, locating, require_finite, where
+from streamem.core.validation import Checked, forgives, locating, where
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +27,7 @@ class EStep:
     names: tuple[str, ...] | None
     messages: Mapping[int, Boundary] = field(default_factory=dict)
     """What lies beyond chunks that cut a sequence, by index; for `Chained` models."""
+    checked: Checked = field(default_factory=Checked)
 
     def ready(self, executor: Executor, refs: Sequence[ChunkRef]) -> EStep:
         """With the messages, where chunks cut a sequence: passes over these chunks."""
@@ -34,7 +35,7 @@ class EStep:
 
     def __call__(self, chunk: Chunk, ref: ChunkRef) -> Stats:
         """Statistics of one chunk."""
-        require_finite(chunk, ref, self.names, forgives(self.model))
+        self.checked.require_finite(chunk, ref, self.names, forgives(self.model))
         try:
             with locating(chunk, ref, self.names):
                 if offers(self.model, Chained):
@@ -78,12 +79,12 @@ def run(
         for observer in observers:
             observer.chunk_done(done)
 
-    visited = 0
+    visited, checked = 0, Checked()
     while window := algorithm.window(state, refs):
         for observer in observers:
             observer.window_started(state, window)
         rows = sum(ref.rows for ref in window)
-        task = EStep(model, prepared(model, state.params, rows), source.schema.names)
+        task = EStep(model, prepared(model, state.params, rows), source.schema.names, checked=checked)
         stats = executor.reduce(task.ready(executor, window), window, chunk_done)
         visited += rows
         pass_over = visited >= source.n_rows
