@@ -45,6 +45,12 @@ def turned(builder: Any, rows: list[Any]) -> list[Any]:
     return [_mixed(builder, pairs[2 * i], pairs[2 * i + 1], half) for half in halves for i in range(2)]
 
 
+def part(builder: Any, vector: Any, first: int) -> Any:
+    """`LANES` elements of a longer vector."""
+    order = ir.Constant(ir.VectorType(ir.IntType(32), LANES), list(range(first, first + LANES)))
+    return builder.shuffle_vector(vector, vector, order)
+
+
 def _place(builder: Any, start: Any, step: Any, i: int) -> Any:
     return builder.add(start, builder.mul(step, constant(i)))
 

@@ -40,7 +40,8 @@ class ExponentialKernel:
         self.path = f"{self.dtype.name} products"
         n_panels, k, features_of_panel = panels.shape
         self._panels, self._features, self._center, self._scale = panels, features, center, scale
-        self._rows, self._tile = block_rows(k, len(center)), tiling(k, len(features.left)).rows
+        self._rows = block_rows(k, len(center), self.dtype.itemsize)
+        self._tile = tiling(k, len(features.left)).rows
         self._block = AnchoredBlock(center, scale, self._rows, self.dtype, features.norm)
         self._sums = np.zeros((n_panels, features_of_panel, k))
 

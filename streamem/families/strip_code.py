@@ -14,17 +14,21 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from streamem.core.lanes import LANES
 from streamem.core.vectors import (
     FLAGS,
     INDEX,
+    VECTOR,
     VECTOR_BYTES,
     at,
     constant,
     data,
     load,
     multiply_add,
+    part,
     spread,
     store,
+    turned,
     vector_of,
 )
 from streamem.families.tiling import STRIP_BYTES
@@ -158,22 +162,39 @@ class _Statistics(_Code):
             values = [self.features(feature, [column])[0] for feature in pair]
             return [self._added(row, c, column, values) for c, row in enumerate(sums)]
 
-        for c, row in enumerate(self.loop(self.value["columns"], self.lanes, (components, 2), body)):
-            for i, total in enumerate(row):
-                self._add(self.builder.add(self.value["f"], constant(i)), c, total)
+        sums = self.loop(self.value["columns"], self.lanes, (components, 2), body)
+        for i in range(2):
+            feature = self.builder.add(self.value["f"], constant(i))
+            totals = [self._wide(row[i]) for row in sums]
+            for c in range(0, components - LANES + 1, LANES):
+                self._add_four(feature, c, totals[c : c + LANES])
+            for c in range(components - components % LANES, components):
+                self._add(feature, c, totals[c])
 
     def _added(self, sums: list[Any], c: int, column: Any, values: list[Any]) -> list[Any]:
         weights = load(self.builder, self.data["resp"], self.place("resp", self.row(c), column), self.vector)
         return [multiply_add(self.builder, weights, value, total) for value, total in zip(values, sums, strict=True)]
 
+    def _wide(self, total: Any) -> Any:
+        """A vector's lanes in float64, its upper half added to the lower one where they are float32."""
+        if total.type == VECTOR:
+            return total
+        halves = [
+            self.builder.fpext(part(self.builder, total, first), VECTOR) for first in range(0, total.type.count, LANES)
+        ]
+        return self.builder.fadd(*halves)
+
+    def _add_four(self, feature: Any, c: int, totals: list[Any]) -> None:
+        """The lanes of `LANES` vectors to as many sums beside each other, in the order of `_add`."""
+        builder, (one, two, three, four) = self.builder, turned(self.builder, totals)
+        added = builder.fadd(builder.fadd(one, three), builder.fadd(two, four))
+        place = self.place("sums", feature, self.row(c))
+        store(builder, builder.fadd(load(builder, self.data["sums"], place), added), self.data["sums"], place)
+
     def _add(self, feature: Any, c: int, total: Any) -> None:
-        """The lanes of a vector, two and two, to a sum in float64."""
-        builder, double = self.builder, ir.DoubleType()
-        lanes = [builder.extract_element(total, constant(i)) for i in range(self.lanes)]
-        if total.type.element != double:
-            lanes = [builder.fpext(lane, double) for lane in lanes]
-        while len(lanes) > 1:
-            half = len(lanes) // 2
-            lanes = [builder.fadd(a, b) for a, b in zip(lanes[:half], lanes[half:], strict=True)]
+        """The lanes of a vector, two and two, to a sum."""
+        builder = self.builder
+        one, two, three, four = (builder.extract_element(total, constant(i)) for i in range(LANES))
+        added = builder.fadd(builder.fadd(one, three), builder.fadd(two, four))
         place = at(builder, self.data["sums"], self.place("sums", feature, self.row(c)))
-        builder.store(builder.fadd(builder.load(place), lanes[0]), place)
+        builder.store(builder.fadd(builder.load(place), added), place)

@@ -1,7 +1,7 @@
 """Products of matrices with features in strips of rows that stay in registers: what `strip_code` leaves over.
 
-Measured on AVX2 (AMD Zen 3, one thread; in brackets with panels of features and OpenBLAS): 30 GFLOP/s in float64 (6 to
-24), 60 in float32 (10 to 43).
+Measured on AVX2 (AMD Zen 3, one thread): 33 to 38 GFLOP/s in float64 and 64 to 79 in float32 where a square product of
+OpenBLAS reaches 45 and 92.
 """
 
 from __future__ import annotations
@@ -17,29 +17,49 @@ from streamem.families.tiling import STRIP_BYTES, Products
 
 Array = NDArray[Any]
 
-_product_1, _product_2, _product_3, _product_4 = (product_of(components) for components in (1, 2, 3, 4))
-_statistics_1, _statistics_2, _statistics_3, _statistics_4 = (statistics_of(components) for components in (1, 2, 3, 4))
+MOST = 6
+"""Components at a time: with twelve sums, two features and a factor, fifteen of AVX2's sixteen registers."""
 
-NEAR_FEATURES = 8
+_product_1, _product_2, _product_3, _product_4, _product_5, _product_6 = (product_of(c) for c in range(1, MOST + 1))
+_statistics_1, _statistics_2, _statistics_3, _statistics_4, _statistics_5, _statistics_6 = (
+    statistics_of(c) for c in range(1, MOST + 1)
+)
+
+NEAR_FEATURES = 16
 """Whose rows of z stay in the first-level cache while all components go by."""
+
+
+@compiled
+def _size(left: int) -> int:
+    """Of the next part of so many components, which are cut into the fewest parts of nearly equal size.
+
+    A feature is made once for all components of a part, and a part of one or two would wait for its few sums.
+    """
+    parts = -(-left // MOST)
+    return -(-left // parts)
 
 
 @compiled
 def _multiply(natural: Array, left: Array, right: Array, z: Array, columns: int, out: Array) -> None:
     """The first columns, whole strips."""
-    rows = STRIP_BYTES // natural.itemsize
-    whole = natural.shape[0] - natural.shape[0] % 4
-    for k in range(0, whole, 4):
+    rows, k_all = STRIP_BYTES // natural.itemsize, natural.shape[0]
+    k = 0
+    while k < k_all:
+        size = _size(k_all - k)
         for start in range(0, columns, rows):
-            _product_4(natural, k, left, right, z, start, out)
-    rest = natural.shape[0] - whole
-    for start in range(0, columns, rows):
-        if rest == 3:
-            _product_3(natural, whole, left, right, z, start, out)
-        elif rest == 2:
-            _product_2(natural, whole, left, right, z, start, out)
-        elif rest == 1:
-            _product_1(natural, whole, left, right, z, start, out)
+            if size == 6:
+                _product_6(natural, k, left, right, z, start, out)
+            elif size == 5:
+                _product_5(natural, k, left, right, z, start, out)
+            elif size == 4:
+                _product_4(natural, k, left, right, z, start, out)
+            elif size == 3:
+                _product_3(natural, k, left, right, z, start, out)
+            elif size == 2:
+                _product_2(natural, k, left, right, z, start, out)
+            else:
+                _product_1(natural, k, left, right, z, start, out)
+        k += size
 
 
 @compiled
@@ -62,20 +82,26 @@ def multiply_strips(products: Products, z: Array, out: Array) -> None:
 @compiled
 def _accumulate(resp: Array, left: Array, right: Array, z: Array, columns: int, sums: Array) -> None:
     """Over the first columns, whole vectors. An odd last feature meets itself, in a row of sums that nobody reads."""
-    whole = resp.shape[0] - resp.shape[0] % 4
+    k_all = resp.shape[0]
     for first in range(0, left.size, NEAR_FEATURES):
-        for k in range(0, whole, 4):
+        k = 0
+        while k < k_all:
+            size = _size(k_all - k)
             for f in range(first, min(first + NEAR_FEATURES, left.size), 2):
-                _statistics_4(resp, k, left, right, f, min(f + 1, left.size - 1), z, columns, sums)
-    rest = resp.shape[0] - whole
-    for f in range(0, left.size, 2):
-        g = min(f + 1, left.size - 1)
-        if rest == 3:
-            _statistics_3(resp, whole, left, right, f, g, z, columns, sums)
-        elif rest == 2:
-            _statistics_2(resp, whole, left, right, f, g, z, columns, sums)
-        elif rest == 1:
-            _statistics_1(resp, whole, left, right, f, g, z, columns, sums)
+                g = min(f + 1, left.size - 1)
+                if size == 6:
+                    _statistics_6(resp, k, left, right, f, g, z, columns, sums)
+                elif size == 5:
+                    _statistics_5(resp, k, left, right, f, g, z, columns, sums)
+                elif size == 4:
+                    _statistics_4(resp, k, left, right, f, g, z, columns, sums)
+                elif size == 3:
+                    _statistics_3(resp, k, left, right, f, g, z, columns, sums)
+                elif size == 2:
+                    _statistics_2(resp, k, left, right, f, g, z, columns, sums)
+                else:
+                    _statistics_1(resp, k, left, right, f, g, z, columns, sums)
+            k += size
 
 
 @compiled

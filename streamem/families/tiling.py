@@ -16,7 +16,7 @@ Array = NDArray[Any]
 BLOCK_BYTES, LEAST_ROWS, MOST_ROWS = 2**18, 128, 1024
 
 STRIP_BYTES = 64
-"""Of a strip's rows of one feature: two vectors of AVX2, half of its registers for the sums of four components."""
+"""Of a strip's rows of one feature: two vectors of AVX2, whose registers hold the sums of six components of them."""
 
 FEW_COMPONENTS = 8
 """Below this, OpenBLAS multiplies at half of its usual speed on any processor."""
@@ -74,13 +74,13 @@ def tiling(k: int, n_statistics: int) -> Tiling:
     return Tiling(panels, -(-features // 8) * 8, rows)
 
 
-def block_rows(k: int, d: int) -> int:
+def block_rows(k: int, d: int, itemsize: int = 8) -> int:
     """Rows a block, so that rows and responsibilities stay in the cache: an odd multiple of 16.
 
     A function of the shape only: the summation order, and so the bits, depend on it. With powers of two, the same strip
     of all features would lie in one set of the first-level cache: measured, 14 GFLOP/s instead of 30.
     """
-    rows = int(np.clip(BLOCK_BYTES // (8 * (k + d)), LEAST_ROWS, MOST_ROWS))
+    rows = int(np.clip(BLOCK_BYTES // (itemsize * (k + d)), LEAST_ROWS, MOST_ROWS))
     return (rows // 32 - 1) * 32 + 16
 
 
