@@ -21,17 +21,26 @@ def lanes_for(columns: int) -> int:
 
 def in_lanes(values: Array) -> Array:
     """(n, width) float64 in C order, filled up with columns of zeros to whole vectors; itself if it is so already."""
-    n, width = values.shape
-    if width % LANES == 0 and values.dtype == np.float64 and values.flags.c_contiguous:
+    if _is_suited(values):
         return values
-    filled = np.zeros((n, lanes_for(width)))
-    filled[:, :width] = values
+    filled = _zeros(values)
+    filled[:, : values.shape[1]] = values
     return filled
 
 
 def fill_in_lanes(out: Array, fill: Callable[[Array], None]) -> None:
     """Have `fill` write out (n, width), or an array as above from which it is copied."""
-    suited = in_lanes(out)
+    if _is_suited(out):
+        fill(out)
+        return
+    suited = _zeros(out)  # and no copy of out, which holds anything yet
     fill(suited)
-    if suited is not out:
-        out[...] = suited[:, : out.shape[1]]
+    out[...] = suited[:, : out.shape[1]]
+
+
+def _is_suited(values: Array) -> bool:
+    return values.shape[1] % LANES == 0 and values.dtype == np.float64 and values.flags.c_contiguous
+
+
+def _zeros(like: Array) -> Array:
+    return np.zeros((len(like), lanes_for(like.shape[1])))
