@@ -34,6 +34,10 @@ PATIENCE_S = 4.0
 """An engine that took longer than this for a cell is not asked again: its ratio is far from one."""
 
 
+class CellFailedError(RuntimeError):
+    """Ours has no answer for a cell."""
+
+
 class Engine:
     """A process that answers requests."""
 
@@ -64,8 +68,24 @@ class Engine:
         return {**reply, "wall_s": perf_counter() - began}
 
 
-def measure(cell: Cell, engines: dict[str, Engine], rounds: int, peak: dict[str, float], iterations: int) -> Row:
-    """All engines in turn, several rounds; the first round of each is not counted where there are more."""
+Parameters = dict[str, Any]
+"""weights, means and covariances by name."""
+
+
+def measure(
+    cell: Cell,
+    engines: dict[str, Engine],
+    rounds: int,
+    peak: dict[str, float],
+    iterations: int,
+    oracles: dict[Cell, Parameters],
+) -> Row:
+    """All engines in turn, several rounds; the first round of each is not counted where there are more.
+
+    Raises
+    ------
+    CellFailedError : ours said why it has no answer
+    """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         store(folder, cell.rows, cell.d, cell.k, cell.separation, cell.dtype)
@@ -76,8 +96,8 @@ def measure(cell: Cell, engines: dict[str, Engine], rounds: int, peak: dict[str,
                     runs[engine.name].append(engine.ask(folder, cell, iterations))
         ours = runs["streamem"]
         if "error" in ours[-1]:
-            raise RuntimeError(f"{cell.name}: {ours[-1]['error']}")
-        error = _error(folder, cell)
+            raise CellFailedError(f"{cell.name}: {ours[-1]['error']}")
+        error = _error(folder, cell, oracles)
     seconds = _seconds(ours)
     ratios: dict[str, float | str] = {}
     for engine in peers_of(cell):
@@ -99,19 +119,27 @@ def _seconds(runs: list[dict[str, Any]]) -> float:
     return max(median(counted), LEAST_S)
 
 
-def _error(folder: Path, cell: Cell) -> float:
-    """Largest difference of our parameters from scikit-learn's, of the same rows in float64."""
+def _error(folder: Path, cell: Cell, oracles: dict[Cell, Parameters]) -> float:
+    """Largest difference of our parameters from scikit-learn's in float64.
+
+    Rows of a float32 cell are those of the float64 cell, rounded (by 6e-8 of themselves).
+    """
+    key = replace(cell, dtype="float64")
+    if key not in oracles:
+        oracles[key] = _oracle(folder, cell)
+    ours = np.load(folder / "streamem.npz")
+    return max(float(np.abs(ours[name] - value).max() / np.abs(value).max()) for name, value in oracles[key].items())
+
+
+def _oracle(folder: Path, cell: Cell) -> Parameters:
     from bench.engines import scikit_learn
 
-    x, means = np.load(folder / "x.npy"), np.load(folder / "means.npy")
     path = folder / "scikit-learn.npz"
     if cell.dtype == "float64" and path.exists():
-        oracle = dict(np.load(path))
-    else:
-        fitted = scikit_learn(x.astype(np.float64), means, cell.covariance_type, 1 + ITERATIONS)
-        oracle = {"weights": fitted.weights, "means": fitted.means, "covariances": fitted.covariances}
-    ours = np.load(folder / "streamem.npz")
-    return max(float(np.abs(ours[name] - value).max() / np.abs(value).max()) for name, value in oracle.items())
+        return dict(np.load(path))
+    x, means = np.load(folder / "x.npy"), np.load(folder / "means.npy")
+    fitted = scikit_learn(x.astype(np.float64), means, cell.covariance_type, 1 + ITERATIONS)
+    return {"weights": fitted.weights, "means": fitted.means, "covariances": fitted.covariances}
 
 
 def matrix_product_peak(dtype: str) -> float:
@@ -124,16 +152,20 @@ def matrix_product_peak(dtype: str) -> float:
     return 2 * 2000**3 / min(times)
 
 
-def run(chosen: list[Cell], rounds: int, peers: list[str]) -> Iterator[Row]:
-    """Row after row, each engine's process kept alive."""
+def run(chosen: list[Cell], rounds: int, peers: list[str]) -> Iterator[Row | str]:
+    """Row after row, or why there is none, each engine's process kept alive."""
     wanted = sorted({engine for cell in chosen for engine in peers_of(cell) if engine in peers})
     found = {name: python for name in ["streamem", *wanted] if (python := interpreter(name)) is not None}
     peak = {dtype: matrix_product_peak(dtype) for dtype in ERROR_LIMIT}
+    oracles: dict[Cell, Parameters] = {}
     with ExitStack() as stack:
         engines = {name: stack.enter_context(Engine(name, python)) for name, python in found.items()}
         for cell in chosen:
             present = {name: engines[name] for name in ["streamem", *peers_of(cell)] if name in engines}
-            yield measure(cell, present, rounds, peak, ITERATIONS)
+            try:
+                yield measure(cell, present, rounds, peak, ITERATIONS, oracles)
+            except CellFailedError as failure:
+                yield str(failure)
 
 
 def main() -> None:
@@ -154,8 +186,12 @@ def main() -> None:
         for cell in cells(options.quick)
         if re.search(options.only, cell.name)
     ]
-    rows = []
+    rows, failures = [], []
     for row in run(chosen, 2 if options.quick else options.rounds, options.peers.split(",")):
+        if isinstance(row, str):
+            failures.append(row)
+            print(f"FAILED {row}", flush=True)
+            continue
         rows.append(row)
         print(table([row]).splitlines()[-1], flush=True)
         if options.json:
@@ -167,6 +203,8 @@ def main() -> None:
         options.out.write_text(text)
     if options.picture:
         draw(rows, options.picture)
+    if failures:
+        raise SystemExit("\n".join(["cells without an answer of ours:", *failures]))
 
 
 if __name__ == "__main__":

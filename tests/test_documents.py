@@ -118,6 +118,39 @@ def test_quick_grid_names_missing_peers_and_checks_parameters(tmp_path: Path) ->
     assert "| parameters other than float64's | 0 of 4 |" in text
 
 
+FAILING = """
+from bench import grid
+from bench.cells import Row
+
+def measure(cell, *others):
+    if cell.covariance_type == "full":
+        raise grid.CellFailedError(f"{cell.name}: overflow")
+    return Row(cell, 1.0, {}, "products", 0.0, 0.5, 0.0)
+
+grid.measure = measure
+grid.main()
+"""
+
+
+def test_a_cell_that_fails_is_named_and_the_others_go_on(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-c",
+        FAILING,
+        "--quick",
+        "--only",
+        "float32",
+        "--peers",
+        "",
+        "--out",
+        str(tmp_path / "t.md"),
+    ]
+    done = run(command, ROOT)
+    assert done.returncode == 1
+    assert "full float32 K=4 d=3 separation=2: overflow" in done.stderr
+    assert "diag float32 K=4 d=3" in (tmp_path / "t.md").read_text()
+
+
 def test_quick_passes(tmp_path: Path) -> None:
     done = run([sys.executable, "-m", "bench.passes", "--quick"], ROOT)
     assert done.returncode == 0, done.stderr
