@@ -256,9 +256,9 @@ def _remedy(largest: str) -> str:
         return "Write to a '….zarr' or '….npy', which take less than Parquet, or raise the memory limit."
     if "being read" in largest or "in work" in largest:
         return (
-            "Chunks are whole storage units (Parquet row groups; Dask blocks; of Zarr, all chunks or shards that share "
-            "positions of the first row axis): rewrite the data with smaller ones (for Parquet, "
-            "pyarrow.parquet.write_table(..., row_group_size=...); for Dask, x.rechunk({0: rows, 1: -1})), choose "
-            "fewer columns, or raise the memory limit."
+            "Storage units are read whole (Dask blocks; of Zarr, all chunks or shards that share positions of the "
+            "first row axis), or in parts by a decoder that holds pages of every column (large Parquet row groups): "
+            "rewrite the data with smaller ones (for Parquet, pyarrow.parquet.write_table(..., row_group_size=...); "
+            "for Dask, x.rechunk({0: rows, 1: -1})), choose fewer columns, or raise the memory limit."
         )
     return "Use fewer components or a simpler covariance_type, or raise the memory limit."

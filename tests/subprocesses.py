@@ -255,6 +255,34 @@ def measure(data: str, settings: dict[str, Any], warm_up: str | None = None, out
     }
 
 
+def read_parts(folder: str) -> dict[str, tuple[int, int]]:
+    """Read large row groups of several kinds part by part: most memory that each took, and what was said of it."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rng = np.random.default_rng(0)
+    taken = {}
+    for rows, dtype, settings in (
+        (2**13, "f4", {}),  # a warm-up
+        (2**16, "f4", {}),
+        (2**18, "f4", {}),
+        (2**18, "f8", {"compression": "zstd", "max_rows_per_page": 2**30}),
+        (2**18, "f8", {"use_dictionary": False, "max_rows_per_page": 2**30}),
+    ):
+        path = f"{folder}/{rows}{dtype}{len(taken)}.parquet"
+        columns = {f"c{i}": rng.standard_normal(rows, dtype=np.dtype(dtype)) for i in range(32)}
+        pq.write_table(pa.table(columns), path, row_group_size=rows, **settings)
+        del columns
+        refs = open_data(path, 2 * MIB).chunks()
+        pa.default_memory_pool().release_unused()
+        before = memory("VmRSS")
+        Path("/proc/self/clear_refs").write_text("5")
+        for ref in refs:
+            ref.load()
+        taken[path] = (memory("VmHWM") - before, max(ref.load_nbytes for ref in refs))
+    return dict(list(taken.items())[1:])
+
+
 def measure_chain(data: str, settings: dict[str, Any], warm_up: str, out: str) -> dict[str, Any]:
     """Fit a hidden Markov model to one sequence and write its path to `out`; memory in bytes."""
     from streamem import GaussianHMM
@@ -334,7 +362,18 @@ def memory(field: str) -> int:
 
 JOBS: dict[str, Callable[..., Any]] = {
     job.__name__: job
-    for job in (fit, fill_disk, lose_file, predict, answer_under_limit, measure, measure_chain, cluster_passes, stream)
+    for job in (
+        fit,
+        fill_disk,
+        lose_file,
+        predict,
+        answer_under_limit,
+        measure,
+        read_parts,
+        measure_chain,
+        cluster_passes,
+        stream,
+    )
 }
 
 

@@ -209,6 +209,11 @@ class EMEstimator(EMParts):
         """Refuse parameters whose shapes do not belong together."""
 
 
+def reads_in_order(algorithm: Algorithm | Plannable) -> bool:
+    """Whether an algorithm visits the chunks about in their order; of one that we do not know it is believed."""
+    return not isinstance(algorithm, StepwiseEM)
+
+
 def _named(algorithm: Any) -> str:
     """What identifies an algorithm in another process too: without the addresses of functions."""
     return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(algorithm))

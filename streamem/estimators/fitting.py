@@ -254,6 +254,7 @@ class _Starts:
                 job.source.offsets if isinstance(job.source, Sequential) else None,
             )
             self._progress.end()
+            return_free_memory()  # of what decoded all rows, before the start is made of some
             require_unchanged(job.source, self._fingerprint)
             _require_weight(self._sample, job.source)
             if resumed:

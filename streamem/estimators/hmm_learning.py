@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -19,6 +20,7 @@ from streamem.core.sequences import Sequences
 from streamem.core.validation import forgives, require_finite
 from streamem.endless import go_on
 from streamem.estimators.applying import map_source, survey_source, take_sample
+from streamem.estimators.base import reads_in_order
 from streamem.estimators.engines import Engine
 from streamem.estimators.family_facts import settings_of
 from streamem.estimators.hmm_describing import FLOAT, DescribingHMM
@@ -85,7 +87,10 @@ class LearningHMM(DescribingHMM, OnlineEstimator):
         """
         with self._kept_on_failure():
             reading = self._reading(lengths, offsets, sequence_column, sample_weight, columns, feature_axis)
-            source, chosen = as_sequences(self, X, reading, reset=True), self._chosen(algorithm)
+            chosen = self._chosen(algorithm)
+            if not reads_in_order(chosen):
+                reading = replace(reading, in_order=False)
+            source = as_sequences(self, X, reading, reset=True)
             self._fit(source, FLOAT, checkpoint, executor, chosen)
         return self
 

@@ -22,6 +22,7 @@ from streamem.estimators.parts import EMParts
 from streamem.estimators.sequence_inputs import SequenceReading
 from streamem.initialization import STARTS, Start, in_order
 from streamem.models import HMM as ChainModel
+from streamem.models.chain_operators import CHEAP
 from streamem.models.transitions import Transitions
 
 Array = NDArray[Any]
@@ -291,7 +292,12 @@ class HMMParts(EMParts):
             feature_axis,
             sample_weight,
             self._budget().chunk_bytes,
+            in_order=not self._may_sweep(),
         )
+
+    def _may_sweep(self) -> bool:
+        """Whether the pieces of a long sequence may be asked one after another from its end (`boundaries.Sweep`)."""
+        return isinstance(self.n_components, int | np.integer) and self.n_components > CHEAP
 
     def _exact_state(self) -> State:
         """The state of the last fit, or one of the parameters that were set since."""

@@ -19,13 +19,14 @@ from streamem.sources import ReadOptions, is_source, open_source
 
 @dataclass(frozen=True)
 class Reading:
-    """How one call reads its data."""
+    """How one call reads its data; `in_order` unless chunks will be drawn at random."""
 
     columns: Sequence[str] | None = None
     feature_axis: int | str | None = None
     sample_weight: Any = None
     chunk_bytes: int = 0
     categories: Mapping[str, Sequence[Any]] | str | None = None
+    in_order: bool = True
 
     def options(self) -> ReadOptions:
         """As the sources take it."""
@@ -37,6 +38,7 @@ class Reading:
             feature_axis=self.feature_axis,
             chunk_bytes=self.chunk_bytes,
             categories=self.categories,
+            in_order=self.in_order,
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -12,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from streamem.algorithms import StepSize
 from streamem.core.ports import Algorithm, Plannable
+from streamem.estimators.base import reads_in_order
 from streamem.estimators.describing import DescribingMixture, published_dtype
 from streamem.estimators.inputs import as_source
 from streamem.estimators.online import OnlineEstimator, step_rule
@@ -71,7 +73,8 @@ class LearningMixture(DescribingMixture, OnlineEstimator):
         """
         reading = self._reading(sample_weight, columns, feature_axis)
         with self._kept_on_failure():
-            source, chosen = as_source(self, X, reading, reset=True), self._chosen(algorithm)
+            chosen = self._chosen(algorithm)
+            source = as_source(self, X, replace(reading, in_order=reads_in_order(chosen)), reset=True)
             self._fit(source, published_dtype(X), checkpoint, executor, chosen)
         return self
 

@@ -17,7 +17,7 @@ from streamem.sources import ReadOptions, is_source, open_sequences
 
 @dataclass(frozen=True)
 class SequenceReading:
-    """How one call reads its sequences; see `streamem.open_sequences`."""
+    """How one call reads its sequences; see `streamem.open_sequences` and `ReadOptions.in_order`."""
 
     lengths: Any = None
     offsets: Any = None
@@ -28,6 +28,7 @@ class SequenceReading:
     sample_weight: Any = None
     chunk_bytes: int = 0
     categories: Mapping[str, Sequence[Any]] | str | None = None
+    in_order: bool = True
 
     def opened(self, x: Any, columns: Sequence[str] | None) -> Source:
         """X with the given feature columns."""
@@ -37,6 +38,7 @@ class SequenceReading:
             feature_axis=self.feature_axis,
             chunk_bytes=self.chunk_bytes,
             categories=self.categories,
+            in_order=self.in_order,
         )
         return open_sequences(
             x,

@@ -29,7 +29,7 @@ def open(data: Any, options: ReadOptions) -> Source:
     """An Arrow table, record batch, dataset, IPC file, or anything that gives Arrow streams.
 
     Tables and DataFrames (pandas, polars) in memory are cut evenly, without a copy where Arrow can. A dataset of
-    plain Parquet files is read by row groups; any other, and any other stream, from its beginning to its end in every
+    plain Parquet files is read as these are; any other, and any other stream, from its beginning to its end in every
     pass, once more while planning to count its rows. A function must return a new reader of the same rows at every
     call.
 

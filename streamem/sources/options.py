@@ -22,12 +22,16 @@ class ReadOptions:
     left_out : names of further columns that are no features (what identifies sequences, say)
     feature_axis : which axis (number, or dimension name for xarray) holds the features of an array; None means the
         last axis of a two-dimensional array
-    chunk_bytes : target size of a chunk in memory; storage units (Zarr chunks, row groups) are never split to meet it
+    chunk_bytes : target size of a chunk in memory
+        Storage units are not split to meet it, except row groups of Parquet files of more than twice that.
     categories : how columns of text become features, of tables
         None refuses them. "text" reads every one of them once, sorts its different values, and encodes them as 0, 1, ….
         A mapping gives the values of columns in the order of their codes (`Schema.categories` of the data that was
         fitted): any other value is an error. Nulls are NaN.
     missing_chunks : "error" refuses a Zarr store with absent chunks, "fill" reads them as the store's fill value
+    in_order : whether chunks will be read about in their order
+        A row group is decoded from its beginning on, so that parts of it in any other order cost much more. If not,
+        each row group is a chunk.
     """
 
     columns: tuple[str, ...] | None = None
@@ -37,6 +41,7 @@ class ReadOptions:
     missing_chunks: str = "error"
     left_out: tuple[str, ...] = ()
     categories: Mapping[str, Sequence[Any]] | str | None = None
+    in_order: bool = True
 
     def __post_init__(self) -> None:
         if self.chunk_bytes < 1:

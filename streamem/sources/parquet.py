@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
-from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.fs as pafs
 
 from streamem.core.chunk import Chunk
-from streamem.core.errors import SourceChangedError, SourceError
 from streamem.sources.categories import with_vocabularies
 from streamem.sources.column_values import gather
 from streamem.sources.columns import Layout, require_column
@@ -28,12 +25,16 @@ from streamem.sources.parquet_files import (
     stamp,
     stored_schema,
 )
-from streamem.sources.plan import group_pieces
+from streamem.sources.parquet_parts import ParquetPartRef
+from streamem.sources.parquet_reading import read_group
+from streamem.sources.parquet_stream import RowRange
+from streamem.sources.parquet_streams import GroupStreams
+from streamem.sources.plan import even_step, group_pieces, most_rows
 
 
 @dataclass(frozen=True)
 class ParquetChunkRef:
-    """One large row group, or several small ones that follow each other, of one file or of several."""
+    """One row group, or several small ones that follow each other, of one file or of several."""
 
     filesystem: pafs.FileSystem
     row_groups: tuple[RowGroup, ...]
@@ -65,29 +66,10 @@ class ParquetChunkRef:
         for path, groups in groupby(self.row_groups, key=lambda group: group.path):
             with open_file(self.filesystem, path) as file:
                 for group in groups:
-                    yield _read(file, group, self.layout)
+                    yield read_group(file, group, self.layout)
 
 
-def _read(file: Any, group: RowGroup, layout: Layout) -> pa.Table:
-    what = f"row group {group.number} of Parquet file {group.path}"
-    footer = file.metadata
-    if group.number >= footer.num_row_groups or footer.row_group(group.number).num_rows != group.rows:
-        raise SourceChangedError(f"{what} no longer has {group.rows} rows; the file was rewritten: open it again")
-    constants = dict(group.keys)
-    try:
-        # A row group at a time, in this thread: two executor threads then hold two row groups, not a queue of them.
-        table = file.read_row_group(
-            group.number, columns=[name for name in layout.names if name not in constants], use_threads=False
-        )
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise SourceError(f"cannot read {what}: {error}") from error
-    for name, value in constants.items():
-        if isinstance(value, str):
-            table = table.append_column(name, pa.repeat(value, group.rows))
-            continue
-        column = np.full(group.rows, np.nan if value is None else float(value))
-        table = table.append_column(name, pa.array(column))
-    return table
+ParquetRef = ParquetChunkRef | ParquetPartRef
 
 
 class ParquetSource:
@@ -99,7 +81,7 @@ class ParquetSource:
                 options, stored_schema(files), partial(column_of, files), f"Parquet data {files.origin}"
             )
         catalogue = read_catalogue(files, options)
-        self._files, self._chunk_bytes = files, options.chunk_bytes
+        self._files, self._chunk_bytes, self._in_order = files, options.chunk_bytes, options.in_order
         self._layout, self._row_groups = catalogue.layout, catalogue.row_groups
         self.schema = self._layout.schema(files.origin)
         self.n_rows = sum(group.rows for group in self._row_groups)
@@ -108,26 +90,41 @@ class ParquetSource:
         """Names, sizes, modification times and footers of the files as they are now, and the columns read."""
         return f"parquet-{self.n_rows}-{stamp(self._files.filesystem, self._files.paths)}-{self._layout.stamp}"
 
-    def chunks(self) -> Sequence[ParquetChunkRef]:
-        """Row groups, neighbours joined up to `chunk_bytes`."""
-        groups = self._row_groups
-        refs: list[ParquetChunkRef] = []
+    def chunks(self) -> Sequence[ParquetRef]:
+        """Row groups: neighbours joined up to `chunk_bytes`, and those that are more than twice as large in parts."""
+        refs: list[ParquetRef] = []
         start = 0
-        for index, pieces in enumerate(
-            group_pieces([g.rows for g in groups], self._layout.row_nbytes, self._chunk_bytes)
-        ):
-            taken = tuple(groups[i] for i in pieces if groups[i].rows)
-            refs.append(ParquetChunkRef(self._files.filesystem, taken, self._layout, index, start))
+        for handle in self._handles(GroupStreams()):
+            refs.append(handle(index=len(refs), start=start))
             start += refs[-1].rows
         return refs
+
+    def _handles(self, streams: GroupStreams) -> Iterator[Callable[..., ParquetRef]]:
+        most = most_rows(self._layout.row_nbytes, self._chunk_bytes)
+        for cut, run in groupby(self._row_groups, key=lambda group: self._in_order and group.rows > 2 * most):
+            groups = list(run)
+            yield from self._parts(groups, most, streams) if cut else self._whole(groups)
+
+    def _parts(self, groups: list[RowGroup], most: int, streams: GroupStreams) -> Iterator[Callable[..., ParquetRef]]:
+        for group in groups:
+            step = even_step(group.rows, most)
+            for first in range(0, group.rows, step):
+                part = RowRange(first, min(step, group.rows - first), step)
+                yield partial(ParquetPartRef, self._files.filesystem, group, part, self._layout, streams=streams)
+
+    def _whole(self, groups: list[RowGroup]) -> Iterator[Callable[..., ParquetRef]]:
+        for pieces in group_pieces([g.rows for g in groups], self._layout.row_nbytes, self._chunk_bytes):
+            taken = tuple(groups[i] for i in pieces if groups[i].rows)
+            yield partial(ParquetChunkRef, self._files.filesystem, taken, self._layout)
 
 
 def open(path: str | os.PathLike[str], options: ReadOptions) -> ParquetSource:
     """A Parquet file, or a folder with all Parquet files below it, sorted by path.
 
-    The unit of reading is the row group. Without `columns`, every column of the files is a feature; the keys of a Hive
-    partition (``year=2024/…``) can be chosen by name. The files must agree on the columns that are read. Their numeric
-    types may differ: float32 in one and float64 in another are computed in float64.
+    The unit of reading is the row group; one of more than twice `chunk_bytes` is read in parts, unless chunks are not
+    wanted `in_order`. Without `columns`, every column of the files is a feature; the keys of a Hive partition
+    (``year=2024/…``) can be chosen by name. The files must agree on the columns that are read. Their numeric types may
+    differ: float32 in one and float64 in another are computed in float64.
 
     Raises
     ------

@@ -49,12 +49,22 @@ class FileSet:
 
 @dataclass(frozen=True)
 class RowGroup:
-    """A row group as its footer describes it; `nbytes`: its columns to read, compressed; `keys`: partition columns."""
+    """A row group as its footer describes it.
+
+    Attributes
+    ----------
+    path, number, rows : the file, which of its row groups, and how many rows
+    nbytes : the columns to read, compressed
+    leaves, dictionaries : physical columns to read, and how many of them have a dictionary
+    keys : partition columns
+    """
 
     path: str
     number: int
     rows: int
     nbytes: int
+    leaves: int
+    dictionaries: int
     keys: tuple[tuple[str, float | str | None], ...] = ()
 
 
@@ -102,12 +112,28 @@ def of_dataset(dataset: Any, origin: str) -> FileSet:
 
 
 @contextlib.contextmanager
-def open_file(filesystem: pafs.FileSystem, path: str) -> Iterator[pq.ParquetFile]:
-    """A Parquet file; whatever goes wrong with it becomes a `SourceError` that names it."""
+def open_file(filesystem: pafs.FileSystem, path: str, buffer_nbytes: int = 0) -> Iterator[pq.ParquetFile]:
+    """A Parquet file; whatever goes wrong with it becomes a `SourceError` that names it.
+
+    With `buffer_nbytes` the columns of a row group are read so many bytes at a time, not each as a whole.
+    """
     with _faults(path):
-        footer = FOOTERS.of(filesystem, path)
-        with pq.ParquetFile(path, filesystem=filesystem, metadata=footer, page_checksum_verification=True) as file:
+        file = pq.ParquetFile(
+            path,
+            filesystem=filesystem,
+            metadata=FOOTERS.of(filesystem, path),
+            page_checksum_verification=True,
+            buffer_size=buffer_nbytes,
+            pre_buffer=buffer_nbytes == 0,
+        )
+        with file:
             yield file
+
+
+def identity_of(filesystem: pafs.FileSystem, path: str) -> tuple[str, int, int]:
+    """What changes when a file is rewritten: its size and modification time."""
+    info = filesystem.get_file_info(path)
+    return path, info.size or 0, info.mtime_ns or 0
 
 
 class Footers:
@@ -119,8 +145,7 @@ class Footers:
 
     def of(self, filesystem: pafs.FileSystem, path: str) -> pq.FileMetaData:
         """The footer of a file, parsed again once the file has changed."""
-        info = filesystem.get_file_info(path)
-        key = (path, info.size or 0, info.mtime_ns or 0)
+        key = identity_of(filesystem, path)
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
@@ -200,12 +225,14 @@ def _row_groups(path: str, file: Any, layout: Layout, keys: dict[str, Any]) -> l
     footer, stored = file.metadata, set(file.schema_arrow.names)
     constants = tuple((name, keys.get(name)) for name in layout.names if name not in stored)
     leaves = _leaves(footer.schema, layout)
-    groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
-    sizes = [sum(group.column(i).total_compressed_size for i in leaves) for group in groups]
-    return [
-        RowGroup(path, number, group.num_rows, nbytes, constants)
-        for number, (group, nbytes) in enumerate(zip(groups, sizes, strict=True))
-    ]
+    groups = []
+    for number in range(footer.num_row_groups):
+        group = footer.row_group(number)
+        columns = [group.column(i) for i in leaves]
+        nbytes = sum(column.total_compressed_size for column in columns)
+        dictionaries = sum(column.has_dictionary_page for column in columns)
+        groups.append(RowGroup(path, number, group.num_rows, nbytes, len(columns), dictionaries, constants))
+    return groups
 
 
 def _leaves(schema: Any, layout: Layout) -> list[int]:

@@ -24,7 +24,7 @@ def group_pieces(piece_rows: Sequence[int], row_nbytes: int, chunk_bytes: int) -
     >>> group_pieces([10, 10, 10, 100, 5], row_nbytes=8, chunk_bytes=160)
     [range(0, 2), range(2, 3), range(3, 4), range(4, 5)]
     """
-    limit = max(1, chunk_bytes // max(1, row_nbytes))
+    limit = most_rows(row_nbytes, chunk_bytes)
     groups: list[range] = []
     first, rows = 0, 0
     for piece, size in enumerate(piece_rows):
@@ -37,6 +37,11 @@ def group_pieces(piece_rows: Sequence[int], row_nbytes: int, chunk_bytes: int) -
     return groups
 
 
+def most_rows(row_nbytes: int, chunk_bytes: int) -> int:
+    """Rows of a chunk of `chunk_bytes`, at least one."""
+    return max(1, chunk_bytes // max(1, row_nbytes))
+
+
 def even_cuts(n_rows: int, row_nbytes: int, chunk_bytes: int, granule: int = 1) -> list[tuple[int, int]]:
     """Cut rows into (start, stop) chunks of at most `chunk_bytes` in whole multiples of `granule` rows.
 
@@ -45,6 +50,16 @@ def even_cuts(n_rows: int, row_nbytes: int, chunk_bytes: int, granule: int = 1) 
     """
     step = max(1, chunk_bytes // max(1, row_nbytes * granule)) * granule
     return [(start, min(start + step, n_rows)) for start in range(0, n_rows, step)]
+
+
+def even_step(n_rows: int, most: int) -> int:
+    """Rows of each part, the last perhaps shorter, where a storage piece is cut into as few as possible of `most` rows.
+
+    >>> even_step(100, most=30), even_step(90, most=30)
+    (25, 30)
+    """
+    parts = -(-n_rows // most)
+    return -(-n_rows // parts)
 
 
 def sequence_cuts(bounds: NDArray[np.int64], offsets: NDArray[np.int64], whole: bool = False) -> list[int]:

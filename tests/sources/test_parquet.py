@@ -262,7 +262,7 @@ def test_zero_rows(tmp_path: Path) -> None:
 def test_an_empty_file_among_others(tmp_path: Path) -> None:
     for name, n in {"a": 0, "b": 5, "c": 0, "d": 5}.items():
         pq.write_table(table_of(n, n), tmp_path / f"{name}.parquet")
-    source = open_source(tmp_path, options=ReadOptions(chunk_bytes=1))
+    source = open_source(tmp_path, options=ReadOptions(chunk_bytes=5 * 24))
     assert [ref.rows for ref in source.chunks()] == [5, 5]
     check_plan(source)
 
@@ -285,7 +285,7 @@ def test_flipped_page_is_noticed_by_its_checksum(tmp_path: Path) -> None:
     damaged = bytearray(path.read_bytes())
     damaged[page.data_page_offset + page.total_compressed_size // 2] ^= 0xFF
     path.write_bytes(damaged)
-    refs = open_source(path, options=ReadOptions(chunk_bytes=1)).chunks()
+    refs = open_source(path, options=ReadOptions(chunk_bytes=500 * 24)).chunks()
     refs[0].load()
     with pytest.raises(SourceError, match=r"cannot read row group 1 of Parquet file .*t\.parquet: .*CRC"):
         refs[1].load()

@@ -1,0 +1,80 @@
+"""The rows of a row group as Arrow tables: at once, or a batch after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from streamem.core.errors import SourceChangedError, SourceError
+from streamem.sources.columns import Layout
+from streamem.sources.parquet_files import RowGroup
+
+SPREAD = True
+"""Whether Arrow's threads decode the columns of a batch: see `batches_of`."""
+
+
+def read_group(file: Any, group: RowGroup, layout: Layout) -> pa.Table:
+    """All rows of a row group of an open file, the partition keys among the columns.
+
+    Raises
+    ------
+    SourceChangedError : the file was rewritten
+    SourceError : it is damaged
+    """
+    _require_rows(file, group)
+    with _faults(group):
+        # A row group at a time, in this thread: two executor threads then hold two row groups, not a queue of them.
+        table = file.read_row_group(group.number, columns=_stored(layout, group), use_threads=False)
+    return with_keys(table, group)
+
+
+def batches_of(file: Any, group: RowGroup, layout: Layout, rows: int) -> Iterator[pa.RecordBatch]:
+    """The rows of a row group of an open file in batches of at most `rows`, without partition keys; errors as above."""
+    _require_rows(file, group)
+    with _faults(group):
+        # With Arrow's threads: readers of one row group wait for each other, so that a light model on many cores would
+        # wait for one thread that decodes. OMP_NUM_THREADS, which Dask sets for its workers, limits these too.
+        yield from file.iter_batches(
+            rows, row_groups=[group.number], columns=_stored(layout, group), use_threads=SPREAD
+        )
+
+
+def with_keys(table: pa.Table, group: RowGroup) -> pa.Table:
+    """Rows of a row group, with the partition keys of its file as columns."""
+    for name, value in group.keys:
+        if isinstance(value, str):
+            table = table.append_column(name, pa.repeat(value, table.num_rows))
+            continue
+        column = np.full(table.num_rows, np.nan if value is None else float(value))
+        table = table.append_column(name, pa.array(column))
+    return table
+
+
+def describe(group: RowGroup) -> str:
+    """A row group in words, for messages."""
+    return f"row group {group.number} of Parquet file {group.path}"
+
+
+def _stored(layout: Layout, group: RowGroup) -> list[str]:
+    constants = dict(group.keys)
+    return [name for name in layout.names if name not in constants]
+
+
+def _require_rows(file: Any, group: RowGroup) -> None:
+    footer = file.metadata
+    if group.number >= footer.num_row_groups or footer.row_group(group.number).num_rows != group.rows:
+        raise SourceChangedError(
+            f"{describe(group)} no longer has {group.rows} rows; the file was rewritten: open it again"
+        )
+
+
+@contextmanager
+def _faults(group: RowGroup) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise SourceError(f"cannot read {describe(group)}: {error}") from error
