@@ -1,7 +1,7 @@
 """The machine code of products of matrices with features that are never written down. Imports Numba.
 
 A feature is the product of two rows of z. It is made in registers from two vectors of each, or one, and used there by
-up to four components, whose sums stay in registers from the first feature (or row) to the last: no panel of features
+up to six components, whose sums stay in registers from the first feature (or row) to the last: no panel of features
 is written, read, or packed.
 """
 
