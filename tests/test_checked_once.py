@@ -80,6 +80,7 @@ WAYS = [
 """Covariance type, dtype, how far the components lie apart, and rows: all arithmetics that a pass may choose from."""
 
 
+@pytest.mark.filterwarnings("ignore:invalid value encountered in matmul")  # NumPy's, of a tied covariance
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize(("covariance_type", "dtype", "separation", "n"), WAYS)
 def test_what_is_written_meanwhile_is_an_error(
