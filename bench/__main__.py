@@ -16,6 +16,7 @@ EXPERIMENTS = [
     Experiment("Error of one online pass", "bench.online_rate"),
     Experiment("Grid of shapes", "bench.grid"),
     Experiment("Passes", "bench.passes", draws=False),
+    Experiment("Share of a product's speed", "bench.dense_share", draws=False),
 ]
 
 

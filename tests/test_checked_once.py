@@ -60,7 +60,7 @@ def test_how_often(stored: Callable[..., Any], again: bool, tmp_path: Path, monk
     assert counts[1] - counts[0] == (3 * N if again else 0)
 
 
-def test_of_another_array_at_the_same_place() -> None:
+def test_another_process_looks_for_itself() -> None:
     x = rows()
     checked, first = Checked(), open_source(x, options=ReadOptions(chunk_bytes=CHUNK_BYTES)).chunks()[1]
     checked.require_finite(first.load(), first, None)

@@ -151,6 +151,15 @@ def test_a_cell_that_fails_is_named_and_the_others_go_on(tmp_path: Path) -> None
     assert "diag float32 K=4 d=3" in (tmp_path / "t.md").read_text()
 
 
+def test_quick_dense_share() -> None:
+    """It is of the dense path, in the precision of the rows, and shares are of something."""
+    done = run([sys.executable, "-m", "bench.dense_share", "--quick"], ROOT)
+    assert done.returncode == 0, done.stderr
+    found = re.findall(r"\| full (float\d\d) .* \| (float\d\d) products \| .* \| (\d+)% \|$", done.stdout, re.MULTILINE)
+    assert len(found) == 4
+    assert all(rows == products and int(share) > 0 for rows, products, share in found)
+
+
 def test_quick_passes(tmp_path: Path) -> None:
     done = run([sys.executable, "-m", "bench.passes", "--quick"], ROOT)
     assert done.returncode == 0, done.stderr
