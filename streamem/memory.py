@@ -16,6 +16,7 @@ from pathlib import Path
 from streamem.core.errors import MemoryLimitError, ParameterError
 from streamem.core.ports import ChunkRef, Composed
 from streamem.executors.chunk_cache import is_decoded
+from streamem.sources.options import DEFAULT_CHUNK_BYTES, MOST_CHUNK_BYTES
 
 MIB = 2**20
 
@@ -110,7 +111,8 @@ class Budget:
     Attributes
     ----------
     limit_bytes : what a fit may take; half of what is free if the user gave none
-    chunk_bytes, block_bytes, sample_bytes : target sizes of chunks read, of blocks written, and of samples
+    chunk_bytes, most_chunk_bytes, block_bytes, sample_bytes : target sizes of chunks read, of those of large
+        arrays (see `ReadOptions`), of blocks written, and of samples
         Functions of an explicit limit only, so that the plan and the start, and with them every bit of the result, are
         the same on a machine with more or less free memory.
     keep_bytes : most that decoded chunks may take from pass to pass, which no bit depends on
@@ -118,6 +120,7 @@ class Budget:
 
     limit_bytes: int
     chunk_bytes: int
+    most_chunk_bytes: int
     block_bytes: int
     sample_bytes: int
     keep_bytes: int
@@ -127,9 +130,11 @@ class Budget:
         """From the user's limit and chunk size; None for the defaults."""
         explicit = parse_bytes(limit)
         spread = explicit if explicit is not None else 2**40
+        chunk = parse_bytes(chunk_bytes)
         return cls(
             limit_bytes=explicit if explicit is not None else available_bytes() // 2,
-            chunk_bytes=parse_bytes(chunk_bytes) or _between(spread // 64, MIB // 4, 2 * MIB),
+            chunk_bytes=chunk or _between(spread // 64, MIB // 4, DEFAULT_CHUNK_BYTES),
+            most_chunk_bytes=chunk or _between(spread // 64, MIB // 4, MOST_CHUNK_BYTES),
             block_bytes=_between(spread // 32, MIB // 4, 32 * MIB),
             sample_bytes=_between(spread // 8, MIB // 4, 64 * MIB),
             keep_bytes=KEPT_BYTES if explicit is None else min(explicit, available_bytes() // 2),

@@ -214,7 +214,8 @@ def test_writing_a_wide_result_keeps_to_the_limit(tmp_path: Path) -> None:
     taken = subprocesses.run(
         "answer_under_limit", data=tmp_path / "x.npy", model=tmp_path / "model.npz", limit=limit, outs=[*map(str, outs)]
     )
-    assert all(0 < nbytes < limit for nbytes in taken.values()), taken
+    # The kernel counts late, by pages: what takes next to nothing may seem to have given some back.
+    assert all(-MIB < nbytes < limit for nbytes in taken.values()) and max(taken.values()) > MIB, taken
     assert pq.read_metadata(outs[1]).num_rows == rows
 
 

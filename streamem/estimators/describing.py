@@ -155,7 +155,10 @@ class DescribingMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densi
         """Chunks of fewer rows where an answer is wider than its row."""
         reading = self._reading(None, call.columns, call.feature_axis)
         d, width = self.n_features_in_, column.width or 1
-        return replace(reading, chunk_bytes=max(1, reading.chunk_bytes * d // max(d, width)))
+        if width <= d:
+            return reading
+        chunk_bytes = max(1, reading.chunk_bytes * d // width)
+        return replace(reading, chunk_bytes=chunk_bytes, most_chunk_bytes=chunk_bytes)
 
     def _describe(self, x: Any, question: str, column: Column, call: _Call) -> Any:
         check_is_fitted(self)

@@ -57,7 +57,8 @@ class GaussianMixture(SamplingMixture):
         What a call may take on top of what the process holds: "1GiB" or bytes. None is half of what is free. Up to half
         of what a fit does not need of it keeps decoded chunks for the next pass; None keeps at most 96 MiB of them.
     chunk_bytes : str, int or None
-        Target size of a chunk in memory; None is 2 MiB, or 1/64 of an explicit memory limit.
+        Target size of a chunk in memory; None is 2 MiB, or 1/64 of an explicit memory limit. Arrays, in memory or
+        ``.npy``, of more than 64 chunks then have chunks of up to 8 MiB, the same limit allowing.
 
     Attributes
     ----------

@@ -19,12 +19,13 @@ from streamem.sources import ReadOptions, is_source, open_source
 
 @dataclass(frozen=True)
 class Reading:
-    """How one call reads its data; `in_order` unless chunks will be drawn at random."""
+    """How one call reads its data (see `ReadOptions`); `in_order` unless chunks will be drawn at random."""
 
     columns: Sequence[str] | None = None
     feature_axis: int | str | None = None
     sample_weight: Any = None
     chunk_bytes: int = 0
+    most_chunk_bytes: int | None = None
     categories: Mapping[str, Sequence[Any]] | str | None = None
     in_order: bool = True
 
@@ -37,6 +38,7 @@ class Reading:
             columns=columns,
             feature_axis=self.feature_axis,
             chunk_bytes=self.chunk_bytes,
+            most_chunk_bytes=self.most_chunk_bytes,
             categories=self.categories,
             in_order=self.in_order,
         )

@@ -60,7 +60,8 @@ class MixtureParts(EMParts):
         columns: Sequence[str] | None = None,
         feature_axis: int | str | None = None,
     ) -> Reading:
-        return Reading(columns, feature_axis, sample_weight, self._budget().chunk_bytes)
+        budget = self._budget()
+        return Reading(columns, feature_axis, sample_weight, budget.chunk_bytes, budget.most_chunk_bytes)
 
     def _counts(self) -> dict[str, int]:
         return {**super()._counts(), "max_iter": 0}

@@ -66,13 +66,13 @@ class ArraySource:
     """Rows of a two-dimensional numeric array (n, d); nothing is copied as a whole."""
 
     def __init__(
-        self, array: NDArray[Any], chunk_bytes: int, origin: str, names: tuple[str, ...] | None = None
+        self, array: NDArray[Any], options: ReadOptions, origin: str, names: tuple[str, ...] | None = None
     ) -> None:
         self._array = array
-        self._chunk_bytes = chunk_bytes
         dtype = numeric_dtype(array.dtype, origin)
         self.schema = Schema(array.shape[1], dtype, names, weighted=False, origin=origin)
         self.n_rows = int(array.shape[0])
+        self._chunk_bytes = options.array_chunk_bytes(array.size * dtype.itemsize)
 
     def fingerprint(self) -> str:
         """Shape, dtype and a checksum of evenly spaced rows."""
@@ -81,7 +81,7 @@ class ArraySource:
         return f"array{self._array.shape}{self._array.dtype}-{zlib.crc32(sample.tobytes()):08x}"
 
     def chunks(self) -> Sequence[ArrayChunkRef]:
-        """Even cuts of `chunk_bytes`."""
+        """Even cuts of `chunk_bytes`, or more where the array is large."""
         dtype = self.schema.dtype
         cuts = even_cuts(self.n_rows, self.schema.n_features * dtype.itemsize, self._chunk_bytes)
         return [ArrayChunkRef(self._array, dtype, i, a, b - a) for i, (a, b) in enumerate(cuts)]
@@ -121,7 +121,7 @@ def open(data: Any, options: ReadOptions) -> Source:
     origin = "the array"
     array = np.asanyarray(data)
     refuse_names(options, origin)
-    return ArraySource(rows_by_features(array, options.feature_axis, origin), options.chunk_bytes, origin)
+    return ArraySource(rows_by_features(array, options.feature_axis, origin), options, origin)
 
 
 def refuse_names(options: ReadOptions, origin: str) -> None:

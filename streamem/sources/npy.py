@@ -89,11 +89,12 @@ class NpyChunkRef:
 class NpySource:
     """Rows of a two-dimensional file."""
 
-    def __init__(self, file: NpyFile, chunk_bytes: int, origin: str) -> None:
-        self._file, self._chunk_bytes = file, chunk_bytes
+    def __init__(self, file: NpyFile, options: ReadOptions, origin: str) -> None:
+        self._file = file
         dtype = array.numeric_dtype(file.dtype, origin)
         self.schema = Schema(file.shape[1], dtype, None, weighted=False, origin=origin)
         self.n_rows = file.shape[0]
+        self._chunk_bytes = options.array_chunk_bytes(self.n_rows * file.shape[1] * dtype.itemsize)
 
     def fingerprint(self) -> str:
         """Shape, dtype, size and modification time."""
@@ -104,7 +105,7 @@ class NpySource:
         return f"npy{self._file.shape}{self._file.dtype}-{found.st_size}-{found.st_mtime_ns}"
 
     def chunks(self) -> Sequence[NpyChunkRef]:
-        """Even cuts of `chunk_bytes`."""
+        """Even cuts of `chunk_bytes`, or more where the file is large."""
         dtype = self.schema.dtype
         cuts = even_cuts(self.n_rows, self.schema.n_features * dtype.itemsize, self._chunk_bytes)
         return [NpyChunkRef(self._file, dtype, i, a, b - a) for i, (a, b) in enumerate(cuts)]
@@ -129,8 +130,8 @@ def open(data: Any, options: ReadOptions) -> Source:
     if len(file.shape) != 2 or options.feature_axis not in (None, 1, -1):
         mapped = array.memory_map(path)
         rows = array.rows_by_features(mapped, options.feature_axis, origin)
-        return array.ArraySource(rows, options.chunk_bytes, origin)
-    return NpySource(file, options.chunk_bytes, origin)
+        return array.ArraySource(rows, options, origin)
+    return NpySource(file, options, origin)
 
 
 def shape_of(data: Any, options: ReadOptions) -> tuple[int, ...]:

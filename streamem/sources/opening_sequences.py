@@ -94,8 +94,8 @@ def open_sequences(
         raise ParameterError(f"{' and '.join(said.ways())} were given; say in one way where sequences begin")
     back = _lag(lag)
     options = _without(options or ReadOptions(), said, weight)
-    most = _most_bytes(data, options)
-    options = replace(options, chunk_bytes=max(1, most // (back + 1)))
+    most = max(1, _most_bytes(data, options) // (back + 1))
+    options = replace(options, chunk_bytes=most, most_chunk_bytes=most)
     if isinstance(data, SequenceSource):
         return _as_it_is(data, said, back, weight)
     found = _find(data, said, options)

@@ -9,6 +9,9 @@ from typing import Any
 from streamem.core.errors import ParameterError
 
 DEFAULT_CHUNK_BYTES = 2 * 2**20
+MOST_CHUNK_BYTES = 4 * DEFAULT_CHUNK_BYTES
+FEWEST_CHUNKS = 64
+"""That larger chunks must leave: threads that end a pass with unequal work wait for each other."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,9 @@ class ReadOptions:
         last axis of a two-dimensional array
     chunk_bytes : target size of a chunk in memory
         Storage units are not split to meet it, except row groups of Parquet files of more than twice that.
+    most_chunk_bytes : what chunks of an array, in memory or in a ``.npy`` file, may grow to where 64 of them remain
+        A chunk costs as much time as 100 kB of rows of a light model. None is `chunk_bytes`, or 8 MiB where that has
+        its default.
     categories : how columns of text become features, of tables
         None refuses them. "text" reads every one of them once, sorts its different values, and encodes them as 0, 1, ….
         A mapping gives the values of columns in the order of their codes (`Schema.categories` of the data that was
@@ -38,6 +44,7 @@ class ReadOptions:
     weight_column: str | None = None
     feature_axis: int | str | None = None
     chunk_bytes: int = DEFAULT_CHUNK_BYTES
+    most_chunk_bytes: int | None = None
     missing_chunks: str = "error"
     left_out: tuple[str, ...] = ()
     categories: Mapping[str, Sequence[Any]] | str | None = None
@@ -57,6 +64,13 @@ class ReadOptions:
             raise ParameterError(f"columns {list(self.columns)} name a column twice; name each once")
         if self.columns is not None and not self.columns:
             raise ParameterError("columns is empty; name at least one feature column, or pass None for all")
+
+    def array_chunk_bytes(self, nbytes: int) -> int:
+        """Target size of a chunk of an array of so many bytes: of the data alone, not of the machine."""
+        most = self.most_chunk_bytes
+        if most is None:
+            most = MOST_CHUNK_BYTES if self.chunk_bytes == DEFAULT_CHUNK_BYTES else self.chunk_bytes
+        return max(self.chunk_bytes, min(most, nbytes // FEWEST_CHUNKS))
 
     @property
     def vocabularies(self) -> dict[str, tuple[Any, ...]]:

@@ -1,0 +1,72 @@
+"""Chunks of arrays and ``.npy`` files: larger ones where the array is large, unless the user said how large."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.lib.format import open_memmap
+
+from streamem import GaussianMixture, ReadOptions, open_sequences, open_source
+from streamem.estimators.applying import Column
+from streamem.estimators.describing import _Call
+from streamem.memory import MIB, Budget
+
+
+def rows_of(megabytes: int, dtype: Any = np.float64, d: int = 32) -> Any:
+    """So many megabytes of rows once they are float64 or float32, and none of memory."""
+    itemsize = 8 if dtype == np.float64 else 4  # int8 too is computed with in float32
+    return np.broadcast_to(np.zeros((), dtype), (megabytes * MIB // (itemsize * d), d))
+
+
+def largest(source: Any) -> float:
+    """Chunk, in MiB."""
+    return max(ref.nbytes for ref in source.chunks()) / MIB
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int8])
+@pytest.mark.parametrize(("megabytes", "chunk"), [(1, 1), (100, 2), (128, 2), (256, 4), (512, 8), (4096, 8)])
+def test_chunks_grow_with_an_array_up_to_four_times(megabytes: int, chunk: int, dtype: Any) -> None:
+    source = open_source(rows_of(megabytes, dtype))
+    assert largest(source) == chunk
+    assert sum(ref.rows for ref in source.chunks()) == source.n_rows
+    assert megabytes < 128 or len(source.chunks()) >= 64
+
+
+def test_a_file_has_the_plan_of_its_array(tmp_path: Path) -> None:
+    rows = rows_of(256)
+    open_memmap(tmp_path / "x.npy", mode="w+", dtype=rows.dtype, shape=rows.shape)  # sparse: nothing is written
+    plans = [
+        [(ref.start, ref.rows) for ref in open_source(data).chunks()]
+        for data in (rows, tmp_path / "x.npy", np.load(tmp_path / "x.npy", mmap_mode="r"))
+    ]
+    assert plans[0] == plans[1] == plans[2]
+
+
+@pytest.mark.parametrize("said", ["1MiB", "3MiB", "2MiB"])
+def test_a_chunk_size_that_was_given_is_kept(said: str) -> None:
+    options = GaussianMixture(chunk_bytes=said)._reading().options()
+    assert largest(open_source(rows_of(1024), options=options)) == pytest.approx(int(said[0]), rel=0.001)
+
+
+def test_a_limit_bounds_larger_chunks_too() -> None:
+    for limit, most in (("64MiB", 1), ("128MiB", 2), ("256MiB", 4), ("1GiB", 8), (None, 8)):
+        options = GaussianMixture(memory_limit=limit)._reading().options()
+        assert largest(open_source(rows_of(1024), options=options)) == most
+        assert Budget.of(limit).chunk_bytes == min(most, 2) * MIB
+
+
+def test_answers_wider_than_their_rows_have_small_chunks() -> None:
+    gm = GaussianMixture(64)
+    gm.n_features_in_ = 2
+    call = _Call(None, False, None, None, None)
+    for width, most in ((64, 2 / 32), (None, 8)):
+        reading = gm._narrowed(Column(width, np.dtype(np.float64), ()), call)
+        assert largest(open_source(rows_of(1024, d=2), options=reading.options())) == most
+
+
+def test_steps_of_sequences_keep_theirs() -> None:
+    assert largest(open_sequences(rows_of(1024))) <= 2
+    assert largest(open_sequences(rows_of(1024), options=ReadOptions(chunk_bytes=3 * MIB))) <= 3
