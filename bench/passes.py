@@ -56,6 +56,12 @@ class Late:
 
     ref: Any
 
+    def fetched(self) -> Any:
+        if not hasattr(self.ref, "fetched"):
+            return self
+        sleep(LATE_S)
+        return self.ref.fetched()
+
     def load(self) -> Chunk:
         sleep(LATE_S)
         chunk: Chunk = self.ref.load()

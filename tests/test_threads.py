@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -105,3 +106,74 @@ def test_no_more_chunks_are_alive_than_said(at_hand: bool, in_flight: int) -> No
     with ThreadsExecutor(2, in_flight) as executor:
         executor.reduce(over, refs, lambda done: None)
     assert 1 <= most <= in_flight
+
+
+class Fetched(Rows):
+    """A chunk whose bytes can be had apart from its rows."""
+
+    def __init__(self, index: int, counts: Counts, threads_of: dict[str, set[str]]) -> None:
+        super().__init__(index, counts, at_hand=False)
+        self.threads_of, self.has_bytes = threads_of, False
+
+    def fetched(self) -> Any:
+        self._told("fetch")
+        other = Fetched(self.index, self._counts, self.threads_of)
+        other.has_bytes = True
+        return other
+
+    def load(self) -> Chunk:
+        self._told("decode" if self.has_bytes else "load")
+        return super().load()
+
+    def _told(self, what: str) -> None:
+        self.threads_of.setdefault(what, set()).add(threading.current_thread().name.rpartition("_")[0])
+
+
+@dataclass(frozen=True)
+class Wrapped:
+    """A chunk that passes on all questions but one."""
+
+    ref: Any
+    loads: list[int]
+
+    def load(self) -> Chunk:
+        self.loads.append(self.ref.index)
+        chunk: Chunk = self.ref.load()
+        return chunk
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.ref, name)
+
+
+@pytest.mark.parametrize("way", ["reduce", "map"])
+def test_readers_fetch_and_workers_decode(way: str) -> None:
+    done: dict[str, set[str]] = {}
+    refs = [Fetched(i, Counts(), done) for i in range(20)]
+    with ThreadsExecutor(2) as executor:
+        if way == "reduce":
+            assert float(executor.reduce(total, refs, lambda done: None).x) == sum(range(20))
+        else:
+            assert [float(stats.x) for stats in executor.map(total, refs, lambda done: None)] == list(range(20))
+    assert done == {"fetch": {"streamem-read"}, "decode": {"streamem-compute"}}
+
+
+def test_a_handle_around_another_is_not_passed_by() -> None:
+    done: dict[str, set[str]] = {}
+    refs: list[Any] = [Wrapped(Fetched(i, Counts(), done), loads) for loads in [[]] for i in range(20)]
+    with ThreadsExecutor(2) as executor:
+        executor.reduce(total, refs, lambda done: None)
+    assert sorted(refs[0].loads) == list(range(20))
+    assert done == {"load": {"streamem-read"}}
+
+
+def test_what_is_kept_is_not_fetched_again() -> None:
+    done: dict[str, set[str]] = {}
+    refs = [Fetched(i, Counts(), done) for i in range(20)]
+    for ref in refs:
+        ref.load_nbytes = 16
+    with ThreadsExecutor(2, keep_bytes=1000) as executor:
+        first = executor.reduce(total, refs, lambda done: None)
+        done.clear()
+        again = executor.reduce(total, refs, lambda done: None)
+    assert not done
+    assert float(first.x) == float(again.x)

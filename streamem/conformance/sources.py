@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from streamem.conformance.tolerance import assert_equal, require
 from streamem.core.chunk import Chunk
-from streamem.core.ports import ChunkRef, Source
+from streamem.core.offers import offers_itself
+from streamem.core.ports import ChunkRef, Fetchable, Source
 
 Array = NDArray[Any]
 
@@ -115,6 +116,14 @@ class SourceSuite:
         forwards = [ref.load() for ref in refs]
         for ref, before in zip(reversed(refs), reversed(forwards), strict=True):
             _assert_same_chunk(ref.load(), before, f"chunk {ref.index}")
+
+    def test_fetched_bytes_hold_the_same_rows(self) -> None:
+        """Of handles that can be fetched, whose rows are then made without another look at where they are stored."""
+        for ref in self.make_source(self.chunk_bytes).chunks():
+            if offers_itself(ref, Fetchable):
+                fetched = ref.fetched()
+                require(_numbers(fetched) == _numbers(ref), f"chunk {ref.index} changed when it was fetched")
+                _assert_same_chunk(fetched.load(), ref.load(), f"chunk {ref.index}")
 
     def test_declared_bytes_are_true(self) -> None:
         """nbytes is what a loaded chunk takes; loading takes at least that."""

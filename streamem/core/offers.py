@@ -6,6 +6,7 @@ from typing import Any, TypeGuard, TypeVar
 
 Port = TypeVar("Port")
 _ANSWERS: dict[tuple[type, type], bool] = {}
+_OWN: dict[tuple[type, type], bool] = {}
 
 
 def offers(thing: Any, port: type[Port]) -> TypeGuard[Port]:
@@ -14,3 +15,11 @@ def offers(thing: Any, port: type[Port]) -> TypeGuard[Port]:
     if key not in _ANSWERS:
         _ANSWERS[key] = isinstance(thing, port)
     return _ANSWERS[key]
+
+
+def offers_itself(thing: Any, port: type[Port]) -> TypeGuard[Port]:
+    """Whether its class has what the port adds: not what `__getattr__` hands on of something that it wraps."""
+    key = (type(thing), port)
+    if key not in _OWN:
+        _OWN[key] = all(hasattr(type(thing), name) for name in vars(port) if not name.startswith("_"))
+    return _OWN[key]

@@ -88,6 +88,18 @@ class AtHand(Protocol):
 
 
 @runtime_checkable
+class Fetchable(ChunkRef, Protocol):
+    """A chunk handle that may take its bytes from where they are stored before it makes rows of them: a thread that
+    waits for a disk does the one, a thread that computes the other, with rows that are in its cache then."""
+
+    def fetched(self) -> ChunkRef:
+        """The same chunk with its stored bytes in memory; itself where they cannot be had apart from the rows.
+
+        What is wrong with them `load` tells.
+        """
+
+
+@runtime_checkable
 class Sequenced(Protocol):
     """A chunk handle whose rows are steps of sequences, as its `Chunk.sequences` will say."""
 

@@ -88,14 +88,18 @@ class KeptChunks:
         self._limit_bytes = limit_bytes
         self.nbytes = 0
 
-    def load(self, ref: ChunkRef) -> Chunk:
-        """The chunk, kept or read."""
-        kept = self._chunks.get(id(ref))  # which lives as long as the entry does
-        return ref.load() if kept is None else kept[1]
+    def has(self, ref: ChunkRef) -> bool:
+        """Whether it is kept."""
+        return id(ref) in self._chunks
 
-    def keep(self, ref: ChunkRef) -> Chunk:
+    def load(self, ref: ChunkRef, fetched: ChunkRef | None = None) -> Chunk:
+        """The chunk, kept or read, from its `fetched` bytes if they are given."""
+        kept = self._chunks.get(id(ref))  # which lives as long as the entry does
+        return (fetched or ref).load() if kept is None else kept[1]
+
+    def keep(self, ref: ChunkRef, fetched: ChunkRef | None = None) -> Chunk:
         """The chunk, kept from now on if there is room and if loading it again would be work."""
-        chunk = self.load(ref)
+        chunk = self.load(ref, fetched)
         if is_decoded(ref):
             with self._lock:
                 if id(ref) not in self._chunks and self.nbytes + ref.nbytes <= self._limit_bytes:

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from threading import Lock
 from time import perf_counter
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from streamem.core.blas import limit_this_thread, one_blas_thread
 from streamem.core.chunk import Chunk
 from streamem.core.errors import ParameterError
+from streamem.core.offers import offers_itself
 from streamem.core.plain_kernel import let_go
-from streamem.core.ports import ChunkDone, ChunkRef, OnChunk, Task
+from streamem.core.ports import ChunkDone, ChunkRef, Fetchable, OnChunk, Task
 from streamem.core.reduction import TreeReduction
 from streamem.core.stats import Stats
 from streamem.executors.chunk_cache import ChunkCache, KeptChunks, is_at_hand, is_composed
@@ -28,7 +29,12 @@ LOOK_S = 0.05
 """How often the calling thread looks what workers have done: waking it for every chunk costs as much as a small one."""
 
 Numbered = Iterable[tuple[int, ChunkRef]]
-Loading = Future[Chunk] | None
+Loading = Future[Callable[[], Chunk]] | None
+"""Of what is left to do for a chunk when it was read: nothing, or to decode what was fetched."""
+
+
+class _Load(Protocol):
+    def __call__(self, ref: ChunkRef, fetched: ChunkRef | None = None) -> Chunk: ...
 
 
 @dataclass(frozen=True)
@@ -130,14 +136,21 @@ class ThreadsExecutor:
             _cancel(running)
 
     def _submit(self, task: Task[Result], ref: ChunkRef) -> Future[_Finished[Result]]:
-        loading = self._readers.submit(self._load, ref, self._kept.load)
+        loading = self._readers.submit(self._read, ref, self._kept.load)
         return self._workers.submit(self._compute, task, ref, loading)
 
     def _begin(self, ref: ChunkRef) -> Loading:
         """Have a reader load a chunk, unless there is nothing to wait for."""
-        return None if is_at_hand(ref) else self._readers.submit(self._load, ref, self._kept.keep)
+        return None if is_at_hand(ref) else self._readers.submit(self._read, ref, self._kept.keep)
 
-    def _load(self, ref: ChunkRef, load: Callable[[ChunkRef], Chunk]) -> Chunk:
+    def _read(self, ref: ChunkRef, load: _Load) -> Callable[[], Chunk]:
+        """A reader's part: loading, or of a chunk that can be fetched, all that waits for storage."""
+        if offers_itself(ref, Fetchable) and not self._kept.has(ref) and (fetched := ref.fetched()) is not ref:
+            return lambda: load(ref, fetched)
+        chunk = self._load(ref, load)
+        return lambda: chunk
+
+    def _load(self, ref: ChunkRef, load: _Load) -> Chunk:
         composed = is_composed(ref)
         if composed and not is_at_hand(ref):
             return self._cache.load("", ref, self._cache_bytes, load)
@@ -145,7 +158,7 @@ class ThreadsExecutor:
 
     def _compute(self, task: Task[Result], ref: ChunkRef, loading: Loading) -> _Finished[Result]:
         started = perf_counter()
-        chunk = self._load(ref, self._kept.keep) if loading is None else loading.result()
+        chunk = self._load(ref, self._kept.keep) if loading is None else loading.result()()
         loaded = perf_counter()
         value = task(chunk, ref)
         return _Finished(value, ChunkDone(ref.rows, ref.nbytes, loaded - started, perf_counter() - loaded))

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from streamem.core.chunk import Chunk
 from streamem.core.errors import SchemaError
-from streamem.core.ports import ChunkRef, Held, Source
+from streamem.core.offers import offers_itself
+from streamem.core.ports import ChunkRef, Fetchable, Held, Source
 from streamem.sources.array import memory_map
 from streamem.sources.sequences import SequenceSource
 
@@ -117,6 +118,11 @@ class WeightedChunkRef:
     def load_nbytes(self) -> int:
         """The base's peak and the weights twice."""
         return self.base.load_nbytes + 16 * self.base.rows
+
+    def fetched(self) -> WeightedChunkRef:
+        """With the bytes of the base."""
+        base = self.base.fetched() if offers_itself(self.base, Fetchable) else self.base
+        return self if base is self.base else replace(self, base=base)
 
     def load(self) -> Chunk:
         """The base chunk with its weights."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,11 @@ class ZarrChunkRef:
         positions = self.last - self.first
         weights = 0 if self.weight is None else column_nbytes(self.weight, positions)
         return self.nbytes + max(self.layout.reading_nbytes(positions), weights)
+
+    def fetched(self) -> ZarrChunkRef:
+        """With its stored bytes in memory, where they are files of one array."""
+        layout = self.layout.fetched(slice(self.first, self.last))
+        return self if layout is self.layout else replace(self, layout=layout)
 
     def load(self) -> Chunk:
         """Read and unpack the rows.

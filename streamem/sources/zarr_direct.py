@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -33,12 +35,23 @@ class DirectReader:
     folder : where they lie
     codec : the configuration of a numcodecs codec, or None where values are stored as they are
     refuse_absent : whether an absent chunk is an error, or the fill value
+    fetched : contents of files that were read already, by key
     """
 
     array: zarr.Array[Any]
     folder: Path
     codec: dict[str, Any] | None
     refuse_absent: bool
+    fetched: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+
+    def fetch(self, axis: int, positions: slice) -> DirectReader:
+        """A reader that has the files of `positions` in memory; those that cannot be read it will try again."""
+        stored = {}
+        for place in product(*self._grid(axis, positions)):
+            key = self._key(place)
+            with suppress(OSError):
+                stored[key] = (self.folder / key).read_bytes()
+        return replace(self, fetched=stored)
 
     def read(self, axis: int, positions: slice) -> Array:
         """The numbers at `positions` of `axis`, all of the other axes.
@@ -47,10 +60,8 @@ class DirectReader:
         ------
         SourceError : a chunk is absent, or does not decode to its size
         """
-        shape, unit = self.array.shape, self.array.chunks
+        shape, grid = self.array.shape, self._grid(axis, positions)
         first, stop = positions.start, min(positions.stop, shape[axis])
-        grid = [range(-(-size // step)) for size, step in zip(shape, unit, strict=True)]
-        grid[axis] = range(first // unit[axis], -(-stop // unit[axis]))
         if math.prod(map(len, grid)) == 1:
             return self._cropped(tuple(r[0] for r in grid), axis, first, stop)[1]
         out = np.empty((*shape[:axis], stop - first, *shape[axis + 1 :]), self.array.dtype)
@@ -58,6 +69,17 @@ class DirectReader:
             target, values = self._cropped(place, axis, first, stop)
             out[target] = values
         return out
+
+    def _grid(self, axis: int, positions: slice) -> list[range]:
+        """Of the stored chunks that hold the positions."""
+        shape, unit = self.array.shape, self.array.chunks
+        grid = [range(-(-size // step)) for size, step in zip(shape, unit, strict=True)]
+        grid[axis] = range(positions.start // unit[axis], -(-min(positions.stop, shape[axis]) // unit[axis]))
+        return grid
+
+    def _key(self, place: tuple[int, ...]) -> str:
+        key: str = self.array.metadata.encode_chunk_key(place)
+        return key
 
     def _cropped(self, place: tuple[int, ...], axis: int, first: int, stop: int) -> tuple[tuple[slice, ...], Array]:
         """Where in the result a chunk lies, and its part of it."""
@@ -70,9 +92,9 @@ class DirectReader:
         return tuple(target), self._chunk(place)[tuple(within)]
 
     def _chunk(self, place: tuple[int, ...]) -> Array:
-        key, shape, dtype = self.array.metadata.encode_chunk_key(place), self.array.chunks, self.array.dtype
+        key, shape, dtype = self._key(place), self.array.chunks, self.array.dtype
         try:
-            stored = (self.folder / key).read_bytes()
+            stored = self.fetched[key] if key in self.fetched else (self.folder / key).read_bytes()
         except FileNotFoundError:
             if self.refuse_absent:
                 raise SourceError(f"stored chunk {key!r} is missing") from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -45,6 +45,9 @@ class Layout(Protocol):
 
     def read(self, positions: slice, rows: range) -> NDArray[Any]:
         """The rows (n, d) at `positions`, in C order."""
+
+    def fetched(self, positions: slice) -> Layout:
+        """With the stored bytes of `positions` in memory; itself where rows are made while they are read."""
 
     def reading_nbytes(self, positions: int) -> int:
         """Peak bytes while reading so many positions, the rows themselves not included."""
@@ -100,6 +103,11 @@ class MatrixLayout:
         self.variable.packing.unpack(raw, out)
         return out.reshape(-1, self.n_features)
 
+    def fetched(self, positions: slice) -> MatrixLayout:
+        """With the array's bytes."""
+        variable = self.variable.fetched(self._cut_axis, positions)
+        return self if variable is self.variable else replace(self, variable=variable)
+
     def reading_nbytes(self, positions: int) -> int:
         """The units being decoded and, where the rows are converted or transposed, what was read."""
         as_read = self.variable.is_plain() and self.axis == len(self.variable.shape) - 1
@@ -140,6 +148,10 @@ class ColumnsLayout:
         for column, variable in enumerate(self.variables):
             read_column(variable, positions, rows, out[:, column])
         return out
+
+    def fetched(self, positions: slice) -> ColumnsLayout:
+        """Itself: one array at a time takes less memory."""
+        return self
 
     def reading_nbytes(self, positions: int) -> int:
         """One array at a time: what is read, and the units being decoded."""

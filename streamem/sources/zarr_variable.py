@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -79,17 +79,25 @@ class Variable:
                 "restore the chunk or write the array again"
             ) from error
 
+    def fetched(self, axis: int, positions: slice) -> Variable:
+        """With the stored bytes of `positions` in memory, where they are read directly; else itself."""
+        return self if self.direct is None else replace(self, direct=self.direct.fetch(axis, positions))
+
     def stored_nbytes(self, axis: int, positions: int) -> int:
         """Bytes of the stored numbers of so many positions of `axis`."""
         others = math.prod(self.shape[:axis] + self.shape[axis + 1 :])
         return positions * others * self.array.dtype.itemsize
 
     def decoding_nbytes(self, axis: int, positions: int) -> int:
-        """Bytes of the units that Zarr holds at once while it reads: each compressed and decoded."""
+        """Bytes of the units that are held at once while they are read: each compressed and decoded, or, where they are
+        fetched before they are decoded one by one, all of them compressed."""
         grid = [-(-size // unit) for size, unit in zip(self.shape, self.unit, strict=True)]
         grid[axis] = -(-positions // self.unit[axis])
-        in_flight = min(math.prod(grid), int(zarr.config.get("async.concurrency")))
-        return 2 * in_flight * math.prod(self.unit) * self.array.dtype.itemsize
+        units = math.prod(grid)
+        held = 2 * min(units, int(zarr.config.get("async.concurrency")))
+        if self.direct is not None:
+            held = max(held, units + 1)
+        return held * math.prod(self.unit) * self.array.dtype.itemsize
 
 
 def open_variable(array: zarr.Array[Any], options: ReadOptions) -> Variable:

@@ -248,6 +248,47 @@ def test_direct_reading_gives_what_zarr_gives(tmp_path: Path, codec: int, axis: 
         np.testing.assert_array_equal(reader.read(axis, slice(first, stop)), array[selection])
 
 
+@pytest.mark.parametrize("codec", range(len(STORED_AS)))
+@pytest.mark.parametrize("axis", [0, 1])
+def test_what_was_fetched_is_decoded_without_its_files(tmp_path: Path, codec: int, axis: int) -> None:
+    values = numbers((23, 7), "f4")
+    array = zarr.create_array(
+        store=str(tmp_path / "a.zarr"), shape=values.shape, chunks=(5, 3), dtype="f4", **STORED_AS[codec]
+    )
+    array[:] = values
+    np.save(tmp_path / "w.npy", np.arange(23.0 if axis else 7.0))
+    options = ReadOptions(chunk_bytes=1, feature_axis=axis)
+    refs = open_source(tmp_path / "a.zarr", weight=np.load(tmp_path / "w.npy"), options=options).chunks()
+    before, fetched = [ref.load() for ref in refs], [ref.fetched() for ref in refs]
+    for file in chunk_files(tmp_path / "a.zarr"):
+        file.unlink()
+    for ref, chunk in zip(fetched, before, strict=True):
+        np.testing.assert_array_equal(ref.load().x, chunk.x)
+        np.testing.assert_array_equal(ref.load().weight, chunk.weight)
+        assert ref.load_nbytes == refs[ref.index].load_nbytes
+    with pytest.raises(SourceError, match="missing"):
+        refs[0].fetched().load()
+
+
+def test_many_small_units_that_are_fetched_together_are_projected(tmp_path: Path) -> None:
+    """All of them compressed, the rows, and one that is decoded."""
+    store(tmp_path / "a.zarr", numbers((1000, 2)), (10, 2), compressors=None)
+    (ref,) = open_zarr(tmp_path / "a.zarr", ReadOptions()).chunks()
+    held = sum(len(stored) for stored in ref.fetched().layout.variable.direct.fetched.values())
+    assert held == ref.nbytes == 16_000
+    assert ref.load_nbytes >= ref.nbytes + held + 160
+
+
+def test_columns_and_shards_are_not_fetched(tmp_path: Path) -> None:
+    store(tmp_path / "a.zarr", numbers((20, 6)), (5, 6), shards=True)
+    group = zarr.create_group(store=str(tmp_path / "g.zarr"))
+    for name in "ab":
+        group.create_array(name, data=numbers((20,)))
+    for path in ("a.zarr", "g.zarr"):
+        for ref in open_zarr(tmp_path / path, ReadOptions()).chunks():
+            assert ref.fetched() is ref
+
+
 @pytest.mark.parametrize(
     "settings",
     [
