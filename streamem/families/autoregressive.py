@@ -108,7 +108,7 @@ class AutoregressiveGaussian:
     def start(self, x: Array, weight: Array | None, n_components: int) -> Params:
         """The anchor from a sample of rows, and white noise about it for every component."""
         d = self._dimension(x.shape[1])
-        center, deviation = location_and_spread(np.asarray(x[:, :d], dtype=np.float64), weight)
+        center, deviation = location_and_spread(x[:, :d], weight)
         deviation = np.maximum(deviation, np.sqrt(self.reg_covar))
         deviation[deviation == 0] = 1.0
         return self.at_anchor(center, np.exp2(np.round(np.log2(deviation))), n_components)

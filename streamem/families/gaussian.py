@@ -88,7 +88,7 @@ class Gaussian:
 
     def start(self, x: Array, weight: Array | None, n_components: int) -> Params:
         """The anchor from a sample x (n, d), and one standard Gaussian at it for every component."""
-        center, deviation = location_and_spread(np.asarray(x, dtype=np.float64), weight)
+        center, deviation = location_and_spread(x, weight)
         return self.at_anchor(center, self.scale_of(deviation), n_components)
 
     def scale_of(self, deviation: Array) -> Array:
