@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from streamem.core.arrays import Params
-from streamem.core.ports import Kernel
+from streamem.core.ports import Kernel, MixtureSums
 from streamem.core.remembered import remembered
+from streamem.core.scratch import scratch
 from streamem.core.stats import Stats
 from streamem.families.covariance import Covariance
-from streamem.families.exponential import ExponentialKernel
-from streamem.families.features import AnchoredBlock, Features
+from streamem.families.exponential import NO_WEIGHTS, ExponentialKernel
+from streamem.families.features import AnchoredBlock, Features, as_rows
 from streamem.families.gaussian_rounding import difference_rounding, moment_rounding, product_rounding
 from streamem.families.tiling import block_rows, panels_of, products_bytes
 
@@ -60,7 +61,8 @@ def choose_kernel(structure: Covariance, params: Params, dtype: DTypeLike) -> Ke
 def workspace_bytes(structure: Covariance, k: int, d: int) -> int:
     """Bytes of the larger kernel that may run at K components and d features, with responsibilities of a block."""
     differences = 8 * (block_rows(k, d) * (3 * d + 2 * k) + 3 * d * d + 4 * k * (structure.n_moments(d) + d))
-    return max(differences, products_bytes(k, d, n_statistics(structure, d)))
+    moments = 8 * (2 * d * block_rows(k, d) + d * d) if structure.shared else 0
+    return max(differences, products_bytes(k, d, n_statistics(structure, d)) + moments)
 
 
 def log_constants(structure: Covariance, params: Params) -> Array:
@@ -125,7 +127,11 @@ class GaussianKernel(ExponentialKernel):
 
 
 class TiedKernel:
-    """A tied Gaussian: the quadratic term is common to all components, so it is one row, not K."""
+    """A tied Gaussian: the quadratic term is common to all components, so it is one row, not K.
+
+    Responsibilities do not need it. So mixtures run by the linear terms alone, and second moments M = Σ w x̃ x̃ᵀ of all
+    rows give the rest of the log-likelihood too, −½ Σ P∘M.
+    """
 
     def __init__(self, structure: Covariance, params: Params, dtype: DTypeLike) -> None:
         k, self._d = params.means.shape
@@ -136,6 +142,30 @@ class TiedKernel:
         self._whitening = np.ascontiguousarray(params.precisions_cholesky.T, dtype=self.dtype)
         self._sums = np.zeros((k, 1 + self._d))
         self._moments = np.zeros((self._d, self._d))
+        linear = np.arange(1 + self._d, dtype=np.int32)
+        panels, features = panels_of(_linear(structure, params), self.dtype), Features(0 * linear, linear)
+        self._mixed = ExponentialKernel(panels, features, params.center, params.scale, self.rounding)
+        self._center, self._unscale = params.center.copy(), 1.0 / params.scale
+        self._precision = params.precisions_cholesky @ params.precisions_cholesky.T
+
+    def mix(self, x: Array, weight: Array | None, log_weights: Array) -> MixtureSums:
+        """Responsibilities of all rows x (n, d), block by block, and their statistics."""
+        from streamem.families.tied_pass import add_moments
+
+        sums, moments = self._mixed.mix(x, weight, log_weights), np.zeros_like(self._moments)
+        add_moments(
+            as_rows(x),
+            NO_WEIGHTS if weight is None else as_rows(weight),
+            self._center,
+            self._unscale,
+            scratch("tied rows", (2, self._d * block_rows(len(self._sums), self._d, self.dtype.itemsize)), self.dtype),
+            scratch("tied product", (self._d, self._d), self.dtype),
+            moments,
+        )
+        self._moments += moments
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is an error where the sums arrive
+            common = -0.5 * float(np.sum(self._precision * moments))
+        return sums._replace(log_likelihood=sums.log_likelihood + common)
 
     def load(self, x: Array) -> None:
         """Take the next block (b, d)."""
@@ -158,10 +188,12 @@ class TiedKernel:
     def restart(self) -> None:
         """Begin anew."""
         self._sums, self._moments = np.zeros_like(self._sums), np.zeros_like(self._moments)
+        self._mixed.restart()
 
     def stats(self) -> Stats:
         """weight (K,), first (K, d), second (M,)."""
-        return as_stats(self._sums, self._moments[np.triu_indices(self._d)], self._d)
+        sums = self._sums + self._mixed.sums()
+        return as_stats(sums, self._moments[np.triu_indices(self._d)], self._d)
 
 
 class DifferenceKernel:
