@@ -126,74 +126,90 @@ class GaussianKernel(ExponentialKernel):
         return as_stats(sums, sums[:, 1 + self._d :], self._d)
 
 
-class TiedKernel:
-    """A tied Gaussian: the quadratic term is common to all components, so it is one row, not K.
+class TiedKernel(ExponentialKernel):
+    """A tied Gaussian: the quadratic term is common to all components, so the features are 1 and x̃ alone.
 
-    Responsibilities do not need it. So mixtures run by the linear terms alone, and second moments M = Σ w x̃ x̃ᵀ of all
-    rows give the rest of the log-likelihood too, −½ Σ P∘M.
+    Responsibilities do not need it. Second moments M = Σ w x̃ x̃ᵀ of all rows are one matrix, not K, and give the rest of
+    the log-likelihood of many rows, −½ Σ P∘M.
     """
 
     def __init__(self, structure: Covariance, params: Params, dtype: DTypeLike) -> None:
-        k, self._d = params.means.shape
-        self.dtype = np.dtype(dtype)
-        self.rounding, self.path = _rounding(structure, params, dtype), f"{self.dtype.name} products"
-        self._block = AnchoredBlock(params.center, params.scale, block_rows(k, self._d), self.dtype)
-        self._linear = _linear(structure, params).astype(self.dtype)
-        self._whitening = np.ascontiguousarray(params.precisions_cholesky.T, dtype=self.dtype)
-        self._sums = np.zeros((k, 1 + self._d))
-        self._moments = np.zeros((self._d, self._d))
+        self._d = params.means.shape[1]
         linear = np.arange(1 + self._d, dtype=np.int32)
-        panels, features = panels_of(_linear(structure, params), self.dtype), Features(0 * linear, linear)
-        self._mixed = ExponentialKernel(panels, features, params.center, params.scale, self.rounding)
-        self._center, self._unscale = params.center.copy(), 1.0 / params.scale
+        panels = remembered(
+            params.means,
+            params.precisions_cholesky,
+            ("linear panels", np.dtype(dtype)),
+            lambda: panels_of(_linear(structure, params), dtype),
+        )
+        rounding = _rounding(structure, params, dtype)
+        super().__init__(panels, Features(0 * linear, linear), params.center, params.scale, rounding)
+        self._whitening = np.ascontiguousarray(params.precisions_cholesky.T, dtype=self.dtype)
         self._precision = params.precisions_cholesky @ params.precisions_cholesky.T
+        self._moments = np.zeros((self._d, self._d))
+
+    def log_prob(self, out: Array) -> None:
+        """out (K, b) = linear part + the common quadratic term."""
+        super().log_prob(out)
+        out += self._common()
+
+    def accumulate(self, resp: Array) -> None:
+        """Linear sums by component, second moments once."""
+        super().accumulate(resp)
+        xt = self._block.xt
+        self._moments += (xt * resp.sum(axis=0).astype(self.dtype)) @ xt.T
 
     def mix(self, x: Array, weight: Array | None, log_weights: Array) -> MixtureSums:
-        """Responsibilities of all rows x (n, d), block by block, and their statistics."""
-        from streamem.families.tied_pass import add_moments
-
-        sums, moments = self._mixed.mix(x, weight, log_weights), np.zeros_like(self._moments)
-        add_moments(
-            as_rows(x),
-            NO_WEIGHTS if weight is None else as_rows(weight),
-            self._center,
-            self._unscale,
-            scratch("tied rows", (2, self._d * block_rows(len(self._sums), self._d, self.dtype.itemsize)), self.dtype),
-            scratch("tied product", (self._d, self._d), self.dtype),
-            moments,
-        )
+        """The E-step by the linear terms; the sum of the common one is added to the log-likelihood."""
+        sums, moments = super().mix(x, weight, log_weights), self._moments_of(x, weight)
         self._moments += moments
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is an error where the sums arrive
             common = -0.5 * float(np.sum(self._precision * moments))
         return sums._replace(log_likelihood=sums.log_likelihood + common)
 
-    def load(self, x: Array) -> None:
-        """Take the next block (b, d)."""
-        self._block.load(x)
+    def densities(self, x: Array, b: Array, peaks: Array) -> None:
+        """As usual, and the common term."""
+        super().densities(x, b, peaks)
+        for start in range(0, len(x), self._rows):
+            self.load(x[start : start + self._rows])
+            peaks[start : start + self._rows] += self._common()
 
-    def log_prob(self, out: Array) -> None:
-        """out (K, b) = linear part + the common quadratic term."""
-        whitened = self._whitening @ self._block.xt
-        quadratic = np.einsum("db,db->b", whitened, whitened)
-        quadratic *= -0.5
-        np.matmul(self._linear, self._block.z, out=out)
-        out += quadratic
-
-    def accumulate(self, resp: Array) -> None:
-        """Linear sums by component, second moments once."""
-        resp = resp.astype(self.dtype, copy=False)
-        self._sums += resp @ self._block.z.T
-        self._moments += (self._block.xt * resp.sum(axis=0)) @ self._block.xt.T
+    def accumulate_rows(self, x: Array, weights: Array, again: bool) -> None:
+        """As usual, and second moments."""
+        super().accumulate_rows(x, weights, again)
+        self._moments += self._moments_of(x, weights[:, : self._sums.shape[2]].sum(axis=1))
 
     def restart(self) -> None:
         """Begin anew."""
-        self._sums, self._moments = np.zeros_like(self._sums), np.zeros_like(self._moments)
-        self._mixed.restart()
+        super().restart()
+        self._moments = np.zeros_like(self._moments)
 
     def stats(self) -> Stats:
         """weight (K,), first (K, d), second (M,)."""
-        sums = self._sums + self._mixed.sums()
-        return as_stats(sums, self._moments[np.triu_indices(self._d)], self._d)
+        return as_stats(self.sums(), self._moments[np.triu_indices(self._d)], self._d)
+
+    def _common(self) -> Array:
+        """−½ x̃ᵀPx̃ of the loaded rows (b,)."""
+        whitened = self._whitening @ self._block.xt
+        quadratic = np.einsum("db,db->b", whitened, whitened)
+        quadratic *= -0.5
+        return quadratic
+
+    def _moments_of(self, x: Array, weight: Array | None) -> Array:
+        """Σ w x̃ x̃ᵀ of all rows x (n, d)."""
+        from streamem.families.tied_pass import add_moments
+
+        moments, products = np.zeros_like(self._moments), self._mixing[0]
+        add_moments(
+            as_rows(x),
+            NO_WEIGHTS if weight is None else as_rows(weight),
+            products.center,
+            products.unscale,
+            scratch("tied rows", (2, self._d * self._rows), self.dtype),
+            scratch("tied product", (self._d, self._d), self.dtype),
+            moments,
+        )
+        return moments
 
 
 class DifferenceKernel:

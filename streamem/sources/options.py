@@ -53,6 +53,10 @@ class ReadOptions:
     def __post_init__(self) -> None:
         if self.chunk_bytes < 1:
             raise ParameterError(f"chunk_bytes is {self.chunk_bytes}; it must be at least 1")
+        if self.most_chunk_bytes is not None and self.most_chunk_bytes < self.chunk_bytes:
+            raise ParameterError(
+                f"most_chunk_bytes is {self.most_chunk_bytes}, less than chunk_bytes, {self.chunk_bytes}; give as much"
+            )
         if self.missing_chunks not in ("error", "fill"):
             raise ParameterError(f"missing_chunks is {self.missing_chunks!r}; it must be 'error' or 'fill'")
         if isinstance(self.categories, str) and self.categories != "text":

@@ -120,7 +120,10 @@ class DirectReader:
             needed = int.from_bytes(stored[12:16], "little")
             if len(stored) < needed:
                 raise SourceError(f"stored chunk {key!r} is truncated: {len(stored)} of {needed} bytes")
-        decoded: bytes = get_codec(self.codec).decode(stored)
+        try:
+            decoded: bytes = get_codec(self.codec).decode(stored)
+        except (RuntimeError, ValueError) as error:  # what numcodecs raises of bytes that its codec did not write
+            raise SourceError(f"stored chunk {key!r} is truncated or corrupt: {error}") from error
         return decoded
 
 

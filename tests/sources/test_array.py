@@ -10,6 +10,7 @@ import pytest
 from numpy.lib.format import open_memmap
 
 from streamem import GaussianMixture, ReadOptions, open_sequences, open_source
+from streamem.core.errors import ParameterError
 from streamem.estimators.applying import Column
 from streamem.estimators.describing import _Call
 from streamem.memory import MIB, Budget
@@ -70,3 +71,9 @@ def test_answers_wider_than_their_rows_have_small_chunks() -> None:
 def test_steps_of_sequences_keep_theirs() -> None:
     assert largest(open_sequences(rows_of(1024))) <= 2
     assert largest(open_sequences(rows_of(1024), options=ReadOptions(chunk_bytes=3 * MIB))) <= 3
+
+
+@pytest.mark.parametrize("most", [0, -5, 2 * MIB - 1])
+def test_less_than_a_chunk_is_refused(most: int) -> None:
+    with pytest.raises(ParameterError, match=rf"most_chunk_bytes is {most}, less than chunk_bytes, 2097152; give"):
+        ReadOptions(most_chunk_bytes=most)
