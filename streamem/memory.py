@@ -75,11 +75,11 @@ def available_bytes() -> int:
 def peak_bytes() -> int:
     """Largest resident memory of this process so far (VmHWM)."""
     try:
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
+        _, found, rest = Path("/proc/self/status").read_bytes().partition(b"VmHWM:")
     except OSError:
-        pass
+        found = b""
+    if found:
+        return int(rest.split(maxsplit=1)[0]) * 1024
     import resource
     import sys
 

@@ -9,6 +9,7 @@ from streamem.algorithms.stepwise import remember
 from streamem.algorithms.stopping import StoppingRule
 from streamem.core.arrays import Params
 from streamem.core.errors import DataError, MonotonicityError
+from streamem.core.offers import offers
 from streamem.core.ports import ChunkRef, Model, Penalized
 from streamem.core.state import State
 from streamem.core.stats import Stats
@@ -86,7 +87,7 @@ def _allowance(model: Model, old: Params, new: Params, stats: Stats) -> float:
 
     With q the responsibilities, ℓ(θ') ≥ Q(q, θ') ≥ ℓ(θ) + R(q, θ') − R(q, θ).
     """
-    if not isinstance(model, Penalized):
+    if not offers(model, Penalized):
         return 0.0
     return max(0.0, model.penalty(old, stats) - model.penalty(new, stats))
 

@@ -133,7 +133,7 @@ class StepwiseEM:
         weight = weight_of(stats)
         rows = state.rows + int(stats.rows)
         params = model.m_step(running, state.params) if self._enough(rows) else state.params
-        if isinstance(model, Anchored):
+        if offers(model, Anchored):
             params = model.reanchored(params)
         memory = state.memory
         return replace(
@@ -171,7 +171,7 @@ class StepwiseEM:
 
 def rebased(model: Model, stats: Stats, old: Params, new: Params) -> Stats:
     """Statistics taken at `old` as if they had been taken at `new`, for models where that matters."""
-    return model.rebase(stats, old, new) if isinstance(model, Rebasable) else stats
+    return model.rebase(stats, old, new) if offers(model, Rebasable) else stats
 
 
 def remember(state: State, stats: Stats) -> State:

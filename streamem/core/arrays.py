@@ -39,7 +39,7 @@ class Arrays(Mapping[str, Any]):
         if type(value) is not np.ndarray and isinstance(value, Arrays):  # a question that takes Python a microsecond
             return value
         frozen = np.asarray(value).view()
-        frozen.flags.writeable = False
+        frozen.setflags(write=False)
         return frozen
 
     def __getitem__(self, name: str) -> Any:

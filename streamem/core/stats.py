@@ -25,9 +25,11 @@ class Stats(Arrays):
 
     @staticmethod
     def _freeze(value: Any) -> Any:
+        if type(value) in (float, int, np.float64):  # isinstance takes Python longer than all the rest
+            return _read_only(np.array(value, dtype=np.float64))
         if type(value) is not np.ndarray and isinstance(value, Stats):
             return value
-        return Arrays._freeze(np.asarray(value, dtype=np.float64))
+        return _read_only(np.asarray(value, dtype=np.float64).view())
 
     def _combine(self, other: Stats, operation: Callable[[Any, Any], Any]) -> Self:
         if self._items.keys() != other._items.keys():
@@ -59,8 +61,13 @@ class Stats(Arrays):
 
 def _fresh(value: Any) -> Any:
     """The result of arithmetic that nobody else holds, read-only."""
-    if isinstance(value, Stats):
-        return value
-    array = np.asarray(value, dtype=np.float64)  # of no dimension, arithmetic gives scalars
-    array.flags.writeable = False
+    if type(value) is np.ndarray:
+        return _read_only(value)
+    if type(value) is np.float64:  # what arithmetic gives of no dimension
+        return _read_only(np.array(value))
+    return value  # `Stats`
+
+
+def _read_only(array: Any) -> Any:
+    array.setflags(write=False)
     return array

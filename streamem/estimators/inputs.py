@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -28,6 +28,7 @@ class Reading:
     most_chunk_bytes: int | None = None
     categories: Mapping[str, Sequence[Any]] | str | None = None
     in_order: bool = True
+    row_products: Callable[[int], int] | None = None
 
     def options(self) -> ReadOptions:
         """As the sources take it."""
@@ -41,6 +42,7 @@ class Reading:
             most_chunk_bytes=self.most_chunk_bytes,
             categories=self.categories,
             in_order=self.in_order,
+            row_products=self.row_products,
         )
 
 

@@ -61,7 +61,18 @@ class MixtureParts(EMParts):
         feature_axis: int | str | None = None,
     ) -> Reading:
         budget = self._budget()
-        return Reading(columns, feature_axis, sample_weight, budget.chunk_bytes, budget.most_chunk_bytes)
+        return Reading(
+            columns,
+            feature_axis,
+            sample_weight,
+            budget.chunk_bytes,
+            budget.most_chunk_bytes,
+            row_products=self._row_products if self.chunk_bytes is None else None,
+        )
+
+    def _row_products(self, n_features: int) -> int:
+        """Scores and statistics of a row take a product for each number of the statistics."""
+        return self._make_model().statistics_bytes(n_features) // 8
 
     def _counts(self) -> dict[str, int]:
         return {**super()._counts(), "max_iter": 0}

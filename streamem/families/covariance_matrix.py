@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -15,14 +16,24 @@ from streamem.families.features import Features, features_of_moments
 Array = NDArray[Any]
 
 
-def _pack(symmetric: Array) -> Array:
-    rows, columns = np.triu_indices(symmetric.shape[-1])
+@cache
+def _upper(d: int) -> tuple[Array, Array]:
+    """Rows and columns of the upper triangle, row by row."""
+    rows, columns = np.triu_indices(d)
+    for index in (rows, columns):
+        index.setflags(write=False)
+    return rows, columns
+
+
+def pack(symmetric: Array) -> Array:
+    """The upper triangle of (…, d, d) by rows, as second moments are."""
+    rows, columns = _upper(symmetric.shape[-1])
     packed: Array = symmetric[..., rows, columns]
     return packed
 
 
 def _unpack(packed: Array, d: int) -> Array:
-    rows, columns = np.triu_indices(d)
+    rows, columns = _upper(d)
     symmetric = np.empty((*packed.shape[:-1], d, d))
     symmetric[..., rows, columns] = packed
     symmetric[..., columns, rows] = packed
@@ -32,14 +43,14 @@ def _unpack(packed: Array, d: int) -> Array:
 def _shifts(first: Array, weight: Array, shift: Array) -> Array:
     """What a shift adds to the second moments (K, M): f sᵀ + s fᵀ + w s sᵀ."""
     crossed = first[:, :, None] * shift[:, None, :]
-    return _pack(crossed + np.swapaxes(crossed, 1, 2) + weight[:, None, None] * shift[:, :, None] * shift[:, None, :])
+    return pack(crossed + np.swapaxes(crossed, 1, 2) + weight[:, None, None] * shift[:, :, None] * shift[:, None, :])
 
 
 def _quadratic(precision: Array) -> Array:
     d = precision.shape[-1]
     halved = -precision
     halved[..., np.arange(d), np.arange(d)] *= 0.5
-    return _pack(halved)
+    return pack(halved)
 
 
 def _all_above_floor(covariances: Array) -> bool:
@@ -82,17 +93,17 @@ class Full:
         return d * (d + 1) // 2
 
     def features(self, d: int) -> Features:
-        rows, columns = np.triu_indices(d)
+        rows, columns = _upper(d)
         return features_of_moments(d, 1 + rows, 1 + columns)
 
     def weighted_moments(self, xt: Array, resp: Array, scratch: Array) -> Array:
-        return _pack(np.multiply(xt, resp, out=scratch) @ xt.T)
+        return pack(np.multiply(xt, resp, out=scratch) @ xt.T)
 
     def shifted(self, moments: Array, first: Array, weight: Array, shift: Array) -> Array:
         return moments + _shifts(first, weight, shift)
 
     def stretched(self, moments: Array, ratio: Array) -> Array:
-        return moments * _pack(np.outer(ratio, ratio))
+        return moments * pack(np.outer(ratio, ratio))
 
     def estimate(self, weight: Array, means: Array, moments: Array, reg: Array) -> Array:
         d = means.shape[1]

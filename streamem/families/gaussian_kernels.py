@@ -18,6 +18,7 @@ from streamem.core.remembered import remembered
 from streamem.core.scratch import scratch
 from streamem.core.stats import Stats
 from streamem.families.covariance import Covariance
+from streamem.families.covariance_matrix import pack
 from streamem.families.exponential import NO_WEIGHTS, ExponentialKernel
 from streamem.families.features import AnchoredBlock, Features, as_rows
 from streamem.families.gaussian_rounding import difference_rounding, moment_rounding, product_rounding
@@ -186,7 +187,7 @@ class TiedKernel(ExponentialKernel):
 
     def stats(self) -> Stats:
         """weight (K,), first (K, d), second (M,)."""
-        return as_stats(self.sums(), self._moments[np.triu_indices(self._d)], self._d)
+        return as_stats(self.sums(), pack(self._moments), self._d)
 
     def _common(self) -> Array:
         """−½ x̃ᵀPx̃ of the loaded rows (b,)."""

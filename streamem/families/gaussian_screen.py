@@ -21,6 +21,7 @@ from streamem.core.ports import Mixing, MixtureSums
 from streamem.core.remembered import remembered
 from streamem.core.stats import Stats
 from streamem.families.covariance import Covariance
+from streamem.families.covariance_matrix import pack
 from streamem.families.exponential import NO_WEIGHTS
 from streamem.families.features import as_rows
 from streamem.families.gaussian_kernels import (
@@ -242,8 +243,7 @@ class ScreenedKernel:
     def stats(self) -> Stats:
         """weight (K,), first (K, d), second (K, M)."""
         if self._moments.ndim == 3:
-            rows, columns = np.triu_indices(self._d)
-            return as_stats(self._sums, self._moments[:, rows, columns], self._d)
+            return as_stats(self._sums, pack(self._moments), self._d)
         spherical = self._structure.n_moments(self._d) < self._d
         moments = self._moments.sum(axis=1, keepdims=True) if spherical else self._moments
         return as_stats(self._sums, moments, self._d)

@@ -10,6 +10,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from streamem.core.arrays import Params
 from streamem.core.errors import ParameterError
+from streamem.core.offers import offers
 from streamem.core.plain_kernel import block_rows_of, kernel_of
 from streamem.core.ports import (
     Anchored,
@@ -152,17 +153,17 @@ class MixtureFamily:
 
     def penalty(self, params: Params, stats: Stats) -> float:
         """That of the parts, in nats."""
-        return self.family.penalty(params.parts, stats.parts) if isinstance(self.family, Penalized) else 0.0
+        return self.family.penalty(params.parts, stats.parts) if offers(self.family, Penalized) else 0.0
 
     def rebase(self, stats: Stats, old: Params, new: Params) -> Stats:
         """Statistics of the parts as if they had been taken at `new`."""
-        if not isinstance(self.family, Rebasable):
+        if not offers(self.family, Rebasable):
             return stats
         return stats.replace(parts=self.family.rebase(stats.parts, old.parts, new.parts))
 
     def reanchored(self, params: Params) -> Params:
         """With the parts about a better anchor, where they have one that will not do."""
-        if not isinstance(self.family, Anchored):
+        if not offers(self.family, Anchored):
             return params
         parts = self.family.reanchored(params.parts)
         return params if parts is params.parts else params.replace(parts=parts)
@@ -187,7 +188,7 @@ class MixtureFamily:
 
     def degenerate(self, params: Params) -> Mapping[str, list[int]]:
         """Components one of whose parts was kept from degenerating."""
-        if not isinstance(self.family, Diagnosed):
+        if not offers(self.family, Diagnosed):
             return {}
         found = self.family.degenerate(params.parts)
         return {f"{kind} part": sorted({part // self.n_mix for part in parts}) for kind, parts in found.items()}

@@ -14,6 +14,7 @@ from streamem.core.chunk import Chunk
 from streamem.core.errors import NumericalError, ParameterError
 from streamem.core.lanes import lanes_for
 from streamem.core.numerics import EPS, small_buffers
+from streamem.core.offers import offers
 from streamem.core.plain_kernel import block_rows_of, held, kernel_of
 from streamem.core.ports import Anchored, Blockwise, Diagnosed, Family, Penalized, Rebasable, Startable
 from streamem.core.stats import Stats
@@ -160,13 +161,13 @@ class HMM:
 
     def rebase(self, stats: Stats, old: Params, new: Params) -> Stats:
         """The family's statistics, as if they had been taken at `new`."""
-        if not isinstance(self.family, Rebasable):
+        if not offers(self.family, Rebasable):
             return stats
         return stats.replace(components=self.family.rebase(stats.components, old.components, new.components))
 
     def reanchored(self, params: Params) -> Params:
         """The family's, where it has an anchor."""
-        if not isinstance(self.family, Anchored):
+        if not offers(self.family, Anchored):
             return params
         components = self.family.reanchored(params.components)
         return params if components is params.components else params.replace(components=components)
@@ -182,13 +183,13 @@ class HMM:
     def penalty(self, params: Params, stats: Stats) -> float:
         """The family's penalty and minus the log-density of the priors, in nats, or their share."""
         own = self._share(stats) * self.transitions.penalty(params.startprob, params.transmat)
-        if not isinstance(self.family, Penalized):
+        if not offers(self.family, Penalized):
             return own
         return own + self.family.penalty(params.components, stats.components)
 
     def degenerate(self, params: Params) -> Mapping[str, list[int]]:
         """The family's interventions, and states that are never left."""
-        found = dict(self.family.degenerate(params.components)) if isinstance(self.family, Diagnosed) else {}
+        found = dict(self.family.degenerate(params.components)) if offers(self.family, Diagnosed) else {}
         if "kept" in params:
             found["never left"] = np.flatnonzero(params.kept).tolist()
         return found

@@ -119,13 +119,13 @@ class Mixture:
 
     def rebase(self, stats: Stats, old: Params, new: Params) -> Stats:
         """The family's statistics, as if they had been taken at `new`."""
-        if not isinstance(self.family, Rebasable):
+        if not offers(self.family, Rebasable):
             return stats
         return stats.replace(components=self.family.rebase(stats.components, old.components, new.components))
 
     def reanchored(self, params: Params) -> Params:
         """The family's, where it has an anchor."""
-        if not isinstance(self.family, Anchored):
+        if not offers(self.family, Anchored):
             return params
         components = self.family.reanchored(params.components)
         return params if components is params.components else params.replace(components=components)
@@ -136,13 +136,13 @@ class Mixture:
 
     def penalty(self, params: Params, stats: Stats) -> float:
         """The family's penalty, in nats."""
-        if not isinstance(self.family, Penalized):
+        if not offers(self.family, Penalized):
             return 0.0
         return self.family.penalty(params.components, stats.components)
 
     def degenerate(self, params: Params) -> Mapping[str, list[int]]:
         """The family's interventions."""
-        return self.family.degenerate(params.components) if isinstance(self.family, Diagnosed) else {}
+        return self.family.degenerate(params.components) if offers(self.family, Diagnosed) else {}
 
     # --- what a fitted mixture says of rows --------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from streamem.core.ports import Schema, Source
 from streamem.sources.options import ReadOptions
 from streamem.sources.plan import even_cuts
 
-FINGERPRINT_ROWS = 4096
+FINGERPRINT_ROWS, FINGERPRINT_VALUES = 4096, 2**16
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,19 +72,25 @@ class ArraySource:
         dtype = numeric_dtype(array.dtype, origin)
         self.schema = Schema(array.shape[1], dtype, names, weighted=False, origin=origin)
         self.n_rows = int(array.shape[0])
-        self._chunk_bytes = options.array_chunk_bytes(array.size * dtype.itemsize)
+        d = int(array.shape[1])
+        self._chunk_bytes = options.array_chunk_bytes(self.n_rows, d, d * dtype.itemsize)
 
     def fingerprint(self) -> str:
         """Shape, dtype and a checksum of evenly spaced rows."""
-        step = -(-max(self.n_rows, 1) // FINGERPRINT_ROWS)
-        sample = np.ascontiguousarray(self._array[::step])
+        sample = np.ascontiguousarray(self._array[:: fingerprint_step(*self._array.shape)])
         return f"array{self._array.shape}{self._array.dtype}-{zlib.crc32(sample.tobytes()):08x}"
 
     def chunks(self) -> Sequence[ArrayChunkRef]:
-        """Even cuts of `chunk_bytes`, or more where the array is large."""
+        """Even cuts (`ReadOptions.array_chunk_bytes`)."""
         dtype = self.schema.dtype
         cuts = even_cuts(self.n_rows, self.schema.n_features * dtype.itemsize, self._chunk_bytes)
         return [ArrayChunkRef(self._array, dtype, i, a, b - a) for i, (a, b) in enumerate(cuts)]
+
+
+def fingerprint_step(n_rows: int, n_features: int) -> int:
+    """Which of every so many rows a fingerprint looks at: few enough for a look after every pass."""
+    rows = max(1, min(FINGERPRINT_ROWS, FINGERPRINT_VALUES // max(1, n_features)))
+    return -(-max(n_rows, 1) // rows)
 
 
 def numeric_dtype(dtype: np.dtype[Any], what: str) -> np.dtype[Any]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from streamem.core.chunk import Chunk, as_floats
 from streamem.core.errors import SchemaError
 from streamem.core.ports import Schema
-from streamem.sources.array import FINGERPRINT_ROWS, numeric_dtype
+from streamem.sources.array import fingerprint_step, numeric_dtype
 from streamem.sources.plan import even_cuts
 
 
@@ -68,7 +68,7 @@ class ListSource:
 
     def fingerprint(self) -> str:
         """Shapes, dtypes and a checksum of evenly spaced rows."""
-        step = -(-max(self.n_rows, 1) // FINGERPRINT_ROWS)
+        step = fingerprint_step(self.n_rows, self.schema.n_features)
         crc, first = zlib.crc32(self.lengths.tobytes()), 0
         for array in self._arrays:
             crc = zlib.crc32(np.ascontiguousarray(array[first::step]).tobytes(), crc)

@@ -132,7 +132,7 @@ def _as_table(data: Any) -> pa.Table | None:
 
 def _open_table(table: pa.Table, options: ReadOptions, origin: str) -> Source:
     options = with_vocabularies(options, table.schema, lambda name: table.column(name).chunks, origin)
-    return TableSource(table, plan_columns(table.schema, options, origin), options.chunk_bytes, origin)
+    return TableSource(table, plan_columns(table.schema, options, origin), options, origin)
 
 
 def _open_pandas(frame: Any, options: ReadOptions) -> Source:
@@ -141,7 +141,7 @@ def _open_pandas(frame: Any, options: ReadOptions) -> Source:
     options = with_vocabularies(options, schema, lambda name: [frame_column(frame, name, origin)], origin)
     layout = plan_columns(schema, options, origin)
     table = frame_table(frame, layout.names)
-    return TableSource(table, layout, options.chunk_bytes, origin, is_named(frame))
+    return TableSource(table, layout, options, origin, is_named(frame))
 
 
 def _open_dataset(dataset: Any, options: ReadOptions) -> Source:

@@ -12,6 +12,7 @@ import pyarrow as pa
 from streamem.core.chunk import Chunk
 from streamem.sources.column_values import gather
 from streamem.sources.columns import Layout
+from streamem.sources.options import ReadOptions
 from streamem.sources.plan import even_cuts
 
 FINGERPRINT_ROWS = 1024
@@ -61,11 +62,12 @@ def _rebuild(table: bytes, layout: Layout, index: int, start: int) -> TableChunk
 class TableSource:
     """Rows of a table in memory, cut evenly; nothing is copied before a chunk is loaded."""
 
-    def __init__(self, table: pa.Table, layout: Layout, chunk_bytes: int, origin: str, named: bool = True) -> None:
+    def __init__(self, table: pa.Table, layout: Layout, options: ReadOptions, origin: str, named: bool = True) -> None:
         self._table = table.select(layout.names)
-        self._layout, self._chunk_bytes = layout, chunk_bytes
+        self._layout = layout
         self.schema = layout.schema(origin, named)
         self.n_rows = int(table.num_rows)
+        self._chunk_bytes = options.table_chunk_bytes(self.n_rows, self.schema.n_features, layout.row_nbytes)
 
     def fingerprint(self) -> str:
         """Types, number of rows, and a checksum of evenly spaced rows."""
@@ -77,6 +79,6 @@ class TableSource:
         return f"table-{self.n_rows}-{digest.hexdigest()[:16]}"
 
     def chunks(self) -> Sequence[TableChunkRef]:
-        """Even cuts of `chunk_bytes`."""
+        """Even cuts (`ReadOptions.table_chunk_bytes`)."""
         cuts = even_cuts(self.n_rows, self._layout.row_nbytes, self._chunk_bytes)
         return [TableChunkRef(self._table.slice(a, b - a), self._layout, i, a) for i, (a, b) in enumerate(cuts)]

@@ -94,7 +94,8 @@ class NpySource:
         dtype = array.numeric_dtype(file.dtype, origin)
         self.schema = Schema(file.shape[1], dtype, None, weighted=False, origin=origin)
         self.n_rows = file.shape[0]
-        self._chunk_bytes = options.array_chunk_bytes(self.n_rows * file.shape[1] * dtype.itemsize)
+        d = file.shape[1]
+        self._chunk_bytes = options.array_chunk_bytes(self.n_rows, d, d * dtype.itemsize)
 
     def fingerprint(self) -> str:
         """Shape, dtype, size and modification time."""
@@ -105,7 +106,7 @@ class NpySource:
         return f"npy{self._file.shape}{self._file.dtype}-{found.st_size}-{found.st_mtime_ns}"
 
     def chunks(self) -> Sequence[NpyChunkRef]:
-        """Even cuts of `chunk_bytes`, or more where the file is large."""
+        """Even cuts (`ReadOptions.array_chunk_bytes`)."""
         dtype = self.schema.dtype
         cuts = even_cuts(self.n_rows, self.schema.n_features * dtype.itemsize, self._chunk_bytes)
         return [NpyChunkRef(self._file, dtype, i, a, b - a) for i, (a, b) in enumerate(cuts)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,9 @@ DEFAULT_CHUNK_BYTES = 2 * 2**20
 MOST_CHUNK_BYTES = 4 * DEFAULT_CHUNK_BYTES
 FEWEST_CHUNKS = 64
 """That larger chunks must leave: threads that end a pass with unequal work wait for each other."""
+LEAST_PRODUCTS = 2**23
+"""Of a chunk smaller than `chunk_bytes`: some 2 ms of a thread, beside which what every chunk costs is little."""
+LEAST_ROWS = 2048
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,10 @@ class ReadOptions:
     most_chunk_bytes : what chunks of an array, in memory or in a ``.npy`` file, may grow to where 64 of them remain
         A chunk costs as much time as 100 kB of rows of a light model. None is `chunk_bytes`, or 8 MiB where that has
         its default.
+    row_products : what a row of so many features costs, in products (the number of the model's statistics)
+        Chunks of arrays and tables in memory, and of ``.npy`` files, are then smaller than `chunk_bytes` where 64 of
+        them would not be had and each costs millions of products all the same: an array of 1 MB keeps many threads
+        busy. None leaves them at `chunk_bytes`.
     categories : how columns of text become features, of tables
         None refuses them. "text" reads every one of them once, sorts its different values, and encodes them as 0, 1, ….
         A mapping gives the values of columns in the order of their codes (`Schema.categories` of the data that was
@@ -37,7 +44,7 @@ class ReadOptions:
     missing_chunks : "error" refuses a Zarr store with absent chunks, "fill" reads them as the store's fill value
     in_order : whether chunks will be read about in their order
         A row group is decoded from its beginning on, so that parts of it in any other order cost much more. If not,
-        each row group is a chunk.
+        each row group is a chunk, and chunks in memory are no smaller than `chunk_bytes`.
     """
 
     columns: tuple[str, ...] | None = None
@@ -49,6 +56,7 @@ class ReadOptions:
     left_out: tuple[str, ...] = ()
     categories: Mapping[str, Sequence[Any]] | str | None = None
     in_order: bool = True
+    row_products: Callable[[int], int] | None = None
 
     def __post_init__(self) -> None:
         if self.chunk_bytes < 1:
@@ -69,12 +77,22 @@ class ReadOptions:
         if self.columns is not None and not self.columns:
             raise ParameterError("columns is empty; name at least one feature column, or pass None for all")
 
-    def array_chunk_bytes(self, nbytes: int) -> int:
-        """Target size of a chunk of an array of so many bytes: of the data alone, not of the machine."""
+    def array_chunk_bytes(self, n_rows: int, n_features: int, row_nbytes: int) -> int:
+        """Target size of a chunk of an array: of the data and the settings alone, not of the machine."""
         most = self.most_chunk_bytes
         if most is None:
             most = MOST_CHUNK_BYTES if self.chunk_bytes == DEFAULT_CHUNK_BYTES else self.chunk_bytes
-        return max(self.chunk_bytes, min(most, nbytes // FEWEST_CHUNKS))
+        return max(self._least_chunk_bytes(n_features, row_nbytes), min(most, n_rows * row_nbytes // FEWEST_CHUNKS))
+
+    def table_chunk_bytes(self, n_rows: int, n_features: int, row_nbytes: int) -> int:
+        """The same of a table, whose chunks are copies and so do not grow."""
+        return min(self.chunk_bytes, self.array_chunk_bytes(n_rows, n_features, row_nbytes))
+
+    def _least_chunk_bytes(self, n_features: int, row_nbytes: int) -> int:
+        if self.row_products is None or not self.in_order:
+            return self.chunk_bytes
+        rows = max(LEAST_ROWS, LEAST_PRODUCTS // max(1, self.row_products(n_features)))
+        return min(self.chunk_bytes, rows * row_nbytes)
 
     @property
     def vocabularies(self) -> dict[str, tuple[Any, ...]]:

@@ -1,11 +1,15 @@
-"""Chunks of arrays and ``.npy`` files: larger ones where the array is large, unless the user said how large."""
+"""Chunks of arrays and ``.npy`` files: larger ones where the array is large, smaller ones where it is small and a row
+costs much, unless the user said how large."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 from numpy.lib.format import open_memmap
 
@@ -14,6 +18,7 @@ from streamem.core.errors import ParameterError
 from streamem.estimators.applying import Column
 from streamem.estimators.describing import _Call
 from streamem.memory import MIB, Budget
+from streamem.sources.options import LEAST_PRODUCTS, LEAST_ROWS
 
 
 def rows_of(megabytes: int, dtype: Any = np.float64, d: int = 32) -> Any:
@@ -77,3 +82,48 @@ def test_steps_of_sequences_keep_theirs() -> None:
 def test_less_than_a_chunk_is_refused(most: int) -> None:
     with pytest.raises(ParameterError, match=rf"most_chunk_bytes is {most}, less than chunk_bytes, 2097152; give"):
         ReadOptions(most_chunk_bytes=most)
+
+
+def heavy(data: Any, k: int = 64, kind: str = "full", **settings: Any) -> list[int]:
+    """Rows of the chunks that an estimator of many components cuts."""
+    options = GaussianMixture(k, covariance_type=kind, **settings)._reading().options()
+    return [ref.rows for ref in open_source(data, options=options).chunks()]
+
+
+def test_a_small_array_has_many_chunks_where_a_row_costs_much() -> None:
+    """Or one thread would work: 64 full components of 16 features, 4 MiB."""
+    rows = heavy(rows_of(4, d=16))
+    assert sum(rows) == 32768
+    assert max(rows) == LEAST_ROWS
+    assert len(heavy(rows_of(100, d=16))) == 64
+    assert len(heavy(rows_of(1, d=16), k=4, kind="diag")) == 1
+
+
+def test_a_chunk_of_less_than_the_default_costs_millions_of_products() -> None:
+    """Statistics a component: 1 + d + d·(d + 1)/2 of full covariances, 1 + 2·d of diagonal ones."""
+    for k, d, kind, each in ((16, 8, "full", 45), (4, 8, "full", 45), (16, 8, "diag", 17), (8, 16, "diag", 33)):
+        rows = heavy(rows_of(2, d=d), k, kind)
+        assert len(rows) == 1 or LEAST_PRODUCTS / 1.1 < rows[0] * k * each < LEAST_PRODUCTS * 1.1
+        assert len(rows) > 1 or 2 * MIB // (8 * d) * k * each < LEAST_PRODUCTS * 1.1
+
+
+def test_tables_in_memory_and_files_are_cut_like_their_array(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(16_384, 8)).astype(np.float32)
+    np.save(tmp_path / "x.npy", x)
+    frame = pd.DataFrame(x)
+    expected = heavy(x)
+    assert len(expected) == 6
+    for data in (tmp_path / "x.npy", frame, pa.Table.from_pandas(frame.rename(columns=str))):
+        assert heavy(data) == expected
+
+
+def test_a_chunk_size_or_a_limit_bounds_small_chunks_too() -> None:
+    data = rows_of(2, d=16)
+    assert len(heavy(data, chunk_bytes="2MiB")) == 1
+    assert max(heavy(data, memory_limit="8MiB")) <= LEAST_ROWS
+    assert len(heavy(data, k=4, kind="diag", memory_limit="64MiB")) == 2
+
+
+def test_chunks_drawn_at_random_stay_large() -> None:
+    reading = replace(GaussianMixture(64)._reading(), in_order=False)
+    assert len(open_source(rows_of(2, d=16), options=reading.options()).chunks()) == 1
