@@ -127,7 +127,7 @@ class Full:
         return np.matmul(factor[component].T, difference, out=out)
 
     def precision_times(self, factor: Array, means: Array) -> Array:
-        return np.einsum("kij,klj,kl->ki", factor, factor, means, optimize=True)
+        return np.asarray(factor @ (np.swapaxes(factor, 1, 2) @ means[:, :, None]))[:, :, 0]
 
     def log_det(self, factor: Array, d: int) -> Array:
         return np.asarray(np.log(np.einsum("...ii->...i", factor)).sum(axis=-1))

@@ -12,8 +12,8 @@ DEFAULT_CHUNK_BYTES = 2 * 2**20
 MOST_CHUNK_BYTES = 4 * DEFAULT_CHUNK_BYTES
 FEWEST_CHUNKS = 64
 """That larger chunks must leave: threads that end a pass with unequal work wait for each other."""
-LEAST_PRODUCTS = 2**23
-"""Of a chunk smaller than `chunk_bytes`: some 2 ms of a thread, beside which what every chunk costs is little."""
+LEAST_PRODUCTS = 2**24
+"""Of a chunk smaller than `chunk_bytes`: some 5 ms of a thread, beside which what every chunk costs is little."""
 LEAST_ROWS = 2048
 
 
@@ -82,17 +82,19 @@ class ReadOptions:
         most = self.most_chunk_bytes
         if most is None:
             most = MOST_CHUNK_BYTES if self.chunk_bytes == DEFAULT_CHUNK_BYTES else self.chunk_bytes
-        return max(self._least_chunk_bytes(n_features, row_nbytes), min(most, n_rows * row_nbytes // FEWEST_CHUNKS))
+        large = min(most, n_rows * row_nbytes // FEWEST_CHUNKS)
+        if large >= self.chunk_bytes or self.row_products is None or not self.in_order:
+            return max(large, self.chunk_bytes)
+        products = max(1, self.row_products(n_features))
+        # Where few components matter a row costs less than it seems, but adding up the statistics does not.
+        least = max(LEAST_ROWS, LEAST_PRODUCTS // products, products // max(1, n_features))
+        # A power of two alike: all threads end together.
+        parts = 1 << (min(n_rows // least, FEWEST_CHUNKS) | 1).bit_length() - 1
+        return min(self.chunk_bytes, -(-n_rows // parts) * row_nbytes)
 
     def table_chunk_bytes(self, n_rows: int, n_features: int, row_nbytes: int) -> int:
         """The same of a table, whose chunks are copies and so do not grow."""
         return min(self.chunk_bytes, self.array_chunk_bytes(n_rows, n_features, row_nbytes))
-
-    def _least_chunk_bytes(self, n_features: int, row_nbytes: int) -> int:
-        if self.row_products is None or not self.in_order:
-            return self.chunk_bytes
-        rows = max(LEAST_ROWS, LEAST_PRODUCTS // max(1, self.row_products(n_features)))
-        return min(self.chunk_bytes, rows * row_nbytes)
 
     @property
     def vocabularies(self) -> dict[str, tuple[Any, ...]]:

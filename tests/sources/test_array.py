@@ -93,26 +93,40 @@ def heavy(data: Any, k: int = 64, kind: str = "full", **settings: Any) -> list[i
 def test_a_small_array_has_many_chunks_where_a_row_costs_much() -> None:
     """Or one thread would work: 64 full components of 16 features, 4 MiB."""
     rows = heavy(rows_of(4, d=16))
-    assert sum(rows) == 32768
-    assert max(rows) == LEAST_ROWS
+    assert rows == [LEAST_ROWS] * 16
     assert len(heavy(rows_of(100, d=16))) == 64
     assert len(heavy(rows_of(1, d=16), k=4, kind="diag")) == 1
 
 
-def test_a_chunk_of_less_than_the_default_costs_millions_of_products() -> None:
+@pytest.mark.parametrize(("k", "d", "kind", "each"), [(16, 8, "full", 45), (4, 8, "full", 45), (32, 16, "diag", 33)])
+@pytest.mark.parametrize("megabytes", [1, 2, 3, 4])
+def test_small_chunks_are_alike_and_cost_millions_of_products(
+    megabytes: int, k: int, d: int, kind: str, each: int
+) -> None:
     """Statistics a component: 1 + d + d·(d + 1)/2 of full covariances, 1 + 2·d of diagonal ones."""
-    for k, d, kind, each in ((16, 8, "full", 45), (4, 8, "full", 45), (16, 8, "diag", 17), (8, 16, "diag", 33)):
-        rows = heavy(rows_of(2, d=d), k, kind)
-        assert len(rows) == 1 or LEAST_PRODUCTS / 1.1 < rows[0] * k * each < LEAST_PRODUCTS * 1.1
-        assert len(rows) > 1 or 2 * MIB // (8 * d) * k * each < LEAST_PRODUCTS * 1.1
+    data = rows_of(megabytes, d=d)
+    rows = heavy(data, k, kind)
+    enough = max(1, len(data) * k * each // LEAST_PRODUCTS)
+    if enough < 2:
+        assert rows == [ref.rows for ref in open_source(data).chunks()]
+    else:
+        assert len(rows) == max(2 ** int(np.log2(enough)), -(-megabytes // 2))
+        assert max(rows) - min(rows) <= len(rows)
+
+
+def test_chunks_hold_at_least_as_many_values_as_there_are_statistics() -> None:
+    """Adding them up would take longer than the rows: 256 full components of 32 features have 143,616."""
+    rows = heavy(rows_of(4, np.float32), k=256)
+    assert rows == [8192] * 4
+    assert heavy(rows_of(4, np.float32, d=128), k=256) == [4096] * 2
 
 
 def test_tables_in_memory_and_files_are_cut_like_their_array(tmp_path: Path) -> None:
-    x = np.random.default_rng(0).normal(size=(16_384, 8)).astype(np.float32)
+    x = np.random.default_rng(0).normal(size=(32_768, 8)).astype(np.float32)
     np.save(tmp_path / "x.npy", x)
     frame = pd.DataFrame(x)
     expected = heavy(x)
-    assert len(expected) == 6
+    assert expected == [8192] * 4
     for data in (tmp_path / "x.npy", frame, pa.Table.from_pandas(frame.rename(columns=str))):
         assert heavy(data) == expected
 

@@ -1,0 +1,81 @@
+"""What follows from arrays is worked out once, and goes with either of them."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from time import sleep
+from typing import Any
+
+import numpy as np
+import pytest
+
+from streamem.core.remembered import remembered
+
+
+class Answer:
+    """Something that can be seen to be gone."""
+
+
+def test_asked_once_as_long_as_both_live() -> None:
+    array, other, asked = np.zeros(2), np.ones(2), []
+
+    def answer() -> Any:
+        asked.append(len(asked))
+        return Answer()
+
+    first = remembered(array, other, "question", answer)
+    assert remembered(array, other, "question", answer) is first
+    assert remembered(array, other, "another", answer) is not first
+    assert remembered(other, array, "question", answer) is not first
+    assert remembered(array, other.copy(), "question", answer) is not first
+    assert len(asked) == 4
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_forgotten_with_either_array(which: int) -> None:
+    arrays: list[Any] = [np.zeros(2), np.ones(2)]
+    seen = weakref.ref(remembered(arrays[0], arrays[1], "question", Answer))
+    assert seen() is not None
+    arrays[which] = None
+    assert seen() is None
+
+
+def test_false_answers_are_remembered_too() -> None:
+    array, asked = np.zeros(2), []
+
+    def answer() -> float:
+        asked.append(1)
+        return 0.0
+
+    assert [remembered(array, array, "zero", answer) for _ in range(3)] == [0.0] * 3
+    assert len(asked) == 1
+
+
+def test_threads_wait_for_one_answer() -> None:
+    array, asked, found = np.zeros(2), [], []
+
+    def answer() -> Any:
+        asked.append(1)
+        sleep(0.05)
+        return Answer()
+
+    threads = [threading.Thread(target=lambda: found.append(remembered(array, array, "q", answer))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(asked) == 1
+    assert len(found) == 4
+    assert len({id(value) for value in found}) == 1
+
+
+def test_an_error_is_not_remembered() -> None:
+    array = np.zeros(2)
+
+    def failing() -> Any:
+        raise ValueError("not yet")
+
+    with pytest.raises(ValueError, match="not yet"):
+        remembered(array, array, "question", failing)
+    assert remembered(array, array, "question", lambda: 5) == 5
