@@ -18,7 +18,8 @@ class Answer:
 
 
 def test_asked_once_as_long_as_both_live() -> None:
-    array, other, asked = np.zeros(2), np.ones(2), []
+    array, other = np.zeros(2), np.ones(2)
+    asked: list[int] = []
 
     def answer() -> Any:
         asked.append(len(asked))
@@ -42,7 +43,8 @@ def test_forgotten_with_either_array(which: int) -> None:
 
 
 def test_false_answers_are_remembered_too() -> None:
-    array, asked = np.zeros(2), []
+    array = np.zeros(2)
+    asked: list[int] = []
 
     def answer() -> float:
         asked.append(1)
@@ -53,7 +55,9 @@ def test_false_answers_are_remembered_too() -> None:
 
 
 def test_threads_wait_for_one_answer() -> None:
-    array, asked, found = np.zeros(2), [], []
+    array = np.zeros(2)
+    asked: list[int] = []
+    found: list[Any] = []
 
     def answer() -> Any:
         asked.append(1)
