@@ -126,7 +126,12 @@ class Checkpoint:
         if differing:
             lines = "; ".join(f"{name}: {saved.get(name)!r} there, {self._key.get(name)!r} now" for name in differing)
             by_budget = set(differing) <= {"plan", "sample"}
-            hint = " memory_limit and chunk_bytes change the plan and the starting sample." if by_budget else ""
+            hint = (
+                " memory_limit and chunk_bytes change the plan and the starting sample, and so may open_source() where "
+                "the array itself was passed, or the other way round."
+                if by_budget
+                else ""
+            )
             raise CheckpointMismatchError(
                 f"{self.path} is the checkpoint of another run ({lines}).{hint} Resume with the same data and "
                 "settings, name another checkpoint file, or delete this one and its older "

@@ -10,11 +10,17 @@ _OWN: dict[tuple[type, type], bool] = {}
 
 
 def offers(thing: Any, port: type[Port]) -> TypeGuard[Port]:
-    """``isinstance(thing, port)`` for a runtime-checkable protocol; all instances of a class are taken to agree."""
+    """``isinstance(thing, port)`` for a runtime-checkable protocol.
+
+    All instances of a class are taken to agree, unless it hands on what others have (`__getattr__`).
+    """
     key = (type(thing), port)
-    if key not in _ANSWERS:
-        _ANSWERS[key] = isinstance(thing, port)
-    return _ANSWERS[key]
+    known = _ANSWERS.get(key)
+    if known is None:
+        known = isinstance(thing, port)
+        if not hasattr(type(thing), "__getattr__"):
+            _ANSWERS[key] = known
+    return known
 
 
 def offers_itself(thing: Any, port: type[Port]) -> TypeGuard[Port]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable, Hashable
+from functools import partial
 from typing import Any, TypeVar
 
 from numpy.typing import NDArray
@@ -24,17 +25,21 @@ def remembered(array: NDArray[Any], other: NDArray[Any], question: Hashable, ans
     Arrays are known by identity: those of parameters are read-only, and a pass hands the same ones to every chunk.
     """
     key = (id(array), id(other), question)
-    known = _KNOWN.get(key)
+    known = _known(key, array, other)
     if known is None:
         with _LOCK:
-            known = _KNOWN.get(key) or _remember(key, array, other, answer)
+            known = _known(key, array, other) or _remember(key, array, other, answer)
     value: Value = known[0]
     return value
 
 
-def _remember(key: _Key, array: NDArray[Any], other: NDArray[Any], answer: Callable[[], Any]) -> tuple[Any, ...]:
-    def forget(_: Any, drop: Callable[..., Any] = _KNOWN.pop) -> None:  # as a default it outlives this module
-        drop(key, None)
+def _known(key: _Key, array: NDArray[Any], other: NDArray[Any]) -> tuple[Any, ...] | None:
+    """The answer for these very arrays: an interrupt may have kept that of others, gone since, from going too."""
+    known = _KNOWN.get(key)
+    return known if known is not None and known[1]() is array and known[2]() is other else None
 
+
+def _remember(key: _Key, array: NDArray[Any], other: NDArray[Any], answer: Callable[[], Any]) -> tuple[Any, ...]:
+    forget = partial(_KNOWN.pop, key)  # the dead reference is what pop gives if there is no such key
     known = _KNOWN[key] = (answer(), weakref.ref(array, forget), weakref.ref(other, forget))
     return known

@@ -61,11 +61,11 @@ class Stats(Arrays):
 
 def _fresh(value: Any) -> Any:
     """The result of arithmetic that nobody else holds, read-only."""
-    if type(value) is np.ndarray:
+    if type(value) is np.ndarray and value.dtype == np.float64:
         return _read_only(value)
-    if type(value) is np.float64:  # what arithmetic gives of no dimension
-        return _read_only(np.array(value))
-    return value  # `Stats`
+    if type(value) is not np.float64 and isinstance(value, Stats):
+        return value
+    return _read_only(np.array(value, dtype=np.float64))  # of no dimension, arithmetic gives scalars
 
 
 def _read_only(array: Any) -> Any:

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from streamem.core.arrays import Params
 from streamem.core.chunk import Chunk
 from streamem.core.errors import DegenerateDataError, ModelFileError, ParameterError
+from streamem.core.state import State
 from streamem.estimators.drawing import SamplingMixture
 from streamem.estimators.given import check_means, check_precisions, check_weights, precisions_to_covariances
 from streamem.families import Gaussian
@@ -140,6 +141,11 @@ class GaussianMixture(SamplingMixture):
             raise ParameterError(f"reg_covar is {self.reg_covar!r}; it must be a number >= 0")
         return Gaussian(self.covariance_type, float(self.reg_covar))
 
+    def _row_products(self, n_features: int) -> int:
+        """A product for each number of the statistics."""
+        self._check_hyperparameters()
+        return self._make_family().statistics_bytes(int(self.n_components), n_features) // 8
+
     def _published(self, params: Params, dtype: np.dtype[Any]) -> dict[str, Array]:
         family, components = self._make_family(), params.components
         exact = {
@@ -150,6 +156,26 @@ class GaussianMixture(SamplingMixture):
             "precisions_cholesky_": family.precisions_cholesky(components),
         }
         return {name: np.asarray(value).astype(dtype) for name, value in exact.items()}
+
+    def _params(self) -> Params:
+        """As everywhere, once the attributes fit the hyperparameters."""
+        self._require_shapes()
+        return super()._params()
+
+    def _require_shapes(self) -> None:
+        k, d = self.n_components, np.shape(self.means_)[-1] if np.ndim(self.means_) else 0
+        kinds = {"full": (k, d, d), "tied": (d, d), "diag": (k, d), "spherical": (k,)}
+        factor = kinds[self._make_family().covariance_type]
+        for name, needed in (("weights_", (k,)), ("means_", (k, d)), ("precisions_cholesky_", factor)):
+            found = np.shape(np.asarray(getattr(self, name, 0.0)))
+            if found != needed:
+                raise ParameterError(
+                    f"{name} has shape {found}, and n_components={k}, covariance_type={self.covariance_type!r} need "
+                    f"{needed}: set these back to what was fitted, or fit anew"
+                )
+        state: State | None = getattr(self, "_state", None)
+        if state is not None and state.params.components.means.shape == (k, d):
+            self._require_fitting_shapes()  # of as many components as features, "diag" looks like "tied"
 
     def _rebuilt(self) -> Params:
         """From weights_, means_ and precisions_cholesky_ alone, as scikit-learn predicts."""

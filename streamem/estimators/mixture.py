@@ -132,9 +132,9 @@ class Mixture(StreamingMixture):
         state: State | None = getattr(self, "_state", None)
         rebuilt = self._rebuilt()
         if state is None:
-            return rebuilt
+            return self._as_many(rebuilt)
         same = np.array_equal(state.params.weights, rebuilt.weights) and state.params.components == rebuilt.components
-        return state.params if same else rebuilt
+        return self._as_many(state.params if same else rebuilt)
 
     def _n_parameters(self) -> int:
         """Those of the family (all its numbers, if it does not tell), and K − 1 weights."""

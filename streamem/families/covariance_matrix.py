@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from streamem.families.features import Features, features_of_moments
 Array = NDArray[Any]
 
 
-@cache
+@lru_cache(maxsize=8)
 def _upper(d: int) -> tuple[Array, Array]:
     """Rows and columns of the upper triangle, row by row."""
     rows, columns = np.triu_indices(d)

@@ -17,7 +17,7 @@ from streamem.core.ports import Schema, Source
 from streamem.sources.options import ReadOptions
 from streamem.sources.plan import even_cuts
 
-FINGERPRINT_ROWS, FINGERPRINT_VALUES = 4096, 2**16
+FINGERPRINT_ROWS, LEAST_FINGERPRINT_ROWS, FINGERPRINT_VALUES = 4096, 256, 2**16
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +77,7 @@ class ArraySource:
 
     def fingerprint(self) -> str:
         """Shape, dtype and a checksum of evenly spaced rows."""
-        sample = np.ascontiguousarray(self._array[:: fingerprint_step(*self._array.shape)])
+        sample = fingerprint_sample(self._array, *fingerprint_steps(*self._array.shape))
         return f"array{self._array.shape}{self._array.dtype}-{zlib.crc32(sample.tobytes()):08x}"
 
     def chunks(self) -> Sequence[ArrayChunkRef]:
@@ -87,10 +87,20 @@ class ArraySource:
         return [ArrayChunkRef(self._array, dtype, i, a, b - a) for i, (a, b) in enumerate(cuts)]
 
 
-def fingerprint_step(n_rows: int, n_features: int) -> int:
-    """Which of every so many rows a fingerprint looks at: few enough for a look after every pass."""
-    rows = max(1, min(FINGERPRINT_ROWS, FINGERPRINT_VALUES // max(1, n_features)))
-    return -(-max(n_rows, 1) // rows)
+def fingerprint_steps(n_rows: int, n_features: int) -> tuple[int, int]:
+    """Of every so many rows, and of these of every so many columns, one is looked at: few enough for every pass."""
+    rows = min(FINGERPRINT_ROWS, max(LEAST_FINGERPRINT_ROWS, FINGERPRINT_VALUES // max(1, n_features)))
+    columns = max(1, FINGERPRINT_VALUES // rows)
+    return -(-max(n_rows, 1) // rows), -(-max(n_features, 1) // columns)
+
+
+def fingerprint_sample(array: NDArray[Any], rows: int, columns: int, first: int = 0) -> NDArray[Any]:
+    """Of every so many rows from the first on, and columns, one: in C order. Which columns differs from row to row."""
+    if columns == 1:
+        return np.ascontiguousarray(array[first::rows])
+    chosen = np.arange(first, len(array), rows)
+    within = np.arange(0, array.shape[1], columns)[None, :] + (np.arange(len(chosen)) % columns)[:, None]
+    return np.asarray(array[chosen[:, None], np.minimum(within, array.shape[1] - 1)])
 
 
 def numeric_dtype(dtype: np.dtype[Any], what: str) -> np.dtype[Any]:

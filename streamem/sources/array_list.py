@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from streamem.core.chunk import Chunk, as_floats
 from streamem.core.errors import SchemaError
 from streamem.core.ports import Schema
-from streamem.sources.array import fingerprint_step, numeric_dtype
+from streamem.sources.array import fingerprint_sample, fingerprint_steps, numeric_dtype
 from streamem.sources.plan import even_cuts
 
 
@@ -68,10 +68,10 @@ class ListSource:
 
     def fingerprint(self) -> str:
         """Shapes, dtypes and a checksum of evenly spaced rows."""
-        step = fingerprint_step(self.n_rows, self.schema.n_features)
+        step, columns = fingerprint_steps(self.n_rows, self.schema.n_features)
         crc, first = zlib.crc32(self.lengths.tobytes()), 0
         for array in self._arrays:
-            crc = zlib.crc32(np.ascontiguousarray(array[first::step]).tobytes(), crc)
+            crc = zlib.crc32(fingerprint_sample(array, step, columns, first).tobytes(), crc)
             first = (first - len(array)) % step
         return f"list({self.n_rows}, {self.schema.n_features}){self.schema.dtype}-{crc:08x}"
 

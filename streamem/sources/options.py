@@ -85,12 +85,12 @@ class ReadOptions:
         large = min(most, n_rows * row_nbytes // FEWEST_CHUNKS)
         if large >= self.chunk_bytes or self.row_products is None or not self.in_order:
             return max(large, self.chunk_bytes)
-        products = max(1, self.row_products(n_features))
+        products = max(1, int(self.row_products(n_features)))
         # Where few components matter a row costs less than it seems, but adding up the statistics does not.
         least = max(LEAST_ROWS, LEAST_PRODUCTS // products, products // max(1, n_features))
         # A power of two alike: all threads end together.
         parts = 1 << (min(n_rows // least, FEWEST_CHUNKS) | 1).bit_length() - 1
-        return min(self.chunk_bytes, -(-n_rows // parts) * row_nbytes)
+        return max(1, min(self.chunk_bytes, -(-n_rows // parts) * row_nbytes))
 
     def table_chunk_bytes(self, n_rows: int, n_features: int, row_nbytes: int) -> int:
         """The same of a table, whose chunks are copies and so do not grow."""

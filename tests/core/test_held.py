@@ -125,3 +125,18 @@ def test_no_kernel_keeps_the_rows(rate: float) -> None:
     del x
     gc.collect()
     assert gone() is None
+
+
+class Handing:
+    """Has whatever the thing inside has."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+
+def test_things_that_hand_on_others_are_asked_one_by_one() -> None:
+    answers = [offers(Handing(inner), Restartable) for inner in (object(), Counted(), object(), Counted())]
+    assert answers == [False, True, False, True]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streamem.core.remembered import remembered
+from streamem.core.remembered import _KNOWN, remembered
 
 
 class Answer:
@@ -83,3 +83,15 @@ def test_an_error_is_not_remembered() -> None:
     with pytest.raises(ValueError, match="not yet"):
         remembered(array, array, "question", failing)
     assert remembered(array, array, "question", lambda: 5) == 5
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_an_answer_that_outlived_its_arrays_is_not_given_to_others(which: int) -> None:
+    """An interrupt can fall into the moment in which an array takes its answer along."""
+    arrays, gone = [np.zeros(2), np.ones(2)], np.zeros(2)
+    held = list(arrays)
+    held[which] = gone
+    key = (id(arrays[0]), id(arrays[1]), "question")
+    _KNOWN[key] = ("stale", *map(weakref.ref, held))
+    assert remembered(arrays[0], arrays[1], "question", lambda: "fresh") == "fresh"
+    assert remembered(arrays[0], arrays[1], "question", lambda: "again") == "fresh"

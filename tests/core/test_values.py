@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -98,6 +99,13 @@ def test_statistics_are_float64_and_form_a_vector_space() -> None:
     assert sum([a, b]) == a + b
     assert a + 0.0 * b == a
     assert (a + b).nbytes == 8 * 4
+
+
+@pytest.mark.parametrize("factor", [np.longdouble(0.5), np.float32(0.5), Fraction(1, 2), 0.5])
+def test_whatever_scales_statistics_leaves_them_float64(factor: Any) -> None:
+    scaled = Stats(a=[1.0, 2.0], b=3, c=Stats(d=1.0)) * factor
+    assert all(leaf.dtype == np.float64 and not leaf.flags.writeable for leaf in scaled.flatten().values())
+    assert scaled == Stats(a=[0.5, 1.0], b=1.5, c=Stats(d=0.5))
 
 
 def test_statistics_of_other_models_are_refused() -> None:

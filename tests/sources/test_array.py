@@ -13,8 +13,8 @@ import pyarrow as pa
 import pytest
 from numpy.lib.format import open_memmap
 
-from streamem import GaussianMixture, ReadOptions, open_sequences, open_source
-from streamem.core.errors import ParameterError
+from streamem import Categorical, GaussianMixture, Mixture, ReadOptions, open_sequences, open_source
+from streamem.core.errors import ParameterError, SchemaError
 from streamem.estimators.applying import Column
 from streamem.estimators.describing import _Call
 from streamem.memory import MIB, Budget
@@ -141,3 +141,50 @@ def test_a_chunk_size_or_a_limit_bounds_small_chunks_too() -> None:
 def test_chunks_drawn_at_random_stay_large() -> None:
     reading = replace(GaussianMixture(64)._reading(), in_order=False)
     assert len(open_source(rows_of(2, d=16), options=reading.options()).chunks()) == 1
+
+
+@pytest.mark.parametrize("kind", [int, np.int64, np.uint8])
+def test_any_integer_counts_components(kind: Any) -> None:
+    """In 200 × 45 products an 8-bit number would overflow."""
+    assert heavy(rows_of(2, d=8), kind(200)) == [2048] * 16
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_the_plan_does_not_depend_on_what_was_fitted_before() -> None:
+    x = np.random.default_rng(0).integers(0, 3, size=(20_000, 10)).astype(float)
+    mixture = Mixture(Categorical(), 32, max_iter=1, random_state=0)
+
+    def plan() -> list[int]:
+        return [ref.rows for ref in open_source(x, options=mixture._reading().options()).chunks()]
+
+    before = plan()
+    mixture.fit(x)
+    assert plan() == before
+    assert len(before) == 1
+    with pytest.raises(SchemaError, match="has 7 features, but Mixture is expecting 10"):
+        mixture.predict(x[:, :7])
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"n_components": "3"}, {"n_components": None}, {"n_components": 2.5}, {"init_params": "foo"}]
+)
+def test_wrong_settings_are_told_before_chunks_are_cut(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ParameterError, match=f"{next(iter(wrong))} is"):
+        GaussianMixture(**wrong).partial_fit(np.random.default_rng(0).normal(size=(100, 2)))
+
+
+@pytest.mark.parametrize("as_list", [False, True])
+@pytest.mark.parametrize("shape", [(500, 40_000), (2_000, 3_000), (50_000, 100), (200_000, 2)])
+def test_fingerprints_look_at_all_parts_of_an_array(shape: tuple[int, int], as_list: bool) -> None:
+    """Of wide rows at some columns only, others in every row."""
+    x = np.zeros(shape, dtype=np.float32)
+
+    def fingerprint() -> str:
+        return (open_sequences([x[:300], x[300:]]) if as_list else open_source(x)).fingerprint()
+
+    before, (n, d) = fingerprint(), shape
+    for rows, columns in ((slice(n - n // 10, None), slice(None)), (slice(None), slice(d - max(1, d // 10), None))):
+        x[rows, columns] += 1
+        assert fingerprint() != before
+        x[rows, columns] -= 1
+    assert fingerprint() == before
