@@ -46,3 +46,24 @@ def test_attributes_set_by_hand_may_have_other_shapes_than_those_fitted() -> Non
     near = ((X[:, None, :] - mixture.means_) ** 2).sum(axis=2)
     clear = near[:, 0] != near[:, 1]
     assert np.array_equal(mixture.predict(X)[clear], near.argmin(axis=1)[clear])
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [("weights_", np.ones(3) / 3), ("means_", np.ones((3, 2))), ("precisions_cholesky_", np.ones((2, 2)))],
+)
+def test_attributes_set_by_hand_must_fit_the_hyperparameters(name: str, wrong: Any) -> None:
+    mixture = GaussianMixture(2)
+    right = {
+        "weights_": np.ones(2) / 2,
+        "means_": np.ones((2, 2)),
+        "precisions_cholesky_": np.ones((2, 1, 1)) * np.eye(2),
+    }
+    for attribute, value in {**right, name: wrong}.items():
+        setattr(mixture, attribute, value)
+    mixture.n_features_in_ = 2
+    for question in QUESTIONS[:5]:
+        with pytest.raises(ParameterError, match=f"{name} has shape"):
+            getattr(mixture, question)(X)
+    setattr(mixture, name, right[name])
+    assert np.isfinite(mixture.score(X))
