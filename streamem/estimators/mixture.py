@@ -131,10 +131,15 @@ class Mixture(StreamingMixture):
     def _params(self) -> Params:
         state: State | None = getattr(self, "_state", None)
         rebuilt = self._rebuilt()
+        if len(rebuilt.weights) != self.n_components:
+            raise ParameterError(
+                f"{len(rebuilt.weights)} components were fitted, and n_components is {self.n_components} now: set it "
+                "back, or fit anew"
+            )
         if state is None:
-            return self._as_many(rebuilt)
+            return rebuilt
         same = np.array_equal(state.params.weights, rebuilt.weights) and state.params.components == rebuilt.components
-        return self._as_many(state.params if same else rebuilt)
+        return state.params if same else rebuilt
 
     def _n_parameters(self) -> int:
         """Those of the family (all its numbers, if it does not tell), and K − 1 weights."""

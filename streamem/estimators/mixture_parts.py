@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from streamem.core.arrays import Params
 from streamem.core.chunk import Chunk
-from streamem.core.errors import ParameterError
 from streamem.core.ports import Coded, Family
 from streamem.estimators.inputs import Reading
 from streamem.estimators.parts import EMParts
@@ -70,18 +69,6 @@ class MixtureParts(EMParts):
             budget.most_chunk_bytes,
             row_products=self._row_products if self.chunk_bytes is None else None,
         )
-
-    def _params(self) -> Params:
-        """As everywhere, and of as many components as the hyperparameters say."""
-        return self._as_many(super()._params())
-
-    def _as_many(self, params: Params) -> Params:
-        if len(params.weights) != self.n_components:
-            raise ParameterError(
-                f"{len(params.weights)} components were fitted, and n_components is {self.n_components} now: set it "
-                "back, or fit anew"
-            )
-        return params
 
     def _row_products(self, n_features: int) -> int:
         """Of scores and statistics of a row, as far as every family has as many."""

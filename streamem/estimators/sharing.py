@@ -167,9 +167,8 @@ class SharingEstimator(EMEstimator):
         try:
             self._check_loaded(state.params, self.n_features_in_)
         except (ModelFileError, AttributeError, ValueError) as error:
-            which = str(error).replace("the file's ", "")
             raise ParameterError(
-                f"the fitted parameters do not fit the hyperparameters as they are now ({which}): set them back, or "
+                f"the fitted parameters do not fit the hyperparameters as they are now ({error}): set them back, or "
                 "fit anew"
             ) from error
 

@@ -65,6 +65,10 @@ class ReadOptions:
             raise ParameterError(
                 f"most_chunk_bytes is {self.most_chunk_bytes}, less than chunk_bytes, {self.chunk_bytes}; give as much"
             )
+        if self.row_products is not None and not callable(self.row_products):
+            raise ParameterError(
+                f"row_products is {self.row_products!r}; it must be a function of the number of features, or None"
+            )
         if self.missing_chunks not in ("error", "fill"):
             raise ParameterError(f"missing_chunks is {self.missing_chunks!r}; it must be 'error' or 'fill'")
         if isinstance(self.categories, str) and self.categories != "text":

@@ -138,6 +138,11 @@ def test_a_chunk_size_or_a_limit_bounds_small_chunks_too() -> None:
     assert len(heavy(data, k=4, kind="diag", memory_limit="64MiB")) == 2
 
 
+def test_a_cost_that_is_no_function_is_refused() -> None:
+    with pytest.raises(ParameterError, match="row_products is 5; it must be a function of the number of features"):
+        ReadOptions(row_products=5)  # type: ignore[arg-type]
+
+
 def test_chunks_drawn_at_random_stay_large() -> None:
     reading = replace(GaussianMixture(64)._reading(), in_order=False)
     assert len(open_source(rows_of(2, d=16), options=reading.options()).chunks()) == 1
