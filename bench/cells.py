@@ -11,6 +11,9 @@ CELL_S = 0.3
 ERROR_LIMIT = {"float64": 1e-8, "float32": 1e-3}
 """Largest difference from the oracle's parameters, relative to their largest value, after the iterations."""
 
+LEAST_ROWS_A_COVARIANCE = 1.5
+"""Rows a component and a feature, so that every covariance can be inverted; more make K = 256, d = 128 take minutes."""
+
 QUICK_FEATURES = 3
 
 STORES = {"ours from Zarr": "x.zarr", "ours from Parquet": "x.parquet"}
@@ -48,7 +51,7 @@ class Cell:
             return 20_000
         wanted = self.cell_s * 1e11 / (self.flops + 300 * self.k + 20 * self.d)
         most = 4e8 / (8 * self.d)
-        return int(max(min(wanted, most, 4_000_000), 3 * self.k * self.d, 20_000))
+        return int(max(min(wanted, most, 4_000_000), LEAST_ROWS_A_COVARIANCE * self.k * (self.d + 1), 20_000))
 
 
 def cells(quick: bool) -> list[Cell]:

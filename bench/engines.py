@@ -38,6 +38,9 @@ Fit = Callable[[Any, Any, str, int], Fitted]
 MOST_PAIRS, ENOUGH_S = 7, 2.0
 """Pairs of a short and a long fit whose median difference counts, and seconds after which no further one is begun."""
 
+COMPILED = ("streamem", *STORES)
+"""Engines that compile what they need; the others are not asked for a fit of few rows that would be one of all rows."""
+
 QUICK_S = 1.0
 """A fit of one iteration that takes no longer is followed by a long one that is not counted either."""
 
@@ -132,7 +135,9 @@ def answer(engine: str, folder: str, covariance_type: str, iterations: int) -> d
     """
     x, means = np.load(Path(folder) / "x.npy"), np.load(Path(folder) / "means.npy")
     fit = ENGINES["streamem" if engine in STORES else engine]
-    fit(x[: 4 * means.size + 1000], means, covariance_type, 3)  # what it compiles is no part of an iteration
+    few = x[: 4 * means.size + 1000]
+    if engine in COMPILED or len(few) < len(x) // 4:
+        fit(few, means, covariance_type, 3)  # what it compiles is no part of an iteration
     rows = written(x, Path(folder) / STORES[engine]) if engine in STORES else x
     _, first_s = _timed(fit, rows, means, covariance_type, 1)  # nor is memory that it asks for, for the first time
     if first_s < QUICK_S:

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from streamem.core.scratch import scratch
 from streamem.families import tiling
 from streamem.families.covariance import COVARIANCES
 from streamem.families.exponential import ExponentialKernel
 from streamem.families.features import Features
+from streamem.families.squares import BLOCK_ROWS, LEAST_ROW_BYTES, suits_rows
 
 Array = NDArray[Any]
 
@@ -106,20 +108,52 @@ def test_a_block(way: str, kind: str, k: int, d: int, rows: int, dtype: Any) -> 
     case.check_sums(kernel.sums(), 2 * resp.astype(np.float64))
 
 
+def check_mix(case: Case, weighted: bool) -> None:
+    """An E-step over all rows in one call."""
+    kernel, weight = case.kernel(), case.weight if weighted else None
+    mixed = kernel.mix(case.x, weight, case.log_weights)
+    resp, log_density = case.posterior()
+    counted = np.ones(len(case.x)) if weight is None else weight
+    rtol = 100 * LEAST[case.dtype]
+    np.testing.assert_allclose(mixed.log_likelihood, counted @ log_density, rtol=rtol, atol=rtol * len(case.x))
+    np.testing.assert_allclose(mixed.responsibilities, counted @ resp, rtol=rtol)
+    case.check_sums(kernel.sums(), counted[:, None] * resp)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("rows", [1, 1039, 3001])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_a_chunk_of_several_blocks(way: str, kind: str, rows: int, dtype: Any, weighted: bool) -> None:
-    case = Case(kind, 6, 4, rows, dtype)
-    kernel, weight = case.kernel(), case.weight if weighted else None
-    mixed = kernel.mix(case.x, weight, case.log_weights)
-    resp, log_density = case.posterior()
-    counted = np.ones(rows) if weight is None else weight
-    rtol = 100 * LEAST[dtype]
-    np.testing.assert_allclose(mixed.log_likelihood, counted @ log_density, rtol=rtol, atol=rtol * rows)
-    np.testing.assert_allclose(mixed.responsibilities, counted @ resp, rtol=rtol)
-    case.check_sums(kernel.sums(), counted[:, None] * resp)
+    check_mix(Case(kind, 6, 4, rows, dtype), weighted)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("k", [1, 2, 3, 4, 5, 7, 8, 18])
+@pytest.mark.parametrize("d", [64, 67, 130])
+@pytest.mark.parametrize("rows", [1, 3, BLOCK_ROWS, 2 * BLOCK_ROWS + 5])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_squares_of_rows_as_they_lie(
+    monkeypatch: pytest.MonkeyPatch, k: int, d: int, rows: int, dtype: Any, weighted: bool
+) -> None:
+    monkeypatch.setattr(tiling, "has_long_vectors", lambda: False)
+    assert suits_rows(k, d * np.dtype(dtype).itemsize)
+    check_mix(Case("diag", k, d, rows, dtype), weighted)
+
+
+def test_rows_stay_as_they_lie_where_they_are_long_and_no_longer_vectors_are_at_hand(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tiling, "has_long_vectors", lambda: False)
+    assert suits_rows(64, LEAST_ROW_BYTES)
+    assert not suits_rows(1, LEAST_ROW_BYTES - 1)
+    monkeypatch.setattr(tiling, "has_long_vectors", lambda: True)
+    assert not suits_rows(64, LEAST_ROW_BYTES)
+
+
+def test_what_a_thread_left_in_its_buffer_is_no_column_of_narrower_rows() -> None:
+    scratch("squares z", (BLOCK_ROWS, 400))[...] = np.nan
+    check_mix(Case("diag", 4, 65, 100, np.float64), False)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -13,6 +13,8 @@ Array = NDArray[Any]
 LANES = 4
 """Doubles of a vector: one register of AVX2, two of SSE2 or NEON."""
 
+VECTOR_BYTES = 8 * LANES
+
 
 def lanes_for(columns: int) -> int:
     """Columns, filled up to whole vectors."""

@@ -12,8 +12,6 @@ from streamem.core.lanes import LANES
 
 VECTOR, INDEX = ir.VectorType(ir.DoubleType(), LANES), ir.IntType(64)
 
-VECTOR_BYTES = 8 * LANES
-
 FLAGS = ("contract", "nsz")
 """What arithmetic on vectors may do: fuse a product and a sum, like all compiled code here."""
 

@@ -17,6 +17,7 @@ from streamem.core.numerics import negligible
 from streamem.core.ports import MixtureSums
 from streamem.core.scratch import scratch
 from streamem.families.features import AnchoredBlock, Features, as_rows
+from streamem.families.squares import Squares, squares_of, suits_rows
 from streamem.families.tiling import Products, block_rows, products_of, tiling
 
 Array = NDArray[Any]
@@ -80,14 +81,14 @@ class ExponentialKernel:
         from streamem.families.mixture_pass import mixture_pass
 
         before = self._sums[0, 0].copy()
-        log_likelihood, pairs = mixture_pass(
-            as_rows(x),
-            NO_WEIGHTS if weight is None else as_rows(weight),
-            log_weights.astype(self.dtype),
-            *self._mixing,
-            self._sums,
-            self.dtype.type(negligible(len(log_weights))),
-        )
+        rows, weights = as_rows(x), NO_WEIGHTS if weight is None else as_rows(weight)
+        least = self.dtype.type(negligible(len(log_weights)))
+        if self._squares is not None:
+            log_likelihood, pairs = self._squares.mix(rows, weights, log_weights, least, self._sums[0])
+        else:
+            log_likelihood, pairs = mixture_pass(
+                rows, weights, log_weights.astype(self.dtype), *self._mixing, self._sums, least
+            )
         return MixtureSums(log_likelihood, pairs, self._sums[0, 0] - before)  # the first feature is 1
 
     def densities(self, x: Array, b: Array, peaks: Array) -> None:
@@ -103,6 +104,14 @@ class ExponentialKernel:
 
         products, (resp, product) = self._held_products, self._resp_buffers()
         accumulate_rows(as_rows(x), products, self._rows, in_lanes(weights), resp, product, self._sums, again)
+
+    @cached_property
+    def _squares(self) -> Squares | None:
+        """Where rows stay as they lie."""
+        k, d = self._sums.shape[2], len(self._center)
+        if not (self._features.squares and suits_rows(k, d * self.dtype.itemsize)):
+            return None
+        return squares_of(self._panels[0], self._center, 1.0 / self._scale)
 
     @cached_property
     def _mixing(self) -> tuple[Products, Array, Array, Array, Array]:

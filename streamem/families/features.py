@@ -17,19 +17,21 @@ class Features(NamedTuple):
     ----------
     left, right : (F,) int32 positions in z; the first 1 + d features are 1 and x̃
     norm : whether z ends with the squared norm
+    squares : whether the features are 1, x̃ and the squares of all of x̃
     """
 
     left: Array
     right: Array
     norm: bool = False
+    squares: bool = False
 
 
 def features_of_moments(d: int, left: Array, right: Array, norm: bool = False) -> Features:
     """1 and x̃, followed by the products of the given pairs."""
     linear = np.arange(1 + d)
-    return Features(
-        np.concatenate([0 * linear, left]).astype(np.int32), np.concatenate([linear, right]).astype(np.int32), norm
-    )
+    squares = np.array_equal(left, linear[1:]) and np.array_equal(right, linear[1:])
+    left, right = np.concatenate([0 * linear, left]), np.concatenate([linear, right])
+    return Features(left.astype(np.int32), right.astype(np.int32), norm, squares)
 
 
 class AnchoredBlock:

@@ -7,35 +7,29 @@ is written, read, or packed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from streamem.core.lanes import LANES
+from streamem.core.lanes import LANES, VECTOR_BYTES
 from streamem.core.vectors import (
     FLAGS,
     INDEX,
     VECTOR,
-    VECTOR_BYTES,
     at,
     constant,
-    data,
     load,
     multiply_add,
     part,
     spread,
     store,
     turned,
-    vector_of,
 )
+from streamem.families.sums_code import Matrix, SumsCode
 from streamem.families.tiling import STRIP_BYTES
 
 VECTORS = STRIP_BYTES // VECTOR_BYTES
-
-Matrix = list[list[Any]]
 
 
 def product_of(components: int) -> Any:
@@ -79,27 +73,8 @@ def statistics_of(components: int) -> Any:
     return statistics
 
 
-class _Code:
-    """What both have in common: arguments by name, rows of z, and a loop that carries sums in registers."""
-
-    def __init__(self, names: tuple[str, ...], context: Any, builder: Any, signature: Any, arguments: Any) -> None:
-        self.builder, self.vector = builder, vector_of(signature.args[0].dtype)
-        self.lanes = self.vector.count
-        self.value = dict(zip(names, arguments, strict=True))
-        self.data, self.length = {}, {}
-        for i, (name, kind) in enumerate(zip(names, signature.args, strict=True)):
-            if isinstance(kind, types.Array):
-                array = context.make_array(kind)(context, builder, arguments[i])
-                self.data[name] = data(context, builder, signature, arguments, i)
-                self.length[name] = builder.extract_value(array.shape, kind.ndim - 1)
-
-    def place(self, name: str, row: Any, column: Any) -> Any:
-        """Number of an element of a matrix."""
-        return self.builder.add(self.builder.mul(row, self.length[name]), column)
-
-    def row(self, c: int) -> Any:
-        """Of component c among those at work."""
-        return self.builder.add(self.value["k"], constant(c))
+class _Code(SumsCode):
+    """Features from the rows of z."""
 
     def features(self, feature: Any, columns: list[Any]) -> list[Any]:
         """A feature, from each of these columns on: a vector each."""
@@ -109,27 +84,6 @@ class _Code:
     def _z_rows(self, side: str, feature: Any, columns: list[Any]) -> list[Any]:
         row = self.builder.sext(self.builder.load(at(self.builder, self.data[side], feature)), INDEX)
         return [load(self.builder, self.data["z"], self.place("z", row, c), self.vector) for c in columns]
-
-    def loop(self, count: Any, step: int, shape: tuple[int, int], body: Callable[[Any, Matrix], Matrix]) -> Matrix:
-        """Sums of vectors after i = 0, step, … below count, at least once; `body` says what they are after i."""
-        builder, before = self.builder, self.builder.block
-        block, after = (builder.function.append_basic_block(name) for name in ("sums", "done"))
-        builder.branch(block)
-        builder.position_at_end(block)
-        i = builder.phi(INDEX)
-        i.add_incoming(constant(0), before)
-        sums = [[builder.phi(self.vector) for _ in range(shape[1])] for _ in range(shape[0])]
-        added = body(i, sums)
-        following = builder.add(i, constant(step))
-        i.add_incoming(following, block)
-        zero = ir.Constant(self.vector, [0.0] * self.lanes)
-        for row, results in zip(sums, added, strict=True):
-            for total, result in zip(row, results, strict=True):
-                total.add_incoming(zero, before)
-                total.add_incoming(result, block)
-        builder.cbranch(builder.icmp_signed("<", following, count), block, after)
-        builder.position_at_end(after)
-        return added
 
 
 class _Product(_Code):

@@ -11,7 +11,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from streamem.core.compiled import compiled
-from streamem.core.vectors import VECTOR_BYTES
+from streamem.core.lanes import VECTOR_BYTES
 from streamem.families.strip_code import product_of, statistics_of
 from streamem.families.tiling import STRIP_BYTES, Products
 
