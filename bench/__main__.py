@@ -17,6 +17,7 @@ EXPERIMENTS = [
     Experiment("Grid of shapes", "bench.grid"),
     Experiment("Passes", "bench.passes", draws=False),
     Experiment("Share of a product's speed", "bench.dense_share", draws=False),
+    Experiment("Memory of fits", "bench.fit_memory", draws=False),
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -173,6 +174,29 @@ def test_a_fall_beyond_the_allowance_is_an_error() -> None:
     """The allowance is a bound, not an amnesty."""
     with pytest.raises(MonotonicityError):
         fitted(Shifted("diag", 1e-3), rows(), start=fitted(Gaussian("diag", 1e-3), rows()).params)
+
+
+class Still:
+    """A model that learns nothing."""
+
+    def m_step(self, stats: Stats, previous: Params) -> Params:
+        return previous
+
+
+@pytest.mark.parametrize(("fall", "refused"), [(1.5e-3, False), (2.5e-3, True)])
+@pytest.mark.parametrize("roundings", [(2e-3, 1e-9), (1e-9, 2e-3), (1e-3, 1e-3)])
+def test_two_log_likelihoods_may_differ_by_what_both_were_rounded(
+    roundings: tuple[float, float], fall: float, refused: bool
+) -> None:
+    """The pass before may have run in float32 and the next in float64, or the other way round."""
+    algorithm, state = BatchEM(Change(0.0), 5), State(Params())
+    first, second = (
+        Stats(rows=10, weight=10.0, log_likelihood=10.0 * value, rounding=10.0 * rounding)
+        for value, rounding in zip((-80.0, -80.0 - fall), roundings, strict=True)
+    )
+    state = algorithm.update(Still(), state, first)  # type: ignore[arg-type]
+    with pytest.raises(MonotonicityError) if refused else nullcontext():
+        algorithm.update(Still(), state, second)  # type: ignore[arg-type]
 
 
 def test_the_final_log_likelihood_belongs_to_the_final_parameters() -> None:

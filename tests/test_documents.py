@@ -160,6 +160,17 @@ def test_quick_dense_share() -> None:
     assert all(rows == products and int(share) > 0 for rows, products, share in found)
 
 
+def test_quick_memory_of_fits() -> None:
+    """Of every kind of file, few rows and five times as many."""
+    done = run([sys.executable, "-m", "bench.fit_memory", "--quick"], ROOT)
+    assert done.returncode == 0, done.stderr
+    found = re.findall(
+        r"^\| ([\d,]+) \| .* \| (Zarr|Parquet).* \| (\d+) \| (\d+) \| [\d.]+ \|$", done.stdout, re.MULTILINE
+    )
+    assert [line[:2] for line in found] == [(n, kind) for n in ("20,000", "100,000") for kind in ("Zarr", "Parquet")]
+    assert all(0 < int(added) < 300 and int(added) < int(whole) for *_, added, whole in found)
+
+
 def test_quick_passes(tmp_path: Path) -> None:
     done = run([sys.executable, "-m", "bench.passes", "--quick"], ROOT)
     assert done.returncode == 0, done.stderr

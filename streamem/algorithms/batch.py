@@ -63,8 +63,8 @@ class BatchEM:
         weight = float(stats.weight)
         if not weight > 0:
             raise DataError(f"the sample weights of {int(stats.rows)} rows sum to {weight}; at least one must be > 0")
-        log_likelihood = float(stats.log_likelihood) / weight
-        _require_no_fall(state, log_likelihood, float(stats.rounding) / weight)
+        log_likelihood, rounding = float(stats.log_likelihood) / weight, float(stats.rounding) / weight
+        _require_no_fall(state, log_likelihood, rounding)
         seen = replace(state, rows=int(stats.rows), weight=weight)
         if state.closing:
             return remember(replace(seen, log_likelihood=log_likelihood), stats)
@@ -76,7 +76,7 @@ class BatchEM:
             params=params,
             iteration=state.iteration + 1,
             trace=trace,
-            allowance=_allowance(model, state.params, params, stats) / weight,
+            allowance=rounding + _allowance(model, state.params, params, stats) / weight,
             closing=converged or state.iteration + 1 >= self.max_iter,
             converged=converged,
         )
@@ -96,7 +96,7 @@ def _require_no_fall(state: State, log_likelihood: float, rounding: float) -> No
     if state.iteration == 0:
         return
     before = state.trace[-1]
-    tolerance = MONOTONE_TOLERANCE * abs(before) + 2 * rounding + state.allowance * (1 + MONOTONE_TOLERANCE)
+    tolerance = MONOTONE_TOLERANCE * abs(before) + rounding + state.allowance * (1 + MONOTONE_TOLERANCE)
     if log_likelihood < before - tolerance or log_likelihood != log_likelihood:
         raise MonotonicityError(
             f"iteration {state.iteration} lowered the log-likelihood from {before:.15g} to {log_likelihood:.15g} nats "

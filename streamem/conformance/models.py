@@ -157,11 +157,11 @@ class ModelSuite:
         for iteration in range(self.iterations):
             stats = case.model.e_step(params, case.chunk)
             now, rounding = float(stats.log_likelihood), float(stats.rounding)
-            slack = allowance + 2 * rounding + tolerance(np.float64, case.chunk.rows) * abs(now)
+            slack = allowance + rounding + tolerance(np.float64, case.chunk.rows) * abs(now)
             require(now >= before - slack, f"iteration {iteration} lowered {before!r} to {now!r}, by more than {slack}")
             rises += now > before + slack
             new = case.model.m_step(stats, params)
-            allowance = _allowance(case.model, params, new, stats)
+            allowance = rounding + _allowance(case.model, params, new, stats)
             params, before = new, now
         require(rises > 1, "no iteration raised the log-likelihood: make_params gave a start without anything to learn")
 

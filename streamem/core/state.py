@@ -24,7 +24,8 @@ class State:
     iteration : M-steps done in this call of fit
     trace : log-likelihood before each M-step, over all calls (a warm start goes on with it)
     log_likelihood : of `params`, once a pass has seen them; None before
-    allowance : by how much the next log-likelihood may fall for the M-step's penalty (see `Penalized`)
+    allowance : by how much the next log-likelihood may fall, for the M-step's penalty (see `Penalized`) and because the
+        last one was rounded: by other arithmetic than the next, perhaps
     closing : no more M-steps; one pass is left, to learn the exact log-likelihood
     converged : the stopping rule was met
     rows, weight : rows and sum of weights of the last pass
