@@ -117,6 +117,7 @@ def check_mix(case: Case, weighted: bool) -> None:
     rtol = 100 * LEAST[case.dtype]
     np.testing.assert_allclose(mixed.log_likelihood, counted @ log_density, rtol=rtol, atol=rtol * len(case.x))
     np.testing.assert_allclose(mixed.responsibilities, counted @ resp, rtol=rtol)
+    np.testing.assert_allclose(mixed.pairs, counted.sum() * case.k, rtol=rtol)  # no component is far from any row
     case.check_sums(kernel.sums(), counted[:, None] * resp)
 
 
