@@ -89,6 +89,8 @@ class ExponentialKernel:
             log_likelihood, pairs = mixture_pass(
                 rows, weights, log_weights.astype(self.dtype), *self._mixing, self._sums, least
             )
+        if not np.isfinite(self._sums).all():  # a log-density may be finite whose squares are not
+            log_likelihood = np.nan
         return MixtureSums(log_likelihood, pairs, self._sums[0, 0] - before)  # the first feature is 1
 
     def densities(self, x: Array, b: Array, peaks: Array) -> None:

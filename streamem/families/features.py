@@ -10,6 +10,12 @@ from numpy.typing import DTypeLike, NDArray
 Array = NDArray[Any]
 
 
+LEAST_GROUP = 16
+"""Features of a group in the mean from which on summing group by group is faster than feature by feature."""
+
+NO_GROUPS: Array = np.empty((0, 4), dtype=np.int64)
+
+
 class Features(NamedTuple):
     """F features of x̃ (d,), products of pairs from z = [1, x̃] or, where `norm` is set, from [1, x̃, |x̃|²].
 
@@ -18,12 +24,15 @@ class Features(NamedTuple):
     left, right : (F,) int32 positions in z; the first 1 + d features are 1 and x̃
     norm : whether z ends with the squared norm
     squares : whether the features are 1, x̃ and the squares of all of x̃
+    groups : (G, 4) int64, features that share their left row of z and have neighbouring right ones: left, first right,
+        first feature, count; none where groups are small
     """
 
     left: Array
     right: Array
     norm: bool = False
     squares: bool = False
+    groups: Array = NO_GROUPS
 
 
 def features_of_moments(d: int, left: Array, right: Array, norm: bool = False) -> Features:
@@ -31,7 +40,22 @@ def features_of_moments(d: int, left: Array, right: Array, norm: bool = False) -
     linear = np.arange(1 + d)
     squares = np.array_equal(left, linear[1:]) and np.array_equal(right, linear[1:])
     left, right = np.concatenate([0 * linear, left]), np.concatenate([linear, right])
-    return Features(left.astype(np.int32), right.astype(np.int32), norm, squares)
+    return Features(left.astype(np.int32), right.astype(np.int32), norm, squares, _groups_of(left, right))
+
+
+def linear_features(d: int) -> Features:
+    """1 and x̃ alone."""
+    none = np.empty(0, dtype=np.int64)
+    return features_of_moments(d, none, none)
+
+
+def _groups_of(left: Array, right: Array) -> Array:
+    apart = (np.diff(left) != 0) | (np.diff(right) != 1)
+    first = np.concatenate([[0], 1 + np.flatnonzero(apart)])
+    if len(left) < LEAST_GROUP * len(first):
+        return NO_GROUPS
+    count = np.diff([*first, len(left)])
+    return np.column_stack([left[first], right[first], first, count]).astype(np.int64)
 
 
 class AnchoredBlock:

@@ -20,7 +20,7 @@ from streamem.core.stats import Stats
 from streamem.families.covariance import Covariance
 from streamem.families.covariance_matrix import pack
 from streamem.families.exponential import NO_WEIGHTS, ExponentialKernel
-from streamem.families.features import AnchoredBlock, Features, as_rows
+from streamem.families.features import AnchoredBlock, Features, as_rows, linear_features
 from streamem.families.gaussian_rounding import difference_rounding, moment_rounding, product_rounding
 from streamem.families.tiling import block_rows, panels_of, products_bytes
 
@@ -136,7 +136,6 @@ class TiedKernel(ExponentialKernel):
 
     def __init__(self, structure: Covariance, params: Params, dtype: DTypeLike) -> None:
         self._d = params.means.shape[1]
-        linear = np.arange(1 + self._d, dtype=np.int32)
         panels = remembered(
             params.means,
             params.precisions_cholesky,
@@ -144,7 +143,7 @@ class TiedKernel(ExponentialKernel):
             lambda: panels_of(_linear(structure, params), dtype),
         )
         rounding = _rounding(structure, params, dtype)
-        super().__init__(panels, Features(0 * linear, linear), params.center, params.scale, rounding)
+        super().__init__(panels, linear_features(self._d), params.center, params.scale, rounding)
         self._whitening = np.ascontiguousarray(params.precisions_cholesky.T, dtype=self.dtype)
         self._precision = params.precisions_cholesky @ params.precisions_cholesky.T
         self._moments = np.zeros((self._d, self._d))

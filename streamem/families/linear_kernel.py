@@ -15,7 +15,7 @@ from streamem.core.numerics import EPS
 from streamem.core.ports import Kernel, MixtureSums
 from streamem.core.stats import Stats
 from streamem.families.exponential import ExponentialKernel
-from streamem.families.features import Features
+from streamem.families.features import linear_features
 from streamem.families.tiling import panels_of, products_bytes
 
 Array = NDArray[Any]
@@ -52,9 +52,8 @@ class LinearKernel(ExponentialKernel):
 
     def __init__(self, natural: Array, measure: Measure, rounding: float) -> None:
         d = natural.shape[1] - 1
-        linear = np.arange(1 + d, dtype=np.int32)
         panels = panels_of(natural, np.float64)
-        super().__init__(panels, Features(0 * linear, linear), np.zeros(d), np.ones(d), rounding)
+        super().__init__(panels, linear_features(d), np.zeros(d), np.ones(d), rounding)
         self._measure, self._base = measure, np.zeros(1)
 
     def load(self, x: Array) -> None:

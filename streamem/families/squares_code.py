@@ -13,49 +13,45 @@ from numba.extending import intrinsic
 
 from streamem.core.lanes import LANES
 from streamem.core.vectors import FLAGS, VECTOR, at, constant, load, multiply_add, part, spread, store, turned
-from streamem.families.sums_code import Matrix, SumsCode
+from streamem.families.sums_code import Matrix, SumsCode, each_size
+
+SCORES_AT_ONCE, MOMENTS_AT_ONCE = 2, 4
+"""Components: with eight sums, which is as many as keep two units busy."""
 
 
-def scores_of(components: int) -> Any:
-    """The log-densities of `LANES` rows for so many components."""
+@intrinsic  # type: ignore[untyped-decorator]
+def multiply_squares(typing: Any, coefficients: Any, size: Any, k: Any, z: Any, row: Any, out: Any) -> Any:
+    """out[k + c, r] = Σ_j (a[k + c, j]·z[r, j] + b[k + c, j])·z[r, j] for `LANES` rows from `row` on.
 
-    @intrinsic  # type: ignore[untyped-decorator]
-    def scores(typing: Any, coefficients: Any, k: Any, z: Any, row: Any, out: Any) -> Any:
-        """out[k + c, r] = Σ_j (a[k + c, j]·z[r, j] + b[k + c, j])·z[r, j] for `LANES` rows from `row` on.
+    Of `size` components. coefficients (2K, width) are b and a in turn, in whole vectors, and rows of z are at least as
+    wide; all in C order.
+    """
 
-        coefficients (2K, width) are b and a in turn, in whole vectors, and rows of z at least as wide; all in C order.
-        """
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        names = ("coefficients", "size", "k", "z", "row", "out")
+        code = _Scores(names, context, builder, signature, arguments)
+        each_size(builder, arguments[1], SCORES_AT_ONCE, code.generate)
+        return context.get_dummy_value()
 
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            names = ("coefficients", "k", "z", "row", "out")
-            _Scores(names, context, builder, signature, arguments).generate(components)
-            return context.get_dummy_value()
-
-        whole = types.int64
-        return types.none(coefficients, whole, z, whole, out), generate
-
-    return scores
+    whole = types.int64
+    return types.none(coefficients, whole, whole, z, whole, out), generate
 
 
-def moments_of(components: int) -> Any:
-    """The sums of a vector of values and of their squares over rows, weighted for so many components."""
+@intrinsic  # type: ignore[untyped-decorator]
+def accumulate_squares(typing: Any, resp: Any, size: Any, k: Any, z: Any, rows: Any, column: Any, sums: Any) -> Any:
+    """sums[2(k + c), j] += Σ_r resp[k + c, r]·z[r, j], and to the row after it the same of z², for a vector of j.
 
-    @intrinsic  # type: ignore[untyped-decorator]
-    def moments(typing: Any, resp: Any, k: Any, z: Any, rows: Any, column: Any, sums: Any) -> Any:
-        """sums[2(k + c), j] += Σ_r resp[k + c, r]·z[r, j], and to the row after it the same of z², for a vector of j.
+    Of `size` components, over r < rows, at least one; sums are float64, all in C order.
+    """
 
-        Over r < rows, at least one; sums are float64, all in C order.
-        """
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        names = ("resp", "size", "k", "z", "rows", "column", "sums")
+        code = _Moments(names, context, builder, signature, arguments)
+        each_size(builder, arguments[1], MOMENTS_AT_ONCE, code.generate)
+        return context.get_dummy_value()
 
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            names = ("resp", "k", "z", "rows", "column", "sums")
-            _Moments(names, context, builder, signature, arguments).generate(components)
-            return context.get_dummy_value()
-
-        whole = types.int64
-        return types.none(resp, whole, z, whole, whole, sums), generate
-
-    return moments
+    whole = types.int64
+    return types.none(resp, whole, whole, z, whole, whole, sums), generate
 
 
 class _Code(SumsCode):

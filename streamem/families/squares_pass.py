@@ -14,12 +14,14 @@ from streamem.core.compiled import compiled
 from streamem.core.lanes import LANES
 from streamem.core.log_sum_exp import normalize
 from streamem.families.mixture_pass import log_likelihood_of
-from streamem.families.squares_code import moments_of, scores_of
+from streamem.families.squares_code import (
+    MOMENTS_AT_ONCE,
+    SCORES_AT_ONCE,
+    accumulate_squares,
+    multiply_squares,
+)
 
 Array = NDArray[Any]
-
-_scores_1, _scores_2 = scores_of(1), scores_of(2)
-_moments_1, _moments_2, _moments_3, _moments_4 = (moments_of(c) for c in range(1, 5))
 
 
 @compiled
@@ -35,29 +37,17 @@ def anchor_rows(x: Array, center: Array, unscale: Array, out: Array) -> None:
 @compiled
 def _multiply(coefficients: Array, z: Array, rows: int, out: Array) -> None:
     """out (K, rows) of whole groups of rows, without the constant term."""
-    k_all = out.shape[0]
     for row in range(0, rows, LANES):
-        for k in range(0, k_all - 1, 2):
-            _scores_2(coefficients, k, z, row, out)
-        if k_all % 2:
-            _scores_1(coefficients, k_all - 1, z, row, out)
+        for k in range(0, out.shape[0], SCORES_AT_ONCE):
+            multiply_squares(coefficients, min(SCORES_AT_ONCE, out.shape[0] - k), k, z, row, out)
 
 
 @compiled
 def _accumulate(resp: Array, z: Array, rows: int, width: int, lanes: int, sums: Array) -> None:
     """sums (2K, width) += of so many rows."""
-    k_all = resp.shape[0]
-    for k in range(0, k_all, 4):
-        left = k_all - k
+    for k in range(0, resp.shape[0], MOMENTS_AT_ONCE):
         for column in range(0, width, lanes):
-            if left >= 4:
-                _moments_4(resp, k, z, rows, column, sums)
-            elif left == 3:
-                _moments_3(resp, k, z, rows, column, sums)
-            elif left == 2:
-                _moments_2(resp, k, z, rows, column, sums)
-            else:
-                _moments_1(resp, k, z, rows, column, sums)
+            accumulate_squares(resp, min(MOMENTS_AT_ONCE, resp.shape[0] - k), k, z, rows, column, sums)
 
 
 @compiled

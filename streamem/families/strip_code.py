@@ -26,51 +26,46 @@ from streamem.core.vectors import (
     store,
     turned,
 )
-from streamem.families.sums_code import Matrix, SumsCode
-from streamem.families.tiling import STRIP_BYTES
+from streamem.families.sums_code import Matrix, SumsCode, each_size
+from streamem.families.tiling import MOST_AT_ONCE, STRIP_BYTES
 
 VECTORS = STRIP_BYTES // VECTOR_BYTES
 
 
-def product_of(components: int) -> Any:
-    """The product of so many components with a strip of rows."""
+@intrinsic  # type: ignore[untyped-decorator]
+def multiply(typing: Any, natural: Any, size: Any, k: Any, left: Any, right: Any, z: Any, start: Any, out: Any) -> Any:
+    """out[k + c, r] = Σ_f natural[k + c, f]·z[left[f], r]·z[right[f], r], of a strip of rows from `start` on.
 
-    @intrinsic  # type: ignore[untyped-decorator]
-    def product(typing: Any, natural: Any, k: Any, left: Any, right: Any, z: Any, start: Any, out: Any) -> Any:
-        """out[k + c, r] = Σ_f natural[k + c, f]·z[left[f], r]·z[right[f], r] from r = start on; all in C order."""
+    Of `size` components; all in C order.
+    """
 
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            names = ("natural", "k", "left", "right", "z", "start", "out")
-            _Product(names, context, builder, signature, arguments).generate(components)
-            return context.get_dummy_value()
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        names = ("natural", "size", "k", "left", "right", "z", "start", "out")
+        code = Product(names, context, builder, signature, arguments)
+        each_size(builder, arguments[1], MOST_AT_ONCE, code.generate)
+        return context.get_dummy_value()
 
-        whole = types.int64
-        return types.none(natural, whole, left, right, z, whole, out), generate
-
-    return product
+    whole = types.int64
+    return types.none(natural, whole, whole, left, right, z, whole, out), generate
 
 
-def statistics_of(components: int) -> Any:
-    """The sums of two features over rows, weighted for so many components."""
+@intrinsic  # type: ignore[untyped-decorator]
+def accumulate(
+    typing: Any, resp: Any, size: Any, k: Any, left: Any, right: Any, f: Any, g: Any, z: Any, columns: Any, sums: Any
+) -> Any:
+    """sums[f, k + c] += Σ_r resp[k + c, r]·z[left[f], r]·z[right[f], r], and to sums[f + 1] the same of feature g.
 
-    @intrinsic  # type: ignore[untyped-decorator]
-    def statistics(
-        typing: Any, resp: Any, k: Any, left: Any, right: Any, f: Any, g: Any, z: Any, columns: Any, sums: Any
-    ) -> Any:
-        """sums[f, k + c] += Σ_r resp[k + c, r]·z[left[f], r]·z[right[f], r], and to sums[f + 1] the same of feature g.
+    Of `size` components, over r < columns, whole vectors and at least one; sums are float64, all in C order.
+    """
 
-        Over r < columns, whole vectors and at least one; sums are float64, all in C order.
-        """
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        names = ("resp", "size", "k", "left", "right", "f", "g", "z", "columns", "sums")
+        code = Statistics(names, context, builder, signature, arguments)
+        each_size(builder, arguments[1], MOST_AT_ONCE, code.generate)
+        return context.get_dummy_value()
 
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            names = ("resp", "k", "left", "right", "f", "g", "z", "columns", "sums")
-            _Statistics(names, context, builder, signature, arguments).generate(components)
-            return context.get_dummy_value()
-
-        whole = types.int64
-        return types.none(resp, whole, left, right, whole, whole, z, whole, sums), generate
-
-    return statistics
+    whole = types.int64
+    return types.none(resp, whole, whole, left, right, whole, whole, z, whole, sums), generate
 
 
 class _Code(SumsCode):
@@ -86,7 +81,7 @@ class _Code(SumsCode):
         return [load(self.builder, self.data["z"], self.place("z", row, c), self.vector) for c in columns]
 
 
-class _Product(_Code):
+class Product(_Code):
     """Components by vectors of a strip."""
 
     def generate(self, components: int) -> None:
@@ -94,19 +89,20 @@ class _Product(_Code):
 
         def body(feature: Any, sums: Matrix) -> Matrix:
             values = self.features(feature, columns)
-            return [self._added(row, c, feature, values) for c, row in enumerate(sums)]
+            return [self.added(row, c, feature, values) for c, row in enumerate(sums)]
 
         for c, row in enumerate(self.loop(self.length["left"], 1, (components, VECTORS), body)):
             for column, total in zip(columns, row, strict=True):
                 store(self.builder, total, self.data["out"], self.place("out", self.row(c), column))
 
-    def _added(self, sums: list[Any], c: int, feature: Any, values: list[Any]) -> list[Any]:
+    def added(self, sums: list[Any], c: int, feature: Any, values: list[Any]) -> list[Any]:
+        """Sums of component c, and a feature's term."""
         place = at(self.builder, self.data["natural"], self.place("natural", self.row(c), feature))
         factor = spread(self.builder, self.builder.load(place), self.vector)
         return [multiply_add(self.builder, factor, value, total) for value, total in zip(values, sums, strict=True)]
 
 
-class _Statistics(_Code):
+class Statistics(_Code):
     """Components by two features."""
 
     def generate(self, components: int) -> None:
@@ -114,10 +110,14 @@ class _Statistics(_Code):
 
         def body(column: Any, sums: Matrix) -> Matrix:
             values = [self.features(feature, [column])[0] for feature in pair]
-            return [self._added(row, c, column, values) for c, row in enumerate(sums)]
+            return [self.added(row, c, column, values) for c, row in enumerate(sums)]
 
-        sums = self.loop(self.value["columns"], self.lanes, (components, 2), body)
-        for i in range(2):
+        self.add_sums(self.loop(self.value["columns"], self.lanes, (components, 2), body))
+
+    def add_sums(self, sums: Matrix) -> None:
+        """Of components by features, to those in memory."""
+        components = len(sums)
+        for i in range(len(sums[0])):
             feature = self.builder.add(self.value["f"], constant(i))
             totals = [self._wide(row[i]) for row in sums]
             for c in range(0, components - LANES + 1, LANES):
@@ -125,9 +125,14 @@ class _Statistics(_Code):
             for c in range(components - components % LANES, components):
                 self._add(feature, c, totals[c])
 
-    def _added(self, sums: list[Any], c: int, column: Any, values: list[Any]) -> list[Any]:
-        weights = load(self.builder, self.data["resp"], self.place("resp", self.row(c), column), self.vector)
+    def added(self, sums: list[Any], c: int, column: Any, values: list[Any]) -> list[Any]:
+        """Sums of component c, and a vector's terms."""
+        weights = self.weights(c, column)
         return [multiply_add(self.builder, weights, value, total) for value, total in zip(values, sums, strict=True)]
+
+    def weights(self, c: int, column: Any) -> Any:
+        """Of component c among those at work, from a column on."""
+        return load(self.builder, self.data["resp"], self.place("resp", self.row(c), column), self.vector)
 
     def _wide(self, total: Any) -> Any:
         """A vector's lanes in float64, its upper half added to the lower one where they are float32."""

@@ -12,18 +12,11 @@ from numpy.typing import NDArray
 
 from streamem.core.compiled import compiled
 from streamem.core.lanes import VECTOR_BYTES
-from streamem.families.strip_code import product_of, statistics_of
-from streamem.families.tiling import STRIP_BYTES, Products
+from streamem.families.group_code import accumulate_row, accumulate_two_rows, multiply_group
+from streamem.families.strip_code import accumulate, multiply
+from streamem.families.tiling import MOST_AT_ONCE, STRIP_BYTES, Products
 
 Array = NDArray[Any]
-
-MOST = 6
-"""Components at a time: with twelve sums, two features and a factor, fifteen of AVX2's sixteen registers."""
-
-_product_1, _product_2, _product_3, _product_4, _product_5, _product_6 = (product_of(c) for c in range(1, MOST + 1))
-_statistics_1, _statistics_2, _statistics_3, _statistics_4, _statistics_5, _statistics_6 = (
-    statistics_of(c) for c in range(1, MOST + 1)
-)
 
 NEAR_FEATURES = 16
 """Whose rows of z stay in the first-level cache while all components go by."""
@@ -35,30 +28,25 @@ def _size(left: int) -> int:
 
     A feature is made once for all components of a part, and a part of one or two would wait for its few sums.
     """
-    parts = -(-left // MOST)
+    parts = -(-left // MOST_AT_ONCE)
     return -(-left // parts)
 
 
 @compiled
-def _multiply(natural: Array, left: Array, right: Array, z: Array, columns: int, out: Array) -> None:
+def _multiply(natural: Array, left: Array, right: Array, groups: Array, z: Array, columns: int, out: Array) -> None:
     """The first columns, whole strips."""
     rows, k_all = STRIP_BYTES // natural.itemsize, natural.shape[0]
+    if groups.shape[0]:
+        out[:, :columns] = 0
     k = 0
     while k < k_all:
         size = _size(k_all - k)
         for start in range(0, columns, rows):
-            if size == 6:
-                _product_6(natural, k, left, right, z, start, out)
-            elif size == 5:
-                _product_5(natural, k, left, right, z, start, out)
-            elif size == 4:
-                _product_4(natural, k, left, right, z, start, out)
-            elif size == 3:
-                _product_3(natural, k, left, right, z, start, out)
-            elif size == 2:
-                _product_2(natural, k, left, right, z, start, out)
-            else:
-                _product_1(natural, k, left, right, z, start, out)
+            if groups.shape[0] == 0:
+                multiply(natural, size, k, left, right, z, start, out)
+            for g in range(groups.shape[0]):
+                a, b, first, count = groups[g, 0], groups[g, 1], groups[g, 2], groups[g, 3]
+                multiply_group(natural, size, k, a, b, first, count, z, start, out)
         k += size
 
 
@@ -67,14 +55,14 @@ def multiply_strips(products: Products, z: Array, out: Array) -> None:
     """out (K, b) = η·T."""
     natural, last, scores = products.natural[0], products.panel, products.scores
     whole = z.shape[1] - z.shape[1] % last.shape[1]
-    _multiply(natural, products.left, products.right, z, whole, out)
+    _multiply(natural, products.left, products.right, products.groups, z, whole, out)
     rest = z.shape[1] - whole
     if rest == 0:
         return
     for j in range(last.shape[0]):
         last[j, :rest] = z[j, whole:]
         last[j, rest:] = 0
-    _multiply(natural, products.left, products.right, last, last.shape[1], scores)
+    _multiply(natural, products.left, products.right, products.groups, last, last.shape[1], scores)
     for k in range(scores.shape[0]):
         out[k, whole:] = scores[k, :rest]
 
@@ -88,19 +76,29 @@ def _accumulate(resp: Array, left: Array, right: Array, z: Array, columns: int, 
         while k < k_all:
             size = _size(k_all - k)
             for f in range(first, min(first + NEAR_FEATURES, left.size), 2):
-                g = min(f + 1, left.size - 1)
-                if size == 6:
-                    _statistics_6(resp, k, left, right, f, g, z, columns, sums)
-                elif size == 5:
-                    _statistics_5(resp, k, left, right, f, g, z, columns, sums)
-                elif size == 4:
-                    _statistics_4(resp, k, left, right, f, g, z, columns, sums)
-                elif size == 3:
-                    _statistics_3(resp, k, left, right, f, g, z, columns, sums)
-                elif size == 2:
-                    _statistics_2(resp, k, left, right, f, g, z, columns, sums)
-                else:
-                    _statistics_1(resp, k, left, right, f, g, z, columns, sums)
+                accumulate(resp, size, k, left, right, f, min(f + 1, left.size - 1), z, columns, sums)
+            k += size
+
+
+@compiled
+def _accumulate_groups(resp: Array, groups: Array, z: Array, columns: int, buffer: Array, sums: Array) -> None:
+    """The same, group by group."""
+    k_all = resp.shape[0]
+    weighted = buffer.reshape(buffer.size)[: MOST_AT_ONCE * columns].reshape(MOST_AT_ONCE, columns)
+    for g in range(groups.shape[0]):
+        left, right, first, count = groups[g, 0], groups[g, 1], groups[g, 2], groups[g, 3]
+        shared = z[left]
+        k = 0
+        while k < k_all:
+            size = _size(k_all - k)
+            for c in range(size):
+                target, source = weighted[c], resp[k + c]
+                for i in range(columns):
+                    target[i] = source[i] * shared[i]
+            for j in range(0, count - 1, 2):
+                accumulate_two_rows(weighted, size, k, right + j, first + j, z, columns, sums)
+            if count % 2:
+                accumulate_row(weighted, size, k, right + count - 1, first + count - 1, z, columns, sums)
             k += size
 
 
@@ -109,7 +107,9 @@ def accumulate_strips(resp: Array, products: Products, z: Array, sums: Array) ->
     """sums float64 += T·Rᵀ for resp (K, b); sums have at least F rows, an even number, and K columns."""
     left, right = products.left, products.right
     whole = resp.shape[1] - resp.shape[1] % (VECTOR_BYTES // resp.itemsize)
-    if whole:
+    if whole and products.groups.shape[0]:
+        _accumulate_groups(resp, products.groups, z, whole, products.weighted, sums)
+    elif whole:
         _accumulate(resp, left, right, z, whole, sums)
     for k in range(resp.shape[0]):
         for f in range(left.size):

@@ -13,6 +13,19 @@ from streamem.core.vectors import INDEX, constant, data, vector_of
 Matrix = list[list[Any]]
 
 
+def each_size(builder: Any, size: Any, most: int, generate: Callable[[int], None]) -> None:
+    """Code for every size from 1 to `most`, of which the one runs that is wanted."""
+    after = builder.function.append_basic_block("after")
+    choice = builder.switch(size, after)
+    for n in range(1, most + 1):
+        block = builder.function.append_basic_block(f"size_{n}")
+        choice.add_case(constant(n), block)
+        builder.position_at_end(block)
+        generate(n)
+        builder.branch(after)
+    builder.position_at_end(after)
+
+
 class SumsCode:
     """Arguments of an intrinsic by name, and a loop that carries sums in registers."""
 

@@ -18,6 +18,9 @@ BLOCK_BYTES, LEAST_ROWS, MOST_ROWS = 2**18, 128, 1024
 STRIP_BYTES = 64
 """Of a strip's rows of one feature: two vectors of AVX2, whose registers hold the sums of six components of them."""
 
+MOST_AT_ONCE = 6
+"""Components of a strip: with twelve sums, two features and a factor, fifteen of AVX2's sixteen registers."""
+
 FEW_COMPONENTS = 8
 """Below this, OpenBLAS multiplies at half of its usual speed on any processor."""
 
@@ -87,7 +90,7 @@ def block_rows(k: int, d: int, itemsize: int = 8) -> int:
 def products_bytes(k: int, d: int, n_statistics: int) -> int:
     """Bytes that a kernel holds, the responsibilities of a block included."""
     panels, features, rows = tiling(k, n_statistics)
-    blocks = block_rows(k, d) * (d + 2 + 3 * k)
+    blocks = block_rows(k, d) * (d + 2 + 3 * k + MOST_AT_ONCE)
     strip = STRIP_BYTES // 4
     return 8 * (blocks + features * rows + max(rows, strip) * k + strip * (d + 2) + 4 * panels * features * k)
 
@@ -104,6 +107,8 @@ class Products(NamedTuple):
     z_buffer : of z
     panel : (features of a panel, rows of a tile) buffer; of the last strip of a block, (rows of z, rows of a strip)
     scores : (K, rows of a tile or strip) buffer
+    groups : of the features
+    weighted : (MOST_AT_ONCE, rows) buffer for groups
     strips : whether there are strips instead of tiles; then natural is one panel
     """
 
@@ -116,6 +121,8 @@ class Products(NamedTuple):
     z_buffer: Array
     panel: Array
     scores: Array
+    groups: Array
+    weighted: Array
     strips: bool
 
 
@@ -145,5 +152,7 @@ def products_of(panels: Array, features: Features, center: Array, scale: Array, 
         z_buffer=scratch("z", (z_rows * most_rows,), dtype),
         panel=scratch("panel", panel, dtype),
         scores=scratch("scores", (k, panel[1]), dtype),
+        groups=features.groups,
+        weighted=scratch("weighted", (MOST_AT_ONCE, most_rows), dtype),
         strips=strips,
     )

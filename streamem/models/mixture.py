@@ -201,9 +201,10 @@ class Mixture:
         if not np.isfinite(sums.log_likelihood):
             for _ in self._posterior(kernel_of(self.family, params.components, chunk.x.dtype), params, chunk.x):
                 pass  # raises at the row
+            row = int(np.abs(chunk.x).max(axis=1).argmax())
             raise NumericalError(
                 f"the log-likelihood of the chunk is {sums.log_likelihood}: rescale the data, or remove values whose "
-                f"squares overflow (the largest is {np.abs(chunk.x).max():.3g})"
+                f"squares overflow (row {row} holds the largest, {np.abs(chunk.x[row]).max():.3g})"
             )
         return sums
 

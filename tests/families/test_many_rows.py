@@ -140,6 +140,34 @@ def test_a_state_that_is_nil_beside_a_part_without_weight_comes_back() -> None:
     assert_close(posteriors, np.tile(truth, (len(x), 1)), 1e-9, "posteriors")
 
 
+@pytest.mark.parametrize("kind", ["diag", "full", "spherical"])
+@pytest.mark.parametrize("d", [3, 64])
+@pytest.mark.parametrize(
+    ("dtype", "times"), [(np.float32, 1.1), (np.float32, 2.0), (np.float64, 1.1), (np.float64, 30.0)]
+)
+def test_a_row_whose_squares_overflow_is_named_though_its_log_density_may_be_finite(
+    kind: str, d: int, dtype: Any, times: float
+) -> None:
+    x = (10 * RNG.normal(size=(400, d))).astype(dtype)
+    mixture = Mixture(Gaussian(kind), 1, random_state=0).fit(x)
+    known: Any = mixture.params_
+    bad = x[:200].copy()
+    bad[5, 2] = times * known.scale[2] * np.sqrt(np.finfo(dtype).max)
+    with pytest.raises(NumericalError, match="row 5"):
+        mixture.partial_fit(bad)
+    assert mixture.params_ == known
+    mixture.partial_fit(x)
+    assert all(np.isfinite(leaf).all() for leaf in mixture.params_.flatten().values())
+
+
+def test_rows_whose_squares_overflow_together_are_refused() -> None:
+    x = RNG.normal(size=(400, 64)).astype(np.float32)
+    mixture = Mixture(Gaussian("diag"), 1, random_state=0).fit(x)
+    x[5:250, 3] = 0.9 * np.sqrt(np.finfo(np.float32).max)
+    with pytest.raises(NumericalError, match="squares overflow"):
+        mixture.partial_fit(x)
+
+
 @pytest.mark.parametrize("family", [Gaussian("diag"), MixtureFamily(Gaussian("diag"), 2)], ids=["alone", "parts"])
 def test_float32_rows_whose_squares_overflow_are_named(family: Any) -> None:
     x = RNG.normal(size=(3000, 2)).astype(np.float32)
