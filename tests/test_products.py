@@ -12,7 +12,7 @@ from streamem.core.scratch import scratch
 from streamem.families import tiling
 from streamem.families.covariance import COVARIANCES
 from streamem.families.exponential import ExponentialKernel
-from streamem.families.features import Features
+from streamem.families.features import LEAST_GROUP, linear_features
 from streamem.families.squares import BLOCK_ROWS, LEAST_ROW_BYTES, suits_rows
 
 Array = NDArray[Any]
@@ -34,8 +34,7 @@ class Case:
 
     def __init__(self, kind: str, k: int, d: int, rows: int, dtype: Any, seed: int = 0) -> None:
         rng = np.random.default_rng(seed)
-        linear = np.arange(1 + d, dtype=np.int32)
-        self.features = Features(0 * linear, linear) if kind == "linear" else COVARIANCES[kind].features(d)
+        self.features = linear_features(d) if kind == "linear" else COVARIANCES[kind].features(d)
         self.dtype, self.k = dtype, k
         self.natural = rng.normal(size=(k, len(self.features.left))) / len(self.features.left)
         self.center, self.scale = rng.normal(size=d), np.exp2(rng.integers(-2, 3, d))
@@ -96,7 +95,37 @@ DTYPES = [np.float64, np.float32]
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("kind", "k", "d", "rows"), SHAPES)
 def test_a_block(way: str, kind: str, k: int, d: int, rows: int, dtype: Any) -> None:
+    check_block(Case(kind, k, d, rows, dtype))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", ["full", "spherical", "linear"])
+@pytest.mark.parametrize("k", [1, 2, 3, 4, 5, 6, 7, 13])
+@pytest.mark.parametrize("d", [31, 34])
+@pytest.mark.parametrize("rows", [1, 8, 61])
+def test_groups_of_features(monkeypatch: pytest.MonkeyPatch, kind: str, k: int, d: int, rows: int, dtype: Any) -> None:
+    monkeypatch.setattr(tiling, "in_strips", lambda k: True)
     case = Case(kind, k, d, rows, dtype)
+    assert len(case.features.groups) == (1 + d if kind == "full" else 1)
+    check_block(case)
+    check_mix(case, True)
+
+
+def test_groups_share_a_row_and_have_neighbouring_others() -> None:
+    for features in (COVARIANCES["full"].features(40), linear_features(LEAST_GROUP)):
+        together = [np.arange(first, first + count) for _, _, first, count in features.groups]
+        np.testing.assert_array_equal(np.concatenate(together), np.arange(len(features.left)))
+        for (left, right, first, count), found in zip(features.groups, together, strict=True):
+            assert (features.left[found] == left).all()
+            np.testing.assert_array_equal(features.right[found], right + np.arange(count))
+            assert found[0] == first
+    assert len(COVARIANCES["full"].features(8).groups) == 0
+    assert len(COVARIANCES["diag"].features(100).groups) == 0
+
+
+def check_block(case: Case) -> None:
+    """Log-densities of a block, and statistics."""
+    k, rows, dtype = case.k, len(case.x), case.dtype
     kernel, found = case.kernel(), np.full((k, rows), np.nan, dtype=dtype)
     kernel.load(case.x)
     kernel.log_prob(found)
