@@ -12,7 +12,7 @@ from streamem.core.scratch import scratch
 from streamem.families import tiling
 from streamem.families.covariance import COVARIANCES
 from streamem.families.exponential import ExponentialKernel
-from streamem.families.features import LEAST_GROUP, linear_features
+from streamem.families.features import LEAST_GROUP, features_of_moments, linear_features
 from streamem.families.squares import BLOCK_ROWS, LEAST_ROW_BYTES, suits_rows
 
 Array = NDArray[Any]
@@ -119,6 +119,8 @@ def test_groups_share_a_row_and_have_neighbouring_others() -> None:
             assert (features.left[found] == left).all()
             np.testing.assert_array_equal(features.right[found], right + np.arange(count))
             assert found[0] == first
+    apart = features_of_moments(60, np.array([1, 1]), np.array([5, 7])).groups
+    np.testing.assert_array_equal(apart, [[0, 0, 0, 61], [1, 5, 61, 1], [1, 7, 62, 1]])
     assert len(COVARIANCES["full"].features(8).groups) == 0
     assert len(COVARIANCES["diag"].features(100).groups) == 0
 
