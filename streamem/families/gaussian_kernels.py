@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from streamem.core.arrays import Params
+from streamem.core.errors import NumericalError
 from streamem.core.ports import Kernel, MixtureSums
 from streamem.core.remembered import remembered
 from streamem.core.scratch import scratch
@@ -104,7 +105,16 @@ def _linear(structure: Covariance, params: Params) -> Array:
 
 
 def as_stats(sums: Array, moments: Array, d: int) -> Stats:
-    """Sums of [1, x̃] (K, 1 + d), and second moments, by their names."""
+    """Sums of [1, x̃] (K, 1 + d), and second moments, by their names.
+
+    Raises
+    ------
+    NumericalError : they are not finite: a log-density may be finite whose squares are not
+    """
+    if not (np.isfinite(sums).all() and np.isfinite(moments).all()):
+        raise NumericalError(
+            "the data holds values whose squares, or sums of them, overflow: rescale the data, or remove them"
+        )
     return Stats(weight=sums[:, 0], first=sums[:, 1 : 1 + d], second=moments)
 
 
@@ -248,6 +258,7 @@ class DifferenceKernel:
         out *= -0.5
         out += self._constants[:, None]
 
+    @np.errstate(over="ignore", invalid="ignore")  # what is not finite is an error where the sums arrive
     def accumulate(self, resp: Array) -> None:
         """Sums of the loaded rows about each component's mean."""
         self._sums[:, 0] += resp.sum(axis=1)

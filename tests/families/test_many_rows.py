@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import streamem
 from hidden_markov import whole
 from streamem import Mixture, Params
 from streamem.conformance.tolerance import assert_close, tolerance
@@ -166,6 +167,36 @@ def test_rows_whose_squares_overflow_together_are_refused() -> None:
     x[5:250, 3] = 0.9 * np.sqrt(np.finfo(np.float32).max)
     with pytest.raises(NumericalError, match="squares overflow"):
         mixture.partial_fit(x)
+
+
+@pytest.mark.parametrize(("kind", "d"), [("diag", 64), ("spherical", 64), ("full", 34)])
+def test_chains_refuse_rows_whose_squares_overflow(kind: str, d: int) -> None:
+    x = RNG.normal(size=(400, d)).astype(np.float32)
+    chain = streamem.HMM(Gaussian(kind), 1, random_state=0).fit(x)
+    known: Any = chain.params_
+    bad, limit = x.copy(), known.scale[3] * np.sqrt(np.finfo(np.float32).max)
+    bad[5:250, 3] = 0.9 * limit
+    with pytest.raises(NumericalError, match=r"chunk 0 .*squares"):
+        chain.partial_fit(bad)
+    bad[5:250, 3], bad[7, 2] = 0, 1.1 * limit
+    with pytest.raises(NumericalError, match=r"chunk 0 .*squares"):
+        chain.partial_fit(bad)
+    assert chain.params_ == known
+
+
+@pytest.mark.parametrize("kind", ["diag", "full"])
+def test_differences_refuse_rows_whose_squares_overflow(kind: str) -> None:
+    rng = np.random.default_rng(0)
+    labels, means, sizes = rng.integers(0, 4, 8000), np.array([0, 1e5, 2e5, 3e5]), np.array([1e-2, 1e-2, 1e-2, 3e5])
+    x = means[labels][:, None] + sizes[labels][:, None] * rng.normal(size=(8000, 3))
+    mixture = Mixture(Gaussian(kind), 4, random_state=0, max_iter=8).fit(x)
+    assert mixture.report_.setting["arithmetic"] == "float64 differences"
+    known: Any = mixture.params_
+    bad = x[:2000].copy()
+    bad[5, 2] = 1.1 * known.scale[2] * np.sqrt(np.finfo(np.float64).max)
+    with pytest.raises(NumericalError, match="squares"):
+        mixture.partial_fit(bad)
+    assert mixture.params_ == known
 
 
 @pytest.mark.parametrize("family", [Gaussian("diag"), MixtureFamily(Gaussian("diag"), 2)], ids=["alone", "parts"])
