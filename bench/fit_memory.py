@@ -1,19 +1,21 @@
 """Memory that a fit of files takes, by VmHWM, over rows and sizes of row groups: it is to stay as it is.
 
 ``python -m bench.fit_memory``: float32 rows with 32 features, K = 16, full covariances, k-means to start from, three
-iterations, in a process of its own; beyond what it held when a first fit of such a file of 1,000 rows had loaded all
-libraries, and beyond what it held after importing the package.
+iterations, in a process of its own; beyond what it held after importing the modules that such a fit imports sooner or
+later, beyond a first fit of such a file of 1,000 rows, and beyond what it held after importing the package alone.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import subprocess
 import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -70,22 +72,58 @@ def _table(columns: list[Any]) -> Any:
     return pa.table({f"c{j}": column for j, column in enumerate(columns)})
 
 
-def worker(first: str, path: str) -> dict[str, float]:
-    """A fit of few rows, and that of a file."""
+def fitted(*paths: str) -> list[float]:
+    """Peak bytes after each fit."""
     from streamem import GaussianMixture
 
     warnings.simplefilter("ignore")  # nothing converges in so few iterations
-    imported = peak_bytes()
+    peaks: list[float] = []
     model = GaussianMixture(K, random_state=0, max_iter=ITERATIONS, tol=0.0)
-    model.fit(first)
-    loaded = peak_bytes()
-    began = perf_counter()
-    model.fit(path)
-    return {"seconds": perf_counter() - began, "added": peak_bytes() - loaded, "all": peak_bytes() - imported}
+    for path in paths:
+        model.fit(path)
+        peaks.append(peak_bytes())
+    return peaks
+
+
+def modules(first: str) -> list[str]:
+    """Names of all modules that a fit imports."""
+    fitted(first)
+    return sorted(sys.modules)
+
+
+def from_the_package(first: str, path: str) -> list[float]:
+    """Bytes beyond a fit of few rows, and beyond importing the package."""
+    import streamem  # noqa: F401
+
+    imported = peak_bytes()
+    loaded, peak = fitted(first, path)
+    return [peak - loaded, peak - imported]
+
+
+def from_the_modules(path: str) -> list[float]:
+    """Bytes beyond importing the modules that standard input names, and seconds."""
+    for name in json.loads(sys.stdin.read()):
+        with suppress(ImportError):  # some are made by others when these run
+            importlib.import_module(name)
+    imported, began = peak_bytes(), perf_counter()
+    return [fitted(path)[-1] - imported, perf_counter() - began]
+
+
+TASKS = {task.__name__: task for task in (modules, from_the_package, from_the_modules)}
+
+
+def in_a_process(task: str, paths: list[Path], stdin: str = "") -> Any:
+    """What a task prints."""
+    command = [sys.executable, "-m", "bench.fit_memory", "--task", task, *map(str, paths)]
+    root = Path(__file__).parents[1]
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True, cwd=root, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stderr[-2000:])
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def measure(folder: Path, rows: int, group_mib: int | None) -> str:
-    """Three columns of the table."""
+    """Four columns of the table."""
     paths = []
     for name, count in (("first", 1000), ("x", rows)):
         paths.append(folder / (f"{name}.zarr" if group_mib is None else f"{name}.parquet"))
@@ -93,27 +131,25 @@ def measure(folder: Path, rows: int, group_mib: int | None) -> str:
             write_zarr(paths[-1], count)
         else:
             write_parquet(paths[-1], count, group_mib)
-    command = [sys.executable, "-m", "bench.fit_memory", "--worker", *map(str, paths)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1], check=False)
-    if done.returncode:
-        raise RuntimeError(done.stderr[-2000:])
-    found = json.loads(done.stdout.splitlines()[-1])
-    return f"{found['added'] / 1e6:.0f} | {found['all'] / 1e6:.0f} | {found['seconds']:.1f}"
+    names = in_a_process("modules", paths[:1])
+    beyond_modules, seconds = in_a_process("from_the_modules", paths[1:], json.dumps(names))
+    beyond_first, beyond_package = in_a_process("from_the_package", paths)
+    return f"{beyond_modules / 1e6:.0f} | {beyond_first / 1e6:.0f} | {beyond_package / 1e6:.0f} | {seconds:.1f}"
 
 
 def main() -> None:
     """Print the table, or do the work of one line of it."""
     parser = argparse.ArgumentParser(prog="python -m bench.fit_memory", description=__doc__)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--worker", nargs=2, help="fit the first file and then the second, and tell what that took")
+    parser.add_argument("--task", nargs="+", help="a task's name and files: what is done in a process of its own")
     options = parser.parse_args()
-    if options.worker:
-        print(json.dumps(worker(*options.worker)))
+    if options.task:
+        name, *paths = options.task
+        print(json.dumps(TASKS[name](*paths)))
         return
     print(f"{machine()}; VmHWM in MB of a fit, K={K}, d={D}, full, float32\n")
-    print(
-        "| rows | MB of rows | from | beyond a first fit | beyond imports | seconds |\n|---:|---:|---|---:|---:|---:|"
-    )
+    print("| rows | MB of rows | from | beyond imports | beyond a first fit | beyond `import streamem` | seconds |")
+    print("|---:|---:|---|---:|---:|---:|---:|")
     groups = QUICK_ROW_GROUPS if options.quick else ROW_GROUPS
     for rows in QUICK_ROWS if options.quick else ROWS:
         for group_mib in (None, *groups):
