@@ -8,7 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamem.core.compiled import compiled, exp_nonpositive
-from streamem.families.pair_buffers import Gaussians
+from streamem.core.lanes import LANES
+from streamem.families.pair_buffers import STRIP_ROWS, Gaussians, PairBuffers
+from streamem.families.pair_code import add_products, add_squares, turn_differences
+from streamem.families.strips import part_size
 
 Array = NDArray[Any]
 
@@ -49,36 +52,55 @@ def select(scores: Array, log_weights: Array, margin: float, ordinary: float, ro
 
 
 @compiled
+def _load_differences(x: Array, rows: Array, mean: Array, strips: Array) -> None:
+    """x̃ − m of these rows, strip by strip (s, d, STRIP_ROWS), the last one filled up with its last row."""
+    d, last = mean.size, rows.size - 1
+    whole = d - d % LANES
+    for first in range(0, rows.size, LANES):
+        strip, column = strips[first // STRIP_ROWS], first % STRIP_ROWS
+        a, b = rows[first], rows[min(first + 1, last)]
+        c, e = rows[min(first + 2, last)], rows[min(first + 3, last)]
+        for j in range(0, whole, LANES):
+            turn_differences(x, a, b, c, e, mean, j, strip, column)
+        for j in range(whole, d):
+            target, m = strip[j], mean[j]
+            target[column], target[column + 1] = x[a, j] - m, x[b, j] - m
+            target[column + 2], target[column + 3] = x[c, j] - m, x[e, j] - m
+
+
+@compiled
 def matrix_log_prob(
-    x: Array, gaussians: Gaussians, rows: Array, begins: Array, ends: Array, values: Array, work: Array
+    x: Array, gaussians: Gaussians, rows: Array, begins: Array, ends: Array, values: Array, buffers: PairBuffers
 ) -> None:
-    """values[p] = constant_k − ½ |U_kᵀ(x̃ − m_k)|² for begins[k] ≤ p < ends[k], and U (K, d, d); work (2, c, d)."""
-    means, factors, constants = gaussians.means, gaussians.factors, gaussians.constants
-    difference, whitened = work[0], work[1]
-    for k in range(means.shape[0]):
-        for first in range(begins[k], ends[k], work.shape[1]):
-            count = min(work.shape[1], ends[k] - first)
+    """values[p] = constant_k − ½ |U_kᵀ(x̃ − m_k)|² for begins[k] ≤ p < ends[k], and Uᵀ (K, d, d)."""
+    d, strips, squares = x.shape[1], buffers.strips, buffers.squares
+    for k in range(gaussians.means.shape[0]):
+        factor, constant = gaussians.factors[k], gaussians.constants[k]
+        for first in range(begins[k], ends[k], squares.size):
+            count = min(squares.size, ends[k] - first)
+            n_strips = -(-count // STRIP_ROWS)
+            _load_differences(x, rows[first : first + count], gaussians.means[k], strips)
+            squares[:] = 0.0
+            i = 0
+            while i < d:
+                size = part_size(d - i)
+                for s in range(n_strips):
+                    add_squares(factor, size, i, i + size, strips[s], squares, s * STRIP_ROWS)
+                i += size
             for r in range(count):
-                source, target = x[rows[first + r]], difference[r]
-                for j in range(target.size):
-                    target[j] = source[j] - means[k, j]
-            np.dot(difference[:count], factors[k], out=whitened[:count])
-            for r in range(count):
-                row, square = whitened[r], 0.0
-                for j in range(row.size):
-                    square += row[j] * row[j]
-                values[first + r] = constants[k] - 0.5 * square
+                values[first + r] = constant - 0.5 * squares[r]
 
 
 @compiled
 def matrix_statistics(
-    x: Array, rows: Array, starts: Array, values: Array, sums: Array, moments: Array, work: Array, product: Array
+    x: Array, rows: Array, starts: Array, values: Array, sums: Array, moments: Array, buffers: PairBuffers
 ) -> None:
-    """sums (K, 1 + d) += Σ r·[1, x̃] and moments (K, d, d) += Σ r·x̃x̃ᵀ; work (2, c, d), product (d, d)."""
-    plain, weighted = work[0], work[1]
+    """sums (K, 1 + d) += Σ r·[1, x̃] and moments (K, d, whole strips) += Σ r·x̃x̃ᵀ from the diagonal on."""
+    d, plain, weighted = x.shape[1], buffers.plain, buffers.weighted
+    plain[:, d:] = 0.0
     for k in range(sums.shape[0]):
-        for first in range(starts[k], starts[k + 1], work.shape[1]):
-            count = min(work.shape[1], starts[k + 1] - first)
+        for first in range(starts[k], starts[k + 1], plain.shape[0]):
+            count = min(plain.shape[0], starts[k + 1] - first)
             for r in range(count):
                 resp, source, one, other = values[first + r], x[rows[first + r]], plain[r], weighted[r]
                 sums[k, 0] += resp
@@ -87,11 +109,12 @@ def matrix_statistics(
                     one[j] = source[j]
                     other[j] = resp * source[j]
                     target[j] += other[j]
-            np.dot(plain[:count].T, weighted[:count], out=product)
-            for i in range(product.shape[0]):
-                target, addend = moments[k, i], product[i]
-                for j in range(target.size):
-                    target[j] += addend[j]
+            i = 0
+            while i < d:
+                size = part_size(d - i)
+                for j in range(i - i % STRIP_ROWS, moments.shape[2], STRIP_ROWS):
+                    add_products(weighted, size, i, count, plain, j, moments[k])
+                i += size
 
 
 @compiled

@@ -54,6 +54,9 @@ class Covariance(Protocol):
     def precisions_cholesky(self, covariances: Array) -> Array:
         """U of every covariance."""
 
+    def floor_and_factor(self, covariances: Array) -> tuple[Array, Array, Array]:
+        """What `floor` gives, and U of the covariances that it gives."""
+
     def quadratic(self, factor: Array) -> Array:
         """Coefficients (K, M) or (M,) of the moments in −½ x̃ᵀPx̃."""
 
@@ -69,7 +72,10 @@ class Covariance(Protocol):
     def precision_diagonal(self, factor: Array, d: int) -> Array:
         """Diagonal of P, (K, d) or (d,)."""
 
-    def term_norms(self, factor: Array, size: Array) -> Array:
+    def squared_precisions(self, factor: Array) -> Array:
+        """P_ij² of every factor, or the squares of its diagonal."""
+
+    def term_norms(self, squared_precisions: Array, size: Array) -> Array:
         """Root of the sum over i, j of (P_ij·size_i·size_j)², (K,), for size (K, d)."""
 
     def variances(self, covariances: Array, k: int, d: int) -> Array:

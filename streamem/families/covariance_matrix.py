@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -75,6 +76,11 @@ def _floor_matrix(covariance: Array) -> tuple[Array, bool]:
     return covariance, False
 
 
+def _far_above_floor(factors: Array) -> bool:
+    """Whether no smallest eigenvalue, which is at least 1/tr P, is near FLOOR."""
+    return bool((np.einsum("...ij,...ij->...", factors, factors) * FLOOR < 0.5).all())
+
+
 def _inverse_cholesky(covariance: Array) -> Array:
     """Upper-triangular inverses of the lower Cholesky factors (…, d, d), transposed."""
     lower = np.linalg.cholesky(covariance)
@@ -120,6 +126,14 @@ class Full:
     def precisions_cholesky(self, covariances: Array) -> Array:
         return _inverse_cholesky(covariances)
 
+    def floor_and_factor(self, covariances: Array) -> tuple[Array, Array, Array]:
+        with suppress(np.linalg.LinAlgError):
+            factors = _inverse_cholesky(covariances)
+            if _far_above_floor(factors):
+                return covariances, np.zeros(covariances.shape[:-2], dtype=np.bool_), factors
+        covariances, floored = self.floor(covariances)
+        return covariances, floored, _inverse_cholesky(covariances)
+
     def quadratic(self, factor: Array) -> Array:
         return _quadratic(self.precisions(factor))
 
@@ -135,9 +149,12 @@ class Full:
     def precision_diagonal(self, factor: Array, d: int) -> Array:
         return np.asarray((factor**2).sum(axis=-1))
 
-    def term_norms(self, factor: Array, size: Array) -> Array:
-        terms = self.precisions(factor) * size[:, :, None] * size[:, None, :]
-        return np.asarray(np.linalg.norm(terms, axis=(1, 2)))
+    def squared_precisions(self, factor: Array) -> Array:
+        return np.asarray(self.precisions(factor) ** 2)
+
+    def term_norms(self, squared_precisions: Array, size: Array) -> Array:
+        squares = size**2
+        return np.asarray(np.sqrt(((squared_precisions @ squares[:, :, None])[:, :, 0] * squares).sum(axis=1)))
 
     def variances(self, covariances: Array, k: int, d: int) -> Array:
         return np.broadcast_to(np.einsum("...ii->...i", covariances), (k, d))

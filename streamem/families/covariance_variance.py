@@ -43,6 +43,10 @@ class Diagonal:
     def precisions_cholesky(self, covariances: Array) -> Array:
         return np.asarray(1.0 / np.sqrt(covariances))
 
+    def floor_and_factor(self, covariances: Array) -> tuple[Array, Array, Array]:
+        covariances, floored = self.floor(covariances)
+        return covariances, floored, self.precisions_cholesky(covariances)
+
     def quadratic(self, factor: Array) -> Array:
         return -0.5 * factor**2
 
@@ -58,9 +62,11 @@ class Diagonal:
     def precision_diagonal(self, factor: Array, d: int) -> Array:
         return factor**2
 
-    def term_norms(self, factor: Array, size: Array) -> Array:
-        terms = self.precision_diagonal(factor, size.shape[1]) * size**2
-        return np.asarray(np.linalg.norm(terms, axis=1))
+    def squared_precisions(self, factor: Array) -> Array:
+        return np.asarray(factor**4)
+
+    def term_norms(self, squared_precisions: Array, size: Array) -> Array:
+        return np.asarray(np.sqrt((squared_precisions * size**4).sum(axis=1)))
 
     def variances(self, covariances: Array, k: int, d: int) -> Array:
         return np.broadcast_to(np.reshape(covariances, (k, -1)), (k, d))
@@ -111,6 +117,10 @@ class Spherical:
     def precisions_cholesky(self, covariances: Array) -> Array:
         return np.asarray(1.0 / np.sqrt(covariances))
 
+    def floor_and_factor(self, covariances: Array) -> tuple[Array, Array, Array]:
+        covariances, floored = self.floor(covariances)
+        return covariances, floored, self.precisions_cholesky(covariances)
+
     def quadratic(self, factor: Array) -> Array:
         return -0.5 * factor[:, None] ** 2
 
@@ -126,9 +136,11 @@ class Spherical:
     def precision_diagonal(self, factor: Array, d: int) -> Array:
         return np.repeat(factor[:, None] ** 2, d, axis=1)
 
-    def term_norms(self, factor: Array, size: Array) -> Array:
-        terms = self.precision_diagonal(factor, size.shape[1]) * size**2
-        return np.asarray(np.linalg.norm(terms, axis=1))
+    def squared_precisions(self, factor: Array) -> Array:
+        return np.asarray(factor[:, None] ** 4)
+
+    def term_norms(self, squared_precisions: Array, size: Array) -> Array:
+        return np.asarray(np.sqrt((squared_precisions * size**4).sum(axis=1)))
 
     def variances(self, covariances: Array, k: int, d: int) -> Array:
         return np.broadcast_to(np.reshape(covariances, (k, -1)), (k, d))

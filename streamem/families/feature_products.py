@@ -20,7 +20,18 @@ from streamem.families.tiling import Products
 
 Array = NDArray[Any]
 
-TRANSPOSED_ROWS = 16
+TRANSPOSED_ROWS = SPARED_ROWS = 16
+
+
+@compiled
+def rows_of_block(left: int, most: int) -> int:
+    """Of the next block, where so many rows are left: of a multiple of 64 the last 16 are kept for another one.
+
+    Else the same strip of all features would lie in a few sets of the first-level cache (`tiling.block_rows`).
+    """
+    if left >= most:
+        return most
+    return left - SPARED_ROWS if left % 64 == 0 else left
 
 
 @compiled

@@ -247,11 +247,11 @@ class Gaussian:
         return params.means if uses_differences(self._structure, params) else np.zeros_like(params.means)
 
     def _assemble(self, anchor: Params, means: Array, covariances: Array, empty: Array) -> Params:
-        covariances, floored = self._structure.floor(covariances)
+        covariances, floored, factors = self._structure.floor_and_factor(covariances)
         return Params(
             means=means,
             covariances=covariances,
-            precisions_cholesky=self._structure.precisions_cholesky(covariances),
+            precisions_cholesky=factors,
             center=anchor.center,
             scale=anchor.scale,
             empty=empty,

@@ -37,7 +37,8 @@ def conditioning(structure: Covariance, params: Params, about_means: bool = Fals
 def _conditioning(structure: Covariance, params: Params, about_means: bool) -> float:
     k, d = params.means.shape
     spread = structure.variances(params.covariances, k, d) + (0.0 if about_means else params.means**2)
-    return float(structure.term_norms(params.precisions_cholesky, np.sqrt(spread)).max())
+    squared = structure.squared_precisions(params.precisions_cholesky)
+    return float(structure.term_norms(squared, np.sqrt(spread)).max())
 
 
 def moment_rounding(structure: Covariance, params: Params, about_means: bool, dtype: DTypeLike = np.float64) -> float:

@@ -35,7 +35,7 @@ from streamem.families.gaussian_kernels import (
 )
 from streamem.families.gaussian_rounding import SAFETY, difference_rounding, moment_rounding
 from streamem.families.gaussian_sketch import Sketch, sketches
-from streamem.families.pair_buffers import BLOCK_ROWS, Gaussians, buffers_bytes, pair_buffers
+from streamem.families.pair_buffers import BLOCK_ROWS, Gaussians, buffers_bytes, moment_columns, pair_buffers
 from streamem.families.tiling import panels_of, products_of
 
 Array = NDArray[Any]
@@ -46,9 +46,9 @@ LEAST_COMPONENTS = 8
 MOST_ERROR = 16.0
 """Largest error of a score, in nats, at which scores still tell components apart."""
 
-SKETCH_NS, SKETCH_ENTRY_NS = 1e8, 450.0
+SKETCH_NS, SKETCH_ENTRY_NS = 4e7, 200.0
 """Nanoseconds of a dense pass on one core from which on it pays to look for directions: in all, and for every entry of
-the covariances. Measured: looking takes 0.010 s at K = 16, d = 32, 0.035 at 64 and 64, 0.53 at 256 and 128."""
+the covariances. Measured: looking takes 0.002 s at K = 16, d = 32, 0.011 at 64 and 64, 0.17 at 256 and 128."""
 
 CHOICE_NS, CHOICE_PAIR_NS = 15e6, 125.0
 """The same of variances, where features are only chosen: in all, and for every feature of a pair of components.
@@ -107,14 +107,14 @@ def dense_ns(structure: Covariance, params: Params, dtype: DTypeLike) -> float:
     k, d = params.means.shape
     features = n_statistics(structure, d)
     if product_dtype(structure, params, dtype) == np.float32:
-        return 4 * k * features / 55 + d + 2.0 * k
-    return 4 * k * features / 28 + d + 4.0 * k
+        return 4 * k * features / 68 + d + 2.0 * k
+    return 4 * k * features / 34 + d + 4.0 * k
 
 
 def screened_ns(structure: Covariance, k: int, d: int, pairs_per_row: float) -> float:
     """Nanoseconds a row of the screened kernel."""
     features = n_statistics(structure, d)
-    return 2 * k * features / 60 + 2 * d + 1.5 * k + pairs_ns(structure, d, pairs_per_row)
+    return 2 * k * features / 66 + 3 * d + 2.0 * k + pairs_ns(structure, d, pairs_per_row)
 
 
 def sketched_ns(structure: Covariance, k: int, d: int, sketch: Sketch, pairs_per_row: float) -> float:
@@ -122,17 +122,17 @@ def sketched_ns(structure: Covariance, k: int, d: int, sketch: Sketch, pairs_per
     r = sketch.means.shape[1]
     features = n_statistics(sketch.structure, r)
     pairs = pairs_ns(structure, d, max(pairs_per_row, 1.0) + sketch.rivals)
-    return 2 * k * features / 60 + 2 * d + 2.5 * k + sketch.directions.size / 10 + pairs
+    return 2 * k * features / 66 + 2 * d + 2.5 * k + sketch.directions.size / 10 + pairs
 
 
 def pairs_ns(structure: Covariance, d: int, pairs_per_row: float) -> float:
     """Nanoseconds that the pairs of a row take."""
-    return 1.2 * pairs_per_row * (8 + 1.3 * d if _by_variances(structure, d) else 40 + 0.2 * d**2)
+    return 1.2 * pairs_per_row * (8 + 1.3 * d if _by_variances(structure, d) else 30 + 0.056 * d**2)
 
 
 def screen_bytes(structure: Covariance, k: int, d: int) -> int:
     """Bytes that a screened kernel holds beyond those of a dense one."""
-    return buffers_bytes(k, d) + (0 if _by_variances(structure, d) else 8 * 3 * k * d * d)
+    return buffers_bytes(k, d) + (0 if _by_variances(structure, d) else 8 * k * d * (2 * d + moment_columns(d)))
 
 
 def _by_variances(structure: Covariance, d: int) -> bool:
@@ -156,11 +156,11 @@ def _margin(
     """
     k, d = means.shape
     certain = -float(np.log(negligible(k)))
-    width = certain
+    width, squared = certain, structure.squared_precisions(factors)
     for _ in range(2):  # the error widens the margin, and the margin the error: the second round is enough of that
         reach = np.maximum(1.0, 2.0 * (constants - ordinary + width) / d)
         size = np.sqrt(means**2 + variances * reach[:, None])
-        terms = structure.term_norms(factors, size) + np.abs(constants)
+        terms = structure.term_norms(squared, size) + np.abs(constants)
         error = SAFETY * float(np.finfo(np.float32).eps) * float(terms.max())
         if not error <= MOST_ERROR:
             return None
@@ -173,15 +173,16 @@ def _bounds(structure: Covariance, params: Params) -> _Bounds | None:
     k, d = params.means.shape
     constants = log_constants(structure, params).copy()
     ordinary, width = _ordinary(constants, d), 1.0 - float(np.log(negligible(k)))
-    found: list[_Bounds] = []
-    for sketch in sketches(params.means, params.covariances, constants, width):
+    most_rivals = screened_ns(structure, k, d, 1.0) / pairs_ns(structure, d, 1.0)
+    found = sketches(params.means, params.covariances, constants, width, most_rivals)
+    for sketch in sorted(found, key=lambda sketch: sketched_ns(structure, k, d, sketch, 1.0)):
         variances = sketch.structure.variances(sketch.covariances, *sketch.means.shape)
         margin = _margin(sketch.structure, sketch.means, sketch.factors, variances, constants, ordinary)
         if margin is not None:
             panels = panels_of(sketch.natural_parameters(constants), np.float32)
-            factors = params.precisions_cholesky.copy()
-            found.append(_Bounds(sketch, panels, Gaussians(params.means.copy(), factors, constants, *margin)))
-    return min(found, key=lambda bounds: sketched_ns(structure, k, d, bounds.sketch, 1.0), default=None)
+            own = _own_factors(structure, params)
+            return _Bounds(sketch, panels, Gaussians(params.means.copy(), own, constants, *margin))
+    return None
 
 
 def _gaussians(structure: Covariance, params: Params) -> Gaussians | None:
@@ -191,10 +192,15 @@ def _gaussians(structure: Covariance, params: Params) -> Gaussians | None:
     margin = _margin(structure, params.means, factors, variances, constants, _ordinary(constants, d))
     if margin is None:
         return None
-    by_variances = _by_variances(structure, d)
-    own = np.empty((k, d) if by_variances else (k, d, d))
-    own[...] = factors.reshape(k, -1) if by_variances else factors
-    return Gaussians(params.means.copy(), own, constants, *margin)
+    return Gaussians(params.means.copy(), _own_factors(structure, params), constants, *margin)
+
+
+def _own_factors(structure: Covariance, params: Params) -> Array:
+    """As compiled code has them: (K, d, d) transposed, or (K, d), also of spherical covariances."""
+    (k, d), factors = params.means.shape, params.precisions_cholesky
+    if not _by_variances(structure, d):
+        return np.ascontiguousarray(np.swapaxes(factors, 1, 2))
+    return np.repeat(factors.reshape(k, -1), d // factors.reshape(k, -1).shape[1], axis=1)
 
 
 class ScreenedKernel:
@@ -208,7 +214,8 @@ class ScreenedKernel:
         self.rounding = difference_rounding(structure, params) + moment_rounding(structure, params, False)
         self._params = params
         self._features, self._center, self._scale = features_of(structure, params), params.center, params.scale
-        self._sums, self._moments = np.zeros((k, 1 + d)), np.zeros_like(gaussians.factors)
+        columns = (moment_columns(d),) if gaussians.factors.ndim == 3 else ()
+        self._sums, self._moments = np.zeros((k, 1 + d)), np.zeros((k, d, *columns))
 
     def mix(self, x: Array, weight: Array | None, log_weights: Array) -> MixtureSums:
         """Responsibilities of all rows x (n, d) where they matter, and their statistics."""
@@ -243,7 +250,7 @@ class ScreenedKernel:
     def stats(self) -> Stats:
         """weight (K,), first (K, d), second (K, M)."""
         if self._moments.ndim == 3:
-            return as_stats(self._sums, pack(self._moments), self._d)
+            return as_stats(self._sums, pack(self._moments[:, :, : self._d]), self._d)
         spherical = self._structure.n_moments(self._d) < self._d
         moments = self._moments.sum(axis=1, keepdims=True) if spherical else self._moments
         return as_stats(self._sums, moments, self._d)

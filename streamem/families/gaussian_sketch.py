@@ -53,7 +53,9 @@ class Sketch(NamedTuple):
         return np.hstack([constant[:, None], slopes, self.structure.quadratic(self.factors)])
 
 
-def sketches(means: Array, covariances: Array, constants: Array, width: float) -> list[Sketch]:
+def sketches(
+    means: Array, covariances: Array, constants: Array, width: float, most_rivals: float = np.inf
+) -> list[Sketch]:
     """Sketches of several sizes; all components count alike.
 
     Parameters
@@ -62,11 +64,20 @@ def sketches(means: Array, covariances: Array, constants: Array, width: float) -
     covariances : (K, d, d) or (K, d)
     constants : (K,) log-densities at the means
     width : nats below the best of a row beyond which a component does not matter
+    most_rivals : where a sketch leaves more, narrower ones are not judged, which leave more still
     """
     d = means.shape[1]
     order = discriminants(means, covariances) if covariances.ndim == 3 else telling_features(means, covariances)
     sizes = sorted({max(LEAST_DIRECTIONS, 4 * round(share * d / 4)) for share in SHARES})
-    return [_sketch(order[..., :r], means, covariances, constants, width) for r in sizes if r < d]
+    sizes = [r for r in sizes if r < d]
+    if not sizes:
+        return []
+    widest, found = _sketch(order[..., : sizes[-1]], means, covariances), []
+    for r in reversed(sizes):
+        found.append(_judged(_narrowed(widest, r), constants, d, width))
+        if found[-1].rivals > most_rivals:
+            break
+    return found[::-1]
 
 
 def discriminants(means: Array, covariances: Array) -> Array:
@@ -82,16 +93,31 @@ def telling_features(means: Array, variances: Array) -> Array:
     return np.argsort(-ratio, kind="stable")
 
 
-def _sketch(order: Array, means: Array, covariances: Array, constants: Array, width: float) -> Sketch:
+def _sketch(order: Array, means: Array, covariances: Array) -> Sketch:
     if order.ndim == 2:
         structure, directions, chosen = COVARIANCES["full"], np.ascontiguousarray(order), np.empty(0, np.int64)
         centres, marginal = means @ directions, directions.T @ covariances @ directions
     else:
         structure, directions, chosen = COVARIANCES["diag"], np.empty((0, 0)), np.ascontiguousarray(order)
         centres, marginal = means[:, chosen], covariances[:, chosen]
-    factors = structure.precisions_cholesky(marginal)
-    rivals = _rivals(structure, centres, marginal, factors, constants, means.shape[1], width)
-    return Sketch(structure, directions, chosen, centres, marginal, factors, rivals)
+    return Sketch(structure, directions, chosen, centres, marginal, structure.precisions_cholesky(marginal), np.nan)
+
+
+def _narrowed(sketch: Sketch, r: int) -> Sketch:
+    """The first r directions: leading blocks, also of the factors, since the inverse of a triangle has that of its."""
+    kept = np.s_[:, :r, :r] if sketch.covariances.ndim == 3 else np.s_[:, :r]
+    return sketch._replace(
+        directions=np.ascontiguousarray(sketch.directions[:, :r]),
+        chosen=sketch.chosen[:r],
+        means=np.ascontiguousarray(sketch.means[:, :r]),
+        covariances=np.ascontiguousarray(sketch.covariances[kept]),
+        factors=np.ascontiguousarray(sketch.factors[kept]),
+    )
+
+
+def _judged(sketch: Sketch, constants: Array, d: int, width: float) -> Sketch:
+    rivals = _rivals(sketch.structure, sketch.means, sketch.covariances, sketch.factors, constants, d, width)
+    return sketch._replace(rivals=rivals)
 
 
 def _rivals(
@@ -113,10 +139,8 @@ def _rivals(
     spread = covariances.reshape(k, -1) @ precisions.reshape(k, -1).T  # (j, k)
     slopes = structure.precision_times(factors, means)
     own = np.einsum("kr,kr->k", means, slopes)
-    if precisions.ndim == 3:
-        squares = np.stack([np.einsum("jr,jr->j", means @ precision, means) for precision in precisions], axis=1)
-    else:
-        squares = means**2 @ precisions.T
+    pairs = means[:, :, None] * means[:, None, :] if precisions.ndim == 3 else means**2
+    squares = pairs.reshape(k, -1) @ precisions.reshape(k, -1).T
     apart = np.maximum(squares - 2.0 * means @ slopes.T + own, 0.0)
     gap = (constants - 0.5 * d)[:, None] - (constants[None, :] - 0.5 * (spread + apart)) - width
     survives = ndtr(-gap / np.sqrt(0.5 * d + 0.5 * spread**2 / r + spread / r * apart))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from streamem.core.compiled import compiled
 from streamem.core.log_sum_exp import normalize
-from streamem.families.feature_products import accumulate_posterior, load_block, multiply_features
+from streamem.families.feature_products import accumulate_posterior, load_block, multiply_features, rows_of_block
 from streamem.families.tiling import Products
 
 Array = NDArray[Any]
@@ -58,8 +58,10 @@ def mixture_pass(
     """
     n, k_all, block, tile = x.shape[0], log_weights.size, scratch.shape[1], products.panel.shape[1]
     log_likelihood, pairs = 0.0, 0.0
-    for start in range(0, n, block):
-        b = min(block, n - start)
+    start, b = 0, 0
+    while start + b < n:
+        start += b
+        b = rows_of_block(n - start, block)
         w = weight[start : start + b] if weight.size else weight
         z = products.z_buffer[: products.z_rows * b].reshape(products.z_rows, b)
         load_block(x[start : start + b], products, z)

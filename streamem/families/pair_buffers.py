@@ -8,11 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamem.core.scratch import scratch
+from streamem.families.tiling import STRIP_BYTES
 
 Array = NDArray[Any]
 
 BLOCK_ROWS = 2064
 GROUP_ROWS = 64
+"""Rows of a component that are worked on together."""
+
+STRIP_ROWS = STRIP_BYTES // 8
+"""Rows of a strip, in float64."""
 
 
 class Gaussians(NamedTuple):
@@ -21,7 +26,7 @@ class Gaussians(NamedTuple):
     Attributes
     ----------
     means : (K, d) anchored
-    factors : (K, d, d) U, or (K, d) its diagonal
+    factors : (K, d, d) Uᵀ, lower triangles, or (K, d) their diagonals
     constants : (K,) log-densities at the means
     width : nats below the best score of a row, beyond which a component does not matter
     ordinary : least best score of which that is true
@@ -43,8 +48,15 @@ class PairBuffers(NamedTuple):
     starts: Array
     values: Array
     scratch: Array
-    work: Array
-    square: Array
+    strips: Array
+    squares: Array
+    plain: Array
+    weighted: Array
+
+
+def moment_columns(d: int) -> int:
+    """Of a matrix of second moments, filled up to whole strips."""
+    return -(-d // STRIP_ROWS) * STRIP_ROWS
 
 
 def pair_buffers(k: int, d: int) -> PairBuffers:
@@ -57,11 +69,18 @@ def pair_buffers(k: int, d: int) -> PairBuffers:
         starts=scratch("starts", (k + 1,), np.int64),
         values=scratch("values", (pairs,)),
         scratch=scratch("row sums", (3, BLOCK_ROWS)),
-        work=scratch("work", (2, GROUP_ROWS, d)),
-        square=scratch("square", (d, d)),
+        strips=scratch("strips", (GROUP_ROWS // STRIP_ROWS, d, STRIP_ROWS)),
+        squares=scratch("squares", (GROUP_ROWS,)),
+        plain=scratch("plain", (GROUP_ROWS, _group_columns(d))),
+        weighted=scratch("weighted", (GROUP_ROWS, _group_columns(d))),
     )
+
+
+def _group_columns(d: int) -> int:
+    """One strip more than are needed: rows a power of two apart would meet in a few places of the cache."""
+    return moment_columns(d) + STRIP_ROWS
 
 
 def buffers_bytes(k: int, d: int) -> int:
     """What `pair_buffers` takes."""
-    return BLOCK_ROWS * (8 * d + 16 * k + 24) + 8 * (2 * GROUP_ROWS * d + d * d + k)
+    return BLOCK_ROWS * (8 * d + 16 * k + 24) + 8 * (GROUP_ROWS * (d + 1 + 2 * _group_columns(d)) + k)

@@ -16,7 +16,7 @@ from streamem.families.active_pairs import (
     variance_log_prob,
     variance_statistics,
 )
-from streamem.families.feature_products import load_block, multiply_features
+from streamem.families.feature_products import load_block, multiply_features, rows_of_block
 from streamem.families.mixture_pass import log_likelihood_of
 from streamem.families.pair_buffers import Gaussians, PairBuffers
 from streamem.families.tiling import Products
@@ -60,8 +60,10 @@ def screened_pass(
     n, k_all, block = x.shape[0], occupied.size, buffers.x.shape[0]
     rows, starts = buffers.rows, buffers.starts
     log_likelihood, pairs = 0.0, 0.0
-    for start in range(0, n, block):
-        b = min(block, n - start)
+    start, b = 0, 0
+    while start + b < n:
+        start += b
+        b = rows_of_block(n - start, block)
         w = weight[start : start + b] if weight.size else weight
         chosen, anchored = x[start : start + b], buffers.x
         z = products.z_buffer[: products.z_rows * b].reshape(products.z_rows, b)
@@ -72,7 +74,7 @@ def screened_pass(
         load_rows(chosen, products.center, products.unscale, anchored)
         values, known = buffers.values[: starts[k_all]], buffers.scratch[:, :b]
         if moments.ndim == 3:
-            matrix_log_prob(anchored, gaussians, rows, starts[:-1], starts[1:], values, buffers.work)
+            matrix_log_prob(anchored, gaussians, rows, starts[:-1], starts[1:], values, buffers)
         else:
             variance_log_prob(anchored, gaussians, rows, starts[:-1], starts[1:], values)
         normalize_pairs(rows, starts, values, log_weights, known[0], known[1], known[2], least)
@@ -80,7 +82,7 @@ def screened_pass(
         log_likelihood += added[0]
         pairs += added[1]
         if moments.ndim == 3:
-            matrix_statistics(anchored, rows, starts, values, sums, moments, buffers.work, buffers.square)
+            matrix_statistics(anchored, rows, starts, values, sums, moments, buffers)
         else:
             variance_statistics(anchored, rows, starts, values, sums, moments)
     return log_likelihood, pairs

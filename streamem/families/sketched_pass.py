@@ -16,7 +16,7 @@ from streamem.families.active_pairs import (
     variance_log_prob,
     variance_statistics,
 )
-from streamem.families.feature_products import load_block, multiply_features
+from streamem.families.feature_products import load_block, multiply_features, rows_of_block
 from streamem.families.pair_buffers import Gaussians, PairBuffers
 from streamem.families.screened_pass import sum_block
 from streamem.families.tiling import Products
@@ -127,8 +127,10 @@ def sketched_pass(
     top_starts, begins, best = np.empty(k_all + 1, np.int64), np.empty(k_all, np.int64), np.empty(block, np.float32)
     projected = np.empty((block, max(chosen.size, directions.shape[1])))
     log_likelihood, pairs = 0.0, 0.0
-    for start in range(0, n, block):
-        b = min(block, n - start)
+    start, b = 0, 0
+    while start + b < n:
+        start += b
+        b = rows_of_block(n - start, block)
         w = weight[start : start + b] if weight.size else weight
         load_rows(x[start : start + b], center, unscale, buffers.x)
         project(buffers.x[:b], directions, chosen, projected[:b])
@@ -138,12 +140,12 @@ def sketched_pass(
         multiply_features(products, z, bounds)
         nominate(bounds, log_weights, best[:b], top[:b], top_rows, top_starts)
         if moments.ndim == 3:
-            matrix_log_prob(buffers.x, gaussians, top_rows, top_starts[:-1], top_starts[1:], top_values, buffers.work)
+            matrix_log_prob(buffers.x, gaussians, top_rows, top_starts[:-1], top_starts[1:], top_values, buffers)
         else:
             variance_log_prob(buffers.x, gaussians, top_rows, top_starts[:-1], top_starts[1:], top_values)
         add_rivals(bounds, log_weights, gaussians, top, top_rows, top_starts, top_values, best[:b], buffers, begins)
         if moments.ndim == 3:
-            matrix_log_prob(buffers.x, gaussians, rows, begins, starts[1:], buffers.values, buffers.work)
+            matrix_log_prob(buffers.x, gaussians, rows, begins, starts[1:], buffers.values, buffers)
         else:
             variance_log_prob(buffers.x, gaussians, rows, begins, starts[1:], buffers.values)
         values, known = buffers.values[: starts[k_all]], buffers.scratch[:, :b]
@@ -152,7 +154,7 @@ def sketched_pass(
         log_likelihood += added[0]
         pairs += added[1]
         if moments.ndim == 3:
-            matrix_statistics(buffers.x, rows, starts, values, sums, moments, buffers.work, buffers.square)
+            matrix_statistics(buffers.x, rows, starts, values, sums, moments, buffers)
         else:
             variance_statistics(buffers.x, rows, starts, values, sums, moments)
     return log_likelihood, pairs

@@ -23,7 +23,7 @@ NEAR_FEATURES = 16
 
 
 @compiled
-def _size(left: int) -> int:
+def part_size(left: int) -> int:
     """Of the next part of so many components, which are cut into the fewest parts of nearly equal size.
 
     A feature is made once for all components of a part, and a part of one or two would wait for its few sums.
@@ -40,7 +40,7 @@ def _multiply(natural: Array, left: Array, right: Array, groups: Array, z: Array
         out[:, :columns] = 0
     k = 0
     while k < k_all:
-        size = _size(k_all - k)
+        size = part_size(k_all - k)
         for start in range(0, columns, rows):
             if groups.shape[0] == 0:
                 multiply(natural, size, k, left, right, z, start, out)
@@ -74,7 +74,7 @@ def _accumulate(resp: Array, left: Array, right: Array, z: Array, columns: int, 
     for first in range(0, left.size, NEAR_FEATURES):
         k = 0
         while k < k_all:
-            size = _size(k_all - k)
+            size = part_size(k_all - k)
             for f in range(first, min(first + NEAR_FEATURES, left.size), 2):
                 accumulate(resp, size, k, left, right, f, min(f + 1, left.size - 1), z, columns, sums)
             k += size
@@ -90,7 +90,7 @@ def _accumulate_groups(resp: Array, groups: Array, z: Array, columns: int, buffe
         shared = z[left]
         k = 0
         while k < k_all:
-            size = _size(k_all - k)
+            size = part_size(k_all - k)
             for c in range(size):
                 target, source = weighted[c], resp[k + c]
                 for i in range(columns):
