@@ -41,8 +41,9 @@ MOST_PAIRS, ENOUGH_S = 7, 2.0
 COMPILED = ("streamem", *STORES)
 """Engines that compile what they need; the others are not asked for a fit of few rows that would be one of all rows."""
 
-QUICK_S = 1.0
-"""A fit of one iteration that takes no longer is followed by a long one that is not counted either."""
+QUICK_S, SLOW_S = 1.0, 4.0
+"""A fit of one iteration that takes no longer than the first is followed by a long one that is not counted either. One
+that takes longer than the second, and compiled nothing, counts itself as the short one of the only pair."""
 
 
 def streamem(x: Any, means: Any, covariance_type: str, iterations: int) -> Fitted:
@@ -139,14 +140,16 @@ def answer(engine: str, folder: str, covariance_type: str, iterations: int) -> d
     if engine in COMPILED or len(few) < len(x) // 4:
         fit(few, means, covariance_type, 3)  # what it compiles is no part of an iteration
     rows = written(x, Path(folder) / STORES[engine]) if engine in STORES else x
-    _, first_s = _timed(fit, rows, means, covariance_type, 1)  # nor is memory that it asks for, for the first time
-    if first_s < QUICK_S:
+    short, short_s = _timed(fit, rows, means, covariance_type, 1)  # nor is memory that it asks for, for the first time
+    counts = short_s >= SLOW_S and engine not in COMPILED
+    if short_s < QUICK_S:
         fit(rows, means, covariance_type, 1 + iterations)  # nor what it compiles for so many rows, iterations later
     before = _reset_peak()
     gains: list[float] = []
     began = perf_counter()
     while len(gains) < MOST_PAIRS and (not gains or perf_counter() - began < ENOUGH_S):
-        short, short_s = _timed(fit, rows, means, covariance_type, 1)
+        if not counts:
+            short, short_s = _timed(fit, rows, means, covariance_type, 1)
         long, long_s = _timed(fit, rows, means, covariance_type, 1 + iterations)
         gains.append(long_s - short_s)
     path = Path(folder) / f"{engine}.npz"

@@ -160,6 +160,11 @@ def test_a_chunk_of_several_blocks(way: str, kind: str, rows: int, dtype: Any, w
     check_mix(Case(kind, 6, 4, rows, dtype), weighted)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_many_components_in_tiles_of_more_rows_than_a_block(way: str, kind: str) -> None:
+    check_mix(Case(kind, 130, 4, 700, np.float64), False)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("k", [1, 2, 3, 4, 5, 7, 8, 18])
 @pytest.mark.parametrize("d", [64, 67, 130])

@@ -53,7 +53,7 @@ def select(scores: Array, log_weights: Array, margin: float, ordinary: float, ro
 
 @compiled
 def _load_differences(x: Array, rows: Array, mean: Array, strips: Array) -> None:
-    """x̃ − m of these rows, strip by strip (s, d, STRIP_ROWS), the last one filled up with its last row."""
+    """x̃ − m of these rows, strip by strip (s, d, STRIP_ROWS), the last vector filled up with the last row."""
     d, last = mean.size, rows.size - 1
     whole = d - d % LANES
     for first in range(0, rows.size, LANES):

@@ -76,9 +76,11 @@ def _floor_matrix(covariance: Array) -> tuple[Array, bool]:
     return covariance, False
 
 
-def _far_above_floor(factors: Array) -> bool:
-    """Whether no smallest eigenvalue, which is at least 1/tr P, is near FLOOR."""
-    return bool((np.einsum("...ij,...ij->...", factors, factors) * FLOOR < 0.5).all())
+def _far_above_floor(covariances: Array, factors: Array) -> bool:
+    """Whether no smallest eigenvalue, which is at least 1/tr P, is near FLOOR or the rounding of the largest."""
+    traces = np.einsum("...ij,...ij->...", factors, factors)
+    rounding = 8 * covariances.shape[-1] * np.finfo(np.float64).eps * np.einsum("...ii->...", covariances)
+    return bool((traces * np.maximum(FLOOR, rounding) < 0.5).all())  # not of an infinite trace
 
 
 def _inverse_cholesky(covariance: Array) -> Array:
@@ -129,7 +131,7 @@ class Full:
     def floor_and_factor(self, covariances: Array) -> tuple[Array, Array, Array]:
         with suppress(np.linalg.LinAlgError):
             factors = _inverse_cholesky(covariances)
-            if _far_above_floor(factors):
+            if _far_above_floor(covariances, factors):
                 return covariances, np.zeros(covariances.shape[:-2], dtype=np.bool_), factors
         covariances, floored = self.floor(covariances)
         return covariances, floored, _inverse_cholesky(covariances)

@@ -130,7 +130,7 @@ class ExponentialKernel:
         return products._replace(z_buffer=np.empty_like(products.z_buffer))
 
     def _products(self) -> Products:
-        return products_of(self._panels, self._features, self._center, self._scale, self._rows)
+        return products_of(self._panels, self._features, self._center, self._scale, max(self._rows, self._tile))
 
     def _resp_buffers(self) -> tuple[Array, Array]:
         """Responsibilities of whole tiles (rows, K), and their product with a panel."""

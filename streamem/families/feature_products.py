@@ -24,14 +24,14 @@ TRANSPOSED_ROWS = SPARED_ROWS = 16
 
 
 @compiled
-def rows_of_block(left: int, most: int) -> int:
-    """Of the next block, where so many rows are left: of a multiple of 64 the last 16 are kept for another one.
+def rows_of_block(left: int, most: int, strips: bool) -> int:
+    """Of the next block, where so many rows are left: of a multiple of 64 in strips the last 16 are kept for another.
 
     Else the same strip of all features would lie in a few sets of the first-level cache (`tiling.block_rows`).
     """
     if left >= most:
         return most
-    return left - SPARED_ROWS if left % 64 == 0 else left
+    return left - SPARED_ROWS if strips and left % 64 == 0 else left
 
 
 @compiled

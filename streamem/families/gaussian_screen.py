@@ -48,7 +48,7 @@ MOST_ERROR = 16.0
 
 SKETCH_NS, SKETCH_ENTRY_NS = 4e7, 200.0
 """Nanoseconds of a dense pass on one core from which on it pays to look for directions: in all, and for every entry of
-the covariances. Measured: looking takes 0.002 s at K = 16, d = 32, 0.011 at 64 and 64, 0.17 at 256 and 128."""
+the covariances. Measured: looking takes 0.002 s at K = 16, d = 32, 0.01 at 64 and 64, 0.15 at 256 and 128."""
 
 CHOICE_NS, CHOICE_PAIR_NS = 15e6, 125.0
 """The same of variances, where features are only chosen: in all, and for every feature of a pair of components.
@@ -131,8 +131,9 @@ def pairs_ns(structure: Covariance, d: int, pairs_per_row: float) -> float:
 
 
 def screen_bytes(structure: Covariance, k: int, d: int) -> int:
-    """Bytes that a screened kernel holds beyond those of a dense one."""
-    return buffers_bytes(k, d) + (0 if _by_variances(structure, d) else 8 * k * d * (2 * d + moment_columns(d)))
+    """Bytes that a screened kernel holds beyond those of a dense one: pairs, rows in float32, factors and moments."""
+    matrices = 0 if _by_variances(structure, d) else 8 * k * d * (2 * d + moment_columns(d))
+    return buffers_bytes(k, d) + 4 * BLOCK_ROWS * (d + 2) + matrices
 
 
 def _by_variances(structure: Covariance, d: int) -> bool:

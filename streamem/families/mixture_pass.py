@@ -61,7 +61,7 @@ def mixture_pass(
     start, b = 0, 0
     while start + b < n:
         start += b
-        b = rows_of_block(n - start, block)
+        b = rows_of_block(n - start, block, products.strips)
         w = weight[start : start + b] if weight.size else weight
         z = products.z_buffer[: products.z_rows * b].reshape(products.z_rows, b)
         load_block(x[start : start + b], products, z)

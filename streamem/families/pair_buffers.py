@@ -71,8 +71,8 @@ def pair_buffers(k: int, d: int) -> PairBuffers:
         scratch=scratch("row sums", (3, BLOCK_ROWS)),
         strips=scratch("strips", (GROUP_ROWS // STRIP_ROWS, d, STRIP_ROWS)),
         squares=scratch("squares", (GROUP_ROWS,)),
-        plain=scratch("plain", (GROUP_ROWS, _group_columns(d))),
-        weighted=scratch("weighted", (GROUP_ROWS, _group_columns(d))),
+        plain=scratch("pairs plain", (GROUP_ROWS, _group_columns(d))),
+        weighted=scratch("pairs weighted", (GROUP_ROWS, _group_columns(d))),
     )
 
 
@@ -83,4 +83,5 @@ def _group_columns(d: int) -> int:
 
 def buffers_bytes(k: int, d: int) -> int:
     """What `pair_buffers` takes."""
-    return BLOCK_ROWS * (8 * d + 16 * k + 24) + 8 * (GROUP_ROWS * (d + 1 + 2 * _group_columns(d)) + k)
+    pairs = 16 * k * BLOCK_ROWS + 4 + 8 * (k + 1)
+    return pairs + 8 * (BLOCK_ROWS * (d + 3) + GROUP_ROWS * (d + 1 + 2 * _group_columns(d)))

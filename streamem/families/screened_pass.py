@@ -63,7 +63,7 @@ def screened_pass(
     start, b = 0, 0
     while start + b < n:
         start += b
-        b = rows_of_block(n - start, block)
+        b = rows_of_block(n - start, block, products.strips)
         w = weight[start : start + b] if weight.size else weight
         chosen, anchored = x[start : start + b], buffers.x
         z = products.z_buffer[: products.z_rows * b].reshape(products.z_rows, b)

@@ -130,7 +130,7 @@ def sketched_pass(
     start, b = 0, 0
     while start + b < n:
         start += b
-        b = rows_of_block(n - start, block)
+        b = rows_of_block(n - start, block, products.strips)
         w = weight[start : start + b] if weight.size else weight
         load_rows(x[start : start + b], center, unscale, buffers.x)
         project(buffers.x[:b], directions, chosen, projected[:b])

@@ -90,7 +90,7 @@ def block_rows(k: int, d: int, itemsize: int = 8) -> int:
 def products_bytes(k: int, d: int, n_statistics: int) -> int:
     """Bytes that a kernel holds, the responsibilities of a block included."""
     panels, features, rows = tiling(k, n_statistics)
-    blocks = block_rows(k, d) * (d + 2 + 3 * k + MOST_AT_ONCE)
+    blocks = max(block_rows(k, d), rows) * (d + 2 + 3 * k + MOST_AT_ONCE)
     strip = STRIP_BYTES // 4
     return 8 * (blocks + features * rows + max(rows, strip) * k + strip * (d + 2) + 4 * panels * features * k)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from streamem.core.errors import NumericalError
 from streamem.families import Gaussian
 from streamem.families import gaussian_screen as screens
 from streamem.families.active_pairs import matrix_log_prob, matrix_statistics
@@ -15,7 +17,14 @@ from streamem.families.covariance import COVARIANCES
 from streamem.families.covariance_floor import FLOOR
 from streamem.families.feature_products import rows_of_block
 from streamem.families.gaussian_sketch import sketches
-from streamem.families.pair_buffers import BLOCK_ROWS, GROUP_ROWS, Gaussians, moment_columns, pair_buffers
+from streamem.families.pair_buffers import (
+    BLOCK_ROWS,
+    GROUP_ROWS,
+    Gaussians,
+    buffers_bytes,
+    moment_columns,
+    pair_buffers,
+)
 
 Array = NDArray[Any]
 
@@ -87,14 +96,33 @@ def test_statistics_of_pairs(d: int) -> None:
 
 @pytest.mark.parametrize("n", [1, 15, 16, 17, 63, 64, 65, 128, 1000, 1024, 2047, 2048, BLOCK_ROWS, 4096, 5000])
 @pytest.mark.parametrize("most", [112, 1008, BLOCK_ROWS])
-def test_blocks_are_no_multiple_of_64_rows(n: int, most: int) -> None:
-    """And all rows belong to one."""
+def test_blocks_in_strips_are_no_multiple_of_64_rows(n: int, most: int) -> None:
+    """And all rows belong to one; in tiles, which are whole anyway, they are cut as they come."""
     left, sizes = n, []
     while left > 0:
-        sizes.append(rows_of_block(left, most))
+        sizes.append(rows_of_block(left, most, True))
         left -= sizes[-1]
     assert left == 0
     assert all(0 < size <= most and size % 64 for size in sizes)
+    assert rows_of_block(n, most, False) == min(n, most)
+
+
+@pytest.mark.parametrize(("k", "d"), [(8, 1), (16, 13), (64, 32), (70, 67)])
+def test_buffers_are_as_large_as_they_say(k: int, d: int) -> None:
+    assert buffers_bytes(k, d) == sum(buffer.nbytes for buffer in pair_buffers(k, d))
+
+
+def test_no_buffer_is_another_one() -> None:
+    """Those of a screened pass are alive together."""
+    k, d = 16, 24
+    family = Gaussian("full")
+    params = family.at_anchor(np.zeros(d), np.ones(d), k)
+    structure = COVARIANCES["full"]
+    panels = screens.natural_panels(structure, params, np.float32)
+    products = screens.products_of(panels, structure.features(d), params.center, params.scale, BLOCK_ROWS)
+    own = [products.z_buffer, products.panel, products.scores, products.weighted, *pair_buffers(k, d)]
+    for i, one in enumerate(own):
+        assert not any(np.shares_memory(one, other) for other in own[:i])
 
 
 @pytest.mark.parametrize(("n", "d"), [(64, 16), (128, 13), (2048, 11), (2 * BLOCK_ROWS + 64, 16)])
@@ -150,6 +178,35 @@ def test_a_floor_and_its_factors_are_those_of_two_steps(covariance_type: str, le
     assert np.shape(floored) == np.shape(changed)
     assert np.any(floored) == (least < FLOOR)
     np.testing.assert_array_equal(factors, structure.precisions_cholesky(expected))
+
+
+@pytest.mark.parametrize("covariance_type", ["full", "tied"])
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+@pytest.mark.parametrize("place", [(0, 0), (1, 1), (0, 1)])
+def test_a_covariance_that_is_not_finite_is_refused(covariance_type: str, value: float, place: tuple[int, int]) -> None:
+    """The inverse factor of an infinite variance is finite: 0."""
+    covariance = np.eye(2)
+    covariance[place] = covariance[place[::-1]] = value
+    covariances = covariance if covariance_type == "tied" else np.stack([np.eye(2), covariance])
+    with pytest.raises(NumericalError, match="a covariance is not finite"):
+        COVARIANCES[covariance_type].floor_and_factor(covariances)
+
+
+def test_matrices_whose_rounding_exceeds_the_floor_are_floored_as_in_two_steps() -> None:
+    """Their factors say little of a smallest eigenvalue far below the rounding of the largest."""
+    structure, floored = COVARIANCES["full"], 0
+    for seed in range(1000):
+        rng = np.random.default_rng(seed)
+        turn = np.linalg.qr(rng.normal(size=(6, 6)))[0]
+        values = np.concatenate([[0.0], 10.0 ** rng.uniform(-2, 8, 5)])
+        covariances = ((turn * values) @ turn.T)[None]
+        expected, changed = structure.floor(covariances.copy())
+        with suppress(np.linalg.LinAlgError):  # one in 200 has a factor less FLOOR and none as it is: noise, either way
+            kept, found, _ = structure.floor_and_factor(covariances.copy())
+            np.testing.assert_array_equal(kept, expected)
+            np.testing.assert_array_equal(found, changed)
+            floored += int(found[0])
+    assert 400 < floored < 800
 
 
 def test_narrow_sketches_are_not_judged_where_wide_ones_leave_too_many() -> None:
