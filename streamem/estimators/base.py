@@ -13,7 +13,6 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from streamem.algorithms import BatchEM, IncrementalEM, StepwiseEM
@@ -96,7 +95,7 @@ class EMEstimator(EMParts):
             make_start=lambda sample, rng: self._make_start(model, sample, rng),
             n_components=self.n_components,
             n_init=1 if warm else self.n_init,
-            rng=check_random_state(self.random_state),
+            rng=self._generator(),
             engine=self._engine(type(self).__name__, executor),
             least_rows=self._least_rows(source.schema.n_features),
             max_iter=self._most_iterations(),

@@ -199,9 +199,11 @@ class GaussianMixture(SamplingMixture):
         check_means(self.means_init, self.n_components, n_features)
         check_precisions(self.precisions_init, self.covariance_type, self.n_components, n_features)
 
+    def _given_wholly(self) -> bool:
+        return all(value is not None for value in self._given())
+
     def _make_start(self, model: Mixture, sample: Chunk, rng: np.random.RandomState) -> Params:
-        given = (self.weights_init, self.means_init, self.precisions_init)
-        crude = model.crude(sample) if all(value is not None for value in given) else None
+        crude = model.crude(sample) if self._given_wholly() else None
         params = crude if crude is not None else model.init(sample, rng)
         if crude is None:
             self._require_regular(params)

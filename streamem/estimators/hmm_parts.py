@@ -136,9 +136,16 @@ class HMMParts(EMParts):
     def _given_emissions(self) -> list[str]:
         return [name for name, letter in self.letters.items() if self._is_given(letter, name)]
 
+    def _given_wholly(self) -> bool:
+        return self._given_emissions() == list(self.letters)
+
+    def _is_chance_free(self) -> bool:
+        """Also of a left-right chain, whose states start with equal shares of every sequence."""
+        return self.topology == "left-right" or super()._is_chance_free()
+
     def _make_start(self, model: ChainModel, sample: Chunk, rng: np.random.RandomState) -> Params:
         given = self._given_emissions()
-        if len(given) == len(self.letters):
+        if self._given_wholly():
             first = model.transitions.first()
             kept = np.zeros(self.n_components, dtype=np.bool_)
             components = self._emissions_given_wholly(model, sample)
@@ -242,7 +249,7 @@ class HMMParts(EMParts):
 
     def _check_given(self, n_features: int) -> None:
         self._make_model().transitions.first()  # which refuses probabilities that are none
-        if self._given_emissions() == list(self.letters):
+        if self._given_wholly():
             self._emissions_rebuilt()
 
     def _run_key(self) -> dict[str, Any]:

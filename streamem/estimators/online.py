@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils import check_random_state
 
 from streamem.algorithms import HalfLife, PowerLaw, StepSize, StepwiseEM, weight_of
 from streamem.core.chunk import Chunk
@@ -71,7 +70,7 @@ class OnlineEstimator(WatchedEstimator):
         """Keep rows until a start can be made; then take the first step with all of them."""
         pending: Chunk | None = getattr(self, "_pending", None)
         have = 0 if pending is None else pending.rows
-        rng = check_random_state(self.random_state)
+        rng = self._generator()
         room = max(least, engine.budget.sample_bytes // (8 * source.schema.n_features))
         drawn = _joined(pending, self._taken(source, min(source.n_rows, room), rng, engine))
         weightless = drawn.weight is not None and not drawn.weight.any()

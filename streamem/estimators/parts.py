@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
 
 from streamem.algorithms import Aitken, Change, StoppingRule
 from streamem.core.arrays import Params
@@ -94,6 +95,23 @@ class EMParts(BaseEstimator):
 
     def _check_given(self, n_features: int) -> None:
         """Refuse hyperparameters that do not fit the data."""
+
+    def _given_wholly(self) -> bool:
+        """Whether every starting value is given."""
+        return False
+
+    def _is_chance_free(self) -> bool:
+        """Whether no starting value is drawn: all are given, or there is nothing to choose from."""
+        return self.n_components == 1 or self._given_wholly()
+
+    def _generator(self) -> np.random.RandomState:
+        """What starts draw from.
+
+        Where no starting value is drawn but the rows of an anchor are, equal input gives equal bits without a seed.
+        """
+        if self.random_state is None and self._is_chance_free():
+            return np.random.RandomState(0)
+        return check_random_state(self.random_state)
 
     def _run_key(self) -> dict[str, Any]:
         """What identifies a run besides its data."""
