@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,6 +69,9 @@ class Cutter:
         self._positions = dict(positions)
         self._skip = {partition: int(position[1]) for partition, position in positions.items()}
         self._segments: deque[_Segment] = deque()
+        self._unread: Message | None = None
+        self._cut_off: list[_Segment] = []
+        self._before: tuple[dict[str, Any], int] = ({}, 0)
         self._rows = 0
         self._seen = self._bad = 0.0
 
@@ -78,9 +81,12 @@ class Cutter:
         Raises
         ------
         PoisonError : too many unusable records; `waiting` tells those that no mini-batch has passed
+        Exception : something else failed than the message; it is kept, see `resume`
         """
-        skipped = self._skip.pop(message.partition, 0)
+        self._unread = message
         records = self._decoder.decode(message.payload)
+        self._unread = None
+        skipped = self._skip.pop(message.partition, 0)
         if skipped > records.count:  # messages that are cut otherwise than they were
             self._skip[message.partition] = skipped - records.count
         records, skipped = records.after(skipped), min(skipped, records.count)
@@ -104,7 +110,28 @@ class Cutter:
         self._segments = deque(segment for segment in self._segments if segment not in given_up)
         return rest
 
+    def sifted(self, records: int) -> bool:
+        """Count records that turned out to be unusable while they were learned; whether these are now too many."""
+        self._bad += records
+        return self._bad > self._limit * max(self._seen, FEWEST_RECORDS)
+
+    def put_back(self) -> None:
+        """Undo the cut of the latest mini-batch, which could not be learned."""
+        positions, taken = self._before
+        if not self._cut_off:
+            return
+        first = self._cut_off[0]
+        self._rows += sum(segment.taken for segment in self._cut_off) - taken
+        for segment in self._cut_off:
+            segment.taken = 0
+        first.taken = taken
+        ended = [segment for segment in self._cut_off if not self._segments or segment is not self._segments[0]]
+        self._segments.extendleft(reversed(ended))
+        self._positions, self._cut_off = positions, []
+
     def _cut(self, rows: int) -> MiniBatch:
+        self._before = dict(self._positions), self._segments[0].taken if self._segments else 0
+        self._cut_off = []
         xs, weights, poison, wanted = [], [], [], rows
         while self._segments and (wanted > 0 or self._segments[0].left == 0):
             segment = self._segments[0]
@@ -122,6 +149,7 @@ class Cutter:
         """Move on within the first segment; the unusable records that this passes."""
         message, records = segment.message, segment.records
         before = segment.passed
+        self._cut_off.append(segment)
         segment.taken += take
         if segment.left == 0:
             self._segments.popleft()
@@ -133,8 +161,8 @@ class Cutter:
         return [Poison(message.partition, message.at, bad) for bad in records.unusable if before <= bad.record < stop]
 
     def _judge(self, records: Records, skipped: int) -> None:
-        self._seen += records.count - skipped
-        self._bad += len(records.unusable)
+        self._seen += records.count - skipped  # a message counts by its records, also one that is refused as a whole
+        self._bad += sum(bad.records for bad in records.unusable)
         if self._bad > self._limit * max(self._seen, FEWEST_RECORDS):
             if self._limit == 0:
                 raise PoisonError(
@@ -149,14 +177,22 @@ class Cutter:
             self._seen, self._bad = self._seen / 2, self._bad / 2
 
     @property
-    def segments(self) -> deque[_Segment]:
-        """What no mini-batch has taken yet, to go on with in another cutter."""
-        return self._segments
+    def unread(self) -> tuple[tuple[_Segment, ...], Message | None]:
+        """What no mini-batch has taken yet, to go on with in another cutter: decoded messages, and one that is not."""
+        return tuple(self._segments), self._unread
 
-    def resume(self, segments: Iterable[_Segment]) -> None:
-        """Go on with what another cutter had left."""
+    def resume(self, unread: tuple[tuple[_Segment, ...], Message | None]) -> None:
+        """Go on with what another cutter had left; `again` gives the mini-batches."""
+        segments, self._unread = unread
         self._segments.extend(segments)
         self._rows = sum(segment.left for segment in self._segments)
+
+    def again(self) -> Iterator[MiniBatch]:
+        """The mini-batches that were complete, or that the message completes that could not be decoded before."""
+        while self._rows >= self._batch_rows:
+            yield self._cut(self._batch_rows)
+        if self._unread is not None:
+            yield from self.add(self._unread)
 
     def waiting(self) -> list[Poison]:
         """Unusable records of messages that no mini-batch has passed yet."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from streamem.core.errors import SchemaError, StreamemError
+from streamem.core.errors import DataError, ParameterError, SchemaError, StreamemError
 from streamem.core.message import Damaged
 from streamem.sources import ReadOptions, open_source
 from streamem.sources.column_values import gather
@@ -27,13 +28,45 @@ KEPT_BYTES = 2**20
 """Of an unusable payload."""
 
 
+class RefusedRecordError(DataError):
+    """Something is wrong with a record itself, and with nothing else: a dead letter."""
+
+
+REFUSALS = (DataError, SchemaError, ParameterError)
+"""What is wrong with a payload. Any other error is one of a library, a store or the machine, and ends the stream."""
+
+
+@contextmanager
+def judging(*also: type[Exception]) -> Iterator[None]:
+    """Take errors of parsers and of conversions for what is wrong with a record; use it around these calls only.
+
+    Parameters
+    ----------
+    also : further kinds of errors that the call inside raises about its input alone
+
+    Raises
+    ------
+    RefusedRecordError : for `ValueError`, `OverflowError`, those of Arrow, and `also`
+    """
+    try:
+        yield
+    except (StreamemError, MemoryError):
+        raise
+    except (ValueError, OverflowError, pa.ArrowException, *also) as error:
+        raise RefusedRecordError(repr(error)) from error
+
+
 @dataclass(frozen=True)
 class Unusable:
-    """A record that cannot be used: which of its message, why, and its bytes as far as they fit."""
+    """A record that cannot be used: which of its message, why, and its bytes as far as they fit.
+
+    A message that is refused as a whole is one `Unusable` of as many `records` as it is known to hold.
+    """
 
     record: int
     reason: str
     data: bytes
+    records: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +93,7 @@ class Records:
             return self
         kept = self.ends > skipped
         weight = None if self.weight is None else self.weight[kept]
-        unusable = tuple(bad for bad in self.unusable if bad.record >= skipped)
+        unusable = tuple(bad for bad in self.unusable if bad.record + bad.records > skipped)
         return Records(self.x[kept], weight, self.ends[kept], self.count, unusable)
 
 
@@ -82,33 +115,35 @@ class Decoder:
         self._layout: tuple[pa.Schema, Layout] | None = None
 
     def decode(self, payload: Any) -> Records:
-        """The records of a payload; one that cannot be read as a whole counts as one unusable record."""
+        """The records of a payload; one that is refused as a whole counts by the records that it is known to hold.
+
+        Bytes of which nothing can be read count as one record.
+
+        Raises
+        ------
+        Exception : what is not wrong with the payload: a library, a store or the machine failed
+        """
+        held = payload
         try:
-            records = self._decode(payload)
-            if records.count == 1 and records.unusable and isinstance(payload, bytes | bytearray | memoryview):
-                exact = replace(records.unusable[0], data=bytes(payload[:KEPT_BYTES]))
-                return replace(records, unusable=(exact,))
-            return records
-        except MemoryError:
-            raise
-        except Exception as error:  # whatever damaged bytes make the readers of Arrow and JSON raise
-            return self._refused(str(error) if isinstance(error, StreamemError) else repr(error), payload)
+            held = _opened(payload)
+            records = self._decode(held)
+        except REFUSALS as error:
+            return self._refused(str(error), payload, _records_in(held))
+        if records.count == 1 and records.unusable and isinstance(payload, bytes | bytearray | memoryview):
+            exact = replace(records.unusable[0], data=bytes(payload[:KEPT_BYTES]))
+            return replace(records, unusable=(exact,))
+        return records
 
     def _decode(self, payload: Any) -> Records:
-        if isinstance(payload, Damaged):
-            return self._refused(payload.reason, payload.data)
-        if isinstance(payload, str):
-            payload = payload.encode()
-        if isinstance(payload, bytes | bytearray | memoryview):
-            payload = _parsed(bytes(payload))
-        if payload is None or (isinstance(payload, list | tuple | np.ndarray) and len(payload) == 0):
+        if payload is None or (isinstance(payload, list | tuple) and len(payload) == 0):
             return self._checked(np.empty((0, self.n_features or 1)), None, payload)
         if isinstance(payload, Mapping):
             return self._object(payload)
         if isinstance(payload, list) and payload and isinstance(payload[0], Mapping):
             return self._objects(payload)
         if isinstance(payload, list | tuple):
-            payload = _plain_numbers(payload)
+            with judging(TypeError):
+                payload = _plain_numbers(payload)
         if isinstance(payload, np.ndarray):
             return self._array(payload)
         return self._table(payload)
@@ -163,14 +198,19 @@ class Decoder:
 
     def _array(self, array: Array) -> Records:
         """Rows without names."""
+        if array.ndim and len(array) == 0:
+            return self._checked(np.empty((0, self.n_features or 1)), None, array)
         if array.ndim == 1:
             array = array[None, :]
         if self._weight is not None:
             raise SchemaError(f"an array has no field {self._weight!r} for the weight; send records with names")
         source = open_source(np.array(array))  # a copy: the producer may fill the array again
         self._require_width(source.schema.n_features, "the array")
-        x = source.chunks()[0].load().x if len(array) else np.empty(array.shape)
-        return self._checked(x if len(x) == len(array) else np.asarray(array, dtype=np.float64), None, array)
+        x = source.chunks()[0].load().x
+        if len(x) != len(array):
+            with judging(TypeError):
+                x = np.asarray(array, dtype=np.float64)
+        return self._checked(x, None, array)
 
     def _table(self, table: Any) -> Records:
         """Anything tabular that `open_source` reads."""
@@ -180,14 +220,16 @@ class Decoder:
         if isinstance(table, pa.RecordBatch | pa.Table):
             return self._arrow(table, columns)
         options = ReadOptions(columns=None if columns is None else tuple(columns), chunk_bytes=2**40)
-        source = open_source(table, weight=self._weight, options=options)
+        with judging():
+            source = open_source(table, weight=self._weight, options=options)
         self._require_width(source.schema.n_features, source.schema.origin)
         if source.schema.names is not None:
             self.names = source.schema.names
         refs = source.chunks()
         if not refs:
             return self._checked(np.empty((0, source.schema.n_features)), None, table)
-        chunk = refs[0].load()
+        with judging():
+            chunk = refs[0].load()
         return self._checked(chunk.x, chunk.weight, table)
 
     def _arrow(self, table: Any, columns: Sequence[str] | None) -> Records:
@@ -198,7 +240,8 @@ class Decoder:
             self._require_width(layout.n_features, "the record batch")
             self.names = tuple(name for column in layout.columns for name in column.features)
             self._layout = (table.schema, layout)
-        chunk = gather(self._layout[1], table.num_rows, [table], "the record batch")
+        with judging():
+            chunk = gather(self._layout[1], table.num_rows, [table], "the record batch")
         return self._checked(chunk.x, chunk.weight, table)
 
     # --- checks ------------------------------------------------------------------------------------------------------
@@ -242,21 +285,47 @@ class Decoder:
         kind = "missing or NaN" if np.isnan(row[column]) else "infinite"
         return f"column {column}{name} is {kind}; every value must be finite"
 
-    def _refused(self, reason: str, payload: Any) -> Records:
-        empty = np.empty((0, self.n_features or 1))
-        return Records(empty, None, np.empty(0, np.int64), 1, (Unusable(0, reason, _bytes_of(payload)),))
+    def _refused(self, reason: str, payload: Any, records: int) -> Records:
+        if isinstance(payload, Damaged):
+            payload = payload.data
+        whole = f"{reason} (all {records} records of the message)" if records > 1 else reason
+        bad = Unusable(0, whole, _bytes_of(payload), records)
+        return Records(np.empty((0, self.n_features or 1)), None, np.empty(0, np.int64), records, (bad,))
+
+
+def _records_in(payload: Any) -> int:
+    """How many records a payload is known to hold, at least 1."""
+    if isinstance(payload, Damaged):
+        return max(1, payload.records)
+    if isinstance(payload, list | tuple):
+        return len(payload) if payload and isinstance(payload[0], Mapping | list | tuple) else 1
+    shape = getattr(payload, "shape", ())  # of arrays, frames and tables alike
+    known = shape[0] if isinstance(shape, tuple) and len(shape) > 1 else getattr(payload, "num_rows", 1)
+    return max(1, known) if isinstance(known, int) else 1
+
+
+def _opened(payload: Any) -> Any:
+    """A payload without its wrapping: what text and bytes hold."""
+    if isinstance(payload, Damaged):
+        raise RefusedRecordError(payload.reason)
+    if isinstance(payload, str):
+        with judging():
+            payload = payload.encode()
+    return _parsed(bytes(payload)) if isinstance(payload, bytes | bytearray | memoryview) else payload
 
 
 def _parsed(payload: bytes) -> Any:
     """What bytes hold; None for a blank line."""
     if payload.startswith(ARROW_STREAM):
-        with pa.ipc.open_stream(payload) as reader:
+        # Nothing is read from anywhere: also errors of input and output are about the bytes.
+        with judging(OSError, EOFError), pa.ipc.open_stream(payload) as reader:
             return reader.read_all()
     if payload and not payload.strip():
         return None
-    value = json.loads(payload.decode())
+    with judging(RecursionError):
+        value = json.loads(payload.decode())
     if not isinstance(value, dict | list):
-        raise ValueError(f"JSON of a record is an object or a list of numbers, not {value!r:.100}")
+        raise RefusedRecordError(f"JSON of a record is an object or a list of numbers, not {value!r:.100}")
     return value
 
 

@@ -27,7 +27,14 @@ class Message:
 
 @dataclass(frozen=True)
 class Damaged:
-    """A payload that could not even be read, such as a file without an end."""
+    """A payload that could not even be read, such as a file without an end.
+
+    Attributes
+    ----------
+    reason, data : why, and its bytes as far as they are known
+    records : how many records it is known to hold; 1 where that is not known
+    """
 
     reason: str
     data: bytes = b""
+    records: int = 1

@@ -23,6 +23,7 @@ from streamem.core.errors import (
     ParameterError,
     PoisonError,
     SchemaError,
+    StreamemError,
     StreamError,
 )
 from streamem.core.message import Message
@@ -62,7 +63,6 @@ class _Plan:
     on_drift: OnDrift
     until: Until | None
     options: ReadOptions
-    poison_limit: float
 
 
 class StreamingMixture(LearningMixture):
@@ -110,8 +110,11 @@ class StreamingMixture(LearningMixture):
             at a time; the second fails.
         save_every_s : seconds between saves; 0 saves after every mini-batch
         dead_letter : Arrow IPC stream file to which unusable records are appended with position, reason and bytes
-            Without it the first such record is an error.
+            Without it the first such record is an error. Only what is wrong with a record itself is put there; a
+            library or a store that fails is an error, and no record is lost.
         poison_limit : share of the latest records that may be unusable
+            A message that is refused as a whole, such as a row group without the columns, counts by the records that
+            it holds; one of which nothing can be read counts as one.
         history : Arrow IPC stream file to which one row an update is appended; see `Update`
         drift : DriftAlarm or None
             Watches the predictive log-likelihood; see `on_drift`. None watches only if `on_drift` is not "log".
@@ -143,7 +146,7 @@ class StreamingMixture(LearningMixture):
             live = closing.enter_context(live_files.LiveFiles(self, checkpoint, dead_letter, history, save_every_s))
             opened = open_stream(stream, self._wanted(columns, sample_weight))
             limit = poison_limit if dead_letter is not None else 0.0
-            plan = _Plan(rule, drift, on_drift, until, self._reading().options(), limit)
+            plan = _Plan(rule, drift, on_drift, until, self._reading().options())
             decoder = records.Decoder(
                 self._feature_names(columns), sample_weight, getattr(self, "n_features_in_", None)
             )
@@ -155,9 +158,13 @@ class StreamingMixture(LearningMixture):
                 cutter.resume(unread[1])
             try:
                 self._follow(opened, cutter, decoder, plan, live)
+            except Exception as error:
+                if not isinstance(error, StreamemError):
+                    error.add_note(_what_is_kept(opened))
+                raise
             finally:
-                if not opened.replayable and cutter.segments:
-                    self.__dict__["_unread"] = (stream, tuple(cutter.segments))
+                if not opened.replayable and any(cutter.unread):
+                    self.__dict__["_unread"] = (stream, cutter.unread)
         return self
 
     def stop(self) -> None:
@@ -176,7 +183,8 @@ class StreamingMixture(LearningMixture):
         try:
             with self._learner(plan, decoder) as learn, reading(stream, self._wheres(stream)) as ahead:
                 try:
-                    self._learn_all(self._batches(stream, cutter, ahead, live, stopping), stream, plan, live, learn)
+                    batches = self._batches(stream, cutter, ahead, live, stopping)
+                    self._learn_all(batches, cutter, stream, plan, live, learn)
                 except PoisonError:
                     live.bury(cutter.waiting())
                     raise
@@ -188,6 +196,7 @@ class StreamingMixture(LearningMixture):
     def _learn_all(
         self,
         batches: Iterator[MiniBatch],
+        cutter: Cutter,
         stream: Stream,
         plan: _Plan,
         live: LiveFiles,
@@ -195,7 +204,11 @@ class StreamingMixture(LearningMixture):
     ) -> None:
         learned = 0
         for batch in batches:
-            usable, update = self._learned(batch, stream, plan, learn)
+            try:
+                usable, update = self._learned(batch, cutter, stream, plan, learn)
+            except BaseException:
+                cutter.put_back()  # of an iterator it would be lost
+                raise
             live.bury(usable.poison)
             live.note(update, stream)
             if update is not None:
@@ -205,7 +218,12 @@ class StreamingMixture(LearningMixture):
                 break
 
     def _learned(
-        self, batch: MiniBatch, stream: Stream, plan: _Plan, learn: Callable[[MiniBatch], Update | None]
+        self,
+        batch: MiniBatch,
+        cutter: Cutter,
+        stream: Stream,
+        plan: _Plan,
+        learn: Callable[[MiniBatch], Update | None],
     ) -> tuple[MiniBatch, Update | None]:
         """What was learned of a mini-batch: without rows that are finite, but whose densities overflow."""
         try:
@@ -214,10 +232,10 @@ class StreamingMixture(LearningMixture):
         except (NumericalError, ImpossibleValueError):
             if not hasattr(self, "weights_"):
                 raise
-        usable = self._sifted(batch, plan)
+        usable = self._sifted(batch, cutter)
         return usable, self._take(usable, stream, learn)
 
-    def _sifted(self, batch: MiniBatch, plan: _Plan) -> MiniBatch:
+    def _sifted(self, batch: MiniBatch, cutter: Cutter) -> MiniBatch:
         sifting = importlib.import_module("streamem.sifting")
         x = batch.chunk.x
         if hasattr(self, "weights_"):
@@ -225,7 +243,7 @@ class StreamingMixture(LearningMixture):
             rows = sifting.overflowing(lambda chunk: model.e_step(params, chunk), batch.chunk)
         else:
             rows = np.flatnonzero((np.abs(x) >= ABSURD).any(axis=1)).tolist()
-        if len(rows) > plan.poison_limit * max(len(x), 1000):
+        if cutter.sifted(len(rows)):
             raise PoisonError(
                 f"{len(rows)} of {len(x)} records hold values that the model cannot take, such as those whose squares "
                 f"overflow; the first is {x[rows[0]].tolist()}. Rescale them, or pass dead_letter='bad.arrows' to put "
@@ -266,6 +284,7 @@ class StreamingMixture(LearningMixture):
         stopping: threading.Event,
     ) -> Iterator[MiniBatch]:
         try:
+            yield from cutter.again()
             for group in ahead.groups():
                 for message in group:
                     yield from self._messages_batches(message, stream, cutter, live)
@@ -458,6 +477,13 @@ def _enough(until: Until | None, update: Update, learned: int) -> bool:
     if until is None:
         return False
     return bool(until(update)) if callable(until) else learned >= until
+
+
+def _what_is_kept(stream: Stream) -> str:
+    """After a failure that is none of a record."""
+    if stream.replayable or getattr(stream, "inline", False):
+        return f"no record of {stream.name} is lost by this: the same call goes on behind the last that was learned"
+    return f"what was read ahead of {stream.name} and not learned yet is gone: its producer has to send it again"
 
 
 def _sound(on_drift: OnDrift, update: Update) -> None:

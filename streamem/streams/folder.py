@@ -107,14 +107,16 @@ class FolderStream:
         """The row groups from the first on; nothing if the file is not complete yet."""
         here = sorted(done)
         after = {"done": sorted({*done, file.name}), "file": None, "group": 0}
-        group = first
+        group, left = first, 1
         try:
             with pq.ParquetFile(self._path / file.name) as reader:
                 self._incomplete.pop(file.name, None)
                 count = reader.num_row_groups
+                left = sum(reader.metadata.row_group(i).num_rows for i in range(first, count))
                 for group in range(first, count):
                     self._require_unchanged(file)
                     table = reader.read_row_group(group, columns=self._present(reader), use_threads=False)
+                    left -= table.num_rows
                     at = {"done": here, "file": file.name, "group": group}
                     last = group == count - 1
                     yield Message(table, PARTITION, at, after if last else {**at, "group": group + 1})
@@ -126,7 +128,8 @@ class FolderStream:
         except (pa.ArrowException, OSError, EOFError) as error:
             if self._given_up(file):
                 at = {"done": here, "file": file.name, "group": group}
-                yield Message(Damaged(f"Parquet file {file.name} cannot be read: {error}"), PARTITION, at, after)
+                damaged = Damaged(f"Parquet file {file.name} cannot be read: {error}", records=left)
+                yield Message(damaged, PARTITION, at, after)
 
     def _present(self, reader: pq.ParquetFile) -> list[str] | None:
         """The chosen columns that the file has; the decoder says what is missing."""
