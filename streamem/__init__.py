@@ -5,9 +5,10 @@ Names are imported on first use, so that ``import streamem`` itself stays light.
 
 from __future__ import annotations
 
-import importlib
 import logging
 from typing import TYPE_CHECKING, Any
+
+from streamem.core.importing import import_whole
 
 if TYPE_CHECKING:
     from streamem.core.arrays import Params
@@ -82,7 +83,7 @@ logging.getLogger("streamem").addHandler(logging.NullHandler())
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'streamem' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
+    value = getattr(import_whole(_HOMES[name]), name)
     globals()[name] = value
     return value
 

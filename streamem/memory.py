@@ -14,6 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from streamem.core.errors import MemoryLimitError, ParameterError
+from streamem.core.importing import uninterrupted
 from streamem.core.ports import ChunkRef, Composed
 from streamem.executors.chunk_cache import is_decoded
 from streamem.sources.options import DEFAULT_CHUNK_BYTES, MOST_CHUNK_BYTES
@@ -33,7 +34,8 @@ def parse_bytes(size: str | int | float | None) -> int | None:
     """
     if size is None:
         return None
-    from dask.utils import parse_bytes as parse
+    with uninterrupted():
+        from dask.utils import parse_bytes as parse
 
     if isinstance(size, float) and not size.is_integer():
         raise ParameterError(f"{size!r} is not a memory size in whole bytes; write for example '1.5GiB'")
@@ -48,14 +50,16 @@ def parse_bytes(size: str | int | float | None) -> int | None:
 
 def format_bytes(number: float) -> str:
     """1536 → '1.50 kiB'."""
-    from dask.utils import format_bytes as form
+    with uninterrupted():
+        from dask.utils import format_bytes as form
 
     return str(form(int(number)))
 
 
 def available_bytes() -> int:
     """Memory that this process may still take: the machine's, or what its control group leaves."""
-    import psutil
+    with uninterrupted():
+        import psutil
 
     free = int(psutil.virtual_memory().available)
     for limit_file, used_file in (

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from time import monotonic
 from typing import Any
 
+from streamem.core.importing import uninterrupted
 from streamem.core.ports import ChunkDone, ChunkRef
 from streamem.core.state import State
 
@@ -47,7 +48,8 @@ class Progress:
         """Open a bar over `rows` rows."""
         self._rows, self._total, self._label = 0, rows, label
         if _interactive():
-            from tqdm.auto import tqdm
+            with uninterrupted():
+                from tqdm.auto import tqdm
 
             delay = 0.0 if self._verbose else QUIET_S
             self._bar = tqdm(total=rows, desc=label, unit="row", unit_scale=True, leave=False, delay=delay)

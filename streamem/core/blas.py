@@ -9,6 +9,8 @@ from functools import cache
 
 from threadpoolctl import ThreadpoolController
 
+from streamem.core.importing import uninterrupted
+
 
 class _OneBlasThread:
     """Limits BLAS while anyone in this process computes; the first in sets the limit, the last out lifts it.
@@ -73,7 +75,8 @@ def limit_this_thread() -> None:
 def _controller() -> ThreadpoolController:
     """The libraries that compute for us; finding them takes milliseconds."""
     # A library that is loaded later would not be limited, and SciPy brings a BLAS of its own.
-    import scipy.linalg  # noqa: F401
+    with uninterrupted():
+        import scipy.linalg  # noqa: F401
 
     return ThreadpoolController()
 

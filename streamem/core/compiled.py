@@ -10,8 +10,9 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numpy as np
-from numba import njit, types
-from numba.extending import intrinsic, overload
+
+from streamem.core.importing import uninterrupted
+from streamem.core.whole_numba import intrinsic, njit, overload, types
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -106,3 +107,12 @@ def _exp_32(x: Any) -> Any:
     p = p * r + np.float32(1.0)
     value = p * _as_float(np.int32((np.int32(k) + np.int32(127)) << np.int32(23)))
     return np.float32(0.0) if x < LEAST_32 else value
+
+
+@compiled
+def _nothing() -> None:
+    """What Numba imports and registers at its first call is brought in by this one, in one piece."""
+
+
+with uninterrupted():
+    _nothing()

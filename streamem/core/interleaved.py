@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numba import carray, types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from streamem.core.compiled import compiled
+from streamem.core.whole_numba import carray, intrinsic, types
 
 Array = NDArray[Any]
 

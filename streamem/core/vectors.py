@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
-
 from streamem.core.lanes import LANES
+from streamem.core.whole_numba import intrinsic, ir, types
 
 VECTOR, INDEX = ir.VectorType(ir.DoubleType(), LANES), ir.IntType(64)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from streamem.core.errors import ClusterError, MemoryLimitError, ParameterError
+from streamem.core.importing import import_whole
 from streamem.core.ports import ChunkRef, Executor, Source
 from streamem.executors import ThreadsExecutor
 from streamem.memory import Budget, Projection, fit_into, format_bytes, keeping, project, shared_bytes
@@ -95,7 +95,7 @@ class Engine:
             with ThreadsExecutor(*sizes) as threads:
                 yield threads
             return
-        cluster = importlib.import_module("streamem.executors.dask")
+        cluster = import_whole("streamem.executors.dask")
         with cluster.DaskExecutor(client, max(_cache_bytes(client), projection.opened)) as executor:
             yield executor
 

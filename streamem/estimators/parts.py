@@ -16,6 +16,7 @@ from streamem.algorithms import Aitken, Change, StoppingRule
 from streamem.core.arrays import Params
 from streamem.core.chunk import Chunk
 from streamem.core.errors import ParameterError
+from streamem.core.importing import uninterrupted
 from streamem.core.ports import Model
 from streamem.core.state import State
 from streamem.estimators.engines import Engine
@@ -159,7 +160,8 @@ class EMParts(BaseEstimator):
                     f"n_threads is {self.n_threads}; it must be an integer >= 1, or None for all cores"
                 )
             return int(self.n_threads)
-        from joblib import cpu_count
+        with uninterrupted():
+            from joblib import cpu_count
 
         return int(cpu_count())
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
 import re
@@ -26,6 +25,7 @@ from streamem.core.errors import (
     StreamemError,
     StreamError,
 )
+from streamem.core.importing import import_whole
 from streamem.core.message import Message
 from streamem.core.ports import ChunkDone, Executor, Stream
 from streamem.core.state import State
@@ -141,7 +141,7 @@ class StreamingMixture(LearningMixture):
         if drift is None and on_drift != "log":
             drift = DriftAlarm()
         # Arrow is imported by those only who read a stream.
-        live_files, mini_batches, records = map(importlib.import_module, NEEDS_ARROW)
+        live_files, mini_batches, records = map(import_whole, NEEDS_ARROW)
         with ExitStack() as closing:
             live = closing.enter_context(live_files.LiveFiles(self, checkpoint, dead_letter, history, save_every_s))
             opened = open_stream(stream, self._wanted(columns, sample_weight))
@@ -236,7 +236,7 @@ class StreamingMixture(LearningMixture):
         return usable, self._take(usable, stream, learn)
 
     def _sifted(self, batch: MiniBatch, cutter: Cutter) -> MiniBatch:
-        sifting = importlib.import_module("streamem.sifting")
+        sifting = import_whole("streamem.sifting")
         x = batch.chunk.x
         if hasattr(self, "weights_"):
             model, params = self._make_model(), self._present().params

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Self
 
+from streamem.core.importing import import_whole
 from streamem.core.state import State
 from streamem.estimators.sharing import SharingEstimator
 from streamem.updates import Update, describe_update
@@ -41,7 +41,7 @@ class WatchedEstimator(SharingEstimator):
     @property
     def history_(self) -> Any:
         """The latest 10,000 updates of this object, a pyarrow Table: see `Update` for its columns."""
-        return importlib.import_module("streamem.history").as_table(list(self.__dict__.get("_history", ())))
+        return import_whole("streamem.history").as_table(list(self.__dict__.get("_history", ())))
 
     def _note(self, before: State | None, after: State, drift: bool = False) -> Update:
         """Remember a step; whoever calls this publishes the state and then calls `_tell`."""

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from streamem.core.compiled import compiled
 from streamem.core.lanes import LANES
 from streamem.core.vectors import VECTOR, constant, data, load, store, turned
+from streamem.core.whole_numba import intrinsic, ir, types
 
 Array = NDArray[Any]
 

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import types
-from numba.extending import intrinsic
-
 from streamem.core.vectors import constant, load, multiply_add, store
+from streamem.core.whole_numba import intrinsic, types
 from streamem.families.strip_code import VECTORS, Product, Statistics
 from streamem.families.sums_code import Matrix, each_size
 from streamem.families.tiling import MOST_AT_ONCE

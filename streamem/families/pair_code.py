@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import types
-from numba.extending import intrinsic
-
 from streamem.core.lanes import VECTOR_BYTES
 from streamem.core.vectors import FLAGS, at, constant, load, multiply_add, spread, store, turned
+from streamem.core.whole_numba import intrinsic, types
 from streamem.families.sums_code import Matrix, SumsCode, each_size
 from streamem.families.tiling import MOST_AT_ONCE, STRIP_BYTES
 

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import types
-from numba.extending import intrinsic
-
 from streamem.core.lanes import LANES
 from streamem.core.vectors import FLAGS, VECTOR, at, constant, load, multiply_add, part, spread, store, turned
+from streamem.core.whole_numba import intrinsic, types
 from streamem.families.sums_code import Matrix, SumsCode, each_size
 
 SCORES_AT_ONCE, MOMENTS_AT_ONCE = 2, 4

@@ -9,9 +9,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import types
-from numba.extending import intrinsic
-
 from streamem.core.lanes import LANES, VECTOR_BYTES
 from streamem.core.vectors import (
     FLAGS,
@@ -26,6 +23,7 @@ from streamem.core.vectors import (
     store,
     turned,
 )
+from streamem.core.whole_numba import intrinsic, types
 from streamem.families.sums_code import Matrix, SumsCode, each_size
 from streamem.families.tiling import MOST_AT_ONCE, STRIP_BYTES
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from llvmlite import ir
-from numba import types
-
 from streamem.core.vectors import INDEX, constant, data, vector_of
+from streamem.core.whole_numba import ir, types
 
 Matrix = list[list[Any]]
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from streamem.core.importing import uninterrupted
 from streamem.core.scratch import scratch
 from streamem.families.features import Features
 
@@ -53,7 +54,8 @@ class Tiling(NamedTuple):
 @cache
 def has_long_vectors() -> bool:
     """Whether BLAS has vectors of eight float64 here."""
-    from llvmlite.binding import get_host_cpu_features
+    with uninterrupted():
+        from llvmlite.binding import get_host_cpu_features
 
     return bool(get_host_cpu_features().get("avx512f", False))
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamem.core.errors import DataError
+from streamem.core.importing import uninterrupted
 
 Array = NDArray[Any]
 Start = Callable[[Array, Array | None, int, np.random.RandomState], Array]
@@ -26,7 +27,8 @@ def _one_hot(rows: Array, columns: Array, shape: tuple[int, int]) -> Array:
 
 def from_kmeans(x: Array, weight: Array | None, k: int, rng: np.random.RandomState) -> Array:
     """Labels of one run of Lloyd's k-means (n, K), one-hot."""
-    from sklearn.cluster import KMeans
+    with uninterrupted():
+        from sklearn.cluster import KMeans
 
     labels = KMeans(n_clusters=k, n_init=1, random_state=rng).fit(x, sample_weight=weight).labels_
     return _one_hot(np.arange(len(x)), labels, (len(x), k))
@@ -34,7 +36,8 @@ def from_kmeans(x: Array, weight: Array | None, k: int, rng: np.random.RandomSta
 
 def from_kmeans_plusplus(x: Array, weight: Array | None, k: int, rng: np.random.RandomState) -> Array:
     """K rows chosen by k-means++ (Arthur & Vassilvitskii 2007), each alone in its component."""
-    from sklearn.cluster import kmeans_plusplus
+    with uninterrupted():
+        from sklearn.cluster import kmeans_plusplus
 
     _, rows = kmeans_plusplus(x, k, sample_weight=weight, random_state=rng)
     return _one_hot(rows, np.arange(k), (len(x), k))

@@ -9,13 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
 
 from streamem.core.lanes import LANES
 from streamem.core.vectors import VECTOR, at, constant, data, load, spread, store
+from streamem.core.whole_numba import cgutils, intrinsic, ir, types
 
 UNROLLED = 32
 """Largest width whose product is written out; above, a loop over the rows of the matrix."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from pathlib import Path
 from typing import cast
 
 from streamem.core.errors import OutputError, ParameterError
+from streamem.core.importing import import_whole
 from streamem.core.ports import Sink
 from streamem.sinks.layout import Format, Layout
 from streamem.sinks.parts import PartedSink
@@ -37,7 +37,7 @@ def open_sink(path: str | os.PathLike[str], layout: Layout, overwrite: bool = Fa
     OutputError : `path` exists, or its folder does not
     """
     target, module = _prepared(path, overwrite)
-    return StagedSink(target, layout, cast(Format, importlib.import_module(module)), overwrite)
+    return StagedSink(target, layout, cast(Format, import_whole(module)), overwrite)
 
 
 def open_parted_sink(path: str | os.PathLike[str], layout: Layout, overwrite: bool = False) -> PartedSink:

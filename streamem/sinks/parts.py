@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -14,6 +13,7 @@ from typing import Any, cast
 from numpy.typing import NDArray
 
 from streamem.core.errors import OutputError, StreamemError
+from streamem.core.importing import import_whole
 from streamem.sinks.layout import Blocks, Format, Layout
 from streamem.sinks.staging import Staging
 
@@ -45,7 +45,7 @@ class Part:
         ------
         OutputError : the disk is full, or this process does not see the folder that the result grows in
         """
-        module = cast(Format, importlib.import_module(self.format))
+        module = cast(Format, import_whole(self.format))
         try:
             writer = module.open_part(self.path, self.layout, self.number, self.first, self.rows)
             written = 0
@@ -77,7 +77,7 @@ class PartedSink:
 
     def __init__(self, target: Path, layout: Layout, format: str, overwrite: bool) -> None:
         self._staging, self.layout, self._format = Staging(target.absolute(), overwrite), layout, format
-        self._module = cast(Format, importlib.import_module(format))
+        self._module = cast(Format, import_whole(format))
         self._written: dict[int, int] = {}
         try:
             with self._staging.reporting():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from streamem.core.errors import ParameterError, SourceError
+from streamem.core.importing import import_whole
 from streamem.core.ports import Source
 from streamem.sources.options import ReadOptions
 
@@ -110,7 +110,7 @@ def open_source(data: Any, *, weight: Any = None, options: ReadOptions | None = 
     source = data if is_source(data) else _open(data, options)
     if weight is None:
         return source
-    module = importlib.import_module("streamem.sources.weighted")
+    module = import_whole("streamem.sources.weighted")
     weighted: Source = module.open(source, anywhere(weight))
     return weighted
 
@@ -131,7 +131,7 @@ def _open(data: Any, options: ReadOptions) -> Source:
         if kind.recognises(data):
             if _is_path(data) and "://" not in str(data) and not Path(data).exists():
                 raise SourceError(f"no such file or folder: {data}")
-            source: Source = importlib.import_module(kind.module).open(data, options)
+            source: Source = import_whole(kind.module).open(data, options)
             return source
     if _is_path(data):
         found = "does not exist" if not Path(data).exists() else "is of no known format"

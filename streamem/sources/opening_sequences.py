@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import operator
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamem.core.errors import ParameterError, SchemaError
+from streamem.core.importing import import_whole
 from streamem.core.ports import Source
 from streamem.sources.array_list import ListSource
 from streamem.sources.opening import anywhere, is_source, is_weight_path, module_of, open_source
@@ -135,7 +135,7 @@ def _find(data: Any, said: _Said, options: ReadOptions) -> _Found:
         return _Found(base, offsets_of_starts(integers(said.offsets, "offsets", data), n, origin))
     if said.column is not None:
         what = f"{origin}: column {said.column!r}"
-        starts_of_ids = importlib.import_module("streamem.sources.sequence_ids").starts_of_ids
+        starts_of_ids = import_whole("streamem.sources.sequence_ids").starts_of_ids
         starts: Ints = starts_of_ids(_reader(data, said.column, options), n, what)
         return _Found(base, np.append(starts, n))
     return _Found(base, np.array([0, n] if n else [0], dtype=np.int64))
@@ -196,14 +196,14 @@ def _shape(data: Any, options: ReadOptions) -> tuple[int, ...] | None:
     if hasattr(data, "shape") and not hasattr(data, "columns"):
         return tuple(data.shape)
     if isinstance(data, str | os.PathLike) or module_of(data) == ZARR:
-        look = getattr(importlib.import_module(module_of(data) or ZARR), "shape_of", None)
+        look = getattr(import_whole(module_of(data) or ZARR), "shape_of", None)
         return None if look is None else look(data, options)
     return None
 
 
 def _reader(data: Any, column: str, options: ReadOptions) -> Callable[[], Iterable[Any]]:
     module = None if is_source(data) else module_of(data)
-    read = None if module is None else getattr(importlib.import_module(module), "column_pieces", None)
+    read = None if module is None else getattr(import_whole(module), "column_pieces", None)
     if read is None:
         what = "the source is open already" if is_source(data) else f"{type(data).__name__} has no columns with names"
         raise SchemaError(
@@ -220,7 +220,7 @@ def _weights(weight: Any, data: Any, found: _Found, options: ReadOptions) -> NDA
     is_column = isinstance(weight, str) and not is_weight_path(weight)
     if is_column and not (not is_source(data) and module_of(data) == ZARR):
         read = _reader(data, weight, options)
-        numbers = importlib.import_module("streamem.sources.column_values").numbers_of
+        numbers = import_whole("streamem.sources.column_values").numbers_of
         return weights_of_rows((numbers(piece, what) for piece in read()), found.offsets, what)
     return sequence_weights(one_dimensional(anywhere(weight), what, data), found.offsets, what)
 

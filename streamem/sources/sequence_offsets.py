@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamem.core.errors import DataError
+from streamem.core.importing import import_whole
 from streamem.sources.array import memory_map
 
 Ints = NDArray[np.int64]
@@ -79,7 +79,7 @@ def one_dimensional(value: Any, what: str, beside: Any) -> NDArray[Any]:
     if isinstance(value, str | os.PathLike) and str(value).endswith(".npy") and Path(value).exists():
         numbers: NDArray[Any] = np.asarray(memory_map(Path(value)))
     elif isinstance(value, str | os.PathLike) or type(value).__module__.partition(".")[0] == "zarr":
-        numbers = importlib.import_module("streamem.sources.zarr_beside").read_numbers(value, what, beside)
+        numbers = import_whole("streamem.sources.zarr_beside").read_numbers(value, what, beside)
     else:
         numbers = np.asarray(value)
     if numbers.ndim != 1:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import zlib
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from streamem.core.chunk import Chunk
 from streamem.core.errors import SchemaError
+from streamem.core.importing import import_whole
 from streamem.core.offers import offers_itself
 from streamem.core.ports import ChunkRef, Fetchable, Held, Source
 from streamem.sources.array import memory_map
@@ -177,6 +177,6 @@ def _open_weights(weight: Any) -> Weights:
     if is_path and str(weight).endswith(".npy"):
         return ArrayWeights(memory_map(Path(str(weight))))
     if is_path or type(weight).__module__.partition(".")[0] == "zarr":
-        weights: Weights = importlib.import_module("streamem.sources.zarr_weights").open(weight)
+        weights: Weights = import_whole("streamem.sources.zarr_weights").open(weight)
         return weights
     return ArrayWeights(np.asarray(weight))

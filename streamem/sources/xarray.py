@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 import zlib
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from streamem.core.chunk import Chunk
 from streamem.core.errors import SchemaError, SourceError
+from streamem.core.importing import import_whole
 from streamem.core.ports import Schema, Source
 from streamem.sources.array import numeric_dtype
 from streamem.sources.options import ReadOptions
@@ -160,7 +160,7 @@ def open(data: Any, options: ReadOptions) -> Source:
     lazy = rows.variables[0]
     if lazy.chunks is not None and rows.weight is None and lazy.ndim == 2 and labels(data, options) is None:
         plain = replace(options, columns=None, feature_axis=None)
-        source: Source = importlib.import_module("streamem.sources.dask").open(lazy.data, plain)
+        source: Source = import_whole("streamem.sources.dask").open(lazy.data, plain)
         return source
     return XarraySource(rows, options.chunk_bytes)
 

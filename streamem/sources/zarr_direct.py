@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from zarr.storage import LocalStore
 
 from streamem.core.errors import SourceError
+from streamem.core.importing import uninterrupted
 
 Array = NDArray[Any]
 
@@ -113,7 +114,8 @@ class DirectReader:
             raise SourceError(f"stored chunk {key!r} is empty: 0 bytes")
         if self.codec is None:
             return stored
-        from numcodecs import get_codec
+        with uninterrupted():
+            from numcodecs import get_codec
 
         if self.codec["id"] == "blosc" and len(stored) >= 16:
             # A Blosc frame says its own length in bytes 12–15 (c-blosc, README_CHUNK_FORMAT).

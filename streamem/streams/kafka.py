@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from streamem.core.errors import MissingDependencyError, ParameterError, StreamError
+from streamem.core.importing import uninterrupted
 from streamem.core.message import Message
 from streamem.streams.kafka_lane import Lane
 
@@ -42,7 +43,8 @@ TRANSIENT = {
 
 def _library() -> Any:
     try:
-        import confluent_kafka
+        with uninterrupted():
+            import confluent_kafka
     except ImportError as error:
         raise MissingDependencyError(
             'a Kafka topic needs confluent-kafka, which is not installed: pip install "streamem[kafka]"'

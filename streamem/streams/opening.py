@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from streamem.core.errors import ParameterError
+from streamem.core.importing import import_whole
 from streamem.core.ports import Stream
 
 
@@ -29,7 +29,7 @@ def is_stream(data: Any) -> bool:
 
 
 def _part(module: str, name: str) -> Any:
-    return getattr(importlib.import_module(f"streamem.streams.{module}"), name)
+    return getattr(import_whole(f"streamem.streams.{module}"), name)
 
 
 def _is_path(data: Any) -> bool:

@@ -14,6 +14,7 @@ from dataclasses import asdict
 from typing import Any
 
 from streamem.core.errors import MissingDependencyError, ParameterError, StreamError
+from streamem.core.importing import uninterrupted
 from streamem.core.message import Message
 from streamem.streams.redis_places import BEGINNING, Extent, Place, text_of
 
@@ -30,7 +31,8 @@ Fields = Mapping[bytes, bytes]
 
 def _library() -> Any:
     try:
-        import redis
+        with uninterrupted():
+            import redis
     except ImportError as error:
         raise MissingDependencyError(
             'a Redis stream needs redis-py, which is not installed: pip install "streamem[redis]"'
@@ -134,8 +136,9 @@ class RedisStream:
     def _client(self) -> Any:
         if self._given is not None:
             return self._given
-        from redis.backoff import NoBackoff
-        from redis.retry import Retry
+        with uninterrupted():
+            from redis.backoff import NoBackoff
+            from redis.retry import Retry
 
         options = {"retry": Retry(NoBackoff(), 0), "socket_timeout": 3, "socket_connect_timeout": 3}
         try:
