@@ -51,7 +51,7 @@ class Block:
         known = []
         for k, own in enumerate(self.ending):
             mixed = _mean(past, self.came[:, k])
-            known.append(mixed if own is None else mixed * (1.0 - gamma) + own * (gamma / weight))
+            known.append(mixed if own is None or gamma == 0 else mixed * (1.0 - gamma) + own * (gamma / weight))
         return _mean(known, np.exp(self.filtered)), known
 
 
@@ -100,12 +100,18 @@ def go_on(rule: StepwiseEM, model: Any, state: State, chunk: Chunk) -> State:
         total, after[:] = block.blended(past, gamma)
         return total
 
-    if state.memory is None:
+    if float(block.stats.weight) == 0:  # where the chain stands is all that is learned
+        running = blended(0.0)
+        moved = rule.update(model, state, block.stats)
+        if moved.memory is not None:
+            moved = replace(moved, memory=moved.memory.replace(running=running))
+    elif state.memory is None:
         blended(1.0)
         moved = rule.begin(model, state, block.stats)
     else:
         moved = rule.blend(model, state, block.stats, blended)
-    assert moved.memory is not None
+    if moved.memory is None:
+        return moved
     kept = {f"s{i}": rebased(model, part, state.params, moved.params) for i, part in enumerate(after)}
     endless = Stats(filtered=block.filtered, past=Stats(**kept))
     return replace(moved, memory=moved.memory.replace(endless=endless))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from streamem.algorithms.stepwise import remember
+from streamem.algorithms.stepwise import remember, weight_of
 from streamem.algorithms.stopping import StoppingRule
 from streamem.core.arrays import Params
-from streamem.core.errors import DataError, MonotonicityError
+from streamem.core.errors import MonotonicityError
 from streamem.core.offers import offers
 from streamem.core.ports import ChunkRef, Model, Penalized
 from streamem.core.state import State
@@ -60,9 +60,7 @@ class BatchEM:
 
     def update(self, model: Model, state: State, stats: Stats) -> State:
         """Check monotonicity, then one M-step; or, when closing, only note the log-likelihood."""
-        weight = float(stats.weight)
-        if not weight > 0:
-            raise DataError(f"the sample weights of {int(stats.rows)} rows sum to {weight}; at least one must be > 0")
+        weight = weight_of(stats)
         log_likelihood, rounding = float(stats.log_likelihood) / weight, float(stats.rounding) / weight
         _require_no_fall(state, log_likelihood, rounding)
         seen = replace(state, rows=int(stats.rows), weight=weight)

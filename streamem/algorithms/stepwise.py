@@ -187,10 +187,15 @@ def went_online(state: State) -> bool:
 
 
 def weight_of(stats: Stats) -> float:
-    """Sum of weights of some rows; `DataError` if it is not positive."""
+    """Sum of weights of some rows; `DataError` if it is not positive, or overflows."""
     weight = float(stats.weight)
     if not weight > 0:
         raise DataError(f"the sample weights of {int(stats.rows)} rows sum to {weight}; at least one must be > 0")
+    if not weight < float("inf"):
+        raise DataError(
+            f"the sample weights of {int(stats.rows)} rows sum to more than float64 holds (1.8e308); divide all "
+            "weights by the same number, which changes no result"
+        )
     return weight
 
 

@@ -271,7 +271,7 @@ class _Starts:
 
 
 def _require_weight(sample: Chunk, source: Source) -> None:
-    if sample.weight is not None and not sample.weight.sum() > 0:
+    if sample.weight is not None and not sample.weight.any():
         raise DataError(
             f"all {sample.rows} sampled rows of {source.schema.origin} ({source.n_rows} rows) have weight zero; leave "
             "out rows of weight zero, at least one weight must be > 0"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamem.algorithms import HalfLife, PowerLaw, StepSize, StepwiseEM, weight_of
+from streamem.algorithms import HalfLife, PowerLaw, StepSize, StepwiseEM
 from streamem.core.chunk import Chunk
 from streamem.core.errors import DataError, DegenerateDataError, ParameterError
 from streamem.core.ports import Source
@@ -38,7 +38,8 @@ class OnlineEstimator(WatchedEstimator):
         with self._kept_on_failure():
             learn()
         state: State | None = getattr(self, "_state", None)
-        if state is not None and state is not known:
+        # A batch whose weights are all 0 teaches nothing.
+        if state is not None and state.memory is not None and (known is None or state.memory is not known.memory):
             self._tell(self._note(known, state))
 
     def _step(self, source: Source, rule: StepSize, dtype: np.dtype[Any], executor: Any) -> None:
@@ -55,13 +56,12 @@ class OnlineEstimator(WatchedEstimator):
         known: State | None = getattr(self, "_state", None)
         params = self._params()
         state = known if known is not None and known.params == params else State(params)
-        if state.memory is None and source.n_rows < least:
+        stats = self._e_step(state, source, engine)
+        if state.memory is None and source.n_rows < least and float(stats.weight) > 0:
             raise ParameterError(
                 f"this model holds no statistics to go on from (its attributes were set by hand), so the first batch "
                 f"needs at least {least} rows, 2·K·(d + 1); it has {source.n_rows}"
             )
-        stats = self._e_step(state, source, engine)
-        weight_of(stats)  # which refuses a batch without weight
         self._learn(StepwiseEM(rule, least=least).update(self._make_model(), state, stats), self._published_dtype())
 
     def _start_online(
@@ -72,9 +72,11 @@ class OnlineEstimator(WatchedEstimator):
         have = 0 if pending is None else pending.rows
         rng = self._generator()
         room = max(least, engine.budget.sample_bytes // (8 * source.schema.n_features))
-        drawn = _joined(pending, self._taken(source, min(source.n_rows, room), rng, engine))
-        weightless = drawn.weight is not None and not drawn.weight.any()
-        if have + source.n_rows < least or weightless:
+        taken = self._taken(source, min(source.n_rows, room), rng, engine)
+        if taken.weight is not None and not taken.weight.any():
+            return
+        drawn = _joined(pending, taken)
+        if have + source.n_rows < least:
             self._pending = drawn
             return
         model = self._make_model()

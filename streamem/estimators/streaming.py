@@ -352,9 +352,10 @@ class StreamingMixture(LearningMixture):
         names = tuple(getattr(self, "feature_names_in_", ())) or None
         with np.errstate(over="ignore", invalid="ignore"):  # of absurd records, which an error names
             stats = executor.reduce(EStep(model, before.params, names), source.chunks(), _nothing)
-        if float(stats.weight) == 0:
-            return None
         after = rule.update(model, before, stats)
+        if float(stats.weight) == 0:
+            self.__dict__["_ahead"] = after
+            return None
         alarmed = False
         if plan.alarm is not None and after.memory is not None:
             known = after.memory.watch if "watch" in after.memory else plan.alarm.start()

@@ -13,10 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamem.core.errors import DataError
+from streamem.core.extremes import exponent_of
 from streamem.core.importing import uninterrupted
 
 Array = NDArray[Any]
 Start = Callable[[Array, Array | None, int, np.random.RandomState], Array]
+
+FINE = 40
+"""Bits of the largest square within which smaller ones still tell rows apart."""
 
 
 def _one_hot(rows: Array, columns: Array, shape: tuple[int, int]) -> Array:
@@ -25,11 +29,25 @@ def _one_hot(rows: Array, columns: Array, shape: tuple[int, int]) -> Array:
     return resp
 
 
+def _within_range(x: Array, weight: Array | None) -> tuple[Array, Array | None]:
+    """Rows and weights of whose weighted squares scikit-learn's sums neither overflow nor vanish, in the dtype of x.
+
+    Powers of two are taken out, which changes no label; float32 gives way to float64, which holds more of one range.
+    """
+    if weight is not None:
+        weight = np.ldexp(weight, -exponent_of(weight))
+    largest, range_of = exponent_of(x), np.finfo(x.dtype)
+    if 2 * largest + int(x.size).bit_length() + 4 < range_of.maxexp and 2 * largest > range_of.minexp + FINE:
+        return x, weight
+    return np.ldexp(x.astype(np.float64), -largest), weight
+
+
 def from_kmeans(x: Array, weight: Array | None, k: int, rng: np.random.RandomState) -> Array:
     """Labels of one run of Lloyd's k-means (n, K), one-hot."""
     with uninterrupted():
         from sklearn.cluster import KMeans
 
+    x, weight = _within_range(x, weight)
     labels = KMeans(n_clusters=k, n_init=1, random_state=rng).fit(x, sample_weight=weight).labels_
     return _one_hot(np.arange(len(x)), labels, (len(x), k))
 
@@ -39,6 +57,7 @@ def from_kmeans_plusplus(x: Array, weight: Array | None, k: int, rng: np.random.
     with uninterrupted():
         from sklearn.cluster import kmeans_plusplus
 
+    x, weight = _within_range(x, weight)
     _, rows = kmeans_plusplus(x, k, sample_weight=weight, random_state=rng)
     return _one_hot(rows, np.arange(k), (len(x), k))
 

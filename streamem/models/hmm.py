@@ -12,6 +12,7 @@ from streamem.core.arrays import Params
 from streamem.core.boundary import PATH, Boundary
 from streamem.core.chunk import Chunk
 from streamem.core.errors import NumericalError, ParameterError
+from streamem.core.extremes import balanced, expected
 from streamem.core.lanes import lanes_for
 from streamem.core.numerics import EPS, small_buffers
 from streamem.core.offers import offers
@@ -91,6 +92,7 @@ class HMM:
 
     def init(self, sample: Chunk, rng: np.random.RandomState) -> Params:
         """The transitions' own start, and one M-step of the family from starting responsibilities of the rows."""
+        sample, _ = balanced(sample)
         x, weight = _observed(sample)
         previous = self.family.start(x, weight, self.n_components) if isinstance(self.family, Startable) else None
         resp = self._start(x, weight, self.n_components, rng)
@@ -109,6 +111,9 @@ class HMM:
     @small_buffers()
     def e_step(self, params: Params, chunk: Chunk, message: Boundary | None = None) -> Stats:
         """Expected counts of a chunk, given what lies beyond it."""
+        return expected(chunk, lambda chunk: self._expected(params, chunk, message))
+
+    def _expected(self, params: Params, chunk: Chunk, message: Boundary | None) -> Stats:
         steps = steps_of(chunk, message or ALONE)
         work = self._pass(params, chunk, steps, message, chunk.x.dtype)
         for first, stop, gamma in work.gammas(steps.weights):

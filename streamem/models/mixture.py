@@ -11,6 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 from streamem.core.arrays import Params
 from streamem.core.chunk import Chunk
 from streamem.core.errors import NumericalError
+from streamem.core.extremes import balanced, expected
 from streamem.core.numerics import Normalized, normalize_log_rows, small_buffers
 from streamem.core.offers import offers
 from streamem.core.plain_kernel import block_rows_of, held, kernel_of
@@ -58,6 +59,7 @@ class Mixture:
 
     def init(self, sample: Chunk, rng: np.random.RandomState) -> Params:
         """One M-step from the starting responsibilities of a sample."""
+        sample, _ = balanced(sample)
         previous = self.crude(sample)
         resp = self._start(sample.x, sample.weight, self.n_components, rng)
         if sample.weight is not None:
@@ -78,6 +80,9 @@ class Mixture:
     @small_buffers()
     def e_step(self, params: Params, chunk: Chunk) -> Stats:
         """responsibilities (K,), components, and the four scalars that every model carries."""
+        return expected(chunk, lambda chunk: self._expected(params, chunk))
+
+    def _expected(self, params: Params, chunk: Chunk) -> Stats:
         dtype = chunk.x.dtype
         kernel = held(self, params, dtype, lambda: self._fastest(params, dtype))
         sums = self._mix(kernel, params, chunk)
@@ -199,6 +204,8 @@ class Mixture:
             return self._dense(cast(Kernel, kernel), params, chunk)
         sums = kernel.mix(chunk.x, chunk.weight, _log_weights(params))
         if not np.isfinite(sums.log_likelihood):
+            if chunk.x.dtype == np.float32:
+                raise NumericalError("float32 overflows")  # which float64 may not; see `core.extremes`
             for _ in self._posterior(kernel_of(self.family, params.components, chunk.x.dtype), params, chunk.x):
                 pass  # raises at the row
             row = int(np.abs(chunk.x).max(axis=1).argmax())
