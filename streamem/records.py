@@ -19,6 +19,7 @@ from streamem.core.message import Damaged
 from streamem.sources import ReadOptions, open_source
 from streamem.sources.column_values import gather
 from streamem.sources.columns import Layout, plan_columns
+from streamem.sources.stored_index import is_reserved
 
 Array = NDArray[Any]
 ARROW_STREAM = b"\xff\xff\xff\xff"
@@ -187,7 +188,7 @@ class Decoder:
         failure: Exception = ValueError("there are no fields")
         for record in objects:
             try:
-                names = [str(name) for name in record if name != self._weight]
+                names = [str(name) for name in record if name != self._weight and not is_reserved(name)]
                 _row(record, names)
             except (ValueError, TypeError, OverflowError) as error:
                 failure = error

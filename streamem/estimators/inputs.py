@@ -15,6 +15,7 @@ from sklearn.utils.validation import validate_data
 from streamem.core.errors import DataError, ParameterError, SchemaError, StreamemError
 from streamem.core.ports import Source
 from streamem.sources import ReadOptions, is_source, open_source
+from streamem.sources.stored_index import is_reserved
 
 
 @dataclass(frozen=True)
@@ -152,9 +153,7 @@ def _validated(estimator: BaseEstimator, x: Any, reading: Reading, reset: bool) 
             chosen = tuple(estimator.feature_names_in_)
         if chosen is not None:
             _require_columns(list(x.columns), chosen, "the DataFrame")
-        features = x if chosen is None else x[list(chosen)]
-        if isinstance(reading.sample_weight, str) and reading.columns is None:
-            features = x[[name for name in x.columns if name != reading.sample_weight]]
+        features = _default_features(x, reading) if chosen is None else x[list(chosen)]
         validate_data(estimator, features, skip_check_array=True, reset=reset)
         if not len(x) or not len(x.columns):
             validate_data(estimator, features, reset=reset)
@@ -172,6 +171,13 @@ def _validated(estimator: BaseEstimator, x: Any, reading: Reading, reset: bool) 
         validate_data(estimator, x, skip_check_array=True, reset=reset)
         return x
     return validate_data(estimator, x, dtype=[np.float64, np.float32], ensure_all_finite=False, reset=reset)
+
+
+def _default_features(frame: Any, reading: Reading) -> Any:
+    """All columns but the weights and a stored index (of a frame that was read from where pandas had written it)."""
+    weight = reading.sample_weight if isinstance(reading.sample_weight, str) else None
+    kept = [name for name in frame.columns if not is_reserved(name) and (weight is None or name != weight)]
+    return frame if len(kept) == len(frame.columns) else frame[kept]
 
 
 def _remember_width(estimator: BaseEstimator, x: Any, axis: int | str, reset: bool) -> Any:

@@ -149,7 +149,7 @@ def _open_dataset(dataset: Any, options: ReadOptions) -> Source:
         return ParquetSource(of_dataset(dataset, "the Parquet dataset"), options)
     origin = "the Arrow dataset"
     keys = _key_names(dataset)
-    own = pa.schema([field for field in dataset.schema if field.name not in keys])
+    own = pa.schema([field for field in dataset.schema if field.name not in keys], dataset.schema.metadata)
     wanted = own if options.columns is None else dataset.schema
     options = with_vocabularies(options, wanted, partial(_dataset_column, dataset), origin)
     layout = plan_columns(own, options, origin, selectable=dataset.schema)

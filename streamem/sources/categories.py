@@ -13,6 +13,7 @@ from streamem.core.errors import SchemaError
 from streamem.sources.columns import is_text
 from streamem.sources.options import ReadOptions
 from streamem.sources.plain_arrow import plain
+from streamem.sources.stored_index import default_columns
 
 MOST_VALUES = 2**16
 """A column with more different texts than this names its rows rather than a category of them."""
@@ -36,7 +37,7 @@ def with_vocabularies(
     if options.categories != "text":
         return options
     aside = {options.weight_column, *options.left_out}
-    wanted = options.columns or [name for name in schema.names if name not in aside]
+    wanted = options.columns or default_columns(schema, aside)
     texts = [name for name in wanted if schema.names.count(name) == 1 and is_text(schema.field(name).type)]
     return replace(options, categories={name: _vocabulary(read(name), name, origin) for name in texts})
 

@@ -16,6 +16,7 @@ from streamem.core.chunk import compute_dtype
 from streamem.core.errors import SchemaError
 from streamem.core.ports import Schema
 from streamem.sources.options import ReadOptions
+from streamem.sources.stored_index import default_columns, stored_index
 
 TEXT_NBYTES = 32
 """Guessed for a short text and its offset."""
@@ -127,7 +128,7 @@ def plan_columns(schema: pa.Schema, options: ReadOptions, origin: str, selectabl
     Parameters
     ----------
     schema : the columns of the table
-    options : `columns` (None means all but the weight column and those left out) and `weight_column`
+    options : `columns` (None means all but the weight column, those left out, and a stored index) and `weight_column`
     origin : the table in words, for messages
     selectable : further columns that are features only when they are named (partition keys)
 
@@ -138,7 +139,7 @@ def plan_columns(schema: pa.Schema, options: ReadOptions, origin: str, selectabl
     fields = _by_name(schema, selectable, origin)
     weighted_by = options.weight_column
     aside = {weighted_by, *options.left_out}
-    wanted = options.columns or tuple(name for name in schema.names if name not in aside)
+    wanted = options.columns or tuple(default_columns(schema, aside))
     if weighted_by in wanted:
         raise SchemaError(f"{origin}: column {weighted_by!r} cannot be both a feature and the weight")
     asked = wanted if weighted_by is None else (*wanted, weighted_by)
@@ -146,7 +147,7 @@ def plan_columns(schema: pa.Schema, options: ReadOptions, origin: str, selectabl
         raise SchemaError(_describe_missing(missing, list(fields), origin))
     columns = _numeric([fields[name] for name in wanted], origin, options.vocabularies)
     if not columns:
-        raise SchemaError(f"{origin} has no feature columns; it holds {_shorten(list(fields)) or 'none'}")
+        raise SchemaError(_describe_none(schema, list(fields), origin))
     weight = None if weighted_by is None else _weight(fields[weighted_by], origin)
     return Layout(columns, weight, _common_dtype(columns))
 
@@ -230,6 +231,12 @@ def _describe_missing(missing: list[str], present: list[str], origin: str) -> st
     hints = [f"{match[0]!r} instead of {name!r}" for name, match in close.items() if match]
     hint = f" Did you mean {', '.join(hints)}?" if hints else ""
     return f"{origin} has no column {_shorten(missing)}; it holds {_shorten(present) or 'none'}.{hint}"
+
+
+def _describe_none(schema: pa.Schema, present: list[str], origin: str) -> str:
+    index = sorted(stored_index(schema))
+    remedy = f". {_shorten(index)} held the index of a DataFrame: name it with columns= to use it" if index else ""
+    return f"{origin} has no feature columns; it holds {_shorten(present) or 'none'}{remedy}"
 
 
 def _describe_refused(fields: Sequence[pa.Field], origin: str) -> str:

@@ -23,7 +23,7 @@ class ReadOptions:
 
     Attributes
     ----------
-    columns : names of the feature columns, in the order wanted; None means all
+    columns : names of the feature columns, in the order wanted; None means all but the stored index of a DataFrame
     weight_column : name of the column that holds the sample weights; it is then no feature
     left_out : names of further columns that are no features (what identifies sequences, say)
     feature_axis : which axis (number, or dimension name for xarray) holds the features of an array; None means the

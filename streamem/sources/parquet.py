@@ -122,9 +122,9 @@ def open(path: str | os.PathLike[str], options: ReadOptions) -> ParquetSource:
     """A Parquet file, or a folder with all Parquet files below it, sorted by path.
 
     The unit of reading is the row group; one of more than twice `chunk_bytes` is read in parts, unless chunks are not
-    wanted `in_order`. Without `columns`, every column of the files is a feature; the keys of a Hive partition
-    (``year=2024/…``) can be chosen by name. The files must agree on the columns that are read. Their numeric types may
-    differ: float32 in one and float64 in another are computed in float64.
+    wanted `in_order`. Without `columns`, every column of the files is a feature but for the index of a DataFrame; that,
+    and the keys of a Hive partition (``year=2024/…``), can be chosen by name. The files must agree on the columns that
+    are read. Their numeric types may differ: float32 in one and float64 in another are computed in float64.
 
     Raises
     ------

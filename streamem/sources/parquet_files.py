@@ -195,7 +195,8 @@ def stored_schema(files: FileSet) -> pa.Schema:
     """The columns of the first file, and the partition columns."""
     with open_file(files.filesystem, files.paths[0]) as file:
         stored = file.schema_arrow
-    return pa.schema([*stored, *(field for field in files.key_schema if field.name not in stored.names)])
+    keys = [field for field in files.key_schema if field.name not in stored.names]
+    return pa.schema([*stored, *keys], stored.metadata)
 
 
 def _own_layout(files: FileSet, path: str, schema: pa.Schema, options: ReadOptions) -> Layout:
