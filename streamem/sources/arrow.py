@@ -22,7 +22,7 @@ from streamem.sources.columns import plan_columns, require_column
 from streamem.sources.frames import frame_column, frame_schema, frame_table, is_named
 from streamem.sources.options import ReadOptions
 from streamem.sources.parquet import ParquetSource
-from streamem.sources.parquet_files import of_dataset
+from streamem.sources.parquet_files import of_dataset, require_plain_files
 
 
 def open(data: Any, options: ReadOptions) -> Source:
@@ -145,6 +145,7 @@ def _open_pandas(frame: Any, options: ReadOptions) -> Source:
 
 
 def _open_dataset(dataset: Any, options: ReadOptions) -> Source:
+    require_plain_files(dataset)
     if _is_plain_parquet(dataset):
         return ParquetSource(of_dataset(dataset, "the Parquet dataset"), options)
     origin = "the Arrow dataset"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from streamem.core.data_folders import table_around_local
 from streamem.core.errors import ParameterError, SourceError
 from streamem.core.importing import import_whole
 from streamem.core.ports import Source
@@ -98,7 +99,7 @@ def open_source(data: Any, *, weight: Any = None, options: ReadOptions | None = 
 
     Raises
     ------
-    SourceError : nothing is there, or nothing that can be read
+    SourceError : nothing is there, or nothing that can be read as it lies (a table of Delta Lake, Iceberg or Hudi)
     SchemaError : columns are missing or not numeric
     """
     data, options = anywhere(data), options or ReadOptions()
@@ -134,6 +135,8 @@ def _open(data: Any, options: ReadOptions) -> Source:
             source: Source = import_whole(kind.module).open(data, options)
             return source
     if _is_path(data):
+        if (table := table_around_local(os.fspath(data))) is not None:
+            raise SourceError(table.refusal(os.fspath(data)))
         found = "does not exist" if not Path(data).exists() else "is of no known format"
         raise SourceError(f"{data} {found}; readable are .zarr, .npy, .parquet (file or folder) and .arrow")
     raise ParameterError(f"cannot read rows from {type(data).__name__}; pass a path, an array, a table or a Source")

@@ -17,6 +17,7 @@ import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from streamem.core.data_folders import LakeTable, is_hidden, table_among, table_around, table_around_local
 from streamem.core.errors import SchemaError, SourceChangedError, SourceError
 from streamem.sources.columns import Layout, plan_columns
 from streamem.sources.options import ReadOptions
@@ -77,11 +78,18 @@ class Catalogue:
 
 
 def find_files(path: str) -> FileSet:
-    """A file, or all Parquet files below a folder, sorted by path; hidden ones (``_…``, ``.…``) are left out."""
+    """A file, or all Parquet files below a folder, sorted by path; hidden ones (``_…``, ``.…``) are left out.
+
+    Raises
+    ------
+    SourceError : there are none, or they are those of a table of Delta Lake, Iceberg or Hudi
+    """
     filesystem, root = pafs.FileSystem.from_uri(path) if "://" in path else (pafs.LocalFileSystem(), path)
+    refuse_lake_table(_table_around(filesystem, root), path)
     if filesystem.get_file_info(root).type != pafs.FileType.Directory:
         return FileSet(filesystem, (root,), ({},), pa.schema([]), f"Parquet file {path}")
     found = filesystem.get_file_info(pafs.FileSelector(root, recursive=True))
+    refuse_lake_table(table_among(entry.path for entry in found), path)
     paths = sorted(entry.path for entry in found if entry.is_file and _is_data(entry.path, root))
     if not paths:
         raise SourceError(f"folder {path} holds no Parquet files ({' or '.join(SUFFIXES)})")
@@ -89,8 +97,43 @@ def find_files(path: str) -> FileSet:
 
 
 def _is_data(path: str, root: str) -> bool:
-    parts = posixpath.relpath(path, root).split("/")
-    return path.endswith(SUFFIXES) and not any(part.startswith(("_", ".")) for part in parts)
+    return path.endswith(SUFFIXES) and not any(map(is_hidden, posixpath.relpath(path, root).split("/")))
+
+
+def refuse_lake_table(table: LakeTable | None, path: str) -> None:
+    """Raise `SourceError`, with the way to read it, where there is a table of Delta Lake, Iceberg or Hudi."""
+    if table is not None:
+        raise SourceError(table.refusal(path))
+
+
+def _table_around(filesystem: pafs.FileSystem, path: str, seen: set[str] | None = None) -> LakeTable | None:
+    if filesystem.type_name == "local":
+        return table_around_local(path)
+
+    def is_folder(folder: str) -> bool:
+        return bool(filesystem.get_file_info(folder).type == pafs.FileType.Directory)
+
+    def names_in(folder: str) -> list[str]:
+        return [entry.base_name for entry in filesystem.get_file_info(pafs.FileSelector(folder))]
+
+    with _faults(path):
+        return table_around(path, is_folder, names_in, seen)
+
+
+def require_plain_files(dataset: Any) -> None:
+    """Raise `SourceError` if the files of a pyarrow dataset are those of a table of Delta Lake, Iceberg or Hudi.
+
+    A dataset that the table's own library made (deltalake's, on a file system of its own) has only rows that count.
+    """
+    for child in getattr(dataset, "children", ()):
+        require_plain_files(child)
+    if not isinstance(dataset, ds.FileSystemDataset):
+        return
+    kind, seen = dataset.filesystem.type_name, set[str]()
+    if kind == "subtree" or (kind.startswith("py::") and not kind.startswith("py::fsspec")):
+        return
+    for folder in sorted({posixpath.dirname(path) for path in dataset.files}):
+        refuse_lake_table(_table_around(dataset.filesystem, folder, seen), folder)
 
 
 def _with_hive_keys(filesystem: pafs.FileSystem, paths: Sequence[str], root: str, origin: str) -> FileSet:

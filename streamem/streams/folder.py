@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from streamem.core.data_folders import LakeTable, is_hidden, table_around_local, table_at
 from streamem.core.errors import StreamError
 from streamem.core.message import Damaged, Message
 
@@ -37,7 +38,7 @@ class FolderStream:
 
     Parameters
     ----------
-    path : the folder; subfolders are watched too
+    path : the folder; subfolders are watched too. Tables of Delta Lake, Iceberg and Hudi are refused
     columns : to read; None reads all
     follow : whether to wait for more files when all have been read
     patience_s : how long a file without a valid end may stay unchanged before it is unusable
@@ -56,6 +57,7 @@ class FolderStream:
         self._columns, self._follow, self._patience_s = columns, follow, patience_s
         self.name = f"folder:{self._path.absolute()}"
         self._incomplete: dict[str, tuple[_File, float]] = {}
+        self._refuse(table_around_local(str(self._path)))
 
     def messages(self, positions: Mapping[str, Any]) -> Iterator[Message | None]:
         """Row groups; a position holds the names of the files that were read, and the row group of the present one."""
@@ -90,18 +92,25 @@ class FolderStream:
         found = []
         try:
             for folder, folders, names in os.walk(self._path, onerror=_raise):
-                folders[:] = [name for name in folders if not name.startswith((".", "_"))]
+                self._refuse(table_at(folder, folders, names))
+                folders[:] = [name for name in folders if not is_hidden(name)]
                 for name in names:
-                    if name.endswith(".parquet") and not name.startswith((".", "_")):
+                    if name.endswith(".parquet") and not is_hidden(name):
                         path = Path(folder) / name
                         try:
                             state = path.stat()
                         except FileNotFoundError:
                             continue
                         found.append(_File(str(path.relative_to(self._path)), state.st_size, state.st_mtime_ns))
+        except StreamError:
+            raise
         except OSError as error:
             raise StreamError(f"cannot list the folder {self._path}: {error}") from error
         return found
+
+    def _refuse(self, table: LakeTable | None) -> None:
+        if table is not None:
+            raise StreamError(f"{table.refusal(str(self._path))}. As a stream, pass an iterator of its record batches")
 
     def _read(self, file: _File, done: set[str], first: int) -> Iterator[Message]:
         """The row groups from the first on; nothing if the file is not complete yet."""
