@@ -99,7 +99,9 @@ class Apply:
         require_finite(chunk, ref, self.names, self.missing_steps)
         known = (self.messages[ref.index],) if ref.index in self.messages else ()
         with locating(chunk, ref, self.names):
-            return self.describe(self.params, chunk, *known).astype(self.dtype, copy=False)
+            answer = self.describe(self.params, chunk, *known)
+        with np.errstate(over="ignore"):  # float32 has no log-density below −3e38, and rounds it to −∞
+            return answer.astype(self.dtype, copy=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,6 +118,8 @@ class Score:
         with locating(chunk, ref, self.names):
             density = self.model.log_density(self.params, chunk)
         weight = np.ones(chunk.rows) if chunk.weight is None else chunk.weight
+        if not np.isfinite(density).all():
+            density = np.where(weight > 0, density, 0.0)  # no weight, no part in the sum
         return Stats(weight=weight.sum(), log_likelihood=float(weight @ density))
 
 

@@ -294,6 +294,17 @@ class Drawing(Protocol):
         """Rows (count, d) that a component emits."""
 
 
+@runtime_checkable
+class Farsighted(Protocol):
+    """A family that can judge rows whose squared distances overflow; NaN says that it cannot after all."""
+
+    def far_log_prob(self, params: Any, x: Array) -> Array:
+        """Log-densities (n, k) of rows x (n, d) in nats, −∞ where they are below what float64 holds."""
+
+    def far_order(self, params: Any, x: Array) -> Array:
+        """Numbers (n, k) that order the components of a row as their log-densities do, where all of these are −∞."""
+
+
 class Kernel(Protocol):
     """A family at fixed parameters, run over blocks of rows without allocation, laid out with rows last.
 

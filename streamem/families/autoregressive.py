@@ -16,6 +16,7 @@ from streamem.core.stats import Stats
 from streamem.families.anchor import location_and_spread
 from streamem.families.covariance import COVARIANCES
 from streamem.families.empty import empty_components, told_empty
+from streamem.families.far_rows import Residuals, anchored_far, far_log_prob, far_order
 from streamem.families.residual_kernel import TILE, ResidualKernel
 from streamem.families.tiling import block_rows, products_bytes
 
@@ -127,15 +128,15 @@ class AutoregressiveGaussian:
 
     def kernel(self, params: Params, dtype: DTypeLike = np.float64) -> Kernel:
         """Whitened residuals, in float64 whatever the rows."""
-        d = len(params.center)
-        factor = params.noise_precision_cholesky
-        constants = FULL.log_det(factor, d) - 0.5 * d * np.log(2 * np.pi) - np.log(params.scale).sum()
-        return ResidualKernel(
-            np.swapaxes(factor, 1, 2) @ _residual(params.regression),
-            np.asarray(constants),
-            np.tile(params.center, 1 + self.lag),
-            np.tile(params.scale, 1 + self.lag),
-        )
+        return ResidualKernel(_whitened(params), _constants(params), *self._anchor(params))
+
+    def far_log_prob(self, params: Params, x: Array) -> Array:
+        """Log-densities (n, K) of rows whose squares may overflow, in nats; −∞ below what float64 holds."""
+        return far_log_prob(self._residuals(params, x))
+
+    def far_order(self, params: Params, x: Array) -> Array:
+        """Numbers (n, K) that order components where all of these are −∞."""
+        return far_order(self._residuals(params, x))
 
     def workspace_bytes(self, n_components: int, n_features: int) -> int:
         """What a kernel and the responsibilities of a block hold."""
@@ -199,6 +200,15 @@ class AutoregressiveGaussian:
 
     # --- inner -------------------------------------------------------------------------------------------------------
 
+    def _anchor(self, params: Params) -> tuple[Array, Array]:
+        """Of a whole row: centers and scales (d·(p + 1),)."""
+        return np.tile(params.center, 1 + self.lag), np.tile(params.scale, 1 + self.lag)
+
+    def _residuals(self, params: Params, x: Array) -> Residuals:
+        rows, exponents = anchored_far(x.astype(np.float64), *self._anchor(params))
+        whitened = _whitened(params)
+        return Residuals(exponents, lambda k: whitened[k, :, 1:] @ rows.T, whitened[:, :, 0], _constants(params))
+
     def _dimension(self, n_features: int) -> int:
         """d of rows with so many features."""
         if n_features % (1 + self.lag):
@@ -219,6 +229,18 @@ class AutoregressiveGaussian:
             empty=empty,
             floored=floored,
         )
+
+
+def _whitened(params: Params) -> Array:
+    """W (K, d, 1 + d·(p + 1)): W_k·[1, anchored row] is a residual of variance 1."""
+    return np.asarray(np.swapaxes(params.noise_precision_cholesky, 1, 2) @ _residual(params.regression))
+
+
+def _constants(params: Params) -> Array:
+    """Log-density of a residual of 0 (K,), in nats."""
+    d = len(params.center)
+    log_det = FULL.log_det(params.noise_precision_cholesky, d)
+    return np.asarray(log_det - 0.5 * d * np.log(2 * np.pi) - np.log(params.scale).sum())
 
 
 def _residual(regression: Array) -> Array:

@@ -22,7 +22,8 @@ from streamem.families.anchor import location_and_spread
 from streamem.families.covariance import COVARIANCES
 from streamem.families.covariance_floor import FLOOR
 from streamem.families.empty import empty_components
-from streamem.families.gaussian_kernels import choose_kernel, uses_differences, workspace_bytes
+from streamem.families.far_rows import Residuals, anchored_far, far_log_prob, far_order
+from streamem.families.gaussian_kernels import choose_kernel, log_constants, uses_differences, workspace_bytes
 from streamem.families.gaussian_screen import screen_bytes, screen_of
 from streamem.families.tiling import block_rows
 
@@ -123,6 +124,14 @@ class Gaussian:
     def screen(self, params: Params, dtype: DTypeLike, pairs_per_row: float, rows: float = 0.0) -> Mixing | None:
         """Active pairs only, where they are few enough and float32 scores or bounds tell them."""
         return screen_of(self._structure, params, dtype, pairs_per_row, rows)
+
+    def far_log_prob(self, params: Params, x: Array) -> Array:
+        """Log-densities (n, K) of rows x (n, d) whose squares may overflow, in nats; −∞ below what float64 holds."""
+        return far_log_prob(self._residuals(params, x))
+
+    def far_order(self, params: Params, x: Array) -> Array:
+        """Numbers (n, K) that order components where all of these are −∞."""
+        return far_order(self._residuals(params, x))
 
     def workspace_bytes(self, n_components: int, n_features: int) -> int:
         """What a kernel and the responsibilities of a block hold, and what a screen holds beyond."""
@@ -241,6 +250,18 @@ class Gaussian:
         if not self._structure.shared:
             covariances[empty] = previous.covariances[empty]
         return Params(means=origin + shift, covariances=covariances, empty=empty, weight=counted)
+
+    def _residuals(self, params: Params, x: Array) -> Residuals:
+        rows, exponents = anchored_far(x.astype(np.float64), params.center, params.scale)
+        factor, whiten = params.precisions_cholesky, self._structure.whiten
+        turned, means = np.ascontiguousarray(rows.T), params.means[:, :, None]
+        own = [-whiten(factor, k, mean, np.empty_like(mean))[:, 0] for k, mean in enumerate(means)]
+        return Residuals(
+            exponents,
+            lambda k: np.asarray(whiten(factor, k, turned, np.empty_like(turned))),
+            np.array(own),
+            log_constants(self._structure, params),
+        )
 
     def _origin(self, params: Params) -> Array:
         """About what the moments of each component are taken at these parameters (K, d)."""

@@ -20,6 +20,7 @@ from streamem.core.ports import (
     Diagnosed,
     Drawing,
     Family,
+    Farsighted,
     Kernel,
     Penalized,
     Rebasable,
@@ -137,6 +138,21 @@ class MixtureFamily:
         """That of the parts, and log-sum-exp over them."""
         return parts_kernel(kernel_of(self.family, params.parts, dtype), params.weights, self.block_rows(params))
 
+    def far_log_prob(self, params: Params, x: Array) -> Array:
+        """Log-densities (n, K) of rows whose squares may overflow, in nats; NaN where the parts cannot tell."""
+        if not offers(self.family, Farsighted):
+            return np.full((len(x), len(params.weights)), np.nan)
+        return np.asarray(
+            np.logaddexp.reduce(self._of_parts(params, self.family.far_log_prob(params.parts, x)), axis=2)
+        )
+
+    def far_order(self, params: Params, x: Array) -> Array:
+        """Numbers (n, K) that order components where all of these are −∞: those of their nearest parts."""
+        if not offers(self.family, Farsighted):
+            return np.full((len(x), len(params.weights)), np.nan)
+        order = self.family.far_order(params.parts, x).reshape(len(x), *params.weights.shape)
+        return np.asarray(np.where(params.weights > 0, order, -np.inf).max(axis=2))
+
     def workspace_bytes(self, n_components: int, n_features: int) -> int:
         """Of the parts, three numbers for each part and row of a block, and densities of many rows."""
         parts = n_components * self.n_mix
@@ -201,6 +217,12 @@ class MixtureFamily:
         return k * (m - 1) + sum(int(leaf.size) for leaf in params.parts.flatten().values())
 
     # --- inner -------------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _of_parts(params: Params, log_prob: Array) -> Array:
+        """log w + log p of all parts (n, K, M)."""
+        with np.errstate(divide="ignore"):
+            return np.asarray(log_prob.reshape(len(log_prob), *params.weights.shape) + np.log(params.weights))
 
     def _known(self, parts: Params) -> Params | None:
         """What the first statistics of the parts may know: an anchor, if the family has one, else nothing."""

@@ -30,6 +30,7 @@ from streamem.core.ports import (
 )
 from streamem.core.remembered import remembered
 from streamem.core.stats import Stats
+from streamem.models.far_rows import FarRows, judged_far, no_density
 
 Array = NDArray[Any]
 Responsibilities = Callable[[Array, Array | None, int, np.random.RandomState], Array]
@@ -156,8 +157,13 @@ class Mixture:
         """The most probable component of every row: (n,) int64."""
         out = np.empty(chunk.rows, dtype=np.int64)
         log_weights = _log_weights(params)[:, None]
-        for block, log_prob in self._log_prob(kernel_of(self.family, params.components), params, chunk.x):
-            out[block] = np.argmax(log_prob + log_weights, axis=0)
+        with np.errstate(over="ignore", invalid="ignore"):
+            for block, log_prob in self._log_prob(kernel_of(self.family, params.components), params, chunk.x):
+                joint = log_prob + log_weights
+                labels = np.argmax(joint, axis=0)  # of a NaN, if there is one
+                out[block] = labels
+                if (far := _lost(joint[labels, np.arange(joint.shape[1])])) is not None:
+                    out[block][far] = self._far(params, chunk.x, block, far).labels
         return out
 
     @small_buffers()
@@ -165,17 +171,23 @@ class Mixture:
         """Posterior probability of every component: (n, K)."""
         out = np.empty((chunk.rows, self.n_components))
         kernel = kernel_of(self.family, params.components)
-        for block, resp, _ in self._posterior(kernel, params, chunk.x):
-            out[block] = resp.T
+        with np.errstate(over="ignore", invalid="ignore"):
+            for block, resp, known in self._posterior(kernel, params, chunk.x, strict=False):
+                out[block] = resp.T
+                if (far := _lost(known.log_density)) is not None:
+                    out[block][far] = self._far(params, chunk.x, block, far).responsibilities
         return out
 
     @small_buffers()
     def log_density(self, params: Params, chunk: Chunk) -> Array:
-        """log p(x) of every row, in nats: (n,)."""
+        """log p(x) of every row, in nats: (n,); −∞ where it is below what float64 holds."""
         out = np.empty(chunk.rows)
         kernel = kernel_of(self.family, params.components)
-        for block, _, known in self._posterior(kernel, params, chunk.x):
-            out[block] = known.log_density
+        with np.errstate(over="ignore", invalid="ignore"):
+            for block, _, known in self._posterior(kernel, params, chunk.x, strict=False):
+                out[block] = known.log_density
+                if (far := _lost(known.log_density)) is not None:
+                    out[block][far] = self._far(params, chunk.x, block, far).log_density
         return out
 
     # --- inner -------------------------------------------------------------------------------------------------------
@@ -241,12 +253,23 @@ class Mixture:
             kernel.log_prob(log_prob)
             yield block, log_prob
 
-    def _posterior(self, kernel: Kernel, params: Params, x: Array) -> Iterator[tuple[slice, Array, Normalized]]:
-        """For every block, responsibilities (K, b), and what else is known of its rows."""
+    def _far(self, params: Params, x: Array, block: slice, far: Array) -> FarRows:
+        """Answers about rows `far` of a block, whose log-densities overflowed."""
+        rows = x[block][far]
+        found = judged_far(self.family, params.components, _log_weights(params), rows)
+        if found is None:
+            raise no_density(block.start + int(far[0]), rows[0])
+        return found
+
+    def _posterior(
+        self, kernel: Kernel, params: Params, x: Array, strict: bool = True
+    ) -> Iterator[tuple[slice, Array, Normalized]]:
+        """For every block, responsibilities (K, b), and what else is known of its rows; all finite if `strict`."""
         log_weights = _log_weights(params)
         for block, resp in self._log_prob(kernel, params, x):
             known = normalize_log_rows(resp, log_weights)
-            _require_densities(known.log_density, x, block)
+            if strict and (far := _lost(known.log_density)) is not None:
+                raise no_density(block.start + int(far[0]), x[block][far[0]])
             yield block, resp, known
 
 
@@ -259,11 +282,7 @@ def _log(weights: Array) -> Array:
         return np.asarray(np.log(weights))
 
 
-def _require_densities(log_density: Array, x: Array, block: slice) -> None:
-    if np.isfinite(log_density).all():
-        return
-    row = block.start + int(np.argmin(np.isfinite(log_density)))
-    raise NumericalError(
-        f"row {row} of the chunk has no finite log-density under any component (its largest value is "
-        f"{np.abs(x[row]).max():.3g}); rescale the data, or remove values whose squares overflow"
-    )
+def _lost(log_density: Array) -> Array | None:
+    """Indices of rows (b,) whose log-density is not finite, or None."""
+    finite = np.isfinite(log_density)
+    return None if finite.all() else np.flatnonzero(~finite)

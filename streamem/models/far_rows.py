@@ -1,0 +1,63 @@
+"""What a model says of rows whose densities are nil under every component, as float64 has them."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamem.core.errors import NumericalError
+from streamem.core.offers import offers
+from streamem.core.ports import Family, Farsighted
+
+Array = NDArray[Any]
+
+
+class FarRows(NamedTuple):
+    """Answers about such rows.
+
+    Attributes
+    ----------
+    log_joint : (n, K) log w_k + log p_k(x), in nats; −∞ where it is below what float64 holds, NaN where nobody can tell
+    order : (n, K) numbers that order components as log_joint does, where that is −∞ for all
+    """
+
+    log_joint: Array
+    order: Array
+
+    @property
+    def log_density(self) -> Array:
+        """log p(x) (n,), in nats."""
+        return np.asarray(np.logaddexp.reduce(self.log_joint, axis=1))
+
+    @property
+    def responsibilities(self) -> Array:
+        """Posterior probabilities (n, K); in the limit the nearest component has all."""
+        density = self.log_density[:, None]
+        told = np.exp(self.log_joint - np.where(np.isfinite(density), density, 0.0))
+        nearest = np.eye(self.order.shape[1])[self.order.argmax(axis=1)]
+        return np.asarray(np.where(np.isfinite(density), told, nearest))
+
+    @property
+    def labels(self) -> Array:
+        """The most probable component (n,)."""
+        told = np.isfinite(self.log_density)
+        return np.asarray(np.where(told, self.log_joint.argmax(axis=1), self.order.argmax(axis=1)))
+
+
+def judged_far(family: Family, params: Any, log_weights: Array, x: Array) -> FarRows | None:
+    """What is known of rows x (n, d) of which some log-density overflowed; None if the family cannot tell of all."""
+    if not offers(family, Farsighted):
+        return None
+    log_joint = family.far_log_prob(params, x) + log_weights
+    order = np.where(log_weights > -np.inf, family.far_order(params, x), -np.inf)
+    return None if np.isnan(log_joint).any() or np.isnan(order).any() else FarRows(log_joint, order)
+
+
+def no_density(row: int, x: Array) -> NumericalError:
+    """That a row x (d,) of a chunk has none."""
+    return NumericalError(
+        f"row {row} of the chunk has no finite log-density under any component (its largest value is "
+        f"{np.abs(x).max():.3g}); rescale the data, or remove values whose squares overflow"
+    )
