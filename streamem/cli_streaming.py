@@ -81,8 +81,6 @@ def _alarm() -> Any:
 
 
 def _told(model: Any, path: str, before: int) -> str:
-    if not hasattr(model, "weights_"):
-        return f"{path}: not written, too few rows to start {model.n_components} components"
     rows = model.report_.n_rows
     learned = f"{rows - before:,} rows learned, {rows:,} in all"
     if rows == before:

@@ -38,6 +38,15 @@ class MiniBatch:
     positions: Mapping[str, Any]
 
 
+@dataclass
+class Tally:
+    """What came since a cutter began: messages, the records in them, and how many of these cannot be used."""
+
+    messages: int = 0
+    records: int = 0
+    refused: int = 0
+
+
 @dataclass(eq=False)
 class _Segment:
     message: Message
@@ -74,6 +83,7 @@ class Cutter:
         self._before: tuple[dict[str, Any], int] = ({}, 0)
         self._rows = 0
         self._seen = self._bad = 0.0
+        self.came = Tally()
 
     def add(self, message: Message) -> Iterator[MiniBatch]:
         """The mini-batches that the message completes.
@@ -113,6 +123,7 @@ class Cutter:
     def sifted(self, records: int) -> bool:
         """Count records that turned out to be unusable while they were learned; whether these are now too many."""
         self._bad += records
+        self.came.refused += records
         return self._bad > self._limit * max(self._seen, FEWEST_RECORDS)
 
     def put_back(self) -> None:
@@ -162,7 +173,11 @@ class Cutter:
 
     def _judge(self, records: Records, skipped: int) -> None:
         self._seen += records.count - skipped  # a message counts by its records, also one that is refused as a whole
-        self._bad += sum(bad.records for bad in records.unusable)
+        refused = sum(bad.records for bad in records.unusable)
+        self._bad += refused
+        self.came.messages += 1
+        self.came.records += records.count - skipped
+        self.came.refused += refused
         if self._bad > self._limit * max(self._seen, FEWEST_RECORDS):
             if self._limit == 0:
                 raise PoisonError(

@@ -24,6 +24,7 @@ from streamem.algorithms import DriftAlarm
 from streamem.appending import read_appended
 from streamem.core.errors import (
     CheckpointMismatchError,
+    DataError,
     OutputError,
     ParameterError,
     PoisonError,
@@ -296,7 +297,9 @@ def test_what_a_pipe_brings_is_new_unless_it_is_replayed(tmp_path: Path) -> None
 
 def test_rows_are_kept_until_a_start_is_possible(tmp_path: Path) -> None:
     x, checkpoint = rows(), tmp_path / "live.npz"
-    gm = mixture().fit_stream([x[:10]], checkpoint=checkpoint, batch_rows=5)
+    gm = mixture()
+    with pytest.raises(DataError, match="10 usable rows are kept"):
+        gm.fit_stream([x[:10]], checkpoint=checkpoint, batch_rows=5)
     assert not checkpoint.exists()
     gm.fit_stream([x[:10], x[10:100]], checkpoint=checkpoint, batch_rows=5)
     assert GaussianMixture.load(checkpoint).report_.n_rows == 100

@@ -31,6 +31,7 @@ from streamem.core.ports import ChunkDone, Executor, Stream
 from streamem.core.state import State
 from streamem.estimators.engines import Engine
 from streamem.estimators.learning import LearningMixture
+from streamem.estimators.nothing_learned import require_learned
 from streamem.estimators.online import step_rule
 from streamem.fit import EStep
 from streamem.prefetch import NBYTES, Handover, Inline, Prefetch, reading
@@ -132,6 +133,8 @@ class StreamingMixture(LearningMixture):
         ------
         StreamError : the stream fails for good
         PoisonError : more unusable records than allowed
+        DataError : the stream has ended, or `stop` was called, and there is still no model: too few usable rows, or all
+            without weight. A model that was fitted before may learn nothing.
         WriterConflictError : another process saves to the same checkpoint
         CheckpointMismatchError : the checkpoint is of a model with other hyperparameters
         """
@@ -157,7 +160,7 @@ class StreamingMixture(LearningMixture):
             if unread is not None and unread[0] is stream:
                 cutter.resume(unread[1])
             try:
-                self._follow(opened, cutter, decoder, plan, live)
+                stopped = self._follow(opened, cutter, decoder, plan, live)
             except Exception as error:
                 if not isinstance(error, StreamemError):
                     error.add_note(_what_is_kept(opened))
@@ -165,6 +168,7 @@ class StreamingMixture(LearningMixture):
             finally:
                 if not opened.replayable and any(cutter.unread):
                     self.__dict__["_unread"] = (stream, cutter.unread)
+            require_learned(self, opened.name, cutter.came, dead_letter, stopped)
         return self
 
     def stop(self) -> None:
@@ -178,7 +182,8 @@ class StreamingMixture(LearningMixture):
 
     # --- the loop ----------------------------------------------------------------------------------------------------
 
-    def _follow(self, stream: Stream, cutter: Cutter, decoder: Decoder, plan: _Plan, live: LiveFiles) -> None:
+    def _follow(self, stream: Stream, cutter: Cutter, decoder: Decoder, plan: _Plan, live: LiveFiles) -> bool:
+        """Learn; whether `stop` was called."""
         stopping = self.__dict__["_stopping"] = threading.Event()
         try:
             with self._learner(plan, decoder) as learn, reading(stream, self._wheres(stream)) as ahead:
@@ -192,6 +197,7 @@ class StreamingMixture(LearningMixture):
                     live.save(stream)
         finally:
             self.__dict__.pop("_stopping", None)
+        return stopping.is_set()
 
     def _learn_all(
         self,
