@@ -40,11 +40,12 @@ class MiniBatch:
 
 @dataclass
 class Tally:
-    """What came since a cutter began: messages, the records in them, and how many of these cannot be used."""
+    """What came since a cutter began: messages, the records in them, those that cannot be used, and those of weight 0."""
 
     messages: int = 0
     records: int = 0
     refused: int = 0
+    weightless: int = 0
 
 
 @dataclass(eq=False)
@@ -178,6 +179,8 @@ class Cutter:
         self.came.messages += 1
         self.came.records += records.count - skipped
         self.came.refused += refused
+        if records.weight is not None:
+            self.came.weightless += int(np.count_nonzero(records.weight == 0))
         if self._bad > self._limit * max(self._seen, FEWEST_RECORDS):
             if self._limit == 0:
                 raise PoisonError(

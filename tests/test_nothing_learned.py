@@ -43,7 +43,11 @@ NOTHING: list[tuple[Any, dict[str, Any], str]] = [
     ),
     ([spoiled(300)], {"poison_limit": 1.0}, "300 records came, of which 300 cannot be used"),
     ([np.full((15, 2), 1e200)], {"poison_limit": 1.0}, "15 records came, of which 15 cannot be used"),
-    ([pa.table({"a": X[:, 0], "w": 0 * X[:, 0]})], {"sample_weight": "w"}, "the 300 usable rows kept have no weight"),
+    (
+        [pa.table({"a": X[:, 0], "w": 0 * X[:, 0]})],
+        {"sample_weight": "w"},
+        "300 records came, 300 of weight 0, which teach nothing; none was",
+    ),
 ]
 
 

@@ -34,9 +34,10 @@ def require_learned(model: Any, stream: str, came: Tally, dead_letter: Any, stop
     if came.refused:
         where = "" if dead_letter is None else f" (why, {dead_letter} tells)"
         refused = f", of which {came.refused} cannot be used{where}"
+    weightless = f", {came.weightless} of weight 0, which teach nothing" if came.weightless else ""
     raise DataError(
         f"{stream} {'was stopped' if stopped else 'has ended'} before there was a model: {came.messages} messages with "
-        f"{came.records} records came{refused}; {_missing(model, stopped)}"
+        f"{came.records} records came{refused}{weightless}; {_missing(model, stopped)}"
     )
 
 
@@ -49,8 +50,6 @@ def _missing(model: Any, stopped: bool) -> str:
         return "none was learned. Look whether it is the right stream, and whether its producer runs"
     anew = "Call again on the same object with more rows, which are added to those kept; or fit first"
     least = model._least_rows(kept.x.shape[1])
-    if kept.weight is not None and not kept.weight.any():
-        return f"the {kept.rows} usable rows kept have no weight: all are 0. {anew}, or leave out sample_weight="
     if kept.rows < least:
         return (
             f"{kept.rows} usable rows are kept, and a start of {model.n_components} components needs at least {least}, "
