@@ -14,11 +14,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from streamem.core.chunk import as_floats
 from streamem.core.errors import DataError, ParameterError, SchemaError, StreamemError
 from streamem.core.message import Damaged
 from streamem.sources import ReadOptions, open_source
 from streamem.sources.column_values import gather
 from streamem.sources.columns import Layout, plan_columns
+from streamem.sources.numeric import numbers_in
 from streamem.sources.stored_index import is_reserved
 
 Array = NDArray[Any]
@@ -205,12 +207,12 @@ class Decoder:
             array = array[None, :]
         if self._weight is not None:
             raise SchemaError(f"an array has no field {self._weight!r} for the weight; send records with names")
-        source = open_source(np.array(array))  # a copy: the producer may fill the array again
+        array = numbers_in(np.array(array, subok=True), "the array")  # a copy: the producer may fill it again
+        source = open_source(array)
         self._require_width(source.schema.n_features, "the array")
         x = source.chunks()[0].load().x
         if len(x) != len(array):
-            with judging(TypeError):
-                x = np.asarray(array, dtype=np.float64)
+            x = as_floats(array, np.dtype(np.float64))
         return self._checked(x, None, array)
 
     def _table(self, table: Any) -> Records:
@@ -341,9 +343,15 @@ def _plain_numbers(values: Any) -> Array:
     """Lists of numbers as an array: (d,) or (n, d)."""
     for row in values if values and isinstance(values[0], list | tuple) else [values]:
         for value in row:
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float | np.number)):
+            if value is not None and not _is_number(value):
                 raise ValueError(f"{value!r:.100} is no number")
     return np.array(values, dtype=np.float64)
+
+
+def _is_number(value: Any) -> bool:
+    """A real number: of NumPy's, time spans and complex ones are none."""
+    is_none = isinstance(value, bool | np.timedelta64)
+    return isinstance(value, int | float | np.integer | np.floating) and not is_none
 
 
 def _row(record: Any, names: Sequence[str]) -> list[float]:
@@ -362,7 +370,7 @@ def _row(record: Any, names: Sequence[str]) -> list[float]:
         value = record[name]
         if value is None:
             value = float("nan")
-        elif isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        elif not _is_number(value):
             raise ValueError(f"the field {name!r} holds {value!r:.100}, which is no number")
         row.append(float(value))
     return row

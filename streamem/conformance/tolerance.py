@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from streamem.core.arrays import Arrays, Params
+from streamem.core.chunk import as_floats, compute_dtype
 
 
 def tolerance(dtype: DTypeLike, n: int, conditioning: float = 1.0) -> float:
@@ -53,7 +54,7 @@ def assert_close(
 
 
 def _assert_array_close(actual: ArrayLike, expected: ArrayLike, rtol: float, what: str, magnitude: Any) -> None:
-    found, wanted = np.asarray(actual, dtype=np.float64), np.asarray(expected, dtype=np.float64)
+    found, wanted = (np.asarray(_shown(values), dtype=np.float64) for values in (actual, expected))
     require(found.shape == wanted.shape, f"{what}: shape {found.shape} where {wanted.shape} is needed")
     if not wanted.size:
         return
@@ -70,8 +71,14 @@ def _assert_array_close(actual: ArrayLike, expected: ArrayLike, rtol: float, wha
 
 def assert_equal(actual: Any, expected: Any, what: str) -> None:
     """The same bits, shapes and dtypes."""
-    same = actual == expected if isinstance(expected, Arrays) else _same_bits(np.asarray(actual), np.asarray(expected))
+    same = actual == expected if isinstance(expected, Arrays) else _same_bits(_shown(actual), _shown(expected))
     require(bool(same), f"{what}: not the same bits:\n{actual!r}\n{expected!r}")
+
+
+def _shown(values: Any) -> np.ndarray[Any, Any]:
+    """An array, NaN where a mask hides something."""
+    array = np.asanyarray(values)
+    return as_floats(array, compute_dtype(array.dtype)) if np.ma.is_masked(array) else np.asarray(array)
 
 
 def _same_bits(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> bool:

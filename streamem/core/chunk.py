@@ -40,12 +40,14 @@ LARGEST_EXACT = 2**53
 
 
 def as_floats(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Values in C order as floats of the given type; a view where they already are.
+    """Values in C order as floats of the given type; a view where they already are. Masked ones are NaN.
 
     Raises
     ------
     DataError : 64-bit integers beyond 2⁵³, which no float64 holds
     """
+    if isinstance(values, np.ma.MaskedArray):
+        return _unmasked(values, dtype)
     if values.dtype.kind in "iu" and values.dtype.itemsize == 8 and values.size:
         low, high = int(values.min()), int(values.max())
         if max(-low, high) > LARGEST_EXACT:
@@ -54,6 +56,20 @@ def as_floats(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
                 "subtract an offset first"
             )
     return np.ascontiguousarray(values, dtype=dtype)
+
+
+def _unmasked(values: np.ma.MaskedArray[Any, Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    hidden = np.ma.getmaskarray(values)
+    shown: NDArray[Any] = np.where(hidden, np.zeros((), values.dtype), values.data)  # what is hidden may be anything
+    floats = as_floats(shown, dtype)
+    floats[hidden] = np.nan
+    return floats
+
+
+def without_idle_mask(values: Any) -> Any:
+    """An array without its mask where that hides nothing; everything else as it is."""
+    idle = isinstance(values, np.ma.MaskedArray) and not np.ma.is_masked(values)
+    return np.ma.getdata(values) if idle else values
 
 
 def compute_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:

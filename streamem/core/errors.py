@@ -14,6 +14,7 @@ what was found, what was needed, and what to do.
     ├── StreamError (OSError)                a stream that fails for good
     │   └── PoisonError (ValueError)         more unusable records than allowed
     ├── SchemaError (ValueError)             columns missing, not numeric, or of unequal types
+    │   └── NotNumericError (TypeError)      an object that is no number
     ├── MemoryLimitError (MemoryError)       the projection exceeds the limit
     ├── MonotonicityError (ArithmeticError)  EM lowered its objective
     ├── NumericalError (ArithmeticError)     a density that overflowed
@@ -86,6 +87,10 @@ class PoisonError(StreamError, ValueError):
 
 class SchemaError(StreamemError, ValueError):
     """Columns that are missing, not numeric, or of unequal types."""
+
+
+class NotNumericError(SchemaError, TypeError):
+    """An object that is no number."""
 
 
 class MemoryLimitError(StreamemError, MemoryError):

@@ -146,9 +146,14 @@ def numbers(values: ArrayLike, name: str) -> NDArray[Any]:
 
     Raises
     ------
-    ParameterError : text, objects, or rows of different lengths
+    ParameterError : text, dates, objects, rows of different lengths, or masked values
     """
     try:
-        return np.asarray(values, dtype=np.float64)
+        array = np.asanyarray(values)
+        if array.dtype.kind not in "biufO":
+            raise TypeError(f"it holds {array.dtype}")
+        if np.ma.is_masked(array):
+            raise TypeError(f"{int(np.ma.getmaskarray(array).sum())} of them are masked")
+        return np.asarray(array, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise ParameterError(f"{name} must hold an array of numbers; it does not ({error})") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamem.core.blas import one_blas_thread
-from streamem.core.chunk import Chunk
+from streamem.core.chunk import Chunk, as_floats
 from streamem.core.errors import OutputError
 from streamem.core.offers import offers
 from streamem.core.ports import ChunkRef, Executor, Family, OnChunk, Remote, Sequential, Source, Surveying, Task
@@ -24,6 +25,8 @@ from streamem.fit import require_unchanged
 from streamem.initialization import sample_rows
 from streamem.progress import Progress
 from streamem.sinks import Layout, PartedSink, open_parted_sink, open_sink
+from streamem.sources import ReadOptions
+from streamem.sources.numeric import numbers_in, numeric_dtype
 from streamem.surveying import surveyed_family
 from streamem.tasks import Apply, PartOfResult, Preparing, Score, WritePart
 
@@ -190,10 +193,17 @@ def is_dask(x: Any) -> bool:
     return type(x).__module__.partition(".")[0] in ("dask", "dask_expr")
 
 
-def apply_lazily(x: Any, names: Sequence[str] | None, task: Apply, column: Column) -> Any:
-    """A Dask array of the answers, one block for each block of rows of x (Dask array or DataFrame)."""
+def apply_lazily(x: Any, options: ReadOptions, task: Apply, column: Column) -> Any:
+    """A Dask array of the answers, one block for each block of rows of x (Dask array or DataFrame).
+
+    Raises
+    ------
+    SchemaError : x holds no numbers
+    """
     if hasattr(x, "to_dask_array"):
-        x = (x if names is None else x[list(names)]).to_dask_array()
+        dask_frame = importlib.import_module("streamem.sources.dask_frame")
+        x = dask_frame.frame_of_floats(x, options).to_dask_array()
+    numeric_dtype(x.dtype, "the Dask array")
     x = x.rechunk({1: -1}) if x.numblocks[1] > 1 else x
     answer = _BlockAnswer(task)
     if column.width is None:
@@ -222,9 +232,9 @@ class _BlockAnswer:
     task: Apply
 
     def __call__(self, block: Any, block_info: Any = None) -> Array:
-        x = np.ascontiguousarray(np.asarray(block), dtype=np.float64)
         location = block_info[0] if block_info else None
         index = location["chunk-location"][0] if location else 0
+        x = as_floats(numbers_in(np.asanyarray(block), f"Dask block {index}"), np.dtype(np.float64))
         with one_blas_thread():
             return self.task(Chunk(x), _BlockRef(index, len(x)))
 

@@ -22,7 +22,7 @@ from streamem.estimators.applying import (
     require_apart,
     score_source,
 )
-from streamem.estimators.inputs import Reading, as_source, check_lazy
+from streamem.estimators.inputs import Reading, as_source, categories_for, check_lazy
 from streamem.estimators.mixture_parts import MixtureParts
 from streamem.tasks import Apply, Describe, Score
 
@@ -167,7 +167,8 @@ class DescribingMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densi
         if is_dask(x) and call.out is None and call.feature_axis is None:
             names = call.columns if call.columns is not None else getattr(self, "feature_names_in_", None)
             check_lazy(self, x, names)
-            return apply_lazily(x, names, Apply(describe, params, None, column.dtype, column.row_nbytes), column)
+            options = replace(self._reading(None, names), categories=categories_for(self, reset=False)).options()
+            return apply_lazily(x, options, Apply(describe, params, None, column.dtype, column.row_nbytes), column)
         source = as_source(self, x, self._narrowed(column, call), reset=False)
         task = Apply(describe, params, source.schema.names, column.dtype, column.row_nbytes)
         engine = self._engine(question.replace("_", " "), call.executor)

@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from streamem.core.errors import ParameterError
+from streamem.core.validation import numbers
 
 Array = NDArray[Any]
 
 
 def _shaped(value: ArrayLike, shape: tuple[int, ...], what: str) -> Array:
-    array = np.asarray(value, dtype=np.float64)
+    array = numbers(value, f"The parameter '{what}'")
     if array.shape != shape:
         raise ParameterError(f"The parameter '{what}' should have the shape of {shape}, but got {array.shape}")
     if not np.isfinite(array).all():

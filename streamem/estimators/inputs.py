@@ -15,6 +15,7 @@ from sklearn.utils.validation import validate_data
 from streamem.core.errors import DataError, ParameterError, SchemaError, StreamemError
 from streamem.core.ports import Source
 from streamem.sources import ReadOptions, is_source, open_source
+from streamem.sources.numeric import as_array, numbers_in, refuse_masked
 from streamem.sources.stored_index import is_reserved
 
 
@@ -77,6 +78,8 @@ def remember_categories(estimator: Any, source: Source) -> None:
 
 def _as_source(estimator: BaseEstimator, x: Any, reading: Reading, reset: bool) -> Source:
     refuse_what_cannot_be_read(x)
+    if isinstance(x, np.ma.MaskedArray):
+        refuse_masked(x, "the array", "drop or impute them first")
     if _is_in_memory(x):
         x = _checked_array(estimator, x, reading, reset)
         if is_frame(x) and not reset and reading.columns is None and hasattr(estimator, "feature_names_in_"):
@@ -127,8 +130,6 @@ def refuse_what_cannot_be_read(x: Any) -> None:
         raise ParameterError("a LazyFrame holds no rows yet; call its collect(), or sink_parquet() and pass the file")
     if isinstance(x, list | tuple) and x and all(isinstance(item, str | os.PathLike) for item in x):
         raise ParameterError("a list of paths cannot be read; pass their folder, or a pyarrow.dataset.dataset of them")
-    if isinstance(x, np.ma.MaskedArray) and np.ma.getmaskarray(x).any():
-        raise DataError(f"the array has {int(np.ma.getmaskarray(x).sum())} masked values; drop or impute them first")
 
 
 def _is_in_memory(x: Any) -> bool:
@@ -158,7 +159,12 @@ def _validated(estimator: BaseEstimator, x: Any, reading: Reading, reset: bool) 
         if not len(x) or not len(x.columns):
             validate_data(estimator, features, reset=reset)
         return x
-    plain = isinstance(x, np.ndarray) and x.dtype.kind in "biuf" and x.size > 0
+    if isinstance(x, list | tuple):
+        x = as_array(x)
+        refuse_masked(x, "the list", "drop or impute them first")
+    if isinstance(x, np.ndarray):
+        x = numbers_in(x, "the array")
+    plain = isinstance(x, np.ndarray) and x.size > 0
     if plain and x.ndim >= 2 and reading.feature_axis is not None:
         return _remember_width(estimator, x, reading.feature_axis, reset)
     if plain and x.ndim == 2:

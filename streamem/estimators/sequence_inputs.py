@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator
 
-from streamem.core.errors import SchemaError
+from streamem.core.errors import ParameterError, SchemaError
 from streamem.core.ports import Source
 from streamem.estimators.inputs import categories_for, refuse_what_cannot_be_read, remember_categories
 from streamem.sources import ReadOptions, is_source, open_sequences
@@ -59,12 +59,17 @@ def as_sequences(estimator: BaseEstimator, x: Any, reading: SequenceReading, *, 
     SchemaError : another number of features than at fit, or columns that are missing
     """
     refuse_what_cannot_be_read(x)
+    if type(x).__module__.partition(".")[0] == "scipy":
+        raise ParameterError(
+            "Sparse data was passed, but dense data is required: convert it with toarray(), or, where that is too "
+            "large, write rows to a Zarr array piece by piece"
+        )
     fitted = None if reset else getattr(estimator, "feature_names_in_", None)
     columns = reading.columns
     if columns is None and fitted is not None and not is_source(x) and _has_names(x):
         columns = [str(name) for name in fitted]
     source = replace(reading, categories=categories_for(estimator, reset)).opened(x, columns)
-    _check_features(estimator, source, reading.lag, reset)
+    _check_features(estimator, source, x, reading.lag, reset)
     if reset:
         remember_categories(estimator, source)
     return source
@@ -75,11 +80,19 @@ def _has_names(x: Any) -> bool:
     return not (isinstance(x, np.ndarray | list | tuple) or hasattr(x, "dtype"))
 
 
-def _check_features(estimator: BaseEstimator, source: Source, lag: int, reset: bool) -> None:
+def _named(x: Any, origin: str) -> str:
+    """The data in words: an array in scikit-learn's."""
+    return "X" if isinstance(x, np.ndarray | list | tuple) else origin
+
+
+def _check_features(estimator: BaseEstimator, source: Source, x: Any, lag: int, reset: bool) -> None:
     schema = source.schema
     width, names = schema.n_features // (lag + 1), None if schema.names is None else list(schema.names)
     if width == 0:
-        raise SchemaError(f"{schema.origin} has no features; at least one column is needed")
+        raise SchemaError(
+            f"{schema.origin} has 0 feature(s) (shape=({source.n_rows}, 0)) while a minimum of 1 is required: at least "
+            "one column is needed"
+        )
     own = None if names is None else names[:width]
     if reset:
         estimator.n_features_in_ = width
@@ -91,8 +104,8 @@ def _check_features(estimator: BaseEstimator, source: Source, lag: int, reset: b
     expected = getattr(estimator, "n_features_in_", width)
     if width != expected:
         raise SchemaError(
-            f"{schema.origin} has {width} features, but {type(estimator).__name__} is expecting {expected} features as "
-            "input"
+            f"{_named(x, schema.origin)} has {width} features, but {type(estimator).__name__} is expecting {expected} "
+            "features as input"
         )
     fitted = [str(name) for name in getattr(estimator, "feature_names_in_", [])]
     if fitted and own is not None and own != fitted:

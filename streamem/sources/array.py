@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamem.core.chunk import Chunk, as_floats, compute_dtype
+from streamem.core.chunk import Chunk, as_floats, without_idle_mask
 from streamem.core.errors import SchemaError, SourceError
 from streamem.core.ports import Schema, Source
+from streamem.sources.numeric import as_array, numbers_in, numeric_dtype
 from streamem.sources.options import ReadOptions
 from streamem.sources.plan import even_cuts
 
@@ -35,7 +36,8 @@ class ArrayChunkRef:
     offset: int = 0
 
     def __reduce__(self) -> tuple[Any, ...]:
-        own = np.ascontiguousarray(self._own())
+        own = self._own()
+        own = own.copy() if isinstance(own, np.ma.MaskedArray) else np.ascontiguousarray(own)
         return ArrayChunkRef, (own, self.dtype, self.index, self.start, self.rows, self.start)
 
     def _own(self) -> NDArray[Any]:
@@ -49,13 +51,15 @@ class ArrayChunkRef:
 
     @property
     def load_nbytes(self) -> int:
-        """A view costs nothing more than itself; a conversion holds its result only."""
-        return self.nbytes
+        """A view costs nothing more than itself; a conversion holds its result only, what is masked two copies more."""
+        masked = isinstance(self.array, np.ma.MaskedArray)
+        return self.nbytes + masked * self.rows * self.array.shape[1] * (self.array.itemsize + 1)
 
     @property
     def at_hand(self) -> bool:
         """Whether loading is a view."""
-        return self.array.dtype == self.dtype and self.array.flags.c_contiguous
+        masked = isinstance(self.array, np.ma.MaskedArray)
+        return not masked and self.array.dtype == self.dtype and self.array.flags.c_contiguous
 
     def load(self) -> Chunk:
         """The rows in C order; a view where the array already is."""
@@ -63,12 +67,12 @@ class ArrayChunkRef:
 
 
 class ArraySource:
-    """Rows of a two-dimensional numeric array (n, d); nothing is copied as a whole."""
+    """Rows of a two-dimensional numeric array (n, d), masked values as NaN; nothing is copied as a whole."""
 
     def __init__(
         self, array: NDArray[Any], options: ReadOptions, origin: str, names: tuple[str, ...] | None = None
     ) -> None:
-        self._array = array
+        self._array = array = without_idle_mask(array)
         dtype = numeric_dtype(array.dtype, origin)
         self.schema = Schema(array.shape[1], dtype, names, weighted=False, origin=origin)
         self.n_rows = int(array.shape[0])
@@ -97,20 +101,18 @@ def fingerprint_steps(n_rows: int, n_features: int) -> tuple[int, int]:
 def fingerprint_sample(array: NDArray[Any], rows: int, columns: int, first: int = 0) -> NDArray[Any]:
     """Of every so many rows from the first on, and columns, one: in C order. Which columns differs from row to row."""
     if columns == 1:
-        return np.ascontiguousarray(array[first::rows])
+        return np.ascontiguousarray(_shown(array[first::rows]))
     chosen = np.arange(first, len(array), rows)
     within = np.arange(0, array.shape[1], columns)[None, :] + (np.arange(len(chosen)) % columns)[:, None]
-    return np.asarray(array[chosen[:, None], np.minimum(within, array.shape[1] - 1)])
+    return np.asarray(_shown(array[chosen[:, None], np.minimum(within, array.shape[1] - 1)]))
 
 
-def numeric_dtype(dtype: np.dtype[Any], what: str) -> np.dtype[Any]:
-    """The dtype to compute in, or `SchemaError` when the values are no numbers."""
-    try:
-        return compute_dtype(dtype)
-    except TypeError:
-        raise SchemaError(
-            f"{what} holds {dtype}, which is not numeric; bool, integers and floats can be used"
-        ) from None
+def _shown(sample: NDArray[Any]) -> NDArray[Any]:
+    """With NaN where a mask hides something."""
+    if not isinstance(sample, np.ma.MaskedArray):
+        return sample
+    shown: NDArray[Any] = np.ma.filled(sample.astype(np.float64), np.nan)
+    return shown
 
 
 def rows_by_features(array: Any, feature_axis: int | str | None, what: str) -> Any:
@@ -124,7 +126,7 @@ def rows_by_features(array: Any, feature_axis: int | str | None, what: str) -> A
         raise SchemaError(
             f"{what} has shape {array.shape}; rows are needed as (n, d). "
             + (
-                "Reshape one feature to (n, 1)."
+                "Reshape your data: one feature to (n, 1), one row to (1, d)."
                 if array.ndim < 2
                 else "Pass feature_axis= (0 … ndim − 1) to say which axis holds the features; the others become rows."
             )
@@ -135,7 +137,7 @@ def rows_by_features(array: Any, feature_axis: int | str | None, what: str) -> A
 def open(data: Any, options: ReadOptions) -> Source:
     """An array or memory map."""
     origin = "the array"
-    array = np.asanyarray(data)
+    array = numbers_in(as_array(data), origin)
     refuse_names(options, origin)
     return ArraySource(rows_by_features(array, options.feature_axis, origin), options, origin)
 

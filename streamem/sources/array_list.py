@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamem.core.chunk import Chunk, as_floats
+from streamem.core.chunk import Chunk, as_floats, without_idle_mask
 from streamem.core.errors import SchemaError
 from streamem.core.ports import Schema
-from streamem.sources.array import fingerprint_sample, fingerprint_steps, numeric_dtype
+from streamem.sources.array import fingerprint_sample, fingerprint_steps
+from streamem.sources.numeric import numeric_dtype
 from streamem.sources.plan import even_cuts
 
 
@@ -59,6 +60,7 @@ class ListSource:
     def __init__(self, arrays: Sequence[NDArray[Any]], chunk_bytes: int) -> None:
         origin = f"the list of {len(arrays)} arrays"
         _require_alike(arrays)
+        arrays = [without_idle_mask(array) for array in arrays]
         self._arrays, self._chunk_bytes = arrays, chunk_bytes
         dtypes = {numeric_dtype(array.dtype, f"array {i} of the list") for i, array in enumerate(arrays)}
         dtype = np.result_type(*dtypes)

@@ -59,11 +59,19 @@ def _rebuild(table: bytes, layout: Layout, index: int, start: int) -> TableChunk
         return TableChunkRef(reader.read_all(), layout, index, start)
 
 
+def _takeable(table: pa.Table) -> pa.Table:
+    """With text in a layout from which Arrow can pick rows: polars has another."""
+    kinds = [pa.large_string() if field.type == pa.string_view() else field.type for field in table.schema]
+    if kinds == table.schema.types:
+        return table
+    return table.cast(pa.schema([pa.field(name, kind) for name, kind in zip(table.column_names, kinds, strict=True)]))
+
+
 class TableSource:
     """Rows of a table in memory, cut evenly; nothing is copied before a chunk is loaded."""
 
     def __init__(self, table: pa.Table, layout: Layout, options: ReadOptions, origin: str, named: bool = True) -> None:
-        self._table = table.select(layout.names)
+        self._table = _takeable(table.select(layout.names))
         self._layout = layout
         self.schema = layout.schema(origin, named)
         self.n_rows = int(table.num_rows)

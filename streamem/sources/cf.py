@@ -14,7 +14,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamem.core.errors import SourceError
-from streamem.sources.array import numeric_dtype
+from streamem.sources.numeric import numeric_dtype
+
+TIME_UNITS = frozenset({"days", "hours", "minutes", "seconds", "milliseconds", "microseconds", "nanoseconds"})
+
+
+def times_in(attributes: Mapping[str, Any]) -> str | None:
+    """What kind of times stored numbers stand for, in words, by the rules of xarray; None if they are numbers.
+
+    Units alone make no time span, unless xarray has noted its dtype beside them: they may be those of a measurement.
+    """
+    units = str(attributes.get("units", ""))
+    if " since " in units:
+        return f"times ({units})"
+    is_span = units in TIME_UNITS and str(attributes.get("dtype", "")).startswith("timedelta64")
+    return f"time spans ({units})" if is_span else None
 
 
 @dataclass(frozen=True)
@@ -52,6 +66,18 @@ class Packing:
             out += self.offset
         for number in self.missing:
             np.copyto(out, np.nan, where=raw == number)
+
+    def known(self, raw: NDArray[Any]) -> NDArray[Any]:
+        """The values in their own dtype, or as float64 where they are scaled or some of them are missing."""
+        if self.stored.kind not in "biuf":
+            return raw
+        own = raw if raw.dtype == self.stored else raw.view(self.stored)
+        scaled = self.scale is not None or self.offset is not None
+        if not scaled and not any((own == number).any() for number in self.missing):
+            return own
+        out = np.empty(raw.shape)
+        self.unpack(raw, out)
+        return out
 
 
 def packing(attributes: Mapping[str, Any], stored: np.dtype[Any], what: str) -> Packing:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from streamem.core.chunk import Chunk
 from streamem.core.errors import SchemaError, SourceChangedError
 from streamem.sources.category_codes import write_codes
-from streamem.sources.columns import Column, Layout
+from streamem.sources.columns import Column, Layout, is_number
 from streamem.sources.plain_arrow import plain
 
 MANY = 2**14
@@ -66,7 +66,10 @@ def numbers_of(array: Any, what: str) -> NDArray[np.float64]:
     """
     out = np.empty((len(array), 1))
     try:
-        write_column(array if isinstance(array, pa.Array) else pa.array(array), out)
+        column = array if isinstance(array, pa.Array) else pa.array(array)
+        if not is_number(column.type):
+            raise TypeError(column.type)
+        write_column(column, out)
     except (pa.ArrowException, TypeError, ValueError) as error:
         kind = getattr(array, "type", getattr(array, "dtype", type(array).__name__))
         raise SchemaError(f"{what} holds {kind}, which is not numeric") from error

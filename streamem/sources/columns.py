@@ -19,7 +19,12 @@ from streamem.sources.options import ReadOptions
 from streamem.sources.stored_index import default_columns, stored_index
 
 TEXT_NBYTES = 32
+DATES = frozenset({"pandas.period"})
+"""Extension types whose numbers are days, months, … since an epoch."""
 """Guessed for a short text and its offset."""
+
+
+DATES_REMEDY = "Cast dates and times to numbers first, or choose other columns with columns=."
 
 
 @dataclass(frozen=True)
@@ -197,13 +202,34 @@ def is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or kind == pa.string_view())
 
 
+def is_number(kind: pa.DataType) -> bool:
+    """Whether a type holds one number a row."""
+    column = _column(pa.field("", kind))
+    return column is not None and column.size is None
+
+
 def _column(field: pa.Field) -> Column | None:
+    if _is_date(field):
+        return None
     kind = _values_of(field.type)
     size = None
     if pa.types.is_fixed_size_list(kind):
         kind, size = _values_of(kind.value_type), kind.list_size
     dtype = _number_dtype(kind)
     return None if dtype is None or size == 0 else Column(field.name, size, dtype)
+
+
+def _is_date(field: pa.Field) -> bool:
+    """Whether the numbers of an extension type are dates; without its library a file's field has its mere name."""
+    names = {(field.metadata or {}).get(b"ARROW:extension:name", b"").decode()}
+    kind = field.type
+    while isinstance(kind, pa.BaseExtensionType) or pa.types.is_dictionary(kind) or pa.types.is_fixed_size_list(kind):
+        if isinstance(kind, pa.BaseExtensionType):
+            names.add(kind.extension_name)
+            kind = kind.storage_type
+        else:
+            kind = kind.value_type
+    return bool(names & DATES)
 
 
 def _values_of(kind: pa.DataType) -> pa.DataType:
@@ -242,14 +268,14 @@ def _describe_none(schema: pa.Schema, present: list[str], origin: str) -> str:
 def _describe_refused(fields: Sequence[pa.Field], origin: str) -> str:
     listed = ", ".join(f"{field.name!r} ({field.type})" for field in fields[:10])
     more = f" and {len(fields) - 10} more" if len(fields) > 10 else ""
-    remedies = " ".join(dict.fromkeys(_remedy(field.type) for field in fields))
+    remedies = " ".join(dict.fromkeys(DATES_REMEDY if _is_date(field) else _remedy(field.type) for field in fields))
     return f"{origin}: columns that are not numeric: {listed}{more}. {remedies}"
 
 
 def _remedy(kind: pa.DataType) -> str:
     kind = _values_of(kind)
     if pa.types.is_temporal(kind):
-        return "Cast dates and times to numbers first, or choose other columns with columns=."
+        return DATES_REMEDY
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         return (
             "Lists of variable length have no fixed number of features: cast them to a fixed-size list such as "

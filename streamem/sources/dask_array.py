@@ -8,13 +8,13 @@ from typing import Any
 
 import dask
 import numpy as np
-from numpy.typing import NDArray
 
-from streamem.core.chunk import Chunk
+from streamem.core.chunk import Chunk, as_floats
 from streamem.core.errors import SchemaError, SourceError
 from streamem.core.ports import Schema
-from streamem.sources.array import numeric_dtype, rows_by_features
+from streamem.sources.array import rows_by_features
 from streamem.sources.dask_blocks import Block, BlockSource, blocks_of
+from streamem.sources.numeric import numeric_dtype
 from streamem.sources.options import ReadOptions
 
 
@@ -26,7 +26,7 @@ class DecodeArray:
     dtype: np.dtype[Any]
 
     def __call__(self, value: Any, block: Block) -> Chunk:
-        array = _filled(value)
+        array = np.asanyarray(value)
         if array.shape != (block.rows, self.n_features):
             raise SourceError(
                 f"Dask block {block.number} computed to shape {array.shape}; its array declares "
@@ -37,14 +37,7 @@ class DecodeArray:
                 f"Dask block {block.number} computed to {array.dtype}, which does not fit {self.dtype}, the type that "
                 "its array declares: correct dtype= of the step that made it"
             )
-        return Chunk(np.ascontiguousarray(array, dtype=self.dtype))
-
-
-def _filled(value: Any) -> NDArray[Any]:
-    if not np.ma.is_masked(value):
-        return np.asarray(value)
-    dtype = np.result_type(value.dtype, np.float32)
-    return np.asarray(np.ma.filled(value.astype(dtype), np.nan))
+        return Chunk(as_floats(array, self.dtype))
 
 
 def open_array(data: Any, options: ReadOptions) -> BlockSource:

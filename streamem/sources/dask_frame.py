@@ -59,6 +59,32 @@ def open_frame(data: Any, options: ReadOptions) -> BlockSource:
     return BlockSource(blocks, DecodeFrame(layout), shape, options.chunk_bytes, chosen._name)
 
 
+def frame_of_floats(data: Any, options: ReadOptions) -> Any:
+    """A lazy Dask DataFrame of the features alone, nulls as NaN, text as its codes; nothing is computed.
+
+    Raises
+    ------
+    SchemaError : columns that are missing, or no numbers
+    """
+    origin = "the Dask DataFrame"
+    layout = plan_columns(frame_schema(data._meta, options, origin), options, origin)
+    label = {str(name): name for name in data._meta.columns}
+    chosen = data[[label[name] for name in layout.names]]
+    decode = _Decoded(DecodeFrame(layout))
+    return chosen.map_partitions(decode, meta=decode(chosen._meta))
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    """A partition as floats."""
+
+    decode: DecodeFrame
+
+    def __call__(self, partition: Any, partition_info: Any = None) -> Any:
+        block = Block((partition_info or {}).get("number", 0), None, {}, len(partition))
+        return type(partition)(self.decode(partition, block).x, index=partition.index)
+
+
 def frame_values(data: Any, name: str) -> Iterator[pa.Array]:
     """The values of any one column, partition by partition, with Dask's configured scheduler."""
     label = {str(known): known for known in data._meta.columns}

@@ -20,6 +20,7 @@ from streamem.core.chunk import Chunk, as_floats
 from streamem.core.errors import SchemaError, SourceError
 from streamem.core.ports import Schema, Source
 from streamem.sources import array
+from streamem.sources.numeric import numeric_dtype
 from streamem.sources.options import ReadOptions
 from streamem.sources.plan import even_cuts
 
@@ -91,7 +92,7 @@ class NpySource:
 
     def __init__(self, file: NpyFile, options: ReadOptions, origin: str) -> None:
         self._file = file
-        dtype = array.numeric_dtype(file.dtype, origin)
+        dtype = numeric_dtype(file.dtype, origin)
         self.schema = Schema(file.shape[1], dtype, None, weighted=False, origin=origin)
         self.n_rows = file.shape[0]
         d = file.shape[1]

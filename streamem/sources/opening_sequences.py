@@ -15,6 +15,7 @@ from streamem.core.errors import ParameterError, SchemaError
 from streamem.core.importing import import_whole
 from streamem.core.ports import Source
 from streamem.sources.array_list import ListSource
+from streamem.sources.numeric import as_array, numbers_in
 from streamem.sources.opening import anywhere, is_source, is_weight_path, module_of, open_source
 from streamem.sources.options import DEFAULT_CHUNK_BYTES, ReadOptions
 from streamem.sources.sequence_offsets import integers, offsets_of_lengths, offsets_of_starts, one_dimensional
@@ -178,17 +179,17 @@ def _as_arrays(data: Sequence[Any]) -> Any:
 
     Raises
     ------
-    SchemaError : arrays of one axis, which may be rows or sequences of one feature
+    SchemaError : arrays of one axis, which may be rows or sequences of one feature, and arrays that hold no numbers
     """
     if data and all(isinstance(item, np.ndarray) and item.ndim == 1 for item in data):
         raise SchemaError(
             "the list holds arrays of one axis; pass sequences of one feature as (n_i, 1), by reshape(-1, 1), and rows "
             "of one sequence as one array (n, d), by np.stack"
         )
-    items = [np.asarray(item) for item in data]
+    items = [as_array(item) for item in data]
     if items and all(item.ndim < 2 for item in items):
-        return np.asarray(data)
-    return items
+        return as_array(data)
+    return [numbers_in(item, f"array {i} of the list") for i, item in enumerate(items)]
 
 
 def _shape(data: Any, options: ReadOptions) -> tuple[int, ...] | None:

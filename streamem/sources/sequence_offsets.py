@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from streamem.core.errors import DataError
 from streamem.core.importing import import_whole
 from streamem.sources.array import memory_map
+from streamem.sources.numeric import as_array, refuse_masked
 
 Ints = NDArray[np.int64]
 
@@ -63,7 +64,7 @@ def integers(value: Any, what: str, beside: Any) -> Ints:
 
     Raises
     ------
-    DataError : other shapes, or numbers that are not whole
+    DataError : other shapes, masked values, or numbers that are not whole
     SourceError, SchemaError : nothing can be read there
     """
     numbers = one_dimensional(value, what, beside)
@@ -81,7 +82,9 @@ def one_dimensional(value: Any, what: str, beside: Any) -> NDArray[Any]:
     elif isinstance(value, str | os.PathLike) or type(value).__module__.partition(".")[0] == "zarr":
         numbers = import_whole("streamem.sources.zarr_beside").read_numbers(value, what, beside)
     else:
-        numbers = np.asarray(value)
+        numbers = as_array(value)
+        refuse_masked(numbers, what, "none of them can be missing")
+        numbers = np.asarray(numbers)
     if numbers.ndim != 1:
         raise DataError(f"{what} has shape {numbers.shape}; one number for each sequence is needed, as (s,)")
     return numbers

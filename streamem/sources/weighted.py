@@ -18,9 +18,11 @@ from streamem.core.importing import import_whole
 from streamem.core.offers import offers_itself
 from streamem.core.ports import ChunkRef, Fetchable, Held, Source
 from streamem.sources.array import memory_map
+from streamem.sources.numeric import as_array, refuse_masked
 from streamem.sources.sequences import SequenceSource
 
 FINGERPRINT_WEIGHTS = 1024
+NEEDED = "every row needs a weight: 0 leaves it out"
 
 
 class Weights(Protocol):
@@ -152,6 +154,7 @@ def open(source: Source, weight: Any) -> Source:
 
     Raises
     ------
+    DataError : masked weights
     SchemaError : the weights do not fit the rows
     SourceError : their file cannot be read
     """
@@ -179,4 +182,6 @@ def _open_weights(weight: Any) -> Weights:
     if is_path or type(weight).__module__.partition(".")[0] == "zarr":
         weights: Weights = import_whole("streamem.sources.zarr_weights").open(weight)
         return weights
-    return ArrayWeights(np.asarray(weight))
+    numbers = as_array(weight)
+    refuse_masked(numbers, "sample_weight", NEEDED)
+    return ArrayWeights(np.asarray(numbers))

@@ -16,7 +16,7 @@ from streamem.core.chunk import Chunk
 from streamem.core.errors import SchemaError, SourceError
 from streamem.core.importing import import_whole
 from streamem.core.ports import Schema, Source
-from streamem.sources.array import numeric_dtype
+from streamem.sources.numeric import numeric_dtype
 from streamem.sources.options import ReadOptions
 from streamem.sources.plan import even_cuts
 from streamem.sources.xarray_layout import Rows, labels, matrix_rows, table_rows

@@ -11,8 +11,10 @@ import zarr
 from numpy.typing import NDArray
 
 from streamem.core.errors import SchemaError, SourceError
+from streamem.sources.cf import packing
 from streamem.sources.zarr_columns import named_column
 from streamem.sources.zarr_integrity import ZarrNode, guarded, locate, require_all_chunks
+from streamem.sources.zarr_variable import attributes_of
 
 READ_BYTES = 2**20
 
@@ -30,7 +32,9 @@ def read_numbers(value: Any, what: str, beside: Any) -> NDArray[Any]:
 
 
 def slabs(array: zarr.Array[Any], fill: bool = False) -> Iterator[NDArray[Any]]:
-    """The values of a one-dimensional array as they are stored, whole units at a time; absent ones filled, if allowed.
+    """The values of a one-dimensional array, whole units at a time; absent ones filled, if allowed.
+
+    They are as they are stored, whatever their type, unless a packing is declared or some are missing (NaN).
 
     Raises
     ------
@@ -41,12 +45,13 @@ def slabs(array: zarr.Array[Any], fill: bool = False) -> Iterator[NDArray[Any]]:
         raise SchemaError(f"Zarr array {locate(array)} has shape {array.shape}; one axis is needed")
     if not fill and array.nchunks_initialized < array.nchunks:
         require_all_chunks(array)
+    unpacked = packing(attributes_of(array), array.dtype, f"Zarr array {locate(array)}")
     unit = (array.shards or array.chunks)[0]
     step = max(1, READ_BYTES // (8 * unit)) * unit
     safe = guarded(array, refuse_absent=not fill)
     for first in range(0, array.shape[0], step):
         try:
-            yield np.asarray(safe[first : first + step])
+            yield unpacked.known(np.asarray(safe[first : first + step]))
         except SourceError as error:
             raise SourceError(f"Zarr array {locate(array)}: values from {first} on cannot be read: {error}") from error
 

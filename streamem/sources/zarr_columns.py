@@ -8,6 +8,7 @@ from typing import Any
 import zarr
 
 from streamem.core.errors import SchemaError
+from streamem.sources.cf import times_in
 from streamem.sources.zarr_variable import dimension_names
 
 
@@ -31,7 +32,8 @@ def default_columns(group: zarr.Group, aside: Collection[str | None], origin: st
     """All arrays of the group that hold data, by name in alphabetical order.
 
     Data is numeric and has an axis. Left out are those put `aside`, coordinates (an array named like its only
-    dimension, or listed in a ``coordinates`` attribute) and times ("days since …"): what xarray leaves out.
+    dimension, or listed in a ``coordinates`` attribute), times ("days since …") and time spans (``timedelta64``): what
+    xarray leaves out.
 
     Raises
     ------
@@ -52,7 +54,7 @@ def default_columns(group: zarr.Group, aside: Collection[str | None], origin: st
 
 
 def _is_data(name: str, array: zarr.Array[Any]) -> bool:
-    is_time = " since " in str(array.attrs.get("units", ""))
+    is_time = times_in(array.attrs) is not None
     return array.dtype.kind in "biuf" and array.ndim > 0 and not is_time and dimension_names(array) != (name,)
 
 

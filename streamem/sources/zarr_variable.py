@@ -10,8 +10,8 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from streamem.core.errors import SourceError, StreamemError
-from streamem.sources.cf import Packing, packing
+from streamem.core.errors import SchemaError, SourceError, StreamemError
+from streamem.sources.cf import Packing, packing, times_in
 from streamem.sources.options import ReadOptions
 from streamem.sources.zarr_direct import DirectReader, direct_reader
 from streamem.sources.zarr_integrity import guarded, locate, require_all_chunks, storage_unit
@@ -105,11 +105,17 @@ def open_variable(array: zarr.Array[Any], options: ReadOptions) -> Variable:
 
     Raises
     ------
-    SchemaError : the values are no numbers
+    SchemaError : the values are no numbers, or stand for times
     SourceError : chunks are missing, or the packing cannot be understood
     """
     what = f"Zarr array {locate(array)}"
-    unpacking = packing(_attributes(array), array.dtype, what)
+    attributes = attributes_of(array)
+    if (times := times_in(attributes)) is not None:
+        raise SchemaError(
+            f"{what} holds {times}, which is not numeric; leave it out, or, to have the numbers as they are stored, "
+            "pass what xarray.open_zarr(…, decode_times=False) gives"
+        )
+    unpacking = packing(attributes, array.dtype, what)
     dtype = unpacking.dtype(what)
     refuse_absent = options.missing_chunks == "error"
     if refuse_absent:
@@ -118,7 +124,7 @@ def open_variable(array: zarr.Array[Any], options: ReadOptions) -> Variable:
     return Variable(guarded(array, refuse_absent), array, unpacking, dtype, direct)
 
 
-def _attributes(array: zarr.Array[Any]) -> dict[str, Any]:
+def attributes_of(array: zarr.Array[Any]) -> dict[str, Any]:
     """The attributes, with what xarray keeps elsewhere: in Zarr v2 the fill value is its ``_FillValue``."""
     attributes = array.attrs.asdict()
     if array.metadata.zarr_format == 2 and XARRAY_DIMENSIONS in attributes and array.fill_value is not None:
