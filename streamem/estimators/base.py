@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Self
@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from streamem.algorithms import BatchEM, IncrementalEM, StepwiseEM
 from streamem.core.arrays import Params
-from streamem.core.errors import ModelFileError, ParameterError, StreamemError
+from streamem.core.errors import ModelFileError, NumericalError, ParameterError, StreamemError
 from streamem.core.ports import Algorithm, Plannable, Source
 from streamem.core.state import State
 from streamem.estimators.fitting import Job, Outcome, fit_job
@@ -124,8 +124,10 @@ class EMEstimator(EMParts):
 
     def _adopt(self, state: State, dtype: np.dtype[Any]) -> None:
         """Publish a state."""
+        published = self._published(state.params, dtype)
+        require_finite_attributes(published)
         self._state = state
-        for name, value in self._published(state.params, dtype).items():
+        for name, value in published.items():
             setattr(self, name, value)
         self.converged_ = state.converged
         self.n_iter_ = state.iteration
@@ -206,6 +208,21 @@ class EMEstimator(EMParts):
 
     def _check_loaded(self, params: Params, n_features: int) -> None:
         """Refuse parameters whose shapes do not belong together."""
+
+
+def require_finite_attributes(published: Mapping[str, Array]) -> None:
+    """Refuse to publish what float64 does not hold; predictions would still be right.
+
+    Raises
+    ------
+    NumericalError : an attribute that is not finite
+    """
+    lost = [name for name, value in published.items() if not np.isfinite(value).all()]
+    if lost:
+        raise NumericalError(
+            f"{', '.join(lost)} cannot be represented in float64: squares of the data, or their inverses, overflow; "
+            "rescale the data"
+        )
 
 
 def reads_in_order(algorithm: Algorithm | Plannable) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,7 @@ class GaussianMixture(SamplingMixture):
     Attributes
     ----------
     weights_ (K,), means_ (K, d) : in units of the data; float32 if fitted on a float32 array
+        All attributes are float64 where float32 does not hold some of them: squares of 1e20 or 1e-30.
     covariances_, precisions_, precisions_cholesky_ : (K, d, d) full, (d, d) tied, (K, d) diag, (K,) spherical
     converged_ : bool
     n_iter_ : int, iterations of the best start
@@ -155,7 +157,17 @@ class GaussianMixture(SamplingMixture):
             "precisions_": family.precisions(components),
             "precisions_cholesky_": family.precisions_cholesky(components),
         }
-        return {name: np.asarray(value).astype(dtype) for name, value in exact.items()}
+        held = dtype if self._holds(dtype, exact) else np.dtype(np.float64)
+        return {name: np.asarray(value).astype(held) for name, value in exact.items()}
+
+    def _holds(self, dtype: np.dtype[Any], exact: Mapping[str, Array]) -> bool:
+        """Whether attributes stay finite and positive in `dtype`: squares of data that float32 holds may not."""
+        family, shape, limits = self._make_family(), exact["means_"].shape, np.finfo(dtype)
+        if dtype == np.float64 or not np.abs(exact["means_"]).max() <= limits.max:
+            return bool(dtype == np.float64)
+        squares = [family.variances(exact[name], *shape) for name in ("covariances_", "precisions_")]
+        factors = family.variances(exact["precisions_cholesky_"], *shape)
+        return all(limits.tiny <= values.min() and values.max() <= limits.max for values in (*squares, factors))
 
     def _params(self) -> Params:
         """As everywhere, once the attributes fit the hyperparameters."""

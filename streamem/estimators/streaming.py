@@ -233,7 +233,7 @@ class StreamingMixture(LearningMixture):
     ) -> tuple[MiniBatch, Update | None]:
         """What was learned of a mini-batch: without rows that are finite, but whose densities overflow."""
         try:
-            if hasattr(self, "weights_") or not len(batch.chunk.x) or np.abs(batch.chunk.x).max() < ABSURD:
+            if hasattr(self, "weights_") or not len(batch.chunk.x) or float(np.abs(batch.chunk.x).max()) < ABSURD:
                 return batch, self._take(batch, stream, learn)
         except (NumericalError, ImpossibleValueError):
             if not hasattr(self, "weights_"):
@@ -248,7 +248,7 @@ class StreamingMixture(LearningMixture):
             model, params = self._make_model(), self._present().params
             rows = sifting.overflowing(lambda chunk: model.e_step(params, chunk), batch.chunk)
         else:
-            rows = np.flatnonzero((np.abs(x) >= ABSURD).any(axis=1)).tolist()
+            rows = np.flatnonzero((np.abs(x, dtype=np.float64) >= ABSURD).any(axis=1)).tolist()
         if cutter.sifted(len(rows)):
             raise PoisonError(
                 f"{len(rows)} of {len(x)} records hold values that the model cannot take, such as those whose squares "

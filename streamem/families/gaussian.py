@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from streamem.core.arrays import Params
-from streamem.core.errors import ParameterError
+from streamem.core.errors import NumericalError, ParameterError
 from streamem.core.ports import Kernel, Mixing
 from streamem.core.stats import Stats
 from streamem.families.anchor import location_and_spread
@@ -28,6 +28,9 @@ from streamem.families.gaussian_screen import screen_bytes, screen_of
 from streamem.families.tiling import block_rows
 
 Array = NDArray[Any]
+
+LEAST_SPREAD = 2.0**-505
+"""Of a column without regularization: its square, and the inverse of that, are float64."""
 
 FAR = 16.0
 """An anchor that is so many spreads away from the components, or so much smaller than their spread, is given up."""
@@ -90,7 +93,25 @@ class Gaussian:
     def start(self, x: Array, weight: Array | None, n_components: int) -> Params:
         """The anchor from a sample x (n, d), and one standard Gaussian at it for every component."""
         center, deviation = location_and_spread(x, weight)
+        self._require_squares(deviation)
         return self.at_anchor(center, self.scale_of(deviation), n_components)
+
+    def _require_squares(self, deviation: Array) -> None:
+        """Refuse columns of standard deviations (d,) so small that variances, or precisions, leave float64.
+
+        Raises
+        ------
+        NumericalError : a column without regularization whose squares vanish
+        """
+        wide = np.maximum(deviation, np.sqrt(self.reg_covar))
+        if self._structure.isotropic:
+            wide = np.full_like(wide, wide.max())
+        vanishing = np.flatnonzero((deviation > 0) & (wide < LEAST_SPREAD))
+        if len(vanishing):
+            raise NumericalError(
+                f"column {vanishing[0]} spreads over {deviation[vanishing[0]]:.3g} only, whose square vanishes in "
+                "float64, or its inverse overflows; rescale it first"
+            )
 
     def scale_of(self, deviation: Array) -> Array:
         """The anchor's scale (d,) for columns of given standard deviations (d,)."""
