@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from streamem.algorithms.stepwise import remember, weight_of
 from streamem.algorithms.stopping import StoppingRule
 from streamem.core.arrays import Params
+from streamem.core.ascent import permitted_fall
 from streamem.core.errors import MonotonicityError
-from streamem.core.offers import offers
-from streamem.core.ports import ChunkRef, Model, Penalized
+from streamem.core.ports import ChunkRef, Model
 from streamem.core.state import State
 from streamem.core.stats import Stats
 
@@ -74,20 +74,10 @@ class BatchEM:
             params=params,
             iteration=state.iteration + 1,
             trace=trace,
-            allowance=rounding + _allowance(model, state.params, params, stats) / weight,
+            allowance=rounding + permitted_fall(model, state.params, params, stats) / weight,
             closing=converged or state.iteration + 1 >= self.max_iter,
             converged=converged,
         )
-
-
-def _allowance(model: Model, old: Params, new: Params, stats: Stats) -> float:
-    """How far the log-likelihood may fall, in nats, because the M-step maximizes it minus a penalty R.
-
-    With q the responsibilities, ℓ(θ') ≥ Q(q, θ') ≥ ℓ(θ) + R(q, θ') − R(q, θ).
-    """
-    if not offers(model, Penalized):
-        return 0.0
-    return max(0.0, model.penalty(old, stats) - model.penalty(new, stats))
 
 
 def _require_no_fall(state: State, log_likelihood: float, rounding: float) -> None:
@@ -98,9 +88,8 @@ def _require_no_fall(state: State, log_likelihood: float, rounding: float) -> No
     if log_likelihood < before - tolerance or log_likelihood != log_likelihood:
         raise MonotonicityError(
             f"iteration {state.iteration} lowered the log-likelihood from {before:.15g} to {log_likelihood:.15g} nats "
-            f"per row, a fall of {before - log_likelihood:.3g} where rounding and regularization explain at most "
-            f"{tolerance:.3g}. EM cannot do that: either the data changed between passes, or values lie so far "
-            "from all others that covariances keep no digits of these (look for outliers), or the family's `maximize` "
-            "does not maximize the expectation of its own `log_prob` under the statistics of `stats` (run "
+            f"per row, a fall of {before - log_likelihood:.3g} where rounding, floors and regularization explain at "
+            f"most {tolerance:.3g}. EM cannot do that: either the data changed between passes, or the family's "
+            "`maximize` does not maximize the expectation of its own `log_prob` under the statistics of `stats` (run "
             "streamem.conformance on it)"
         )

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from streamem.conformance.tolerance import assert_close, assert_equal, relabelled, require, tolerance
 from streamem.core.arrays import Params
+from streamem.core.ascent import permitted_fall
 from streamem.core.chunk import Chunk
-from streamem.core.ports import Model, Penalized
+from streamem.core.ports import Model
 from streamem.core.stats import Stats
 
 Array = NDArray[Any]
@@ -161,7 +162,7 @@ class ModelSuite:
             require(now >= before - slack, f"iteration {iteration} lowered {before!r} to {now!r}, by more than {slack}")
             rises += now > before + slack
             new = case.model.m_step(stats, params)
-            allowance = rounding + _allowance(case.model, params, new, stats)
+            allowance = rounding + permitted_fall(case.model, params, new, stats)
             params, before = new, now
         require(rises > 1, "no iteration raised the log-likelihood: make_params gave a start without anything to learn")
 
@@ -192,10 +193,3 @@ class _Case:
 
 def _rows(chunk: Chunk, rows: slice) -> Chunk:
     return Chunk(chunk.x[rows], None if chunk.weight is None else chunk.weight[rows])
-
-
-def _allowance(model: Model, old: Params, new: Params, stats: Stats) -> float:
-    """With q the responsibilities, ℓ(θ') ≥ ℓ(θ) + R(q, θ') − R(q, θ) for a penalty R."""
-    if not isinstance(model, Penalized):
-        return 0.0
-    return max(0.0, model.penalty(old, stats) - model.penalty(new, stats))

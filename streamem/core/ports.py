@@ -428,6 +428,18 @@ class Penalized(Protocol):
 
 
 @runtime_checkable
+class Bounded(Protocol):
+    """A family or model that knows by how much its M-step may miss the maximum: it rounds, and has limits of its own.
+
+    Laws: never below 0; where the M-step is exact but for rounding, as on ordinary data, a rounding error and no more,
+    so that an M-step which does not maximize is noticed.
+    """
+
+    def shortfall(self, old: Any, new: Any, stats: Stats) -> float:
+        """By how much `new`, of these statistics taken at `old`, may be below what `old` achieves, in nats."""
+
+
+@runtime_checkable
 class Diagnosed(Protocol):
     """A family or model that can tell which components were kept from degenerating."""
 

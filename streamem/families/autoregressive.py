@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -15,8 +15,10 @@ from streamem.core.ports import Kernel
 from streamem.core.stats import Stats
 from streamem.families.anchor import location_and_spread
 from streamem.families.covariance import COVARIANCES
+from streamem.families.covariance_floor import FLOOR
 from streamem.families.empty import empty_components, told_empty
 from streamem.families.far_rows import Residuals, anchored_far, far_log_prob, far_order
+from streamem.families.gaussian_rounding import SAFETY
 from streamem.families.residual_kernel import TILE, ResidualKernel
 from streamem.families.tiling import block_rows, products_bytes
 
@@ -87,22 +89,18 @@ class AutoregressiveGaussian:
             kernel.accumulate(np.ascontiguousarray(resp[first : first + step].T))
         return kernel.stats()
 
+    @np.errstate(over="ignore", invalid="ignore")  # a covariance that is not finite is an error
     def maximize(self, stats: Stats, previous: Params) -> Params:
         """Weighted least squares of y_t on [1, y_{t−1}, …, y_{t−p}], and the mean square of what remains."""
-        weight = stats.moments[:, 0, 0]
-        empty = empty_components(weight)
-        moments = stats.moments / np.where(empty, 1.0, weight)[:, None, None]
-        moments[empty] = np.eye(moments.shape[1])
-        d = len(previous.center)
-        known = np.r_[0, 1 + d : moments.shape[1]]
-        inverse = _pseudo_inverse(moments[:, known[:, None], known])
-        regression = moments[:, 1 : 1 + d, known] @ inverse
+        empty = empty_components(stats.moments[:, 0, 0])
+        moments, d = _means(stats.moments, empty), len(previous.center)
+        regression = _regression(moments, d).coefficients
         residual = _residual(regression)
         # As a square: errors of the regression enter it in second order.
         noise = residual @ moments @ np.swapaxes(residual, 1, 2)
         noise = (noise + np.swapaxes(noise, 1, 2)) / 2 + np.diag(self.reg_covar / previous.scale**2)
         regression[empty], noise[empty] = previous.regression[empty], previous.noise[empty]
-        return self._assemble(previous, regression, noise, empty)
+        return self._assemble(previous, regression, noise, empty, _squares(residual, moments))
 
     # --- capabilities ------------------------------------------------------------------------------------------------
 
@@ -151,8 +149,29 @@ class AutoregressiveGaussian:
 
     def penalty(self, params: Params, stats: Stats) -> float:
         """½·reg_covar·Σ_k n_k tr Σ_k⁻¹, in nats: what the M-step subtracts from the expected log-likelihood."""
-        diagonal = FULL.precision_diagonal(params.noise_precision_cholesky, len(params.scale))
-        return 0.5 * float(stats.moments[:, 0, 0] @ diagonal @ (self.reg_covar / params.scale**2))
+        return float(self._penalties(params, stats).sum())
+
+    def shortfall(self, old: Params, new: Params, stats: Stats) -> float:
+        """By how much `maximize` may have missed its maximum, in nats.
+
+        As for `Gaussian`, with the terms of residuals for mean squares; and directions in which the earlier steps
+        hardly vary: without a coefficient, or with one that rounds, the noise is larger than it could be.
+        """
+        weight = stats.moments[:, 0, 0]
+        empty, d = empty_components(weight), len(old.center)
+        moments = _means(stats.moments, empty)
+        sizes = [_squares(_residual(params.regression), moments) for params in (old, new)]
+        size = FULL.size(new.noise, sizes[1], 0.0)
+        missed = 0.5 * weight * (SAFETY * EPS) ** 2 * FULL.lost(_diagonal(new), size)
+        found = _regression(moments, d)
+        blurred = 0.5 * weight * (SAFETY * EPS) ** 2 * found.spread * (_diagonal(new) * sizes[1]).sum(axis=1)
+        raised = new.floored & (FULL.least(size) > FLOOR).any(axis=1)
+        compared = (raised | found.partial) & ~empty
+        rounding = (
+            0.5 * SAFETY * EPS * sum((_diagonal(p) * s).sum(axis=1) for p, s in zip((old, new), sizes, strict=True))
+        )
+        fall = self._objective(old, stats) - self._objective(new, stats) + weight * rounding
+        return float((missed + blurred + np.where(compared, np.maximum(fall, 0.0), 0.0)).sum())
 
     def degenerate(self, params: Params) -> Mapping[str, list[int]]:
         """Components to which a policy was applied in the last M-step."""
@@ -218,12 +237,24 @@ class AutoregressiveGaussian:
             )
         return n_features // (1 + self.lag)
 
-    def _assemble(self, anchor: Params, regression: Array, noise: Array, empty: Array) -> Params:
-        noise, floored = FULL.floor(noise)
+    def _penalties(self, params: Params, stats: Stats) -> Array:
+        return np.asarray(0.5 * stats.moments[:, 0, 0] * (_diagonal(params) @ (self.reg_covar / params.scale**2)))
+
+    def _objective(self, params: Params, stats: Stats) -> Array:
+        """What the M-step maximizes of every component (K,), up to a constant."""
+        whitening = np.swapaxes(params.noise_precision_cholesky, 1, 2) @ _residual(params.regression)
+        squares = np.einsum("kij,kjl,kil->k", whitening, stats.moments, whitening)
+        log_det = FULL.log_det(params.noise_precision_cholesky, len(params.center))
+        return np.asarray(stats.moments[:, 0, 0] * log_det - 0.5 * squares - self._penalties(params, stats))
+
+    def _assemble(
+        self, anchor: Params, regression: Array, noise: Array, empty: Array, squares: Array | float = 0.0
+    ) -> Params:
+        noise, floored, factors = FULL.floor_and_factor(noise, FULL.least(FULL.size(noise, squares, 0.0)))
         return Params(
             regression=regression,
             noise=noise,
-            noise_precision_cholesky=FULL.precisions_cholesky(noise),
+            noise_precision_cholesky=factors,
             center=anchor.center,
             scale=anchor.scale,
             empty=empty,
@@ -250,9 +281,50 @@ def _residual(regression: Array) -> Array:
     return np.concatenate([-regression[:, :, :1], identity, -regression[:, :, 1:]], axis=2)
 
 
-def _pseudo_inverse(symmetric: Array) -> Array:
-    """Inverses of positive semidefinite matrices (K, r, r), without the directions that hold no digits."""
-    values, vectors = np.linalg.eigh(symmetric)
+def _squares(residual: Array, moments: Array) -> Array:
+    """Mean squares (K, d) of the sum of the terms of which residuals are differences."""
+    typical = np.sqrt(np.einsum("kii->ki", moments))
+    return np.asarray((np.abs(residual) @ typical[:, :, None])[:, :, 0] ** 2)
+
+
+def _diagonal(params: Params) -> Array:
+    """Of the precision of the noise (K, d)."""
+    return FULL.precision_diagonal(params.noise_precision_cholesky, len(params.center))
+
+
+def _means(moments: Array, empty: Array) -> Array:
+    """Moments of [1, row] per unit of weight; of components without rows, those of white noise."""
+    means = moments / np.where(empty, 1.0, moments[:, 0, 0])[:, None, None]
+    means[empty] = np.eye(moments.shape[1])
+    return np.asarray(means)
+
+
+class _Regression(NamedTuple):
+    """Least squares of y on what came before.
+
+    Attributes
+    ----------
+    coefficients : (K, d, 1 + d·p)
+    spread : (K,) tr of the inverse moments of what came before, each of unit size
+    partial : (K,) whether directions were left out for want of digits
+    """
+
+    coefficients: Array
+    spread: Array
+    partial: Array
+
+
+def _regression(moments: Array, d: int) -> _Regression:
+    """Of moments (K, D + 1, D + 1) of [1, y, earlier steps], without the directions that hold no digits."""
+    known = np.r_[0, 1 + d : moments.shape[1]]
+    before = moments[:, known[:, None], known]
+    # Powers of two: ordinary data have 1, and those of an outlier do not hide the other columns.
+    typical = np.einsum("kii->ki", before)
+    unit = np.exp2(-np.round(np.log2(np.where(typical > 0, typical, 1.0)) / 2))
+    values, vectors = np.linalg.eigh(before * unit[:, :, None] * unit[:, None, :])
     told = values > 8 * EPS * values.shape[1] * values[:, -1:]
     inverse = np.divide(1.0, values, out=np.zeros_like(values), where=told)
-    return (vectors * inverse[:, None, :]) @ np.swapaxes(vectors, 1, 2)
+    # One factor after the other: the entries of an inverse round to eps of its largest.
+    crossed = (moments[:, 1 : 1 + d, known] * unit[:, None, :]) @ vectors
+    coefficients = (crossed * inverse[:, None, :]) @ np.swapaxes(vectors, 1, 2) * unit[:, None, :]
+    return _Regression(coefficients, inverse.sum(axis=1), ~told.all(axis=1))

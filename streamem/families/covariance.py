@@ -45,17 +45,34 @@ class Covariance(Protocol):
     def estimate(self, weight: Array, means: Array, moments: Array, reg: Array) -> Array:
         """Maximum-likelihood covariances of given expected moments, plus reg (d,) on the diagonal."""
 
-    def floor(self, covariances: Array) -> tuple[Array, Array]:
-        """Covariances with eigenvalues raised to FLOOR, and which components that changed (K,) or ().
+    def squares(self, weight: Array, moments: Array, d: int) -> Array:
+        """Mean squares of x̃ (K, d), or of all components together (d,), or of all features (K,)."""
 
-        Clipping is the exact maximizer of the expected log-likelihood under Σ ⪰ FLOOR·I, so EM stays monotone.
-        """
+    def pooled(self, weight: Array, values: Array) -> Array:
+        """Means of values (K, d) in that shape."""
+
+    def size(self, covariances: Array, squares: Array | float, means: Array | float) -> Array:
+        """How large values are of which covariances are differences: the mean squares of x̃, and those of the means."""
+
+    def least(self, size: Array) -> Array:
+        """The floor under covariances of that size."""
+
+    def lost(self, diagonal: Array, size: Array) -> Array:
+        """tr(PEPE) for errors E of eps in covariances of that size, over eps², by the diagonal of P: (K,) or ()."""
 
     def precisions_cholesky(self, covariances: Array) -> Array:
         """U of every covariance."""
 
-    def floor_and_factor(self, covariances: Array) -> tuple[Array, Array, Array]:
-        """What `floor` gives, and U of the covariances that it gives."""
+    def floor_and_factor(self, covariances: Array, least: Array) -> tuple[Array, Array, Array]:
+        """Covariances raised to the floor, which components that changed (K,) or (), and U of what they are now.
+
+        Clipping is the exact maximizer of the expected log-likelihood under Σ ⪰ diag(least), so EM stays monotone as
+        long as the floor stays.
+
+        Raises
+        ------
+        NumericalError : a covariance that is not finite
+        """
 
     def quadratic(self, factor: Array) -> Array:
         """Coefficients (K, M) or (M,) of the moments in −½ x̃ᵀPx̃."""

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import rq
 from scipy.linalg.lapack import dtrtri
 
 from streamem.core.errors import NumericalError
-from streamem.families.covariance_floor import FLOOR
+from streamem.families.covariance_floor import DIGITS, MEAN_DIGITS, floor_of
 from streamem.families.features import Features, features_of_moments
 
 Array = NDArray[Any]
@@ -31,6 +32,15 @@ def pack(symmetric: Array) -> Array:
     rows, columns = _upper(symmetric.shape[-1])
     packed: Array = symmetric[..., rows, columns]
     return packed
+
+
+@lru_cache(maxsize=8)
+def _diagonal(d: int) -> Array:
+    """Where the squares lie among the packed."""
+    rows, columns = _upper(d)
+    places = np.flatnonzero(rows == columns)
+    places.setflags(write=False)
+    return places
 
 
 def _unpack(packed: Array, d: int) -> Array:
@@ -54,33 +64,43 @@ def _quadratic(precision: Array) -> Array:
     return pack(halved)
 
 
-def _all_above_floor(covariances: Array) -> bool:
-    try:
-        return bool(np.isfinite(np.linalg.cholesky(covariances - FLOOR * np.eye(covariances.shape[-1]))).all())
-    except np.linalg.LinAlgError:
-        return False
+@np.errstate(invalid="ignore")  # of an infinite covariance, which is refused
+def _far_above_floor(least: Array, factors: Array) -> Array:
+    """Whether the smallest eigenvalue of F^-½·Σ·F^-½, at least 1/tr of its inverse, exceeds 2, with F = diag(least)."""
+    return np.asarray((_row_squares(factors) * least).sum(axis=-1) < 0.5)  # not of an infinite trace
 
 
-def _floor_matrix(covariance: Array) -> tuple[Array, bool]:
-    d = covariance.shape[-1]
-    if not np.isfinite(covariance).all():
+def _row_squares(factors: Array) -> Array:
+    """Diagonals of U Uᵀ."""
+    return np.asarray(np.einsum("...ij,...ij->...i", factors, factors))
+
+
+def _raised(covariance: Array, least: Array) -> tuple[Array, Array, Array]:
+    """What maximizes log|Σ⁻¹| − tr(Σ⁻¹·covariance) under Σ ⪰ diag(least), whether that is another, and its U.
+
+    With F = diag(least): F^½·V·max(Λ, 1)·Vᵀ·F^½ for the eigenvalues of F^-½·covariance·F^-½ = V·Λ·Vᵀ. Where the floor
+    is met the objective is not stationary, and an error of the smallest eigenvalue would enter it in first order: the
+    factor is made of the eigenvectors, since that of the rounded matrix errs by eps·condition.
+    """
+    root = np.sqrt(least)
+    values, vectors = np.linalg.eigh(covariance / root[:, None] / root)
+    low, kept = bool((values < 1).any()), np.maximum(values, 1.0)
+    upper = rq(vectors / np.sqrt(kept) / root[:, None], mode="r")
+    upper *= np.where(np.diag(upper) < 0, -1.0, 1.0)
+    if low:
+        halves = root[:, None] * vectors * np.sqrt(kept)
+        covariance = halves @ halves.T
+    return covariance, np.array(low), upper
+
+
+def _floored(covariance: Array, least: Array) -> tuple[Array, Array, Array]:
+    if not (np.isfinite(covariance).all() and np.isfinite(least).all()):
         raise NumericalError("a covariance is not finite; the data holds values whose squares overflow, rescale it")
-    try:
-        np.linalg.cholesky(covariance - FLOOR * np.eye(d))
-    except np.linalg.LinAlgError:
-        values, vectors = np.linalg.eigh(covariance)
-        # Below the rounding of the largest, a raised eigenvalue would be lost again.
-        least = max(FLOOR, 8 * d * np.finfo(np.float64).eps * float(values[-1]))
-        clipped = (vectors * np.maximum(values, least)) @ vectors.T
-        return (clipped + clipped.T) / 2, True
-    return covariance, False
-
-
-def _far_above_floor(covariances: Array, factors: Array) -> bool:
-    """Whether no smallest eigenvalue, which is at least 1/tr P, is near FLOOR or the rounding of the largest."""
-    traces = np.einsum("...ij,...ij->...", factors, factors)
-    rounding = 8 * covariances.shape[-1] * np.finfo(np.float64).eps * np.einsum("...ii->...", covariances)
-    return bool((traces * np.maximum(FLOOR, rounding) < 0.5).all())  # not of an infinite trace
+    with suppress(np.linalg.LinAlgError):
+        upper = _inverse_cholesky(covariance)
+        if _far_above_floor(least, upper):
+            return covariance, np.array(False), upper
+    return _raised(covariance, least)
 
 
 def _inverse_cholesky(covariance: Array) -> Array:
@@ -119,22 +139,37 @@ class Full:
         covariances[:, np.arange(d), np.arange(d)] += reg
         return covariances
 
-    def floor(self, covariances: Array) -> tuple[Array, Array]:
-        if _all_above_floor(covariances):
-            return covariances, np.zeros(len(covariances), dtype=np.bool_)
-        pairs = [_floor_matrix(covariance) for covariance in covariances]
-        return np.stack([covariance for covariance, _ in pairs]), np.array([changed for _, changed in pairs])
+    def squares(self, weight: Array, moments: Array, d: int) -> Array:
+        return np.asarray(moments[:, _diagonal(d)] / weight[:, None])
+
+    def pooled(self, weight: Array, values: Array) -> Array:
+        return values
+
+    def size(self, covariances: Array, squares: Array | float, means: Array | float) -> Array:
+        return np.maximum(np.einsum("...ii->...i", covariances), squares + MEAN_DIGITS * means)
+
+    def least(self, size: Array) -> Array:
+        return floor_of(size, size.shape[-1] * DIGITS)
+
+    def lost(self, diagonal: Array, size: Array) -> Array:
+        # Eigenvalues of F^-½·Σ·F^-½ err by eps times their sum; those of its inverse are at most 1.
+        least = self.least(size)
+        left = (diagonal * least).sum(axis=-1)
+        return np.asarray((size / least).sum(axis=-1) ** 2 * np.minimum(left, left**2))
 
     def precisions_cholesky(self, covariances: Array) -> Array:
         return _inverse_cholesky(covariances)
 
-    def floor_and_factor(self, covariances: Array) -> tuple[Array, Array, Array]:
+    def floor_and_factor(self, covariances: Array, least: Array) -> tuple[Array, Array, Array]:
         with suppress(np.linalg.LinAlgError):
             factors = _inverse_cholesky(covariances)
-            if _far_above_floor(covariances, factors):
+            if _far_above_floor(least, factors).all():
                 return covariances, np.zeros(covariances.shape[:-2], dtype=np.bool_), factors
-        covariances, floored = self.floor(covariances)
-        return covariances, floored, _inverse_cholesky(covariances)
+        if covariances.ndim == 2:
+            return _floored(covariances, least)
+        found = [_floored(covariance, own) for covariance, own in zip(covariances, least, strict=True)]
+        kept, floored, upper = zip(*found, strict=True)
+        return np.stack(kept), np.stack(floored), np.stack(upper)
 
     def quadratic(self, factor: Array) -> Array:
         return _quadratic(self.precisions(factor))
@@ -149,7 +184,7 @@ class Full:
         return np.asarray(np.log(np.einsum("...ii->...i", factor)).sum(axis=-1))
 
     def precision_diagonal(self, factor: Array, d: int) -> Array:
-        return np.asarray((factor**2).sum(axis=-1))
+        return _row_squares(factor)
 
     def squared_precisions(self, factor: Array) -> Array:
         return np.asarray(self.precisions(factor) ** 2)
@@ -189,12 +224,11 @@ class Tied(Full):
         covariance[np.arange(d), np.arange(d)] += reg
         return np.asarray(covariance)
 
-    def floor(self, covariances: Array) -> tuple[Array, Array]:
-        covariance, changed = _floor_matrix(covariances)
-        return covariance, np.array(changed)
+    def squares(self, weight: Array, moments: Array, d: int) -> Array:
+        return np.asarray(moments[_diagonal(d)] / weight.sum())
 
-    def precisions_cholesky(self, covariances: Array) -> Array:
-        return _inverse_cholesky(covariances)
+    def pooled(self, weight: Array, values: Array) -> Array:
+        return np.asarray(weight @ values / weight.sum())
 
     def whiten(self, factor: Array, component: int, difference: Array, out: Array) -> Array:
         return np.matmul(factor.T, difference, out=out)

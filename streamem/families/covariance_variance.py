@@ -7,10 +7,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamem.families.covariance_floor import FLOOR
+from streamem.core.errors import NumericalError
+from streamem.families.covariance_floor import MEAN_DIGITS, floor_of
 from streamem.families.features import Features, features_of_moments
 
 Array = NDArray[Any]
+
+
+def _raised(variances: Array, least: Array) -> tuple[Array, Array]:
+    """Variances of at least that size, and which are others."""
+    if not (np.isfinite(variances).all() and np.isfinite(least).all()):
+        raise NumericalError("a variance is not finite; the data holds values whose squares overflow, rescale it")
+    low = variances < least
+    return np.where(low, least, variances), low
 
 
 class Diagonal:
@@ -36,16 +45,27 @@ class Diagonal:
     def estimate(self, weight: Array, means: Array, moments: Array, reg: Array) -> Array:
         return moments / weight[:, None] - means**2 + reg
 
-    def floor(self, covariances: Array) -> tuple[Array, Array]:
-        low = ~(covariances >= FLOOR)
-        return np.where(low, FLOOR, covariances), np.asarray(low.any(axis=1))
+    def squares(self, weight: Array, moments: Array, d: int) -> Array:
+        return np.asarray(moments / weight[:, None])
+
+    def pooled(self, weight: Array, values: Array) -> Array:
+        return values
+
+    def size(self, covariances: Array, squares: Array | float, means: Array | float) -> Array:
+        return np.maximum(covariances, squares + MEAN_DIGITS * means)
+
+    def least(self, size: Array) -> Array:
+        return floor_of(size)
+
+    def lost(self, diagonal: Array, size: Array) -> Array:
+        return np.asarray(((diagonal * size) ** 2).sum(axis=1))
 
     def precisions_cholesky(self, covariances: Array) -> Array:
         return np.asarray(1.0 / np.sqrt(covariances))
 
-    def floor_and_factor(self, covariances: Array) -> tuple[Array, Array, Array]:
-        covariances, floored = self.floor(covariances)
-        return covariances, floored, self.precisions_cholesky(covariances)
+    def floor_and_factor(self, covariances: Array, least: Array) -> tuple[Array, Array, Array]:
+        covariances, low = _raised(covariances, least)
+        return covariances, np.asarray(low.any(axis=1)), self.precisions_cholesky(covariances)
 
     def quadratic(self, factor: Array) -> Array:
         return -0.5 * factor**2
@@ -110,16 +130,27 @@ class Spherical:
         within = moments[:, 0] / weight - np.einsum("kd,kd->k", means, means)
         return within / d + reg.mean()
 
-    def floor(self, covariances: Array) -> tuple[Array, Array]:
-        low = np.asarray(~(covariances >= FLOOR))
-        return np.where(low, FLOOR, covariances), low
+    def squares(self, weight: Array, moments: Array, d: int) -> Array:
+        return np.asarray(moments[:, 0] / (d * weight))
+
+    def pooled(self, weight: Array, values: Array) -> Array:
+        return np.asarray(values.mean(axis=1))
+
+    def size(self, covariances: Array, squares: Array | float, means: Array | float) -> Array:
+        return np.maximum(covariances, squares + MEAN_DIGITS * means)
+
+    def least(self, size: Array) -> Array:
+        return floor_of(size)
+
+    def lost(self, diagonal: Array, size: Array) -> Array:
+        return np.asarray(((diagonal * size[:, None]) ** 2).sum(axis=1))
 
     def precisions_cholesky(self, covariances: Array) -> Array:
         return np.asarray(1.0 / np.sqrt(covariances))
 
-    def floor_and_factor(self, covariances: Array) -> tuple[Array, Array, Array]:
-        covariances, floored = self.floor(covariances)
-        return covariances, floored, self.precisions_cholesky(covariances)
+    def floor_and_factor(self, covariances: Array, least: Array) -> tuple[Array, Array, Array]:
+        covariances, low = _raised(covariances, least)
+        return covariances, np.asarray(low), self.precisions_cholesky(covariances)
 
     def quadratic(self, factor: Array) -> Array:
         return -0.5 * factor[:, None] ** 2

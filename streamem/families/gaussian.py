@@ -25,6 +25,7 @@ from streamem.families.empty import empty_components
 from streamem.families.far_rows import Residuals, anchored_far, far_log_prob, far_order
 from streamem.families.gaussian_kernels import choose_kernel, log_constants, uses_differences, workspace_bytes
 from streamem.families.gaussian_screen import screen_bytes, screen_of
+from streamem.families.gaussian_shortfall import Sizes, expected_log_likelihood, precision_diagonal, shortfall, size_of
 from streamem.families.tiling import block_rows
 
 Array = NDArray[Any]
@@ -52,8 +53,9 @@ class Gaussian:
     and the flags empty (K,) and floored (K,) that tell where the policies below were applied in the last M-step.
 
     Policy for components that degenerate: an *empty* one (less than 1e-12 of all weight) keeps its mean and
-    covariance; a *collapsed* one (an eigenvalue of its covariance below 2⁻⁴⁰ of the data's variance) has its
-    eigenvalues raised to that floor. Both keep EM monotone.
+    covariance; a *collapsed* one (an eigenvalue of its covariance below 2⁻⁴⁰ of the data's variance, or below what
+    rounding leaves of rows so far away) has its eigenvalues raised to that floor. Both keep EM monotone, but for what
+    `shortfall` tells.
     """
 
     def __init__(self, covariance_type: str = "full", reg_covar: float = 0.0) -> None:
@@ -64,6 +66,7 @@ class Gaussian:
         self.covariance_type = covariance_type
         self.reg_covar = float(reg_covar)
         self._structure = COVARIANCES[covariance_type]
+        self.together = 1
 
     # --- the Family port ---------------------------------------------------------------------------------------------
 
@@ -83,10 +86,12 @@ class Gaussian:
             kernel.accumulate(np.ascontiguousarray(resp[block].T))
         return kernel.stats()
 
+    @np.errstate(over="ignore", invalid="ignore")  # a covariance that is not finite is an error
     def maximize(self, stats: Stats, previous: Params) -> Params:
         """Weighted means and covariances (Dempster, Laird & Rubin 1977), with the policies of the class."""
         found = self._estimated(stats, previous)
-        return self._assemble(previous, found.means, found.covariances, found.empty)
+        sizes = self._sizes(stats, previous, found.means)
+        return self._assemble(previous, found.means, found.covariances, found.empty, sizes)
 
     # --- capabilities ------------------------------------------------------------------------------------------------
 
@@ -166,9 +171,17 @@ class Gaussian:
 
     def penalty(self, params: Params, stats: Stats) -> float:
         """½·reg_covar·Σ_k n_k tr Σ_k⁻¹, in nats: what the M-step subtracts from the expected log-likelihood."""
-        reg = self.reg_covar / params.scale**2
-        diagonal = self._structure.precision_diagonal(params.precisions_cholesky, len(reg))
-        return 0.5 * float(np.sum(stats.weight * (diagonal @ reg)))
+        return float(np.sum(self._penalties(params, stats.weight)))
+
+    def shortfall(self, old: Params, new: Params, stats: Stats) -> float:
+        """By how much `maximize` may have missed its maximum, in nats: rounding, and floors that have risen."""
+        origin, sizes = self._origin(old), self._sizes(stats, old, new.means)
+
+        def objective(params: Params) -> Array:
+            gained = expected_log_likelihood(self._structure, params, stats, origin)
+            return gained - self._penalties(params, stats.weight).reshape(*gained.shape, -1).sum(axis=-1)
+
+        return shortfall(self._structure, old, new, stats.weight, sizes, objective, self.together)
 
     def rebase(self, stats: Stats, old: Params, new: Params) -> Stats:
         """Moments about the origins that `old` implies (its anchor, or each mean) → those of `new`, exactly."""
@@ -284,12 +297,27 @@ class Gaussian:
             log_constants(self._structure, params),
         )
 
+    def _sizes(self, stats: Stats, previous: Params, means: Array) -> Sizes:
+        """Mean squares of which the covariances are differences."""
+        empty = empty_components(stats.weight)
+        counted = np.where(empty, 0.0 if self._structure.shared else 1.0, stats.weight)
+        squares = self._structure.squares(counted, stats.second, means.shape[1])
+        return Sizes(squares, self._structure.pooled(counted, means**2))
+
+    def _penalties(self, params: Params, weight: Array) -> Array:
+        """The penalty of each component (K,), for their weights."""
+        reg = self.reg_covar / params.scale**2
+        return np.asarray(0.5 * weight * (precision_diagonal(self._structure, params) @ reg))
+
     def _origin(self, params: Params) -> Array:
         """About what the moments of each component are taken at these parameters (K, d)."""
         return params.means if uses_differences(self._structure, params) else np.zeros_like(params.means)
 
-    def _assemble(self, anchor: Params, means: Array, covariances: Array, empty: Array) -> Params:
-        covariances, floored, factors = self._structure.floor_and_factor(covariances)
+    def _assemble(
+        self, anchor: Params, means: Array, covariances: Array, empty: Array, sizes: Sizes | None = None
+    ) -> Params:
+        least = self._structure.least(size_of(self._structure, covariances, sizes))
+        covariances, floored, factors = self._structure.floor_and_factor(covariances, least)
         return Params(
             means=means,
             covariances=covariances,

@@ -11,6 +11,7 @@ from streamem.core.arrays import Params
 from streamem.core.errors import ParameterError
 from streamem.core.stats import Stats
 from streamem.families.gaussian import Gaussian
+from streamem.families.gaussian_shortfall import Sizes
 
 Array = NDArray[Any]
 HELD = ("means", "covars", "both", "nothing")
@@ -41,17 +42,27 @@ class HeldGaussian(Gaussian):
             raise ParameterError(f"held is {held!r}; it must be one of {list(HELD)}")
         self.held = held
 
+    @np.errstate(over="ignore", invalid="ignore")  # a covariance that is not finite is an error
     def maximize(self, stats: Stats, previous: Params) -> Params:
         """The free part, given the other."""
         found = self._estimated(stats, previous)
         means = previous.means if self.held in ("means", "both") else self._means(found, previous)
         if self.held in ("covars", "both"):
             return previous.replace(means=means, empty=found.empty)
-        return self._assemble(previous, means, self._covariances(found, means, previous), found.empty)
+        covariances, sizes = self._covariances(found, means, previous), self._sizes(stats, previous, means)
+        return self._assemble(previous, means, covariances, found.empty, sizes)
 
     def n_parameters(self, k: int, d: int) -> int:
         """Free parameters of k means and their covariances."""
         return k * d + self._structure.n_parameters(k // self.together, d)
+
+    def _sizes(self, stats: Stats, previous: Params, means: Array) -> Sizes:
+        """Those of the largest of the components that share a covariance."""
+        sizes = super()._sizes(stats, previous, means)
+        if self.together == 1:
+            return sizes
+        groups = (values.reshape(-1, self.together, means.shape[1]).max(axis=1) for values in sizes)
+        return Sizes(*(np.repeat(values, self.together, axis=0) for values in groups))
 
     def _means(self, found: Params, previous: Params) -> Array:
         """New means (K, d)."""

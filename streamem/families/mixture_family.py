@@ -15,6 +15,7 @@ from streamem.core.plain_kernel import block_rows_of, kernel_of
 from streamem.core.ports import (
     Anchored,
     Blockwise,
+    Bounded,
     Coded,
     Counted,
     Diagnosed,
@@ -170,6 +171,16 @@ class MixtureFamily:
     def penalty(self, params: Params, stats: Stats) -> float:
         """That of the parts, in nats."""
         return self.family.penalty(params.parts, stats.parts) if offers(self.family, Penalized) else 0.0
+
+    def shortfall(self, old: Params, new: Params, stats: Stats) -> float:
+        """That of the parts, in nats; of first statistics, also what a split is less likely than responsibilities.
+
+        Equal parts have responsibilities of 1/M each, from which labels are log M nats away.
+        """
+        split = float(np.log(self.n_mix) * stats.weight.sum()) if _is_crude(old) else 0.0
+        if not offers(self.family, Bounded) or (_is_crude(old) and self._known(old.parts) is None):
+            return split
+        return split + self.family.shortfall(old.parts, new.parts, stats.parts)
 
     def rebase(self, stats: Stats, old: Params, new: Params) -> Stats:
         """Statistics of the parts as if they had been taken at `new`."""

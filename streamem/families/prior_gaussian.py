@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamem.core.arrays import Params
-from streamem.core.stats import Stats
 from streamem.families.gaussian_prior import GaussianPrior
 from streamem.families.held_gaussian import HeldGaussian
 from streamem.families.weighed import Weighed
@@ -45,17 +44,20 @@ class PriorGaussian(Weighed, HeldGaussian):
         super().__init__(covariance_type, reg_covar, held, together)
         self.prior, self.total_weight, self.identity = prior, total_weight, prior.identity
 
-    def penalty(self, params: Params, stats: Stats) -> float:
+    def _penalties(self, params: Params, weight: Array) -> Array:
         """That of `reg_covar`, and minus the log-density of the prior up to a constant, in nats, or its share."""
-        d = len(params.center)
+        k, d = params.means.shape
         factor, copies = params.precisions_cholesky, d if self._structure.isotropic else 1
         away, pull = params.means - self._target(params), self.prior.means_weight[:, None]
         each = self.covariance_type == "diag"  # whose features may have counts of their own
         log_det = -2.0 * (np.log(factor) if each else self._structure.log_det(factor, d))
-        precise = np.sum(self._anchored_scatter(params) * self._structure.precisions(factor)) * copies
-        pulled = np.sum(pull * away * self._structure.precision_times(factor, away))
-        prior = 0.5 * (np.sum(self.prior.count * log_det.reshape(self.prior.count.shape)) + precise + pulled)
-        return super().penalty(params, stats) + self.share(stats.weight) * float(prior)
+        counted = self.prior.count * log_det.reshape(self.prior.count.shape)
+        precise = self._anchored_scatter(params) * self._structure.precisions(factor) * copies
+        pulled = pull * away * self._structure.precision_times(factor, away)
+        blocks = (1, -1) if self._structure.shared else (k, -1)  # what all share comes in equal parts
+        shared = counted.reshape(blocks).sum(axis=1) + precise.reshape(blocks).sum(axis=1)
+        prior = 0.5 * (shared * (len(shared) / k) + pulled.sum(axis=1))
+        return np.asarray(super()._penalties(params, weight) + self.share(weight) * prior)
 
     def _means(self, found: Params, previous: Params) -> Array:
         pull = self.share(found.weight) * self.prior.means_weight

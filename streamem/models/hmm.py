@@ -17,7 +17,7 @@ from streamem.core.lanes import lanes_for
 from streamem.core.numerics import EPS, small_buffers
 from streamem.core.offers import offers
 from streamem.core.plain_kernel import block_rows_of, held, kernel_of
-from streamem.core.ports import Anchored, Blockwise, Diagnosed, Family, Penalized, Rebasable, Startable
+from streamem.core.ports import Anchored, Blockwise, Bounded, Diagnosed, Family, Penalized, Rebasable, Startable
 from streamem.core.stats import Stats
 from streamem.models.chain_operators import ChainOperators, filled_up
 from streamem.models.chain_pass import Chain, ChainPass, entry_of, impossible
@@ -191,6 +191,12 @@ class HMM:
         if not offers(self.family, Penalized):
             return own
         return own + self.family.penalty(params.components, stats.components)
+
+    def shortfall(self, old: Params, new: Params, stats: Stats) -> float:
+        """The family's, in nats, where the M-step updates the emissions."""
+        if not (self._updates_emissions and offers(self.family, Bounded)):
+            return 0.0
+        return self.family.shortfall(old.components, new.components, stats.components)
 
     def degenerate(self, params: Params) -> Mapping[str, list[int]]:
         """The family's interventions, and states that are never left."""

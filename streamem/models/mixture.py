@@ -18,6 +18,7 @@ from streamem.core.plain_kernel import block_rows_of, held, kernel_of
 from streamem.core.ports import (
     Anchored,
     Blockwise,
+    Bounded,
     Diagnosed,
     Family,
     Kernel,
@@ -145,6 +146,12 @@ class Mixture:
         if not offers(self.family, Penalized):
             return 0.0
         return self.family.penalty(params.components, stats.components)
+
+    def shortfall(self, old: Params, new: Params, stats: Stats) -> float:
+        """The family's, in nats."""
+        if not offers(self.family, Bounded):
+            return 0.0
+        return self.family.shortfall(old.components, new.components, stats.components)
 
     def degenerate(self, params: Params) -> Mapping[str, list[int]]:
         """The family's interventions."""

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from streamem.core.errors import NumericalError
 from streamem.families import Gaussian
 from streamem.families import gaussian_screen as screens
 from streamem.families.active_pairs import matrix_log_prob, matrix_statistics
 from streamem.families.covariance import COVARIANCES
-from streamem.families.covariance_floor import FLOOR
 from streamem.families.feature_products import rows_of_block
 from streamem.families.gaussian_sketch import sketches
 from streamem.families.pair_buffers import (
@@ -155,58 +152,6 @@ def test_correlated_components_in_blocks_of_all_kinds(n: int, d: int, kind: str)
         for name in ("weight", "first", "second"):
             one, other = screened.stats()[name], dense.stats()[name]
             np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-9)
-
-
-@pytest.mark.parametrize("covariance_type", ["full", "tied", "diag", "spherical"])
-@pytest.mark.parametrize("least", [1.0, 4 * FLOOR, 1.5 * FLOOR, 0.9 * FLOOR, FLOOR / 2, 0.0, -1e-3])
-def test_a_floor_and_its_factors_are_those_of_two_steps(covariance_type: str, least: float) -> None:
-    """Far above the floor, near it, below it, and of matrices that are not positive definite."""
-    rng, k, d = np.random.default_rng(1), 3, 4
-    structure = COVARIANCES[covariance_type]
-    if covariance_type in ("diag", "spherical"):
-        covariances = rng.uniform(1, 2, (k, d) if covariance_type == "diag" else k)
-        covariances.reshape(k, -1)[1, 0] = least
-    else:
-        turn = np.linalg.qr(rng.normal(size=(d, d)))[0]
-        values = np.array([least, 1.0, 2.0, 3.0])
-        covariances = np.stack([np.eye(d), (turn * values) @ turn.T, 2 * np.eye(d)])
-        covariances = covariances[1] if covariance_type == "tied" else covariances
-    kept, floored, factors = structure.floor_and_factor(covariances.copy())
-    expected, changed = structure.floor(covariances.copy())
-    np.testing.assert_array_equal(kept, expected)
-    np.testing.assert_array_equal(floored, changed)
-    assert np.shape(floored) == np.shape(changed)
-    assert np.any(floored) == (least < FLOOR)
-    np.testing.assert_array_equal(factors, structure.precisions_cholesky(expected))
-
-
-@pytest.mark.parametrize("covariance_type", ["full", "tied"])
-@pytest.mark.parametrize("value", [np.inf, np.nan])
-@pytest.mark.parametrize("place", [(0, 0), (1, 1), (0, 1)])
-def test_a_covariance_that_is_not_finite_is_refused(covariance_type: str, value: float, place: tuple[int, int]) -> None:
-    """The inverse factor of an infinite variance is finite: 0."""
-    covariance = np.eye(2)
-    covariance[place] = covariance[place[::-1]] = value
-    covariances = covariance if covariance_type == "tied" else np.stack([np.eye(2), covariance])
-    with pytest.raises(NumericalError, match="a covariance is not finite"):
-        COVARIANCES[covariance_type].floor_and_factor(covariances)
-
-
-def test_matrices_whose_rounding_exceeds_the_floor_are_floored_as_in_two_steps() -> None:
-    """Their factors say little of a smallest eigenvalue far below the rounding of the largest."""
-    structure, floored = COVARIANCES["full"], 0
-    for seed in range(1000):
-        rng = np.random.default_rng(seed)
-        turn = np.linalg.qr(rng.normal(size=(6, 6)))[0]
-        values = np.concatenate([[0.0], 10.0 ** rng.uniform(-2, 8, 5)])
-        covariances = ((turn * values) @ turn.T)[None]
-        expected, changed = structure.floor(covariances.copy())
-        with suppress(np.linalg.LinAlgError):  # one in 200 has a factor less FLOOR and none as it is: noise, either way
-            kept, found, _ = structure.floor_and_factor(covariances.copy())
-            np.testing.assert_array_equal(kept, expected)
-            np.testing.assert_array_equal(found, changed)
-            floored += int(found[0])
-    assert 400 < floored < 800
 
 
 def test_narrow_sketches_are_not_judged_where_wide_ones_leave_too_many() -> None:

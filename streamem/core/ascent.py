@@ -1,0 +1,21 @@
+"""What EM guarantees of an M-step: by how much it may lower the log-likelihood at most."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from streamem.core.offers import offers
+from streamem.core.ports import Bounded, Model, Penalized
+from streamem.core.stats import Stats
+
+
+def permitted_fall(model: Model, old: Any, new: Any, stats: Stats) -> float:
+    """How far the log-likelihood may fall from `old` to `new`, in nats, by an M-step on statistics taken at `old`.
+
+    The M-step raises Q − R (R: `Penalized`) but for a shortfall s (`Bounded`). With q the responsibilities,
+    ℓ(θ') − ℓ(θ) ≥ Q(q, θ') − Q(q, θ) ≥ R(q, θ') − R(q, θ) − s.
+    """
+    missed = model.shortfall(old, new, stats) if offers(model, Bounded) else 0.0
+    if not offers(model, Penalized):
+        return missed
+    return max(0.0, model.penalty(old, stats) - model.penalty(new, stats) + missed)
