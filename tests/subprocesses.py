@@ -283,6 +283,27 @@ def read_parts(folder: str) -> dict[str, tuple[int, int]]:
     return dict(list(taken.items())[1:])
 
 
+def open_hostile(paths: list[str]) -> dict[str, tuple[int, str]]:
+    """Read what claims or unpacks to much: the most memory that it took on top of what was there, and the error."""
+    import zarr
+
+    from streamem import open_source
+
+    def read(path: str) -> None:
+        data = zarr.open(zarr.storage.ZipStore(path, mode="r")) if path.endswith(".zip") else path
+        for ref in open_source(data).chunks():
+            ref.load()
+
+    read(paths[0])  # a warm-up
+    found = {}
+    for path in paths:
+        Path("/proc/self/clear_refs").write_text("5")
+        before = memory("VmRSS")
+        error = _failure(lambda path=path: read(path))
+        found[path] = (memory("VmHWM") - before, error)
+    return found
+
+
 def measure_chain(data: str, settings: dict[str, Any], warm_up: str, out: str) -> dict[str, Any]:
     """Fit a hidden Markov model to one sequence and write its path to `out`; memory in bytes."""
     from streamem import GaussianHMM
@@ -371,6 +392,7 @@ JOBS: dict[str, Callable[..., Any]] = {
         measure,
         read_parts,
         measure_chain,
+        open_hostile,
         cluster_passes,
         stream,
     )

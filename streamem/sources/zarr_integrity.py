@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 import zarr
-from zarr.abc.store import ByteRequest, Store
+from zarr.abc.store import ByteRequest, RangeByteRequest, Store
 from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 from zarr.core.sync import collect_aiterator, sync
 from zarr.storage import LocalStore, MemoryStore, StorePath, WrapperStore, ZipStore
 
 from streamem.core.errors import SourceError
+from streamem.sources.decompression import require_fitting
+from streamem.sources.zarr_bounded import bounded_metadata, most_stored
 
 STAMPED_FILES = 20_000
 SAMPLED_OBJECTS = 16
@@ -28,19 +30,24 @@ ZarrNode = zarr.Array[Any] | zarr.Group
 
 
 class GuardedStore(WrapperStore[Store]):
-    """A store that never answers with a chunk that cannot be whole.
+    """A store that never answers with a chunk that cannot be whole, nor with more bytes than one can have.
 
     Zarr reads an absent chunk, and a shard of no bytes, as fill values, and Blosc decodes a truncated chunk
     from whatever memory follows it. Here each is a `SourceError`, at the very read, without another request.
     """
 
-    def __init__(self, store: Store, refuse_absent: bool, blosc: bool) -> None:
+    def __init__(self, store: Store, refuse_absent: bool, blosc: bool, most: int) -> None:
         super().__init__(store)
         self._refuse_absent = refuse_absent
         self._blosc = blosc
+        self._most = most
 
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
         """The bytes under a key."""
+        if byte_range is None and isinstance(self._store, LocalStore):
+            require_fitting(key, _file_nbytes(self._store.root / key), self._most)
+        elif byte_range is None and isinstance(self._store, ZipStore):  # whose members may be compressed themselves
+            byte_range = RangeByteRequest(0, self._most + 1)
         found = await self._store.get(key, prototype, byte_range)
         if found is None and self._refuse_absent:
             raise SourceError(f"stored chunk {key!r} is missing")
@@ -49,6 +56,7 @@ class GuardedStore(WrapperStore[Store]):
         return found
 
     def _require_whole(self, key: str, found: Buffer) -> None:
+        require_fitting(key, len(found), self._most)
         if len(found) == 0:
             raise SourceError(f"stored chunk {key!r} is empty: 0 bytes")
         # A Blosc frame says its own length in bytes 12–15 (c-blosc, README_CHUNK_FORMAT).
@@ -60,8 +68,8 @@ class GuardedStore(WrapperStore[Store]):
 
 def guarded(array: zarr.Array[Any], refuse_absent: bool) -> zarr.Array[Any]:
     """The same array, read through a `GuardedStore`."""
-    store = GuardedStore(_anywhere(array.store), refuse_absent, _ends_in_blosc(array))
-    return zarr.Array(zarr.AsyncArray(metadata=array.metadata, store_path=StorePath(store, array.path)))
+    store = GuardedStore(_anywhere(array.store), refuse_absent, _ends_in_blosc(array), most_stored(array))
+    return zarr.Array(zarr.AsyncArray(metadata=bounded_metadata(array), store_path=StorePath(store, array.path)))
 
 
 def _anywhere(store: Store) -> Store:
@@ -138,6 +146,13 @@ def _storage_marks(array: zarr.Array[Any]) -> Iterator[str]:
     else:
         mark = _content_mark if isinstance(store, MemoryStore) else _size_mark
         yield from (mark(store, f"{array.path}/{key}" if array.path else key) for key in keys)
+
+
+def _file_nbytes(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # the store itself says what is wrong
+        return 0
 
 
 def _file_mark(path: Path) -> str:

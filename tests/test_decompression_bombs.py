@@ -1,0 +1,189 @@
+"""What a stored chunk decompresses to is bounded before it is decompressed."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import os
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numcodecs
+import numpy as np
+import pyarrow as pa
+import pytest
+import zarr
+from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, GzipCodec, ZstdCodec
+
+import subprocesses
+from streamem import open_source
+from streamem.core.errors import SourceError
+from streamem.sources.decompression import decode_bounded, zstd_frames
+
+MIB = 2**20
+BOMB = 256 * MIB
+ROWS = np.random.default_rng(0).normal(size=(1000, 4)).astype("f4")
+
+
+def zstd_bomb(nbytes: int = BOMB) -> bytes:
+    """A frame that states its content, all of it in blocks that repeat a byte (RFC 8878)."""
+    count = nbytes // 2**17
+    blocks = [(2**17 << 3 | 2 | (i == count - 1)).to_bytes(3, "little") + b"\0" for i in range(count)]
+    return b"\x28\xb5\x2f\xfd" + bytes([2 << 6, 0x80]) + nbytes.to_bytes(4, "little") + b"".join(blocks)
+
+
+def unstated_zstd_bomb() -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(sink, "zstd") as file:
+        for _ in range(BOMB // MIB):
+            file.write(bytes(MIB))
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def many(encode: Callable[[bytes], bytes]) -> bytes:
+    return encode(bytes(BOMB // 64)) * 64
+
+
+def blosc_bomb() -> bytes:
+    return bytes(numcodecs.Blosc("zstd").encode(np.zeros(BOMB, "u1")))
+
+
+def zlib_bomb() -> bytes:
+    packing = zlib.compressobj(1)
+    return b"".join(packing.compress(bytes(MIB)) for _ in range(BOMB // MIB)) + packing.flush()
+
+
+def lz4_bomb() -> bytes:
+    return bytes(numcodecs.LZ4().encode(np.zeros(BOMB, "u1")))
+
+
+def array(path: Path, chunk: bytes | None, **settings: Any) -> str:
+    """A store of one chunk, which is replaced."""
+    kept = {"shape": ROWS.shape, "chunks": ROWS.shape, "dtype": "f4", "zarr_format": 3, **settings}
+    zarr.create_array(path, **kept)[:] = ROWS
+    if chunk is not None:
+        (path / ("c/0/0" if kept["zarr_format"] == 3 else "0.0")).write_bytes(chunk)
+    return str(path)
+
+
+def shard(path: Path, chunk: bytes) -> str:
+    index = np.array([0, len(chunk)], "<u8").tobytes()
+    return array(path, chunk + bytes(numcodecs.CRC32C().encode(index)), shards=ROWS.shape, compressors=[ZstdCodec()])
+
+
+def sparse(path: Path, **settings: Any) -> str:
+    store = array(path, None, compressors=None, **settings)
+    os.truncate(path / "c/0/0", BOMB)
+    return store
+
+
+def zipped(path: Path) -> str:
+    store = array(path.with_suffix(".zarr"), None, compressors=None)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
+        file.write(f"{store}/zarr.json", "zarr.json")
+        with file.open("c/0/0", "w") as member:
+            for _ in range(BOMB // MIB):
+                member.write(bytes(MIB))
+    return str(path)
+
+
+BOMBS: dict[str, Callable[[Path], str]] = {
+    "zstd": lambda path: array(path, zstd_bomb()),
+    "zstd, two frames": lambda path: array(path, zstd_bomb(2**17) + zstd_bomb()),
+    "zstd, unstated": lambda path: array(path, unstated_zstd_bomb()),
+    "zstd, inner chunk of a shard": lambda path: shard(path, zstd_bomb()),
+    "zstd, checksum behind": lambda path: array(
+        path, bytes(numcodecs.CRC32C().encode(zstd_bomb())), compressors=[ZstdCodec(), Crc32cCodec()]
+    ),
+    "blosc": lambda path: array(path, blosc_bomb(), compressors=[BloscCodec()]),
+    "blosc in zstd": lambda path: array(
+        path, bytes(numcodecs.Zstd().encode(blosc_bomb())), compressors=[BloscCodec(), ZstdCodec()]
+    ),
+    "zstd for blosc": lambda path: array(path, zstd_bomb(), compressors=[BloscCodec(), ZstdCodec()]),
+    "gzip": lambda path: array(path, many(gzip.compress), compressors=[GzipCodec()]),
+    "zlib 2": lambda path: array(path, zlib_bomb(), zarr_format=2, compressors=numcodecs.Zlib()),
+    "zstd 2": lambda path: array(path, zstd_bomb(), zarr_format=2, compressors=numcodecs.Zstd()),
+    "zstd as a filter": lambda path: array(
+        path, zstd_bomb(), zarr_format=2, filters=[numcodecs.Zstd()], compressors=None
+    ),
+    "bz2": lambda path: array(path, many(bz2.compress), zarr_format=2, compressors=numcodecs.BZ2()),
+    "lzma": lambda path: array(
+        path, many(lambda data: lzma.compress(data, preset=0)), zarr_format=2, compressors=numcodecs.LZMA()
+    ),
+    "lz4": lambda path: array(path, lz4_bomb(), zarr_format=2, compressors=numcodecs.LZ4()),
+    "a file of holes": sparse,
+    "a file of holes, by Zarr": lambda path: sparse(path, serializer=BytesCodec(endian="big")),
+    "zip": lambda path: zipped(path.with_suffix(".zip")),
+}
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str]]:
+    folder = tmp_path_factory.mktemp("bombs")
+    paths = {make(folder / f"{i}.zarr"): name for i, (name, make) in enumerate(BOMBS.items())}
+    good = array(folder / "good.zarr", None)
+    found = subprocesses.run("open_hostile", paths=[good, *paths])
+    assert found[good][1] == "no error"
+    return {paths[path]: tuple(outcome) for path, outcome in found.items() if path != good}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_bomb_is_refused_before_it_unpacks(name: str, outcomes: dict[str, tuple[int, str]]) -> None:
+    taken, error = outcomes[name]
+    assert error.startswith("SourceError")
+    assert "corrupt" in error
+    assert taken < 60 * MIB
+
+
+CODECS = {
+    "zstd": numcodecs.Zstd(),
+    "zstd with a checksum": numcodecs.Zstd(checksum=True),
+    "blosc": numcodecs.Blosc(),
+    "gzip": numcodecs.GZip(),
+    "zlib": numcodecs.Zlib(),
+    "bz2": numcodecs.BZ2(),
+    "lzma": numcodecs.LZMA(),
+    "raw lzma": numcodecs.LZMA(format=lzma.FORMAT_RAW, filters=[{"id": lzma.FILTER_LZMA2, "preset": 1}]),
+    "lz4": numcodecs.LZ4(),
+}
+
+
+@pytest.mark.parametrize("name", CODECS)
+@pytest.mark.parametrize("size", [1, 255, 256, 200_000])
+def test_what_fits_is_decoded_and_a_byte_more_is_not(name: str, size: int) -> None:
+    data = np.random.default_rng(size).integers(0, 9, size).astype("u1")
+    codec = CODECS[name]
+    stored = codec.encode(data)
+    assert bytes(decode_bounded(codec, stored, size)) == data.tobytes()
+    with pytest.raises(SourceError, match=f"corrupt: it holds ({size} of|more than) {size - 1} bytes"):
+        decode_bounded(codec, stored, size - 1)
+    with pytest.raises(SourceError, match="truncated"):
+        decode_bounded(codec, stored[: len(stored) // 2], size)
+
+
+def test_frames_of_zstd_are_told_apart() -> None:
+    codec = numcodecs.Zstd(checksum=True)
+    data = np.random.default_rng(0).integers(0, 9, 300_000).astype("u1")
+    frames = list(
+        zstd_frames(memoryview(codec.encode(data) + b"\x50\x2a\x4d\x18\x03\0\0\0abc" + codec.encode(data[:9])))
+    )
+    assert [frame.content for frame in frames] == [300_000, 9]
+    assert all(frame.bound > 0 for frame in frames)
+    both = codec.encode(data) + codec.encode(data)
+    assert bytes(decode_bounded(codec, both, 600_000)) == 2 * data.tobytes()
+    with pytest.raises(SourceError, match="more than 599999 bytes"):
+        decode_bounded(codec, both, 599_999)
+
+
+def test_a_truncated_blosc_frame_within_a_shard_is_not_read_on(tmp_path: Path) -> None:
+    path = tmp_path / "x.zarr"
+    frame = bytes(numcodecs.Blosc(clevel=0, shuffle=0).encode(ROWS))
+    index = np.array([0, len(frame) // 2], "<u8").tobytes()
+    stored = frame[: len(frame) // 2] + bytes(numcodecs.CRC32C().encode(index))
+    array(path, stored, shards=ROWS.shape, compressors=[BloscCodec()])
+    with pytest.raises(SourceError, match="truncated"):
+        open_source(str(path)).chunks()[0].load()
