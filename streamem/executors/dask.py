@@ -21,6 +21,7 @@ from streamem.core.errors import ParameterError
 from streamem.core.piece import Piece
 from streamem.core.ports import ChunkDone, ChunkRef, Held, Job, OnChunk, Task
 from streamem.core.stats import Stats
+from streamem.executors.able_workers import AbleWorkers
 from streamem.executors.losses import named_losses, result_of
 from streamem.executors.placement import Placement, preferred
 from streamem.executors.spans import SPAN_SECONDS, Partial, Span, combine, cut_spans, shortened, span_length
@@ -56,31 +57,34 @@ class DaskExecutor:
         self._reading = Reading(uuid4().hex, cache_bytes)
         self._chunk_seconds: float | None = None
         self._blocks: dict[tuple[int, int, int], Future] = {}
+        self._workers, self._able = AbleWorkers(client), dict[str, int]()
 
     def __enter__(self) -> Self:
+        self._workers.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._blocks.clear()
+        self._workers.__exit__()
         if self._reading.cache_bytes and self._client.status == "running":
             with suppress(Exception):  # only a courtesy: what is left is bounded
-                self._client.run(forget, self._reading.token, wait=False)
+                self._client.run(forget, self._reading.token, workers=sorted(self._able), wait=False)
 
     @property
     def n_threads(self) -> int:
         """Threads of all workers, at least 1."""
-        return max(1, sum(self._client.nthreads().values()))
+        return max(1, sum((self._able or self._client.nthreads()).values()))
 
     def reduce(self, task: Task[Stats], refs: Sequence[ChunkRef], on_chunk: OnChunk) -> Stats:
         """The sum of the task over the chunks: the same bits as on threads."""
-        with named_losses(self._client, self._address):
+        with named_losses(self._client, self._address, self._workers):
             return self._reduce(task, refs, on_chunk)
 
     def _reduce(self, task: Task[Stats], refs: Sequence[ChunkRef], on_chunk: OnChunk) -> Stats:
+        shipped = self._ship(task, *_bare(refs[:1]))
         spans = self._spans(refs)
-        shipped = self._ship(task)
         results: list[Future | None] = [None] * len(spans)
         groups: dict[int, Future] = {}
         submit = self._submitter(reduce_span, shipped)
@@ -104,12 +108,12 @@ class DaskExecutor:
 
     def map(self, task: Task[Result], refs: Sequence[ChunkRef], on_chunk: OnChunk) -> Iterator[Result]:
         """Results in plan order, a window of spans ahead of the reader."""
-        with named_losses(self._client, self._address):
+        with named_losses(self._client, self._address, self._workers):
             yield from self._map(task, refs, on_chunk)
 
     def _map(self, task: Task[Result], refs: Sequence[ChunkRef], on_chunk: OnChunk) -> Iterator[Result]:
-        spans, submit = self._spans(refs, getattr(task, "row_nbytes", 0)), self._submitter(map_span, self._ship(task))
-        workers = sorted(self._client.nthreads())
+        submit = self._submitter(map_span, self._ship(task, *_bare(refs[:1])))
+        spans, workers = self._spans(refs, getattr(task, "row_nbytes", 0)), sorted(self._able)
         waiting: deque[tuple[Span, Future]] = deque()
 
         def start(span: Span) -> None:
@@ -136,13 +140,13 @@ class DaskExecutor:
         self, task: Task[Any], jobs: Sequence[Job[Result]], on_chunk: OnChunk
     ) -> Iterator[tuple[Job[Result], Result]]:
         """Jobs as they finish; after a failure, those that run are awaited, so that nothing happens afterwards."""
-        with named_losses(self._client, self._address):
+        with named_losses(self._client, self._address, self._workers):
             yield from self._work(task, jobs, on_chunk)
 
     def _work(
         self, task: Task[Any], jobs: Sequence[Job[Result]], on_chunk: OnChunk
     ) -> Iterator[tuple[Job[Result], Result]]:
-        submit = self._submitter(run_job, self._ship(task))
+        submit = self._submitter(run_job, self._ship(task, *(job.with_refs(_bare(job.refs)) for job in jobs[:1])))
         running: _Running[Job[Result]] = _Running(self._client)
         try:
             for job, future in self._flow(jobs, running, lambda job, near: submit(self._sent(job), job.refs, near)):
@@ -156,7 +160,7 @@ class DaskExecutor:
             running.cancel()
 
     def _sent(self, job: Job[Any]) -> Future:
-        return self._client.submit(identity, job.with_refs(_bare(job.refs)), key=_key("job"), pure=False)
+        return self._workers.submit(identity, job.with_refs(_bare(job.refs)), key=_key("job"))
 
     def _spans(self, refs: Sequence[ChunkRef], row_nbytes: int = 0) -> list[Span]:
         if refs and isinstance(refs[0], Piece):  # each goes where its chunk is kept
@@ -165,8 +169,10 @@ class DaskExecutor:
         seconds = SPAN_SECONDS if any(_futures(ref) for ref in refs) else self._chunk_seconds
         return cut_spans(refs, shortened(span_length(refs, self.n_threads, seconds), refs, row_nbytes))
 
-    def _ship(self, task: Any) -> Future:
-        return self._client.submit(identity, task, key=_key("task"), pure=False)
+    def _ship(self, task: Any, *first: Any) -> Future:
+        """Send a task to workers that can import what it, and what it is applied to `first`, are made of."""
+        self._able = self._workers.threads(task, *first)  # before anything is sent
+        return self._workers.submit(identity, task, key=_key("task"))
 
     def _submitter(self, run: Callable[..., Any], shipped: Future) -> Callable[..., Future]:
         """How to run something over chunks, near where they are."""
@@ -174,18 +180,16 @@ class DaskExecutor:
         def submit(what: Future, refs: Sequence[ChunkRef], near: str | None, *more: Any) -> Future:
             held = {key: self._own(future) for ref in refs for key, future in _futures(ref).items()}
             near = None if held else near
-            return self._client.submit(
+            return self._workers.submit(
                 run,
                 shipped,
                 what,
                 self._reading,
                 held,
                 *more,
+                near=near,
                 key=_key("run"),
-                pure=False,
                 retries=RETRIES,
-                workers=[near] if near else None,
-                allow_other_workers=near is not None,
             )
 
         return submit
@@ -208,7 +212,7 @@ class DaskExecutor:
         place = (n_spans, span.refs[0].index, hash(tuple(ref.index for ref in span.refs)))
         if place not in self._blocks:
             self._blocks = {known: block for known, block in self._blocks.items() if known[0] == n_spans}
-            self._blocks[place] = self._client.submit(identity, _bare(span.refs), key=_key("refs"), pure=False)
+            self._blocks[place] = self._workers.submit(identity, _bare(span.refs), key=_key("refs"))
         return self._blocks[place]
 
     def _finished(self, spans: Sequence[Span], start: Start[Span]) -> Iterator[tuple[Span, Future]]:
@@ -231,7 +235,7 @@ class DaskExecutor:
         self, items: Sequence[Placed], running: _Running[Placed], start: Start[Placed]
     ) -> Iterator[tuple[Placed, Future]]:
         """Start all items, a bounded number at a time, and yield them as they end."""
-        workers = self._client.nthreads() or {"": 1}
+        workers = self._able or {"": 1}
         placement = Placement(workers, items, [self._name(item) for item in items])
         placed: dict[Future, str] = {}
         while placement or running:
@@ -268,7 +272,7 @@ class DaskExecutor:
         return futures[0]
 
     def _combine(self, futures: list[Future]) -> Future:
-        return self._client.submit(combine, futures, key=_key("sum"), pure=False, retries=RETRIES)
+        return self._workers.submit(combine, futures, key=_key("sum"), retries=RETRIES)
 
 
 def _futures(ref: ChunkRef) -> Mapping[Any, Future]:

@@ -14,20 +14,23 @@ from distributed.comm import CommClosedError
 from streamem.core.errors import ClusterError, SchedulerLostError, StreamemError, WorkerLostError
 from streamem.core.ports import ChunkRef
 from streamem.core.validation import where
+from streamem.executors.able_workers import AbleWorkers
 
 
 @contextmanager
-def named_losses(client: Client, address: str) -> Iterator[None]:
+def named_losses(client: Client, address: str, workers: AbleWorkers) -> Iterator[None]:
     """Around everything that waits for a cluster.
 
     Raises
     ------
     SchedulerLostError : the connection broke
-    ClusterError : the scheduler dropped work
+    ClusterError : the scheduler dropped work, or no worker is left that can do it
     """
     try:
         yield
     except (OSError, CancelledError, ClosedClientError) as error:
+        if workers.trouble is not None:
+            raise workers.trouble from error
         if isinstance(error, StreamemError):
             raise
         if "lost dependencies" in str(error):
