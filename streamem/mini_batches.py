@@ -40,7 +40,7 @@ class MiniBatch:
 
 @dataclass
 class Tally:
-    """What came since a cutter began: messages, the records in them, those that cannot be used, and those of weight 0."""
+    """What came since a cutter began: messages, their records, those that cannot be used, and those of weight 0."""
 
     messages: int = 0
     records: int = 0
