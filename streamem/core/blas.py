@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,11 @@ class _OneBlasThread:
     """
 
     def __init__(self) -> None:
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Forget everything: in a forked child there is no keeper, and the lock may be one that nobody will open."""
+        self._process = os.getpid()
         self._lock = threading.Lock()
         self._running = 0
         self._release = threading.Event()
@@ -28,6 +34,7 @@ class _OneBlasThread:
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
+        process = self._process
         with self._lock:
             self._running += 1
             if self._running == 1:
@@ -36,10 +43,11 @@ class _OneBlasThread:
             with _controller().limit(limits=1):
                 yield
         finally:
-            with self._lock:
-                self._running -= 1
-                if self._running == 0:
-                    self._let_go()
+            if process == self._process:  # else a child was forked within the block: it holds nothing
+                with self._lock:
+                    self._running -= 1
+                    if self._running == 0:
+                        self._let_go()
 
     def _hold(self) -> None:
         held, self._release = threading.Event(), threading.Event()
@@ -82,3 +90,5 @@ def _controller() -> ThreadpoolController:
 
 
 one_blas_thread = _OneBlasThread()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=one_blas_thread.begin_anew)

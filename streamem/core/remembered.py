@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from collections.abc import Callable, Hashable
@@ -43,3 +44,13 @@ def _remember(key: _Key, array: NDArray[Any], other: NDArray[Any], answer: Calla
     forget = partial(_KNOWN.pop, key)  # the dead reference is what pop gives if there is no such key
     known = _KNOWN[key] = (answer(), weakref.ref(array, forget), weakref.ref(other, forget))
     return known
+
+
+def _begin_anew() -> None:
+    """In a forked child: another thread of the parent may have held the lock, and does not exist here."""
+    global _LOCK
+    _LOCK = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +16,8 @@ from streamem.core.importing import import_whole
 from streamem.core.ports import ChunkRef, Executor, Source
 from streamem.executors import ThreadsExecutor
 from streamem.memory import Budget, Projection, fit_into, format_bytes, keeping, project, shared_bytes
+
+logger = logging.getLogger("streamem")
 
 RESULTS_IN_FLIGHT = 3
 """Results that wait for the client on a worker, for each of its threads."""
@@ -125,6 +130,12 @@ def client_of(choice: Any) -> Any:
     if distributed is not None and isinstance(choice, distributed.Client):
         if choice.status != "running":
             raise ClusterError(f"the client passed as executor is {choice.status}; connect it, or make a new one")
+        if choice in _INHERITED:
+            raise ClusterError(
+                "the client passed as executor belongs to the process that this one was forked from, and answers only "
+                "there; make a new one here: Client(client.scheduler.address)"
+            )
+        _SEEN.add(choice)
         return choice
     raise ParameterError(f"executor is {choice!r}; it must be a distributed.Client, 'threads', or None")
 
@@ -134,9 +145,28 @@ def _active_client(distributed: Any) -> Any:
     if distributed is None:
         return None
     try:
-        return distributed.default_client()
+        client = distributed.default_client()
     except ValueError:
         return None
+    if client in _INHERITED:
+        logger.info("the active Dask client belongs to the process that this one was forked from; threads work instead")
+        return None
+    return client
+
+
+_INHERITED: weakref.WeakSet[Any] = weakref.WeakSet()
+"""Clients of the process that this one was forked from: the thread that would answer does not exist here."""
+_SEEN: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def _inherit() -> None:
+    _INHERITED.update(_SEEN)
+    if (client := _active_client(sys.modules.get("distributed"))) is not None:
+        _INHERITED.add(client)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_inherit)
 
 
 def _worker_memory(client: Any) -> list[tuple[str, int, int]]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamem.algorithms import HalfLife, PowerLaw, StepSize, StepwiseEM
+from streamem.core.blas import one_blas_thread
 from streamem.core.chunk import Chunk
 from streamem.core.errors import DataError, DegenerateDataError, ParameterError
 from streamem.core.ports import Source
@@ -43,6 +44,11 @@ class OnlineEstimator(WatchedEstimator):
             self._tell(self._note(known, state))
 
     def _step(self, source: Source, rule: StepSize, dtype: np.dtype[Any], executor: Any) -> None:
+        # The start too: pools of OpenMP threads hang in a forked child, and k-means would sum in their order.
+        with one_blas_thread():
+            self._step_alone(source, rule, dtype, executor)
+
+    def _step_alone(self, source: Source, rule: StepSize, dtype: np.dtype[Any], executor: Any) -> None:
         self._check_hyperparameters()
         self._check_given(source.schema.n_features)
         if source.n_rows == 0:

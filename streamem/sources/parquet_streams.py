@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from threading import Condition, RLock, get_ident
 from typing import Any
 from uuid import uuid4
@@ -109,3 +110,14 @@ def streams_of(token: str) -> GroupStreams:
     with _KNOWN_LOCK:
         known = _KNOWN.get(token)
         return GroupStreams(token) if known is None else known
+
+
+def _begin_anew() -> None:
+    """In a forked child: streams belong to the threads of the parent, and one of these may have held the lock."""
+    global _KNOWN_LOCK
+    _KNOWN_LOCK = RLock()
+    _KNOWN.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)
