@@ -30,12 +30,14 @@ class Poison:
 class MiniBatch:
     """Rows to learn, what was unusable before their end, and the positions behind them.
 
-    A position is [where, records]: the message at `where`, of which so many records have been passed.
+    A position is [where, records]: the message at `where`, of which so many records have been passed. Messages without
+    a payload (tombstones) that were passed over are counted.
     """
 
     chunk: Chunk
     poison: tuple[Poison, ...]
     positions: Mapping[str, Any]
+    tombstones: int = 0
 
 
 @dataclass
@@ -144,7 +146,7 @@ class Cutter:
     def _cut(self, rows: int) -> MiniBatch:
         self._before = dict(self._positions), self._segments[0].taken if self._segments else 0
         self._cut_off = []
-        xs, weights, poison, wanted = [], [], [], rows
+        xs, weights, poison, wanted, tombstones = [], [], [], rows, 0
         while self._segments and (wanted > 0 or self._segments[0].left == 0):
             segment = self._segments[0]
             take = min(wanted, segment.left)
@@ -153,9 +155,11 @@ class Cutter:
                 xs.append(segment.records.x[part])
                 weights.append(None if segment.records.weight is None else segment.records.weight[part])
             poison += self._passed(segment, take)
+            tombstones += segment.message.payload is None
             wanted -= take
         self._rows -= rows
-        return MiniBatch(_joined(xs, weights, self._decoder.n_features or 1), tuple(poison), dict(self._positions))
+        chunk = _joined(xs, weights, self._decoder.n_features or 1)
+        return MiniBatch(chunk, tuple(poison), dict(self._positions), tombstones)
 
     def _passed(self, segment: _Segment, take: int) -> list[Poison]:
         """Move on within the first segment; the unusable records that this passes."""

@@ -164,6 +164,8 @@ def _nbytes(payload: Any) -> int:
     """About what a payload holds."""
     if isinstance(payload, bytes | str):
         return len(payload)
+    if hasattr(payload, "get_total_buffer_size"):  # of Arrow, which to find nbytes reads values: they may lie
+        return int(payload.get_total_buffer_size())
     try:
         return int(payload.nbytes)
     except (AttributeError, TypeError, NotImplementedError, ValueError):

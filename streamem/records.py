@@ -16,19 +16,25 @@ from numpy.typing import NDArray
 
 from streamem.core.chunk import as_floats
 from streamem.core.errors import DataError, ParameterError, SchemaError, StreamemError
-from streamem.core.message import Damaged
+from streamem.core.formats import BYTE_ORDER_MARK, foreign_format
+from streamem.core.message import KEPT_BYTES, Damaged
+from streamem.kept_bytes import bytes_at, bytes_of, elements_of, shown
 from streamem.sources import ReadOptions, open_source
 from streamem.sources.column_values import gather
 from streamem.sources.columns import Layout, plan_columns
 from streamem.sources.numeric import numbers_in
 from streamem.sources.stored_index import is_reserved
+from streamem.streams.arrow_bytes import CONTINUATION, FILE, arrow_table, require_sound
 
 Array = NDArray[Any]
-ARROW_STREAM = b"\xff\xff\xff\xff"
+BYTES, TABLES = (bytes, bytearray, memoryview), (pa.RecordBatch, pa.Table)
 PLAIN = frozenset((int, float))
 ONE = np.ones(1, dtype=np.int64)
-KEPT_BYTES = 2**20
-"""Of an unusable payload."""
+MOST_JSON_BYTES = 2**26
+"""Of a message; Python's objects take up to twenty times as much."""
+LARGE_BYTES, MOST_TIMES = 2**28, 64
+"""Rows that need more memory than both, the second of a table's own bytes (of which a truth value takes a bit), are not
+those of the table."""
 
 
 class RefusedRecordError(DataError):
@@ -126,16 +132,14 @@ class Decoder:
         ------
         Exception : what is not wrong with the payload: a library, a store or the machine failed
         """
-        held = payload
+        held = payload = _sound(payload) if isinstance(payload, TABLES) else payload
         try:
             held = _opened(payload)
             records = self._decode(held)
         except REFUSALS as error:
             return self._refused(str(error), payload, _records_in(held))
-        if records.count == 1 and records.unusable and isinstance(payload, bytes | bytearray | memoryview):
-            exact = replace(records.unusable[0], data=bytes(payload[:KEPT_BYTES]))
-            return replace(records, unusable=(exact,))
-        return records
+        own = isinstance(payload, BYTES)
+        return _with_own_bytes(records, bytes(payload), held) if records.unusable and own else records
 
     def _decode(self, payload: Any) -> Records:
         if payload is None or (isinstance(payload, list | tuple) and len(payload) == 0):
@@ -174,7 +178,7 @@ class Decoder:
                 rows.append(_row(record, wanted))
                 ends.append(i + 1)
             except (ValueError, TypeError, OverflowError) as error:
-                unusable.append(Unusable(i, str(error), _bytes_of(record)))
+                unusable.append(Unusable(i, str(error), bytes_of(record)))
         values = np.array(rows, dtype=np.float64).reshape(len(rows), len(wanted))
         x, weight = (values, None) if self._weight is None else (values[:, :-1], values[:, -1])
         records = self._checked(x, weight, objects, np.array(ends, dtype=np.int64))
@@ -191,6 +195,7 @@ class Decoder:
         for record in objects:
             try:
                 names = [str(name) for name in record if name != self._weight and not is_reserved(name)]
+                "".join(names).encode()  # half of a surrogate pair cannot be written into any file
                 _row(record, names)
             except (ValueError, TypeError, OverflowError) as error:
                 failure = error
@@ -220,7 +225,7 @@ class Decoder:
         columns = None if self.names is None else list(dict.fromkeys(re.sub(r"\[\d+\]$", "", n) for n in self.names))
         if not getattr(table, "num_rows", 1):
             return self._checked(np.empty((0, self.n_features or 1)), None, table)
-        if isinstance(table, pa.RecordBatch | pa.Table):
+        if isinstance(table, TABLES):
             return self._arrow(table, columns)
         options = ReadOptions(columns=None if columns is None else tuple(columns), chunk_bytes=2**40)
         with judging():
@@ -239,10 +244,16 @@ class Decoder:
         """The same for Arrow, whose layout is planned once a schema."""
         if self._layout is None or not table.schema.equals(self._layout[0]):
             options = ReadOptions(columns=None if columns is None else tuple(columns), weight_column=self._weight)
-            layout = plan_columns(table.schema, options, "the record batch")
+            layout = plan_columns(table.schema, options, "the record batch", held=table.get_total_buffer_size)
             self._require_width(layout.n_features, "the record batch")
             self.names = tuple(name for column in layout.columns for name in column.features)
             self._layout = (table.schema, layout)
+        needed = 8 * table.num_rows * (self.n_features or 1)
+        if needed > LARGE_BYTES and needed > MOST_TIMES * table.get_total_buffer_size():
+            raise RefusedRecordError(
+                f"{table.num_rows} rows of {self.n_features} features need {needed} bytes, and the record batch holds "
+                f"{table.get_total_buffer_size()}: dictionaries of lists are read only where they save less"
+            )
         with judging():
             chunk = gather(self._layout[1], table.num_rows, [table], "the record batch")
         return self._checked(chunk.x, chunk.weight, table)
@@ -274,7 +285,7 @@ class Decoder:
         if good.all():
             return Records(x, weight, ends, len(x), ())
         unusable = tuple(
-            Unusable(int(ends[i]) - 1, self._fault(x[i], weight, int(i)), _bytes_at(payload, int(ends[i]) - 1, x[i]))
+            Unusable(int(ends[i]) - 1, self._fault(x[i], weight, int(i)), bytes_at(payload, int(ends[i]) - 1, x[i]))
             for i in np.flatnonzero(~good)
         )
         return Records(x[good], None if weight is None else weight[good], ends[good], len(x), unusable)
@@ -292,7 +303,7 @@ class Decoder:
         if isinstance(payload, Damaged):
             payload = payload.data
         whole = f"{reason} (all {records} records of the message)" if records > 1 else reason
-        bad = Unusable(0, whole, _bytes_of(payload), records)
+        bad = Unusable(0, whole, bytes_of(payload), records)
         return Records(np.empty((0, self.n_features or 1)), None, np.empty(0, np.int64), records, (bad,))
 
 
@@ -307,28 +318,56 @@ def _records_in(payload: Any) -> int:
     return max(1, known) if isinstance(known, int) else 1
 
 
+def _with_own_bytes(records: Records, payload: bytes, held: Any) -> Records:
+    """With the message's own bytes in place of what was read of them."""
+    if records.count == 1:
+        known = {bad.record: payload[:KEPT_BYTES] for bad in records.unusable}
+    elif isinstance(held, list):
+        known = elements_of(payload, {bad.record for bad in records.unusable})
+    else:  # rows of Arrow have no bytes of their own
+        known = {bad.record: bad.data or payload[:KEPT_BYTES] for bad in records.unusable}
+    return replace(records, unusable=tuple(replace(bad, data=known[bad.record]) for bad in records.unusable))
+
+
+def _sound(table: Any) -> Any:
+    """The table, `Damaged` in place of one that is not what it claims to be: nothing of it may be read."""
+    try:
+        require_sound(table)
+    except pa.ArrowInvalid as error:
+        return Damaged(f"damaged Arrow data: {error}")
+    return table
+
+
 def _opened(payload: Any) -> Any:
     """A payload without its wrapping: what text and bytes hold."""
     if isinstance(payload, Damaged):
         raise RefusedRecordError(payload.reason)
     if isinstance(payload, str):
-        with judging():
-            payload = payload.encode()
-    return _parsed(bytes(payload)) if isinstance(payload, bytes | bytearray | memoryview) else payload
+        payload = payload.encode("utf-8", "surrogatepass")  # which is no UTF-8 then, and refused as such
+    return _parsed(bytes(payload)) if isinstance(payload, BYTES) else payload
 
 
 def _parsed(payload: bytes) -> Any:
     """What bytes hold; None for a blank line."""
-    if payload.startswith(ARROW_STREAM):
-        # Nothing is read from anywhere: also errors of input and output are about the bytes.
-        with judging(OSError, EOFError), pa.ipc.open_stream(payload) as reader:
-            return reader.read_all()
-    if payload and not payload.strip():
-        return None
-    with judging(RecursionError):
+    if payload.startswith((CONTINUATION, FILE)):
+        return arrow_table(payload)
+    if payload[:1] not in (b"{", b"["):
+        text = payload.removeprefix(BYTE_ORDER_MARK)
+        if payload and not text.strip():
+            return None
+        if told := foreign_format(payload):
+            raise RefusedRecordError(f"the message is {told}")
+        payload = text
+    if len(payload) > MOST_JSON_BYTES:
+        raise RefusedRecordError(
+            f"{len(payload)} bytes of JSON; at most {MOST_JSON_BYTES} are read at once, send Arrow"
+        )
+    try:
         value = json.loads(payload.decode())
+    except (ValueError, RecursionError) as error:
+        raise RefusedRecordError(repr(error)) from error
     if not isinstance(value, dict | list):
-        raise RefusedRecordError(f"JSON of a record is an object or a list of numbers, not {value!r:.100}")
+        raise RefusedRecordError(f"JSON of a record is an object or a list of numbers, not {shown(value)}")
     return value
 
 
@@ -344,7 +383,7 @@ def _plain_numbers(values: Any) -> Array:
     for row in values if values and isinstance(values[0], list | tuple) else [values]:
         for value in row:
             if value is not None and not _is_number(value):
-                raise ValueError(f"{value!r:.100} is no number")
+                raise ValueError(f"{shown(value)} is no number")
     return np.array(values, dtype=np.float64)
 
 
@@ -356,7 +395,7 @@ def _is_number(value: Any) -> bool:
 
 def _row(record: Any, names: Sequence[str]) -> list[float]:
     if not isinstance(record, Mapping):
-        raise ValueError(f"{record!r:.100} is no record with names")
+        raise ValueError(f"{shown(record)} is no record with names")
     try:
         row = [record[name] for name in names]
     except KeyError:
@@ -371,28 +410,6 @@ def _row(record: Any, names: Sequence[str]) -> list[float]:
         if value is None:
             value = float("nan")
         elif not _is_number(value):
-            raise ValueError(f"the field {name!r} holds {value!r:.100}, which is no number")
+            raise ValueError(f"the field {name!r} holds {shown(value)}, which is no number")
         row.append(float(value))
     return row
-
-
-def _bytes_at(payload: Any, record: int, row: Array) -> bytes:
-    """One record of a payload, as bytes."""
-    if isinstance(payload, Sequence) and record < len(payload):
-        return _bytes_of(payload[record])
-    if isinstance(payload, pa.RecordBatch | pa.Table):
-        return _bytes_of(payload.slice(record, 1).to_pylist()[0])
-    return _bytes_of(row.tolist())
-
-
-def _bytes_of(payload: Any) -> bytes:
-    if isinstance(payload, bytes | bytearray | memoryview):
-        return bytes(payload[:KEPT_BYTES])
-    if isinstance(payload, str):
-        return payload.encode()[:KEPT_BYTES]
-    if isinstance(payload, pa.RecordBatch | pa.Table):
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, payload.schema) as writer:
-            writer.write(payload.slice(0, 1000))
-        return bytes(sink.getvalue().to_pybytes()[:KEPT_BYTES])
-    return json.dumps(payload, default=str).encode()[:KEPT_BYTES]

@@ -14,6 +14,8 @@ from streamem.memory import format_bytes, peak_bytes
 SETTINGS = ("workers", "threads", "chunks in flight", "chunks kept", "projected", "limit", "arithmetic")
 """What a report says of how a fit ran, in the order in which it says it."""
 
+TOMBSTONES = "tombstones"
+
 
 @dataclass(frozen=True)
 class PassRecord:
@@ -52,7 +54,8 @@ class FitReport:
     n_rows, n_features, n_chunks : its size and plan
     setting : how it ran: threads, chunks in flight, bytes of kept chunks, projected bytes, limit, arithmetic
     passes : one record a pass
-    events : what was done to components that degenerated, by kind, and in how many passes
+    events : what was done to components that degenerated, by kind, and in how many passes; and how many messages
+        without a value (tombstones) of streams were passed over
     """
 
     origin: str = ""
@@ -77,7 +80,9 @@ class FitReport:
         """A table for people."""
         chunks = f"{self.n_chunks:,} chunk{'' if self.n_chunks == 1 else 's'}"
         if not self.passes:  # mini-batches are no passes
-            return f"{self.origin}: {self.n_rows:,} rows × {self.n_features} features"
+            return "\n".join(
+                [f"{self.origin}: {self.n_rows:,} rows × {self.n_features} features", *_events(self.events)]
+            )
         head = [
             f"{self.origin}: {self.n_rows:,} rows × {self.n_features} features in {chunks}",
             ", ".join(f"{name} {self.setting[name]}" for name in SETTINGS if name in self.setting),
@@ -100,6 +105,7 @@ def _line(record: PassRecord) -> str:
 def _events(events: Mapping[str, int]) -> list[str]:
     meaning = {
         "empty": "component-passes without rows: mean and covariance were kept",
+        TOMBSTONES: "messages without a value (tombstones) were passed over",
         "floored": "component-passes with a collapsed covariance: raised to the floor",
     }
     return [f"{count} {meaning.get(kind, kind)}" for kind, count in events.items() if count]

@@ -15,6 +15,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -375,6 +376,39 @@ def stream(rows: int, batch_rows: int, folder: str) -> dict[str, int]:
     return {"before": before, "peak": memory("VmHWM"), "rows": gm.report_.n_rows}
 
 
+def read_lies(folder: str) -> dict[str, dict[str, Any]]:
+    """Arrow bytes that lie, read as a message, as a stream and as a file: what came of each."""
+    import io
+
+    import hostile_arrow as hostile
+    from streamem import ReadOptions, open_source
+    from streamem.records import Decoder
+    from streamem.streams.byte_stream import ByteStream
+
+    found: dict[str, dict[str, Any]] = {}
+    for name in hostile.LIES:
+        data, columns = hostile.lie(name), hostile.columns_of(name)
+        decoder = Decoder(columns, None, None)
+        message = decoder.decode(data)
+        records = [decoder.decode(m.payload) for m in ByteStream(io.BytesIO(data)).messages({})]
+        path = Path(folder) / "x.arrow"
+        path.write_bytes(hostile.lie(name, as_file=True))
+        text = hostile.LIES[name][0] == "text"
+        chosen: dict[str, Any] = (
+            {"columns": ("a", "b", "s"), "categories": "text"} if text else {"columns": (*columns,)}
+        )
+        source = partial(open_source, path, options=ReadOptions(**chosen))
+        found[name] = {
+            "message": [message.x.tolist(), [(bad.reason, bad.data.hex()) for bad in message.unusable]],
+            "stream": [
+                np.concatenate([r.x for r in records]).tolist(),
+                [(bad.reason, bad.data.hex()) for r in records for bad in r.unusable],
+            ],
+            "file": _failure(lambda source=source: [ref.load() for ref in source().chunks()]),
+        }
+    return found
+
+
 def memory(field: str) -> int:
     """VmRSS or VmHWM of this process, in bytes; `ru_maxrss` would inherit the parent's peak."""
     (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field + ":"))
@@ -395,6 +429,7 @@ JOBS: dict[str, Callable[..., Any]] = {
         open_hostile,
         cluster_passes,
         stream,
+        read_lies,
     )
 }
 

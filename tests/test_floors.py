@@ -37,6 +37,7 @@ FLOORS = {
             "updates",
             "history",
             "sifting",
+            "kept_bytes",
             "surveying",
         ),
         2,

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+KEPT_BYTES = 2**20
+"""Of an unusable payload."""
+
 
 @dataclass(frozen=True, eq=False)
 class Message:
@@ -13,7 +16,8 @@ class Message:
     Attributes
     ----------
     payload : pyarrow RecordBatch or Table, data frame, array (n, d), mapping of names to numbers, list of such
-        mappings, or bytes of an Arrow IPC stream or of JSON (an object, a list of objects, or a list of numbers)
+        mappings, or bytes of an Arrow IPC stream or of JSON (an object, a list of objects, or a list of numbers); None
+        if the message is there and holds nothing, as a tombstone of Kafka: it is passed over and counted
     partition : the part of the stream that it belongs to, within which messages are in order
     at, after : positions in that partition, as JSON values: a stream that starts at `at` delivers this message first,
         one that starts at `after` the next one
@@ -31,7 +35,7 @@ class Damaged:
 
     Attributes
     ----------
-    reason, data : why, and its bytes as far as they are known
+    reason, data : why, and its own bytes as far as they are known and fit `KEPT_BYTES`
     records : how many records it is known to hold; 1 where that is not known
     """
 

@@ -20,7 +20,7 @@ from streamem.estimators.applying import reduce_source, take_sample
 from streamem.estimators.engines import Engine
 from streamem.estimators.watching import WatchedEstimator
 from streamem.fit import EStep
-from streamem.report import FitReport
+from streamem.report import TOMBSTONES, FitReport
 from streamem.sources import open_source
 
 Array = NDArray[Any]
@@ -109,7 +109,9 @@ class OnlineEstimator(WatchedEstimator):
 
     def _learn(self, state: State, dtype: np.dtype[Any]) -> None:
         self._seen = ""  # no data set is that of the trace any more
-        self.report_ = FitReport("learned online", state.rows, self.n_features_in_, 1)
+        events = getattr(self, "report_", FitReport()).events
+        kept = {name: events[name] for name in (TOMBSTONES,) if name in events}
+        self.report_ = FitReport("learned online", state.rows, self.n_features_in_, 1, events=kept)
         self._adopt(state, dtype)
 
     def _e_step(self, state: State, source: Source, engine: Engine) -> Stats:

@@ -35,6 +35,7 @@ from streamem.estimators.nothing_learned import require_learned
 from streamem.estimators.online import step_rule
 from streamem.fit import EStep
 from streamem.prefetch import NBYTES, Handover, Inline, Prefetch, reading
+from streamem.report import TOMBSTONES
 from streamem.sources import ReadOptions, open_source
 from streamem.streams import open_stream
 from streamem.updates import Update
@@ -264,6 +265,8 @@ class StreamingMixture(LearningMixture):
         try:
             update = learn(batch) if batch.chunk.rows else None
             self.stream_positions_ = {**self._positions(), stream.name: dict(batch.positions)}
+            if batch.tombstones:
+                self.__dict__["_tombstones"] = self.__dict__.get("_tombstones", 0) + batch.tombstones
         except BaseException:
             self.__dict__.clear()
             self.__dict__.update(before)
@@ -389,6 +392,9 @@ class StreamingMixture(LearningMixture):
         ahead: State | None = self.__dict__.pop("_ahead", None)
         if ahead is not None:
             self._learn(ahead, self.weights_.dtype)
+        if hasattr(self, "report_") and (passed := self.__dict__.pop("_tombstones", 0)):
+            events = self.report_.events
+            self.report_ = replace(self.report_, events={**events, TOMBSTONES: events.get(TOMBSTONES, 0) + passed})
 
     def _positions(self) -> dict[str, dict[str, Any]]:
         return dict(getattr(self, "stream_positions_", {}))
@@ -414,6 +420,7 @@ class StreamingMixture(LearningMixture):
             logger.warning("%s holds another state than this object, which is given up", path)
         self.__dict__.update({name: value for name, value in vars(loaded).items() if name not in parameters})
         self.__dict__.pop("_pending", None)
+        self.__dict__.pop("_tombstones", None)
         logger.info("going on from %s at row %d", path, self._state.rows)
         return dict(loaded.__dict__.get("_live_lengths", {}))
 

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from streamem.core.errors import ParameterError
+from streamem.core.errors import ParameterError, SourceError
 from streamem.core.ports import Source
 from streamem.sources import arrow_file, arrow_reader, parquet
 from streamem.sources.arrow_file import IpcSource
@@ -74,7 +74,7 @@ def column_pieces(data: Any, name: str, options: ReadOptions) -> Iterator[pa.Arr
         return iter([frame_column(data, name, "the pandas DataFrame")])
     if (table := _as_table(data)) is not None:
         require_column(name, table.column_names, f"the {_describe(data)}")
-        return iter(table.column(name).chunks)
+        return iter(_sound_column(table, name, f"the {_describe(data)}"))
     started = data if callable(data) and not hasattr(data, "__arrow_c_stream__") else _StreamOf(data)
     return arrow_reader.column_of(started, name, f"the Arrow stream of {_describe(data)}")
 
@@ -131,8 +131,24 @@ def _as_table(data: Any) -> pa.Table | None:
 
 
 def _open_table(table: pa.Table, options: ReadOptions, origin: str) -> Source:
-    options = with_vocabularies(options, table.schema, lambda name: table.column(name).chunks, origin)
-    return TableSource(table, plan_columns(table.schema, options, origin), options, origin)
+    options = with_vocabularies(options, table.schema, lambda name: _sound_column(table, name, origin), origin)
+    layout = plan_columns(table.schema, options, origin, held=table.get_total_buffer_size)
+    _require_sound(table.select(layout.names), origin)
+    return TableSource(table, layout, options, origin)
+
+
+def _sound_column(table: pa.Table, name: str, origin: str) -> list[pa.Array]:
+    _require_sound(table.select([name]), origin)
+    chunks: list[pa.Array] = table.column(name).chunks
+    return chunks
+
+
+def _require_sound(table: pa.Table, origin: str) -> None:
+    """Columns that are what they claim to be: they may have been read from anywhere, and readers believe all counts."""
+    try:
+        table.validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise SourceError(f"{origin} is damaged, its values must not be read: {error}") from error
 
 
 def _open_pandas(frame: Any, options: ReadOptions) -> Source:

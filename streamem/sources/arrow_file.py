@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from streamem.core.arrow_paths import mapped
 from streamem.core.chunk import Chunk
 from streamem.core.errors import SourceChangedError, SourceError
+from streamem.sources.arrow_footer import require_one_file
 from streamem.sources.categories import with_vocabularies
 from streamem.sources.column_values import gather
 from streamem.sources.columns import Layout, plan_columns, require_column
@@ -62,17 +64,24 @@ class IpcChunkRef:
 
 def _batch(path: str, reader: pa.RecordBatchFileReader, number: int, rows: int) -> pa.RecordBatch:
     what = f"record batch {number} of Arrow file {path}"
-    with _faults(what):
-        batch = reader.get_batch(number) if number < reader.num_record_batches else None
+    batch = _sound(path, reader, number) if number < reader.num_record_batches else None
     if batch is None or batch.num_rows != rows:
         raise SourceChangedError(f"{what} no longer has {rows} rows: the file was rewritten; open it again")
+    return batch
+
+
+def _sound(path: str, reader: pa.RecordBatchFileReader, number: int) -> pa.RecordBatch:
+    """A record batch whose every value lies where it claims to lie: Arrow believes the counts and offsets of a file."""
+    with _faults(f"record batch {number} of Arrow file {path}"):
+        batch = reader.get_batch(number)
+        batch.validate(full=True)
     return batch
 
 
 @contextlib.contextmanager
 def _open_file(path: str, names: Sequence[str] | None = None) -> Iterator[pa.RecordBatchFileReader]:
     """A reader of the named columns, in a memory map."""
-    with _faults(f"Arrow file {path}"), pa.memory_map(path) as file:
+    with _faults(f"Arrow file {path}"), mapped(path) as file:
         if names is None:
             yield pa.ipc.open_file(file)
             return
@@ -107,10 +116,13 @@ class IpcSource:
     def __init__(self, path: str, options: ReadOptions) -> None:
         self._path, self._chunk_bytes = path, options.chunk_bytes
         origin = f"Arrow file {path}"
+        with _faults(origin):
+            require_one_file(path)
         with _open_file(path) as reader:
             schema = reader.schema
+            _ = schema.names  # which need not be text
         options = with_vocabularies(options, schema, partial(column_of, path), origin)
-        self._layout = plan_columns(schema, options, origin)
+        self._layout = plan_columns(schema, options, origin, held=lambda: os.path.getsize(path))
         self._batch_rows = _count(path, self._layout)
         self.schema = self._layout.schema(origin)
         self.n_rows = sum(self._batch_rows)
@@ -141,7 +153,7 @@ def _count(path: str, layout: Layout) -> tuple[int, ...]:
     """Rows of each record batch. The footer does not tell: one column is decoded, the narrowest."""
     narrowest = min(layout.read, key=lambda column: column.width * column.dtype.itemsize)
     with _open_file(path, [narrowest.name]) as reader:
-        return tuple(reader.get_batch(i).num_rows for i in range(reader.num_record_batches))
+        return tuple(_sound(path, reader, i).num_rows for i in range(reader.num_record_batches))
 
 
 def column_of(path: str, name: str) -> Iterator[pa.Array]:
@@ -150,4 +162,4 @@ def column_of(path: str, name: str) -> Iterator[pa.Array]:
         require_column(name, reader.schema.names, f"Arrow file {path}")
     with _open_file(path, [name]) as reader:
         for number in range(reader.num_record_batches):
-            yield reader.get_batch(number).column(name)
+            yield _sound(path, reader, number).column(name)

@@ -47,13 +47,24 @@ def start_reader(factory: Callable[[], Any], origin: str) -> pa.RecordBatchReade
 def _next(reader: pa.RecordBatchReader, origin: str) -> pa.RecordBatch | None:
     """The next record batch, or None at the end."""
     try:
-        return reader.read_next_batch()
+        batch = reader.read_next_batch()
+        batch.validate()  # columns that are read are looked at in full, see `_sound`
+        return batch
     except StopIteration:
         return None
     except StreamemError:
         raise
     except Exception as error:
         raise SourceError(f"{origin} failed while it was read: {type(error).__name__}: {error}") from error
+
+
+def _sound(batch: pa.RecordBatch, origin: str) -> pa.RecordBatch:
+    """A record batch whose every value lies where it claims to lie: whatever wrote it may have lied."""
+    try:
+        batch.validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise SourceError(f"{origin} gave a damaged record batch: {error}") from error
+    return batch
 
 
 class Cursor:
@@ -109,7 +120,7 @@ class Cursor:
         if batch is None or batch.num_rows != rows:
             found = "the end came" if batch is None else f"a record batch of {batch.num_rows} rows came"
             raise SourceChangedError(f"{self._origin}: {found} where {rows} rows were expected; {AGAIN}")
-        return batch.select(self._layout.names)
+        return _sound(batch.select(self._layout.names), self._origin)
 
     def _finish(self, reader: pa.RecordBatchReader) -> None:
         self._reader = None
@@ -188,7 +199,7 @@ def _count(reader: pa.RecordBatchReader, layout: Layout, origin: str) -> tuple[t
     checksum = 0
     while (batch := _next(reader, origin)) is not None:
         if not rows:
-            head = batch.slice(0, 1024)
+            head = _sound(batch.slice(0, 1024).select(layout.names), origin)
             checksum = zlib.crc32(gather(layout, head.num_rows, [head], origin).x.tobytes())
         rows.append(batch.num_rows)
     reader.close()
@@ -200,4 +211,4 @@ def column_of(factory: Callable[[], Any], name: str, origin: str) -> Iterator[pa
     reader = start_reader(factory, origin)
     require_column(name, reader.schema.names, origin)
     while (batch := _next(reader, origin)) is not None:
-        yield batch.column(name)
+        yield _sound(batch.select([name]), origin).column(0)

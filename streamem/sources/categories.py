@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
@@ -38,7 +39,8 @@ def with_vocabularies(
         return options
     aside = {options.weight_column, *options.left_out}
     wanted = options.columns or default_columns(schema, aside)
-    texts = [name for name in wanted if schema.names.count(name) == 1 and is_text(schema.field(name).type)]
+    times = Counter(schema.names)
+    texts = [name for name in wanted if times[name] == 1 and is_text(schema.field(name).type)]
     return replace(options, categories={name: _vocabulary(read(name), name, origin) for name in texts})
 
 

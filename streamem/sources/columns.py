@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import zlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +22,10 @@ TEXT_NBYTES = 32
 DATES = frozenset({"pandas.period"})
 """Extension types whose numbers are days, months, … since an epoch."""
 """Guessed for a short text and its offset."""
+MOST_COMPARED = 10_000
+"""Names among which one that was meant is looked for."""
+MOST_IN_LISTS = 2**20
+"""Features of a table that does not hold as many bytes: a schema of 336 bytes can claim a list of 2²⁸ numbers."""
 
 
 DATES_REMEDY = "Cast dates and times to numbers first, or choose other columns with columns=."
@@ -127,7 +131,13 @@ class Layout:
         )
 
 
-def plan_columns(schema: pa.Schema, options: ReadOptions, origin: str, selectable: pa.Schema | None = None) -> Layout:
+def plan_columns(
+    schema: pa.Schema,
+    options: ReadOptions,
+    origin: str,
+    selectable: pa.Schema | None = None,
+    held: Callable[[], int] = lambda: 0,
+) -> Layout:
     """Choose the columns of a table and check them.
 
     Parameters
@@ -136,10 +146,11 @@ def plan_columns(schema: pa.Schema, options: ReadOptions, origin: str, selectabl
     options : `columns` (None means all but the weight column, those left out, and a stored index) and `weight_column`
     origin : the table in words, for messages
     selectable : further columns that are features only when they are named (partition keys)
+    held : tells how many bytes the table holds, as far as that is known
 
     Raises
     ------
-    SchemaError : columns that are missing, occur twice, or are not numeric
+    SchemaError : columns that are missing, occur twice, are not numeric, or claim more features than there can be
     """
     fields = _by_name(schema, selectable, origin)
     weighted_by = options.weight_column
@@ -153,8 +164,20 @@ def plan_columns(schema: pa.Schema, options: ReadOptions, origin: str, selectabl
     columns = _numeric([fields[name] for name in wanted], origin, options.vocabularies)
     if not columns:
         raise SchemaError(_describe_none(schema, list(fields), origin))
+    _require_plausible(columns, held, origin)
     weight = None if weighted_by is None else _weight(fields[weighted_by], origin)
     return Layout(columns, weight, _common_dtype(columns))
+
+
+def _require_plausible(columns: Sequence[Column], held: Callable[[], int], origin: str) -> None:
+    """Refuse lists that claim more features than there can be, before anything is made for each of them."""
+    claimed = sum(column.size or 0 for column in columns)
+    if claimed > MOST_IN_LISTS and claimed > held():
+        widest = max(columns, key=lambda column: column.width)
+        raise SchemaError(
+            f"{origin} claims {claimed} features in lists (column {widest.name!r} holds {widest.kind}) and holds "
+            f"{held() or 'an unknown number of'} bytes; more than {MOST_IN_LISTS} need as many bytes of data"
+        )
 
 
 def require_column(name: str, present: Sequence[str], origin: str) -> None:
@@ -253,7 +276,7 @@ def _number_dtype(kind: pa.DataType) -> np.dtype[Any] | None:
 
 
 def _describe_missing(missing: list[str], present: list[str], origin: str) -> str:
-    close = {name: difflib.get_close_matches(name, present, n=1) for name in missing}
+    close = {name: difflib.get_close_matches(name, present[:MOST_COMPARED], n=1) for name in missing[:10]}
     hints = [f"{match[0]!r} instead of {name!r}" for name, match in close.items() if match]
     hint = f" Did you mean {', '.join(hints)}?" if hints else ""
     return f"{origin} has no column {_shorten(missing)}; it holds {_shorten(present) or 'none'}.{hint}"

@@ -10,6 +10,7 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -84,6 +85,16 @@ def find_files(path: str) -> FileSet:
     ------
     SourceError : there are none, or they are those of a table of Delta Lake, Iceberg or Hudi
     """
+    try:
+        return _found(path)
+    except UnicodeError as error:
+        raise SourceError(
+            f"{path!a} holds names that are no UTF-8 ({error}), and Arrow's file systems know no others: rename "
+            "these files"
+        ) from error
+
+
+def _found(path: str) -> FileSet:
     filesystem, root = pafs.FileSystem.from_uri(path) if "://" in path else (pafs.LocalFileSystem(), path)
     refuse_lake_table(_table_around(filesystem, root), path)
     if filesystem.get_file_info(root).type != pafs.FileType.Directory:
@@ -244,7 +255,12 @@ def stored_schema(files: FileSet) -> pa.Schema:
 
 def _own_layout(files: FileSet, path: str, schema: pa.Schema, options: ReadOptions) -> Layout:
     keys = pa.schema([field for field in files.key_schema if field.name not in schema.names])
-    return plan_columns(schema, options, f"Parquet file {path}", selectable=keys)
+    held = partial(_size, files.filesystem, path)
+    return plan_columns(schema, options, f"Parquet file {path}", selectable=keys, held=held)
+
+
+def _size(filesystem: pafs.FileSystem, path: str) -> int:
+    return identity_of(filesystem, path)[1]
 
 
 def _agreed(layout: Layout, own: Layout, first_path: str, path: str) -> Layout:

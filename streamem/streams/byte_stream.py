@@ -16,22 +16,25 @@ from typing import Any, BinaryIO
 
 import pyarrow as pa
 
-from streamem.core.errors import StreamError
-from streamem.core.message import Message
+from streamem.core.errors import StreamemError, StreamError
+from streamem.core.formats import BYTE_ORDER_MARK, SEPARATOR, foreign_format, table_of_text
+from streamem.core.message import KEPT_BYTES, Damaged, Message
+from streamem.streams.arrow_bytes import CONTINUATION, FILE, UNREADABLE, arrow_batches
+from streamem.streams.byte_reader import ByteReader
 
 logger = logging.getLogger("streamem")
 
 PARTITION = ""
-ARROW_STREAM, ARROW_FILE = b"\xff", b"A"
-"""First bytes: of the continuation marker, and of the magic word of files."""
-
 STANDARD_INPUT = "-"
 CONNECT_S = 10.0
 LARGEST_LINE_BYTES = 64 * 2**20
 
 
 class ByteStream:
-    """Record batches of an Arrow IPC stream (or file), or lines of JSON; which, the first bytes tell.
+    """Record batches of Arrow IPC streams (or files), or lines of JSON; which, the first bytes tell.
+
+    Arrow streams may follow each other, as ``cat a.arrows b.arrows`` gives them: of the same columns, and nothing else
+    may lie between or behind them. A record batch that is not what it claims to be is one unusable record.
 
     Parameters
     ----------
@@ -51,10 +54,13 @@ class ByteStream:
         """Record batches (a position is the number of rows before) or lines (the number of lines before)."""
         known = int(positions.get(PARTITION, 0))
         with ExitStack() as closing:
-            raw = self._open(closing)
-            first = raw.peek(1)[:1]  # a pipe may give no more at first; JSON begins with neither
-            binary = first in (ARROW_STREAM, ARROW_FILE)
-            yield from self._new(self._batches(raw, first == ARROW_FILE) if binary else self._lines(raw), known)
+            raw = ByteReader(self._open(closing))
+            try:
+                yield from self._new(self._batches(raw) if _is_arrow(raw) else self._lines(raw), known)
+            except (StreamemError, MemoryError):
+                raise
+            except Exception as error:  # of whatever file object reads here
+                raise StreamError(f"{self.name} cannot be read: {type(error).__name__}: {error}") from error
 
     def commit(self, positions: Mapping[str, Any]) -> None:
         """Nobody to tell."""
@@ -87,35 +93,67 @@ class ByteStream:
             raise StreamError(f"cannot open the stream {where}: {error}") from error
         return _buffered(where)
 
-    def _batches(self, raw: io.BufferedReader, seekable: bool) -> Iterator[tuple[pa.RecordBatch, int]]:
+    def _batches(self, raw: ByteReader) -> Iterator[tuple[pa.RecordBatch | Damaged, int]]:
         rows = 0
         try:
-            if seekable:
-                reader = pa.ipc.open_file(pa.PythonFile(raw, "r") if not raw.seekable() else raw)
-                batches = (reader.get_batch(i) for i in range(reader.num_record_batches))
-            else:
-                batches = iter(pa.ipc.open_stream(raw))
-            for batch in batches:
-                rows += batch.num_rows
-                if batch.num_rows:
-                    yield batch, batch.num_rows
-        except (pa.ArrowException, OSError, EOFError) as error:
+            for batch in arrow_batches(raw):
+                records = 1 if isinstance(batch, Damaged) else batch.num_rows
+                rows += records
+                if records:
+                    yield batch, records
+        except StreamError as error:
+            raise StreamError(f"{self.name}, after {rows} rows: {error}") from error
+        except UNREADABLE as error:
             raise StreamError(
                 f"{self.name} broke off after {rows} rows: {error}; if its producer died, start it again"
             ) from error
 
-    def _lines(self, raw: io.BufferedReader) -> Iterator[tuple[bytes, int]]:
-        while line := raw.readline(LARGEST_LINE_BYTES):
-            if not line.endswith(b"\n") and self._growing and not _parses(line):
+    def _lines(self, raw: ByteReader) -> Iterator[tuple[bytes | Damaged, int]]:
+        first = self._line(raw)
+        self._require_records(first, raw)
+        line: bytes | Damaged = first
+        while line:
+            if isinstance(line, bytes) and not line.endswith(b"\n") and self._growing and not _parses(line):
                 logger.info("%s: the last line is not complete yet", self.name)
                 return
             yield line, 1
+            line = self._line(raw)
+
+    def _line(self, raw: ByteReader) -> Any:
+        """The next line, `Damaged` if it is too long, nothing at the end."""
+        line = raw.readline(LARGEST_LINE_BYTES)
+        if len(line) < LARGEST_LINE_BYTES or line.endswith(b"\n"):
+            return line
+        start, length = line[:KEPT_BYTES], len(line)
+        while line and not line.endswith(b"\n"):  # its rest is no record, whatever it looks like
+            line = raw.readline(LARGEST_LINE_BYTES)
+            length += len(line)
+        return Damaged(f"a line of {length} bytes; at most {LARGEST_LINE_BYTES} are read at once; send Arrow", start)
+
+    def _require_records(self, first: Any, raw: ByteReader) -> None:
+        """Name the format of what is neither Arrow nor JSON."""
+        if not isinstance(first, bytes) or first.removeprefix(BYTE_ORDER_MARK).lstrip()[:1] in (b"", b"{", b"["):
+            return
+        told = foreign_format(first)
+        if told is None and SEPARATOR.search(first):
+            told = table_of_text(first, raw.peek_line(LARGEST_LINE_BYTES))
+        if told is not None:
+            raise StreamError(f"{self.name} holds {told}")
+
+
+def _is_arrow(raw: ByteReader) -> bool:
+    """Whether Arrow comes; a pipe may give no more than one byte at first, and JSON begins with none of theirs."""
+    first = raw.peek(1)
+    if first and first in (CONTINUATION[:1], FILE[:1]):
+        start = raw.peek(len(FILE))
+        return start.startswith((CONTINUATION, FILE)) or (len(start) < len(FILE) and CONTINUATION.startswith(start[:4]))
+    return False
 
 
 def _parses(line: bytes) -> bool:
     try:
-        json.loads(line)
-    except ValueError:
+        json.loads(line.removeprefix(BYTE_ORDER_MARK))
+    except (ValueError, RecursionError):
         return False
     return True
 

@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from streamem.core.arrow_paths import mapped
 from streamem.core.data_folders import LakeTable, is_hidden, table_around_local, table_at
 from streamem.core.errors import StreamError
 from streamem.core.message import Damaged, Message
@@ -118,7 +119,7 @@ class FolderStream:
         after = {"done": sorted({*done, file.name}), "file": None, "group": 0}
         group, left = first, 1
         try:
-            with pq.ParquetFile(self._path / file.name) as reader:
+            with _opened(self._path / file.name) as reader:
                 self._incomplete.pop(file.name, None)
                 count = reader.num_row_groups
                 left = sum(reader.metadata.row_group(i).num_rows for i in range(first, count))
@@ -165,6 +166,14 @@ class FolderStream:
             raise StreamError(
                 f"{self.name}: the file {file.name} was rewritten while it was read; write new data under new names"
             )
+
+
+def _opened(path: Path) -> pq.ParquetFile:
+    """The file, also if its name is no UTF-8."""
+    try:
+        return pq.ParquetFile(path)
+    except UnicodeEncodeError:
+        return pq.ParquetFile(mapped(path))
 
 
 def _age(file: _File) -> tuple[int, str]:

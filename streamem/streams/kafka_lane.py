@@ -50,13 +50,12 @@ class Lane:
         self.at_end = self.given_up = False
 
     def take(self) -> Message:
-        """The oldest that waits."""
+        """The oldest that waits; without a payload if it is a tombstone (its value is null)."""
         message = self.waiting.popleft()
         self.nbytes -= nbytes_of(message)
         at = {"offset": message.offset(), "base": self.base}
         self.offset = message.offset() + 1
-        value = message.value()
-        return Message(b"" if value is None else value, str(self.partition), at, at | {"offset": self.offset})
+        return Message(message.value(), str(self.partition), at, at | {"offset": self.offset})
 
     def turn(self) -> tuple[int, int]:
         """Who has the smallest is next. Until a message is there, the smallest that it can have."""

@@ -1,0 +1,56 @@
+"""Formats that are no stream of records, known by their first bytes, and the calls that read them."""
+
+from __future__ import annotations
+
+import re
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+"""Of UTF-8; some programs begin every text with it."""
+
+_UNPACK = "it is compressed: unpack it on the way, with {0}(path, 'rb') as the stream, or in a shell with `{1} FILE |`"
+_PARQUET = (
+    "pass its path to fit(), the folder that holds it to fit_stream(), or pyarrow.parquet.ParquetFile(path)"
+    ".iter_batches() as the stream"
+)
+_CSV = "pass pandas.read_csv(path, chunksize=10_000) as the stream, or pyarrow.csv.open_csv(path)"
+
+FORMATS = (
+    (b"PAR1", "Parquet", _PARQUET),
+    (b"\x1f\x8b", "gzip", _UNPACK.format("gzip.open", "zcat")),
+    (b"\x28\xb5\x2f\xfd", "zstd", _UNPACK.format("pyarrow.input_stream", "zstdcat")),
+    (b"\x04\x22\x4d\x18", "lz4", _UNPACK.format("pyarrow.input_stream", "lz4cat")),
+    (b"BZh", "bzip2", _UNPACK.format("bz2.open", "bzcat")),
+    (b"\xfd7zXZ", "xz", _UNPACK.format("lzma.open", "xzcat")),
+    (b"PK\x03\x04", "zip", "unpack it first"),
+    (b"\x93NUMPY", "NumPy", "pass its path to fit(), or numpy.load(path) to partial_fit()"),
+    (b"\x89HDF", "HDF5 or netCDF", "open it with xarray.open_dataset(path, chunks={}) and pass that to fit()"),
+    (b"CDF\x01", "netCDF", "open it with xarray.open_dataset(path, chunks={}) and pass that to fit()"),
+    (b"CDF\x02", "netCDF", "open it with xarray.open_dataset(path, chunks={}) and pass that to fit()"),
+    (b"ORC", "ORC", "pass pyarrow.dataset.dataset(path, format='orc') to fit()"),
+    (b"FEA1", "Feather version 1", "pass pyarrow.feather.read_table(path) to fit()"),
+    (b"Obj\x01", "Avro", "read its records with fastavro.reader(file) and pass that as the stream"),
+    (b"\xff\xfe", "UTF-16 text", "write UTF-8; open(path, encoding='utf-16') reads lines for json.loads"),
+    (b"\xfe\xff", "UTF-16 text", "write UTF-8; open(path, encoding='utf-16') reads lines for json.loads"),
+)
+SEPARATOR = re.compile(rb"[,;\t]")
+"""Of the columns of a text."""
+
+
+def foreign_format(start: bytes) -> str | None:
+    """The format in words, and what reads it, if bytes begin one that is neither Arrow nor JSON; else None."""
+    for magic, name, remedy in FORMATS:
+        if start.startswith(magic):
+            return _told(name, remedy)
+    return None
+
+
+def table_of_text(first: bytes, second: bytes) -> str | None:
+    """The same for the first two lines of a text, which are CSV if both have as many separators and neither is JSON."""
+    separators = [SEPARATOR.findall(line) for line in (first, second)]
+    if any(line.lstrip()[:1] in (b"{", b"[") for line in (first, second)) or not separators[0]:
+        return None
+    return _told("CSV", _CSV) if not second.strip() or len(separators[0]) == len(separators[1]) else None
+
+
+def _told(name: str, remedy: str) -> str:
+    return f"{name}, which is no stream of Arrow record batches or lines of JSON: {remedy}"
