@@ -160,7 +160,10 @@ def predict(
     """Label every row of DATA with its most probable component, or the most probable path of states."""
     fitted = _load(model).set_params(**reading.settings)
     question = fitted.predict_proba if proba else fitted.predict
-    with reading.opened(data, None, sequences.arguments(fitted)) as (source, arguments):
+    with reading.opened(data, None, sequences.arguments(fitted, reading.missing_chunks == "fill")) as (
+        source,
+        arguments,
+    ):
         question(source, out=output, overwrite=overwrite, **arguments)
     click.echo(output)
 
@@ -188,7 +191,10 @@ def score(
     fitted = _load(model).set_params(**reading.settings)
     if output is not None and not hasattr(fitted, "weights_init"):
         raise click.UsageError("rows of a sequence have no density of their own; see `streamem predict --proba`")
-    with reading.opened(data, weight, sequences.arguments(fitted)) as (source, arguments):
+    with reading.opened(data, weight, sequences.arguments(fitted, reading.missing_chunks == "fill")) as (
+        source,
+        arguments,
+    ):
         scores = fitted.scores(source, **arguments)
         if output is not None:
             arguments.pop("sample_weight", None)

@@ -26,13 +26,16 @@ class SequencesSaid:
     offsets: str | None
     sequence_column: str | None
 
-    def arguments(self, model: Any) -> dict[str, Any]:
-        """As the methods of a model take them; refused by models of independent rows."""
+    def arguments(self, model: Any, remembered: bool = False) -> dict[str, Any]:
+        """As the methods of a model take them; refused by models of independent rows.
+
+        With `remembered`, what the model knows where nothing is said: for data that is opened without it.
+        """
         given = {name: value for name, value in asdict(self).items() if value is not None}
         if given and not hasattr(model, "transmat_prior"):
             name = next(iter(given)).replace("_", "-")
             raise click.UsageError(f"--{name} is for models of sequences; this is a {type(model).__name__}")
-        return given
+        return given or (dict(getattr(model, "sequences_by_", {})) if remembered else {})
 
 
 def sequence_options(command: Callable[..., Any]) -> Callable[..., Any]:

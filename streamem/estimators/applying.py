@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from streamem.core.blas import one_blas_thread
 from streamem.core.chunk import Chunk, as_floats
 from streamem.core.errors import OutputError
+from streamem.core.importing import import_whole
 from streamem.core.offers import offers
 from streamem.core.ports import ChunkRef, Executor, Family, OnChunk, Remote, Sequential, Source, Surveying, Task
 from streamem.core.stats import Stats
@@ -201,7 +201,7 @@ def apply_lazily(x: Any, options: ReadOptions, task: Apply, column: Column) -> A
     SchemaError : x holds no numbers
     """
     if hasattr(x, "to_dask_array"):
-        dask_frame = importlib.import_module("streamem.sources.dask_frame")
+        dask_frame = import_whole("streamem.sources.dask_frame")
         x = dask_frame.frame_of_floats(x, options).to_dask_array()
     numeric_dtype(x.dtype, "the Dask array")
     x = x.rechunk({1: -1}) if x.numblocks[1] > 1 else x

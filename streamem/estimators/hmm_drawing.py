@@ -115,6 +115,7 @@ class SamplingHMM(LearningHMM):
             f"{type(self).__name__}: {self.n_components} states, {self.n_features_in_} features, "
             f"{self._n_parameters():,} free parameters",
             f"features: {', '.join(names[:12])}{' …' if len(names) > 12 else ''}" if names else "features: unnamed",
+            *[f"sequences by {way} {name!r}" for way, name in getattr(self, "sequences_by_", {}).items()],
             *self._how_it_came(),
             "",
             "state    start    stays  emissions",

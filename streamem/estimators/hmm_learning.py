@@ -25,9 +25,9 @@ from streamem.estimators.engines import Engine
 from streamem.estimators.family_facts import settings_of
 from streamem.estimators.hmm_describing import FLOAT, DescribingHMM
 from streamem.estimators.online import OnlineEstimator, step_rule
-from streamem.estimators.sequence_inputs import SequenceReading, as_sequences
+from streamem.estimators.sequence_inputs import SequenceReading, as_sequences, remember_sequences, told_by
 from streamem.estimators.sharing import SharedStats
-from streamem.sources import open_sequences, open_source
+from streamem.sources import Known, open_sequences, open_source
 
 Array = NDArray[Any]
 Path = str | os.PathLike[str]
@@ -67,7 +67,9 @@ class LearningHMM(DescribingHMM, OnlineEstimator):
         lengths : (s,) steps of each sequence, or the path of a ``.npy`` file of them
         offsets : (s,) or (s + 1,) where sequences begin instead, or the name of an array beside X in a Zarr group
         sequence_column : column that identifies the sequence of each row instead; it is no feature
-            Without any of these, all rows are one sequence.
+            Without any of these, all rows are one sequence. The model remembers the column, or the name of an array
+            beside X (`sequences_by_`): later data is read by it, unless something else is said of its sequences, and
+            refused if it lacks it. Lengths and offsets that are numbers are those of X alone.
         sample_weight : (s,) weights of sequences, or (n,) equal within each, or the name of a column
         columns, feature_axis, checkpoint, executor : as in `GaussianMixture.fit`
         algorithm : "batch", "stepwise", "incremental", or an object, like ``StepwiseEM(passes=2)``
@@ -91,6 +93,7 @@ class LearningHMM(DescribingHMM, OnlineEstimator):
             if not reads_in_order(chosen):
                 reading = replace(reading, in_order=False)
             source = as_sequences(self, X, reading, reset=True)
+            remember_sequences(self, source)
             self._fit(source, FLOAT, checkpoint, executor, chosen)
         return self
 
@@ -191,7 +194,12 @@ class LearningHMM(DescribingHMM, OnlineEstimator):
     def _learn_sequences(
         self, x: Any, reading: SequenceReading, rule: StepSize, continued: bool, executor: Any
     ) -> None:
-        source = as_sequences(self, x, reading, reset=not hasattr(self, "n_features_in_"))
+        first = not hasattr(self, "n_features_in_")
+        if continued and not first:
+            reading = replace(reading, known=Known(told_by(self), needed=False))
+        source = as_sequences(self, x, reading, reset=first)
+        if first:
+            remember_sequences(self, source)
         if self.__dict__.get("_steps_weight") is None and self._make_model().transitions.has_prior:
             raise ParameterError(
                 "startprob_prior and transmat_prior are weighed against the data, of which nobody has told how much "

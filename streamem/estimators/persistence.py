@@ -49,6 +49,7 @@ def save_estimator(
         "report": estimator.report_.to_dict(),
         "seen": getattr(estimator, "_seen", ""),
         "categories": getattr(estimator, "categories_", {}),
+        "sequences": getattr(estimator, "sequences_by_", {}),
         "published_dtype": str(dtype),
         "data_weight": getattr(estimator, "_data_weight", None),
         "steps_weight": getattr(estimator, "_steps_weight", None),
@@ -91,11 +92,26 @@ def load_parts(path: Path, class_name: str, newest: bool = False) -> Parts:
     return parameters, (archive.meta, state)
 
 
+def _one_way(told: Any) -> dict[str, str]:
+    """By which name in the data sequences are told.
+
+    Raises
+    ------
+    ModelFileError : something else
+    """
+    fits = isinstance(told, dict) and len(told) == 1 and set(told) <= {"sequence_column", "offsets", "lengths"}
+    if not fits or not all(isinstance(name, str) for name in told.values()):
+        raise ModelFileError(f"the file says {told!r:.200} of sequences; one way and one name are needed")
+    return dict(told)
+
+
 def restore_common(estimator: Any, meta: Mapping[str, Any], state: State) -> None:
     """Put back what every fitted estimator has, besides the parameters themselves."""
     estimator.n_features_in_ = int(meta["n_features_in"])
     if meta["feature_names_in"]:
         estimator.feature_names_in_ = np.asarray(meta["feature_names_in"], dtype=object)
+    if told := meta.get("sequences"):
+        estimator.sequences_by_ = _one_way(told)
     if meta.get("categories"):
         estimator.categories_ = dict(meta["categories"])
     estimator.report_ = FitReport.from_dict(meta["report"])

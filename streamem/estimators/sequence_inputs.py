@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator
 from streamem.core.errors import ParameterError, SchemaError
 from streamem.core.ports import Source
 from streamem.estimators.inputs import categories_for, refuse_what_cannot_be_read, remember_categories
-from streamem.sources import ReadOptions, is_source, open_sequences
+from streamem.sources import Known, ReadOptions, is_source, open_sequences
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class SequenceReading:
     chunk_bytes: int = 0
     categories: Mapping[str, Sequence[Any]] | str | None = None
     in_order: bool = True
+    known: Known | None = None
 
     def opened(self, x: Any, columns: Sequence[str] | None) -> Source:
         """X with the given feature columns."""
@@ -48,15 +49,18 @@ class SequenceReading:
             lag=self.lag,
             weight=self.sample_weight,
             options=options,
+            known=self.known,
         )
 
 
 def as_sequences(estimator: BaseEstimator, x: Any, reading: SequenceReading, *, reset: bool) -> Source:
     """Open X and check it against the estimator: number and names of features; with `reset`, remember them.
 
+    Of data that says nothing of its sequences, they are told by the name that told those that were fitted.
+
     Raises
     ------
-    SchemaError : another number of features than at fit, or columns that are missing
+    SchemaError : another number of features than at fit, or columns that are missing, that of the sequences too
     """
     refuse_what_cannot_be_read(x)
     if type(x).__module__.partition(".")[0] == "scipy":
@@ -68,11 +72,25 @@ def as_sequences(estimator: BaseEstimator, x: Any, reading: SequenceReading, *, 
     columns = reading.columns
     if columns is None and fitted is not None and not is_source(x) and _has_names(x):
         columns = [str(name) for name in fitted]
+    if not reset and reading.known is None:
+        reading = replace(reading, known=Known(told_by(estimator)))
     source = replace(reading, categories=categories_for(estimator, reset)).opened(x, columns)
     _check_features(estimator, source, x, reading.lag, reset)
     if reset:
         remember_categories(estimator, source)
     return source
+
+
+def told_by(estimator: Any) -> dict[str, str]:
+    """The name in the data that told the sequences of the fit, such as {"sequence_column": "run"}."""
+    return dict(getattr(estimator, "sequences_by_", {}))
+
+
+def remember_sequences(estimator: Any, source: Source) -> None:
+    """By which name sequences are told, as `sequences_by_`; nothing where by none, or by numbers of this data alone."""
+    estimator.__dict__.pop("sequences_by_", None)
+    if told := getattr(source, "told", {}):
+        estimator.sequences_by_ = dict(told)
 
 
 def _has_names(x: Any) -> bool:

@@ -1,7 +1,7 @@
 """Where rows come from. One format a file; `open_source` picks by a table."""
 
 from streamem.sources.opening import is_source, open_source
-from streamem.sources.opening_sequences import open_sequences
+from streamem.sources.opening_sequences import Known, open_sequences
 from streamem.sources.options import ReadOptions
 
-__all__ = ["ReadOptions", "is_source", "open_sequences", "open_source"]
+__all__ = ["Known", "ReadOptions", "is_source", "open_sequences", "open_source"]

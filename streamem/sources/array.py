@@ -67,12 +67,21 @@ class ArrayChunkRef:
 
 
 class ArraySource:
-    """Rows of a two-dimensional numeric array (n, d), masked values as NaN; nothing is copied as a whole."""
+    """Rows of a two-dimensional numeric array (n, d), masked values as NaN; nothing is copied as a whole.
+
+    `row_shape` are the axes that were flattened to rows.
+    """
 
     def __init__(
-        self, array: NDArray[Any], options: ReadOptions, origin: str, names: tuple[str, ...] | None = None
+        self,
+        array: NDArray[Any],
+        options: ReadOptions,
+        origin: str,
+        names: tuple[str, ...] | None = None,
+        row_shape: tuple[int, ...] | None = None,
     ) -> None:
         self._array = array = without_idle_mask(array)
+        self.row_shape = array.shape[:1] if row_shape is None else row_shape
         dtype = numeric_dtype(array.dtype, origin)
         self.schema = Schema(array.shape[1], dtype, names, weighted=False, origin=origin)
         self.n_rows = int(array.shape[0])
@@ -134,12 +143,19 @@ def rows_by_features(array: Any, feature_axis: int | str | None, what: str) -> A
     return np.moveaxis(array, feature_axis, -1).reshape(-1, array.shape[feature_axis])
 
 
+def row_shape(array: Any, feature_axis: int | str | None) -> tuple[int, ...]:
+    """The axes that `rows_by_features` makes rows of."""
+    axis = array.ndim - 1 if not isinstance(feature_axis, int) else feature_axis % array.ndim
+    return tuple(array.shape[:axis] + array.shape[axis + 1 :])
+
+
 def open(data: Any, options: ReadOptions) -> Source:
     """An array or memory map."""
     origin = "the array"
     array = numbers_in(as_array(data), origin)
     refuse_names(options, origin)
-    return ArraySource(rows_by_features(array, options.feature_axis, origin), options, origin)
+    rows = rows_by_features(array, options.feature_axis, origin)
+    return ArraySource(rows, options, origin, row_shape=row_shape(array, options.feature_axis))
 
 
 def refuse_names(options: ReadOptions, origin: str) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from streamem.core.chunk import Chunk, as_floats
 from streamem.core.errors import SchemaError, SourceError
 from streamem.core.ports import Schema
-from streamem.sources.array import rows_by_features
+from streamem.sources.array import row_shape, rows_by_features
 from streamem.sources.dask_blocks import Block, BlockSource, blocks_of
 from streamem.sources.numeric import numeric_dtype
 from streamem.sources.options import ReadOptions
@@ -59,7 +59,9 @@ def open_array(data: Any, options: ReadOptions) -> BlockSource:
     (optimized,) = dask.optimize(rows)
     blocks = blocks_of(optimized, rows, None if unknown else lengths)
     schema = Schema(int(n_features), dtype, None, weighted=False, origin=origin)
-    return BlockSource(blocks, DecodeArray(schema.n_features, dtype), schema, options.chunk_bytes, rows.name)
+    source = BlockSource(blocks, DecodeArray(schema.n_features, dtype), schema, options.chunk_bytes, rows.name)
+    source.row_shape = row_shape(data, options.feature_axis)
+    return source
 
 
 def _as_rows(data: Any, feature_axis: int | str | None, origin: str) -> Any:

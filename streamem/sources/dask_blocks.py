@@ -202,7 +202,9 @@ def row_nbytes(schema: Schema) -> int:
 
 
 class BlockSource:
-    """Rows of a Dask collection, block by block."""
+    """Rows of a Dask collection, block by block; `row_shape` are the axes that were flattened to rows."""
+
+    row_shape: tuple[int, ...] = ()
 
     def __init__(
         self,

@@ -132,7 +132,8 @@ def open(data: Any, options: ReadOptions) -> Source:
     if len(file.shape) != 2 or options.feature_axis not in (None, 1, -1):
         mapped = array.memory_map(path)
         rows = array.rows_by_features(mapped, options.feature_axis, origin)
-        return array.ArraySource(rows, options, origin)
+        axes = array.row_shape(mapped, options.feature_axis)
+        return array.ArraySource(rows, options, origin, row_shape=axes)
     return NpySource(file, options, origin)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ Ints = NDArray[np.int64]
 MOST_STEPS = 2**16
 """Of a chunk of a narrow array: fewer than some hundred thousand steps would leave threads without work."""
 ZARR = "streamem.sources.zarr"
+_NOTHING: dict[str, Any] = {"lengths": None, "offsets": None, "column": None}
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,27 @@ class _Said:
         given = {"lengths": self.lengths, "offsets": self.offsets, "sequence_column": self.column}
         return [name for name, value in given.items() if value is not None]
 
+    def by_name(self, data: Any) -> dict[str, str]:
+        """The way, if it is a name that other data may have too: a column, or an array beside the data."""
+        if self.column is not None:
+            return {"sequence_column": self.column}
+        given = {"lengths": self.lengths, "offsets": self.offsets}
+        return {way: name for way, name in given.items() if isinstance(name, str) and _lies_beside(name, data)}
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of the sequences of data like this, for data of which nothing is said.
+
+    Attributes
+    ----------
+    told : "sequence_column", "offsets" or "lengths", and a name in the data
+    needed : whether data without that name are refused; else all of its rows are steps of one sequence
+    """
+
+    told: Mapping[str, str] = field(default_factory=dict)
+    needed: bool = True
+
 
 def open_sequences(
     data: Any,
@@ -52,12 +74,14 @@ def open_sequences(
     lag: int = 0,
     weight: Any = None,
     options: ReadOptions | None = None,
+    known: Known | None = None,
 ) -> SequenceSource:
     """Open anything that `open_source` opens, as steps of sequences.
 
     A list of arrays (n_i, d) is one sequence each. An array (NumPy, Zarr, …) of three axes is sequences × steps ×
-    features, shorter sequences ending with steps that are all NaN. Of anything else `lengths`, `offsets` or
-    `sequence_column` say where sequences begin; without them, all rows are steps of one.
+    features, shorter sequences ending with steps that are all NaN; so are variables of two dimensions (sequence, step)
+    in an xarray Dataset or Zarr group, one a feature. Of anything else `lengths`, `offsets` or `sequence_column` say
+    where sequences begin; without them, all rows are steps of one.
 
     Parameters
     ----------
@@ -74,12 +98,13 @@ def open_sequences(
     weight : (s,) one for each sequence, or for each row and equal within every sequence: an array, a path, or the name
         of a column
     options : how to read; `chunk_bytes` counts the lags too
+    known : what models remember of the data that they were fitted to
 
     Raises
     ------
     DataError : lengths that do not sum to the rows, empty sequences, identifiers that are null or come again, weights
         that differ within a sequence, sequences shorter than lag + 1 steps
-    SchemaError : columns that are missing, arrays in a list of unequal width
+    SchemaError : columns that are missing, arrays in a list of unequal width, rows on more than two axes
     ParameterError : several ways of saying where sequences begin
 
     Examples
@@ -90,18 +115,26 @@ def open_sequences(
     >>> source.n_sequences, source.chunks()[0].load().sequences.offsets
     (2, array([0, 2, 6]))
     """
-    data, said = anywhere(data), _Said(lengths, offsets, sequence_column)
+    data, said, known = anywhere(data), _Said(lengths, offsets, sequence_column), known or Known()
     if len(said.ways()) > 1:
         raise ParameterError(f"{' and '.join(said.ways())} were given; say in one way where sequences begin")
     back = _lag(lag)
-    options = _without(options or ReadOptions(), said, weight)
+    options = _without(options or ReadOptions(), said, weight, known)
     most = max(1, _most_bytes(data, options) // (back + 1))
     options = replace(options, chunk_bytes=most, most_chunk_bytes=most)
     if isinstance(data, SequenceSource):
         return _as_it_is(data, said, back, weight)
-    found = _find(data, said, options)
+    found = _find(data, said, known, options)
     weights = None if weight is None else _weights(weight, data, found, options)
-    return SequenceSource(found.base, found.offsets, weights=weights, steps=found.steps, padded=found.padded, lag=back)
+    return SequenceSource(
+        found.base,
+        found.offsets,
+        weights=weights,
+        steps=found.steps,
+        padded=found.padded,
+        lag=back,
+        told=said.by_name(data) if said.ways() else known.told,
+    )
 
 
 def _most_bytes(data: Any, options: ReadOptions) -> int:
@@ -120,7 +153,7 @@ class _Found:
     padded: bool = False
 
 
-def _find(data: Any, said: _Said, options: ReadOptions) -> _Found:
+def _find(data: Any, said: _Said, known: Known, options: ReadOptions) -> _Found:
     if isinstance(data, list | tuple):
         data = _as_arrays(data)
     if isinstance(data, list):
@@ -129,9 +162,26 @@ def _find(data: Any, said: _Said, options: ReadOptions) -> _Found:
     if shape is not None and len(shape) == 3:
         return _find_in_cube(data, shape, said, options)
     base = open_source(data, options=options)
+    axes = tuple(getattr(base, "row_shape", ()))
+    if not said.ways() and len(axes) == 2:
+        return _in_grid(base, axes)
+    if not said.ways() and len(axes) > 2:
+        raise SchemaError(
+            f"{base.schema.origin} has rows on {len(axes)} axes, {axes}; of two, the first one tells sequences apart "
+            "and the second one holds their steps: stack the others, or say with lengths= where sequences begin"
+        )
+    if not said.ways() and known.told and base.n_rows > 1:
+        return _as_known(data, base, known, options)
+    return _as_said(data, base, said, axes, options)
+
+
+def _as_said(data: Any, base: Source, said: _Said, axes: tuple[int, ...], options: ReadOptions) -> _Found:
     n, origin = base.n_rows, base.schema.origin
     if said.lengths is not None:
-        return _Found(base, offsets_of_lengths(integers(said.lengths, "lengths", data), n, origin))
+        lengths = integers(said.lengths, "lengths", data)
+        if len(axes) == 2 and len(lengths) == axes[0]:
+            return _in_grid(base, axes, lengths)
+        return _Found(base, offsets_of_lengths(lengths, n, origin))
     if said.offsets is not None:
         return _Found(base, offsets_of_starts(integers(said.offsets, "offsets", data), n, origin))
     if said.column is not None:
@@ -140,6 +190,32 @@ def _find(data: Any, said: _Said, options: ReadOptions) -> _Found:
         starts: Ints = starts_of_ids(_reader(data, said.column, options), n, what)
         return _Found(base, np.append(starts, n))
     return _Found(base, np.array([0, n] if n else [0], dtype=np.int64))
+
+
+def _as_known(data: Any, base: Source, known: Known, options: ReadOptions) -> _Found:
+    """Sequences by the name that told them in the data that a model was fitted to."""
+    ((way, name),) = known.told.items()
+    remembered = _Said(**{**_NOTHING, "column" if way == "sequence_column" else way: name})
+    try:
+        if way != "sequence_column" and not _lies_beside(name, data):
+            raise SchemaError(f"there is no array {name!r} beside it")
+        return _as_said(data, base, remembered, (), options)
+    except SchemaError as error:
+        if not known.needed:
+            return _as_said(data, base, _Said(**_NOTHING), (), options)
+        what = f"column {name!r}" if way == "sequence_column" else f"{way}={name!r}"
+        raise SchemaError(
+            f"{base.schema.origin}: the model was fitted to sequences that {what} told; this data lacks it ({error}): "
+            f"pass data that has it, or say where sequences begin, lengths=[{base.n_rows}] if all rows are steps of one"
+        ) from error
+
+
+def _lies_beside(name: str, data: Any) -> bool:
+    """Whether a Zarr group that is the data, or holds it, has an array of this name."""
+    if name.endswith(".npy") or is_source(data) or module_of(data) != ZARR:
+        return False
+    group = import_whole("streamem.sources.zarr_beside").group_of(data)
+    return group is not None and name in group
 
 
 def _find_in_list(data: list[NDArray[Any]], said: _Said, options: ReadOptions) -> _Found:
@@ -160,12 +236,17 @@ def _find_in_cube(data: Any, shape: tuple[int, ...], said: _Said, options: ReadO
         )
     axis = 2 if options.feature_axis is None else options.feature_axis
     base = open_source(data, options=replace(options, feature_axis=axis))
-    count = int(shape[1] if axis in (0, -3) else shape[0])
-    longest = base.n_rows // max(1, count)
+    axes: Any = getattr(base, "row_shape", ())
+    lengths = None if said.lengths is None else integers(said.lengths, "lengths", data)
+    return _in_grid(base, (int(axes[0]), int(axes[1])), lengths)
+
+
+def _in_grid(base: Source, axes: tuple[int, ...], steps: Ints | None = None) -> _Found:
+    """Rows of (sequences, steps), shorter sequences ending with padding."""
+    count, longest = axes
     every = np.arange(count + 1, dtype=np.int64) * longest
-    if said.lengths is None:
+    if steps is None:
         return _Found(base, every, padded=True)
-    steps = integers(said.lengths, "lengths", data)
     if len(steps) != count or (count and steps.max() > longest):
         raise SchemaError(
             f"lengths: {len(steps)} of them, up to {steps.max(initial=0)}; {base.schema.origin} has {count} sequences "
@@ -235,11 +316,12 @@ def _as_it_is(source: SequenceSource, said: _Said, lag: int, weight: Any) -> Seq
     return source
 
 
-def _without(options: ReadOptions, said: _Said, weight: Any) -> ReadOptions:
+def _without(options: ReadOptions, said: _Said, weight: Any, known: Known) -> ReadOptions:
     """With what says something about sequences left out of the features."""
     if options.weight_column is not None:
         raise ParameterError("the weights of sequences are given with weight=, not with options.weight_column")
-    names = [name for name in (said.lengths, said.offsets, said.column, weight) if isinstance(name, str)]
+    said_of_them = (said.lengths, said.offsets, said.column, weight, *known.told.values())
+    names = [name for name in said_of_them if isinstance(name, str)]
     return replace(options, left_out=(*options.left_out, *names))
 
 

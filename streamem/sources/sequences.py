@@ -156,6 +156,7 @@ class SequenceSource:
     steps : (s,) how many rows of each sequence are steps, where that is known and the rest is padding
     padded : rows of NaN at the end of a sequence stand for no steps
     lag : earlier steps that every row carries: d · (lag + 1) features
+    told : by which name in the data sequences are told apart, such as {"sequence_column": "run"}, if by one
 
     Raises
     ------
@@ -171,8 +172,10 @@ class SequenceSource:
         steps: Ints | None = None,
         padded: bool = False,
         lag: int = 0,
+        told: Mapping[str, str] | None = None,
     ) -> None:
         require_offsets(offsets, steps, base.n_rows, lag, base.schema.origin)
+        self.told = dict(told or {})
         self._base, self.offsets, self._weights, self._steps = base, offsets, weights, steps
         self._lag = lag
         schema = base.schema
@@ -200,7 +203,9 @@ class SequenceSource:
             raise SchemaError("weights were given twice: with the sequences and now; give one")
         own = sequence_weights(weights, self.offsets, "sample_weight")
         padded = self._window.padded
-        return SequenceSource(self._base, self.offsets, weights=own, steps=self._steps, padded=padded, lag=self._lag)
+        return SequenceSource(
+            self._base, self.offsets, weights=own, steps=self._steps, padded=padded, lag=self._lag, told=self.told
+        )
 
     def fingerprint(self) -> str:
         """That of the rows, and where sequences begin, end and what they weigh."""

@@ -139,6 +139,7 @@ class WeightedSource:
         self._base, self._weights = base, weights
         self.schema = replace(base.schema, weighted=True)
         self.n_rows = base.n_rows
+        self.row_shape: tuple[int, ...] = tuple(getattr(base, "row_shape", ()))
 
     def fingerprint(self) -> str:
         """Those of the rows and of the weights."""

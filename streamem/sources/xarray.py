@@ -98,6 +98,7 @@ class XarraySource:
         dtype = np.result_type(*dtypes)
         self.schema = Schema(data.n_features, dtype, data.names, data.weight is not None, data.origin)
         self.n_rows = math.prod(data.row_shape)
+        self.row_shape = tuple(data.row_shape)
 
     def fingerprint(self) -> str:
         """Dimensions, dtypes, names, and a checksum of evenly spaced positions (three where they are lazy)."""

@@ -88,6 +88,7 @@ class ZarrSource:
         self._layout, self._weight, self._chunk_bytes = layout, weight, chunk_bytes
         self.schema = Schema(layout.n_features, layout.dtype, layout.names, weight is not None, origin)
         self.n_rows = row_count(layout)
+        self.row_shape = tuple(layout.row_shape)
 
     def fingerprint(self) -> str:
         """Metadata, and sizes and modification times of the files that hold chunks (`stamp`)."""
