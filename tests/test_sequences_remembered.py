@@ -41,8 +41,6 @@ LENGTHS = [STEPS] * S
 X = np.random.default_rng(0).normal(size=(N, 2)) + np.tile([0.0, 3.0], (N // 2))[:, None]
 FRAME = pd.DataFrame({"a": X[:, 0], "gene": np.repeat([f"g{i}" for i in range(S)], STEPS), "b": X[:, 1]})
 REFUSED = r"sequences that column 'gene' told; this data lacks it .*lengths=\[60\] if all rows are steps of one"
-    r"fitted to sequences that column 'gene' told; this data lacks it .*lengths=\[60\] if all rows are steps of one"
-)
 
 
 @pytest.fixture(scope="module")
