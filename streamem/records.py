@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from streamem.core.chunk import as_floats
 from streamem.core.errors import DataError, ParameterError, SchemaError, StreamemError
 from streamem.core.formats import BYTE_ORDER_MARK, foreign_format
+from streamem.core.json_text import parse_json
 from streamem.core.message import KEPT_BYTES, Damaged
 from streamem.kept_bytes import bytes_at, bytes_of, elements_of, shown
 from streamem.sources import ReadOptions, open_source
@@ -30,8 +30,6 @@ Array = NDArray[Any]
 BYTES, TABLES = (bytes, bytearray, memoryview), (pa.RecordBatch, pa.Table)
 PLAIN = frozenset((int, float))
 ONE = np.ones(1, dtype=np.int64)
-MOST_JSON_BYTES = 2**26
-"""Of a message; Python's objects take up to twenty times as much."""
 LARGE_BYTES, MOST_TIMES = 2**28, 64
 """Rows that need more memory than both, the second of a table's own bytes (of which a truth value takes a bit), are not
 those of the table."""
@@ -358,12 +356,10 @@ def _parsed(payload: bytes) -> Any:
         if told := foreign_format(payload):
             raise RefusedRecordError(f"the message is {told}")
         payload = text
-    if len(payload) > MOST_JSON_BYTES:
-        raise RefusedRecordError(
-            f"{len(payload)} bytes of JSON; at most {MOST_JSON_BYTES} are read at once, send Arrow"
-        )
     try:
-        value = json.loads(payload.decode())
+        value = parse_json(payload)
+    except DataError:
+        raise
     except (ValueError, RecursionError) as error:
         raise RefusedRecordError(repr(error)) from error
     if not isinstance(value, dict | list):

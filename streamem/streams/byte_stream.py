@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import logging
 import os
 import socket
@@ -18,6 +17,7 @@ import pyarrow as pa
 
 from streamem.core.errors import StreamemError, StreamError
 from streamem.core.formats import BYTE_ORDER_MARK, SEPARATOR, foreign_format, table_of_text
+from streamem.core.json_text import parse_json
 from streamem.core.message import KEPT_BYTES, Damaged, Message
 from streamem.streams.arrow_bytes import CONTINUATION, FILE, UNREADABLE, arrow_batches
 from streamem.streams.byte_reader import ByteReader
@@ -152,7 +152,7 @@ def _is_arrow(raw: ByteReader) -> bool:
 
 def _parses(line: bytes) -> bool:
     try:
-        json.loads(line.removeprefix(BYTE_ORDER_MARK))
+        parse_json(line)
     except (ValueError, RecursionError):
         return False
     return True

@@ -69,6 +69,9 @@ class KafkaStream:
 
     Notes
     -----
+    Tombstones (messages whose value is null, which say that a key is gone) are no records: they are passed over, and
+    counted in ``report_.events["tombstones"]``. An empty value is none of them, and unusable.
+
     A position is ``{"offset": the next to read, "base": the first that this model read}``. Without a group, partitions
     that are added to the topic are read from the next start on. What waits for its turn is bounded by 64 MiB, or 1 MiB
     a partition. With `start` "end", a partition that has delivered nothing before a save has no position in it: a

@@ -87,7 +87,8 @@ class RedisStream:
     -----
     A position is ``{"id": of the last entry read, "entries": added to the stream up to that one}``. Entries that were
     trimmed unread are an error from Redis 7 on; before, where that cannot be told for sure, a warning. Entries deleted
-    one by one (XDEL) are left out without a word as long as older ones are there.
+    one by one (XDEL) are left out without a word as long as older ones are there. An entry without the field is
+    unusable: Redis takes entries out of a stream and knows no tombstones.
     """
 
     replayable = True

@@ -103,8 +103,27 @@ def test_a_last_line_of_a_million_brackets(way: str, opened: Opened, tmp_path: P
         assert letters == []
         return
     (letter,) = letters
-    assert "Recursion" in letter["reason"]
+    assert "JSON of 1000000 levels" in letter["reason"]
     assert letter["payload"] == DEEP
+
+
+def test_depth_is_that_of_the_json_and_not_of_its_texts() -> None:
+    decoder = Decoder(["a"], None, None)
+    brackets = json.dumps({"a": 1.0, "t": '"[\\' * 1000}).encode()
+    assert len(decoder.decode(brackets).x) == 1
+    assert len(decoder.decode(b"[" + brackets + b"," + brackets + b"]").x) == 2
+    assert len(decoder.decode(json.dumps([{"a": 1.0, "t": [i]} for i in range(3000)]).encode()).x) == 3000
+    (bad,) = decoder.decode(b'{"a": 1, "t": ' + b"[" * 500 + b"]" * 500 + b"}").unusable
+    assert "JSON of 501 levels; at most 500" in bad.reason
+
+
+def test_a_raised_recursion_limit_does_not_end_the_process() -> None:
+    code = (
+        "import sys; sys.setrecursionlimit(10**7); from streamem.records import Decoder; "
+        "print(Decoder(None, None, None).decode(b'[' * 10**6).unusable[0].reason)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "1000000 levels" in done.stdout
 
 
 def test_a_line_that_is_too_long_is_one_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: Any) -> None:
@@ -119,7 +138,7 @@ def test_a_line_that_is_too_long_is_one_record(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_message_of_too_much_json(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streamem.records.MOST_JSON_BYTES", 100)
+    monkeypatch.setattr("streamem.core.json_text.MOST_JSON_BYTES", 100)
     (bad,) = Decoder(None, None, None).decode(b"[" + b"1," * 60 + b"1 ]").unusable
     assert "124 bytes of JSON; at most 100" in bad.reason
 
