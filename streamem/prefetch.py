@@ -9,7 +9,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, Self
 
-from streamem.core.message import Message
+from streamem.core.message import Damaged, Message
 from streamem.core.ports import Shared, Stream
 
 MESSAGES, NBYTES = 1024, 2**20
@@ -164,6 +164,8 @@ def _nbytes(payload: Any) -> int:
     """About what a payload holds."""
     if isinstance(payload, bytes | str):
         return len(payload)
+    if isinstance(payload, Damaged):
+        return len(payload.data)
     if hasattr(payload, "get_total_buffer_size"):  # of Arrow, which to find nbytes reads values: they may lie
         return int(payload.get_total_buffer_size())
     try:

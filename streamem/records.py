@@ -130,6 +130,8 @@ class Decoder:
         ------
         Exception : what is not wrong with the payload: a library, a store or the machine failed
         """
+        if isinstance(payload, str):
+            payload = payload.encode("utf-8", "surrogatepass")  # which is no UTF-8 then, and refused as such
         held = payload = _sound(payload) if isinstance(payload, TABLES) else payload
         try:
             held = _opened(payload)
@@ -337,11 +339,9 @@ def _sound(table: Any) -> Any:
 
 
 def _opened(payload: Any) -> Any:
-    """A payload without its wrapping: what text and bytes hold."""
+    """A payload without its wrapping: what bytes hold."""
     if isinstance(payload, Damaged):
         raise RefusedRecordError(payload.reason)
-    if isinstance(payload, str):
-        payload = payload.encode("utf-8", "surrogatepass")  # which is no UTF-8 then, and refused as such
     return _parsed(bytes(payload)) if isinstance(payload, BYTES) else payload
 
 

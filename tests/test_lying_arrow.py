@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.feather as feather
 import pyarrow.parquet as pq
@@ -18,7 +19,7 @@ import pytest
 
 import hostile_arrow as hostile
 import subprocesses
-from streamem import GaussianMixture, open_source
+from streamem import GaussianMixture, open_source, prefetch
 from streamem.appending import read_appended
 from streamem.core.errors import SchemaError, SourceError, StreamError
 from streamem.core.message import KEPT_BYTES, Damaged
@@ -101,7 +102,8 @@ def test_dead_letters_are_the_messages_own_bytes() -> None:
 def test_tables_and_readers_of_ones_own_are_looked_at_too() -> None:
     data = hostile.lie("twice the rows")
     lying = pa.ipc.open_stream(data).read_all()
-    for source in (lying, lambda: pa.ipc.open_stream(data)):
+    frame = lying.to_pandas(types_mapper=pd.ArrowDtype)
+    for source in (lying, frame, lambda: pa.ipc.open_stream(data)):
         with pytest.raises(SourceError, match="(damaged|failed).*too small in array of type double"):
             [ref.load() for ref in open_source(source).chunks()]
     with pytest.raises(SourceError, match="record batch"):
@@ -129,6 +131,12 @@ def test_a_dictionary_that_lies() -> None:
     assert found
     assert all(isinstance(one, Damaged) for one in found)
     assert len(Decoder(None, None, None).decode(bytes(data)).x) == 0
+
+
+def test_dead_letters_that_wait_are_counted_with_their_bytes() -> None:
+    assert prefetch._nbytes(Damaged("why", bytes(1000))) == 1000
+    sliced = hostile.X.astype("f4")
+    assert prefetch._nbytes(table(sliced).slice(1000)) >= 4000
 
 
 def test_lengths_of_messages_that_lie() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -145,8 +146,14 @@ def _sound_column(table: pa.Table, name: str, origin: str) -> list[pa.Array]:
 
 def _require_sound(table: pa.Table, origin: str) -> None:
     """Columns that are what they claim to be: they may have been read from anywhere, and readers believe all counts."""
-    try:
+    with _damage(origin):
         table.validate(full=True)
+
+
+@contextlib.contextmanager
+def _damage(origin: str) -> Iterator[None]:
+    try:
+        yield
     except pa.ArrowInvalid as error:
         raise SourceError(f"{origin} is damaged, its values must not be read: {error}") from error
 
@@ -156,7 +163,9 @@ def _open_pandas(frame: Any, options: ReadOptions) -> Source:
     schema = frame_schema(frame, options, origin)
     options = with_vocabularies(options, schema, lambda name: [frame_column(frame, name, origin)], origin)
     layout = plan_columns(schema, options, origin)
-    table = frame_table(frame, layout.names)
+    with _damage(origin):  # pandas keeps Arrow's columns as they came
+        table = frame_table(frame, layout.names)
+        table.validate(full=True)
     return TableSource(table, layout, options, origin, is_named(frame))
 
 
