@@ -20,10 +20,11 @@ from streamem.sources.arrow_reader import ReaderSource
 from streamem.sources.arrow_table import TableSource
 from streamem.sources.categories import with_vocabularies
 from streamem.sources.columns import plan_columns, require_column
+from streamem.sources.file_stamp import stamp
 from streamem.sources.frames import frame_column, frame_schema, frame_table, is_named
 from streamem.sources.options import ReadOptions
 from streamem.sources.parquet import ParquetSource
-from streamem.sources.parquet_files import of_dataset, require_plain_files
+from streamem.sources.parquet_files import of_dataset, renew, require_plain_files
 
 
 def open(data: Any, options: ReadOptions) -> Source:
@@ -171,6 +172,8 @@ def _open_pandas(frame: Any, options: ReadOptions) -> Source:
 
 def _open_dataset(dataset: Any, options: ReadOptions) -> Source:
     require_plain_files(dataset)
+    if isinstance(dataset, ds.FileSystemDataset):
+        renew(dataset.filesystem, dataset.files)
     if _is_plain_parquet(dataset):
         return ParquetSource(of_dataset(dataset, "the Parquet dataset"), options)
     origin = "the Arrow dataset"
@@ -180,7 +183,14 @@ def _open_dataset(dataset: Any, options: ReadOptions) -> Source:
     options = with_vocabularies(options, wanted, partial(_dataset_column, dataset), origin)
     layout = plan_columns(own, options, origin, selectable=dataset.schema)
     chosen = replace(options, columns=tuple(column.name for column in layout.columns))
-    return ReaderSource(_ScanOf(dataset, tuple(layout.names)), chosen, origin)
+    return ReaderSource(_ScanOf(dataset, tuple(layout.names)), chosen, origin, partial(_files_stamp, dataset))
+
+
+def _files_stamp(dataset: Any) -> str:
+    """Of the files of a dataset, or of those that it unites; nothing of one in memory."""
+    if isinstance(dataset, ds.FileSystemDataset):
+        return stamp(dataset.filesystem, dataset.files, "file") if dataset.files else ""
+    return ":".join(_files_stamp(child) for child in getattr(dataset, "children", ()))
 
 
 def _key_names(dataset: Any) -> set[str]:
@@ -199,7 +209,10 @@ def _is_plain_parquet(dataset: Any) -> bool:
         return False
     keys = _key_names(dataset)
     own = {field for field in dataset.schema if field.name not in keys}
-    return all(
-        len(fragment.row_groups) == fragment.metadata.num_row_groups and set(fragment.physical_schema) == own
-        for fragment in fragments
-    )
+    try:
+        return all(
+            len(fragment.row_groups) == fragment.metadata.num_row_groups and set(fragment.physical_schema) == own
+            for fragment in fragments
+        )
+    except (pa.ArrowException, OSError) as error:
+        raise SourceError(f"the files of the Parquet dataset cannot be read: {error}") from error

@@ -168,8 +168,11 @@ class ReaderChunkRef:
 class ReaderSource:
     """Rows of a stream that can be started anew; one pass while planning counts them, none of them is held."""
 
-    def __init__(self, factory: Callable[[], Any], options: ReadOptions, origin: str) -> None:
+    def __init__(
+        self, factory: Callable[[], Any], options: ReadOptions, origin: str, witness: Callable[[], str] | None = None
+    ) -> None:
         self._factory, self._chunk_bytes, self._origin = factory, options.chunk_bytes, origin
+        self._witness = witness
         reader = start_reader(factory, origin)
         options = with_vocabularies(options, reader.schema, lambda name: column_of(factory, name, origin), origin)
         self._layout = plan_columns(reader.schema, options, origin)
@@ -178,8 +181,13 @@ class ReaderSource:
         self.n_rows = sum(self._batch_rows)
 
     def fingerprint(self) -> str:
-        """Columns, record batches and first rows as the planning pass saw them; `load` checks the lengths again."""
+        """Columns, record batches and first rows as the planning pass saw them; `load` checks the lengths again.
+
+        Where a `witness` tells of the files behind the stream, so does this.
+        """
         text = f"{self._layout}:{self._batch_rows}:{self._checksum}"
+        if self._witness is not None:
+            text += f":{self._witness()}"
         return f"reader-{self.n_rows}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
     def chunks(self) -> Sequence[ReaderChunkRef]:

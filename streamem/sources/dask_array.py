@@ -13,7 +13,7 @@ from streamem.core.chunk import Chunk, as_floats
 from streamem.core.errors import SchemaError, SourceError
 from streamem.core.ports import Schema
 from streamem.sources.array import row_shape, rows_by_features
-from streamem.sources.dask_blocks import Block, BlockSource, blocks_of
+from streamem.sources.dask_blocks import Block, BlockSource, blocks_of, require_few_blocks
 from streamem.sources.numeric import numeric_dtype
 from streamem.sources.options import ReadOptions
 
@@ -47,6 +47,7 @@ def open_array(data: Any, options: ReadOptions) -> BlockSource:
         wanted = options.weight_column if options.columns is None else list(options.columns)
         raise SchemaError(f"{origin} has no column names, so {wanted!r} cannot be chosen; select by position first")
     dtype = numeric_dtype(data.dtype, origin)
+    require_few_blocks(math.prod(data.numblocks), origin, "its rechunk()")
     rows = _as_rows(data, options.feature_axis, origin)
     n_features = rows.shape[1]
     if math.isnan(n_features):

@@ -14,7 +14,7 @@ from dask._task_spec import DataNode
 from dask.core import get_dependencies
 
 from streamem.core.chunk import Chunk
-from streamem.core.errors import SourceError, StreamemError
+from streamem.core.errors import MemoryLimitError, SourceError, StreamemError
 from streamem.core.ports import Schema
 from streamem.sources.plan import group_pieces
 
@@ -61,6 +61,19 @@ def _is_future(value: Any) -> bool:
 def _fetched(value: Any) -> Any:
     """What a persisted collection holds on a cluster comes here when it is asked for."""
     return value.result() if _is_future(value) else value
+
+
+MOST_BLOCKS = 2**20
+"""Each is a graph of its own here, of some kilobytes."""
+
+
+def require_few_blocks(number: int, origin: str, remedy: str) -> None:
+    """Raise `MemoryLimitError` if a collection has more than `MOST_BLOCKS` blocks."""
+    if number > MOST_BLOCKS:
+        raise MemoryLimitError(
+            f"{origin} has {number} blocks; the graphs of more than {MOST_BLOCKS} do not fit into memory. Join blocks "
+            f"with {remedy} first"
+        )
 
 
 def blocks_of(optimized: Any, original: Any, lengths: Sequence[int] | None) -> list[Block]:

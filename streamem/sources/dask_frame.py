@@ -13,7 +13,7 @@ from streamem.core.errors import SchemaError, SourceError
 from streamem.sources.categories import with_vocabularies
 from streamem.sources.column_values import gather
 from streamem.sources.columns import Layout, plan_columns, require_column
-from streamem.sources.dask_blocks import Block, BlockSource, blocks_of
+from streamem.sources.dask_blocks import Block, BlockSource, blocks_of, require_few_blocks
 from streamem.sources.frames import frame_column, frame_schema, frame_table, is_named
 from streamem.sources.options import ReadOptions
 
@@ -48,6 +48,7 @@ class DecodeFrame:
 def open_frame(data: Any, options: ReadOptions) -> BlockSource:
     """A Dask DataFrame. One pass, with Dask's configured scheduler, finds the length of each partition."""
     origin = "the Dask DataFrame"
+    require_few_blocks(data.npartitions, origin, "its repartition()")
     meta = data._meta
     schema = frame_schema(meta, options, origin)
     options = with_vocabularies(options, schema, lambda name: frame_values(data, name), origin)

@@ -15,6 +15,7 @@ from streamem.core.chunk import Chunk
 from streamem.sources.categories import with_vocabularies
 from streamem.sources.column_values import gather
 from streamem.sources.columns import Layout, require_column
+from streamem.sources.file_stamp import stamp
 from streamem.sources.options import ReadOptions
 from streamem.sources.parquet_files import (
     FileSet,
@@ -22,14 +23,13 @@ from streamem.sources.parquet_files import (
     find_files,
     open_file,
     read_catalogue,
-    stamp,
     stored_schema,
 )
 from streamem.sources.parquet_parts import ParquetPartRef
 from streamem.sources.parquet_reading import read_group
 from streamem.sources.parquet_stream import RowRange
 from streamem.sources.parquet_streams import GroupStreams
-from streamem.sources.plan import even_step, group_pieces, most_rows
+from streamem.sources.plan import even_step, group_pieces, most_rows, require_plannable
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,8 @@ class ParquetSource:
 
     def _handles(self, streams: GroupStreams) -> Iterator[Callable[..., ParquetRef]]:
         most = most_rows(self._layout.row_nbytes, self._chunk_bytes)
+        large = [group.rows for group in self._row_groups if self._in_order and group.rows > 2 * most]
+        require_plannable(sum(-(-rows // most) for rows in large), sum(large), self._layout.row_nbytes)
         for cut, run in groupby(self._row_groups, key=lambda group: self._in_order and group.rows > 2 * most):
             groups = list(run)
             yield from self._parts(groups, most, streams) if cut else self._whole(groups)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import posixpath
 import threading
-import zlib
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,12 +17,12 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from streamem.core.data_folders import LakeTable, is_hidden, table_among, table_around, table_around_local
-from streamem.core.errors import SchemaError, SourceChangedError, SourceError
+from streamem.core.errors import SchemaError, SourceError
 from streamem.sources.columns import Layout, plan_columns
+from streamem.sources.object_marks import mark_of, renew_listings
 from streamem.sources.options import ReadOptions
 
 SUFFIXES = (".parquet", ".pq")
-TAIL_NBYTES = 2**16
 
 KEPT_FOOTERS = 8
 
@@ -165,6 +163,19 @@ def of_dataset(dataset: Any, origin: str) -> FileSet:
     return FileSet(dataset.filesystem, tuple(f.path for f in fragments), keys, key_schema, origin)
 
 
+def fsspec_of(filesystem: pafs.FileSystem) -> Any:
+    """The fsspec file system below one of Arrow's, or None."""
+    handler = getattr(filesystem, "handler", None)
+    return handler.fs if isinstance(handler, pafs.FSSpecHandler) else None
+
+
+def renew(filesystem: pafs.FileSystem, paths: Sequence[str]) -> None:
+    """Let go of what an fsspec file system listed of files before, and of their footers (it may tell sizes only)."""
+    if (inner := fsspec_of(filesystem)) is not None:
+        renew_listings(inner, {posixpath.dirname(path) for path in paths})
+        FOOTERS.forget(paths)
+
+
 @contextlib.contextmanager
 def open_file(filesystem: pafs.FileSystem, path: str, buffer_nbytes: int = 0) -> Iterator[pq.ParquetFile]:
     """A Parquet file; whatever goes wrong with it becomes a `SourceError` that names it.
@@ -184,10 +195,14 @@ def open_file(filesystem: pafs.FileSystem, path: str, buffer_nbytes: int = 0) ->
             yield file
 
 
-def identity_of(filesystem: pafs.FileSystem, path: str) -> tuple[str, int, int]:
-    """What changes when a file is rewritten: its size and modification time."""
-    info = filesystem.get_file_info(path)
-    return path, info.size or 0, info.mtime_ns or 0
+def identity_of(filesystem: pafs.FileSystem, path: str) -> tuple[Any, ...]:
+    """What changes when a file is rewritten: its size and modification time, or what an fsspec file system tells."""
+    if (inner := fsspec_of(filesystem)) is not None:
+        with _faults(path):
+            info = inner.info(path)
+        return id(inner), path, mark_of(info) or info.get("size")
+    found = filesystem.get_file_info(path)
+    return filesystem.type_name, path, found.size or 0, found.mtime_ns or 0
 
 
 class Footers:
@@ -195,7 +210,7 @@ class Footers:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._kept: OrderedDict[tuple[str, int, int], pq.FileMetaData] = OrderedDict()
+        self._kept: OrderedDict[tuple[Any, ...], pq.FileMetaData] = OrderedDict()
 
     def of(self, filesystem: pafs.FileSystem, path: str) -> pq.FileMetaData:
         """The footer of a file, parsed again once the file has changed."""
@@ -210,6 +225,12 @@ class Footers:
             while len(self._kept) > KEPT_FOOTERS:
                 self._kept.popitem(last=False)
         return footer
+
+    def forget(self, paths: Collection[str]) -> None:
+        """Parse the footers of these files again."""
+        with self._lock:
+            for key in [key for key in self._kept if key[1] in paths]:
+                del self._kept[key]
 
 
 FOOTERS = Footers()
@@ -233,6 +254,7 @@ def read_catalogue(files: FileSet, options: ReadOptions) -> Catalogue:
     SchemaError : columns that are missing, not numeric, or not the same in all files
     SourceError : a file that is no Parquet, truncated or corrupt
     """
+    renew(files.filesystem, files.paths)
     layout: Layout | None = None
     row_groups: list[RowGroup] = []
     for path, keys in zip(files.paths, files.keys, strict=True):
@@ -289,10 +311,22 @@ def _row_groups(path: str, file: Any, layout: Layout, keys: dict[str, Any]) -> l
     for number in range(footer.num_row_groups):
         group = footer.row_group(number)
         columns = [group.column(i) for i in leaves]
+        _require_rows(path, number, group.num_rows, columns, layout)
         nbytes = sum(column.total_compressed_size for column in columns)
         dictionaries = sum(column.has_dictionary_page for column in columns)
         groups.append(RowGroup(path, number, group.num_rows, nbytes, len(columns), dictionaries, constants))
     return groups
+
+
+def _require_rows(path: str, number: int, rows: int, columns: list[Any], layout: Layout) -> None:
+    """Raise `SourceError` where columns of one value a row have another number of values than there are rows."""
+    flat = {column.name for column in layout.read if column.size is None}
+    for column in columns:
+        if column.path_in_schema in flat and column.num_values != rows:
+            raise SourceError(
+                f"Parquet file {path} is corrupt: row group {number} claims {rows} rows, and {column.num_values} "
+                f"values of column {column.path_in_schema!r}"
+            )
 
 
 def _leaves(schema: Any, layout: Layout) -> list[int]:
@@ -301,26 +335,3 @@ def _leaves(schema: Any, layout: Layout) -> list[int]:
     lists = tuple(f"{column.name}." for column in layout.read if column.size is not None)
     paths = [schema.column(i).path for i in range(len(schema))]
     return [i for i, path in enumerate(paths) if path in names or path.startswith(lists)]
-
-
-def stamp(filesystem: pafs.FileSystem, paths: Sequence[str]) -> str:
-    """A hash over the name, size, modification time and last 64 KiB (the footer) of every file, as they are now.
-
-    Raises
-    ------
-    SourceChangedError : a file is gone
-    """
-    root = posixpath.commonpath([posixpath.dirname(path) for path in paths])
-    digest = hashlib.sha256()
-    for info in filesystem.get_file_info(list(paths)):
-        if not info.is_file:
-            raise SourceChangedError(f"Parquet file {info.path} is gone; it was there when the data was opened")
-        name = posixpath.relpath(info.path, root or ".")
-        digest.update(f"{name}:{info.size}:{info.mtime_ns}:{_tail_crc(filesystem, info)};".encode())
-    return digest.hexdigest()[:16]
-
-
-def _tail_crc(filesystem: pafs.FileSystem, info: Any) -> int:
-    nbytes = min(info.size, TAIL_NBYTES)
-    with _faults(info.path), filesystem.open_input_file(info.path) as file:
-        return zlib.crc32(file.read_at(nbytes, info.size - nbytes))

@@ -64,7 +64,7 @@ class GroupStream:
         self._filesystem, self._group, self._layout, self.step = filesystem, group, layout, step
         self._lock = Lock()
         self._file: ExitStack | None = None
-        self._identity: tuple[str, int, int] | None = None
+        self._identity: tuple[Any, ...] | None = None
         self._batches: Iterator[pa.RecordBatch] = iter(())
         self._held: deque[tuple[int, pa.RecordBatch]] = deque()
         self._given: set[int] = set()

@@ -7,6 +7,23 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from streamem.core.errors import MemoryLimitError
+
+MOST_CHUNKS = 2**22
+"""Of a plan, each of which is an object of about a kilobyte; 8 TiB in chunks of the default size."""
+
+
+def require_plannable(chunks: int, n_rows: int, row_nbytes: int) -> None:
+    """Raise `MemoryLimitError` if a plan has more than `MOST_CHUNKS` chunks."""
+    if chunks > MOST_CHUNKS:
+        size = max(1, n_rows * row_nbytes)
+        raise MemoryLimitError(
+            f"{n_rows} rows of {row_nbytes} bytes are {size / 2**30:.6g} GiB, {chunks} chunks of about "
+            f"{size / chunks / 2**20:.3g} MiB; the handles of more than {MOST_CHUNKS} chunks do not fit into memory. "
+            "If there really is so much, open the data with open_source(data, options=ReadOptions(chunk_bytes="
+            f"{2 * -(-size // MOST_CHUNKS)})), or read a part of it"
+        )
+
 
 def group_pieces(piece_rows: Sequence[int], row_nbytes: int, chunk_bytes: int) -> list[range]:
     """Join neighbouring storage pieces into chunks of at most `chunk_bytes`; a larger single piece stays whole.
@@ -45,10 +62,15 @@ def most_rows(row_nbytes: int, chunk_bytes: int) -> int:
 def even_cuts(n_rows: int, row_nbytes: int, chunk_bytes: int, granule: int = 1) -> list[tuple[int, int]]:
     """Cut rows into (start, stop) chunks of at most `chunk_bytes` in whole multiples of `granule` rows.
 
+    Raises
+    ------
+    MemoryLimitError : that are more than `MOST_CHUNKS` chunks
+
     >>> even_cuts(10, row_nbytes=8, chunk_bytes=32, granule=3)
     [(0, 3), (3, 6), (6, 9), (9, 10)]
     """
     step = max(1, chunk_bytes // max(1, row_nbytes * granule)) * granule
+    require_plannable(-(-n_rows // step), n_rows, row_nbytes)
     return [(start, min(start + step, n_rows)) for start in range(0, n_rows, step)]
 
 

@@ -20,7 +20,7 @@ from streamem.sources.options import ReadOptions
 from streamem.sources.plan import even_cuts
 from streamem.sources.zarr_beside import slabs
 from streamem.sources.zarr_columns import default_columns, named_column
-from streamem.sources.zarr_integrity import ZarrNode, locate, stamp
+from streamem.sources.zarr_integrity import ZarrNode, locate
 from streamem.sources.zarr_layout import (
     Layout,
     array_layout,
@@ -30,6 +30,7 @@ from streamem.sources.zarr_layout import (
     require_same_rows,
     row_count,
 )
+from streamem.sources.zarr_stamp import stamp
 from streamem.sources.zarr_variable import Variable, open_variable
 
 

@@ -43,7 +43,7 @@ def slabs(array: zarr.Array[Any], fill: bool = False) -> Iterator[NDArray[Any]]:
     """
     if array.ndim != 1:
         raise SchemaError(f"Zarr array {locate(array)} has shape {array.shape}; one axis is needed")
-    if not fill and array.nchunks_initialized < array.nchunks:
+    if not fill:
         require_all_chunks(array)
     unpacked = packing(attributes_of(array), array.dtype, f"Zarr array {locate(array)}")
     unit = (array.shards or array.chunks)[0]

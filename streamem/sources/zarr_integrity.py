@@ -1,30 +1,21 @@
-"""What Zarr would not notice: chunks that are absent, cut short, or rewritten."""
+"""What Zarr would not notice: chunks that are absent, cut short, or too large."""
 
 from __future__ import annotations
 
-import hashlib
-import math
-import os
-import zlib
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import zarr
 from zarr.abc.store import ByteRequest, RangeByteRequest, Store
-from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
-from zarr.core.sync import collect_aiterator, sync
-from zarr.storage import LocalStore, MemoryStore, StorePath, WrapperStore, ZipStore
+from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.storage import LocalStore, StorePath, WrapperStore, ZipStore
 
 from streamem.core.errors import SourceError
 from streamem.sources.decompression import require_fitting
 from streamem.sources.zarr_bounded import bounded_metadata, most_stored
+from streamem.sources.zarr_grid import absent_chunks, grid_of
 
-STAMPED_FILES = 20_000
-SAMPLED_OBJECTS = 16
 BLOSC_CODECS = ("Blosc", "BloscCodec")
-METADATA_KEYS = ("zarr.json", ".zarray", ".zattrs")
 
 ZarrNode = zarr.Array[Any] | zarr.Group
 
@@ -82,11 +73,6 @@ def _ends_in_blosc(array: zarr.Array[Any]) -> bool:
     return array.shards is None and any(type(codec).__name__ in BLOSC_CODECS for codec in last)
 
 
-def storage_unit(array: zarr.Array[Any]) -> tuple[int, ...]:
-    """The shape of what one key of the store holds: a shard, or else a chunk."""
-    return tuple(max(1, size) for size in array.shards or array.chunks)
-
-
 def locate(node: ZarrNode) -> str:
     """Where an array or group lies, for messages."""
     if isinstance(node.store, LocalStore):
@@ -101,51 +87,14 @@ def require_all_chunks(array: zarr.Array[Any]) -> None:
     """
     if not isinstance(array.store, LocalStore) and not array.store.supports_listing:
         return
-    stored = _lookup(array)
-    missing = [key for key in _chunk_keys(array, step=1) if not stored(key)]
-    if missing:
+    missing = absent_chunks(array)
+    if missing is not None:
         raise SourceError(
-            f"Zarr array {locate(array)}: {len(missing)} of {_grid_size(array)} stored chunks are missing (the "
-            f"first: {missing[0]!r}) and would read as the fill value {array.fill_value}. Restore them, or, if "
+            f"Zarr array {locate(array)}: {missing.number} of {grid_of(array).size} stored chunks are missing "
+            f"(the first: {missing.first!r}) and would read as the fill value {array.fill_value}. Restore them, or, if "
             "they really hold nothing else (by default Zarr does not write chunks of only fill values), open the data "
             'with open_source(path, options=ReadOptions(missing_chunks="fill")) and pass that'
         )
-
-
-def _lookup(array: zarr.Array[Any]) -> Callable[[str], bool]:
-    if isinstance(array.store, LocalStore):
-        folder = _folder(array, array.store)
-        return lambda key: os.path.exists(folder / key)
-    prefix = f"{array.path}/" if array.path else ""
-    listed = set(collect_aiterator(array.store.list_prefix(prefix)))
-    return lambda key: f"{prefix}{key}" in listed
-
-
-def stamp(array: zarr.Array[Any]) -> str:
-    """A short text that changes when the metadata of an array or, as far as is cheap to see, its chunks do.
-
-    Files are known by size and modification time (beyond 20 000 an evenly spaced subset), arrays in memory by
-    a checksum of a few stored chunks, remote ones by the sizes of a few.
-    """
-    digest = hashlib.blake2b(repr(array.metadata.to_dict()).encode(), digest_size=12)
-    for part in _storage_marks(array):
-        digest.update(part.encode())
-    return digest.hexdigest()
-
-
-def _storage_marks(array: zarr.Array[Any]) -> Iterator[str]:
-    store = array.store
-    if isinstance(store, ZipStore):
-        yield _file_mark(Path(store.path))
-        return
-    local = isinstance(store, LocalStore)
-    keys = [*METADATA_KEYS, *_chunk_keys(array, _step(array, STAMPED_FILES if local else SAMPLED_OBJECTS))]
-    if isinstance(store, LocalStore):
-        folder = _folder(array, store)
-        yield from (_file_mark(folder / key) for key in keys)
-    else:
-        mark = _content_mark if isinstance(store, MemoryStore) else _size_mark
-        yield from (mark(store, f"{array.path}/{key}" if array.path else key) for key in keys)
 
 
 def _file_nbytes(path: Path) -> int:
@@ -153,42 +102,3 @@ def _file_nbytes(path: Path) -> int:
         return path.stat().st_size
     except OSError:  # the store itself says what is wrong
         return 0
-
-
-def _file_mark(path: Path) -> str:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return f"{path.name} absent;"
-    return f"{path.name} {found.st_size} {found.st_mtime_ns};"
-
-
-def _content_mark(store: Store, key: str) -> str:
-    found = sync(store.get(key, default_buffer_prototype()))
-    return f"{key} {'absent' if found is None else zlib.crc32(found.to_bytes())};"
-
-
-def _size_mark(store: Store, key: str) -> str:
-    return f"{key} {sync(store.getsize(key)) if sync(store.exists(key)) else 'absent'};"
-
-
-def _folder(array: zarr.Array[Any], store: LocalStore) -> Path:
-    return store.root / array.path
-
-
-def _grid(array: zarr.Array[Any]) -> tuple[int, ...]:
-    return tuple(-(-size // unit) for size, unit in zip(array.shape, storage_unit(array), strict=True))
-
-
-def _grid_size(array: zarr.Array[Any]) -> int:
-    return math.prod(_grid(array))
-
-
-def _step(array: zarr.Array[Any], most: int) -> int:
-    return max(1, -(-_grid_size(array) // most))
-
-
-def _chunk_keys(array: zarr.Array[Any], step: int) -> Iterator[str]:
-    grid = _grid(array)
-    for position in range(0, math.prod(grid), step):
-        yield array.metadata.encode_chunk_key(tuple(int(i) for i in np.unravel_index(position, grid)))

@@ -14,7 +14,8 @@ from streamem.core.errors import SchemaError, SourceError, StreamemError
 from streamem.sources.cf import Packing, packing, times_in
 from streamem.sources.options import ReadOptions
 from streamem.sources.zarr_direct import DirectReader, direct_reader
-from streamem.sources.zarr_integrity import guarded, locate, require_all_chunks, storage_unit
+from streamem.sources.zarr_grid import storage_unit
+from streamem.sources.zarr_integrity import guarded, locate, require_all_chunks
 
 XARRAY_DIMENSIONS = "_ARRAY_DIMENSIONS"
 

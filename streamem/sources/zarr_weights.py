@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from streamem.core.errors import SourceError
 from streamem.sources.options import ReadOptions
-from streamem.sources.zarr_integrity import stamp
 from streamem.sources.zarr_layout import read_column
+from streamem.sources.zarr_stamp import stamp
 from streamem.sources.zarr_variable import Variable, open_variable
 
 

@@ -20,7 +20,7 @@ from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, TransposeCodec, Zst
 
 from streamem.core.errors import SchemaError, SourceError
 from streamem.core.ports import Source
-from streamem.sources import zarr_integrity
+from streamem.sources import zarr_stamp
 from streamem.sources.opening import open_source
 from streamem.sources.options import ReadOptions
 from streamem.sources.zarr import open as open_zarr
@@ -584,7 +584,7 @@ def test_the_fingerprint_notices_an_appended_array(tmp_path: Path) -> None:
 def test_the_fingerprint_samples_where_there_are_very_many_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(zarr_integrity, "STAMPED_FILES", 4)
+    monkeypatch.setattr(zarr_stamp, "STAMPED_FILES", 4)
     path = tmp_path / "a.zarr"
     array = store(path, numbers((50, 2)), (5, 2))
     source = open_zarr(path, ReadOptions())

@@ -1,0 +1,60 @@
+"""What tells that an object of a store was rewritten: asked of the store itself, never of a listing that was kept."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+SIDE_BY_SIDE = 16
+
+VERSIONS = (
+    *("ETag", "etag", "e_tag", "VersionId", "version_id", "versionId", "version", "generation", "blob_id"),
+    *("md5Hash", "md5", "content_md5", "Content-MD5", "crc32c", "Digest"),
+    *("LastModified", "last_modified", "Last-Modified", "lastModified", "updated", "mtime", "modified", "created"),
+)
+"""Under which names stores tell the version, checksum or time of an object: file systems of fsspec (S3, Google, Azure,
+Hugging Face, HTTP, local, memory), and obstore. None of them changes when an object is only read."""
+
+
+def mark_of(info: Mapping[str, Any]) -> str | None:
+    """What a store says of an object, as a text that changes when the object does; None if that is its size alone."""
+    told = [f"{name}={info[name]}" for name in VERSIONS if info.get(name) is not None]
+    return ";".join([f"size={info.get('size')}", *told]) if told else None
+
+
+def fresh_infos(filesystem: Any, paths: Sequence[str]) -> list[dict[str, Any]]:
+    """What an fsspec file system says of objects now; one request each, several at a time.
+
+    Raises
+    ------
+    FileNotFoundError : one is gone
+    """
+    if "refresh" in inspect.signature(getattr(filesystem, "_info", filesystem.info)).parameters:
+        return list(_side_by_side(lambda path: filesystem.info(path, refresh=True), paths))
+    for path in paths:
+        forget(filesystem, path)
+    return list(_side_by_side(filesystem.info, paths))
+
+
+def forget(filesystem: Any, path: str) -> None:
+    """Let an fsspec file system, and the one that it wraps, forget what it listed around a path."""
+    inner = getattr(filesystem, "sync_fs", filesystem)
+    for name in {path, inner._parent(path)}:
+        inner.invalidate_cache(name)
+
+
+def renew_listings(filesystem: Any, folders: Iterable[str]) -> None:
+    """List those folders again that an fsspec file system has in its cache."""
+    for folder in folders:
+        if folder in getattr(filesystem, "dircache", ()):
+            filesystem.invalidate_cache(folder)
+            filesystem.ls(folder, detail=True)
+
+
+def _side_by_side(ask: Any, paths: Sequence[str]) -> Iterable[Any]:
+    if len(paths) == 1:
+        return [ask(paths[0])]
+    with ThreadPoolExecutor(min(SIDE_BY_SIDE, max(1, len(paths)))) as pool:
+        return list(pool.map(ask, paths))

@@ -1,0 +1,118 @@
+"""Whether a Zarr array is still what it was: a short text, made anew at every pass."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import zarr
+from zarr.abc.store import RangeByteRequest, Store, SuffixByteRequest
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.sync import sync
+from zarr.storage import FsspecStore, LocalStore, LoggingStore, MemoryStore, ObjectStore, ZipStore
+
+from streamem.core.importing import uninterrupted
+from streamem.sources.object_marks import forget, mark_of
+from streamem.sources.zarr_grid import grid_of, stored_keys
+
+STAMPED_FILES = 20_000
+SAMPLED_OBJECTS = 16
+SAMPLED_IN_MEMORY = 64
+EDGE_NBYTES = 2**15
+METADATA_KEYS = ("zarr.json", ".zarray", ".zattrs")
+KEYS_OF_FORMAT = {2: (".zarray", ".zattrs"), 3: ("zarr.json",)}
+
+
+def stamp(array: zarr.Array[Any]) -> str:
+    """A short text that changes when the metadata of an array or, as far as is cheap to see, its chunks do.
+
+    Files are known by size and modification time (beyond 20 000 an evenly spaced subset), objects of fsspec's and
+    obstore's stores all by what a new listing says of them (ETag, version, generation, time). Chunks in memory, and of
+    stores that say no more than a size, are known by the size and both ends of a few.
+    """
+    digest = hashlib.blake2b(repr(array.metadata.to_dict()).encode(), digest_size=12)
+    for part in _marks(array, _innermost(array.store)):
+        digest.update(part.encode())
+    return digest.hexdigest()
+
+
+def _innermost(store: Store) -> Store:
+    while isinstance(store, LoggingStore):
+        store = store._store
+    return store
+
+
+def _marks(array: zarr.Array[Any], store: Store) -> Iterator[str]:
+    if isinstance(store, ZipStore):
+        yield _file_mark(Path(store.path))
+    elif isinstance(store, LocalStore):
+        yield from _file_marks(array, store.root / array.path)
+    elif isinstance(store, FsspecStore | ObjectStore) and (told := _listed_marks(store, array.path)):
+        yield from told
+    else:
+        most = SAMPLED_IN_MEMORY if isinstance(store, MemoryStore) else SAMPLED_OBJECTS
+        keys = (*KEYS_OF_FORMAT[array.metadata.zarr_format], *_sampled_keys(array, most))
+        yield from (_content_mark(store, f"{array.path}/{key}" if array.path else key) for key in keys)
+
+
+def _sampled_keys(array: zarr.Array[Any], most: int) -> Iterator[str]:
+    grid = grid_of(array)
+    return grid.every(max(1, -(-grid.size // most)))
+
+
+def _file_marks(array: zarr.Array[Any], folder: Path) -> list[str]:
+    marks = [_file_mark(folder / key) for key in (*METADATA_KEYS, *_sampled_keys(array, STAMPED_FILES))]
+    absent = sum(mark.endswith("absent;") for mark in marks)
+    if 2 * absent < len(marks) or grid_of(array).size <= STAMPED_FILES:
+        return marks
+    stored = sorted(stored_keys(array))  # most places of a large grid are empty: what is there says more
+    step = max(1, -(-len(stored) // STAMPED_FILES))
+    return [f"{len(stored)} stored;", *(_file_mark(folder / key) for key in stored[::step])]
+
+
+def _file_mark(path: Path) -> str:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return f"{path.name} absent;"
+    return f"{path.name} {found.st_size} {found.st_mtime_ns};"
+
+
+def _listed_marks(store: Any, path: str) -> list[str] | None:
+    """Of every object below an array; None where the store tells sizes only, or cannot list."""
+    try:
+        infos = _obstore_infos(store, path) if isinstance(store, ObjectStore) else _fsspec_infos(store, path)
+    except (NotImplementedError, FileNotFoundError):
+        return None
+    marks = [(key, mark_of(info)) for key, info in sorted(infos.items())]
+    return [f"{key} {mark};" for key, mark in marks] if marks and all(mark for _, mark in marks) else None
+
+
+def _obstore_infos(store: Any, path: str) -> dict[str, Any]:
+    with uninterrupted():
+        import obstore  # type: ignore[import-not-found, unused-ignore]
+
+    pages = obstore.list(store.store, prefix=path or None)
+    return {info["path"]: info for page in pages for info in page}
+
+
+def _fsspec_infos(store: Any, path: str) -> dict[str, Any]:
+    root = f"{store.path}/{path}".rstrip("/")
+    forget(store.fs, root)
+    found: dict[str, Any] = sync(store.fs._find(root, detail=True))
+    return found
+
+
+def _content_mark(store: Store, key: str) -> str:
+    """Size and both ends: a store that says nothing of its objects has to show some of them."""
+    prototype = default_buffer_prototype()
+    first = sync(store.get(key, prototype, RangeByteRequest(0, EDGE_NBYTES)))
+    if first is None:
+        return f"{key} absent;"
+    last = sync(store.get(key, prototype, SuffixByteRequest(EDGE_NBYTES)))
+    ends = zlib.crc32(b"" if last is None else last.to_bytes(), zlib.crc32(first.to_bytes()))
+    return f"{key} {sync(store.getsize(key))} {ends};"
