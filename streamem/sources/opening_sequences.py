@@ -162,6 +162,11 @@ def _find(data: Any, said: _Said, known: Known, options: ReadOptions) -> _Found:
     if shape is not None and len(shape) == 3:
         return _find_in_cube(data, shape, said, options)
     base = open_source(data, options=options)
+    if base.schema.n_features == 0:
+        raise SchemaError(
+            f"{base.schema.origin} has 0 feature(s) (shape=({base.n_rows}, 0)) while a minimum of 1 is required: at "
+            "least one column is needed"
+        )
     axes = tuple(getattr(base, "row_shape", ()))
     if not said.ways() and len(axes) == 2:
         return _in_grid(base, axes)
