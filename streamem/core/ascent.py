@@ -19,3 +19,9 @@ def permitted_fall(model: Model, old: Any, new: Any, stats: Stats) -> float:
     if not offers(model, Penalized):
         return missed
     return max(0.0, model.penalty(old, stats) - model.penalty(new, stats) + missed)
+
+
+def with_rounding(components: Stats, of: Stats) -> Stats:
+    """Statistics of a family with the bound on the rounding of a log-density of the model that they are part of."""
+    known = float(of.rounding) / float(of.weight) if "rounding" in of and float(of.weight) > 0 else 0.0
+    return components.replace(rounding=known)

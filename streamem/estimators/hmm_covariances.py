@@ -88,5 +88,14 @@ def _require_covariances(own: Array, covariance_type: str, k: int) -> None:
             raise ParameterError(f"covars_ holds variances down to {own.min()}; they must be > 0")
         return
     for matrix in own.reshape(-1, *own.shape[-2:]):
-        if not np.allclose(matrix, matrix.T) or (np.linalg.eigvalsh(matrix) <= 0).any():
+        if not np.allclose(matrix, matrix.T) or not _is_positive(matrix):
             raise ParameterError("covars_ must hold symmetric, positive definite matrices")
+
+
+def _is_positive(matrix: Array) -> bool:
+    """Whether it is positive definite, whatever the units of the columns: those of 1e-12 and of 1e12 may be beside."""
+    variances = np.diag(matrix)
+    if not (variances > 0).all():
+        return False
+    deviations = np.sqrt(variances)
+    return bool((np.linalg.eigvalsh(matrix / deviations[:, None] / deviations) > 0).all())

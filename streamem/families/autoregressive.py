@@ -162,7 +162,7 @@ class AutoregressiveGaussian:
         moments = _means(stats.moments, empty)
         sizes = [_squares(_residual(params.regression), moments) for params in (old, new)]
         size = FULL.size(new.noise, sizes[1], 0.0)
-        missed = 0.5 * weight * (SAFETY * EPS) ** 2 * FULL.lost(_diagonal(new), size)
+        missed = 0.5 * weight * SAFETY**2 * FULL.lost(_diagonal(new), size, EPS)
         found = _regression(moments, d)
         blurred = 0.5 * weight * (SAFETY * EPS) ** 2 * found.spread * (_diagonal(new) * sizes[1]).sum(axis=1)
         raised = new.floored & (FULL.least(size) > FLOOR).any(axis=1)

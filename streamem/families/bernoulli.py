@@ -83,6 +83,7 @@ class Bernoulli(LinearFamily):
         shares = stats.x / np.where(empty, 1.0, stats.weight)[:, None]
         if previous is None:
             overall = (stats.x.sum(axis=0) + 0.5) / (stats.weight.sum() + 1.0)
+            overall = np.clip(overall, FLOOR, 1 - FLOOR)  # of weights whose half rounds away, too
             shares = first_means(np.where(empty[:, None], overall, shares), overall)
         else:
             p = previous.probabilities

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
+from streamem.core.numerics import EPS
 from streamem.families.covariance_matrix import Full, Tied
 from streamem.families.covariance_variance import Diagonal, Spherical
 from streamem.families.features import Features
@@ -54,11 +55,11 @@ class Covariance(Protocol):
     def size(self, covariances: Array, squares: Array | float, means: Array | float) -> Array:
         """How large values are of which covariances are differences: the mean squares of x̃, and those of the means."""
 
-    def least(self, size: Array) -> Array:
-        """The floor under covariances of that size."""
+    def least(self, size: Array, eps: float = EPS) -> Array:
+        """The floor under covariances of that size, computed from sums with that unit of rounding."""
 
-    def lost(self, diagonal: Array, size: Array) -> Array:
-        """tr(PEPE) for errors E of eps in covariances of that size, over eps², by the diagonal of P: (K,) or ()."""
+    def lost(self, diagonal: Array, size: Array, eps: float) -> Array:
+        """tr(PEPE) for rounding errors E of one eps in covariances of that size, by the diagonal of P: (K,) or ()."""
 
     def precisions_cholesky(self, covariances: Array) -> Array:
         """U of every covariance."""

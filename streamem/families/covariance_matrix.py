@@ -12,7 +12,8 @@ from scipy.linalg import rq
 from scipy.linalg.lapack import dtrtri
 
 from streamem.core.errors import NumericalError
-from streamem.families.covariance_floor import DIGITS, MEAN_DIGITS, floor_of
+from streamem.core.numerics import EPS
+from streamem.families.covariance_floor import MEAN_DIGITS, floor_of
 from streamem.families.features import Features, features_of_moments
 
 Array = NDArray[Any]
@@ -148,14 +149,15 @@ class Full:
     def size(self, covariances: Array, squares: Array | float, means: Array | float) -> Array:
         return np.maximum(np.einsum("...ii->...i", covariances), squares + MEAN_DIGITS * means)
 
-    def least(self, size: Array) -> Array:
-        return floor_of(size, size.shape[-1] * DIGITS)
+    def least(self, size: Array, eps: float = EPS) -> Array:
+        return floor_of(size, eps, size.shape[-1])
 
-    def lost(self, diagonal: Array, size: Array) -> Array:
-        # Eigenvalues of F^-½·Σ·F^-½ err by eps times their sum; those of its inverse are at most 1.
-        least = self.least(size)
-        left = (diagonal * least).sum(axis=-1)
-        return np.asarray((size / least).sum(axis=-1) ** 2 * np.minimum(left, left**2))
+    def lost(self, diagonal: Array, size: Array, eps: float) -> Array:
+        least = self.least(size, eps)
+        summed, left = eps * (diagonal * size).sum(axis=-1), (diagonal * least).sum(axis=-1)
+        # Near the floor eigenvalues of F^-½·Σ·F^-½ err by eps times their sum; those of its inverse are at most 1.
+        turned = EPS * (size / least).sum(axis=-1) * np.where(left < 0.5, 0.0, np.sqrt(np.minimum(left, left**2)))
+        return np.asarray(summed**2 + turned**2)
 
     def precisions_cholesky(self, covariances: Array) -> Array:
         return _inverse_cholesky(covariances)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamem.core.errors import NumericalError
+from streamem.core.numerics import EPS
 from streamem.families.covariance_floor import MEAN_DIGITS, floor_of
 from streamem.families.features import Features, features_of_moments
 
@@ -54,11 +55,11 @@ class Diagonal:
     def size(self, covariances: Array, squares: Array | float, means: Array | float) -> Array:
         return np.maximum(covariances, squares + MEAN_DIGITS * means)
 
-    def least(self, size: Array) -> Array:
-        return floor_of(size)
+    def least(self, size: Array, eps: float = EPS) -> Array:
+        return floor_of(size, eps, 1)
 
-    def lost(self, diagonal: Array, size: Array) -> Array:
-        return np.asarray(((diagonal * size) ** 2).sum(axis=1))
+    def lost(self, diagonal: Array, size: Array, eps: float) -> Array:
+        return np.asarray(((eps * diagonal * size) ** 2).sum(axis=1))
 
     def precisions_cholesky(self, covariances: Array) -> Array:
         return np.asarray(1.0 / np.sqrt(covariances))
@@ -139,11 +140,11 @@ class Spherical:
     def size(self, covariances: Array, squares: Array | float, means: Array | float) -> Array:
         return np.maximum(covariances, squares + MEAN_DIGITS * means)
 
-    def least(self, size: Array) -> Array:
-        return floor_of(size)
+    def least(self, size: Array, eps: float = EPS) -> Array:
+        return floor_of(size, eps, 1)
 
-    def lost(self, diagonal: Array, size: Array) -> Array:
-        return np.asarray(((diagonal * size[:, None]) ** 2).sum(axis=1))
+    def lost(self, diagonal: Array, size: Array, eps: float) -> Array:
+        return np.asarray(((eps * diagonal * size[:, None]) ** 2).sum(axis=1))
 
     def precisions_cholesky(self, covariances: Array) -> Array:
         return np.asarray(1.0 / np.sqrt(covariances))

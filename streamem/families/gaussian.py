@@ -16,16 +16,17 @@ from numpy.typing import DTypeLike, NDArray
 
 from streamem.core.arrays import Params
 from streamem.core.errors import NumericalError, ParameterError
+from streamem.core.numerics import EPS
 from streamem.core.ports import Kernel, Mixing
 from streamem.core.stats import Stats
 from streamem.families.anchor import location_and_spread
 from streamem.families.covariance import COVARIANCES
-from streamem.families.covariance_floor import FLOOR
+from streamem.families.covariance_floor import FLOOR, eps_of
 from streamem.families.empty import empty_components
 from streamem.families.far_rows import Residuals, anchored_far, far_log_prob, far_order
 from streamem.families.gaussian_kernels import choose_kernel, log_constants, uses_differences, workspace_bytes
 from streamem.families.gaussian_screen import screen_bytes, screen_of
-from streamem.families.gaussian_shortfall import Sizes, expected_log_likelihood, precision_diagonal, shortfall, size_of
+from streamem.families.gaussian_shortfall import Sizes, expected_log_likelihood, least_of, precision_diagonal, shortfall
 from streamem.families.tiling import block_rows
 
 Array = NDArray[Any]
@@ -302,7 +303,8 @@ class Gaussian:
         empty = empty_components(stats.weight)
         counted = np.where(empty, 0.0 if self._structure.shared else 1.0, stats.weight)
         squares = self._structure.squares(counted, stats.second, means.shape[1])
-        return Sizes(squares, self._structure.pooled(counted, means**2))
+        eps = EPS if uses_differences(self._structure, previous) else eps_of(stats, means.shape[1])
+        return Sizes(squares, self._structure.pooled(counted, means**2), eps)
 
     def _penalties(self, params: Params, weight: Array) -> Array:
         """The penalty of each component (K,), for their weights."""
@@ -316,7 +318,7 @@ class Gaussian:
     def _assemble(
         self, anchor: Params, means: Array, covariances: Array, empty: Array, sizes: Sizes | None = None
     ) -> Params:
-        least = self._structure.least(size_of(self._structure, covariances, sizes))
+        least = least_of(self._structure, covariances, sizes)
         covariances, floored, factors = self._structure.floor_and_factor(covariances, least)
         return Params(
             means=means,

@@ -22,7 +22,7 @@ from streamem.families.covariance import Covariance
 from streamem.families.covariance_matrix import pack
 from streamem.families.exponential import NO_WEIGHTS, ExponentialKernel
 from streamem.families.features import AnchoredBlock, Features, as_rows, linear_features
-from streamem.families.gaussian_rounding import difference_rounding, moment_rounding, product_rounding
+from streamem.families.gaussian_rounding import difference_rounding, product_rounding
 from streamem.families.tiling import block_rows, panels_of, products_bytes
 
 Array = NDArray[Any]
@@ -118,16 +118,12 @@ def as_stats(sums: Array, moments: Array, d: int) -> Stats:
     return Stats(weight=sums[:, 0], first=sums[:, 1 : 1 + d], second=moments)
 
 
-def _rounding(structure: Covariance, params: Params, dtype: DTypeLike) -> float:
-    return product_rounding(structure, params, dtype) + moment_rounding(structure, params, False, dtype)
-
-
 class GaussianKernel(ExponentialKernel):
     """Full, diagonal and spherical Gaussians by feature products."""
 
     def __init__(self, structure: Covariance, params: Params, dtype: DTypeLike) -> None:
         self._d = params.means.shape[1]
-        rounding = _rounding(structure, params, dtype)
+        rounding = product_rounding(structure, params, dtype)
         panels = natural_panels(structure, params, dtype)
         super().__init__(panels, features_of(structure, params), params.center, params.scale, rounding)
 
@@ -152,7 +148,7 @@ class TiedKernel(ExponentialKernel):
             ("linear panels", np.dtype(dtype)),
             lambda: panels_of(_linear(structure, params), dtype),
         )
-        rounding = _rounding(structure, params, dtype)
+        rounding = product_rounding(structure, params, dtype)
         super().__init__(panels, linear_features(self._d), params.center, params.scale, rounding)
         self._whitening = np.ascontiguousarray(params.precisions_cholesky.T, dtype=self.dtype)
         self._precision = params.precisions_cholesky @ params.precisions_cholesky.T
@@ -234,7 +230,7 @@ class DifferenceKernel:
     def __init__(self, structure: Covariance, params: Params) -> None:
         k, d = params.means.shape
         self._structure, self._params, self._d = structure, params, d
-        self.rounding = difference_rounding(structure, params) + moment_rounding(structure, params, about_means=True)
+        self.rounding = difference_rounding(structure, params)
         self._constants = log_constants(structure, params)
         self._sums = np.zeros((k, 1 + d))
         moments = structure.n_moments(d)

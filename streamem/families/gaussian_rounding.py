@@ -18,37 +18,26 @@ SAFETY = 8.0
 """Rounding errors are taken to stay within this many of their standard deviations."""
 
 
-def conditioning(structure: Covariance, params: Params, about_means: bool = False) -> float:
+def conditioning(structure: Covariance, params: Params) -> float:
     """How far the terms of a log-density exceed the log-density itself: max_k ‖(P_ij·r_i·r_j)‖_F, anchored.
 
     r_i² = m_i² + Σ_ii is the mean square of feature i over rows that component k explains, so the entries are the
     typical terms of the quadratic form x̃ᵀPx̃, and rounding errors add up as their root of squares (Higham & Mary 2019).
-    A row far from a component is misjudged by more, but there its density is nil whatever the rounding. With
-    `about_means` the terms are those of differences x̃ − m.
+    A row far from a component is misjudged by more, but there its density is nil whatever the rounding.
     """
     return remembered(
         params.means,
         params.precisions_cholesky,
-        ("conditioning", type(structure), about_means),
-        lambda: _conditioning(structure, params, about_means),
+        ("conditioning", type(structure)),
+        lambda: _conditioning(structure, params),
     )
 
 
-def _conditioning(structure: Covariance, params: Params, about_means: bool) -> float:
+def _conditioning(structure: Covariance, params: Params) -> float:
     k, d = params.means.shape
-    spread = structure.variances(params.covariances, k, d) + (0.0 if about_means else params.means**2)
+    spread = structure.variances(params.covariances, k, d) + params.means**2
     squared = structure.squared_precisions(params.precisions_cholesky)
     return float(structure.term_norms(squared, np.sqrt(spread)).max())
-
-
-def moment_rounding(structure: Covariance, params: Params, about_means: bool, dtype: DTypeLike = np.float64) -> float:
-    """Loss of log-likelihood per row from rounding in the second moments, in nats.
-
-    A covariance from moments has relative error ρ = eps·conditioning in its weakest direction; the log-likelihood is
-    stationary there, so the loss is of second order, d·ρ².
-    """
-    rho = float(np.finfo(dtype).eps) * conditioning(structure, params, about_means)
-    return params.means.shape[1] * min(rho, 1.0) ** 2
 
 
 def product_rounding(structure: Covariance, params: Params, dtype: DTypeLike = np.float64) -> float:

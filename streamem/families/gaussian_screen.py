@@ -33,7 +33,7 @@ from streamem.families.gaussian_kernels import (
     product_dtype,
     uses_differences,
 )
-from streamem.families.gaussian_rounding import SAFETY, difference_rounding, moment_rounding
+from streamem.families.gaussian_rounding import SAFETY, difference_rounding
 from streamem.families.gaussian_sketch import Sketch, sketches
 from streamem.families.pair_buffers import BLOCK_ROWS, Gaussians, buffers_bytes, moment_columns, pair_buffers
 from streamem.families.tiling import panels_of, products_of
@@ -212,7 +212,7 @@ class ScreenedKernel:
     def __init__(self, structure: Covariance, params: Params, gaussians: Gaussians) -> None:
         k, d = params.means.shape
         self._structure, self._d, self._gaussians = structure, d, gaussians
-        self.rounding = difference_rounding(structure, params) + moment_rounding(structure, params, False)
+        self.rounding = difference_rounding(structure, params)
         self._params = params
         self._features, self._center, self._scale = features_of(structure, params), params.center, params.scale
         columns = (moment_columns(d),) if gaussians.factors.ndim == 3 else ()

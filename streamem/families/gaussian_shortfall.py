@@ -30,10 +30,12 @@ class Sizes(NamedTuple):
     ----------
     squares : mean squares of the rows about the origin of their moments
     means : squares of the new means
+    eps : unit of rounding of the sums
     """
 
     squares: Array
     means: Array
+    eps: float
 
 
 def precision_diagonal(structure: Covariance, params: Params) -> Array:
@@ -43,9 +45,11 @@ def precision_diagonal(structure: Covariance, params: Params) -> Array:
     return remembered(params.means, factor, question, lambda: structure.precision_diagonal(factor, d))
 
 
-def size_of(structure: Covariance, covariances: Array, sizes: Sizes | None) -> Array:
-    """How large values are of which covariances are differences; of given ones they themselves."""
-    return structure.size(covariances, *((0.0, 0.0) if sizes is None else sizes))
+def least_of(structure: Covariance, covariances: Array, sizes: Sizes | None) -> Array:
+    """The floor under covariances that were given, or are differences of such sizes."""
+    if sizes is None:
+        return structure.least(structure.size(covariances, 0.0, 0.0))
+    return structure.least(structure.size(covariances, sizes.squares, sizes.means), sizes.eps)
 
 
 def shortfall(
@@ -73,13 +77,13 @@ def shortfall(
     and costs nothing; one that has risen above may exclude `old`. Then both are compared, each to ½·tr(PE).
     """
     n = np.asarray(weight.sum() if structure.shared else weight)
-    size = size_of(structure, new.covariances, sizes)
-    lost = structure.lost(precision_diagonal(structure, new), size)
-    missed = n * (0.5 * (SAFETY * EPS) ** 2 * lost + 2.0 * EPS**2 * _along(structure, new, sizes.means))
-    raised = new.floored & (structure.least(size) > FLOOR).reshape(*new.floored.shape, -1).any(axis=-1)
+    size = structure.size(new.covariances, sizes.squares, sizes.means)
+    lost = structure.lost(precision_diagonal(structure, new), size, sizes.eps)
+    missed = n * (0.5 * SAFETY**2 * lost + 2.0 * EPS**2 * _along(structure, new, sizes.means))
+    raised = new.floored & (structure.least(size, sizes.eps) > FLOOR).reshape(*new.floored.shape, -1).any(axis=-1)
     if not raised.any():
         return float(missed.sum())
-    rounding = 0.5 * SAFETY * EPS * (_along(structure, old, size) + _along(structure, new, size))
+    rounding = 0.5 * SAFETY * sizes.eps * (_along(structure, old, size) + _along(structure, new, size))
     fall = (objective(old) - objective(new) + n * rounding).reshape(-1, together).sum(axis=1)
     return float(missed.sum() + np.maximum(fall, 0.0)[raised.reshape(-1, together).any(axis=1)].sum())
 

@@ -99,7 +99,7 @@ class MixtureFamily:
         empty = empty_components(total)[:, None]
         weights = np.where(empty, previous.weights, stats.weight / np.where(empty, 1.0, total[:, None]))
         before = self._known(previous.parts) if _is_crude(previous) else previous.parts
-        return Params(weights=weights, parts=self.family.maximize(stats.parts, before))
+        return Params(weights=weights, parts=self.family.maximize(self._parts(stats), before))
 
     # --- capabilities ------------------------------------------------------------------------------------------------
 
@@ -180,7 +180,7 @@ class MixtureFamily:
         split = float(np.log(self.n_mix) * stats.weight.sum()) if _is_crude(old) else 0.0
         if not offers(self.family, Bounded) or (_is_crude(old) and self._known(old.parts) is None):
             return split
-        return split + self.family.shortfall(old.parts, new.parts, stats.parts)
+        return split + self.family.shortfall(old.parts, new.parts, self._parts(stats))
 
     def rebase(self, stats: Stats, old: Params, new: Params) -> Stats:
         """Statistics of the parts as if they had been taken at `new`."""
@@ -234,6 +234,11 @@ class MixtureFamily:
         """log w + log p of all parts (n, K, M)."""
         with np.errstate(divide="ignore"):
             return np.asarray(log_prob.reshape(len(log_prob), *params.weights.shape) + np.log(params.weights))
+
+    def _parts(self, stats: Stats) -> Stats:
+        """Statistics of the parts, of which their family may have to know how they were rounded."""
+        told = "rounding" in stats and offers(self.family, Bounded)
+        return stats.parts.replace(rounding=stats.rounding) if told else stats.parts
 
     def _known(self, parts: Params) -> Params | None:
         """What the first statistics of the parts may know: an anchor, if the family has one, else nothing."""

@@ -49,8 +49,7 @@ class ResidualKernel:
         self._anchor = center.copy(), 1.0 / scale
         self._residuals = np.empty(k * d * TILE)
         size = float(np.sqrt((whitened**2).sum(axis=(1, 2)).max()))
-        # The second term: a covariance from moments errs by eps·size², where the likelihood is stationary.
-        self.rounding = SAFETY * EPS * (width + 2 * np.sqrt(d) * size) + d * min(EPS * size**2, 1.0) ** 2
+        self.rounding = SAFETY * EPS * (width + 2 * np.sqrt(d) * size)
 
     def load(self, x: Array) -> None:
         """Take the next block (b, D)."""

@@ -42,11 +42,21 @@ def _within_range(x: Array, weight: Array | None) -> tuple[Array, Array | None]:
     return np.ldexp(x.astype(np.float64), -largest), weight
 
 
+def _require_rows(x: Array, k: int) -> None:
+    """The steps of an autoregression, say, are fewer than the rows."""
+    if len(x) < k:
+        raise DataError(
+            f"only {len(x)} of the sampled rows have values in all columns, too few for {k} components; use fewer "
+            "components or more rows"
+        )
+
+
 def from_kmeans(x: Array, weight: Array | None, k: int, rng: np.random.RandomState) -> Array:
     """Labels of one run of Lloyd's k-means (n, K), one-hot."""
     with uninterrupted():
         from sklearn.cluster import KMeans
 
+    _require_rows(x, k)
     x, weight = _within_range(x, weight)
     labels = KMeans(n_clusters=k, n_init=1, random_state=rng).fit(x, sample_weight=weight).labels_
     return _one_hot(np.arange(len(x)), labels, (len(x), k))
@@ -57,6 +67,7 @@ def from_kmeans_plusplus(x: Array, weight: Array | None, k: int, rng: np.random.
     with uninterrupted():
         from sklearn.cluster import kmeans_plusplus
 
+    _require_rows(x, k)
     x, weight = _within_range(x, weight)
     _, rows = kmeans_plusplus(x, k, sample_weight=weight, random_state=rng)
     return _one_hot(rows, np.arange(k), (len(x), k))
@@ -64,6 +75,7 @@ def from_kmeans_plusplus(x: Array, weight: Array | None, k: int, rng: np.random.
 
 def from_random_rows(x: Array, weight: Array | None, k: int, rng: np.random.RandomState) -> Array:
     """K rows drawn without replacement, each alone in its component."""
+    _require_rows(x, k)
     chances = None if weight is None else weight / weight.sum()
     if weight is not None and (positive := int((weight > 0).sum())) < k:
         raise DataError(f"only {positive} of {len(x)} sampled rows have a weight > 0, too few for {k} components")

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from streamem.core.arrays import Params
+from streamem.core.ascent import with_rounding
 from streamem.core.boundary import PATH, Boundary
 from streamem.core.chunk import Chunk
 from streamem.core.errors import NumericalError, ParameterError
@@ -140,7 +141,7 @@ class HMM:
             moves = self.transitions.maximize_moves(stats.transitions, previous.transmat, self._share(stats))
             transmat, kept = moves.transmat, moves.kept
         if self._updates_emissions:
-            components = self.family.maximize(stats.components, previous.components)
+            components = self.family.maximize(self._components(stats), previous.components)
         return Params(startprob=startprob, transmat=transmat, kept=kept, components=components)
 
     def workspace_bytes(self, n_features: int) -> int:
@@ -196,7 +197,7 @@ class HMM:
         """The family's, in nats, where the M-step updates the emissions."""
         if not (self._updates_emissions and offers(self.family, Bounded)):
             return 0.0
-        return self.family.shortfall(old.components, new.components, stats.components)
+        return self.family.shortfall(old.components, new.components, self._components(stats))
 
     def degenerate(self, params: Params) -> Mapping[str, list[int]]:
         """The family's interventions, and states that are never left."""
@@ -304,6 +305,10 @@ class HMM:
         kernel = held(self, params, dtype, lambda: kernel_of(self.family, params.components, dtype))
         rows = block_rows_of(self.family, params.components)
         return Emissions(kernel, rows, chunk.x, steps.missing, self.n_components)
+
+    def _components(self, stats: Stats) -> Stats:
+        """The family's statistics, of which it may have to know how they were rounded."""
+        return with_rounding(stats.components, stats) if offers(self.family, Bounded) else stats.components
 
     def _share(self, stats: Stats) -> float:
         """Which share of the data the statistics stand for, against which priors are weighed."""

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from streamem.core.arrays import Params
+from streamem.core.ascent import with_rounding
 from streamem.core.chunk import Chunk
 from streamem.core.errors import NumericalError
 from streamem.core.extremes import balanced, expected
@@ -151,7 +152,7 @@ class Mixture:
         """The family's, in nats."""
         if not offers(self.family, Bounded):
             return 0.0
-        return self.family.shortfall(old.components, new.components, stats.components)
+        return self.family.shortfall(old.components, new.components, self._components(stats))
 
     def degenerate(self, params: Params) -> Mapping[str, list[int]]:
         """The family's interventions."""
@@ -204,9 +205,13 @@ class Mixture:
         active = stats.pairs / stats.weight if "pairs" in stats and stats.weight > 0 else self.n_components
         return Params(
             weights=stats.responsibilities / total,
-            components=self.family.maximize(stats.components, family_previous),
+            components=self.family.maximize(self._components(stats), family_previous),
             active=np.float64(active),
         )
+
+    def _components(self, stats: Stats) -> Stats:
+        """The family's statistics, of which it may have to know how they were rounded."""
+        return with_rounding(stats.components, stats) if offers(self.family, Bounded) else stats.components
 
     def _fastest(self, params: Params, dtype: DTypeLike) -> Kernel | Mixing:
         """A screen, where the statistics that led to these parameters make it worth while; else the kernel."""
