@@ -17,12 +17,16 @@ from streamem.core.errors import MemoryLimitError, ParameterError
 from streamem.core.importing import uninterrupted
 from streamem.core.ports import ChunkRef, Composed
 from streamem.executors.chunk_cache import is_decoded
+from streamem.free_memory import free_memory
 from streamem.sources.options import DEFAULT_CHUNK_BYTES, MOST_CHUNK_BYTES
 
 MIB = 2**20
 
 KEPT_BYTES = 96 * MIB
 """Of decoded chunks that a fit keeps from pass to pass if the user set no limit."""
+
+PASS_BYTES = 144 * MIB
+"""Of what is in flight, and of chunks kept where these are not all there are, together, if the user set no limit."""
 
 
 def parse_bytes(size: str | int | float | None) -> int | None:
@@ -54,26 +58,6 @@ def format_bytes(number: float) -> str:
         from dask.utils import format_bytes as form
 
     return str(form(int(number)))
-
-
-def available_bytes() -> int:
-    """Memory that this process may still take: the machine's, or what its control group leaves."""
-    with uninterrupted():
-        import psutil
-
-    free = int(psutil.virtual_memory().available)
-    for limit_file, used_file in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-    ):
-        root = Path("/sys/fs/cgroup")
-        try:
-            limit, used = (root / limit_file).read_text().strip(), (root / used_file).read_text().strip()
-        except OSError:
-            continue
-        if limit.isdigit():
-            free = min(free, max(0, int(limit) - int(used)))
-    return free
 
 
 def peak_bytes() -> int:
@@ -115,33 +99,39 @@ class Budget:
     Attributes
     ----------
     limit_bytes : what a fit may take; half of what is free if the user gave none
+    limit_of : where the limit comes from, in words
     chunk_bytes, most_chunk_bytes, block_bytes, sample_bytes : target sizes of chunks read, of those of large
         arrays (see `ReadOptions`), of blocks written, and of samples
         Functions of an explicit limit only, so that the plan and the start, and with them every bit of the result, are
         the same on a machine with more or less free memory.
-    keep_bytes : most that decoded chunks may take from pass to pass, which no bit depends on
+    keep_bytes, pass_bytes : most that decoded chunks may take from pass to pass, which no bit depends on; and, unless
+        these are all, together with what is in flight
     """
 
     limit_bytes: int
+    limit_of: str
     chunk_bytes: int
     most_chunk_bytes: int
     block_bytes: int
     sample_bytes: int
     keep_bytes: int
+    pass_bytes: int
 
     @classmethod
     def of(cls, limit: str | int | float | None, chunk_bytes: str | int | float | None = None) -> Budget:
         """From the user's limit and chunk size; None for the defaults."""
         explicit = parse_bytes(limit)
         spread = explicit if explicit is not None else 2**40
-        chunk = parse_bytes(chunk_bytes)
+        chunk, free = parse_bytes(chunk_bytes), free_memory()
         return cls(
-            limit_bytes=explicit if explicit is not None else available_bytes() // 2,
+            limit_bytes=explicit if explicit is not None else free.nbytes // 2,
+            limit_of="memory_limit" if explicit is not None else f"half of what {free.of} leaves free",
             chunk_bytes=chunk or _between(spread // 64, MIB // 4, DEFAULT_CHUNK_BYTES),
             most_chunk_bytes=chunk or _between(spread // 64, MIB // 4, MOST_CHUNK_BYTES),
             block_bytes=_between(spread // 32, MIB // 4, 32 * MIB),
             sample_bytes=_between(spread // 8, MIB // 4, 64 * MIB),
-            keep_bytes=KEPT_BYTES if explicit is None else min(explicit, available_bytes() // 2),
+            keep_bytes=KEPT_BYTES if explicit is None else min(explicit, free.nbytes // 2),
+            pass_bytes=PASS_BYTES if explicit is None else explicit,
         )
 
 
@@ -232,7 +222,7 @@ def shared_bytes(refs: Sequence[ChunkRef], n_threads: int) -> int:
     return (n_threads + 1) * max(shared, default=0)
 
 
-def fit_into(projection: Projection, limit_bytes: int, origin: str) -> Projection:
+def fit_into(projection: Projection, budget: Budget, origin: str) -> Projection:
     """Lower the number of chunks in flight, then of threads, until the projection fits; the result's bits never change.
 
     Raises
@@ -241,21 +231,25 @@ def fit_into(projection: Projection, limit_bytes: int, origin: str) -> Projectio
     """
     for in_flight in range(projection.in_flight, 0, -1):
         smaller = replace(projection, in_flight=in_flight, n_threads=min(projection.n_threads, in_flight))
-        if smaller.total <= limit_bytes:
+        if smaller.total <= budget.limit_bytes:
             return smaller
     largest = max(smaller.terms, key=lambda term: term[1])[0]
     raise MemoryLimitError(
-        f"reading {origin}: projected {format_bytes(smaller.total)} exceeds the allowed {format_bytes(limit_bytes)} "
-        f"even with one chunk at a time:\n{smaller.explain()}\n{_remedy(largest)}"
+        f"reading {origin}: projected {format_bytes(smaller.total)} exceeds the allowed "
+        f"{format_bytes(budget.limit_bytes)} ({budget.limit_of}) even with one chunk at a time:\n"
+        f"{smaller.explain()}\n{_remedy(largest)}"
     )
 
 
 def keeping(projection: Projection, refs: Sequence[ChunkRef], budget: Budget) -> Projection:
     """With decoded chunks kept from pass to pass: what there are, as far as half of what the limit leaves."""
     bases = {base.index: base for ref in refs for base in (ref.bases if isinstance(ref, Composed) else (ref,))}
-    decoded = sum(base.nbytes for base in bases.values() if is_decoded(base))
-    left = (budget.limit_bytes - projection.total) // 2
-    return replace(projection, kept=min(decoded, left, budget.keep_bytes))
+    sizes = [base.nbytes for base in bases.values() if is_decoded(base)]
+    most = min((budget.limit_bytes - projection.total) // 2, budget.keep_bytes)
+    if sum(sizes) > most:  # of large chunks those in flight take much, and few could be kept besides
+        room = budget.pass_bytes - (projection.total - projection.sample)
+        most = min(most, room if room >= max(sizes) else 0)
+    return replace(projection, kept=min(sum(sizes), most))
 
 
 def _remedy(largest: str) -> str:

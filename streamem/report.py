@@ -9,7 +9,8 @@ from typing import Any
 
 from streamem.core.ports import ChunkDone, ChunkRef
 from streamem.core.state import State
-from streamem.memory import format_bytes, peak_bytes
+from streamem.memory import format_bytes, peak_bytes, return_free_memory
+from streamem.sources.options import MOST_CHUNK_BYTES
 
 SETTINGS = ("workers", "threads", "chunks in flight", "chunks kept", "projected", "limit", "arithmetic")
 """What a report says of how a fit ran, in the order in which it says it."""
@@ -136,6 +137,8 @@ class Recorder:
 
     def chunk_done(self, done: ChunkDone) -> None:
         """Collect."""
+        if done.nbytes > MOST_CHUNK_BYTES:  # allocators keep what large chunks leave, several times over
+            return_free_memory()
         self._rows, self._nbytes = self._rows + done.rows, self._nbytes + done.nbytes
         self._wait_s, self._compute_s = self._wait_s + done.wait_s, self._compute_s + done.compute_s
 

@@ -27,6 +27,7 @@ FLOORS = {
             "progress",
             "report",
             "memory",
+            "free_memory",
             "tasks",
             "along",
             "endless",

@@ -136,6 +136,20 @@ def test_a_limit_is_shared(path: Path) -> None:
     assert keeping(projection, refs, Budget.of("1GiB")).total == projection.total + N_ROWS * N_FEATURES * 8
 
 
+def test_without_a_limit_large_chunks_leave_less_room(path: Path) -> None:
+    """Unless all can be kept: chunks in flight and kept together take no more than a constant."""
+    refs = source_of(path).chunks()
+    projection, all_of_them = project(refs, 2, 1000, 1000), N_ROWS * N_FEATURES * 8
+    budget = replace(Budget.of(None), limit_bytes=2**40)
+    assert keeping(projection, refs, budget).kept == all_of_them
+    for left, kept in [(all_of_them // 2, all_of_them // 2), (refs[0].nbytes - 1, 0), (-(2**20), 0)]:
+        tight = replace(budget, keep_bytes=all_of_them - 1, pass_bytes=projection.total + left)
+        assert keeping(projection, refs, tight).kept == kept
+    with_sample = replace(projection, sample=2**30)  # which is gone by then
+    tight = replace(budget, keep_bytes=all_of_them - 1, pass_bytes=projection.total + all_of_them // 2)
+    assert keeping(with_sample, refs, tight).kept == all_of_them // 2
+
+
 def test_the_first_chunks_stay(path: Path, loads: Counter[int]) -> None:
     """A round of more chunks than there is room for would empty a cache of the latest ones, chunk by chunk."""
     refs = source_of(path).chunks()

@@ -113,6 +113,12 @@ def test_400_mb(stores: Stores, tmp_path: Path, suffix: str) -> None:
     check_total(stores, suffix, tmp_path, 400 * MB)
 
 
+def test_chunks_of_16_mib(stores: Stores) -> None:
+    """Of such, chunks in flight take what could be kept from pass to pass, and allocators keep none of them."""
+    measured = measure(stores.path("zarr", 200 * MB, 32, 16 * MIB))
+    assert max(measured["peak"], measured["reported"]) < PEAK_BYTES
+
+
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_limit_is_kept_and_more_rows_need_no_more(stores: Stores, tmp_path: Path, suffix: str) -> None:
     """On top of what the process holds before, with the libraries loaded. The limit also bounds the sample for the

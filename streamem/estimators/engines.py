@@ -78,7 +78,7 @@ class Engine:
         else:
             _require_workers_fit(client, source, project(refs, 1, self.workspace, held, summed=summed))
             projection = project([], 1, 0, held, sample, result, writing, summed, opened)
-        fitting = fit_into(projection, self.budget.limit_bytes, source.schema.origin)
+        fitting = fit_into(projection, self.budget, source.schema.origin)
         return keeping(fitting, refs, self.budget) if again and client is None else fitting
 
     @property
