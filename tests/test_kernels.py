@@ -13,15 +13,9 @@ from streamem.core.arrays import Params
 from streamem.core.ports import Kernel
 from streamem.families import Gaussian
 from streamem.families.covariance import COVARIANCES
-from streamem.families.gaussian_kernels import (
-    ROUNDING_LIMIT,
-    ROUNDING_LIMIT_32,
-    DifferenceKernel,
-    GaussianKernel,
-    TiedKernel,
-    choose_kernel,
-)
-from streamem.families.gaussian_rounding import difference_rounding, product_rounding
+from streamem.families.gaussian_apart import ApartKernel, choose_kernel
+from streamem.families.gaussian_kernels import ROUNDING_LIMIT, ROUNDING_LIMIT_32, GaussianKernel, TiedKernel
+from streamem.families.gaussian_rounding import difference_rounding, product_rounding, product_roundings
 
 Array = NDArray[Any]
 COVARIANCE_TYPES = ["full", "tied", "diag", "spherical"]
@@ -113,6 +107,11 @@ def product_kernel(family: Gaussian, params: Params, dtype: type = np.float64) -
     return kind(structure, params, dtype)
 
 
+def difference_kernel(family: Gaussian, params: Params) -> ApartKernel:
+    """All components by differences, wanted or not."""
+    return ApartKernel(COVARIANCES[family.covariance_type], params, np.float64, np.ones(K, dtype=np.bool_))
+
+
 def run_kernel(kernel: Kernel, x: Array) -> Array:
     out = np.empty((K, len(x)))
     kernel.load(x)
@@ -135,7 +134,7 @@ def test_errors_stay_below_the_stated_bounds(covariance_type: str, setting: Sett
         x = rows_of(family, params, seed + 100)
         exact = exact_log_prob(family, params, x)
         by_products = own_component(np.abs(run_kernel(product_kernel(family, params), x) - exact))
-        by_differences = own_component(np.abs(run_kernel(DifferenceKernel(structure, params), x) - exact))
+        by_differences = own_component(np.abs(run_kernel(difference_kernel(family, params), x) - exact))
         # The mean over rows is what a log-likelihood and its `rounding` are made of; a single row may lie further out.
         assert by_products.mean() <= product_rounding(structure, params)
         assert by_differences.mean() <= difference_rounding(structure, params)
@@ -165,7 +164,8 @@ def test_float32_products_only_where_their_bound_allows(covariance_type: str) ->
         allowed = product_rounding(structure, params, np.float32) <= ROUNDING_LIMIT_32
         assert (kernel.path == "float32 products") is allowed
         assert family.kernel(params).path != "float32 products"
-    assert list(dict.fromkeys(seen)) == ["float32 products", "float64 products", "float64 differences"]
+    alike = [path for path in dict.fromkeys(seen) if " for " not in path]  # where components are not of several kinds
+    assert alike == ["float32 products", "float64 products", "float64 differences"]
 
 
 @pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
@@ -200,12 +200,14 @@ def test_both_kernels_lead_to_the_same_parameters(
     x = rows_of(family, params, 4, 90)
     resp = np.random.default_rng(5).dirichlet(np.ones(K), 90)
     next_params = []
-    for kernel in (product_kernel(family, params), DifferenceKernel(COVARIANCES[covariance_type], params)):
+    for differences in (False, True):
+        own = np.full(K, differences)
+        for module in ("gaussian", "gaussian_kernels", "gaussian_apart"):
+            monkeypatch.setattr(f"streamem.families.{module}.about_means", lambda *_, own=own: own)
+        kernel = (difference_kernel if differences else product_kernel)(family, params)
         for block in (slice(0, 1), slice(1, 50), slice(50, 90)):
             kernel.load(x[block])
             kernel.accumulate(np.ascontiguousarray(resp[block].T))
-        differences = isinstance(kernel, DifferenceKernel)
-        monkeypatch.setattr("streamem.families.gaussian.uses_differences", lambda *_, used=differences: used)
         next_params.append(family.maximize(kernel.stats(), params))
     one, other = next_params
     scale = float((np.abs(x - params.center) / params.scale).max()) ** 2
@@ -215,17 +217,19 @@ def test_both_kernels_lead_to_the_same_parameters(
 
 @pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
 def test_the_choice_follows_the_bound(covariance_type: str) -> None:
-    """Products up to ROUNDING_LIMIT, differences above; a function of the parameters, never of timing."""
+    """Products up to ROUNDING_LIMIT, differences above, by component unless all have one covariance."""
     structure, seen = COVARIANCES[covariance_type], set()
     for narrow in np.logspace(0, -6, 25):
         _, params = components(covariance_type, Setting(3, float(narrow), 1.0), 0)
         kernel = choose_kernel(structure, params, np.float64)
-        accurate = product_rounding(structure, params) <= ROUNDING_LIMIT
-        expected = (TiedKernel if structure.shared else GaussianKernel) if accurate else DifferenceKernel
+        apart = int((product_roundings(structure, params) > ROUNDING_LIMIT).sum())
+        apart = K if structure.shared and apart else apart
+        expected = (TiedKernel if structure.shared else GaussianKernel) if apart == 0 else ApartKernel
         assert type(kernel) is expected
-        assert kernel.path == ("float64 products" if accurate else "float64 differences")
-        seen.add(accurate)
-    assert seen == {True, False}
+        some = f"float64 products, float64 differences for {apart} of {K}"
+        assert kernel.path == {0: "float64 products", K: "float64 differences"}.get(apart, some)
+        seen.add(apart)
+    assert {0, K} <= seen
 
 
 @pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)

@@ -17,12 +17,17 @@ Array = NDArray[Any]
 
 
 @compiled
+def load_row(x: Array, center: Array, inverse_scale: Array, out: Array) -> None:
+    """(x − center) / scale of one row (d,) into out (d,) float64."""
+    for j in range(center.size):
+        out[j] = (x[j] - center[j]) * inverse_scale[j]
+
+
+@compiled
 def load_rows(x: Array, center: Array, inverse_scale: Array, out: Array) -> None:
-    """(x − center) / scale of rows x (b, d) into out (b, d) float64."""
+    """The same of rows x (b, d) into out (b, d)."""
     for i in range(x.shape[0]):
-        source, target = x[i], out[i]
-        for j in range(center.size):
-            target[j] = (source[j] - center[j]) * inverse_scale[j]
+        load_row(x[i], center, inverse_scale, out[i])
 
 
 @compiled
@@ -72,10 +77,11 @@ def _load_differences(x: Array, rows: Array, mean: Array, strips: Array) -> None
 def matrix_log_prob(
     x: Array, gaussians: Gaussians, rows: Array, begins: Array, ends: Array, values: Array, buffers: PairBuffers
 ) -> None:
-    """values[p] = constant_k − ½ |U_kᵀ(x̃ − m_k)|² for begins[k] ≤ p < ends[k], and Uᵀ (K, d, d)."""
+    """values[p] = constant_k − ½ |U_kᵀ(x̃ − m_k)|² for begins[k] ≤ p < ends[k], and Uᵀ (K, d, d), or one for all."""
     d, strips, squares = x.shape[1], buffers.strips, buffers.squares
     for k in range(gaussians.means.shape[0]):
-        factor, constant = gaussians.factors[k], gaussians.constants[k]
+        factor = gaussians.factors[min(k, gaussians.factors.shape[0] - 1)]
+        constant = gaussians.constants[k]
         for first in range(begins[k], ends[k], squares.size):
             count = min(squares.size, ends[k] - first)
             n_strips = -(-count // STRIP_ROWS)
@@ -93,12 +99,23 @@ def matrix_log_prob(
 
 @compiled
 def matrix_statistics(
-    x: Array, rows: Array, starts: Array, values: Array, sums: Array, moments: Array, buffers: PairBuffers
+    x: Array,
+    rows: Array,
+    starts: Array,
+    values: Array,
+    origins: Array,
+    sums: Array,
+    moments: Array,
+    buffers: PairBuffers,
 ) -> None:
-    """sums (K, 1 + d) += Σ r·[1, x̃] and moments (K, d, whole strips) += Σ r·x̃x̃ᵀ from the diagonal on."""
+    """sums (K, 1 + d) += Σ r·[1, y] and moments (K or 1, d, whole strips) += Σ r·yyᵀ from the diagonal on.
+
+    y = x̃ − origin of the component, (K, d).
+    """
     d, plain, weighted = x.shape[1], buffers.plain, buffers.weighted
     plain[:, d:] = 0.0
     for k in range(sums.shape[0]):
+        origin, own = origins[k], moments[min(k, moments.shape[0] - 1)]
         for first in range(starts[k], starts[k + 1], plain.shape[0]):
             count = min(plain.shape[0], starts[k + 1] - first)
             for r in range(count):
@@ -106,14 +123,14 @@ def matrix_statistics(
                 sums[k, 0] += resp
                 target = sums[k, 1:]
                 for j in range(source.size):
-                    one[j] = source[j]
-                    other[j] = resp * source[j]
+                    one[j] = source[j] - origin[j]
+                    other[j] = resp * one[j]
                     target[j] += other[j]
             i = 0
             while i < d:
                 size = part_size(d - i)
                 for j in range(i - i % STRIP_ROWS, moments.shape[2], STRIP_ROWS):
-                    add_products(weighted, size, i, count, plain, j, moments[k])
+                    add_products(weighted, size, i, count, plain, j, own)
                 i += size
 
 
@@ -141,17 +158,20 @@ def variance_log_prob(x: Array, gaussians: Gaussians, rows: Array, begins: Array
 
 
 @compiled
-def variance_statistics(x: Array, rows: Array, starts: Array, values: Array, sums: Array, moments: Array) -> None:
-    """sums (K, 1 + d) += Σ r·[1, x̃] and moments (K, d) += Σ r·x̃²."""
+def variance_statistics(
+    x: Array, rows: Array, starts: Array, values: Array, origins: Array, sums: Array, moments: Array
+) -> None:
+    """sums (K, 1 + d) += Σ r·[1, y] and moments (K, d) += Σ r·y², y = x̃ − origin of the component (K, d)."""
     for k in range(sums.shape[0]):
-        first, second = sums[k, 1:], moments[k]
+        first, second, origin = sums[k, 1:], moments[k], origins[k]
         for p in range(starts[k], starts[k + 1]):
             row, resp = x[rows[p]], values[p]
             sums[k, 0] += resp
             for j in range(row.size):
-                weighted = resp * row[j]
+                value = row[j] - origin[j]
+                weighted = resp * value
                 first[j] += weighted
-                second[j] += weighted * row[j]
+                second[j] += weighted * value
 
 
 @compiled

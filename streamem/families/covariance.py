@@ -55,10 +55,10 @@ class Covariance(Protocol):
     def size(self, covariances: Array, squares: Array | float, means: Array | float) -> Array:
         """How large values are of which covariances are differences: the mean squares of x̃, and those of the means."""
 
-    def least(self, size: Array, eps: float = EPS) -> Array:
+    def least(self, size: Array, eps: Array | float = EPS) -> Array:
         """The floor under covariances of that size, computed from sums with that unit of rounding."""
 
-    def lost(self, diagonal: Array, size: Array, eps: float) -> Array:
+    def lost(self, diagonal: Array, size: Array, eps: Array | float) -> Array:
         """tr(PEPE) for rounding errors E of one eps in covariances of that size, by the diagonal of P: (K,) or ()."""
 
     def precisions_cholesky(self, covariances: Array) -> Array:

@@ -24,14 +24,14 @@ MEAN_DIGITS = 64.0 * EPS
 """Part of the square of a mean that counts as a mean square: the mean's own rounding moves it, by 1/1024 of that."""
 
 
-def floor_of(size: Array, eps: float, d: int) -> Array:
+def floor_of(size: Array, eps: Array | float, d: int) -> Array:
     """Smallest variances that say anything, where they are differences of mean squares of given size.
 
     The M-step maximizes under Σ ⪰ diag(floor). Ordinary data have FLOOR in every direction; a component of rows so
     large, or so far away, that rounding leaves fewer digits than that gets a floor that lies above the rounding. Of
     sums in float32 only the rounding of the sums counts, not of the eigenvalues of d features.
     """
-    return np.maximum(FLOOR, UNITS * eps * (d if eps == EPS else np.sqrt(d)) * size)
+    return np.maximum(FLOOR, UNITS * eps * np.where(np.asarray(eps) == EPS, d, np.sqrt(d)) * size)
 
 
 def eps_of(stats: Stats, d: int) -> float:

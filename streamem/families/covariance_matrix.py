@@ -149,12 +149,12 @@ class Full:
     def size(self, covariances: Array, squares: Array | float, means: Array | float) -> Array:
         return np.maximum(np.einsum("...ii->...i", covariances), squares + MEAN_DIGITS * means)
 
-    def least(self, size: Array, eps: float = EPS) -> Array:
+    def least(self, size: Array, eps: Array | float = EPS) -> Array:
         return floor_of(size, eps, size.shape[-1])
 
-    def lost(self, diagonal: Array, size: Array, eps: float) -> Array:
+    def lost(self, diagonal: Array, size: Array, eps: Array | float) -> Array:
         least = self.least(size, eps)
-        summed, left = eps * (diagonal * size).sum(axis=-1), (diagonal * least).sum(axis=-1)
+        summed, left = (eps * diagonal * size).sum(axis=-1), (diagonal * least).sum(axis=-1)
         # Near the floor eigenvalues of F^-½·Σ·F^-½ err by eps times their sum; those of its inverse are at most 1.
         turned = EPS * (size / least).sum(axis=-1) * np.where(left < 0.5, 0.0, np.sqrt(np.minimum(left, left**2)))
         return np.asarray(summed**2 + turned**2)

@@ -55,10 +55,10 @@ class Diagonal:
     def size(self, covariances: Array, squares: Array | float, means: Array | float) -> Array:
         return np.maximum(covariances, squares + MEAN_DIGITS * means)
 
-    def least(self, size: Array, eps: float = EPS) -> Array:
+    def least(self, size: Array, eps: Array | float = EPS) -> Array:
         return floor_of(size, eps, 1)
 
-    def lost(self, diagonal: Array, size: Array, eps: float) -> Array:
+    def lost(self, diagonal: Array, size: Array, eps: Array | float) -> Array:
         return np.asarray(((eps * diagonal * size) ** 2).sum(axis=1))
 
     def precisions_cholesky(self, covariances: Array) -> Array:
@@ -140,11 +140,11 @@ class Spherical:
     def size(self, covariances: Array, squares: Array | float, means: Array | float) -> Array:
         return np.maximum(covariances, squares + MEAN_DIGITS * means)
 
-    def least(self, size: Array, eps: float = EPS) -> Array:
+    def least(self, size: Array, eps: Array | float = EPS) -> Array:
         return floor_of(size, eps, 1)
 
-    def lost(self, diagonal: Array, size: Array, eps: float) -> Array:
-        return np.asarray(((eps * diagonal * size[:, None]) ** 2).sum(axis=1))
+    def lost(self, diagonal: Array, size: Array, eps: Array | float) -> Array:
+        return np.asarray(((diagonal * (eps * size)[:, None]) ** 2).sum(axis=1))
 
     def precisions_cholesky(self, covariances: Array) -> Array:
         return np.asarray(1.0 / np.sqrt(covariances))

@@ -7,7 +7,7 @@ With features T(x) (F, b) and natural parameters η (K, F), the log-densities of
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,24 @@ from streamem.families.tiling import Products, block_rows, products_of, tiling
 Array = NDArray[Any]
 
 NO_WEIGHTS = as_rows(np.empty(0))
+
+
+class Workplace(NamedTuple):
+    """What an E-step block by block works with.
+
+    Attributes
+    ----------
+    products : natural parameters and their buffers
+    joint : (K · rows of a block,) log-densities
+    scratch : (3, rows of a block)
+    resp, product : responsibilities of whole tiles (rows, K), and their product with a panel
+    """
+
+    products: Products
+    joint: Array
+    scratch: Array
+    resp: Array
+    product: Array
 
 
 class ExponentialKernel:
@@ -45,6 +63,11 @@ class ExponentialKernel:
         self._tile = tiling(k, len(features.left)).rows
         self._block = AnchoredBlock(center, scale, self._rows, self.dtype, features.norm)
         self._sums = np.zeros((n_panels, features_of_panel, k))
+
+    @property
+    def panel_sums(self) -> Array:
+        """Statistics so far (panels, features of a panel, K), for passes that add to them."""
+        return self._sums
 
     @property
     def z(self) -> Array:
@@ -87,7 +110,7 @@ class ExponentialKernel:
             log_likelihood, pairs = self._squares.mix(rows, weights, log_weights, least, self._sums[0])
         else:
             log_likelihood, pairs = mixture_pass(
-                rows, weights, log_weights.astype(self.dtype), *self._mixing, self._sums, least
+                rows, weights, log_weights.astype(self.dtype), *self.workplace, self._sums, least
             )
         if not np.isfinite(self._sums).all():  # a log-density may be finite whose squares are not
             log_likelihood = np.nan
@@ -116,12 +139,12 @@ class ExponentialKernel:
         return squares_of(self._panels[0], self._center, 1.0 / self._scale)
 
     @cached_property
-    def _mixing(self) -> tuple[Products, Array, Array, Array, Array]:
+    def workplace(self) -> Workplace:
         """Products and buffers of this thread."""
         k = self._sums.shape[2]
         rows = self._tile if self._tile and len(self._sums) == 1 else self._rows
         joint, sums = scratch("joint", (k * rows,), self.dtype), scratch("row sums", (3, rows), self.dtype)
-        return self._products(), joint, sums, *self._resp_buffers()
+        return Workplace(self._products(), joint, sums, *self._resp_buffers())
 
     @cached_property
     def _held_products(self) -> Products:

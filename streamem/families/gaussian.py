@@ -24,7 +24,8 @@ from streamem.families.covariance import COVARIANCES
 from streamem.families.covariance_floor import FLOOR, eps_of
 from streamem.families.empty import empty_components
 from streamem.families.far_rows import Residuals, anchored_far, far_log_prob, far_order
-from streamem.families.gaussian_kernels import choose_kernel, log_constants, uses_differences, workspace_bytes
+from streamem.families.gaussian_apart import choose_kernel, components_apart, workspace_bytes
+from streamem.families.gaussian_kernels import about_means, log_constants, origins
 from streamem.families.gaussian_screen import screen_bytes, screen_of
 from streamem.families.gaussian_shortfall import Sizes, expected_log_likelihood, least_of, precision_diagonal, shortfall
 from streamem.families.tiling import block_rows
@@ -176,7 +177,7 @@ class Gaussian:
 
     def shortfall(self, old: Params, new: Params, stats: Stats) -> float:
         """By how much `maximize` may have missed its maximum, in nats: rounding, and floors that have risen."""
-        origin, sizes = self._origin(old), self._sizes(stats, old, new.means)
+        origin, sizes = origins(self._structure, old), self._sizes(stats, old, new.means)
 
         def objective(params: Params) -> Array:
             gained = expected_log_likelihood(self._structure, params, stats, origin)
@@ -190,8 +191,8 @@ class Gaussian:
         if (ratio != 1.0).any():
             second = self._structure.stretched(stats.second, ratio)
             stats = stats.replace(first=stats.first * ratio, second=second)
-        moved = (self._origin(old) * old.scale + (old.center - new.center)) / new.scale
-        shift = moved - self._origin(new)
+        moved = (origins(self._structure, old) * old.scale + (old.center - new.center)) / new.scale
+        shift = moved - origins(self._structure, new)
         if not shift.any():
             return stats
         second = self._structure.shifted(stats.second, stats.first, stats.weight, shift)
@@ -275,10 +276,8 @@ class Gaussian:
         empty = empty_components(stats.weight)
         weight = np.where(empty, 1.0, stats.weight)
         shift = np.where(empty[:, None], 0.0, stats.first / weight[:, None])
-        if uses_differences(self._structure, previous):
-            origin = previous.means
-        else:
-            origin, shift = np.zeros_like(shift), np.where(empty[:, None], previous.means, shift)
+        origin, own = origins(self._structure, previous), about_means(self._structure, previous)
+        shift = np.where((empty & ~own)[:, None], previous.means, shift)
         reg, counted = self.reg_covar / previous.scale**2, np.where(empty, 0.0, stats.weight)
         pooled = counted if self._structure.shared else weight
         covariances = self._structure.estimate(pooled, shift, stats.second, reg)
@@ -303,17 +302,16 @@ class Gaussian:
         empty = empty_components(stats.weight)
         counted = np.where(empty, 0.0 if self._structure.shared else 1.0, stats.weight)
         squares = self._structure.squares(counted, stats.second, means.shape[1])
-        eps = EPS if uses_differences(self._structure, previous) else eps_of(stats, means.shape[1])
-        return Sizes(squares, self._structure.pooled(counted, means**2), eps)
+        # Of statistics by products in float32, some components' are sums of differences, in float64.
+        apart = components_apart(self._structure, previous, np.float32)
+        eps = np.where(apart, EPS, eps_of(stats, means.shape[1]))
+        each = eps.max() if self._structure.shared else eps.reshape(-1, *[1] * (squares.ndim - 1))
+        return Sizes(squares, self._structure.pooled(counted, means**2), np.broadcast_to(each, squares.shape))
 
     def _penalties(self, params: Params, weight: Array) -> Array:
         """The penalty of each component (K,), for their weights."""
         reg = self.reg_covar / params.scale**2
         return np.asarray(0.5 * weight * (precision_diagonal(self._structure, params) @ reg))
-
-    def _origin(self, params: Params) -> Array:
-        """About what the moments of each component are taken at these parameters (K, d)."""
-        return params.means if uses_differences(self._structure, params) else np.zeros_like(params.means)
 
     def _assemble(
         self, anchor: Params, means: Array, covariances: Array, empty: Array, sizes: Sizes | None = None

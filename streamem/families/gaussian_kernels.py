@@ -1,8 +1,8 @@
-"""The arithmetic of a Gaussian E-step: which kernel runs is a function of the parameters, never of timing.
+"""Gaussian E-steps by products of features, and where they may serve: a function of the parameters, never of timing.
 
-Products of features are fastest, but they cancel: a term of size |P|·|x̃|² rounds at eps times that. Where the bound
-exceeds `ROUNDING_LIMIT`, differences x − m are formed first. On float32 rows the products are float32 as long as the
-bound stays below `ROUNDING_LIMIT_32`.
+Products of features are fastest, but they cancel: a term of size |P|·|x̃|² rounds at eps times that. For components
+whose bound exceeds `ROUNDING_LIMIT`, differences x − m are formed first (`gaussian_apart`). On float32 rows products
+run in float32 as long as the bound stays below `ROUNDING_LIMIT_32`.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from numpy.typing import DTypeLike, NDArray
 
 from streamem.core.arrays import Params
 from streamem.core.errors import NumericalError
-from streamem.core.ports import Kernel, MixtureSums
+from streamem.core.ports import MixtureSums
 from streamem.core.remembered import remembered
 from streamem.core.scratch import scratch
 from streamem.core.stats import Stats
 from streamem.families.covariance import Covariance
 from streamem.families.covariance_matrix import pack
 from streamem.families.exponential import NO_WEIGHTS, ExponentialKernel
-from streamem.families.features import AnchoredBlock, Features, as_rows, linear_features
-from streamem.families.gaussian_rounding import difference_rounding, product_rounding
-from streamem.families.tiling import block_rows, panels_of, products_bytes
+from streamem.families.features import Features, as_rows, linear_features
+from streamem.families.gaussian_rounding import product_rounding, product_roundings
+from streamem.families.tiling import panels_of
 
 Array = NDArray[Any]
 
@@ -39,32 +39,50 @@ def n_statistics(structure: Covariance, d: int) -> int:
     return 1 + d + structure.n_moments(d)
 
 
-def uses_differences(structure: Covariance, params: Params) -> bool:
-    """Whether products would round too much at these parameters."""
-    return product_rounding(structure, params) > ROUNDING_LIMIT
+def about_means(structure: Covariance, params: Params) -> Array:
+    """Of which components (K,) products would round too much: their moments are taken about their own means.
+
+    Of components with one covariance, all or none.
+    """
+    return remembered(
+        params.means,
+        params.precisions_cholesky,
+        ("about means", type(structure)),
+        lambda: _about_means(structure, params),
+    )
+
+
+def _about_means(structure: Covariance, params: Params) -> Array:
+    tight = product_roundings(structure, params) > ROUNDING_LIMIT
+    return np.broadcast_to(tight.any(), tight.shape) if structure.shared else tight
+
+
+def origins(structure: Covariance, params: Params) -> Array:
+    """About what the moments of each component are taken at these parameters (K, d), anchored."""
+    return np.where(about_means(structure, params)[:, None], params.means, 0.0)
 
 
 def product_dtype(structure: Covariance, params: Params, dtype: DTypeLike) -> np.dtype[Any]:
-    """In which precision products may run on rows of `dtype`."""
+    """In which precision products of all components may run on rows of `dtype`."""
     narrow = np.dtype(dtype) == np.float32
     return np.dtype(
         np.float32 if narrow and product_rounding(structure, params, np.float32) <= ROUNDING_LIMIT_32 else np.float64
     )
 
 
-def choose_kernel(structure: Covariance, params: Params, dtype: DTypeLike) -> Kernel:
-    """Feature products if they are accurate enough for rows of `dtype`, else differences."""
-    if uses_differences(structure, params):
-        return DifferenceKernel(structure, params)
-    kind = TiedKernel if structure.shared else GaussianKernel
-    return kind(structure, params, product_dtype(structure, params, dtype))
+def by_variances(structure: Covariance, d: int) -> bool:
+    """Whether pairs of row and component take variances (K, d) instead of matrices."""
+    return structure.n_moments(d) <= d and not structure.shared
 
 
-def workspace_bytes(structure: Covariance, k: int, d: int) -> int:
-    """Bytes of the larger kernel that may run at K components and d features, with responsibilities of a block."""
-    differences = 8 * (block_rows(k, d) * (3 * d + 2 * k) + 3 * d * d + 4 * k * (structure.n_moments(d) + d))
-    moments = 8 * (2 * d * block_rows(k, d) + d * d) if structure.shared else 0
-    return max(differences, products_bytes(k, d, n_statistics(structure, d)) + moments)
+def own_factors(structure: Covariance, params: Params) -> Array:
+    """As compiled code has them: (K, d, d), or (1, d, d) for all, transposed; or (K, d), of spherical ones too."""
+    (k, d), factors = params.means.shape, params.precisions_cholesky
+    if structure.shared:
+        return np.ascontiguousarray(factors.T[None])
+    if not by_variances(structure, d):
+        return np.ascontiguousarray(np.swapaxes(factors, 1, 2))
+    return np.repeat(factors.reshape(k, -1), d // factors.reshape(k, -1).shape[1], axis=1)
 
 
 def log_constants(structure: Covariance, params: Params) -> Array:
@@ -205,7 +223,7 @@ class TiedKernel(ExponentialKernel):
         """Σ w x̃ x̃ᵀ of all rows x (n, d)."""
         from streamem.families.tied_pass import add_moments
 
-        moments, products = np.zeros_like(self._moments), self._mixing[0]
+        moments, products = np.zeros_like(self._moments), self.workplace.products
         add_moments(
             as_rows(x),
             NO_WEIGHTS if weight is None else as_rows(weight),
@@ -216,61 +234,3 @@ class TiedKernel(ExponentialKernel):
             moments,
         )
         return moments
-
-
-class DifferenceKernel:
-    """Any Gaussian by differences x̃ − m: about half as fast, accurate however tight and far apart components are.
-
-    Its statistics are moments about the component's *own mean at these parameters*, so they may be added to statistics
-    at the same parameters only; `Gaussian.maximize` is given these as `previous`.
-    """
-
-    path, dtype = "float64 differences", np.dtype(np.float64)
-
-    def __init__(self, structure: Covariance, params: Params) -> None:
-        k, d = params.means.shape
-        self._structure, self._params, self._d = structure, params, d
-        self.rounding = difference_rounding(structure, params)
-        self._constants = log_constants(structure, params)
-        self._sums = np.zeros((k, 1 + d))
-        moments = structure.n_moments(d)
-        self._moments = np.zeros(moments if structure.shared else (k, moments))
-        self._block = AnchoredBlock(params.center, params.scale, block_rows(k, d), np.float64)
-        self._buffers = np.empty((2, d, block_rows(k, d)))
-        self._difference, self._scratch = self._buffers
-
-    def load(self, x: Array) -> None:
-        """The block in the anchored frame, rows last."""
-        self._block.load(x)
-        self._difference, self._scratch = self._buffers[:, :, : len(x)]
-
-    def log_prob(self, out: Array) -> None:
-        """out[k] = constant − ½ |Uᵀ(x̃ − m)|²."""
-        factor = self._params.precisions_cholesky
-        for k, mean in enumerate(self._params.means):
-            np.subtract(self._block.xt, mean[:, None], out=self._difference)
-            whitened = self._structure.whiten(factor, k, self._difference, self._scratch)
-            np.einsum("db,db->b", whitened, whitened, out=out[k])
-        out *= -0.5
-        out += self._constants[:, None]
-
-    @np.errstate(over="ignore", invalid="ignore")  # what is not finite is an error where the sums arrive
-    def accumulate(self, resp: Array) -> None:
-        """Sums of the loaded rows about each component's mean."""
-        self._sums[:, 0] += resp.sum(axis=1)
-        for k, mean in enumerate(self._params.means):
-            np.subtract(self._block.xt, mean[:, None], out=self._difference)
-            self._sums[k, 1:] += self._difference @ resp[k]
-            moments = self._structure.weighted_moments(self._difference, resp[k], self._scratch)
-            if self._structure.shared:
-                self._moments += moments
-            else:
-                self._moments[k] += moments
-
-    def restart(self) -> None:
-        """Begin anew."""
-        self._sums, self._moments = np.zeros_like(self._sums), np.zeros_like(self._moments)
-
-    def stats(self) -> Stats:
-        """weight (K,), first (K, d), second (K, M) or (M,)."""
-        return as_stats(self._sums, self._moments, self._d)

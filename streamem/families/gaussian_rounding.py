@@ -25,24 +25,34 @@ def conditioning(structure: Covariance, params: Params) -> float:
     typical terms of the quadratic form x̃ᵀPx̃, and rounding errors add up as their root of squares (Higham & Mary 2019).
     A row far from a component is misjudged by more, but there its density is nil whatever the rounding.
     """
+    return float(conditionings(structure, params).max())
+
+
+def conditionings(structure: Covariance, params: Params) -> Array:
+    """The same of each component: (K,)."""
     return remembered(
         params.means,
         params.precisions_cholesky,
         ("conditioning", type(structure)),
-        lambda: _conditioning(structure, params),
+        lambda: _conditionings(structure, params),
     )
 
 
-def _conditioning(structure: Covariance, params: Params) -> float:
+def _conditionings(structure: Covariance, params: Params) -> Array:
     k, d = params.means.shape
     spread = structure.variances(params.covariances, k, d) + params.means**2
     squared = structure.squared_precisions(params.precisions_cholesky)
-    return float(structure.term_norms(squared, np.sqrt(spread)).max())
+    return structure.term_norms(squared, np.sqrt(spread))
 
 
 def product_rounding(structure: Covariance, params: Params, dtype: DTypeLike = np.float64) -> float:
     """Bound on the rounding error of a log-density by products in `dtype`: 8·eps·(conditioning + d), in nats."""
-    return SAFETY * float(np.finfo(dtype).eps) * (conditioning(structure, params) + params.means.shape[1])
+    return float(product_roundings(structure, params, dtype).max())
+
+
+def product_roundings(structure: Covariance, params: Params, dtype: DTypeLike = np.float64) -> Array:
+    """The same of each component: (K,)."""
+    return SAFETY * float(np.finfo(dtype).eps) * (conditionings(structure, params) + params.means.shape[1])
 
 
 def difference_rounding(structure: Covariance, params: Params) -> float:

@@ -25,13 +25,15 @@ from streamem.families.covariance_matrix import pack
 from streamem.families.exponential import NO_WEIGHTS
 from streamem.families.features import as_rows
 from streamem.families.gaussian_kernels import (
+    about_means,
     as_stats,
+    by_variances,
     features_of,
     log_constants,
     n_statistics,
     natural_panels,
+    own_factors,
     product_dtype,
-    uses_differences,
 )
 from streamem.families.gaussian_rounding import SAFETY, difference_rounding
 from streamem.families.gaussian_sketch import Sketch, sketches
@@ -75,7 +77,7 @@ def screen_of(
 ) -> Mixing | None:
     """A screened kernel where it is accurate and cheaper than the dense one, at so many active pairs and rows."""
     k, d = params.means.shape
-    if structure.shared or k < LEAST_COMPONENTS or uses_differences(structure, params):
+    if structure.shared or k < LEAST_COMPONENTS or about_means(structure, params).any():
         return None
     dense, screened = dense_ns(structure, params, dtype), screened_ns(structure, k, d, pairs_per_row)
     if (
@@ -93,7 +95,7 @@ def screen_of(
 
 
 def _worth_a_look(structure: Covariance, k: int, d: int, pass_ns: float) -> bool:
-    if _by_variances(structure, d):
+    if by_variances(structure, d):
         return pass_ns >= CHOICE_NS + CHOICE_PAIR_NS * k**2 * d
     return pass_ns >= max(SKETCH_NS, SKETCH_ENTRY_NS * k * d**2)
 
@@ -127,17 +129,13 @@ def sketched_ns(structure: Covariance, k: int, d: int, sketch: Sketch, pairs_per
 
 def pairs_ns(structure: Covariance, d: int, pairs_per_row: float) -> float:
     """Nanoseconds that the pairs of a row take."""
-    return 1.2 * pairs_per_row * (8 + 1.3 * d if _by_variances(structure, d) else 30 + 0.056 * d**2)
+    return 1.2 * pairs_per_row * (8 + 1.3 * d if by_variances(structure, d) else 30 + 0.056 * d**2)
 
 
 def screen_bytes(structure: Covariance, k: int, d: int) -> int:
     """Bytes that a screened kernel holds beyond those of a dense one: pairs, rows in float32, factors and moments."""
-    matrices = 0 if _by_variances(structure, d) else 8 * k * d * (2 * d + moment_columns(d))
+    matrices = 0 if by_variances(structure, d) else 8 * k * d * (2 * d + moment_columns(d))
     return buffers_bytes(k, d) + 4 * BLOCK_ROWS * (d + 2) + matrices
-
-
-def _by_variances(structure: Covariance, d: int) -> bool:
-    return structure.n_moments(d) <= d
 
 
 def _ordinary(constants: Array, d: int) -> float:
@@ -181,8 +179,8 @@ def _bounds(structure: Covariance, params: Params) -> _Bounds | None:
         margin = _margin(sketch.structure, sketch.means, sketch.factors, variances, constants, ordinary)
         if margin is not None:
             panels = panels_of(sketch.natural_parameters(constants), np.float32)
-            own = _own_factors(structure, params)
-            return _Bounds(sketch, panels, Gaussians(params.means.copy(), own, constants, *margin))
+            own = own_factors(structure, params)
+            return _Bounds(sketch, panels, Gaussians(params.means.copy(), own, constants, *margin, np.zeros((k, d))))
     return None
 
 
@@ -193,15 +191,7 @@ def _gaussians(structure: Covariance, params: Params) -> Gaussians | None:
     margin = _margin(structure, params.means, factors, variances, constants, _ordinary(constants, d))
     if margin is None:
         return None
-    return Gaussians(params.means.copy(), _own_factors(structure, params), constants, *margin)
-
-
-def _own_factors(structure: Covariance, params: Params) -> Array:
-    """As compiled code has them: (K, d, d) transposed, or (K, d), also of spherical covariances."""
-    (k, d), factors = params.means.shape, params.precisions_cholesky
-    if not _by_variances(structure, d):
-        return np.ascontiguousarray(np.swapaxes(factors, 1, 2))
-    return np.repeat(factors.reshape(k, -1), d // factors.reshape(k, -1).shape[1], axis=1)
+    return Gaussians(params.means.copy(), own_factors(structure, params), constants, *margin, np.zeros((k, d)))
 
 
 class ScreenedKernel:

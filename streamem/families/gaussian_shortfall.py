@@ -30,12 +30,12 @@ class Sizes(NamedTuple):
     ----------
     squares : mean squares of the rows about the origin of their moments
     means : squares of the new means
-    eps : unit of rounding of the sums
+    eps : units of rounding of the sums
     """
 
     squares: Array
     means: Array
-    eps: float
+    eps: Array
 
 
 def precision_diagonal(structure: Covariance, params: Params) -> Array:
@@ -83,7 +83,8 @@ def shortfall(
     raised = new.floored & (structure.least(size, sizes.eps) > FLOOR).reshape(*new.floored.shape, -1).any(axis=-1)
     if not raised.any():
         return float(missed.sum())
-    rounding = 0.5 * SAFETY * sizes.eps * (_along(structure, old, size) + _along(structure, new, size))
+    rounded = sizes.eps * size
+    rounding = 0.5 * SAFETY * (_along(structure, old, rounded) + _along(structure, new, rounded))
     fall = (objective(old) - objective(new) + n * rounding).reshape(-1, together).sum(axis=1)
     return float(missed.sum() + np.maximum(fall, 0.0)[raised.reshape(-1, together).any(axis=1)].sum())
 

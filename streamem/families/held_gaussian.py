@@ -61,9 +61,8 @@ class HeldGaussian(Gaussian):
         sizes = super()._sizes(stats, previous, means)
         if self.together == 1:
             return sizes
-        groups = [v.reshape(-1, self.together, means.shape[1]).max(axis=1) for v in (sizes.squares, sizes.means)]
-        squares, squared_means = (np.repeat(values, self.together, axis=0) for values in groups)
-        return Sizes(squares, squared_means, sizes.eps)
+        groups = (values.reshape(-1, self.together, means.shape[1]).max(axis=1) for values in sizes)
+        return Sizes(*(np.repeat(values, self.together, axis=0) for values in groups))
 
     def _means(self, found: Params, previous: Params) -> Array:
         """New means (K, d)."""

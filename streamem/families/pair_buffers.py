@@ -30,6 +30,7 @@ class Gaussians(NamedTuple):
     constants : (K,) log-densities at the means
     width : nats below the best score of a row, beyond which a component does not matter
     ordinary : least best score of which that is true
+    origins : (K, d) about what second moments are taken, anchored
     """
 
     means: Array
@@ -37,6 +38,7 @@ class Gaussians(NamedTuple):
     constants: Array
     width: float
     ordinary: float
+    origins: Array
 
 
 class PairBuffers(NamedTuple):
@@ -76,6 +78,22 @@ def pair_buffers(k: int, d: int) -> PairBuffers:
     )
 
 
+def buffers_of_block(k: int, d: int, rows: int) -> PairBuffers:
+    """The same for blocks of so many rows whose scores lie elsewhere."""
+    return PairBuffers(
+        x=scratch("x", (rows, d)),
+        joint=np.empty(0, dtype=np.float32),
+        rows=scratch("rows", (k * rows + 1,), np.int32),
+        starts=scratch("starts", (k + 1,), np.int64),
+        values=scratch("values", (k * rows,)),
+        scratch=np.empty((3, 0)),
+        strips=scratch("strips", (GROUP_ROWS // STRIP_ROWS, d, STRIP_ROWS)),
+        squares=scratch("squares", (GROUP_ROWS,)),
+        plain=scratch("pairs plain", (GROUP_ROWS, _group_columns(d))),
+        weighted=scratch("pairs weighted", (GROUP_ROWS, _group_columns(d))),
+    )
+
+
 def _group_columns(d: int) -> int:
     """One strip more than are needed: rows a power of two apart would meet in a few places of the cache."""
     return moment_columns(d) + STRIP_ROWS
@@ -85,3 +103,8 @@ def buffers_bytes(k: int, d: int) -> int:
     """What `pair_buffers` takes."""
     pairs = 16 * k * BLOCK_ROWS + 4 + 8 * (k + 1)
     return pairs + 8 * (BLOCK_ROWS * (d + 3) + GROUP_ROWS * (d + 1 + 2 * _group_columns(d)))
+
+
+def block_bytes(k: int, d: int, rows: int) -> int:
+    """What `buffers_of_block` takes."""
+    return 12 * k * rows + 4 + 8 * (k + 1) + 8 * (rows * d + GROUP_ROWS * (d + 1 + 2 * _group_columns(d)))

@@ -82,7 +82,7 @@ def screened_pass(
         log_likelihood += added[0]
         pairs += added[1]
         if moments.ndim == 3:
-            matrix_statistics(anchored, rows, starts, values, sums, moments, buffers)
+            matrix_statistics(anchored, rows, starts, values, gaussians.origins, sums, moments, buffers)
         else:
-            variance_statistics(anchored, rows, starts, values, sums, moments)
+            variance_statistics(anchored, rows, starts, values, gaussians.origins, sums, moments)
     return log_likelihood, pairs

@@ -154,7 +154,7 @@ def sketched_pass(
         log_likelihood += added[0]
         pairs += added[1]
         if moments.ndim == 3:
-            matrix_statistics(buffers.x, rows, starts, values, sums, moments, buffers)
+            matrix_statistics(buffers.x, rows, starts, values, gaussians.origins, sums, moments, buffers)
         else:
-            variance_statistics(buffers.x, rows, starts, values, sums, moments)
+            variance_statistics(buffers.x, rows, starts, values, gaussians.origins, sums, moments)
     return log_likelihood, pairs

@@ -43,7 +43,9 @@ class Pairs:
         self.owner = np.repeat(np.arange(k), COUNTS)
         shapes = rng.normal(size=(k, d, d + 3))
         self.lower = np.linalg.inv(np.linalg.cholesky(shapes @ np.swapaxes(shapes, 1, 2)))
-        self.gaussians = Gaussians(rng.normal(size=(k, d)), self.lower, rng.normal(size=k), 40.0, -1e9)
+        self.gaussians = Gaussians(
+            rng.normal(size=(k, d)), self.lower, rng.normal(size=k), 40.0, -1e9, np.zeros((k, d))
+        )
         self.buffers = pair_buffers(k, d)
         for buffer in (self.buffers.strips, self.buffers.squares, self.buffers.plain, self.buffers.weighted):
             buffer[...] = np.nan
@@ -77,14 +79,15 @@ def test_log_densities_of_some_pairs_leave_the_others() -> None:
 
 @pytest.mark.parametrize("d", WIDTHS)
 def test_statistics_of_pairs(d: int) -> None:
-    """They are added to what is there, twice as much after the second time."""
+    """They are added to what is there, twice as much after the second time; about any origins."""
     pairs, k = Pairs(d), len(COUNTS)
+    origins = np.random.default_rng(0).normal(size=(k, d))
     sums, moments = np.zeros((k, 1 + d)), np.zeros((k, d, moment_columns(d)))
     one_hot = np.zeros((len(pairs.rows), k))
     one_hot[np.arange(len(pairs.rows)), pairs.owner] = pairs.resp
-    rows = pairs.x[pairs.rows]
+    rows = pairs.x[pairs.rows] - origins[pairs.owner]
     for times in (1, 2):
-        matrix_statistics(pairs.x, pairs.rows, pairs.starts, pairs.resp, sums, moments, pairs.buffers)
+        matrix_statistics(pairs.x, pairs.rows, pairs.starts, pairs.resp, origins, sums, moments, pairs.buffers)
         np.testing.assert_allclose(sums[:, 0], times * one_hot.sum(axis=0), rtol=1e-12)
         np.testing.assert_allclose(sums[:, 1:], times * one_hot.T @ rows, rtol=1e-12, atol=1e-12)
         second = times * np.einsum("pk,pi,pj->kij", one_hot, rows, rows)

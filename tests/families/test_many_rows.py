@@ -190,7 +190,7 @@ def test_differences_refuse_rows_whose_squares_overflow(kind: str) -> None:
     labels, means, sizes = rng.integers(0, 4, 8000), np.array([0, 1e5, 2e5, 3e5]), np.array([1e-2, 1e-2, 1e-2, 3e5])
     x = means[labels][:, None] + sizes[labels][:, None] * rng.normal(size=(8000, 3))
     mixture = Mixture(Gaussian(kind), 4, random_state=0, max_iter=8).fit(x)
-    assert mixture.report_.setting["arithmetic"] == "float64 differences"
+    assert "float64 differences" in mixture.report_.setting["arithmetic"]
     known: Any = mixture.params_
     bad = x[:2000].copy()
     bad[5, 2] = 1.1 * known.scale[2] * np.sqrt(np.finfo(np.float64).max)
