@@ -26,14 +26,17 @@ class AppendedStream:
     schema : of its record batches
     nbytes : its length when the state that is gone on from was saved; what came after is cut off, because it will come
         again. None keeps all complete record batches.
+    limit : most bytes that the file may grow to, or None
 
     Raises
     ------
     OutputError : the file cannot be written, or is something else
     """
 
-    def __init__(self, path: str | os.PathLike[str], schema: pa.Schema, nbytes: int | None = None) -> None:
-        self.path, self._schema = Path(path), schema
+    def __init__(
+        self, path: str | os.PathLike[str], schema: pa.Schema, nbytes: int | None = None, limit: int | None = None
+    ) -> None:
+        self.path, self._schema, self._limit = Path(path), schema, limit
         try:
             self._file = open(self.path, "ab")  # noqa: SIM115
         except OSError as error:
@@ -77,9 +80,20 @@ class AppendedStream:
             raise OutputError(f"cannot append to {self.path}: {error}") from error
 
     def append(self, columns: Mapping[str, Sequence[Any]]) -> None:
-        """Write one record batch."""
-        batch = pa.RecordBatch.from_pydict(dict(columns), schema=self._schema)
-        self._write(batch.serialize())
+        """Write one record batch.
+
+        Raises
+        ------
+        OutputError : the file would grow beyond its limit, or cannot be written; nothing was written
+        """
+        message = pa.RecordBatch.from_pydict(dict(columns), schema=self._schema).serialize()
+        if self._limit is not None and self.length + message.size > self._limit:
+            raise OutputError(
+                f"{self.path} holds {self.length} bytes, and {message.size} more would exceed its limit of "
+                f"{self._limit}; see what it holds (streamem.appending.read_appended). Name another file, or raise the "
+                "limit (dead_letter_limit of fit_stream): the call goes on where it was, and nothing is lost"
+            )
+        self._write(message)
 
     @property
     def length(self) -> int:

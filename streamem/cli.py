@@ -26,6 +26,7 @@ OPTIONS = {
     "memory_limit": "--memory",
     "checkpoint='run.npz'": "--checkpoint run.npz",
     "dead_letter='bad.arrows'": "--dead-letter bad.arrows",
+    "dead_letter_limit": "--dead-letter-limit",
     'open the data with open_source(path, options=ReadOptions(missing_chunks="fill")) and pass that': (
         "pass --missing-chunks fill"
     ),

@@ -25,6 +25,7 @@ class Learning:
     weight: str | None
     dead_letter: str | None
     poison_limit: float
+    dead_letter_limit: str
     history: str | None
     drift: str
     save_every: float
@@ -48,6 +49,7 @@ class Learning:
                 save_every_s=self.save_every,
                 dead_letter=self.dead_letter,
                 poison_limit=self.poison_limit,
+                dead_letter_limit=self.dead_letter_limit,
                 history=self.history,
                 drift=None if self.drift == "off" else _alarm(),
                 on_drift="log" if self.drift == "off" else self.drift,
@@ -131,6 +133,9 @@ OPTIONS = (
     click.option("--weight", help="Name of the field of sample weights."),
     click.option("--dead-letter", type=click.Path(dir_okay=False), help="Where unusable records go (Arrow stream)."),
     click.option("--poison-limit", type=click.FloatRange(0, 1), default=0.01, show_default=True),
+    click.option(
+        "--dead-letter-limit", default="1GiB", show_default=True, metavar="SIZE", help="Most that it may hold."
+    ),
     click.option("--history", type=click.Path(dir_okay=False), help="One row an update (Arrow stream)."),
     click.option(
         "--drift",

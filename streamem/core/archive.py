@@ -11,7 +11,6 @@ import json
 import os
 import platform
 import re
-import secrets
 import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
@@ -19,12 +18,13 @@ from errno import EINVAL, ENOTSUP
 from glob import escape
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamem.core.errors import OutputError, ParameterError
+from streamem.core.leftovers import Claim, partial_file, remove_leftovers
 
 SCHEMA = 1
 DOCUMENT = "meta.json"
@@ -63,9 +63,13 @@ def write_archive(
         raise ParameterError(f"keep={keep}: the number of earlier generations must be >= 0")
     if not path.parent.is_dir():
         raise OutputError(f"cannot write the {kind} {path}: there is no folder {path.parent}; create it first")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
+    remove_leftovers(path)
+    temporary = partial_file(path)
+    claim: Claim | None = None
     try:
-        _write_synced(temporary, document, values)
+        with open(temporary, "xb") as file:
+            claim = Claim(temporary)
+            _write_synced(file, document, values)
         _install(temporary, path, keep)
     except BaseException as error:
         with suppress(OSError):
@@ -73,6 +77,9 @@ def write_archive(
         if isinstance(error, OSError):
             raise OutputError(f"cannot write the {kind} {path}: {error}; {_what_remains(path)}") from error
         raise
+    finally:
+        if claim is not None:
+            claim.release()
     try:
         sync_folder(path.parent)
     except OSError as error:
@@ -135,15 +142,14 @@ def _own_version() -> str:
         return "(not installed)"
 
 
-def _write_synced(temporary: Path, document: bytes, arrays: Mapping[str, NDArray[Any]]) -> None:
-    with open(temporary, "xb") as file:
-        with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-            archive.writestr(_entry(DOCUMENT), document)
-            for name, array in arrays.items():
-                with archive.open(_entry(f"{name}.npy"), "w", force_zip64=array.nbytes >= 2**30) as member:
-                    np.lib.format.write_array(member, array, version=(1, 0), allow_pickle=False)
-        file.flush()
-        os.fsync(file.fileno())
+def _write_synced(file: BinaryIO, document: bytes, arrays: Mapping[str, NDArray[Any]]) -> None:
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr(_entry(DOCUMENT), document)
+        for name, array in arrays.items():
+            with archive.open(_entry(f"{name}.npy"), "w", force_zip64=array.nbytes >= 2**30) as member:
+                np.lib.format.write_array(member, array, version=(1, 0), allow_pickle=False)
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _entry(name: str) -> zipfile.ZipInfo:
@@ -177,7 +183,7 @@ def _install(temporary: Path, path: Path, keep: int) -> None:
 
 def _linked(source: Path, destination: Path) -> bool:
     """Give a file a second name, so that there is no moment at which it has none; False where that cannot be done."""
-    second = destination.with_name(f".{destination.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
+    second = partial_file(destination)
     try:
         os.link(source, second)
     except OSError:

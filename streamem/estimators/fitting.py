@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from streamem.checkpoint import Checkpoint, Position
 from streamem.core.arrays import Params
 from streamem.core.chunk import Chunk
 from streamem.core.errors import DataError
+from streamem.core.file_locks import OnlyWriter
 from streamem.core.ports import (
     Algorithm,
     ChunkRef,
@@ -85,14 +88,18 @@ def fit_job(job: Job) -> Outcome:
     ------
     DataError : too few rows
     MemoryLimitError : the projection exceeds the limit
+    WriterConflictError : another fit saves to the same checkpoint
     """
     refs = job.source.chunks()
     require_rows(job.source, job.n_components)
     algorithm, opened = _planned(job, refs)
     projection = _project(job, refs, opened)
     report = _new_report(job, refs, projection)
-    checkpoint = _checkpoint(job, refs, report)
-    with job.engine.executor(job.source, projection) as executor:
+    with ExitStack() as closing:
+        if job.checkpoint is not None:
+            closing.enter_context(OnlyWriter(Path(job.checkpoint), "fit"))
+        checkpoint = _checkpoint(job, refs, report)
+        executor = closing.enter_context(job.engine.executor(job.source, projection))
         starts = _Starts(job, algorithm, refs, executor, report, checkpoint)
         try:
             state = starts.run()

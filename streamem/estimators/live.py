@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
@@ -17,15 +17,11 @@ import pyarrow as pa
 from streamem.appending import AppendedStream
 from streamem.core.archive import generations
 from streamem.core.errors import OutputError, ParameterError, WriterConflictError
+from streamem.core.file_locks import locked_folder
 from streamem.core.ports import Stream
 from streamem.history import SCHEMA, as_columns
 from streamem.mini_batches import Poison
 from streamem.updates import Update
-
-try:
-    import fcntl
-except ImportError:  # not on Windows; there, the check of the file's identity is all
-    fcntl = None  # type: ignore[assignment]
 
 DEAD_LETTERS = pa.schema(
     [
@@ -50,9 +46,19 @@ class LiveFiles:
     model : restored from `checkpoint` if that exists
     checkpoint, dead_letter, history : paths, or None
     save_every_s : seconds between saves
+    dead_letter_limit : most bytes of dead letters, or None
     """
 
-    def __init__(self, model: Any, checkpoint: Any, dead_letter: Any, history: Any, save_every_s: float) -> None:
+    def __init__(
+        self,
+        model: Any,
+        checkpoint: Any,
+        dead_letter: Any,
+        history: Any,
+        save_every_s: float,
+        dead_letter_limit: int | None = None,
+    ) -> None:
+        self._limits = {"dead_letter": dead_letter_limit}
         self._model, self._every_s = model, save_every_s
         self._path = None if checkpoint is None else Path(os.fspath(checkpoint))
         self._paths = {"dead_letter": dead_letter, "history": history}
@@ -76,7 +82,7 @@ class LiveFiles:
         if self._path is not None:
             if not self._path.parent.is_dir():
                 raise OutputError(f"{self._path}: there is no folder {self._path.parent}; create it first")
-            with _locked(self._path.parent):
+            with locked_folder(self._path.parent):
                 if any(path.exists() for path in generations(self._path)):
                     lengths = self._model._restore_live(self._path)
                 self._own = _identity(self._path)
@@ -86,7 +92,7 @@ class LiveFiles:
                     _set_aside(Path(os.fspath(self._paths[name])))
                 known, nbytes = (lengths or {}).get(name, (None, None))
                 same = known == self._relative(self._paths[name])
-                file = AppendedStream(self._paths[name], schema, nbytes if same else None)
+                file = AppendedStream(self._paths[name], schema, nbytes if same else None, self._limits.get(name))
                 self._files[name] = self._closing.enter_context(closing(file))
         self.mark()
 
@@ -150,7 +156,7 @@ class LiveFiles:
         self._saved, self._dirty = monotonic(), False
 
     def _save_model(self, path: Path, lengths: dict[str, Any]) -> None:
-        with _locked(path.parent):
+        with locked_folder(path.parent):
             self._require_own(path)
             try:
                 self._model._save_live(path, lengths, GENERATIONS)
@@ -205,19 +211,3 @@ def _set_aside(path: Path) -> None:
         number += 1
     path.rename(aside)
     logger.warning("%s is of a run without a checkpoint; it is kept as %s", path, aside)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Nobody else of this library saves in the folder meanwhile; the kernel forgets the lock of one that dies."""
-    descriptor = None
-    with suppress(OSError):  # writing will say what is wrong
-        descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        if descriptor is not None and fcntl is not None:
-            with suppress(OSError):  # a file system without locks
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        if descriptor is not None:
-            os.close(descriptor)

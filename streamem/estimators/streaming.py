@@ -34,6 +34,7 @@ from streamem.estimators.learning import LearningMixture
 from streamem.estimators.nothing_learned import require_learned
 from streamem.estimators.online import step_rule
 from streamem.fit import EStep
+from streamem.memory import parse_bytes
 from streamem.prefetch import NBYTES, Handover, Inline, Prefetch, reading
 from streamem.report import TOMBSTONES
 from streamem.sources import ReadOptions, open_source
@@ -85,6 +86,7 @@ class StreamingMixture(LearningMixture):
         save_every_s: float = 10.0,
         dead_letter: Path | None = None,
         poison_limit: float = 0.01,
+        dead_letter_limit: int | str | None = "1GiB",
         history: Path | None = None,
         drift: DriftAlarm | None = None,
         on_drift: OnDrift = "log",
@@ -117,6 +119,8 @@ class StreamingMixture(LearningMixture):
         poison_limit : share of the latest records that may be unusable
             A message that is refused as a whole, such as a row group without the columns, counts by the records that
             it holds; one of which nothing can be read counts as one.
+        dead_letter_limit : most that the file of dead letters may hold, such as "1GiB" or a number of bytes, or None
+            Reaching it is an error before anything is lost: with another file, or a higher limit, the call goes on.
         history : Arrow IPC stream file to which one row an update is appended; see `Update`
         drift : DriftAlarm or None
             Watches the predictive log-likelihood; see `on_drift`. None watches only if `on_drift` is not "log".
@@ -136,18 +140,21 @@ class StreamingMixture(LearningMixture):
         PoisonError : more unusable records than allowed
         DataError : the stream has ended, or `stop` was called, and there is still no model: too few usable rows, or all
             without weight. A model that was fitted before may learn nothing.
+        OutputError : a file cannot be written, or dead letters would exceed their limit
         WriterConflictError : another process saves to the same checkpoint
         CheckpointMismatchError : the checkpoint is of a model with other hyperparameters
         """
         self._check_hyperparameters()
         self._check_stream_arguments(batch_rows, poison_limit, on_drift, drift, save_every_s, until)
-        rule = step_rule(half_life, step)
+        rule, most_letters = step_rule(half_life, step), parse_bytes(dead_letter_limit)
         if drift is None and on_drift != "log":
             drift = DriftAlarm()
         # Arrow is imported by those only who read a stream.
         live_files, mini_batches, records = map(import_whole, NEEDS_ARROW)
         with ExitStack() as closing:
-            live = closing.enter_context(live_files.LiveFiles(self, checkpoint, dead_letter, history, save_every_s))
+            live = closing.enter_context(
+                live_files.LiveFiles(self, checkpoint, dead_letter, history, save_every_s, most_letters)
+            )
             opened = open_stream(stream, self._wanted(columns, sample_weight))
             limit = poison_limit if dead_letter is not None else 0.0
             plan = _Plan(rule, drift, on_drift, until, self._reading().options())
@@ -211,12 +218,15 @@ class StreamingMixture(LearningMixture):
     ) -> None:
         learned = 0
         for batch in batches:
+            before = dict(self.__dict__)
             try:
                 usable, update = self._learned(batch, cutter, stream, plan, learn)
-            except BaseException:
-                cutter.put_back()  # of an iterator it would be lost
+                live.bury(usable.poison)
+            except BaseException:  # rows, positions and dead letters of a mini-batch move together
+                self.__dict__.clear()
+                self.__dict__.update(before)
+                cutter.put_back()
                 raise
-            live.bury(usable.poison)
             live.note(update, stream)
             if update is not None:
                 self._react(update, plan)

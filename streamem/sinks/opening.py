@@ -8,6 +8,7 @@ from typing import cast
 
 from streamem.core.errors import OutputError, ParameterError
 from streamem.core.importing import import_whole
+from streamem.core.leftovers import remove_leftovers
 from streamem.core.ports import Sink
 from streamem.sinks.layout import Format, Layout
 from streamem.sinks.parts import PartedSink
@@ -52,5 +53,6 @@ def _prepared(path: str | os.PathLike[str], overwrite: bool) -> tuple[Path, str]
         raise ParameterError(f"{target}: results can be written to {', '.join(SINKS)}; use one of these suffixes")
     if not target.parent.is_dir():
         raise OutputError(f"{target}: there is no folder {target.parent}; create it first")
+    remove_leftovers(target)
     require_free(target, overwrite)
     return target, SINKS[target.suffix]

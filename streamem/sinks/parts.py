@@ -82,6 +82,7 @@ class PartedSink:
         try:
             with self._staging.reporting():
                 self._module.create(self._staging.path, layout)
+                self._staging.begun()
         except BaseException:
             self.abort()
             raise

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from streamem.core.archive import sync_folder
 from streamem.core.errors import OutputError
+from streamem.core.leftovers import Claim, partial_folder, replaced
 from streamem.sinks.layout import Blocks, Format, Layout, Writer
 
 PART_NAME = re.compile(r"part-\d{5,}\.parquet")
@@ -25,8 +25,13 @@ class Staging:
 
     def __init__(self, target: Path, overwrite: bool) -> None:
         self.target, self._overwrite = target, overwrite
-        self.path = target.with_name(f".{target.name}.partial-{os.getpid()}-{secrets.token_hex(4)}")
+        self.path = partial_folder(target)
         self._state = "open"
+        self._claim: Claim | None = None
+
+    def begun(self) -> None:
+        """Claim the place, which is there now: nobody takes it for one that a killed process has left."""
+        self._claim = Claim(self.path)
 
     def install(self) -> None:
         """Sync everything and make it visible under its name."""
@@ -34,12 +39,18 @@ class Staging:
         require_free(self.target, self._overwrite)
         _install(self.path, self.target)
         self._state = "committed"
+        self._release()
 
     def remove(self) -> None:
         """Remove every trace; nothing happens after `install`."""
         if self._state != "committed":
             self._state = "aborted"
+            self._release()
             _remove(self.path)
+
+    def _release(self) -> None:
+        if self._claim is not None:
+            self._claim.release()
 
     def require_open(self) -> None:
         """Raise `OutputError` after the end, or after a failure."""
@@ -81,6 +92,7 @@ class StagedSink:
         try:
             with self._staging.reporting():
                 self._writer = format.open(self._staging.path, layout)
+                self._staging.begun()
                 self._blocks = Blocks(self._writer, layout, layout.rows)
         except BaseException:
             self.abort()
@@ -177,7 +189,7 @@ def _install(partial: Path, target: Path) -> None:
         os.replace(partial, target)
         sync_folder(target.parent)
         return
-    aside = partial.with_name(partial.name.replace(".partial-", ".replaced-"))
+    aside = replaced(partial)
     os.rename(target, aside)
     try:
         os.rename(partial, target)

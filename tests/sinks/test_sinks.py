@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -147,7 +148,9 @@ def test_nothing_is_visible_before_commit(path: Path) -> None:
     sink = open_for(path, values)
     sink.write(values)
     assert not path.exists()
-    assert all(entry.name.startswith(f".{path.name}.partial-{os.getpid()}-") for entry in path.parent.iterdir())
+    assert all(
+        re.fullmatch(rf"\.{path.name}\.partial-\w+-{os.getpid()}-\w+", entry.name) for entry in path.parent.iterdir()
+    )
     sink.abort()
     assert list(path.parent.iterdir()) == []
 
