@@ -9,6 +9,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from streamem.core.importing import import_whole
+from streamem.core.redaction import RedactingFilter
 
 if TYPE_CHECKING:
     from streamem.core.arrays import Params
@@ -78,6 +79,7 @@ _HOMES = {
 }
 
 logging.getLogger("streamem").addHandler(logging.NullHandler())
+logging.getLogger("streamem").addFilter(RedactingFilter())
 
 
 def __getattr__(name: str) -> Any:

@@ -12,6 +12,8 @@ from typing import Any
 
 import click
 
+from streamem.core.redaction import redacted
+
 MODEL = click.argument("model", type=click.Path(dir_okay=False))
 
 
@@ -197,7 +199,8 @@ def update(
 
         source = RedisStream(redis, key, start=start)
     elif stream.startswith(("http://", "https://")):
-        raise click.UsageError(f"{stream} cannot be read; pipe it: curl {stream} | streamem update {model}")
+        shown = redacted(stream)
+        raise click.UsageError(f"{shown} cannot be read; pipe it: curl {shown} | streamem update {model}")
     elif "://" not in stream or stream.startswith("tcp://"):
         from streamem.streams.byte_stream import ByteStream
 

@@ -8,6 +8,7 @@ from time import perf_counter
 from typing import Any
 
 from streamem.core.ports import ChunkDone, ChunkRef
+from streamem.core.redaction import redacted
 from streamem.core.state import State
 from streamem.memory import format_bytes, peak_bytes, return_free_memory
 from streamem.sources.options import MOST_CHUNK_BYTES
@@ -66,6 +67,9 @@ class FitReport:
     setting: dict[str, Any] = field(default_factory=dict)
     passes: list[PassRecord] = field(default_factory=list)
     events: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.origin = redacted(self.origin)  # that of a file of an earlier version, too
 
     def to_dict(self, last: int = 100_000) -> dict[str, Any]:
         """As plain JSON values, with the `last` passes."""

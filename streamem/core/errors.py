@@ -30,9 +30,14 @@ what was found, what was needed, and what to do.
 
 from __future__ import annotations
 
+from streamem.core.redaction import redacted
+
 
 class StreamemError(Exception):
-    """Root of all errors raised by streamem."""
+    """Root of all errors raised by streamem; their texts hold no passwords (`redacted`)."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(redacted(arg) if isinstance(arg, str) else arg for arg in args))
 
 
 class ParameterError(StreamemError, ValueError):
@@ -55,7 +60,7 @@ class ImpossibleValueError(DataError):
 
     def __init__(self, value: float, column: int, needed: str, place: str = "") -> None:
         super().__init__(value, column, needed, place)
-        self.value, self.column, self.needed, self.place = value, column, needed, place
+        self.value, self.column, self.needed, self.place = value, column, redacted(needed), redacted(place)
 
     def __str__(self) -> str:
         return f"{self.place or f'column {self.column}'} holds {self.value:.17g}; {self.needed}"

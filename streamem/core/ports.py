@@ -16,6 +16,7 @@ from streamem.core.arrays import Params
 from streamem.core.boundary import Boundary
 from streamem.core.chunk import Chunk
 from streamem.core.message import Message
+from streamem.core.redaction import redacted
 from streamem.core.state import State
 from streamem.core.stats import Stats
 
@@ -136,6 +137,9 @@ class Schema:
     weighted: bool
     origin: str
     categories: Mapping[str, tuple[Any, ...]] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "origin", redacted(self.origin))
 
 
 @runtime_checkable

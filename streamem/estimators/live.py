@@ -19,6 +19,7 @@ from streamem.core.archive import generations
 from streamem.core.errors import OutputError, ParameterError, WriterConflictError
 from streamem.core.file_locks import locked_folder
 from streamem.core.ports import Stream
+from streamem.core.redaction import redacted
 from streamem.history import SCHEMA, as_columns
 from streamem.mini_batches import Poison
 from streamem.updates import Update
@@ -151,7 +152,7 @@ class LiveFiles:
             self._model._publish_stream()
             if self._path is not None:
                 self._save_model(self._path, self._marks)
-            positions = self._model.stream_positions_.get(stream.name, {})
+            positions = self._model.stream_positions_.get(redacted(stream.name), {})
             stream.commit({partition: where for partition, (where, _) in positions.items()})
         self._saved, self._dirty = monotonic(), False
 

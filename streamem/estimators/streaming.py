@@ -28,6 +28,7 @@ from streamem.core.errors import (
 from streamem.core.importing import import_whole
 from streamem.core.message import Message
 from streamem.core.ports import ChunkDone, Executor, Stream
+from streamem.core.redaction import redacted
 from streamem.core.state import State
 from streamem.estimators.engines import Engine
 from streamem.estimators.learning import LearningMixture
@@ -162,7 +163,7 @@ class StreamingMixture(LearningMixture):
                 self._feature_names(columns), sample_weight, getattr(self, "n_features_in_", None)
             )
             if checkpoint is None and getattr(opened, "anonymous", False):
-                self.stream_positions_ = {**self._positions(), opened.name: {}}  # another list is other data
+                self.stream_positions_ = {**self._positions(), redacted(opened.name): {}}  # another list is other data
             cutter = mini_batches.Cutter(decoder, self._start_positions(opened), int(batch_rows), limit)
             unread = self.__dict__.pop("_unread", None)
             if unread is not None and unread[0] is stream:
@@ -274,7 +275,7 @@ class StreamingMixture(LearningMixture):
         before = dict(self.__dict__)
         try:
             update = learn(batch) if batch.chunk.rows else None
-            self.stream_positions_ = {**self._positions(), stream.name: dict(batch.positions)}
+            self.stream_positions_ = {**self._positions(), redacted(stream.name): dict(batch.positions)}
             if batch.tombstones:
                 self.__dict__["_tombstones"] = self.__dict__.get("_tombstones", 0) + batch.tombstones
         except BaseException:
@@ -407,11 +408,12 @@ class StreamingMixture(LearningMixture):
             self.report_ = replace(self.report_, events={**events, TOMBSTONES: events.get(TOMBSTONES, 0) + passed})
 
     def _positions(self) -> dict[str, dict[str, Any]]:
-        return dict(getattr(self, "stream_positions_", {}))
+        """Of each stream, by its name without passwords; those saved by earlier versions may have some."""
+        return {redacted(name): known for name, known in getattr(self, "stream_positions_", {}).items()}
 
     def _start_positions(self, stream: Stream) -> dict[str, Any]:
         """[where, records] of each partition; of a pipe, what the last message still held is gone."""
-        known: Mapping[str, Any] = self._positions().get(stream.name, {})
+        known: Mapping[str, Any] = self._positions().get(redacted(stream.name), {})
         return {
             partition: [where, records if stream.replayable else 0] for partition, (where, records) in known.items()
         }
@@ -505,9 +507,10 @@ def _enough(until: Until | None, update: Update, learned: int) -> bool:
 
 def _what_is_kept(stream: Stream) -> str:
     """After a failure that is none of a record."""
+    name = redacted(stream.name)
     if stream.replayable or getattr(stream, "inline", False):
-        return f"no record of {stream.name} is lost by this: the same call goes on behind the last that was learned"
-    return f"what was read ahead of {stream.name} and not learned yet is gone: its producer has to send it again"
+        return f"no record of {name} is lost by this: the same call goes on behind the last that was learned"
+    return f"what was read ahead of {name} and not learned yet is gone: its producer has to send it again"
 
 
 def _sound(on_drift: OnDrift, update: Update) -> None:

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from streamem.core.data_folders import LakeTable, is_hidden, table_among, table_around, table_around_local
 from streamem.core.errors import SchemaError, SourceError
+from streamem.core.redaction import HIDDEN
 from streamem.sources.columns import Layout, plan_columns
 from streamem.sources.object_marks import mark_of, renew_listings
 from streamem.sources.options import ReadOptions
@@ -93,7 +94,7 @@ def find_files(path: str) -> FileSet:
 
 
 def _found(path: str) -> FileSet:
-    filesystem, root = pafs.FileSystem.from_uri(path) if "://" in path else (pafs.LocalFileSystem(), path)
+    filesystem, root = _place(path)
     refuse_lake_table(_table_around(filesystem, root), path)
     if filesystem.get_file_info(root).type != pafs.FileType.Directory:
         return FileSet(filesystem, (root,), ({},), pa.schema([]), f"Parquet file {path}")
@@ -103,6 +104,20 @@ def _found(path: str) -> FileSet:
     if not paths:
         raise SourceError(f"folder {path} holds no Parquet files ({' or '.join(SUFFIXES)})")
     return _with_hive_keys(filesystem, paths, root, f"Parquet folder {path}")
+
+
+def _place(path: str) -> tuple[pafs.FileSystem, str]:
+    if "://" not in path:
+        return pafs.LocalFileSystem(), path
+    try:
+        place: tuple[pafs.FileSystem, str] = pafs.FileSystem.from_uri(path)
+    except (pa.ArrowException, ValueError):  # whose text repeats what may be a password
+        shown = f"{path.partition('://')[0]}://{HIDDEN}"
+        raise SourceError(
+            f"{shown} cannot be opened: Arrow has no file system for this kind of address, or it holds characters that "
+            "have to be written as %XX; write it otherwise, or pass a pyarrow dataset of the files instead"
+        ) from None
+    return place
 
 
 def _is_data(path: str, root: str) -> bool:

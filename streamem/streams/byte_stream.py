@@ -19,6 +19,7 @@ from streamem.core.errors import StreamemError, StreamError
 from streamem.core.formats import BYTE_ORDER_MARK, SEPARATOR, foreign_format, table_of_text
 from streamem.core.json_text import parse_json
 from streamem.core.message import KEPT_BYTES, Damaged, Message
+from streamem.core.redaction import redacted
 from streamem.streams.arrow_bytes import CONTINUATION, FILE, UNREADABLE, arrow_batches
 from streamem.streams.byte_reader import ByteReader
 
@@ -48,7 +49,7 @@ class ByteStream:
         path = None if _is_other(where) else Path(os.fspath(where))  # type: ignore[arg-type]
         self._growing = path is not None and _is_regular(path)
         self.replayable = replayed or self._growing
-        self.name = _name(where) if path is None else f"file:{path.absolute()}"
+        self.name = _name(where) if path is None else redacted(f"file:{path.absolute()}")
 
     def messages(self, positions: Mapping[str, Any]) -> Iterator[Message | None]:
         """Record batches (a position is the number of rows before) or lines (the number of lines before)."""
@@ -173,7 +174,7 @@ def _is_regular(path: Path) -> bool:
 def _name(where: Any) -> str:
     if where == STANDARD_INPUT:
         return "standard input"
-    return f"socket:{where.removeprefix('tcp://')}" if isinstance(where, str) else "byte stream"
+    return f"socket:{redacted(where).removeprefix('tcp://')}" if isinstance(where, str) else "byte stream"
 
 
 def _standard_input() -> io.BufferedReader:

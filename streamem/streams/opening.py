@@ -49,6 +49,11 @@ def _kafka(data: Any, columns: Sequence[str] | None) -> Stream:
     topic = parts.path.strip("/")
     if not parts.netloc or not topic:
         raise ParameterError(f"{data} is no Kafka topic; write kafka://host:9092/topic")
+    if "@" in parts.netloc:
+        raise ParameterError(
+            f"{data}: the address of a Kafka cluster takes no user and password; pass KafkaStream(servers, topic, "
+            "settings={'security.protocol': 'SASL_SSL', 'sasl.username': user, 'sasl.password': word})"
+        )
     stream: Stream = _part("kafka", "KafkaStream")(parts.netloc, topic)
     return stream
 

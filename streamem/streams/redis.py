@@ -7,7 +7,6 @@ first, has taken nothing that was not read. Where it is gone, what the server te
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -16,6 +15,7 @@ from typing import Any
 from streamem.core.errors import MissingDependencyError, ParameterError, StreamError
 from streamem.core.importing import uninterrupted
 from streamem.core.message import Message
+from streamem.core.redaction import redacted
 from streamem.streams.redis_places import BEGINNING, Extent, Place, text_of
 
 logger = logging.getLogger("streamem")
@@ -105,7 +105,7 @@ class RedisStream:
     ) -> None:
         self._redis = _library()
         self.name = f"redis:{key}"
-        self._url, self._shown = url_or_host, re.sub("//.*@", "//", url_or_host)  # passwords go into no message
+        self._url, self._shown = url_or_host, redacted(url_or_host)
         self._key, self._start, self._patience_s = key, start, patience_s
         self._field = None if field is None else field.encode()
         self._given = client
