@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
+from streamem.core.importing import uninterrupted
+
 PROC = Path("/proc")
 
 LIMITS = {1: ("memory.limit_in_bytes",), 2: ("memory.max", "memory.high")}
@@ -49,7 +51,8 @@ def free_memory(proc: Path = PROC) -> FreeMemory:
 
 
 def _of_machine() -> FreeMemory:
-    import psutil
+    with uninterrupted():
+        import psutil
 
     return FreeMemory(int(psutil.virtual_memory().available), "the machine")
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from streamem.core.errors import SourceError
+from streamem.core.importing import uninterrupted
 
 ZSTD_MAGIC, SKIPPABLE_MAGIC = 0xFD2FB528, 0x184D2A50
 ZSTD_BLOCK_NBYTES = 2**17
@@ -147,7 +148,8 @@ def _zstd(codec: Any, data: memoryview, most: int) -> Any:
     if len(frames) == 1 and frames[0].content is not None:
         _require(frames[0].content, most, codec)
     elif sum(frame.bound for frame in frames) > most:
-        import pyarrow as pa  # numcodecs decodes such frames up to any size
+        with uninterrupted():
+            import pyarrow as pa  # numcodecs decodes such frames up to any size
 
         with pa.CompressedInputStream(pa.BufferReader(data), "zstd") as stream:
             decoded: bytes = stream.read(most + 1)
