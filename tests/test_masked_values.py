@@ -210,6 +210,13 @@ def test_a_weight_cannot_be_missing(mixture: GaussianMixture, fitted: GaussianHM
             ask()
 
 
+def test_a_fill_value_of_zarr_is_no_weight() -> None:
+    weight = zarr.array(np.array([1, 9.96921e36, 1]))
+    weight.attrs["_FillValue"] = 9.96921e36
+    with pytest.raises(DataError, match="nan in row 1"):
+        GaussianMixture(1).fit(np.arange(6.0).reshape(3, 2), sample_weight=weight)
+
+
 def test_a_null_in_a_column_of_weights(tmp_path: Path) -> None:
     table = pa.table({"a": np.arange(60.0), "w": [1] * 59 + [None]})
     pq.write_table(table, tmp_path / "t.parquet")
@@ -242,6 +249,8 @@ NULLS: dict[str, Callable[[], Any]] = {
     "pandas boolean": lambda: pd.DataFrame({"a": pd.array([True, None], "boolean")}),
     "pandas categories": lambda: pd.DataFrame({"a": pd.Categorical([5, None])}),
     "polars": lambda: pl.DataFrame({"a": [5, None]}),
+    "xarray of pandas Int64": lambda: pd.DataFrame({"a": pd.array([5, None], "Int64")}).to_xarray(),
+    "xarray of pandas boolean": lambda: pd.DataFrame({"a": pd.array([True, None], "boolean")}).to_xarray(),
     "Arrow": lambda: pa.table({"a": pa.array([5, None])}),
     "Arrow dictionary": lambda: pa.table({"a": pa.array([5, None]).dictionary_encode()}),
     "Dask": lambda: dask.dataframe.from_pandas(pd.DataFrame({"a": pd.array([5, None], "Int64")}), npartitions=2),

@@ -21,7 +21,7 @@ import zarr
 from numpy.typing import NDArray
 
 from streamem import Categorical, GaussianHMM, GaussianMixture, Mixture, ReadOptions, open_sequences, open_source
-from streamem.core.errors import DataError, ParameterError, PoisonError, SchemaError
+from streamem.core.errors import DataError, ParameterError, PoisonError, SchemaError, SourceError
 
 Array = NDArray[Any]
 N = 20
@@ -119,6 +119,14 @@ def test_dask_blocks_that_are_not_what_they_declare(mixture: GaussianMixture, ki
     lies = dask.array.zeros((N, 2), chunks=(10, 2)).map_blocks(lambda block: array[: len(block)], meta=NUMBERS[:0])
     with pytest.raises(SchemaError, match="not numeric"):
         mixture.predict(lies).compute()
+
+
+@pytest.mark.parametrize("kind", ["text", "dates", "time spans", "complex"])
+def test_blocks_below_xarray_that_are_not_what_they_declare(mixture: GaussianMixture, kind: str) -> None:
+    array = ARRAYS[kind][0]
+    lies = dask.array.zeros((N, 2), chunks=(10, 2)).map_blocks(lambda block: array[: len(block)], meta=NUMBERS[:0])
+    with pytest.raises(SourceError, match=r"not numeric|not what|does not fit"):
+        mixture.score(xarray.Dataset({"a": ("n", lies[:, 0]), "b": ("n", lies[:, 1])}))
 
 
 def test_settings() -> None:

@@ -81,6 +81,7 @@ class GaussianHMM(SamplingHMM):
     lower_bounds_ : list, log-likelihood per row after each iteration of the best start
     report_ : FitReport, what every pass took
     n_features_in_, feature_names_in_ : as in scikit-learn
+    sequences_by_ : the name that told sequences, such as {"sequence_column": "run"}, by which later data is read
 
     Notes
     -----

@@ -16,7 +16,7 @@ from streamem.core.chunk import Chunk
 from streamem.core.errors import SchemaError, SourceError
 from streamem.core.importing import import_whole
 from streamem.core.ports import Schema, Source
-from streamem.sources.numeric import numeric_dtype
+from streamem.sources.numeric import numbers_in, numeric_dtype
 from streamem.sources.options import ReadOptions
 from streamem.sources.plan import even_cuts
 from streamem.sources.xarray_layout import Rows, labels, matrix_rows, table_rows
@@ -83,8 +83,7 @@ class XarrayChunkRef:
         if slab.chunks is not None:
             # Chunks are loaded side by side already; a worker's task must not wait for other tasks of its cluster.
             slab = slab.compute(scheduler="synchronous")
-        values: NDArray[Any] = slab.values
-        return values
+        return numbers_in(slab.values, self.data.origin)
 
 
 class XarraySource:

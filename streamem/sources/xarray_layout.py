@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import xarray
 
 from streamem.core.errors import SchemaError
@@ -129,7 +128,8 @@ def _variable_names(data: xarray.Dataset, options: ReadOptions) -> list[str]:
 
 
 def _is_numeric(dtype: Any) -> bool:
-    return isinstance(dtype, np.dtype) and dtype.kind in "biuf"
+    """Of NumPy, or of pandas: of a DataFrame's nullable columns."""
+    return getattr(dtype, "kind", "O") in "biuf"
 
 
 def _feature_dim(array: xarray.DataArray, wanted: int | str | None, origin: str) -> Any:
