@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from streamem.cli import main
 from streamem.core.archive import write_archive
 from streamem.core.archive_reading import read_archive
 from streamem.core.errors import ModelFileError, ParameterError, SchemaError
+from streamem.core.ports import ChunkRef
 
 Array = NDArray[Any]
 S, STEPS = 6, 10
@@ -162,6 +163,29 @@ def test_sequences_that_came_open(path: Path) -> None:
     model = GaussianHMM(2, random_state=0).fit(source)
     assert model.sequences_by_ == {"sequence_column": "gene"}
     assert model.score(path / "t.parquet") == model.score(source)
+
+
+class OwnSource:
+    """Somebody's source of rows that knows where sequences begin."""
+
+    def __init__(self, rows: Array, lengths: list[int]) -> None:
+        self._base, self.offsets = open_source(rows), np.cumsum([0, *lengths])
+        self.schema, self.n_rows = self._base.schema, self._base.n_rows
+
+    def fingerprint(self) -> str:
+        return self._base.fingerprint()
+
+    def chunks(self) -> Sequence[ChunkRef]:
+        return self._base.chunks()
+
+
+def test_offsets_that_a_source_carries(fitted: GaussianHMM) -> None:
+    source = OwnSource(X, LENGTHS)
+    assert fitted.score(source) == fitted.score(X, LENGTHS)
+    assert fitted.score(source, lengths=[N]) == fitted.score(X, [N])
+    np.testing.assert_array_equal(
+        GaussianHMM(2, random_state=0).fit(source).transmat_, GaussianHMM(2, random_state=0).fit(X, LENGTHS).transmat_
+    )
 
 
 @pytest.mark.parametrize("way", ["offsets", "lengths"])

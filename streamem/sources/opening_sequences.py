@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from streamem.core.errors import ParameterError, SchemaError
 from streamem.core.importing import import_whole
-from streamem.core.ports import Source
+from streamem.core.ports import Sequential, Source
 from streamem.sources.array_list import ListSource
 from streamem.sources.numeric import as_array, numbers_in
 from streamem.sources.opening import anywhere, is_source, is_weight_path, module_of, open_source
@@ -168,6 +168,8 @@ def _find(data: Any, said: _Said, known: Known, options: ReadOptions) -> _Found:
             "least one column is needed"
         )
     axes = tuple(getattr(base, "row_shape", ()))
+    if not said.ways() and isinstance(base, Sequential):  # somebody's own source that knows its sequences
+        return _Found(base, np.asarray(base.offsets, dtype=np.int64))
     if not said.ways() and len(axes) == 2:
         return _in_grid(base, axes)
     if not said.ways() and len(axes) > 2:
