@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
+from streamem.core.checked_cache import keep_on_disk
 from streamem.core.importing import uninterrupted
 from streamem.core.whole_numba import intrinsic, njit, overload, types
 
@@ -29,10 +30,9 @@ LEAST, LEAST_32 = -650.0, np.float32(-69.0)
 def compiled(function: Function) -> Function:
     """Compile at the first call; keep the result on disk where a folder can be written."""
     options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz"}}
-    try:
-        return cast(Function, njit(cache=True, **options)(function))
-    except RuntimeError:  # neither beside the source nor in the user's cache folder: every process compiles anew
-        return cast(Function, njit(**options)(function))
+    dispatcher = njit(**options)(function)
+    keep_on_disk(dispatcher, function)
+    return cast(Function, dispatcher)
 
 
 @intrinsic  # type: ignore[untyped-decorator]

@@ -5,12 +5,19 @@ The only file that imports them while it is loaded; `core.compiled` also makes t
 
 from __future__ import annotations
 
+from streamem.core.errors import MissingDependencyError
 from streamem.core.importing import uninterrupted
 
 with uninterrupted():
     from llvmlite import ir
-    from numba import carray, njit, types
-    from numba.core import cgutils
+    from numba import carray, config, njit, types
+    from numba.core import caching, cgutils
     from numba.extending import intrinsic, overload
 
-__all__ = ["carray", "cgutils", "intrinsic", "ir", "njit", "overload", "types"]
+if config.DISABLE_JIT:  # what writes LLVM's instructions has no other form
+    raise MissingDependencyError(
+        "NUMBA_DISABLE_JIT is set, so that Numba compiles nothing, and streamem computes in compiled code: unset it "
+        "(del os.environ['NUMBA_DISABLE_JIT'] before Numba is imported) and start Python again"
+    )
+
+__all__ = ["caching", "carray", "cgutils", "intrinsic", "ir", "njit", "overload", "types"]
