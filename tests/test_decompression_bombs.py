@@ -6,6 +6,7 @@ import bz2
 import gzip
 import lzma
 import os
+import re
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -15,17 +16,21 @@ from typing import Any
 import numcodecs
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import zarr
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, GzipCodec, ZstdCodec
 
 import subprocesses
 from streamem import open_source
+from streamem.core import parquet_pages
 from streamem.core.errors import SourceError
+from streamem.core.message import Damaged
 from streamem.sources.decompression import decode_bounded, zstd_frames
+from streamem.streams.folder import FolderStream
 
 MIB = 2**20
-BOMB = 256 * MIB
+BOMB, PAGE = 256 * MIB, 96 * MIB
 ROWS = np.random.default_rng(0).normal(size=(1000, 4)).astype("f4")
 
 
@@ -187,3 +192,75 @@ def test_a_truncated_blosc_frame_within_a_shard_is_not_read_on(tmp_path: Path) -
     array(path, stored, shards=ROWS.shape, compressors=[BloscCodec()])
     with pytest.raises(SourceError, match="truncated"):
         open_source(str(path)).chunks()[0].load()
+
+
+def parquet_bomb(path: Path, rows: int, nbytes: int = PAGE, **settings: Any) -> str:
+    """The footer of a small file over the pages of a large one."""
+    written = {"compression": "zstd", "use_dictionary": False, "write_statistics": False, **settings}
+    large, small = path.with_name("large.parquet"), path
+    one_page = {"data_page_size": 2**30, "max_rows_per_page": 2**31 - 1}
+    pq.write_table(pa.table({"a": np.zeros(nbytes // 8)}), large, row_group_size=nbytes // 8, **written, **one_page)
+    pq.write_table(pa.table({"a": np.random.default_rng(0).normal(size=rows)}), small, **written)
+    footers = [8 + int.from_bytes(each.read_bytes()[-8:-4], "little") for each in (large, small)]
+    stored = small.read_bytes()
+    pages = large.read_bytes()[: -footers[0]][: len(stored) - footers[1]]
+    small.write_bytes(pages.ljust(len(stored) - footers[1], b"\0") + stored[-footers[1] :])
+    large.unlink()
+    return str(small)
+
+
+@pytest.fixture(scope="module")
+def parquet_outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str]]:
+    folder = tmp_path_factory.mktemp("parquet")
+    pq.write_table(pa.table({"a": np.arange(1000.0)}), folder / "good.parquet")
+    cases = {
+        parquet_bomb(folder / "whole.parquet", 20_000): "whole",
+        parquet_bomb(folder / "v2.parquet", 20_000, data_page_version="2.0"): "v2",
+        parquet_bomb(folder / "parts.parquet", 2**20): "parts",
+    }
+    found = subprocesses.run("open_hostile", paths=[str(folder / "good.parquet"), *cases])
+    return {cases[path]: tuple(outcome) for path, outcome in found.items() if path in cases}
+
+
+@pytest.mark.parametrize("name", ["whole", "v2", "parts"])
+def test_a_page_of_parquet_is_refused_before_it_unpacks(
+    name: str, parquet_outcomes: dict[str, tuple[int, str]]
+) -> None:
+    taken, error = parquet_outcomes[name]
+    assert re.search(f"^SourceError: .*a page of column 'a' in row group 0, at byte 4, claims {PAGE // 1000}", error)
+    assert taken < 60 * MIB
+
+
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+@pytest.mark.parametrize("codec", ["snappy", "gzip", "zstd", "lz4", "brotli", "none"])
+def test_pages_of_every_kind_are_walked_to_their_end(codec: str, version: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    table = pa.table(
+        {
+            "number": rng.normal(size=5000),
+            "few": rng.integers(0, 5, 5000),
+            "text": [f"{i:05}" * 500 for i in range(5000)],
+            "null": pa.nulls(5000, pa.float32()),
+            "list": pa.FixedSizeListArray.from_arrays(pa.array(rng.normal(size=15000)), 3),
+            "flag": rng.random(5000) < 0.5,
+            "decimal": pa.array(np.arange(5000)).cast(pa.decimal128(38, 2)),
+        }
+    )
+    path = str(tmp_path / "x.parquet")
+    pq.write_table(table, path, compression=codec, data_page_version=version, row_group_size=2000, data_page_size=4096)
+    footer = pq.ParquetFile(path).metadata
+    with open(path, "rb", buffering=0) as file:
+        for number in range(footer.num_row_groups):
+            for column in map(footer.row_group(number).column, range(footer.num_columns)):
+                pages = list(parquet_pages._pages(file, column))
+                assert sum(nbytes for _, nbytes in pages) <= column.total_uncompressed_size
+                assert len(pages) > 1 or column.total_uncompressed_size < 4200
+            parquet_pages.require_modest_pages(path, footer, number, table.column_names)
+
+
+def test_a_folder_stream_does_not_unpack_such_a_page(tmp_path: Path) -> None:
+    parquet_bomb(tmp_path / "x.parquet", 20_000, 16 * MIB)
+    (message,) = FolderStream(tmp_path, follow=False, patience_s=0).messages({})
+    assert message is not None
+    assert isinstance(message.payload, Damaged)
+    assert "decompressed; the column has at most" in message.payload.reason

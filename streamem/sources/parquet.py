@@ -18,6 +18,7 @@ from streamem.sources.columns import Layout, require_column
 from streamem.sources.file_stamp import stamp
 from streamem.sources.options import ReadOptions
 from streamem.sources.parquet_files import (
+    SOUND_PAGES,
     FileSet,
     RowGroup,
     find_files,
@@ -66,6 +67,7 @@ class ParquetChunkRef:
         for path, groups in groupby(self.row_groups, key=lambda group: group.path):
             with open_file(self.filesystem, path) as file:
                 for group in groups:
+                    SOUND_PAGES.require(self.filesystem, path, file, group.number, self.layout.names)
                     yield read_group(file, group, self.layout)
 
 
@@ -154,6 +156,7 @@ def column_of(files: FileSet, name: str) -> Iterator[pa.Array]:
             require_column(name, [*stored, *files.key_schema.names], f"Parquet file {path}")
             for number in range(file.metadata.num_row_groups):
                 if name in stored:
+                    SOUND_PAGES.require(files.filesystem, path, file, number, [name])
                     yield from file.read_row_group(number, columns=[name], use_threads=False).column(name).chunks
                 else:
                     rows = file.metadata.row_group(number).num_rows

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from streamem.core.data_folders import LakeTable, is_hidden, table_among, table_around, table_around_local
 from streamem.core.errors import SchemaError, SourceError
+from streamem.core.parquet_pages import require_modest_pages
 from streamem.core.redaction import HIDDEN
 from streamem.sources.columns import Layout, plan_columns
 from streamem.sources.object_marks import mark_of, renew_listings
@@ -26,6 +27,7 @@ from streamem.sources.options import ReadOptions
 SUFFIXES = (".parquet", ".pq")
 
 KEPT_FOOTERS = 8
+KEPT_PAGES = 2**16
 
 
 @dataclass(frozen=True)
@@ -249,6 +251,29 @@ class Footers:
 
 
 FOOTERS = Footers()
+
+
+class SoundPages:
+    """Row groups whose pages were looked at: once for each state of a file, and on this machine only."""
+
+    def __init__(self) -> None:
+        self._known: set[tuple[Any, ...]] = set()
+
+    def require(self, filesystem: pafs.FileSystem, path: str, file: pq.ParquetFile, number: int, names: Any) -> None:
+        """Raise `SourceError` if a page of the named columns claims more than its column has (`parquet_pages`)."""
+        if filesystem.type_name != "local":
+            return  # each header would be a request
+        key = (identity_of(filesystem, path), number, frozenset(names))
+        if key in self._known:
+            return
+        with _faults(path):
+            require_modest_pages(path, file.metadata, number, key[2])
+        if len(self._known) >= KEPT_PAGES:
+            self._known.clear()
+        self._known.add(key)
+
+
+SOUND_PAGES = SoundPages()
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ import pyarrow.fs as pafs
 
 from streamem.core.errors import SourceError
 from streamem.sources.columns import Layout
-from streamem.sources.parquet_files import RowGroup, identity_of, open_file
+from streamem.sources.parquet_files import SOUND_PAGES, RowGroup, identity_of, open_file
 from streamem.sources.parquet_reading import batches_of, describe
 
 BUFFER_NBYTES, FAR_BUFFER_NBYTES = 2**18, 2**22
@@ -115,6 +115,7 @@ class GroupStream:
         self._file = ExitStack()
         opened = open_file(self._filesystem, self._group.path, buffer_nbytes(self._filesystem))
         file = self._file.enter_context(opened)
+        SOUND_PAGES.require(self._filesystem, self._group.path, file, self._group.number, self._layout.names)
         least = LEAST_BATCH_NBYTES // self._layout.stored_row_nbytes
         self._batches = batches_of(file, self._group, self._layout, max(least, self.step))
 

@@ -17,6 +17,7 @@ from streamem.core.arrow_paths import mapped
 from streamem.core.data_folders import LakeTable, is_hidden, table_around_local, table_at
 from streamem.core.errors import StreamError
 from streamem.core.message import Damaged, Message
+from streamem.core.parquet_pages import require_modest_pages
 
 logger = logging.getLogger("streamem")
 
@@ -125,7 +126,10 @@ class FolderStream:
                 left = sum(reader.metadata.row_group(i).num_rows for i in range(first, count))
                 for group in range(first, count):
                     self._require_unchanged(file)
-                    table = reader.read_row_group(group, columns=self._present(reader), use_threads=False)
+                    names = self._present(reader)
+                    wanted = reader.schema_arrow.names if names is None else names
+                    require_modest_pages(str(self._path / file.name), reader.metadata, group, wanted)
+                    table = reader.read_row_group(group, columns=names, use_threads=False)
                     left -= table.num_rows
                     at = {"done": here, "file": file.name, "group": group}
                     last = group == count - 1
