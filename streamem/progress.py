@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any
 
@@ -27,9 +27,11 @@ class Progress:
     what : the words before the bar
     verbose : 0 shows passes that last longer than two seconds, 1 and more shows every pass
     pass_rows : rows of a pass, which may be several windows
+    arithmetic : says which one the last pass ran, "" for none
     """
 
-    def __init__(self, what: str, verbose: int = 0, pass_rows: int = 0) -> None:
+    def __init__(self, what: str, verbose: int = 0, pass_rows: int = 0, arithmetic: Callable[[], str] = str) -> None:
+        self._arithmetic = arithmetic
         self._what = what
         self._verbose = verbose
         self._pass_rows, self._within = pass_rows, False
@@ -78,7 +80,8 @@ class Progress:
         state = (
             "final" if after.finished else "converged" if after.converged else "last" if after.closing else "going on"
         )
-        text = f"{self._what}, pass {self._passes}: log-likelihood {value:.9g} per row, {state}"
+        by = f" by {arithmetic}" if (arithmetic := self._arithmetic()) else ""
+        text = f"{self._what}, pass {self._passes}: log-likelihood {value:.9g} per row{by}, {state}"
         if self._verbose or monotonic() - self._logged > LOG_INTERVAL_S:
             self._say(text)
         else:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import accumulate, groupby
 from time import perf_counter
 from typing import Any
 
+from streamem.core.arrays import Params
 from streamem.core.ports import ChunkDone, ChunkRef
 from streamem.core.redaction import redacted
 from streamem.core.state import State
@@ -33,6 +35,7 @@ class PassRecord:
     wait_s : time that compute threads waited for reads, summed over threads
     compute_s : time that they computed, summed over threads
     peak_memory_bytes : the process's largest resident memory so far
+    arithmetic : which one its E-steps ran, in words; in several windows that of the first
     """
 
     start: int
@@ -44,6 +47,7 @@ class PassRecord:
     wait_s: float
     compute_s: float
     peak_memory_bytes: int
+    arithmetic: str = ""
 
 
 @dataclass
@@ -94,7 +98,7 @@ class FitReport:
             "",
             " start  iter   log-likelihood/row  seconds      rows/s     bytes/s  waiting  peak memory",
         ]
-        return "\n".join([*head, *map(_line, self.passes), *_events(self.events)])
+        return "\n".join([*head, *map(_line, self.passes), *_changes(self.passes), *_events(self.events)])
 
 
 def _line(record: PassRecord) -> str:
@@ -107,6 +111,14 @@ def _line(record: PassRecord) -> str:
     )
 
 
+def _changes(passes: Sequence[PassRecord]) -> list[str]:
+    """Which arithmetic ran, where that was not the same in all passes."""
+    runs = [(told, len(list(run))) for told, run in groupby(record.arithmetic for record in passes)]
+    stops = accumulate(count for _, count in runs)
+    lines = [f"passes {stop - n + 1}–{stop} by {told}" for stop, (told, n) in zip(stops, runs, strict=True)]
+    return lines if len(lines) > 1 else []
+
+
 def _events(events: Mapping[str, int]) -> list[str]:
     meaning = {
         "empty": "component-passes without rows: mean and covariance were kept",
@@ -117,11 +129,21 @@ def _events(events: Mapping[str, int]) -> list[str]:
 
 
 class Recorder:
-    """The observer that fills a `FitReport`."""
+    """The observer that fills a `FitReport`.
 
-    def __init__(self, report: FitReport, degenerate: Any = None) -> None:
+    Parameters
+    ----------
+    report : is written to
+    degenerate : of a `Diagnosed` model
+    explain : parameters and rows of a window → the arithmetic of its E-steps in words
+    """
+
+    def __init__(
+        self, report: FitReport, degenerate: Any = None, explain: Callable[[Params, int], str] | None = None
+    ) -> None:
         self._report = report
-        self._degenerate = degenerate
+        self._degenerate, self._explain = degenerate, explain
+        self.arithmetic = ""  # of the last pass that began
         self.start = 0
         self._clear()
 
@@ -137,6 +159,8 @@ class Recorder:
         if self._first is None:
             self._clear()
             self._first = state
+            if self._explain is not None:
+                self.arithmetic = self._explain(state.params, sum(ref.rows for ref in window))
         self._window_rows = sum(ref.rows for ref in window)
 
     def chunk_done(self, done: ChunkDone) -> None:
@@ -163,6 +187,7 @@ class Recorder:
                 wait_s=self._wait_s,
                 compute_s=self._compute_s,
                 peak_memory_bytes=peak_bytes(),
+                arithmetic=self.arithmetic,
             )
         )
         self._first = None

@@ -160,6 +160,15 @@ def test_quick_dense_share() -> None:
     assert all(rows == products and int(share) > 0 for rows, products, share in found)
 
 
+def test_quick_tight_components() -> None:
+    """With one tight component it goes by differences, the others by products."""
+    done = run([sys.executable, "-m", "bench.tight", "--quick"], ROOT)
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.startswith("| ")]
+    assert len(lines) == 3
+    assert "float32 products, float64 differences for 1 of 8 |" in lines[1]
+
+
 def test_quick_memory_of_fits() -> None:
     """Of every kind of file, few rows and five times as many."""
     done = run([sys.executable, "-m", "bench.fit_memory", "--quick"], ROOT)

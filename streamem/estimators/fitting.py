@@ -106,10 +106,18 @@ def fit_job(job: Job) -> Outcome:
         except KeyboardInterrupt as interrupt:
             interrupt.add_note(starts.how_to_resume())
             raise
-    if isinstance(job.model, Explained):
-        params = prepared(job.model, state.params, job.source.n_rows)
-        report.setting["arithmetic"] = job.model.arithmetic(params, job.source.schema.dtype)
+    explain = _explain(job)
+    if explain is not None:
+        report.setting["arithmetic"] = explain(state.params, job.source.n_rows)
     return Outcome(state, report)
+
+
+def _explain(job: Job) -> Callable[[Params, int], str] | None:
+    """Which arithmetic an E-step over so many rows runs at given parameters, if the model can say it."""
+    model, dtype = job.model, job.source.schema.dtype
+    if not isinstance(model, Explained):
+        return None
+    return lambda params, rows: model.arithmetic(prepared(job.model, params, rows), dtype)
 
 
 def _planned(job: Job, refs: Sequence[ChunkRef]) -> tuple[Algorithm, int]:
@@ -185,9 +193,10 @@ class _Starts:
         self._job, self._refs, self._executor, self._checkpoint = job, refs, executor, checkpoint
         self._algorithm = algorithm
         self._warm = None if job.warm is None else job.warm(algorithm)
-        self._progress = Progress(job.engine.what, job.engine.verbose, job.source.n_rows)
         degenerate = job.model.degenerate if isinstance(job.model, Diagnosed) else None
-        self._recorder = Recorder(report, degenerate)
+        recorder = self._recorder = Recorder(report, degenerate, _explain(job))
+        told = job.engine.what, job.engine.verbose, job.source.n_rows
+        self._progress = Progress(*told, arithmetic=lambda: recorder.arithmetic)
         self._rng_before: dict[str, Any] = job.rng.get_state(legacy=False)
         self._sample: Chunk | None = None
         self._fingerprint = job.source.fingerprint()

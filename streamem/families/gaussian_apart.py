@@ -44,7 +44,7 @@ from streamem.families.pair_buffers import (
     buffers_of_block,
     moment_columns,
 )
-from streamem.families.tiling import block_rows, panels_of, products_bytes
+from streamem.families.tiling import SHAPES, block_rows, panels_of, products_bytes
 
 Array = NDArray[Any]
 
@@ -89,7 +89,7 @@ def components_apart(structure: Covariance, params: Params, dtype: DTypeLike) ->
 def workspace_bytes(structure: Covariance, k: int, d: int) -> int:
     """Bytes of the larger kernel that may run at K components and d features, with responsibilities of a block."""
     matrices = 0 if by_variances(structure, d) else 8 * k * d * (2 * d + moment_columns(d))
-    rows = block_rows(1, d)
+    rows = max(block_rows(1, d), *(shape.rows for shape in SHAPES))
     apart = block_bytes(k, d, rows) + room_bytes(k, min(d, MARKS * k), rows) + 8 * k * (rows + 8 * d) + matrices
     moments = 8 * (2 * d * block_rows(k, d) + d * d) if structure.shared else 0
     return products_bytes(k, d, n_statistics(structure, d)) + max(moments, apart)
