@@ -88,7 +88,7 @@ def _told(model: Any, path: str, before: int) -> str:
     rows = model.report_.n_rows
     learned = f"{rows - before:,} rows learned, {rows:,} in all"
     if passed := model.report_.events.get("tombstones", 0):
-        learned += f", {passed:,} messages without a value (tombstones) passed over in all"
+        learned += f", {passed:,} tombstones (messages without a value) passed over in all"
     if rows == before:
         return f"{path}: nothing new, {learned}"
     return f"{path}: {learned}, the last mini-batch predicted at {model.lower_bound_:.6g} nats per row"

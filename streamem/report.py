@@ -122,7 +122,7 @@ def _changes(passes: Sequence[PassRecord]) -> list[str]:
 def _events(events: Mapping[str, int]) -> list[str]:
     meaning = {
         "empty": "component-passes without rows: mean and covariance were kept",
-        TOMBSTONES: "messages without a value (tombstones) were passed over",
+        TOMBSTONES: "tombstones (messages without a value) were passed over",
         "floored": "component-passes with a collapsed covariance: raised to the floor",
     }
     return [f"{count} {meaning.get(kind, kind)}" for kind, count in events.items() if count]

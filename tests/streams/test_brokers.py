@@ -18,6 +18,7 @@ import pytest
 from test_kafka import SESSION, MockCluster
 from test_redis import Server, needs_server
 
+import hostile_arrow
 from streamem import GaussianMixture
 from streamem.appending import read_appended
 from streamem.streams.kafka import KafkaStream
@@ -172,13 +173,13 @@ def committed(cluster: MockCluster) -> int:
 def test_kafka_on_the_command_line(cluster: MockCluster, tmp_path: Path) -> None:
     fill(cluster)
     command = ["update", "live.npz", "-k", "2", "--seed", "0", "--kafka", cluster.servers, "--topic", "t"]
-    options = ["--until-rows", "2000", "--dead-letter", "bad.arrows", "--columns", "a,b"]
+    options = ["--until-rows", "3000", "--dead-letter", "bad.arrows", "--columns", "a,b"]
     done = subprocess.run(
         [sys.executable, "-m", "streamem", *command, *options], cwd=tmp_path, capture_output=True, text=True, timeout=60
     )
-    assert "2,000 rows learned, 2,000 in all" in done.stdout, done.stderr
+    assert "3,000 rows learned, 3,000 in all, 1 tombstones" in done.stdout, done.stderr
     expected = GaussianMixture(2, random_state=0).fit_stream(
-        f"kafka://{cluster.servers.split(',')[0]}/t", columns=["a", "b"], dead_letter=tmp_path / "b", until=2000
+        f"kafka://{cluster.servers.split(',')[0]}/t", columns=["a", "b"], dead_letter=tmp_path / "b", until=3000
     )
     assert bits(GaussianMixture.load(tmp_path / "live.npz")) == bits(expected)
 
@@ -209,3 +210,54 @@ def test_redis_restarted_in_the_middle(server: Server, tmp_path: Path) -> None:
     assert "'nonsense', which is no number" in letter["reason"]
     again = GaussianMixture(2).fit_stream(f"redis://{server.where}/s", until=1, batch_rows=1, **files)
     assert again.report_.n_rows == 2971
+
+
+def strange() -> list[bytes]:
+    """What brokers may bring: 300 rows behind a mark and in two streams; a lie, brackets, another format."""
+    marked = b"\xef\xbb\xbf" + record(X[0])
+    streams = arrow(X[1:100]) + arrow(X[100:300])
+    return [marked, hostile_arrow.lie("50 million rows"), b"[" * 10**5, streams, b"PAR1 and more", streams + b"rest"]
+
+
+def require_put_aside(gm: GaussianMixture, letters: Path) -> None:
+    assert bits(gm) == bits(GaussianMixture(2, random_state=0).fit_stream([X[:300]]))
+    found = read_appended(letters)
+    told = ("damaged Arrow", "JSON of 100000 levels", "the message is Parquet", "behind the end of an Arrow stream")
+    assert all(part in reason for part, reason in zip(told, found["reason"].to_pylist(), strict=True))
+    assert found["payload"].to_pylist() == [one for i, one in enumerate(strange()) if i not in (0, 3)]
+
+
+def test_strange_messages_of_kafka(cluster: MockCluster, tmp_path: Path) -> None:
+    cluster.create("t", 1)
+    cluster.send("t", 0, *strange())
+    gm = GaussianMixture(2, random_state=0)
+    gm.fit_stream(Ending(KafkaStream(cluster.servers, "t")), columns=["a", "b"], dead_letter=tmp_path / "bad.arrows")
+    require_put_aside(gm, tmp_path / "bad.arrows")
+
+
+@needs_server
+def test_strange_entries_of_redis(server: Server, tmp_path: Path) -> None:
+    server.add(*({"data": one} for one in strange()))
+    gm = GaussianMixture(2, random_state=0)
+    gm.fit_stream(Ending(RedisStream(server.where, "s")), columns=["a", "b"], dead_letter=tmp_path / "bad.arrows")
+    require_put_aside(gm, tmp_path / "bad.arrows")
+
+
+class Ending:
+    """A stream that ends when nothing comes for a while."""
+
+    replayable = True
+
+    def __init__(self, stream: Any) -> None:
+        self._stream, self.name = stream, stream.name
+
+    def messages(self, positions: Any) -> Iterator[Any]:
+        found = False
+        for message in self._stream.messages(positions):
+            if message is None and found:
+                return
+            found |= message is not None
+            yield message
+
+    def commit(self, positions: Any) -> None:
+        """Nobody to tell."""

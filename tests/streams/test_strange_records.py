@@ -247,7 +247,7 @@ def test_tombstones_are_passed_over_and_counted(tmp_path: Path, whole: Any) -> N
     gm = GaussianMixture(2, random_state=0).fit_stream(Queue(*values))
     assert bits(gm) == whole
     assert gm.report_.events == {"tombstones": 4}
-    assert "4 messages without a value (tombstones) were passed over" in str(gm.report_)
+    assert "4 tombstones (messages without a value) were passed over" in str(gm.report_)
     for stop in (120, 152, 300, len(values)):
         kept = GaussianMixture(2, random_state=0).fit_stream(
             Queue(*values[:stop]), checkpoint=tmp_path / "m.npz", batch_rows=50, save_every_s=0.0
