@@ -21,7 +21,7 @@ import hostile_arrow as hostile
 import subprocesses
 from streamem import GaussianMixture, open_source, prefetch
 from streamem.appending import read_appended
-from streamem.core.errors import SchemaError, SourceError, StreamError
+from streamem.core.errors import MemoryLimitError, SchemaError, SourceError, StreamError
 from streamem.core.message import KEPT_BYTES, Damaged
 from streamem.records import Decoder
 from streamem.streams.arrow_claims import DECODED_BYTES
@@ -204,6 +204,30 @@ def test_messages_that_decompress_to_far_more() -> None:
     modest = hostile.stream_of(pa.table({"a": np.zeros(2**20)}), compression="zstd")
     assert [one.num_rows for one in messages(modest)] == [2**20]
     assert len(Decoder(None, None, None).decode(modest).x) == 2**20
+
+
+def test_files_that_unpack_to_far_more_are_not_unpacked_for_a_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streamem.sources.arrow_footer.MUCH_BYTES", 2**20)
+    path, zeros = tmp_path / "x.arrow", np.zeros(2**18)
+    path.write_bytes(hostile.file_of(pa.table({"a": zeros, "b": zeros}), compression="zstd"))
+    with monkeypatch.context() as patch:
+        patch.setattr("streamem.sources.arrow_file._sound", None)
+        assert open_source(path).n_rows == 2**18
+    with pytest.raises(MemoryLimitError, match="projected"):
+        GaussianMixture(1, memory_limit="2MiB").fit(path)
+    assert sum(ref.load().rows for ref in open_source(path).chunks()) == 2**18
+    data = bytearray(path.read_bytes())
+    (batch,) = [one for one in hostile.batches(data, 8) if one.kind == 3]
+    batch.set_rows(2**19)  # which zstd could have packed
+    path.write_bytes(data)
+    with pytest.raises(SourceError, match="cannot read record batch 0"):
+        [ref.load() for ref in open_source(path).chunks()]
+    batch.set_rows(2**50)
+    path.write_bytes(data)
+    with pytest.raises(SourceError, match="cannot read record batch 0"):
+        open_source(path)
 
 
 def test_tables_of_many_fields() -> None:

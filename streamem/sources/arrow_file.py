@@ -16,7 +16,7 @@ import pyarrow as pa
 from streamem.core.arrow_paths import mapped
 from streamem.core.chunk import Chunk
 from streamem.core.errors import SourceChangedError, SourceError
-from streamem.sources.arrow_footer import require_one_file
+from streamem.sources.arrow_footer import require_one_file, rows_unread
 from streamem.sources.categories import with_vocabularies
 from streamem.sources.column_values import gather
 from streamem.sources.columns import Layout, plan_columns, require_column
@@ -150,10 +150,15 @@ class IpcSource:
 
 
 def _count(path: str, layout: Layout) -> tuple[int, ...]:
-    """Rows of each record batch. The footer does not tell: one column is decoded, the narrowest."""
+    """Rows of each record batch. The footer does not tell: one column is decoded, the narrowest.
+
+    What would take much memory to unpack is believed, until it is loaded.
+    """
     narrowest = min(layout.read, key=lambda column: column.width * column.dtype.itemsize)
+    claimed = rows_unread(path, narrowest.stored_nbytes)
     with _open_file(path, [narrowest.name]) as reader:
-        return tuple(_sound(path, reader, i).num_rows for i in range(reader.num_record_batches))
+        numbers = range(reader.num_record_batches)
+        return tuple(claimed[i] if i in claimed else _sound(path, reader, i).num_rows for i in numbers)
 
 
 def column_of(path: str, name: str) -> Iterator[pa.Array]:

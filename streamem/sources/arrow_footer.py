@@ -1,4 +1,4 @@
-"""Whether an Arrow file is one whole file: its footer knows all that lies before it."""
+"""What the footer of an Arrow file knows: whether that is all that lies before it, and rows that are still packed."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ SLACK = 72
 """Bytes between the last message and the footer: the mark of the end, and padding to 64 bytes."""
 DICTIONARIES, RECORD_BATCHES = 2, 3
 """Fields of a Footer in Arrow's File.fbs."""
+HEADER, LENGTH, COMPRESSION = 2, 0, 3
+"""Fields of a Message, and of a RecordBatch, in Arrow's Message.fbs."""
+MUCH_BYTES, MOST_TIMES = 2**26, 2**16
+"""A column is unpacked for a count up to so many bytes; no codec of Arrow packs more than so many times as much."""
 BLOCK = "<qi4xq"
 """Offset, and lengths of metadata and body, of one message."""
 
@@ -42,18 +46,51 @@ def require_one_file(path: str) -> None:
         )
 
 
+def rows_unread(path: str, row_nbytes: int) -> dict[int, int]:
+    """Rows of compressed record batches, as they claim, that would be much to unpack at so many bytes a row.
+
+    Rows that no compression could have made of the bytes that are there are left to be unpacked, and found out.
+    """
+    with open(path, "rb") as file:
+        try:
+            claims = [_claim(file, *block) for block in _footer(file)[1].get(RECORD_BATCHES, ())]
+        except (struct.error, OSError, IndexError):
+            return {}
+    return {
+        i: rows
+        for i, (rows, compressed, nbytes) in enumerate(claims)
+        if compressed and MUCH_BYTES < rows * row_nbytes <= MOST_TIMES * nbytes
+    }
+
+
+def _claim(file: Any, offset: int, metadata: int, body: int) -> tuple[int, bool, int]:
+    """Rows of a record batch, whether it is compressed, and its bytes."""
+    file.seek(offset + 8)
+    message = memoryview(file.read(metadata - 8))
+    batch = follow(message, field(message, follow(message, 0), HEADER))
+    length = field(message, batch, LENGTH)
+    rows = struct.unpack_from("<q", message, length)[0] if length else 0
+    return rows, bool(field(message, batch, COMPRESSION)), body
+
+
 def _unknown(file: Any, start: bytes) -> int:
     """Bytes between the last message that the footer knows and the footer."""
+    at, blocks = _footer(file)
+    end = 16 + struct.unpack_from("<i", start, 12)[0]  # of the schema: magic word, mark, length, metadata
+    for offset, metadata, body in (block for kind in blocks.values() for block in kind):
+        end = max(end, offset + metadata + body)
+    return int(at - end) if blocks else 0
+
+
+def _footer(file: Any) -> tuple[int, dict[int, list[tuple[int, ...]]]]:
+    """Where the footer begins, and the blocks of dictionaries and record batches; none if it is no Arrow file."""
     size = file.seek(0, 2)
     file.seek(size - 10)
     length, magic = struct.unpack("<i6s", file.read(10))
     if magic != MAGIC or not 0 < length <= size - 10:
-        return 0
+        return 0, {}
     at = file.seek(size - 10 - length)
     footer = memoryview(file.read(length))
     table = follow(footer, 0)
-    end = 16 + struct.unpack_from("<i", start, 12)[0]  # of the schema: magic word, mark, length, metadata
-    for number in (DICTIONARIES, RECORD_BATCHES):
-        for offset, metadata, body in structs(footer, field(footer, table, number), BLOCK):
-            end = max(end, offset + metadata + body)
-    return int(at - end)
+    kinds = (DICTIONARIES, RECORD_BATCHES)
+    return at, {kind: list(structs(footer, field(footer, table, kind), BLOCK)) for kind in kinds}
