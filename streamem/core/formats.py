@@ -7,7 +7,7 @@ import re
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 """Of UTF-8; some programs begin every text with it."""
 
-_UNPACK = "it is compressed: unpack it on the way, with {0}(path, 'rb') as the stream, or in a shell with `{1} FILE |`"
+_UNPACK = "it is compressed: unpack it on the way, with {0} as the stream, or in a shell with `{1} FILE |`"
 _PARQUET = (
     "pass its path to fit(), the folder that holds it to fit_stream(), or pyarrow.parquet.ParquetFile(path)"
     ".iter_batches() as the stream"
@@ -16,11 +16,11 @@ _CSV = "pass pandas.read_csv(path, chunksize=10_000) as the stream, or pyarrow.c
 
 FORMATS = (
     (b"PAR1", "Parquet", _PARQUET),
-    (b"\x1f\x8b", "gzip", _UNPACK.format("gzip.open", "zcat")),
-    (b"\x28\xb5\x2f\xfd", "zstd", _UNPACK.format("pyarrow.input_stream", "zstdcat")),
-    (b"\x04\x22\x4d\x18", "lz4", _UNPACK.format("pyarrow.input_stream", "lz4cat")),
-    (b"BZh", "bzip2", _UNPACK.format("bz2.open", "bzcat")),
-    (b"\xfd7zXZ", "xz", _UNPACK.format("lzma.open", "xzcat")),
+    (b"\x1f\x8b", "gzip", _UNPACK.format("gzip.open(path, 'rb')", "zcat")),
+    (b"\x28\xb5\x2f\xfd", "zstd", _UNPACK.format("pyarrow.input_stream(path, compression='zstd')", "zstdcat")),
+    (b"\x04\x22\x4d\x18", "lz4", _UNPACK.format("pyarrow.input_stream(path, compression='lz4')", "lz4cat")),
+    (b"BZh", "bzip2", _UNPACK.format("bz2.open(path, 'rb')", "bzcat")),
+    (b"\xfd7zXZ", "xz", _UNPACK.format("lzma.open(path, 'rb')", "xzcat")),
     (b"PK\x03\x04", "zip", "unpack it first"),
     (b"\x93NUMPY", "NumPy", "pass its path to fit(), or numpy.load(path) to partial_fit()"),
     (b"\x89HDF", "HDF5 or netCDF", "open it with xarray.open_dataset(path, chunks={}) and pass that to fit()"),
@@ -29,9 +29,8 @@ FORMATS = (
     (b"ORC", "ORC", "pass pyarrow.dataset.dataset(path, format='orc') to fit()"),
     (b"FEA1", "Feather version 1", "pass pyarrow.feather.read_table(path) to fit()"),
     (b"Obj\x01", "Avro", "read its records with fastavro.reader(file) and pass that as the stream"),
-    (b"\xff\xfe", "UTF-16 text", "write UTF-8; open(path, encoding='utf-16') reads lines for json.loads"),
-    (b"\xfe\xff", "UTF-16 text", "write UTF-8; open(path, encoding='utf-16') reads lines for json.loads"),
 )
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 SEPARATOR = re.compile(rb"[,;\t]")
 """Of the columns of a text."""
 
@@ -41,6 +40,8 @@ def foreign_format(start: bytes) -> str | None:
     for magic, name, remedy in FORMATS:
         if start.startswith(magic):
             return _told(name, remedy)
+    if start.startswith(_UTF_16) and b"\0" in start[2:4]:
+        return _told("UTF-16 text", "write UTF-8; open(path, encoding='utf-16') reads lines for json.loads")
     return None
 
 

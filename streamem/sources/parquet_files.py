@@ -322,7 +322,7 @@ def _own_layout(files: FileSet, path: str, schema: pa.Schema, options: ReadOptio
 
 
 def _size(filesystem: pafs.FileSystem, path: str) -> int:
-    return identity_of(filesystem, path)[1]
+    return int(filesystem.get_file_info(path).size or 0)
 
 
 def _agreed(layout: Layout, own: Layout, first_path: str, path: str) -> Layout:

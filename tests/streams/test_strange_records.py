@@ -328,6 +328,13 @@ def test_what_the_remedies_say_works(tmp_path: Path, whole: Any) -> None:
         file.write(b"\n".join(LINES) + b"\n")
     with gzip.open(tmp_path / "x.gz", "rb") as stream:
         assert bits(learned(stream, tmp_path)[0]) == whole
+    for packed in ("zstd", "lz4"):
+        with pa.output_stream(tmp_path / "x.data", compression=packed) as file:
+            file.write(b"\n".join(LINES) + b"\n")
+        with pytest.raises(StreamError, match=rf"pyarrow.input_stream\(path, compression='{packed}'\)"):
+            learned(tmp_path / "x.data", tmp_path)
+        with pa.input_stream(tmp_path / "x.data", compression=packed) as stream:
+            assert bits(learned(stream, tmp_path)[0]) == whole
     table = pa.table({"a": X[:, 0], "b": X[:, 1]})
     pq.write_table(table, tmp_path / "x.parquet")
     assert bits(learned(pq.ParquetFile(tmp_path / "x.parquet").iter_batches(), tmp_path)[0]) == whole
