@@ -83,7 +83,7 @@ def wait_for(happened: Callable[[], bool]) -> None:
 
 CHILD = """
 import os, sys
-sys.path.insert(0, {tests!r})
+sys.path[:0] = {tests!r}
 from test_brokers import *
 left = [int(sys.argv[1])]
 def dies(self, positions):
@@ -100,7 +100,12 @@ def test_kafka_killed_between_save_and_commit_gives_the_same_bits(cluster: MockC
     until = N // 110 * 110
     undisturbed = learned(KafkaStream(cluster.servers, "t"), tmp_path / "undisturbed", until=until)
     killed = tmp_path / "killed"
-    code = CHILD.format(tests=str(Path(__file__).parent), servers=cluster.servers, folder=str(killed), until=10**9)
+    code = CHILD.format(
+        tests=[str(folder) for folder in Path(__file__).parents[:2]],
+        servers=cluster.servers,
+        folder=str(killed),
+        until=10**9,
+    )
     codes = [
         subprocess.run([sys.executable, "-c", code, str(count)], check=False, timeout=DEADLINE_S).returncode
         for count in (0, 3, 8)
