@@ -118,6 +118,13 @@ def test_logs_tell_no_password(caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.messages == ["kafka:t: ***@h:9092 is away", "100 % of 3", "plain % text sasl.password=***"]
 
 
+def test_names_that_are_no_text_can_be_written_to_any_log(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", logger="streamem"):
+        logging.getLogger("streamem").info("%s is not complete yet", "\udcfe.parquet")
+    assert caplog.messages[-1] == "\\udcfe.parquet is not complete yet"
+    assert str(SourceError("no \udcff.parquet")) == "no \\udcff.parquet"
+
+
 def test_origins_and_reports_hold_no_password() -> None:
     schema = Schema(2, np.dtype("f8"), None, False, f"Zarr array s3://a:{WORD}@b/x")
     assert WORD not in repr(schema)

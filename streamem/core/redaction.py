@@ -37,8 +37,10 @@ def redacted(text: str) -> str:
     """The same text with ``***`` instead of what opens doors; what has been redacted already stays as it is.
 
     User and password of a URL, values of parameters and settings whose names speak of passwords, secrets, tokens, keys
-    or signatures (``?password=``, ``X-Amz-Signature=``, ``'sasl.password': '…'``), and AWS access keys.
+    or signatures (``?password=``, ``X-Amz-Signature=``, ``'sasl.password': '…'``), and AWS access keys. Halves of
+    surrogate pairs, as in names of files that are no UTF-8, become escapes: no file and no terminal takes them.
     """
+    text = text.encode("utf-8", "backslashreplace").decode()
     if ":/" in text:
         text = _USER.sub(rf"\g<scheme>{HIDDEN}@", text)
     if "@" in text:

@@ -120,7 +120,7 @@ class LiveFiles:
                 "partition": [one.partition for one in poison],
                 "position": [json.dumps(one.position) for one in poison],
                 "record": [one.bad.record for one in poison],
-                "reason": [_text(one.bad.reason) for one in poison],
+                "reason": [redacted(one.bad.reason) for one in poison],
                 "payload": [one.bad.data for one in poison],
             }
         )
@@ -187,11 +187,6 @@ class LiveFiles:
             raise ParameterError(
                 f"{', '.join(named)} need different files; they are {sorted(map(str, named.values()))}"
             )
-
-
-def _text(reason: str) -> str:
-    """What can be written: names of files and fields may hold halves of surrogate pairs."""
-    return reason.encode("utf-8", "backslashreplace").decode()
 
 
 def _identity(path: Path) -> tuple[int, int, int] | None:
