@@ -16,15 +16,16 @@ from typing import Any
 import numcodecs
 import numpy as np
 import pyarrow as pa
+import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
 import zarr
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, GzipCodec, ZstdCodec
 
 import subprocesses
-from streamem import open_source
+from streamem import GaussianMixture, ReadOptions, open_source
 from streamem.core import parquet_pages
-from streamem.core.errors import SourceError
+from streamem.core.errors import MemoryLimitError, SourceError
 from streamem.core.message import Damaged
 from streamem.sources.decompression import decode_bounded, zstd_frames
 from streamem.streams.folder import FolderStream
@@ -264,3 +265,53 @@ def test_a_folder_stream_does_not_unpack_such_a_page(tmp_path: Path) -> None:
     assert message is not None
     assert isinstance(message.payload, Damaged)
     assert "decompressed; the column has at most" in message.payload.reason
+
+
+def arrow_bomb(path: Path, rows: int, codec: str) -> str:
+    """A record batch of many zeros that says that it has few rows; its values lie where they should."""
+    honest = pa.record_batch({"a": np.zeros(PAGE // 8), "b": np.zeros(PAGE // 8)})
+    with pa.ipc.new_file(path, honest.schema, options=pa.ipc.IpcWriteOptions(compression=codec)) as file:
+        file.write_batch(honest)
+    if rows:
+        raw = path.read_bytes()
+        assert raw.count((PAGE // 8).to_bytes(8, "little")) >= 3  # the batch, and each column
+        path.write_bytes(raw.replace((PAGE // 8).to_bytes(8, "little"), rows.to_bytes(8, "little")))
+    return str(path)
+
+
+def test_a_batch_of_an_arrow_file_is_refused_before_it_unpacks(tmp_path: Path) -> None:
+    feather.write_feather(pa.table({"a": np.arange(1000.0)}), tmp_path / "good.arrow", compression="zstd")
+    paths = [arrow_bomb(tmp_path / f"{codec}.arrow", 2000, codec) for codec in ("zstd", "lz4")]
+    found = subprocesses.run("open_hostile", paths=[str(tmp_path / "good.arrow"), *paths])
+    for path in paths:
+        taken, error = found[path]
+        assert "2000 rows in " in error
+        assert f"claim to hold {2 * PAGE} bytes, decompressed, and at most 80192 can be" in error
+        assert taken < 50 * MIB
+
+
+def test_a_large_batch_that_is_what_it_says_is_projected_and_read(tmp_path: Path) -> None:
+    path = arrow_bomb(tmp_path / "x.arrow", 0, "zstd")
+    with pytest.raises(MemoryLimitError):
+        GaussianMixture(1, memory_limit="100MiB").fit(path)
+    (ref,) = open_source(path).chunks()
+    assert ref.rows == PAGE // 8
+
+
+@pytest.mark.parametrize("codec", ["zstd", "lz4"])
+@pytest.mark.parametrize("rows", [0, 1, 7, 5000])
+def test_sizes_of_honest_batches_of_every_kind_are_within_the_bound(rows: int, codec: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    table = pa.table(
+        {
+            "number": rng.normal(size=rows),
+            "flag": rng.random(rows) < 0.5,
+            "null": pa.array([None] * rows, pa.float32()),
+            "list": pa.FixedSizeListArray.from_arrays(pa.array(rng.normal(size=3 * rows)), 3),
+            "decimal": pa.array(np.arange(rows)).cast(pa.decimal128(38, 2)),
+        }
+    )
+    for fields in (table, table.append_column("text", pa.array(["abc"] * rows, pa.string()))):
+        feather.write_feather(fields, tmp_path / "x.arrow", compression=codec, chunksize=1000)
+        source = open_source(str(tmp_path / "x.arrow"), options=ReadOptions(columns=("number", "list")))
+        assert source.n_rows == rows

@@ -21,10 +21,10 @@ import hostile_arrow as hostile
 import subprocesses
 from streamem import GaussianMixture, open_source, prefetch
 from streamem.appending import read_appended
+from streamem.core.arrow_claims import DECODED_BYTES
 from streamem.core.errors import MemoryLimitError, SchemaError, SourceError, StreamError
 from streamem.core.message import KEPT_BYTES, Damaged
 from streamem.records import Decoder
-from streamem.streams.arrow_claims import DECODED_BYTES
 from streamem.streams.byte_stream import ByteStream
 
 X = hostile.X

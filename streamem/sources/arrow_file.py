@@ -17,6 +17,7 @@ from streamem.core.arrow_paths import mapped
 from streamem.core.chunk import Chunk
 from streamem.core.errors import SourceChangedError, SourceError
 from streamem.sources.arrow_footer import require_one_file, rows_unread
+from streamem.sources.arrow_sizes import require_possible_sizes
 from streamem.sources.categories import with_vocabularies
 from streamem.sources.column_values import gather
 from streamem.sources.columns import Layout, plan_columns, require_column
@@ -123,6 +124,8 @@ class IpcSource:
             _ = schema.names  # which need not be text
         options = with_vocabularies(options, schema, partial(column_of, path), origin)
         self._layout = plan_columns(schema, options, origin, held=lambda: os.path.getsize(path))
+        with _faults(origin):
+            require_possible_sizes(path, schema)
         self._batch_rows = _count(path, self._layout)
         self.schema = self._layout.schema(origin)
         self.n_rows = sum(self._batch_rows)

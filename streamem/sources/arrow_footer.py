@@ -63,6 +63,15 @@ def rows_unread(path: str, row_nbytes: int) -> dict[int, int]:
     }
 
 
+def message_places(path: str, kind: int) -> list[int]:
+    """Where the record batches, or the dictionaries, of a file begin; none if Arrow will not read its footer."""
+    with open(path, "rb") as file:
+        try:
+            return [place for place, _, _ in _footer(file)[1].get(kind, ())]
+        except (struct.error, OSError, IndexError):
+            return []
+
+
 def _claim(file: Any, offset: int, metadata: int, body: int) -> tuple[int, bool, int]:
     """Rows of a record batch, whether it is compressed, and its bytes."""
     file.seek(offset + 8)

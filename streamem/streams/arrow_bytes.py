@@ -12,9 +12,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from streamem.core.arrow_claims import require_modest
 from streamem.core.errors import DataError, StreamError
 from streamem.core.message import KEPT_BYTES, Damaged
-from streamem.streams.arrow_claims import require_modest
 from streamem.streams.byte_reader import ByteReader
 
 CONTINUATION, FILE = b"\xff\xff\xff\xff", b"ARROW1\0\0"
