@@ -18,10 +18,11 @@ import pyarrow.parquet as pq
 import pytest
 import zarr
 
-from streamem import GaussianHMM, GaussianMixture
+from streamem import GaussianHMM, GaussianMixture, open_source
 from streamem.appending import read_appended
 from streamem.core import file_locks, leftovers
 from streamem.core.errors import OutputError, ParameterError, PoisonError, WriterConflictError
+from streamem.sinks import Layout, open_parted_sink
 
 X = np.random.default_rng(0).normal(size=(600, 2)) + np.repeat([[0.0], [5.0]], 300, axis=0)
 
@@ -163,7 +164,6 @@ def test_the_second_fit_on_a_checkpoint_fails_at_once(tmp_path: Path) -> None:
                     other.fit(X, checkpoint=path)
                 failures.append(raised.value)
 
-    from streamem import open_source
     from subprocesses import WatchedSource
 
     with pytest.warns(match="did not converge"):
@@ -261,3 +261,20 @@ def test_parquet_in_parts_leaves_nothing_behind(tmp_path: Path) -> None:
     fitted().predict(X, out=tmp_path / "o.parquet")
     assert pq.read_table(tmp_path / "o.parquet").num_rows == 600
     assert os.listdir(tmp_path) == ["o.parquet"]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "torn"), [("parquet", ".part-00000.parquet.0123abcd"), ("zarr", f"c/0/0.{'0123abcd' * 4}.partial")]
+)
+def test_halves_of_parts_of_a_killed_worker_are_no_part_of_the_result(suffix: str, torn: str, tmp_path: Path) -> None:
+    layout = Layout(600, 2, np.dtype("f8"), ("a", "b"), 300)
+    sink = open_parted_sink(tmp_path / f"o.{suffix}", layout)
+    for part in sink.parts(300, [0, 300]):
+        sink.done(part.first, part.write([X[part.first : part.first + part.rows]]))
+    (staged,) = tmp_path.iterdir()
+    (staged / torn).write_bytes(b"half")
+    sink.commit()
+    target = tmp_path / f"o.{suffix}"
+    assert not (target / torn).exists()
+    assert open_source(target).n_rows == 600
+    open_parted_sink(target, layout, overwrite=True).abort()

@@ -18,6 +18,8 @@ from streamem.core.leftovers import Claim, partial_folder, replaced
 from streamem.sinks.layout import Blocks, Format, Layout, Writer
 
 PART_NAME = re.compile(r"part-\d{5,}\.parquet")
+TORN = re.compile(r"\.part-\d{5,}\.parquet\.[0-9a-f]{8}|.+\.[0-9a-f]{32}\.partial")
+"""What a worker that was killed leaves within a result: half of a Parquet file, or of a Zarr chunk."""
 
 
 class Staging:
@@ -35,6 +37,7 @@ class Staging:
 
     def install(self) -> None:
         """Sync everything and make it visible under its name."""
+        _remove_torn(self.path)
         _sync(self.path)
         require_free(self.target, self._overwrite)
         _install(self.path, self.target)
@@ -170,6 +173,12 @@ def _is_result(folder: Path) -> bool:
         return True
     names = [child.name for child in folder.iterdir()]
     return bool(names) and all(PART_NAME.fullmatch(name) for name in names)
+
+
+def _remove_torn(path: Path) -> None:
+    for folder, _, names in os.walk(path):
+        for name in filter(TORN.fullmatch, names):
+            os.unlink(os.path.join(folder, name))
 
 
 def _sync(path: Path) -> None:
