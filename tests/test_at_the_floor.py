@@ -13,9 +13,9 @@ from streamem.algorithms import BatchEM
 from streamem.algorithms.stopping import Aitken
 from streamem.core.arrays import Params
 from streamem.core.chunk import Chunk
-from streamem.core.errors import MonotonicityError
+from streamem.core.errors import DataError, MonotonicityError
 from streamem.core.stats import Stats
-from streamem.families import AutoregressiveGaussian, Gaussian, MixtureFamily
+from streamem.families import AutoregressiveGaussian, Bernoulli, Gaussian, MixtureFamily
 from streamem.initialization import STARTS
 from streamem.models import Mixture as MixtureModel
 
@@ -96,6 +96,40 @@ def test_duplicates_and_as_many_components_as_distinct_rows() -> None:
     x = np.repeat(normal(0, 5, 2), 7, axis=0)
     mix = Mixture(Gaussian(), 5, random_state=0, max_iter=50, tol=0, init_params="random").fit(x)
     require_model(mix, x)
+
+
+def test_float32_rows_whose_covariances_collapse_in_one_step() -> None:
+    """Sums of products in float32 leave no variance below 1e-7 of a mean square: the floor knows how they were made."""
+    x = np.array([[18639.428, 18640.416, 18640.48], [18638.996, 18641.506, 18639.895], [16796.07, 19855.84, 14302.686]])
+    x = np.vstack([x, [18642.598, 18639.662, 18641.184]]).astype(np.float32)
+    options: dict[str, Any] = {"topology": "left-right", "params": "mc", "random_state": 0, "tol": 0, "n_iter": 15}
+    require_model(GaussianHMM(3, covariance_type="full", **options).fit(x), x)
+
+
+def test_priors_far_heavier_than_all_data() -> None:
+    """Their penalty rounds to more than the log-likelihood of rows that weigh 1e-21."""
+    x = np.repeat(0.245059, 6)[:, None]
+    hmm = GaussianHMM(2, covariance_type="full", reg_covar=1e-6, transmat_prior=2.0, random_state=0, tol=0, n_iter=10)
+    require_model(hmm.fit(x, sample_weight=[1e-21]), x, floored=False)
+
+
+def test_covariances_of_very_different_units_may_be_set_again() -> None:
+    """An eigenvalue below the rounding of the largest is no reason to refuse the model's own."""
+    x = normal(0, 60, 3) * [1e-12, 1.0, 1e12]
+    hmm = GaussianHMM(2, covariance_type="full", random_state=0, n_iter=10).fit(x)
+    hmm.covars_ = hmm.covars_.copy()
+    assert np.isfinite(hmm.score(x))
+
+
+def test_fewer_steps_with_a_past_than_states_is_an_error_of_the_data() -> None:
+    with pytest.raises(DataError, match="only 4 of the sampled rows"):
+        HMM(AutoregressiveGaussian(lag=1), 5, random_state=0).fit(normal(0, 5, 2))
+
+
+def test_weights_that_round_a_start_away_leave_every_value_possible() -> None:
+    x = np.random.default_rng(0).integers(0, 2, (40, 3)).astype(np.float64)
+    mix = Mixture(Bernoulli(), 1, init_params="k-means++", random_state=0)
+    assert np.isfinite(mix.fit(x, sample_weight=np.full(40, 1e18)).score(x))
 
 
 # --- what must still be noticed --------------------------------------------------------------------------------------

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from streamem.core.numerics import EPS
 from streamem.core.offers import offers
 from streamem.core.ports import Bounded, Model, Penalized
 from streamem.core.stats import Stats
+
+SAFETY = 8.0
+"""Rounding errors of a penalty are taken to stay within so many units."""
 
 
 def permitted_fall(model: Model, old: Any, new: Any, stats: Stats) -> float:
@@ -18,7 +22,9 @@ def permitted_fall(model: Model, old: Any, new: Any, stats: Stats) -> float:
     missed = model.shortfall(old, new, stats) if offers(model, Bounded) else 0.0
     if not offers(model, Penalized):
         return missed
-    return max(0.0, model.penalty(old, stats) - model.penalty(new, stats) + missed)
+    before, after = model.penalty(old, stats), model.penalty(new, stats)
+    rounding = SAFETY * EPS * (abs(before) + abs(after))  # beside weights of 1e-20 a prior's is all there is
+    return max(0.0, before - after + missed + rounding)
 
 
 def with_rounding(components: Stats, of: Stats) -> Stats:
