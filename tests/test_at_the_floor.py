@@ -100,10 +100,13 @@ def test_duplicates_and_as_many_components_as_distinct_rows() -> None:
 
 def test_float32_rows_whose_covariances_collapse_in_one_step() -> None:
     """Sums of products in float32 leave no variance below 1e-7 of a mean square: the floor knows how they were made."""
-    x = np.array([[18639.428, 18640.416, 18640.48], [18638.996, 18641.506, 18639.895], [16796.07, 19855.84, 14302.686]])
-    x = np.vstack([x, [18642.598, 18639.662, 18641.184]]).astype(np.float32)
+    x = np.full((4, 5), 18641.58, dtype=np.float32)
+    x[0, :4] = [18639.428, 18640.416, 18640.48, 18638.754]
+    x[1, :4] = [18638.996, 18641.506, 18639.895, 18640.555]
+    x[2] = [16796.07, 19855.84, 14302.686, 17142.1, 23650.898]
+    x[3, :4] = [18642.598, 18639.662, 18641.184, 18640.178]
     options: dict[str, Any] = {"topology": "left-right", "params": "mc", "random_state": 0, "tol": 0, "n_iter": 15}
-    require_model(GaussianHMM(3, covariance_type="full", **options).fit(x), x)
+    require_model(GaussianHMM(3, covariance_type="full", **options).fit(x, lengths=[2, 2]), x)
 
 
 def test_priors_far_heavier_than_all_data() -> None:
@@ -115,10 +118,12 @@ def test_priors_far_heavier_than_all_data() -> None:
 
 def test_covariances_of_very_different_units_may_be_set_again() -> None:
     """An eigenvalue below the rounding of the largest is no reason to refuse the model's own."""
-    x = normal(0, 60, 3) * [1e-12, 1.0, 1e12]
-    hmm = GaussianHMM(2, covariance_type="full", random_state=0, n_iter=10).fit(x)
-    hmm.covars_ = hmm.covars_.copy()
-    assert np.isfinite(hmm.score(x))
+    mixed = np.array([[1.0, 0.5, 0.2], [0.0, 1.0, 0.7], [0.0, 0.0, 1.0]])
+    for seed in SEEDS:
+        x = normal(seed, 60, 3) @ mixed * [1e-12, 1.0, 1e12]
+        hmm = GaussianHMM(2, covariance_type="full", random_state=0, n_iter=10).fit(x)
+        hmm.covars_ = hmm.covars_.copy()
+        assert np.isfinite(hmm.score(x))
 
 
 def test_fewer_steps_with_a_past_than_states_is_an_error_of_the_data() -> None:
@@ -130,6 +135,24 @@ def test_weights_that_round_a_start_away_leave_every_value_possible() -> None:
     x = np.random.default_rng(0).integers(0, 2, (40, 3)).astype(np.float64)
     mix = Mixture(Bernoulli(), 1, init_params="k-means++", random_state=0)
     assert np.isfinite(mix.fit(x, sample_weight=np.full(40, 1e18)).score(x))
+
+
+@pytest.mark.parametrize("covariance_type", ["full", "tied", "diag"])
+def test_a_floor_that_rises_explains_the_fall_and_no_more(covariance_type: str) -> None:
+    """An outlier that counts for more raises the floor across a line of rows: old parameters lie below it."""
+    along = np.append(np.linspace(-1, 1, 20), 2.0**30)
+    x = along[:, None] * (np.ones(3) if covariance_type != "diag" else np.array([1.0, 0.0, 0.0])) + [0.0, 0.0, 5.0]
+    family = Gaussian(covariance_type)
+    crude = family.at_anchor(np.zeros(3), np.ones(3), 1)
+    before = family.maximize(family.stats(crude, x, np.append(np.ones(20), 1.0)[:, None]), crude)
+    resp = np.append(np.ones(20), 1.6)[:, None]
+    stats = family.stats(before, x, resp)
+    after = family.maximize(stats, before)
+    fall = float(np.sum(resp * (family.log_prob(before, x) - family.log_prob(after, x))))
+    assert after.floored.all()
+    if covariance_type != "diag":  # whose floors are those of each column
+        assert fall > 1.0
+    assert max(fall, 0.0) <= family.shortfall(before, after, stats) <= max(fall, 0.0) + resp.sum()
 
 
 # --- what must still be noticed --------------------------------------------------------------------------------------
