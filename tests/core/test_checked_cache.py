@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from numba import config
 
 from streamem.core import checked_cache
 from streamem.core.checked_cache import CheckedCache
@@ -26,8 +27,9 @@ def double(x):
 
 
 @pytest.fixture
-def double(tmp_path: Path) -> Iterator[Callable[[], Any]]:
+def double(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Any]]:
     """A compiled function of a module below a folder, as a new process would load it."""
+    monkeypatch.setattr(config, "CACHE_DIR", "")
     (tmp_path / "module.py").write_text(SOURCE)
     checked_cache._TOLD.clear()
 
