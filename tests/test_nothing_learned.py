@@ -124,3 +124,8 @@ def test_the_command_line_with_nothing_new_for_a_model(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["update", str(path), "-"], input="")
     assert done.exit_code == 0
     assert "nothing new" in done.output
+    letters = ["--dead-letter", str(tmp_path / "bad.arrows"), "--poison-limit", "1"]
+    done = CliRunner().invoke(main, ["update", str(path), "-", *letters], input='{"a": "x", "b": 1}\n' * 3)
+    assert done.exit_code == 0
+    assert "3 of 3 records cannot be used" in done.output
+    assert "nothing new" in done.output

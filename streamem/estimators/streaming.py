@@ -177,6 +177,9 @@ class StreamingMixture(LearningMixture):
             finally:
                 if not opened.replayable and any(cutter.unread):
                     self.__dict__["_unread"] = (stream, cutter.unread)
+            if cutter.came.refused:
+                told = cutter.came.refused, cutter.came.records, dead_letter
+                logger.info("%d of %d records cannot be used; %s holds them", *told)
             require_learned(self, opened.name, cutter.came, dead_letter, stopped)
         return self
 
