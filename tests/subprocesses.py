@@ -340,7 +340,7 @@ def cluster_passes(data: str, chunk_bytes: int, passes: int) -> dict[str, Any]:
     task = EStep(gm._make_model(), gm._params(), None)
     found: dict[str, Any] = {"chunks": len(refs), "memory": [], "tasks": []}
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
         Client(cluster, set_as_default=False) as client,
         DaskExecutor(client) as executor,
     ):

@@ -114,7 +114,7 @@ from streamem.core.errors import ClusterError
 
 warnings.simplefilter("ignore", DeprecationWarning)
 x = np.random.default_rng(0).normal(size=(300, 2))
-client = Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None)
+client = Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=":0")
 expected = GaussianMixture(2, random_state=0).fit(x).means_.tobytes()
 if os.fork() == 0:
     signal.alarm(40)

@@ -285,7 +285,7 @@ def test_other_collections() -> None:
 
 
 def test_with_a_client() -> None:
-    with Client(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as client:
+    with Client(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0") as client:
         data = normal()
         np.testing.assert_array_equal(read(open_source(data)), data.compute())
         persisted = data.persist()
