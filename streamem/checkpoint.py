@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamem.core.archive import generations, write_archive
-from streamem.core.archive_reading import read_newest
-from streamem.core.errors import CheckpointMismatchError
+from streamem.core.archive_reading import Archive, read_newest
+from streamem.core.arrays import Params
+from streamem.core.errors import CheckpointMismatchError, ModelFileError
+from streamem.core.faults import prefixed
 from streamem.core.ports import ChunkDone, ChunkRef
 from streamem.core.state import State
 from streamem.report import FitReport
@@ -73,22 +75,25 @@ class Checkpoint:
         self._report = report
         self._position: Position | None = None
 
-    def restore(self) -> Position | None:
+    def restore(self, faults: Callable[[Params], list[str]]) -> Position | None:
         """The saved position of this very run, or None if there is no file.
+
+        Parameters
+        ----------
+        faults : what contradicts itself in parameters, one sentence for each array
 
         Raises
         ------
         CheckpointMismatchError : the file belongs to another run
-        ModelFileError : no generation of the file can be read
+        ModelFileError : no generation of the file can be read, or the newest contradicts itself
         """
         if not any(path.exists() for path in generations(self.path)):
             return None
         archive = read_newest(self.path, KIND)
         self._require_same_run(archive.meta["key"])
-        saved = FitReport.from_dict(archive.meta["report"])
+        position, saved = _restored(archive, faults)
         self._report.passes[:] = saved.passes
         self._report.events.update(saved.events)
-        position = _from_arrays(archive.meta, archive.arrays)
         logger.info(
             "resuming from %s at start %d, iteration %d", archive.path, position.start, position.state.iteration
         )
@@ -137,6 +142,24 @@ class Checkpoint:
                 "settings, name another checkpoint file, or delete this one and its older "
                 f"generations ({self.path.name}.*) to start anew"
             )
+
+
+def _restored(archive: Archive, faults: Callable[[Params], list[str]]) -> tuple[Position, FitReport]:
+    try:
+        position, report = _from_arrays(archive.meta, archive.arrays), FitReport.from_dict(archive.meta["report"])
+        for rng in (position.rng_before, position.rng_after):
+            np.random.RandomState().set_state(rng)  # which refuses what is no state
+        found = [] if position.start >= 0 else [f"start is {position.start}, where a number >= 0 is needed"]
+        for name, state in (("state", position.state), ("best", position.best)):
+            found += [] if state is None else prefixed(name, state.faults() + faults(state.params))
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise ModelFileError(f"{archive.path} cannot be trusted as a checkpoint: {error!r}") from error
+    if found:
+        raise ModelFileError(
+            f"{archive.path} contradicts itself, although its checksums are right: {'; '.join(found)}. streamem does "
+            "not write such files; use an older generation, or delete it to start anew"
+        )
+    return position, report
 
 
 def _to_arrays(position: Position) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:

@@ -309,6 +309,17 @@ class Farsighted(Protocol):
         """Numbers (n, k) that order the components of a row as their log-densities do, where all of these are −∞."""
 
 
+@runtime_checkable
+class Checkable(Protocol):
+    """A family or model that can tell parameters that contradict themselves, as a file may hold them."""
+
+    def faults(self, params: Any, n_components: int, n_features: int) -> list[str]:
+        """One sentence for each array that cannot be, naming it; none of parameters that this library made.
+
+        Costs no more than an M-step.
+        """
+
+
 class Kernel(Protocol):
     """A family at fixed parameters, run over blocks of rows without allocation, laid out with rows last.
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from streamem.core.arrays import Params
-from streamem.core.stats import Stats
+from streamem.core.faults import prefixed
+from streamem.core.stats import Stats, stats_faults
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,16 @@ class State:
     rows: int = 0
     weight: float = 0.0
     memory: Stats | None = None
+
+    def faults(self) -> list[str]:
+        """What contradicts itself, besides the parameters: one sentence for each, naming it."""
+        counts = {"iteration": self.iteration, "rows": self.rows, "weight": self.weight, "allowance": self.allowance}
+        found = [f"{name} is {value}; a number >= 0 is needed" for name, value in counts.items() if not value >= 0]
+        if self.log_likelihood is not None and not np.isfinite(self.log_likelihood):
+            found.append(f"log_likelihood is {self.log_likelihood}, where a number is needed")
+        if not np.isfinite(self.trace).all():
+            found.append("trace holds values that are not finite")
+        return found + ([] if self.memory is None else prefixed("memory", stats_faults(self.memory)))
 
     @property
     def finished(self) -> bool:

@@ -59,6 +59,27 @@ class Stats(Arrays):
     __rmul__ = __mul__
 
 
+SUMS_OF_WEIGHTS = ("rows", "weight", "responsibilities", "visits", "startprob", "transitions", "counts", "seen")
+"""Members that weights add up to, which may be below 0 by rounding only (incremental EM subtracts)."""
+
+LOGARITHMS = ("filtered", "watch")
+"""Members that may hold -inf, or nothing yet."""
+
+
+def stats_faults(stats: Stats) -> list[str]:
+    """What contradicts itself in statistics that were read from a file: one sentence for each array, naming it."""
+    found = []
+    for path, value in stats.flatten().items():
+        names = path.split(".")
+        if set(names) & set(LOGARITHMS):
+            continue
+        if not np.isfinite(value).all():
+            found.append(f"{path} holds values that are not finite")
+        elif names[-1] in SUMS_OF_WEIGHTS and value.size and value.min() < -1e-9 * np.abs(value).max():
+            found.append(f"{path} holds {value.min():.6g}, where numbers >= 0 are needed")
+    return found
+
+
 def _fresh(value: Any) -> Any:
     """The result of arithmetic that nobody else holds, read-only."""
     if type(value) is np.ndarray and value.dtype == np.float64:

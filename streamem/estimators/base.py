@@ -18,11 +18,18 @@ from sklearn.utils.validation import check_is_fitted
 from streamem.algorithms import BatchEM, IncrementalEM, StepwiseEM
 from streamem.core.arrays import Params
 from streamem.core.errors import ModelFileError, NumericalError, ParameterError, StreamemError
-from streamem.core.ports import Algorithm, Plannable, Source
+from streamem.core.ports import Algorithm, Checkable, Plannable, Source
 from streamem.core.state import State
 from streamem.estimators.fitting import Job, Outcome, fit_job
 from streamem.estimators.parts import STOPPING, EMParts
-from streamem.estimators.persistence import Parts, load_parts, restore_common, save_estimator
+from streamem.estimators.persistence import (
+    Parts,
+    load_parts,
+    public_faults,
+    require_faultless,
+    restore_common,
+    save_estimator,
+)
 
 Array = NDArray[Any]
 Path = str | os.PathLike[str]
@@ -163,9 +170,21 @@ class EMEstimator(EMParts):
     def _save(self, path: Path, keep: int = 0) -> None:
         params = self._params()
         known: State | None = getattr(self, "_state", None)
-        state = known if known is not None and known.params == params else State(params, log_likelihood=None)
+        if known is not None and known.params == params:
+            state = known
+        else:
+            self._require_savable(params)
+            state = State(params, log_likelihood=None)
         dtype = self._published_dtype()
         save_estimator(path, self, state, self._published(params, dtype), dtype, self._not_saved(), keep)
+
+    def _require_savable(self, params: Params) -> None:
+        """Refuse attributes that were set by hand and that `load` would refuse."""
+        if found := self._faults(params):
+            raise ParameterError(
+                f"the attributes as they are now contradict themselves: {'; '.join(found)}. Nothing was written; set "
+                "them right, or fit anew"
+            )
 
     @classmethod
     def load(cls, path: Path, **objects: Any) -> Self:
@@ -184,23 +203,33 @@ class EMEstimator(EMParts):
 
     @classmethod
     def _checked(cls, path: Path, parts: Parts, objects: dict[str, Any]) -> Self:
-        parameters, (meta, state) = parts
         try:
-            return cls._restored(parameters, objects, meta, state)
+            estimator = cls._restored(path, parts, objects)
         except StreamemError:
             raise
         except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, MemoryError) as error:
             raise ModelFileError(f"{path} cannot be trusted as a {cls.__name__}: {error!r}") from error
+        return estimator
 
     @classmethod
-    def _restored(cls, parameters: dict[str, Any], objects: dict[str, Any], meta: dict[str, Any], state: State) -> Self:
-        estimator = cls(**parameters, **objects)
+    def _restored(cls, path: Path, parts: Parts, objects: dict[str, Any]) -> Self:
+        meta, state = parts.meta, parts.state
+        estimator = cls(**parts.parameters, **objects)
         estimator._check_loaded(state.params, int(meta["n_features_in"]))
+        estimator.n_features_in_ = int(meta["n_features_in"])
+        require_faultless(path, state.faults() + estimator._faults(state.params))
         restore_common(estimator, meta, state)
         estimator._state, estimator._seen = state, str(meta["seen"])
-        for name, value in estimator._published(state.params, np.dtype(meta["published_dtype"])).items():
+        published = estimator._published(state.params, np.dtype(meta["published_dtype"]))
+        require_faultless(path, public_faults(parts.public, published))
+        for name, value in published.items():
             setattr(estimator, name, value)
         return estimator
+
+    def _faults(self, params: Params) -> list[str]:
+        """What contradicts itself in parameters."""
+        model = self._make_model()
+        return model.faults(params, int(self.n_components), self._row_width()) if isinstance(model, Checkable) else []
 
     def _not_saved(self) -> set[str]:
         """Hyperparameters that are objects, to be given again to `load`."""

@@ -17,8 +17,10 @@ from streamem.core.arrays import Params
 from streamem.core.chunk import Chunk
 from streamem.core.errors import DataError
 from streamem.core.file_locks import OnlyWriter
+from streamem.core.offers import offers
 from streamem.core.ports import (
     Algorithm,
+    Checkable,
     ChunkRef,
     Diagnosed,
     Executor,
@@ -203,7 +205,7 @@ class _Starts:
 
     def run(self) -> State:
         """The best final state: the highest log-likelihood, the earlier start if equal."""
-        position = self._checkpoint.restore() if self._checkpoint else None
+        position = self._checkpoint.restore(self._faults) if self._checkpoint else None
         if position is not None and self._warm is not None and not _goes_on(position, self._warm):
             position = None  # the warm start is ahead of what an earlier call left
         if position is not None:
@@ -218,6 +220,11 @@ class _Starts:
                 return best
             self._job.rng.set_state(position.rng_after)
             position = self._begin(position.start + 1, best)
+
+    def _faults(self, params: Params) -> list[str]:
+        """What contradicts itself in parameters that were read from a checkpoint."""
+        model, job = self._job.model, self._job
+        return model.faults(params, job.n_components, job.source.schema.n_features) if offers(model, Checkable) else []
 
     def _begin(self, start: int, best: State | None) -> Position:
         job = self._job

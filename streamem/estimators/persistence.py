@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +17,25 @@ from streamem.report import FitReport
 
 KIND = "model"
 Path = str | os.PathLike[str]
-Parts = tuple[dict[str, Any], tuple[dict[str, Any], State]]
 STREAM = {"stream_positions_": "stream_positions", "_live_lengths": "live_lengths"}
 """Attributes of a model that has learned from streams, and their names in the file."""
+
+
+class Parts(NamedTuple):
+    """What a model file holds.
+
+    Attributes
+    ----------
+    parameters : hyperparameters
+    meta : everything that is no array
+    state : the exact state
+    public : fitted attributes under their public names
+    """
+
+    parameters: dict[str, Any]
+    meta: dict[str, Any]
+    state: State
+    public: dict[str, NDArray[Any]]
 
 
 def save_estimator(
@@ -70,8 +86,46 @@ def save_estimator(
     write_archive(path, KIND, meta, arrays, keep=keep)
 
 
+def require_faultless(path: Path, found: Sequence[str]) -> None:
+    """Refuse what contradicts itself.
+
+    Raises
+    ------
+    ModelFileError : naming every member, and what is wrong with it
+    """
+    if found:
+        raise ModelFileError(
+            f"{path} contradicts itself, although its checksums are right: {'; '.join(found)}. streamem does not write "
+            "such files; use another copy, or fit anew"
+        )
+
+
+def public_faults(public: Mapping[str, NDArray[Any]], derived: Mapping[str, NDArray[Any]]) -> list[str]:
+    """Where fitted attributes in a file are not those of its exact state.
+
+    They are derived from that when a model is loaded, so what differs by rounding (other processors, float32) is no
+    matter; nor is what float32 could not hold.
+    """
+    found = []
+    for name, value in derived.items():
+        saved = public.get(name)
+        if saved is None or saved.shape != np.shape(value):
+            found.append(f"{name} is missing, or of another shape than the exact state tells")
+        elif not _agree(saved, np.asarray(value, dtype=np.float64)):
+            found.append(f"{name} is not what the exact state tells")
+    return found
+
+
+def _agree(saved: NDArray[Any], exact: NDArray[Any]) -> bool:
+    limits = np.finfo(np.float32 if saved.dtype == np.float32 else np.float64)
+    terms = 1 + (exact.shape[-1] if exact.ndim else 1)
+    tolerance = max(64 * float(limits.eps) * terms * np.abs(exact).max(initial=0.0), float(limits.tiny))
+    held = np.abs(exact) <= float(limits.max) / 2
+    return bool((np.abs(saved[held] - exact[held]) <= tolerance).all())
+
+
 def load_parts(path: Path, class_name: str, newest: bool = False) -> Parts:
-    """Hyperparameters, and (meta, state) of a saved estimator of the given class; of the newest readable generation.
+    """What the file of a saved estimator of the given class holds; `newest` takes the newest readable generation.
 
     Raises
     ------
@@ -89,7 +143,8 @@ def load_parts(path: Path, class_name: str, newest: bool = False) -> Parts:
         parameters = {**archive.meta["parameters"], **given}
     except (KeyError, TypeError, ValueError) as error:
         raise ModelFileError(f"{path} lacks parts of a {class_name}: {error!r}") from error
-    return parameters, (archive.meta, state)
+    own = {name: value for name, value in archive.arrays.items() if not name.startswith(("state.", prefix))}
+    return Parts(parameters, archive.meta, state, own)
 
 
 def _one_way(told: Any) -> dict[str, str]:

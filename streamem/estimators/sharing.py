@@ -13,13 +13,16 @@ from sklearn.utils.validation import check_is_fitted
 from streamem.algorithms import BatchEM, rebased, remember, went_online
 from streamem.core.archive import write_archive
 from streamem.core.archive_reading import read_archive
+from streamem.core.arrays import Params
+from streamem.core.chunk import Chunk
 from streamem.core.errors import DataError, ModelFileError, ParameterError
 from streamem.core.ports import Model, Source
 from streamem.core.state import State
-from streamem.core.stats import Stats
+from streamem.core.stats import Stats, stats_faults
 from streamem.estimators.applying import reduce_source
 from streamem.estimators.base import EMEstimator
 from streamem.estimators.parts import STOPPING
+from streamem.estimators.persistence import require_faultless
 from streamem.fit import EStep
 
 KIND = "statistics"
@@ -91,8 +94,11 @@ class SharedStats:
         try:
             stats = Stats.unflatten(archive.arrays)
             shared = cls(stats, str(archive.meta["basis"]))
+            require_faultless(path, stats_faults(stats))
             if not (shared.rows >= 0 and np.isfinite(shared.log_likelihood)):
                 raise ValueError(f"{shared.rows} rows, log-likelihood {shared.log_likelihood}")
+        except ModelFileError:
+            raise
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise ModelFileError(f"{path} cannot be trusted as statistics: {error!r}") from error
         return shared
@@ -151,6 +157,7 @@ class SharingEstimator(EMEstimator):
         seen = (int(statistics.stats.rows), float(statistics.stats.weight))
         if seen != (state.rows, state.weight) or went_online(state):
             open_state = replace(open_state, trace=(), iteration=0)
+        self._require_own_shapes(statistics.stats, params)
         model, algorithm = self._model_of_all(statistics.stats), BatchEM(STOPPING[self.stopping](self.tol), UNLIMITED)
         updated = algorithm.update(model, open_state, statistics.stats)
         self._adopt(
@@ -158,6 +165,16 @@ class SharingEstimator(EMEstimator):
         )
         self._seen = ""
         return self
+
+    def _require_own_shapes(self, stats: Stats, params: Params) -> None:
+        """Refuse statistics that a file says are those of this model, and that are of other shapes."""
+        nothing = self._make_model().e_step(params, Chunk(np.empty((0, self._row_width()))))
+        own, found = ({name: value.shape for name, value in each.flatten().items()} for each in (nothing, stats))
+        wrong = [name for name in own.keys() | found.keys() if own.get(name) != found.get(name)]
+        if wrong:
+            raise ParameterError(
+                f"the statistics are not of this model, whatever they say: {', '.join(sorted(wrong))} have other shapes"
+            )
 
     def _require_fitting_shapes(self) -> None:
         """Refuse parameters that were fitted with other hyperparameters."""

@@ -10,6 +10,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from streamem.core.arrays import Params
 from streamem.core.errors import DataError, ParameterError
+from streamem.core.faults import flags, missing, shaped
 from streamem.core.numerics import EPS
 from streamem.core.ports import Kernel
 from streamem.core.stats import Stats
@@ -18,6 +19,7 @@ from streamem.families.covariance import COVARIANCES
 from streamem.families.covariance_floor import FLOOR
 from streamem.families.empty import empty_components, told_empty
 from streamem.families.far_rows import Residuals, anchored_far, far_log_prob, far_order
+from streamem.families.gaussian_faults import anchor_faults, matrix_faults
 from streamem.families.gaussian_rounding import SAFETY
 from streamem.families.residual_kernel import TILE, ResidualKernel
 from streamem.families.tiling import block_rows, products_bytes
@@ -127,6 +129,17 @@ class AutoregressiveGaussian:
     def kernel(self, params: Params, dtype: DTypeLike = np.float64) -> Kernel:
         """Whitened residuals, in float64 whatever the rows."""
         return ResidualKernel(_whitened(params), _constants(params), *self._anchor(params))
+
+    def faults(self, params: Params, n_components: int, n_features: int) -> list[str]:
+        """What contradicts itself."""
+        names = ("regression", "noise", "noise_precision_cholesky", "center", "scale", "empty", "floored")
+        if found := missing(params, names):
+            return found
+        k, d = n_components, n_features // (1 + self.lag)
+        found = shaped("regression", params.regression, (k, d, 1 + d * self.lag)) + anchor_faults(params, d)
+        found += flags("empty", params.empty, (k,)) + flags("floored", params.floored, (k,))
+        factors = params.noise_precision_cholesky
+        return found or matrix_faults("noise", params.noise, "noise_precision_cholesky", factors, (k, d, d), 0.0)
 
     def far_log_prob(self, params: Params, x: Array) -> Array:
         """Log-densities (n, K) of rows whose squares may overflow, in nats; −∞ below what float64 holds."""

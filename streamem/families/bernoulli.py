@@ -9,6 +9,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from streamem.core.arrays import Params
 from streamem.core.errors import ImpossibleValueError
+from streamem.core.faults import flags, missing, within
 from streamem.core.ports import Kernel
 from streamem.core.stats import Stats
 from streamem.families.covariance_floor import FLOOR
@@ -71,6 +72,13 @@ class Bernoulli(LinearFamily):
         # x·never where 0 is certain, (1 − x)·always where 1 is.
         forbidden = np.column_stack([always.sum(axis=1), never.astype(np.float64) - always])
         return linear_kernel(natural, np.abs(yes).sum(axis=1) + np.abs(no).sum(axis=1), forbidden, self.measure)
+
+    def faults(self, params: Params, n_components: int, n_features: int) -> list[str]:
+        """Probabilities that are none."""
+        shape = (n_components, n_features)
+        return missing(params, ("probabilities", "empty")) or (
+            within("probabilities", params.probabilities, shape, 0.0, 1.0) + flags("empty", params.empty, shape[:1])
+        )
 
     def draw(self, params: Params, component: int, count: int, rng: np.random.RandomState) -> Array:
         """Answers (count, d) that a component gives."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from streamem.core.arrays import Params
 from streamem.core.errors import ImpossibleValueError, ParameterError
+from streamem.core.faults import SUM_TOLERANCE, flags, missing, shares, within
 from streamem.core.ports import Kernel
 from streamem.core.stats import Stats
 from streamem.families.categorical_kernel import CategoricalKernel, places_in
@@ -102,6 +104,22 @@ class Categorical:
         return Params(probabilities=np.where(empty[:, None], before, shares), starts=starts, empty=empty)
 
     # --- capabilities ------------------------------------------------------------------------------------------------
+
+    def faults(self, params: Params, n_components: int, n_features: int) -> list[str]:
+        """Tables that are none: of each column the probabilities of its codes, which begin at `starts`."""
+        if found := missing(params, ("probabilities", "starts", "empty")):
+            return found
+        starts, table = np.asarray(params.starts), params.probabilities
+        rising = starts.shape == (n_features + 1,) and starts.dtype.kind == "i" and starts[0] == 0
+        if not rising or (np.diff(starts) < 1).any():
+            return [f"starts is {starts.tolist()}, where {n_features + 1} integers that rise from 0 are needed"]
+        found = within("probabilities", table, (n_components, int(starts[-1])), 0.0, 1.0 + SUM_TOLERANCE)
+        found += flags("empty", params.empty, (n_components,))
+        return found or [
+            fault
+            for first, stop in pairwise(starts.tolist())
+            for fault in shares("probabilities", np.asarray(table)[:, first:stop], (n_components, stop - first))
+        ]
 
     takes_codes = True
 

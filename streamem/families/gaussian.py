@@ -25,6 +25,7 @@ from streamem.families.covariance_floor import FLOOR, eps_of
 from streamem.families.empty import empty_components
 from streamem.families.far_rows import Residuals, anchored_far, far_log_prob, far_order
 from streamem.families.gaussian_apart import choose_kernel, components_apart, workspace_bytes
+from streamem.families.gaussian_faults import gaussian_faults
 from streamem.families.gaussian_kernels import about_means, log_constants, origins
 from streamem.families.gaussian_screen import screen_bytes, screen_of
 from streamem.families.gaussian_shortfall import Sizes, expected_log_likelihood, least_of, precision_diagonal, shortfall
@@ -152,6 +153,10 @@ class Gaussian:
     def screen(self, params: Params, dtype: DTypeLike, pairs_per_row: float, rows: float = 0.0) -> Mixing | None:
         """Active pairs only, where they are few enough and float32 scores or bounds tell them."""
         return screen_of(self._structure, params, dtype, pairs_per_row, rows)
+
+    def faults(self, params: Params, n_components: int, n_features: int) -> list[str]:
+        """What contradicts itself."""
+        return gaussian_faults(params, self.covariance_type, n_components, n_features)
 
     def far_log_prob(self, params: Params, x: Array) -> Array:
         """Log-densities (n, K) of rows x (n, d) whose squares may overflow, in nats; −∞ below what float64 holds."""

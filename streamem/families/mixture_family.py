@@ -10,12 +10,14 @@ from numpy.typing import DTypeLike, NDArray
 
 from streamem.core.arrays import Params
 from streamem.core.errors import ParameterError
+from streamem.core.faults import missing, prefixed, shares
 from streamem.core.offers import offers
 from streamem.core.plain_kernel import block_rows_of, kernel_of
 from streamem.core.ports import (
     Anchored,
     Blockwise,
     Bounded,
+    Checkable,
     Coded,
     Counted,
     Diagnosed,
@@ -138,6 +140,15 @@ class MixtureFamily:
     def kernel(self, params: Params, dtype: DTypeLike = np.float64) -> Kernel:
         """That of the parts, and log-sum-exp over them."""
         return parts_kernel(kernel_of(self.family, params.parts, dtype), params.weights, self.block_rows(params))
+
+    def faults(self, params: Params, n_components: int, n_features: int) -> list[str]:
+        """Weights that are none, and what the parts find wrong."""
+        if found := missing(params, ("weights", "parts")):
+            return found
+        found = shares("weights", params.weights, (n_components, self.n_mix))
+        if offers(self.family, Checkable):
+            found += prefixed("parts", self.family.faults(params.parts, n_components * self.n_mix, n_features))
+        return found
 
     def far_log_prob(self, params: Params, x: Array) -> Array:
         """Log-densities (n, K) of rows whose squares may overflow, in nats; NaN where the parts cannot tell."""

@@ -9,6 +9,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from streamem.core.arrays import Params
 from streamem.core.errors import ImpossibleValueError
+from streamem.core.faults import flags, missing, within
 from streamem.core.ports import Kernel
 from streamem.core.stats import Stats
 from streamem.families.covariance_floor import FLOOR
@@ -66,6 +67,13 @@ class Poisson(LinearFamily):
         terms = (rates * (1 + 2 * np.abs(slopes))).sum(axis=1)
         forbidden = np.column_stack([np.zeros(len(rates)), zero])
         return linear_kernel(natural, terms, forbidden, self.measure)
+
+    def faults(self, params: Params, n_components: int, n_features: int) -> list[str]:
+        """Rates that are none."""
+        shape = (n_components, n_features)
+        return missing(params, ("rates", "empty")) or (
+            within("rates", params.rates, shape, 0.0) + flags("empty", params.empty, shape[:1])
+        )
 
     def draw(self, params: Params, component: int, count: int, rng: np.random.RandomState) -> Array:
         """Counts (count, d) that a component emits."""

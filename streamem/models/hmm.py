@@ -14,11 +14,22 @@ from streamem.core.boundary import PATH, Boundary
 from streamem.core.chunk import Chunk
 from streamem.core.errors import NumericalError, ParameterError
 from streamem.core.extremes import balanced, expected
+from streamem.core.faults import flags, missing, prefixed, shares
 from streamem.core.lanes import lanes_for
 from streamem.core.numerics import EPS, small_buffers
 from streamem.core.offers import offers
 from streamem.core.plain_kernel import block_rows_of, held, kernel_of
-from streamem.core.ports import Anchored, Blockwise, Bounded, Diagnosed, Family, Penalized, Rebasable, Startable
+from streamem.core.ports import (
+    Anchored,
+    Blockwise,
+    Bounded,
+    Checkable,
+    Diagnosed,
+    Family,
+    Penalized,
+    Rebasable,
+    Startable,
+)
 from streamem.core.stats import Stats
 from streamem.models.chain_operators import ChainOperators, filled_up
 from streamem.models.chain_pass import Chain, ChainPass, entry_of, impossible
@@ -204,6 +215,17 @@ class HMM:
         found = dict(self.family.degenerate(params.components)) if offers(self.family, Diagnosed) else {}
         if "kept" in params:
             found["never left"] = np.flatnonzero(params.kept).tolist()
+        return found
+
+    def faults(self, params: Params, n_components: int, n_features: int) -> list[str]:
+        """Probabilities that are none, and what the family finds wrong."""
+        if found := missing(params, ("startprob", "transmat", "kept", "components")):
+            return found
+        k = n_components
+        found = shares("startprob", params.startprob, (k,)) + shares("transmat", params.transmat, (k, k))
+        found += flags("kept", params.kept, (k,))
+        if offers(self.family, Checkable):
+            found += prefixed("components", self.family.faults(params.components, k, n_features))
         return found
 
     # --- what a fitted model says of sequences -----------------------------------------------------------------------

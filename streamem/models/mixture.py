@@ -13,6 +13,7 @@ from streamem.core.ascent import with_rounding
 from streamem.core.chunk import Chunk
 from streamem.core.errors import NumericalError
 from streamem.core.extremes import balanced, expected
+from streamem.core.faults import missing, prefixed, shares, within
 from streamem.core.numerics import Normalized, normalize_log_rows, small_buffers
 from streamem.core.offers import offers
 from streamem.core.plain_kernel import block_rows_of, held, kernel_of
@@ -20,6 +21,7 @@ from streamem.core.ports import (
     Anchored,
     Blockwise,
     Bounded,
+    Checkable,
     Diagnosed,
     Family,
     Kernel,
@@ -157,6 +159,16 @@ class Mixture:
     def degenerate(self, params: Params) -> Mapping[str, list[int]]:
         """The family's interventions."""
         return self.family.degenerate(params.components) if offers(self.family, Diagnosed) else {}
+
+    def faults(self, params: Params, n_components: int, n_features: int) -> list[str]:
+        """Weights that are none, and what the family finds wrong."""
+        if found := missing(params, ("weights", "components")):
+            return found
+        found = shares("weights", params.weights, (n_components,))
+        found += within("active", params.active, (), 0.0) if "active" in params else []
+        if offers(self.family, Checkable):
+            found += prefixed("components", self.family.faults(params.components, n_components, n_features))
+        return found
 
     # --- what a fitted mixture says of rows --------------------------------------------------------------------------
 
