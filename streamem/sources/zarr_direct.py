@@ -162,8 +162,8 @@ def _codec(array: zarr.Array[Any]) -> tuple[bool, dict[str, Any] | None]:
         codec = None if metadata.compressor is None else dict(metadata.compressor.get_config())
         return codec is None or codec["id"] in ("zstd", "blosc"), codec
     names = [type(codec).__name__ for codec in metadata.codecs]
-    endian = getattr(metadata.codecs[0], "endian", None)
-    if getattr(endian, "value", sys.byteorder) != sys.byteorder:
+    endian = getattr(metadata.codecs[0], "endian", None)  # a member of an enumeration, from Zarr 3.4 on a text
+    if getattr(endian, "value", endian) not in (None, sys.byteorder):
         return False, None
     if names == ["BytesCodec"]:
         return True, None
