@@ -14,6 +14,9 @@ from streamem.families.covariance import Covariance
 
 Array = NDArray[Any]
 
+WORST = 1e200
+"""More says no more, and is not finite soon."""
+
 SAFETY = 8.0
 """Rounding errors are taken to stay within this many of their standard deviations."""
 
@@ -38,11 +41,13 @@ def conditionings(structure: Covariance, params: Params) -> Array:
     )
 
 
+@np.errstate(over="ignore", invalid="ignore")  # of means that a prior holds 1e80 spreads off, say: as bad as can be
 def _conditionings(structure: Covariance, params: Params) -> Array:
     k, d = params.means.shape
     spread = structure.variances(params.covariances, k, d) + params.means**2
     squared = structure.squared_precisions(params.precisions_cholesky)
-    return structure.term_norms(squared, np.sqrt(spread))
+    found = np.nan_to_num(structure.term_norms(squared, np.sqrt(spread)), nan=WORST, posinf=WORST)
+    return np.asarray(np.minimum(found, WORST))
 
 
 def product_rounding(structure: Covariance, params: Params, dtype: DTypeLike = np.float64) -> float:
