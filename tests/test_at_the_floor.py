@@ -65,6 +65,14 @@ def test_states_of_fewer_rows_than_dimensions(seed: int) -> None:
     require_model(GaussianHMM(3, covariance_type="full", random_state=seed, tol=0, n_iter=30).fit(x), x)
 
 
+@pytest.mark.parametrize("lengths", [[3, 4, 5], [10, 8, 1]])
+def test_the_sequences_of_different_length_of_hmmlearns_own_tests(lengths: list[int]) -> None:
+    x = np.random.RandomState(10).rand(sum(lengths), 3)
+    for covariance_type in ("full", "tied", "diag", "spherical"):
+        hmm = GaussianHMM(3, covariance_type=covariance_type, random_state=0, tol=0, n_iter=30)
+        require_model(hmm.fit(x, lengths=lengths), x, floored=False)
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_mixtures_and_autoregression_as_emissions(seed: int) -> None:
     x = normal(seed, 16, 4)
