@@ -106,6 +106,8 @@ def test_large_integers_with_nulls_go_through_float64(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("nulls", [False, True])
 def test_fixed_size_lists(tmp_path: Path, nulls: bool) -> None:
+    if nulls and int(pa.__version__.partition(".")[0]) < 26:
+        pytest.skip("Arrow before 26 cannot read such a file: an error, not other values")
     rows = [[1.0, 2.0, 3.0], None if nulls else [4.0, 5.0, 6.0], [7.0, None if nulls else 8.0, 9.0]]
     table = pa.table({"e": pa.array(rows, pa.list_(pa.float32(), 3)), "z": pa.array([1, 2, 3], pa.int8())})
     pq.write_table(table, tmp_path / "t.parquet", row_group_size=2)
