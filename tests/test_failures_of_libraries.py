@@ -140,7 +140,9 @@ BAD: list[tuple[Any, int]] = [
 ]
 
 
-@pytest.mark.parametrize(("payload", "records"), BAD, ids=lambda value: repr(value)[:30])
+@pytest.mark.parametrize(
+    ("payload", "records"), BAD, ids=[f"{type(bad).__name__}-{i}" for i, (bad, _) in enumerate(BAD)]
+)
 def test_what_is_wrong_with_a_record_is_refused_and_counts(payload: Any, records: int) -> None:
     found = Decoder(NAMES, None, 2).decode(payload)
     assert len(found.x) == 0
