@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import subprocess
@@ -22,7 +23,7 @@ from streamem.core.errors import ClusterError
 from streamem.executors import able_workers
 from streamem.executors.dask import DaskExecutor
 from streamem.fit import EStep
-from subprocesses import Countdown, WatchedSource, fitted, open_data
+from subprocesses import Countdown, fitted, open_data
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 REMEDY = r"cannot import .*No module named 'streamem'.* Install streamem \d.*PipInstall"
@@ -37,6 +38,14 @@ class Blocked:
 
 sys.meta_path.insert(0, Blocked())
 """
+OWN = """
+from __future__ import annotations
+from dataclasses import dataclass
+
+def watch(ref):
+    pass
+
+#"""
 ROWS, CHUNK_BYTES = 3000, 2400
 SETTINGS: dict[str, Any] = {"random_state": 0, "max_iter": 1, "init_params": "random_from_data"}
 
@@ -153,19 +162,26 @@ def count(client: Client, source: Any) -> int:
         return sum(executor.map(lambda chunk, ref: chunk.rows, source.chunks(), lambda done: None))
 
 
-def test_modules_of_ones_own(folder: Path) -> None:
+def test_modules_of_ones_own(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A source's class lies in a module that workers lack, until it is sent to them."""
-    source = WatchedSource(open_data(str(folder / "x.npy"), ROWS * 16), len_of)
-    with empty_cluster() as client, workers(client, here()):
-        with pytest.raises(ClusterError, match=r"No module named '(subprocesses|test_\w+)'.*client.upload_file"):
-            count(client, source)
-        client.upload_file(subprocesses.__file__)
-        client.upload_file(__file__)
-        assert count(client, source) == ROWS
-
-
-def len_of(ref: Any) -> None:
-    """Nothing, by a function that lies in this module."""
+    text = (
+        Path(subprocesses.__file__)
+        .read_text()
+        .partition("# --- a source that tells")[2]
+        .partition("class Countdown")[0]
+    )
+    (tmp_path / "rows_of_ones_own.py").write_text(OWN + text)
+    monkeypatch.syspath_prepend(tmp_path)  # the scheduler, in this process, takes what is uploaded too
+    own = importlib.import_module("rows_of_ones_own")
+    source = own.WatchedSource(open_data(str(folder / "x.npy"), ROWS * 16), own.watch)
+    try:
+        with empty_cluster() as client, workers(client, here()):
+            with pytest.raises(ClusterError, match=r"No module named 'rows_of_ones_own'.*client.upload_file"):
+                count(client, source)
+            client.upload_file(own.__file__)
+            assert count(client, source) == ROWS
+    finally:
+        del sys.modules["rows_of_ones_own"]
 
 
 def test_other_versions_are_told_once(folder: Path) -> None:
@@ -203,4 +219,4 @@ def test_by_value_needs_no_module() -> None:
         """By value."""
 
     assert able_workers.modules_of((local, np.ones(3), "text")) == frozenset()
-    assert able_workers.modules_of(len_of) == {__name__}
+    assert able_workers.modules_of(count) == {__name__}

@@ -177,12 +177,21 @@ def entry_of(chain: Chain, before: Array | None, question: str = POSTERIOR) -> A
 def impossible(s: int, first: int, stop: int, log_prob: Array) -> str:
     """Why a sequence has no finite log-likelihood."""
     where = f"sequence {s} of the chunk (its rows {first}–{stop - 1})"
-    lost = ~np.isfinite(log_prob.max(axis=1))
+    best = log_prob.max(axis=1)
+    lost = ~np.isfinite(best)
     if lost.any():
         row = first + int(np.argmax(lost))
         return (
             f"{where} cannot have come from the model: row {row} of the chunk has no finite log-density in any state; "
             "rescale the data, or remove values that no state can emit or whose squares overflow"
+        )
+    with np.errstate(over="ignore"):
+        total = float(best.sum())
+    if not np.isfinite(total):
+        row = first + int(best.argmin())
+        return (
+            f"{where} has a log-likelihood below what float64 holds (row {row} of the chunk tells {best.min():.3g} nats); "
+            "rescale the data, or remove values whose squares, or sums of them, overflow"
         )
     return (
         f"{where} cannot have come from the model: every path through it takes a step of probability 0; "
