@@ -51,7 +51,7 @@ def free_memory(proc: Path = PROC) -> FreeMemory:
 
 
 def _of_machine() -> FreeMemory:
-    with uninterrupted():
+    with uninterrupted("psutil"):
         import psutil
 
     return FreeMemory(int(psutil.virtual_memory().available), "the machine")

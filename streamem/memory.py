@@ -38,7 +38,7 @@ def parse_bytes(size: str | int | float | None) -> int | None:
     """
     if size is None:
         return None
-    with uninterrupted():
+    with uninterrupted("dask.utils"):
         from dask.utils import parse_bytes as parse
 
     if isinstance(size, float) and not size.is_integer():
@@ -54,7 +54,7 @@ def parse_bytes(size: str | int | float | None) -> int | None:
 
 def format_bytes(number: float) -> str:
     """1536 → '1.50 kiB'."""
-    with uninterrupted():
+    with uninterrupted("dask.utils"):
         from dask.utils import format_bytes as form
 
     return str(form(int(number)))

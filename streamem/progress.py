@@ -50,7 +50,7 @@ class Progress:
         """Open a bar over `rows` rows."""
         self._rows, self._total, self._label = 0, rows, label
         if _interactive():
-            with uninterrupted():
+            with uninterrupted("tqdm.auto"):
                 from tqdm.auto import tqdm
 
             delay = 0.0 if self._verbose else QUIET_S

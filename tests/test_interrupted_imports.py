@@ -164,7 +164,7 @@ def bare_imports(path: Path) -> list[str]:
     guarded = {
         id(node)
         for block in ast.walk(tree)
-        if isinstance(block, ast.With) and "uninterrupted()" in ast.unparse(block.items[0])
+        if isinstance(block, ast.With) and "uninterrupted(" in ast.unparse(block.items[0])
         for node in ast.walk(block)
     }
     found = []

@@ -21,8 +21,16 @@ SIGNALS = ("SIGINT", "SIGTERM", "SIGALRM", "SIGHUP", "SIGUSR1", "SIGUSR2")
 
 
 @contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Let signals wait until the end of the block, if this is the main thread; then each goes to its handler."""
+def uninterrupted(*modules: str) -> Iterator[None]:
+    """Let signals wait until the end of the block, if this is the main thread; then each goes to its handler.
+
+    Parameters
+    ----------
+    modules : all that the block imports, if that is known: once they are loaded, the block costs nothing
+    """
+    if modules and all(name in sys.modules for name in modules):
+        yield
+        return
     earlier: dict[int, Any] = {}
     came: list[int] = []
 

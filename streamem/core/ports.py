@@ -505,7 +505,7 @@ class Prepared(Protocol):
 
 @runtime_checkable
 class Explained(Protocol):
-    """A model that can say which arithmetic it runs."""
+    """A model or family that can say which arithmetic it runs."""
 
     def arithmetic(self, params: Any, dtype: DTypeLike) -> str:
         """In words, for the report, on rows of `dtype`."""

@@ -160,7 +160,7 @@ class EMParts(BaseEstimator):
                     f"n_threads is {self.n_threads}; it must be an integer >= 1, or None for all cores"
                 )
             return int(self.n_threads)
-        with uninterrupted():
+        with uninterrupted("joblib"):
             from joblib import cpu_count
 
         return int(cpu_count())

@@ -24,7 +24,7 @@ from streamem.families.covariance import COVARIANCES
 from streamem.families.covariance_floor import FLOOR, eps_of
 from streamem.families.empty import empty_components
 from streamem.families.far_rows import Residuals, anchored_far, far_log_prob, far_order
-from streamem.families.gaussian_apart import choose_kernel, components_apart, workspace_bytes
+from streamem.families.gaussian_apart import arithmetic, choose_kernel, components_apart, workspace_bytes
 from streamem.families.gaussian_faults import gaussian_faults
 from streamem.families.gaussian_kernels import about_means, log_constants, origins
 from streamem.families.gaussian_screen import screen_bytes, screen_of
@@ -149,6 +149,10 @@ class Gaussian:
     def kernel(self, params: Params, dtype: DTypeLike = np.float64) -> Kernel:
         """The fastest kernel that is accurate at these parameters, for rows of `dtype`."""
         return choose_kernel(self._structure, params, dtype)
+
+    def arithmetic(self, params: Params, dtype: DTypeLike = np.float64) -> str:
+        """Which arithmetic the kernel runs at these parameters on rows of `dtype`, in words."""
+        return arithmetic(self._structure, params, dtype)
 
     def screen(self, params: Params, dtype: DTypeLike, pairs_per_row: float, rows: float = 0.0) -> Mixing | None:
         """Active pairs only, where they are few enough and float32 scores or bounds tell them."""

@@ -73,6 +73,17 @@ def choose_kernel(structure: Covariance, params: Params, dtype: DTypeLike) -> Ke
     return kind(structure, params, product_dtype(structure, params, dtype))
 
 
+def arithmetic(structure: Covariance, params: Params, dtype: DTypeLike) -> str:
+    """Which arithmetic `choose_kernel` chooses, in words, without making the kernel."""
+    apart = components_apart(structure, params, dtype)
+    if apart.all():
+        return "float64 differences"
+    roundings = product_roundings(structure, params, np.float32)[~apart]
+    narrow = np.dtype(dtype) == np.float32 and bool((roundings <= ROUNDING_LIMIT_32).all())
+    products = f"{'float32' if narrow else 'float64'} products"
+    return f"{products}, float64 differences for {apart.sum()} of {len(apart)}" if apart.any() else products
+
+
 def components_apart(structure: Covariance, params: Params, dtype: DTypeLike) -> Array:
     """Which components (K,) go by differences on rows of `dtype`.
 
@@ -138,9 +149,7 @@ class ApartKernel:
         self._some, self._others = np.split(self._split.members, [self._k - int(apart.sum())])
         self._products = self._product_kernel(params, dtype)
         self.rounding = max(self._split.rounding, self._products.rounding)
-        self.path = "float64 differences"
-        if len(self._some):
-            self.path = f"{self._products.path}, float64 differences for {len(self._others)} of {self._k}"
+        self.path = arithmetic(structure, params, dtype)
         self._slack = SLACK * float(np.finfo(self._products.dtype).eps)
         self._loaded: Array = np.empty((0, self._d))
         self._begin()

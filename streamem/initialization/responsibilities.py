@@ -53,7 +53,7 @@ def _require_rows(x: Array, k: int) -> None:
 
 def from_kmeans(x: Array, weight: Array | None, k: int, rng: np.random.RandomState) -> Array:
     """Labels of one run of Lloyd's k-means (n, K), one-hot."""
-    with uninterrupted():
+    with uninterrupted("sklearn.cluster"):
         from sklearn.cluster import KMeans
 
     _require_rows(x, k)
@@ -64,7 +64,7 @@ def from_kmeans(x: Array, weight: Array | None, k: int, rng: np.random.RandomSta
 
 def from_kmeans_plusplus(x: Array, weight: Array | None, k: int, rng: np.random.RandomState) -> Array:
     """K rows chosen by k-means++ (Arthur & Vassilvitskii 2007), each alone in its component."""
-    with uninterrupted():
+    with uninterrupted("sklearn.cluster"):
         from sklearn.cluster import kmeans_plusplus
 
     _require_rows(x, k)

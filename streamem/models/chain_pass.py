@@ -190,8 +190,8 @@ def impossible(s: int, first: int, stop: int, log_prob: Array) -> str:
     if not np.isfinite(total):
         row = first + int(best.argmin())
         return (
-            f"{where} has a log-likelihood below what float64 holds (row {row} of the chunk tells {best.min():.3g} nats); "
-            "rescale the data, or remove values whose squares, or sums of them, overflow"
+            f"{where} has a log-likelihood below what float64 holds (row {row} of the chunk tells {best.min():.3g} "
+            "nats); rescale the data, or remove values whose squares, or sums of them, overflow"
         )
     return (
         f"{where} cannot have come from the model: every path through it takes a step of probability 0; "

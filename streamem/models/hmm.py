@@ -25,6 +25,7 @@ from streamem.core.ports import (
     Bounded,
     Checkable,
     Diagnosed,
+    Explained,
     Family,
     Penalized,
     Rebasable,
@@ -174,6 +175,8 @@ class HMM:
 
     def arithmetic(self, params: Params, dtype: DTypeLike = np.float64) -> str:
         """Which arithmetic the emissions run at these parameters on rows of `dtype`, in words."""
+        if offers(self.family, Explained):
+            return self.family.arithmetic(params.components, dtype)
         return kernel_of(self.family, params.components, dtype).path
 
     def rebase(self, stats: Stats, old: Params, new: Params) -> Stats:

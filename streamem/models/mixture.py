@@ -23,6 +23,7 @@ from streamem.core.ports import (
     Bounded,
     Checkable,
     Diagnosed,
+    Explained,
     Family,
     Kernel,
     Mixing,
@@ -112,7 +113,10 @@ class Mixture:
 
     def arithmetic(self, params: Params, dtype: DTypeLike = np.float64) -> str:
         """Which arithmetic an E-step runs at these parameters on rows of `dtype`, in words."""
-        return self._fastest(params, dtype).path
+        screen = self._screen(params, dtype)
+        if screen is None and offers(self.family, Explained):
+            return self.family.arithmetic(params.components, dtype)
+        return (screen or kernel_of(self.family, params.components, dtype)).path
 
     def workspace_bytes(self, n_features: int) -> int:
         """Responsibilities of a block, and the family's own workspace."""
@@ -227,12 +231,14 @@ class Mixture:
 
     def _fastest(self, params: Params, dtype: DTypeLike) -> Kernel | Mixing:
         """A screen, where the statistics that led to these parameters make it worth while; else the kernel."""
-        if offers(self.family, Screenable) and "active" in params:
-            rows = float(params.rows) if "rows" in params else 0.0
-            screen = self.family.screen(params.components, dtype, float(params.active), rows)
-            if screen is not None:
-                return screen
-        return kernel_of(self.family, params.components, dtype)
+        screen = self._screen(params, dtype)
+        return kernel_of(self.family, params.components, dtype) if screen is None else screen
+
+    def _screen(self, params: Params, dtype: DTypeLike) -> Mixing | None:
+        if not offers(self.family, Screenable) or "active" not in params:
+            return None
+        rows = float(params.rows) if "rows" in params else 0.0
+        return self.family.screen(params.components, dtype, float(params.active), rows)
 
     def _mix(self, kernel: Kernel | Mixing, params: Params, chunk: Chunk) -> MixtureSums:
         """Accumulates all rows in the kernel, which runs over them by itself where it can."""

@@ -148,7 +148,7 @@ def _zstd(codec: Any, data: memoryview, most: int) -> Any:
     if len(frames) == 1 and frames[0].content is not None:
         _require(frames[0].content, most, codec)
     elif sum(frame.bound for frame in frames) > most:
-        with uninterrupted():
+        with uninterrupted("pyarrow"):
             import pyarrow as pa  # numcodecs decodes such frames up to any size
 
         with pa.CompressedInputStream(pa.BufferReader(data), "zstd") as stream:

@@ -132,7 +132,7 @@ class DirectReader:
             raise SourceError(f"stored chunk {key!r} is empty: 0 bytes")
         if self.codec is None:
             return stored
-        with uninterrupted():
+        with uninterrupted("numcodecs"):
             from numcodecs import get_codec
 
         try:

@@ -175,6 +175,18 @@ def test_block_by_block_and_row_after_row(kind: str, k: int, d: int, tight: int)
     case.check_params(kernel.stats(), resp, 1e-11)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("tight", [0, 2, 7])
+def test_the_arithmetic_is_told_without_a_kernel(kind: str, dtype: Any, tight: int) -> None:
+    case = Case(kind, 7, 4, tight, dtype=dtype)
+    kernel = case.kernel()
+    told = case.family.arithmetic(case.params, dtype)
+    assert told == kernel.path
+    products: Any = kernel._products if isinstance(kernel, ApartKernel) else kernel
+    assert told == "float64 differences" or told.startswith(products.dtype.name)
+
+
 @pytest.mark.parametrize("kind", ["full", "diag", "spherical"])
 def test_middling_components_join_the_few_on_float32_rows(kind: str) -> None:
     """Products in float32 for those that it serves, if they are most; statistics stay about the anchor."""
