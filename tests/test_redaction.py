@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import pickle
+import traceback
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -100,6 +101,7 @@ def test_errors_tell_no_password(name: str, tmp_path: Path) -> None:
     error = raised.value
     assert WORD not in f"{error} {error!r} {error.args} {getattr(error, '__notes__', '')}"
     assert "***" in str(error)
+    assert WORD not in "".join(traceback.format_exception(error))  # causes, too
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
 
 

@@ -50,6 +50,11 @@ def redacted(text: str) -> str:
     return _AWS_KEY.sub(HIDDEN, text)
 
 
+def presentable(cause: Exception) -> Exception | None:
+    """What an error may be raised from: its cause, unless the text of that, which a traceback prints, has secrets."""
+    return cause if redacted(str(cause)) == str(cause) else None
+
+
 class RedactingFilter(logging.Filter):
     """Redacts records of the logger that it is added to."""
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from streamem.core.chunk import Chunk, as_floats
 from streamem.core.errors import SchemaError, SourceError
 from streamem.core.ports import Schema, Source
+from streamem.core.redaction import presentable
 from streamem.sources import array
 from streamem.sources.numeric import numeric_dtype
 from streamem.sources.options import ReadOptions
@@ -103,7 +104,7 @@ class NpySource:
         try:
             found = os.stat(self._file.path)
         except OSError as error:
-            raise SourceError(f"{self.schema.origin} is gone: {error}") from error
+            raise SourceError(f"{self.schema.origin} is gone: {error}") from presentable(error)
         return f"npy{self._file.shape}{self._file.dtype}-{found.st_size}-{found.st_mtime_ns}"
 
     def chunks(self) -> Sequence[NpyChunkRef]:
@@ -150,7 +151,7 @@ def _header(path: Path) -> NpyFile:
             shape, fortran, dtype = read(stream)
             offset = stream.tell()
     except (ValueError, OSError, EOFError) as error:
-        raise SourceError(f"cannot read NumPy file {path}: {error}") from error
+        raise SourceError(f"cannot read NumPy file {path}: {error}") from presentable(error)
     if dtype.hasobject:
         raise SchemaError(f"NumPy file {path} holds Python objects; numbers are needed")
     needed, found = offset + math.prod(shape) * dtype.itemsize, path.stat().st_size

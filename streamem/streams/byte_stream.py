@@ -19,7 +19,7 @@ from streamem.core.errors import StreamemError, StreamError
 from streamem.core.formats import BYTE_ORDER_MARK, SEPARATOR, foreign_format, table_of_text
 from streamem.core.json_text import parse_json
 from streamem.core.message import KEPT_BYTES, Damaged, Message
-from streamem.core.redaction import redacted
+from streamem.core.redaction import presentable, redacted
 from streamem.streams.arrow_bytes import CONTINUATION, FILE, UNREADABLE, arrow_batches
 from streamem.streams.byte_reader import ByteReader
 
@@ -91,7 +91,7 @@ class ByteStream:
             if isinstance(where, str | os.PathLike):
                 return closing.enter_context(open(where, "rb"))
         except (OSError, ValueError, OverflowError) as error:
-            raise StreamError(f"cannot open the stream {where}: {error}") from error
+            raise StreamError(f"cannot open the stream {where}: {error}") from presentable(error)
         return _buffered(where)
 
     def _batches(self, raw: ByteReader) -> Iterator[tuple[pa.RecordBatch | Damaged, int]]:

@@ -82,6 +82,13 @@ def _iterator(data: Any, columns: Sequence[str] | None) -> Stream:
     return stream
 
 
+def _other_scheme(data: Any, columns: Sequence[str] | None) -> Stream:
+    raise ParameterError(
+        f"{data} is no stream that can be opened: of addresses, kafka://, redis:// and tcp:// can; of others pass the "
+        "file object, as fsspec.open(address).open() gives it, and of local files the path"
+    )
+
+
 def _is_file(data: Any) -> bool:
     """A binary file object, or one of text with a binary one below; other things have a `read` too."""
     return hasattr(data, "readinto") or (hasattr(data, "buffer") and hasattr(data, "readline"))
@@ -102,6 +109,7 @@ KINDS: list[Kind] = [
     Kind("Kafka", lambda data: _has_scheme(data, "kafka"), _kafka),
     Kind("Redis", lambda data: _has_scheme(data, "redis"), _redis),
     Kind("socket or standard input", lambda data: _has_scheme(data, "tcp") or _is_dash(data), _bytes),
+    Kind("other address", lambda data: isinstance(data, str) and "://" in data, _other_scheme),
     Kind("folder", lambda data: _is_path(data) and Path(data).is_dir(), _folder),
     Kind("file or pipe", lambda data: _is_path(data) or _is_file(data), _bytes),
     Kind("one batch", _is_table, _refuse),
