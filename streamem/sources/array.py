@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from streamem.core.chunk import Chunk, as_floats, without_idle_mask
 from streamem.core.errors import SchemaError, SourceError
 from streamem.core.ports import Schema, Source
+from streamem.core.redaction import presentable
 from streamem.sources.numeric import as_array, numbers_in, numeric_dtype
 from streamem.sources.options import ReadOptions
 from streamem.sources.plan import even_cuts
@@ -175,5 +176,5 @@ def memory_map(path: Path) -> NDArray[Any]:
     try:
         mapped: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
-        raise SourceError(f"cannot read NumPy file {path}: {error}") from error
+        raise SourceError(f"cannot read NumPy file {path}: {error}") from presentable(error)
     return mapped
