@@ -8,7 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamem.core.arrays import Params
+from streamem.core.numerics import EPS
+from streamem.core.stats import Stats
 from streamem.families.gaussian_prior import GaussianPrior
+from streamem.families.gaussian_rounding import SAFETY
 from streamem.families.held_gaussian import HeldGaussian
 from streamem.families.weighed import Weighed
 
@@ -58,6 +61,21 @@ class PriorGaussian(Weighed, HeldGaussian):
         shared = counted.reshape(blocks).sum(axis=1) + precise.reshape(blocks).sum(axis=1)
         prior = 0.5 * (shared * (len(shared) / k) + pulled.sum(axis=1))
         return np.asarray(super()._penalties(params, weight) + self.share(weight) * prior)
+
+    def shortfall(self, old: Params, new: Params, stats: Stats) -> float:
+        """As without a prior, and what its log-density rounds to, whose terms may cancel: units apart, say."""
+        rounding = sum(self._prior_terms(params, stats.weight) for params in (old, new))
+        return super().shortfall(old, new, stats) + SAFETY * EPS * rounding
+
+    def _prior_terms(self, params: Params, weight: Array) -> float:
+        """The sum of the sizes of what `_penalties` adds up for the prior, in nats."""
+        away, pull = np.abs(params.means - self._target(params)), self.prior.means_weight[:, None]
+        precisions = np.abs(self._structure.precisions(params.precisions_cholesky))
+        precise = float((np.abs(self._anchored_scatter(params)) * precisions).sum())
+        factor = np.abs(params.precisions_cholesky)
+        pulled = float((pull * away * self._structure.precision_times(factor, away)).sum())
+        copies = away.shape[1] if self._structure.isotropic else 1
+        return 0.5 * self.share(weight) * (precise * copies + pulled)
 
     def _means(self, found: Params, previous: Params) -> Array:
         pull = self.share(found.weight) * self.prior.means_weight
