@@ -18,6 +18,8 @@ from streamem.core.stats import Stats
 
 Array = NDArray[Any]
 
+EPS_32 = float(np.finfo(np.float32).eps)
+
 MOST_EXPONENT = 64
 """Weights beyond 2^±64 are scaled: multiplied by rows they may leave the range of float32."""
 
@@ -40,6 +42,14 @@ def balanced(chunk: Chunk) -> tuple[Chunk, float]:
     if abs(exponent) <= MOST_EXPONENT:
         return chunk, 1.0
     return replace(chunk, weight=np.ldexp(chunk.weight, -exponent)), float(np.ldexp(1.0, exponent))
+
+
+def far_rounding(kernel: Any, log_likelihood: float) -> float:
+    """What rows far from all components add to the rounding of a log-likelihood by float32 products, in nats.
+
+    A kernel's own bound counts rows that some component explains; of others the terms are as large as their density.
+    """
+    return EPS_32 * abs(float(log_likelihood)) if "float32 products" in kernel.path else 0.0
 
 
 def exponent_of(values: Array) -> int:

@@ -13,7 +13,7 @@ from streamem.core.ascent import with_rounding
 from streamem.core.boundary import PATH, Boundary
 from streamem.core.chunk import Chunk
 from streamem.core.errors import NumericalError, ParameterError
-from streamem.core.extremes import balanced, expected
+from streamem.core.extremes import balanced, expected, far_rounding
 from streamem.core.faults import flags, missing, prefixed, shares
 from streamem.core.lanes import lanes_for
 from streamem.core.numerics import EPS, small_buffers
@@ -136,7 +136,7 @@ class HMM:
             rows=chunk.rows,
             weight=weight,
             log_likelihood=work.sums.log_likelihood,
-            rounding=weight * self._rounding(work),
+            rounding=weight * self._rounding(work) + far_rounding(work.emissions.kernel, work.sums.log_likelihood),
             startprob=work.sums.begun,
             transitions=work.sums.transitions,
             visits=work.sums.visits,

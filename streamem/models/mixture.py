@@ -12,7 +12,7 @@ from streamem.core.arrays import Params
 from streamem.core.ascent import with_rounding
 from streamem.core.chunk import Chunk
 from streamem.core.errors import NumericalError
-from streamem.core.extremes import balanced, expected
+from streamem.core.extremes import balanced, expected, far_rounding
 from streamem.core.faults import missing, prefixed, shares, within
 from streamem.core.numerics import Normalized, normalize_log_rows, small_buffers
 from streamem.core.offers import offers
@@ -97,7 +97,7 @@ class Mixture:
             rows=chunk.rows,
             weight=weight,
             log_likelihood=sums.log_likelihood,
-            rounding=weight * kernel.rounding,
+            rounding=weight * kernel.rounding + far_rounding(kernel, sums.log_likelihood),
             pairs=sums.pairs,
             responsibilities=sums.responsibilities,
             components=kernel.stats(),
