@@ -25,7 +25,7 @@ from streamem.core.chunk import Chunk
 from streamem.core.ports import ChunkRef
 from streamem.core.stats import Stats
 from streamem.executors.threads import ThreadsExecutor
-from streamem.fit import EStep
+from streamem.running.fit import EStep
 
 D, K, ROUNDS, TURNS = 32, 16, 5, 9
 LATE_S = 0.02

@@ -8,8 +8,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from streamem.core.importing import import_whole
 from streamem.core.redaction import RedactingFilter
+from streamem.machine.importing import import_whole
 
 if TYPE_CHECKING:
     from streamem.core.arrays import Params

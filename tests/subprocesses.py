@@ -332,7 +332,7 @@ def cluster_passes(data: str, chunk_bytes: int, passes: int) -> dict[str, Any]:
 
     from streamem import GaussianMixture
     from streamem.executors.dask import DaskExecutor
-    from streamem.fit import EStep
+    from streamem.running.fit import EStep
 
     refs = open_data(data, chunk_bytes).chunks()
     warnings.simplefilter("default")
@@ -382,7 +382,7 @@ def read_lies(folder: str) -> dict[str, dict[str, Any]]:
 
     import hostile_arrow as hostile
     from streamem import ReadOptions, open_source
-    from streamem.records import Decoder
+    from streamem.online.records import Decoder
     from streamem.streams.byte_stream import ByteStream
 
     found: dict[str, dict[str, Any]] = {}

@@ -17,9 +17,9 @@ from streamem.core.state import State
 from streamem.core.stats import Stats
 from streamem.executors import ThreadsExecutor
 from streamem.families import Gaussian
-from streamem.fit import run
 from streamem.initialization import STARTS
 from streamem.models import Mixture
+from streamem.running.fit import run
 from streamem.sources import ReadOptions, open_source
 
 Array = NDArray[Any]

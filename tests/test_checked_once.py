@@ -12,9 +12,9 @@ import pytest
 from sklearn.exceptions import ConvergenceWarning
 
 from streamem import GaussianMixture, ReadOptions, open_source
-from streamem.core import finite
 from streamem.core.errors import NonFiniteError, NumericalError
 from streamem.core.validation import Checked
+from streamem.machine import finite
 
 N, D, K = 6144, 4, 8
 CHUNK_BYTES = 2**15

@@ -18,8 +18,8 @@ import zarr
 from click.testing import CliRunner
 
 from streamem import GaussianMixture
-from streamem.appending import read_appended
-from streamem.cli import main
+from streamem.cli.main import main
+from streamem.online.append_only_arrow import read_appended
 
 ROWS = np.random.default_rng(0).normal(size=(4000, 3)) + np.array([6.0, 0, -6])[
     np.random.default_rng(1).integers(3, size=4000)
@@ -82,7 +82,7 @@ def test_fit_then_everything_else_agrees_with_python(folder: Path) -> None:
 
 def test_sampling_in_pieces_repeats_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     call(*FIT)
-    monkeypatch.setattr("streamem.estimators.drawing.SAMPLE_PIECE_BYTES", 24 * 1000)
+    monkeypatch.setattr("streamem.estimators.sampling.SAMPLE_PIECE_BYTES", 24 * 1000)
     call("sample", "model.npz", "-n", "2500", "--seed", "3", "-o", "drawn.npy")
     assert len(np.unique(np.load("drawn.npy")[:, 0])) == 2500
 

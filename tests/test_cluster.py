@@ -304,7 +304,7 @@ def test_bad_rows_and_lost_chunks_are_named(client: Client, path: str) -> None:
 
 
 def test_a_worker_that_is_too_small_is_refused(client: Client, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streamem.estimators.engines._worker_memory", lambda _: [("tcp://small", 2, 10_000)])
+    monkeypatch.setattr("streamem.running.engines._worker_memory", lambda _: [("tcp://small", 2, 10_000)])
     with pytest.raises(MemoryLimitError, match="tcp://small would need"):
         mixture().fit(path, executor=client)
     with pytest.raises(ParameterError, match=r"executor is 'cluster'; it must be a distributed\.Client"):

@@ -22,7 +22,7 @@ from streamem import GaussianHMM, GaussianMixture
 from streamem.core.errors import ClusterError
 from streamem.executors import able_workers
 from streamem.executors.dask import DaskExecutor
-from streamem.fit import EStep
+from streamem.running.fit import EStep
 from subprocesses import Countdown, fitted, open_data
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

@@ -41,8 +41,8 @@ from streamem.core.sequences import Sequences
 from streamem.core.stats import Stats
 from streamem.executors import ThreadsExecutor
 from streamem.families import Gaussian
-from streamem.families.gaussian_prior import GaussianPrior
-from streamem.families.prior_gaussian import PriorGaussian
+from streamem.families.gaussian.prior import GaussianPrior
+from streamem.families.gaussian.with_prior import PriorGaussian
 from streamem.initialization import STARTS
 from streamem.models import HMM, Mixture
 from streamem.sources import ReadOptions, open_source

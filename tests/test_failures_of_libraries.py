@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from streamem import GaussianMixture
-from streamem.appending import read_appended
 from streamem.core.errors import NumericalError, PoisonError, SourceError
 from streamem.core.message import Damaged
-from streamem.records import Decoder
+from streamem.online.append_only_arrow import read_appended
+from streamem.online.records import Decoder
 from streamem.streams.folder import FolderStream
 
 NAMES = ["a", "b"]
@@ -76,9 +76,9 @@ def test_a_library_that_fails_is_an_error_and_loses_nothing(
     files = {"checkpoint": tmp_path / "live.npz", "dead_letter": tmp_path / "bad.arrows"}
     gm = model()
     with monkeypatch.context() as patch:
-        import streamem.records
+        import streamem.online.records
 
-        patch.setattr(streamem.records, "gather", FailsOnce(streamem.records.gather, error, 3))
+        patch.setattr(streamem.online.records, "gather", FailsOnce(streamem.online.records.gather, error, 3))
         with pytest.raises(type(error)) as failure:
             gm.fit_stream(FolderStream(folder, follow=False), batch_rows=300, **files)
     if isinstance(error, Exception):
@@ -98,12 +98,12 @@ def test_nothing_of_an_iterator_is_lost(place: str, tmp_path: Path, monkeypatch:
         if place == "_take":
             patch.setattr(gm, "_take", FailsOnce(gm._take, AttributeError("half imported"), 4), raising=False)
         else:
-            import streamem.records
+            import streamem.online.records
 
             patch.setattr(
-                streamem.records,
+                streamem.online.records,
                 "open_source",
-                FailsOnce(streamem.records.open_source, AttributeError("half imported"), 7),
+                FailsOnce(streamem.online.records.open_source, AttributeError("half imported"), 7),
             )
         with pytest.raises(AttributeError, match="half imported"):
             gm.fit_stream(items, batch_rows=300, dead_letter=tmp_path / "bad.arrows")

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streamem import GaussianMixture, free_memory, memory
+from streamem import GaussianMixture
 from streamem.core.errors import MemoryLimitError
-from streamem.free_memory import FreeMemory
+from streamem.running import free_memory, memory
+from streamem.running.free_memory import FreeMemory
 
 MIB = 2**20
 UNLIMITED = 2**63 - 4096

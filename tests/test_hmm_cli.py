@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from hmm_data import LENGTHS, rows
 from streamem import GMMHMM, GaussianHMM
-from streamem.cli import main
+from streamem.cli.main import main
 from streamem.estimators.loading import load_model
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import streamem
-from streamem.core.importing import import_whole, uninterrupted
+from streamem.machine.importing import import_whole, uninterrupted
 
 PACKAGE = Path(streamem.__file__).parent
 
@@ -25,7 +25,7 @@ JOB = """
 import json, os, signal, sys
 from pathlib import Path
 from streamem import GaussianMixture
-from streamem.appending import read_appended
+from streamem.online.append_only_arrow import read_appended
 from streamem.streams.folder import FolderStream
 
 folder, moments = Path(sys.argv[1]), [float(m) for m in sys.argv[2:]]
@@ -138,10 +138,10 @@ def test_a_handler_of_the_user_gets_its_signal_once() -> None:
 
 def test_other_threads_import_without_touching_signals() -> None:
     found: list[Any] = []
-    thread = threading.Thread(target=lambda: found.append(import_whole("streamem.core.lanes")))
+    thread = threading.Thread(target=lambda: found.append(import_whole("streamem.machine.lanes")))
     thread.start()
     thread.join()
-    assert found[0].__name__ == "streamem.core.lanes"
+    assert found[0].__name__ == "streamem.machine.lanes"
 
 
 def test_no_import_in_a_function_can_be_interrupted() -> None:

@@ -14,10 +14,10 @@ import pytest
 from numpy.typing import NDArray
 
 from streamem import GaussianHMM, GaussianMixture
-from streamem.estimators import engines
 from streamem.executors import ThreadsExecutor
 from streamem.executors.chunk_cache import KeptChunks
-from streamem.memory import KEPT_BYTES, Budget, keeping, project
+from streamem.running import engines
+from streamem.running.memory import KEPT_BYTES, Budget, keeping, project
 from streamem.sources import ReadOptions, open_source, parquet
 from subprocesses import fitted
 
@@ -71,14 +71,14 @@ def test_chunks_are_decoded_for_the_sample_and_the_first_pass(path: Path, loads:
 def test_what_does_not_fit_is_decoded_in_every_pass(
     path: Path, loads: Counter[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("streamem.memory.KEPT_BYTES", 3 * CHUNK_BYTES + 100)
+    monkeypatch.setattr("streamem.running.memory.KEPT_BYTES", 3 * CHUNK_BYTES + 100)
     GaussianMixture(**SETTINGS).fit(source_of(path))
     assert sorted(loads.values()) == [2] * 3 + [6] * (N_CHUNKS - 3)
 
 
 def test_the_same_bits_kept_or_not(path: Path, x: Array, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = GaussianMixture(**SETTINGS).fit(source_of(path))
-    monkeypatch.setattr("streamem.memory.KEPT_BYTES", 0)
+    monkeypatch.setattr("streamem.running.memory.KEPT_BYTES", 0)
     assert "chunks kept" not in (anew := GaussianMixture(**SETTINGS).fit(source_of(path))).report_.setting
     assert fitted(anew) == fitted(kept)
 
@@ -96,7 +96,7 @@ def test_sequences_are_cut_from_kept_chunks(path: Path, loads: Counter[int], mon
         kept.report_.setting["chunks kept"] == "93.75 kiB"
     )  # each chunk of the file once, not once for each neighbour
     loads.clear()
-    monkeypatch.setattr("streamem.memory.KEPT_BYTES", 0)
+    monkeypatch.setattr("streamem.running.memory.KEPT_BYTES", 0)
     anew = fit()
     assert min(loads.values()) >= 5
     for name in ("startprob_", "transmat_", "means_", "covars_"):

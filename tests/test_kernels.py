@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from streamem.core.arrays import Params
 from streamem.core.ports import Kernel
 from streamem.families import Gaussian
-from streamem.families.covariance import COVARIANCES
-from streamem.families.gaussian_apart import ApartKernel, choose_kernel
-from streamem.families.gaussian_kernels import ROUNDING_LIMIT, ROUNDING_LIMIT_32, GaussianKernel, TiedKernel
-from streamem.families.gaussian_rounding import difference_rounding, product_rounding, product_roundings
+from streamem.families.gaussian.apart import ApartKernel, choose_kernel
+from streamem.families.gaussian.arithmetic import ROUNDING_LIMIT, ROUNDING_LIMIT_32, GaussianKernel, TiedKernel
+from streamem.families.gaussian.covariance import COVARIANCES
+from streamem.families.gaussian.rounding import difference_rounding, product_rounding, product_roundings
 
 Array = NDArray[Any]
 COVARIANCE_TYPES = ["full", "tied", "diag", "spherical"]

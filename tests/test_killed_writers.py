@@ -19,9 +19,9 @@ import pytest
 import zarr
 
 from streamem import GaussianHMM, GaussianMixture, open_source
-from streamem.appending import read_appended
 from streamem.core import file_locks, leftovers
 from streamem.core.errors import OutputError, ParameterError, PoisonError, WriterConflictError
+from streamem.online.append_only_arrow import read_appended
 from streamem.sinks import Layout, open_parted_sink
 
 X = np.random.default_rng(0).normal(size=(600, 2)) + np.repeat([[0.0], [5.0]], 300, axis=0)
@@ -229,7 +229,7 @@ def test_dead_letters_have_a_limit_and_nothing_is_lost(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_is_full_for_dead_letters_loses_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from streamem.estimators.live import LiveFiles
+    from streamem.online.live_files import LiveFiles
 
     stream = [poisoned(100)]
     files = {"checkpoint": tmp_path / "live.npz", "dead_letter": tmp_path / "bad.arrows"}

@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 from streamem import GaussianHMM, GaussianMixture, open_sequences, open_source
-from streamem.cli import main
+from streamem.cli.main import main
 from streamem.core.errors import SourceError, StreamError
 from streamem.streams.folder import FolderStream
 

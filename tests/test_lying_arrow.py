@@ -18,12 +18,13 @@ import pytest
 
 import hostile_arrow as hostile
 import subprocesses
-from streamem import GaussianMixture, open_source, prefetch
-from streamem.appending import read_appended
+from streamem import GaussianMixture, open_source
 from streamem.core.arrow_claims import DECODED_BYTES
 from streamem.core.errors import MemoryLimitError, SchemaError, SourceError, StreamError
 from streamem.core.message import KEPT_BYTES, Damaged
-from streamem.records import Decoder
+from streamem.online import prefetch
+from streamem.online.append_only_arrow import read_appended
+from streamem.online.records import Decoder
 from streamem.streams.byte_stream import ByteStream
 
 X = hostile.X

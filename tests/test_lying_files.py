@@ -28,7 +28,7 @@ from streamem import (
 from streamem.core.archive import write_archive
 from streamem.core.archive_reading import read_archive
 from streamem.core.errors import ModelFileError, NumericalError, ParameterError, StreamemError
-from streamem.estimators.sharing import SharedStats
+from streamem.estimators.federated import SharedStats
 from streamem.families import AutoregressiveGaussian, Categorical, Gaussian, MixtureFamily, Poisson
 
 Array = NDArray[Any]

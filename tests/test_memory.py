@@ -17,7 +17,7 @@ from dask.utils import parse_bytes
 import subprocesses
 from streamem import GaussianMixture, StreamemError
 from streamem.core.errors import MemoryLimitError
-from streamem.estimators import fitting
+from streamem.running import starts as fitting
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),

@@ -13,9 +13,9 @@ import pytest
 from click.testing import CliRunner
 
 from streamem import GaussianMixture
-from streamem.appending import read_appended
-from streamem.cli import main
+from streamem.cli.main import main
 from streamem.core.errors import DataError
+from streamem.online.append_only_arrow import read_appended
 from streamem.streams.folder import FolderStream
 
 X = np.random.default_rng(0).normal(size=(300, 2))

@@ -15,7 +15,7 @@ from streamem import GaussianMixture, Mixture
 from streamem.algorithms import HalfLife, PowerLaw
 from streamem.core.errors import NonFiniteError, ParameterError, SchemaError
 from streamem.families import Gaussian
-from streamem.families.gaussian_kernels import about_means
+from streamem.families.gaussian.arithmetic import about_means
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 TYPES = ["full", "tied", "diag", "spherical"]

@@ -20,7 +20,7 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from streamem import GaussianMixture
 from streamem.conformance import tolerance
-from streamem.families.tiling import MOST_ROWS, SHAPES
+from streamem.kernels.tiling import MOST_ROWS, SHAPES
 
 Array = NDArray[Any]
 COVARIANCE_TYPES = ["full", "tied", "diag", "spherical"]

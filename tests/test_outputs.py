@@ -24,7 +24,7 @@ from sklearn.mixture import GaussianMixture as Peer
 import subprocesses
 from streamem import GaussianMixture, ReadOptions, open_source
 from streamem.core.errors import NonFiniteError, OutputError, ParameterError
-from streamem.report import FitReport
+from streamem.running.report import FitReport
 from subprocesses import Countdown, WatchedSource, fitted
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -450,7 +450,7 @@ def test_long_passes_log_their_rows(
 ) -> None:
     """By a clock that goes two seconds a look: a line every five seconds at most."""
     clock = iter(range(0, 10**6, 2))
-    monkeypatch.setattr("streamem.progress.monotonic", lambda: next(clock))
+    monkeypatch.setattr("streamem.running.progress.monotonic", lambda: next(clock))
     with caplog.at_level(logging.INFO, "streamem"):
         mixture(max_iter=1).fit(x)
     lines = [record.getMessage() for record in caplog.records if f"of {N_ROWS:,} rows" in record.getMessage()]

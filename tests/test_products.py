@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from streamem.core.scratch import scratch
-from streamem.families import tiling
-from streamem.families.covariance import COVARIANCES
-from streamem.families.exponential import ExponentialKernel
-from streamem.families.features import LEAST_GROUP, features_of_moments, linear_features
-from streamem.families.squares import BLOCK_ROWS, LEAST_ROW_BYTES, suits_rows
+from streamem.families.gaussian.covariance import COVARIANCES
+from streamem.kernels import tiling
+from streamem.kernels.features.diagonal_rows import BLOCK_ROWS, LEAST_ROW_BYTES, suits_rows
+from streamem.kernels.features.exponential import ExponentialKernel
+from streamem.kernels.features.features import LEAST_GROUP, features_of_moments, linear_features
+from streamem.machine.thread_buffer import thread_buffer
 
 Array = NDArray[Any]
 
@@ -189,7 +189,7 @@ def test_rows_stay_as_they_lie_where_they_are_long_and_no_longer_vectors_are_at_
 
 
 def test_what_a_thread_left_in_its_buffer_is_no_column_of_narrower_rows() -> None:
-    scratch("squares z", (BLOCK_ROWS, 400))[...] = np.nan
+    thread_buffer("squares z", (BLOCK_ROWS, 400))[...] = np.nan
     check_mix(Case("diag", 4, 65, 100, np.float64), False)
 
 

@@ -16,13 +16,13 @@ import pytest
 from click.testing import CliRunner
 
 from streamem import GaussianMixture, open_source
-from streamem.appending import read_appended
-from streamem.cli import main
+from streamem.cli.main import main
 from streamem.core.errors import ImpossibleValueError, SourceError, StreamemError, StreamError
 from streamem.core.message import Damaged, Message
 from streamem.core.ports import Schema
 from streamem.core.redaction import redacted
-from streamem.report import FitReport
+from streamem.online.append_only_arrow import read_appended
+from streamem.running.report import FitReport
 from streamem.streams import open_stream
 from streamem.streams.byte_stream import ByteStream
 

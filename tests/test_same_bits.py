@@ -15,8 +15,8 @@ import pytest
 import zarr
 
 from streamem import GaussianMixture
-from streamem.estimators import engines
 from streamem.executors import ThreadsExecutor
+from streamem.running import engines
 from subprocesses import fitted
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from streamem import GMMHMM, CategoricalHMM, GaussianHMM, GaussianMixture, Mixture, PoissonHMM
 from streamem.algorithms import StepwiseEM
 from streamem.estimators.base import EMEstimator
-from streamem.estimators.parts import EMParts
+from streamem.estimators.settings import EMParts
 from streamem.families import Gaussian
-from streamem.memory import Budget
+from streamem.running.memory import Budget
 
 Array = NDArray[Any]
 N = 20_000

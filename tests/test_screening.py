@@ -13,11 +13,12 @@ from streamem.core.arrays import Params
 from streamem.core.chunk import Chunk
 from streamem.core.errors import NumericalError
 from streamem.core.stats import Stats
-from streamem.families import Gaussian, gaussian_screen
-from streamem.families.covariance import COVARIANCES
-from streamem.families.gaussian_kernels import GaussianKernel
-from streamem.families.gaussian_screen import ScreenedKernel, SketchedKernel, dense_ns, screened_ns
-from streamem.families.gaussian_sketch import sketches
+from streamem.families import Gaussian
+from streamem.families.gaussian.arithmetic import GaussianKernel
+from streamem.families.gaussian.covariance import COVARIANCES
+from streamem.families.gaussian.distribution import screen as gaussian_screen
+from streamem.families.gaussian.screen import ScreenedKernel, SketchedKernel, dense_ns, screened_ns
+from streamem.families.gaussian.sketch import sketches
 from streamem.models import Mixture
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

@@ -29,7 +29,7 @@ from streamem import (
     open_sequences,
     open_source,
 )
-from streamem.cli import main
+from streamem.cli.main import main
 from streamem.core.archive import write_archive
 from streamem.core.archive_reading import read_archive
 from streamem.core.errors import ModelFileError, ParameterError, SchemaError

@@ -133,8 +133,8 @@ def test_threads_do_not_change_the_bits(algorithm: str) -> None:
 def test_a_run_killed_anywhere_goes_on_with_the_same_bits(
     algorithm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("streamem.checkpoint.INTERVAL_S", 0.0)
-    monkeypatch.setattr("streamem.checkpoint.Checkpoint.__init__.__defaults__", (0.0,))
+    monkeypatch.setattr("streamem.running.checkpoint.INTERVAL_S", 0.0)
+    monkeypatch.setattr("streamem.running.checkpoint.Checkpoint.__init__.__defaults__", (0.0,))
     x, e_step = rows(4000), mixture()._make_model().__class__.e_step
     undisturbed = mixture(max_iter=3, **SMALL).fit(x, algorithm=algorithm)
     for calls in (1, 12, 40, 45):

@@ -22,7 +22,6 @@ from sklearn.exceptions import ConvergenceWarning
 from streamem import GaussianMixture, Mixture, Params, Stats
 from streamem.algorithms import DriftAlarm, StepwiseEM
 from streamem.algorithms.schedule import deal
-from streamem.appending import read_appended
 from streamem.core.errors import (
     CheckpointMismatchError,
     MonotonicityError,
@@ -33,6 +32,7 @@ from streamem.core.errors import (
     StreamError,
     WriterConflictError,
 )
+from streamem.online.append_only_arrow import read_appended
 from streamem.streams.byte_stream import ByteStream
 
 RNG = np.random.default_rng(0)

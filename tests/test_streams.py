@@ -21,7 +21,6 @@ import pytest
 from poisson import Poisson
 from streamem import GaussianMixture, Mixture
 from streamem.algorithms import DriftAlarm
-from streamem.appending import read_appended
 from streamem.core.errors import (
     CheckpointMismatchError,
     DataError,
@@ -31,6 +30,7 @@ from streamem.core.errors import (
     StreamError,
     WriterConflictError,
 )
+from streamem.online.append_only_arrow import read_appended
 from streamem.streams import open_stream
 from streamem.streams.byte_stream import ByteStream
 from streamem.streams.folder import FolderStream

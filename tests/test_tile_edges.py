@@ -14,8 +14,9 @@ from streamem import Params
 from streamem.conformance.tolerance import assert_close, tolerance
 from streamem.core.chunk import Chunk
 from streamem.core.stats import Stats
-from streamem.families import AutoregressiveGaussian, Bernoulli, Categorical, Gaussian, MixtureFamily, Poisson, tiling
-from streamem.families.empty import EMPTY_FRACTION
+from streamem.families import AutoregressiveGaussian, Bernoulli, Categorical, Gaussian, MixtureFamily, Poisson
+from streamem.families.empty_components import EMPTY_FRACTION
+from streamem.kernels import tiling
 from streamem.models import Mixture
 
 Array = NDArray[Any]

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from streamem import GaussianMixture
-from streamem.appending import read_appended
+from streamem.online.append_only_arrow import read_appended
 
 HOURS = 24
 CRASHES = (7, 15)

@@ -3,7 +3,7 @@
 from streamem.algorithms.batch import BatchEM
 from streamem.algorithms.drift import DriftAlarm
 from streamem.algorithms.incremental import IncrementalEM
-from streamem.algorithms.steps import HalfLife, PowerLaw, StepSize
+from streamem.algorithms.step_sizes import HalfLife, PowerLaw, StepSize
 from streamem.algorithms.stepwise import StepwiseEM, rebased, remember, weight_of, went_online
 from streamem.algorithms.stopping import Aitken, Change, StoppingRule
 

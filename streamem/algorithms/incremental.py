@@ -10,8 +10,8 @@ from streamem.algorithms.stepwise import rebased, remember, weight_of
 from streamem.algorithms.stopping import StoppingRule
 from streamem.core.arrays import Params
 from streamem.core.errors import MemoryLimitError, ParameterError
-from streamem.core.piece import Draw, Piece, n_units
 from streamem.core.ports import ChunkRef, Limits, Model
+from streamem.core.row_selection import RowSelection, Selection, n_units
 from streamem.core.state import State
 from streamem.core.stats import Stats
 
@@ -65,12 +65,12 @@ class _Block:
 
     first: int
     stop: int
-    draw: Draw | None = None
+    draw: Selection | None = None
 
     def refs(self, refs: Sequence[ChunkRef]) -> list[ChunkRef]:
         """The handles."""
         chunks = list(refs[self.first : self.stop])
-        return chunks if self.draw is None else [Piece((chunks[0],), (self.draw,))]
+        return chunks if self.draw is None else [RowSelection((chunks[0],), (self.draw,))]
 
 
 def _cut(refs: Sequence[ChunkRef], blocks: int) -> list[_Block]:
@@ -83,7 +83,7 @@ def _cut(refs: Sequence[ChunkRef], blocks: int) -> list[_Block]:
         units = n_units(ref)
         parts = min(units, -(-blocks // len(refs)))
         bounds = [b * units // parts for b in range(parts + 1)]
-        found += [_Block(i, i + 1, Draw(first, stop)) for first, stop in pairwise(bounds)]
+        found += [_Block(i, i + 1, Selection(first, stop)) for first, stop in pairwise(bounds)]
     return found
 
 

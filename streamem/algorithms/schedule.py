@@ -10,8 +10,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from streamem.core.piece import Draw, Piece
 from streamem.core.ports import ChunkRef
+from streamem.core.row_selection import RowSelection, Selection
 
 TASK_ROWS, MOST_TASKS = 2048, 8
 """A mini-batch is one task for so many of its rows: fewer would not pay for handing them around."""
@@ -60,7 +60,7 @@ class Schedule:
     seed : of the random orders
     together : chunks that are open at once
     chunk_units : what is dealt of every chunk: sequences, or windows of them; None deals rows
-    window : most steps of a sequence that stay together, see `Draw`
+    window : most steps of a sequence that stay together, see `Selection`
 
     >>> schedule = Schedule([4, 4], batch_rows=3, passes=2, seed=0, together=2)
     >>> schedule.steps
@@ -80,7 +80,7 @@ class Schedule:
         """Mini-batches of all passes."""
         return self._ends[-1] if self._ends else 0
 
-    def pieces(self, step: int, refs: Sequence[ChunkRef]) -> list[Piece]:
+    def pieces(self, step: int, refs: Sequence[ChunkRef]) -> list[RowSelection]:
         """What a mini-batch draws from the chunks."""
         position = bisect_right(self._ends, step)
         stretch = self._stretches[position]
@@ -90,11 +90,11 @@ class Schedule:
         for chunks in stretch.shares:
             bounds = [(int(cuts[chunk][batch]), int(cuts[chunk][batch + 1])) for chunk in chunks]
             draws = [
-                Draw(first, stop, (self.seed, stretch.number, chunk), self.window)
+                Selection(first, stop, (self.seed, stretch.number, chunk), self.window)
                 for chunk, (first, stop) in zip(chunks, bounds, strict=True)
             ]
             if any(first < stop for first, stop in bounds):
-                pieces.append(Piece(tuple(refs[chunk] for chunk in chunks), tuple(draws)))
+                pieces.append(RowSelection(tuple(refs[chunk] for chunk in chunks), tuple(draws)))
         return pieces
 
     def _cuts(self, position: int) -> dict[int, NDArray[np.int64]]:

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from streamem.algorithms.schedule import Schedule
-from streamem.algorithms.steps import PowerLaw, StepSize
+from streamem.algorithms.step_sizes import PowerLaw, StepSize
 from streamem.core.arrays import Params
 from streamem.core.errors import DataError, ParameterError
 from streamem.core.offers import offers
-from streamem.core.piece import n_units
 from streamem.core.ports import Anchored, ChunkRef, Limits, Model, Rebasable, Sequenced
+from streamem.core.row_selection import n_units
 from streamem.core.state import State
 from streamem.core.stats import Stats
 

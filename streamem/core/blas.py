@@ -10,7 +10,7 @@ from functools import cache
 
 from threadpoolctl import ThreadpoolController
 
-from streamem.core.importing import uninterrupted
+from streamem.machine.importing import uninterrupted
 
 
 class _OneBlasThread:

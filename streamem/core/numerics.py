@@ -56,7 +56,7 @@ def normalize_log_rows(log_joint: Array, log_weights: Array) -> Normalized:
         log p_k(x), in nats; overwritten with responsibilities that sum to 1 over k.
     log_weights : (k,) log w_k
     """
-    from streamem.core.log_sum_exp import normalize  # Numba loads with the first rows, not with the package
+    from streamem.machine.log_sum_exp import normalize  # Numba loads with the first rows, not with the package
 
     k, b = log_joint.shape
     peak, inverse, active = np.empty((3, b), dtype=log_joint.dtype)

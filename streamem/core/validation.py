@@ -17,8 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 from streamem.core.chunk import Chunk
 from streamem.core.errors import DataError, ImpossibleValueError, NonFiniteError, ParameterError
 from streamem.core.offers import offers
-from streamem.core.piece import Piece
 from streamem.core.ports import ChunkRef, Forgiving
+from streamem.core.row_selection import RowSelection
 
 MANY = 4096
 """Values for whose sake compiled code is worth its loading."""
@@ -88,7 +88,7 @@ def locating(chunk: Chunk, ref: ChunkRef, names: Sequence[str] | None) -> Iterat
 def _suspicious(x: NDArray[Any]) -> bool:
     """Whether some value may not be finite."""
     if x.size >= MANY and x.flags.c_contiguous and x.dtype in (np.float64, np.float32):
-        from streamem.core.finite import all_finite  # Numba loads with the first rows
+        from streamem.machine.finite import all_finite  # Numba loads with the first rows
 
         return not all_finite(x)
     with np.errstate(over="ignore", invalid="ignore"):  # large finite values may overflow
@@ -110,7 +110,7 @@ def forgives(model: Any) -> bool:
 
 def where(ref: ChunkRef) -> str:
     """How messages name a chunk: its index and its rows, both ends included."""
-    if isinstance(ref, Piece):
+    if isinstance(ref, RowSelection):
         chunks = where(ref.bases[0]) if len(ref.bases) == 1 else f"{len(ref.bases)} chunks"
         return f"{ref.rows} rows drawn from {chunks}"
     return f"chunk {ref.index} (rows {ref.start}–{ref.start + ref.rows - 1})"
@@ -118,7 +118,7 @@ def where(ref: ChunkRef) -> str:
 
 def _row(ref: ChunkRef, i: int) -> int:
     """Where row i of a chunk, or of a piece of one, lies within the source."""
-    return ref.row(i) if isinstance(ref, Piece) else ref.start + i
+    return ref.row(i) if isinstance(ref, RowSelection) else ref.start + i
 
 
 def _describe_non_finite(

@@ -20,8 +20,6 @@ from streamem.core.arrays import Params
 from streamem.core.errors import ModelFileError, NumericalError, ParameterError, StreamemError
 from streamem.core.ports import Algorithm, Checkable, Plannable, Source
 from streamem.core.state import State
-from streamem.estimators.fitting import Job, Outcome, fit_job
-from streamem.estimators.parts import STOPPING, EMParts
 from streamem.estimators.persistence import (
     Parts,
     load_parts,
@@ -30,6 +28,8 @@ from streamem.estimators.persistence import (
     restore_common,
     save_estimator,
 )
+from streamem.estimators.settings import STOPPING, EMParts
+from streamem.running.starts import Job, Outcome, fit_job
 
 Array = NDArray[Any]
 Path = str | os.PathLike[str]

@@ -14,9 +14,9 @@ from streamem.estimators.hmm_covariances import full_covariances, own_covariance
 from streamem.estimators.hmm_drawing import SamplingHMM, in_short
 from streamem.estimators.hmm_priors import gaussian_prior
 from streamem.families import Gaussian
-from streamem.families.gaussian_prior import GaussianPrior
-from streamem.families.held_gaussian import HeldGaussian
-from streamem.families.prior_gaussian import PriorGaussian
+from streamem.families.gaussian.held import HeldGaussian
+from streamem.families.gaussian.prior import GaussianPrior
+from streamem.families.gaussian.with_prior import PriorGaussian
 
 Array = NDArray[Any]
 

@@ -13,8 +13,8 @@ from streamem.core.arrays import Params
 from streamem.core.chunk import Chunk
 from streamem.core.errors import DegenerateDataError, ModelFileError, ParameterError
 from streamem.core.state import State
-from streamem.estimators.drawing import SamplingMixture
-from streamem.estimators.given import check_means, check_precisions, check_weights, precisions_to_covariances
+from streamem.estimators.given_starts import check_means, check_precisions, check_weights, precisions_to_covariances
+from streamem.estimators.sampling import SamplingMixture
 from streamem.families import Gaussian
 from streamem.models import Mixture
 

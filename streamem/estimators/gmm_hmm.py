@@ -15,9 +15,9 @@ from streamem.estimators.hmm_covariances import own_covariances
 from streamem.estimators.hmm_drawing import SamplingHMM, in_short
 from streamem.estimators.hmm_priors import mixture_prior, prior_values
 from streamem.families import Gaussian, MixtureFamily
-from streamem.families.gaussian_prior import GaussianPrior
-from streamem.families.held_gaussian import HeldGaussian
-from streamem.families.prior_gaussian import PriorGaussian
+from streamem.families.gaussian.held import HeldGaussian
+from streamem.families.gaussian.prior import GaussianPrior
+from streamem.families.gaussian.with_prior import PriorGaussian
 from streamem.families.prior_mixture import PriorMixture
 
 Array = NDArray[Any]

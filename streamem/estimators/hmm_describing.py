@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from streamem.along import ApplyAlong, PathPart, PathSum, ScoreAlong, ScorePath
 from streamem.core.arrays import Params
 from streamem.core.boundary import PATH, POSTERIOR
 from streamem.core.errors import DataError, ParameterError
 from streamem.core.ports import Source
-from streamem.estimators.applying import (
+from streamem.estimators.hmm_parts import DECODERS, HMMParts
+from streamem.estimators.sequence_inputs import SequenceReading, as_sequences
+from streamem.running.answers import (
     Column,
     apply_to_array,
     apply_to_store,
@@ -24,8 +25,7 @@ from streamem.estimators.applying import (
     reduce_source,
     require_apart,
 )
-from streamem.estimators.hmm_parts import DECODERS, HMMParts
-from streamem.estimators.sequence_inputs import SequenceReading, as_sequences
+from streamem.running.sequence_tasks import ApplyAlong, PathPart, PathSum, ScoreAlong, ScorePath
 
 Array = NDArray[Any]
 Path = str | os.PathLike[str]

@@ -12,21 +12,21 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from streamem.algorithms import BatchEM, StepSize, StepwiseEM
-from streamem.along import WeighAlong
 from streamem.core.chunk import Chunk
 from streamem.core.errors import DataError, ParameterError
 from streamem.core.ports import Algorithm, Family, Plannable, Source
 from streamem.core.sequences import Sequences
 from streamem.core.validation import forgives, require_finite
-from streamem.endless import go_on
-from streamem.estimators.applying import map_source, survey_source, take_sample
 from streamem.estimators.base import reads_in_order
-from streamem.estimators.engines import Engine
 from streamem.estimators.family_facts import settings_of
+from streamem.estimators.federated import SharedStats
 from streamem.estimators.hmm_describing import FLOAT, DescribingHMM
 from streamem.estimators.online import OnlineEstimator, step_rule
 from streamem.estimators.sequence_inputs import SequenceReading, as_sequences, remember_sequences, told_by
-from streamem.estimators.sharing import SharedStats
+from streamem.online.endless_sequence import go_on
+from streamem.running.answers import map_source, survey_source, take_sample
+from streamem.running.engines import Engine
+from streamem.running.sequence_tasks import WeighAlong
 from streamem.sources import Known, open_sequences, open_source
 
 Array = NDArray[Any]

@@ -18,8 +18,8 @@ from streamem.core.state import State
 from streamem.core.stats import Stats
 from streamem.core.validation import numbers
 from streamem.estimators.family_facts import free_parameters, settings_of, weighed_against
-from streamem.estimators.parts import EMParts
 from streamem.estimators.sequence_inputs import SequenceReading
+from streamem.estimators.settings import EMParts
 from streamem.initialization import STARTS, Start, in_order
 from streamem.models import HMM as ChainModel
 from streamem.models.chain_operators import CHEAP

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from streamem.core.errors import ParameterError
 from streamem.core.validation import numbers
-from streamem.families.gaussian_prior import GaussianPrior
+from streamem.families.gaussian.prior import GaussianPrior
 
 Array = NDArray[Any]
 

@@ -14,10 +14,10 @@ from sklearn.utils.validation import check_is_fitted
 from streamem.algorithms import StepSize
 from streamem.core.ports import Algorithm, Plannable
 from streamem.estimators.base import reads_in_order
-from streamem.estimators.describing import DescribingMixture, published_dtype
+from streamem.estimators.federated import SharedStats
 from streamem.estimators.inputs import as_source
 from streamem.estimators.online import OnlineEstimator, step_rule
-from streamem.estimators.sharing import SharedStats
+from streamem.estimators.predicting import DescribingMixture, published_dtype
 
 Array = NDArray[Any]
 Path = str | os.PathLike[str]

@@ -12,9 +12,9 @@ from streamem.core.arrays import Params
 from streamem.core.errors import ModelFileError, ParameterError
 from streamem.core.ports import Algorithm, Family, Plannable, Source
 from streamem.core.state import State
-from streamem.estimators.applying import survey_source
 from streamem.estimators.family_facts import free_parameters, settings_of
 from streamem.estimators.streaming import StreamingMixture
+from streamem.running.answers import survey_source
 
 Array = NDArray[Any]
 Path = str | os.PathLike[str]

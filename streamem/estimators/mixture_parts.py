@@ -13,7 +13,7 @@ from streamem.core.arrays import Params
 from streamem.core.chunk import Chunk
 from streamem.core.ports import Coded, Family
 from streamem.estimators.inputs import Reading
-from streamem.estimators.parts import EMParts
+from streamem.estimators.settings import EMParts
 from streamem.initialization import STARTS
 from streamem.models import Mixture
 

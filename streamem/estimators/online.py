@@ -16,11 +16,11 @@ from streamem.core.ports import Source
 from streamem.core.sequences import Sequences
 from streamem.core.state import State
 from streamem.core.stats import Stats
-from streamem.estimators.applying import reduce_source, take_sample
-from streamem.estimators.engines import Engine
-from streamem.estimators.watching import WatchedEstimator
-from streamem.fit import EStep
-from streamem.report import TOMBSTONES, FitReport
+from streamem.estimators.callbacks import WatchedEstimator
+from streamem.running.answers import reduce_source, take_sample
+from streamem.running.engines import Engine
+from streamem.running.fit import EStep
+from streamem.running.report import TOMBSTONES, FitReport
 from streamem.sources import open_source
 
 Array = NDArray[Any]

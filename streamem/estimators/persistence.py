@@ -13,7 +13,7 @@ from streamem.core.archive import write_archive
 from streamem.core.archive_reading import read_archive, read_newest
 from streamem.core.errors import ModelFileError
 from streamem.core.state import State
-from streamem.report import FitReport
+from streamem.running.report import FitReport
 
 KIND = "model"
 Path = str | os.PathLike[str]

@@ -25,31 +25,31 @@ from streamem.core.errors import (
     StreamemError,
     StreamError,
 )
-from streamem.core.importing import import_whole
 from streamem.core.message import Message
 from streamem.core.ports import ChunkDone, Executor, Stream
 from streamem.core.redaction import redacted
 from streamem.core.state import State
-from streamem.estimators.engines import Engine
 from streamem.estimators.learning import LearningMixture
-from streamem.estimators.nothing_learned import require_learned
 from streamem.estimators.online import step_rule
-from streamem.fit import EStep
-from streamem.memory import parse_bytes
-from streamem.prefetch import NBYTES, Handover, Inline, Prefetch, reading
-from streamem.report import TOMBSTONES
+from streamem.machine.importing import import_whole
+from streamem.online.nothing_learned import require_learned
+from streamem.online.prefetch import NBYTES, Handover, Inline, Prefetch, reading
+from streamem.online.updates import Update
+from streamem.running.engines import Engine
+from streamem.running.fit import EStep
+from streamem.running.memory import parse_bytes
+from streamem.running.report import TOMBSTONES
 from streamem.sources import ReadOptions, open_source
 from streamem.streams import open_stream
-from streamem.updates import Update
 
 if TYPE_CHECKING:
-    from streamem.estimators.live import LiveFiles
-    from streamem.mini_batches import Cutter, MiniBatch
-    from streamem.records import Decoder
+    from streamem.online.live_files import LiveFiles
+    from streamem.online.mini_batches import Cutter, MiniBatch
+    from streamem.online.records import Decoder
 
 logger = logging.getLogger("streamem")
 
-NEEDS_ARROW = ("streamem.estimators.live", "streamem.mini_batches", "streamem.records")
+NEEDS_ARROW = ("streamem.online.live_files", "streamem.online.mini_batches", "streamem.online.records")
 ABSURD = 1e100
 """Values of which no model can be started: their squares, or products of them, overflow."""
 
@@ -257,7 +257,7 @@ class StreamingMixture(LearningMixture):
         return usable, self._take(usable, stream, learn)
 
     def _sifted(self, batch: MiniBatch, cutter: Cutter) -> MiniBatch:
-        sifting = import_whole("streamem.sifting")
+        sifting = import_whole("streamem.online.bad_rows")
         x = batch.chunk.x
         if hasattr(self, "weights_"):
             model, params = self._make_model(), self._present().params

@@ -18,11 +18,11 @@ from uuid import uuid4
 from distributed import Client, Future, KilledWorker, as_completed, wait
 
 from streamem.core.errors import ParameterError
-from streamem.core.piece import Piece
 from streamem.core.ports import ChunkDone, ChunkRef, Held, Job, OnChunk, Task
+from streamem.core.row_selection import RowSelection
 from streamem.core.stats import Stats
 from streamem.executors.able_workers import AbleWorkers
-from streamem.executors.losses import named_losses, result_of
+from streamem.executors.lost_workers import named_losses, result_of
 from streamem.executors.placement import Placement, preferred
 from streamem.executors.spans import SPAN_SECONDS, Partial, Span, combine, cut_spans, shortened, span_length
 from streamem.executors.worker_side import Reading, forget, identity, map_span, reduce_span, run_job
@@ -88,12 +88,12 @@ class DaskExecutor:
         results: list[Future | None] = [None] * len(spans)
         groups: dict[int, Future] = {}
         submit = self._submitter(reduce_span, shipped)
-        pieces = bool(refs) and isinstance(refs[0], Piece)
+        pieces = bool(refs) and isinstance(refs[0], RowSelection)
 
         def start(span: Span, near: str | None) -> Future:
             if not pieces:
                 return submit(self._block(span, len(spans)), span.refs, near)
-            piece = cast(Piece, span.refs[0])
+            piece = cast(RowSelection, span.refs[0])
             return submit(self._block(Span(span.position, piece.bases), PIECES), span.refs, near, piece.draws)
 
         for span, future in self._finished(spans, start):
@@ -163,7 +163,7 @@ class DaskExecutor:
         return self._workers.submit(identity, job.with_refs(_bare(job.refs)), key=_key("job"))
 
     def _spans(self, refs: Sequence[ChunkRef], row_nbytes: int = 0) -> list[Span]:
-        if refs and isinstance(refs[0], Piece):  # each goes where its chunk is kept
+        if refs and isinstance(refs[0], RowSelection):  # each goes where its chunk is kept
             return cut_spans(refs, 1)
         # Chunks that lie on workers already are worked on where they lie: neighbours may lie apart.
         seconds = SPAN_SECONDS if any(_futures(ref) for ref in refs) else self._chunk_seconds

@@ -16,11 +16,11 @@ from streamem.core.blas import limit_this_thread, one_blas_thread
 from streamem.core.chunk import Chunk
 from streamem.core.errors import ParameterError
 from streamem.core.offers import offers_itself
-from streamem.core.plain_kernel import let_go
 from streamem.core.ports import ChunkDone, ChunkRef, Fetchable, OnChunk, Task
 from streamem.core.reduction import TreeReduction
 from streamem.core.stats import Stats
 from streamem.executors.chunk_cache import ChunkCache, KeptChunks, is_at_hand, is_composed
+from streamem.kernels.plain_kernel import drop_kernel
 
 Result = TypeVar("Result")
 
@@ -85,7 +85,7 @@ class ThreadsExecutor:
         self._workers.shutdown(wait=True, cancel_futures=True)
         self._readers.shutdown(wait=True, cancel_futures=True)
         self._limits.close()
-        let_go()  # where the calling thread did the work itself
+        drop_kernel()  # where the calling thread did the work itself
 
     def reduce(self, task: Task[Stats], refs: Sequence[ChunkRef], on_chunk: OnChunk) -> Stats:
         """The sum of the task over the chunks, along the fixed tree."""

@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 from streamem.core.blas import one_blas_thread
 from streamem.core.chunk import Chunk
 from streamem.core.errors import SourceError, StreamemError
-from streamem.core.piece import Draw, Piece
 from streamem.core.ports import ChunkRef, Held, Job, Task
 from streamem.core.reduction import TreeReduction
+from streamem.core.row_selection import RowSelection, Selection
 from streamem.core.stats import Stats
 from streamem.core.validation import where
 from streamem.executors.chunk_cache import ChunkCache
@@ -64,11 +64,11 @@ def reduce_span(
     refs: Sequence[ChunkRef],
     reading: Reading,
     held: Mapping[Any, Any],
-    draws: Sequence[Draw] | None = None,
+    draws: Sequence[Selection] | None = None,
 ) -> Partial:
     """The sum of the task over a run of chunks, or over the rows that are drawn from them."""
     if draws is not None:
-        refs = [Piece(tuple(refs), tuple(draws))]
+        refs = [RowSelection(tuple(refs), tuple(draws))]
     tree, wait_s, compute_s = TreeReduction(len(refs)), 0.0, 0.0
     with one_blas_thread():
         for position, ref in enumerate(refs):

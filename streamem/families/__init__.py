@@ -3,7 +3,7 @@
 from streamem.families.autoregressive import AutoregressiveGaussian
 from streamem.families.bernoulli import Bernoulli
 from streamem.families.categorical import Categorical
-from streamem.families.gaussian import Gaussian
+from streamem.families.gaussian.distribution import Gaussian
 from streamem.families.mixture_family import MixtureFamily
 from streamem.families.poisson import Poisson
 

@@ -15,14 +15,14 @@ from streamem.core.numerics import EPS
 from streamem.core.ports import Kernel
 from streamem.core.stats import Stats
 from streamem.families.anchor import location_and_spread
-from streamem.families.covariance import COVARIANCES
 from streamem.families.covariance_floor import FLOOR
-from streamem.families.empty import empty_components, told_empty
+from streamem.families.empty_components import empty_components, told_empty
 from streamem.families.far_rows import Residuals, anchored_far, far_log_prob, far_order
-from streamem.families.gaussian_faults import anchor_faults, matrix_faults
-from streamem.families.gaussian_rounding import SAFETY
-from streamem.families.residual_kernel import TILE, ResidualKernel
-from streamem.families.tiling import block_rows, products_bytes
+from streamem.families.gaussian.covariance import COVARIANCES
+from streamem.families.gaussian.faults import anchor_faults, matrix_faults
+from streamem.families.gaussian.rounding import SAFETY
+from streamem.kernels.features.residual_kernel import TILE, ResidualKernel
+from streamem.kernels.tiling import block_rows, products_bytes
 
 Array = NDArray[Any]
 

@@ -13,10 +13,10 @@ from streamem.core.faults import flags, missing, within
 from streamem.core.ports import Kernel
 from streamem.core.stats import Stats
 from streamem.families.covariance_floor import FLOOR
-from streamem.families.empty import empty_components
-from streamem.families.features import as_rows
+from streamem.families.empty_components import empty_components
 from streamem.families.linear_family import LinearFamily, first_means
-from streamem.families.linear_kernel import linear_kernel
+from streamem.kernels.features.features import as_rows
+from streamem.kernels.features.linear_kernel import linear_kernel
 
 Array = NDArray[Any]
 
@@ -50,7 +50,7 @@ class Bernoulli(LinearFamily):
         ------
         ImpossibleValueError : a value other than 0 and 1
         """
-        from streamem.families.counts import first_beyond  # Numba loads with the first rows
+        from streamem.kernels.tables.count_checks import first_beyond  # Numba loads with the first rows
 
         bad = first_beyond(as_rows(x), np.full(x.shape[1], 2.0))
         if bad >= 0:

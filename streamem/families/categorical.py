@@ -14,12 +14,12 @@ from streamem.core.errors import ImpossibleValueError, ParameterError
 from streamem.core.faults import SUM_TOLERANCE, flags, missing, shares, within
 from streamem.core.ports import Kernel
 from streamem.core.stats import Stats
-from streamem.families.categorical_kernel import CategoricalKernel, places_in
 from streamem.families.covariance_floor import FLOOR
-from streamem.families.empty import empty_components, told_empty
-from streamem.families.features import as_rows
+from streamem.families.empty_components import empty_components, told_empty
 from streamem.families.linear_family import first_means
-from streamem.families.tiling import block_rows
+from streamem.kernels.features.features import as_rows
+from streamem.kernels.tables.table_kernel import CategoricalKernel, places_in
+from streamem.kernels.tiling import block_rows
 
 Array = NDArray[Any]
 
@@ -82,7 +82,7 @@ class Categorical:
 
     def stats(self, params: Params | None, x: Array, resp: Array) -> Stats:
         """weight (K,) and counts (K, ΣV_j), weighted by resp (n, K)."""
-        from streamem.families.categorical_pass import add_at
+        from streamem.kernels.tables.table_pass import add_at
 
         starts = _starts(self._sizes(x.shape[1])) if params is None else params.starts.copy()
         places = places_in(starts, x, np.empty(x.shape, dtype=np.int32))
@@ -135,7 +135,7 @@ class Categorical:
         ------
         ImpossibleValueError : a negative or fractional value
         """
-        from streamem.families.counts import first_beyond  # Numba loads with the first rows
+        from streamem.kernels.tables.count_checks import first_beyond  # Numba loads with the first rows
 
         bad = first_beyond(as_rows(x), np.full(x.shape[1], np.inf))
         if bad >= 0:
@@ -201,7 +201,7 @@ class Categorical:
         if self.n_categories is None:
             raise ParameterError(
                 "the number of categories is not known yet: pass Categorical(n_categories=...), or let the data tell "
-                "by streamem.surveying.surveyed_family, as the estimators do"
+                "by streamem.running.survey.surveyed_family, as the estimators do"
             )
         if isinstance(self.n_categories, int):
             return (self.n_categories,) * d

@@ -12,9 +12,9 @@ from numpy.typing import DTypeLike, NDArray
 from streamem.core.arrays import Params
 from streamem.core.ports import Kernel
 from streamem.core.stats import Stats
-from streamem.families.empty import told_empty
-from streamem.families.linear_kernel import linear_bytes
-from streamem.families.tiling import block_rows
+from streamem.families.empty_components import told_empty
+from streamem.kernels.features.linear_kernel import linear_bytes
+from streamem.kernels.tiling import block_rows
 
 Array = NDArray[Any]
 

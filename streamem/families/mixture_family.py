@@ -12,7 +12,6 @@ from streamem.core.arrays import Params
 from streamem.core.errors import ParameterError
 from streamem.core.faults import missing, prefixed, shares
 from streamem.core.offers import offers
-from streamem.core.plain_kernel import block_rows_of, kernel_of
 from streamem.core.ports import (
     Anchored,
     Blockwise,
@@ -31,9 +30,10 @@ from streamem.core.ports import (
     Surveying,
 )
 from streamem.core.stats import Stats
-from streamem.families.empty import empty_components
-from streamem.families.parts_kernel import MANY_BYTES, parts_kernel
-from streamem.families.splitting import split_rows
+from streamem.families.empty_components import empty_components
+from streamem.families.first_split import split_rows
+from streamem.kernels.nested.nested_mixtures_kernel import MANY_BYTES, parts_kernel
+from streamem.kernels.plain_kernel import block_rows_of, kernel_of
 
 Array = NDArray[Any]
 

@@ -13,10 +13,10 @@ from streamem.core.faults import flags, missing, within
 from streamem.core.ports import Kernel
 from streamem.core.stats import Stats
 from streamem.families.covariance_floor import FLOOR
-from streamem.families.empty import empty_components
-from streamem.families.features import as_rows
+from streamem.families.empty_components import empty_components
 from streamem.families.linear_family import LinearFamily, first_means
-from streamem.families.linear_kernel import linear_kernel
+from streamem.kernels.features.features import as_rows
+from streamem.kernels.features.linear_kernel import linear_kernel
 
 Array = NDArray[Any]
 
@@ -47,7 +47,10 @@ class Poisson(LinearFamily):
         ------
         ImpossibleValueError : a negative or fractional value
         """
-        from streamem.families.counts import LOG_FACTORIALS, log_factorials  # Numba loads with the first rows
+        from streamem.kernels.tables.count_checks import (  # Numba loads with the first rows
+            LOG_FACTORIALS,
+            log_factorials,
+        )
 
         out = np.empty(len(x))
         bad = log_factorials(as_rows(x), LOG_FACTORIALS, out)

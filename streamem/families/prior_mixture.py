@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from streamem.core.arrays import Params
 from streamem.core.ports import Surveying
 from streamem.core.stats import Stats
-from streamem.families.gaussian import Gaussian
+from streamem.families.gaussian.distribution import Gaussian
 from streamem.families.mixture_family import MixtureFamily
-from streamem.families.weighed import Weighed
+from streamem.families.prior_scaling import Weighed
 
 Array = NDArray[Any]
 

@@ -12,7 +12,7 @@ from streamem.core.arrays import Params
 from streamem.core.stats import Stats
 from streamem.families.covariance_floor import FLOOR
 from streamem.families.poisson import Poisson
-from streamem.families.weighed import Weighed
+from streamem.families.prior_scaling import Weighed
 
 Array = NDArray[Any]
 

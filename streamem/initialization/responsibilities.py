@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from streamem.core.errors import DataError
 from streamem.core.extremes import exponent_of
-from streamem.core.importing import uninterrupted
+from streamem.machine.importing import uninterrupted
 
 Array = NDArray[Any]
 Start = Callable[[Array, Array | None, int, np.random.RandomState], Array]

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamem.core.boundary import PATH, SUMS, Boundary
-from streamem.core.lanes import lanes_for
-from streamem.core.scratch import scratch
+from streamem.machine.lanes import lanes_for
+from streamem.machine.thread_buffer import thread_buffer
 from streamem.models.chain_pass import Chain, entry_of
 from streamem.models.emissions import Emissions
 from streamem.models.steps import Steps
@@ -98,7 +98,7 @@ class ChainOperators:
     def _scaled(
         self, first: int, stop: int, entries: Array, matrix: Array, backwards: bool, brief: bool
     ) -> Array | None:
-        from streamem.models.forward_backward import FLOOR
+        from streamem.kernels.chains.forward_backward import FLOOR
 
         lower = _Bound(entries, matrix, 0.0)
         upper = _Bound(entries, matrix, FLOOR) if self._sparse else None
@@ -124,7 +124,7 @@ class ChainOperators:
         """Scaled densities, segment after segment; the first is short and a trial, where `trials` rows go on in it."""
         n, width = stop - first, lanes_for(len(self._chain.startprob))
         held = min(SEGMENT, n)
-        b, peaks, done = scratch("hmm b", (held, width)), scratch("hmm peaks", (held,)), 0
+        b, peaks, done = thread_buffer("hmm b", (held, width)), thread_buffer("hmm peaks", (held,)), 0
         while done < n:
             tried = bool(trials) and not done
             rows = min(held, n - done, -(-n // trials) if tried else n)
@@ -134,13 +134,13 @@ class ChainOperators:
             done += rows
 
     def _in_logarithms(self, first: int, stop: int, entries: Array, matrix: Array, backwards: bool) -> Array:
-        from streamem.models.log_recursions import log_scores
+        from streamem.kernels.chains.log_recursions import log_scores
 
         log_prob = self._log_prob(first, stop, backwards)
         return np.stack([log_scores(log_prob, np.ascontiguousarray(entry), matrix) for entry in entries])
 
     def _best(self, first: int, stop: int, entries: Array, matrix: Array, backwards: bool) -> Array:
-        from streamem.models.viterbi import paths
+        from streamem.kernels.chains.viterbi import paths
 
         k = entries.shape[1]
         width, levels = lanes_for(k), np.zeros(len(entries))
@@ -158,7 +158,7 @@ class _Bound:
     """Recursions (m, K) in scaled numbers, side by side until they agree, of which no entry is let below `least`."""
 
     def __init__(self, entries: Array, matrix: Array, least: float) -> None:
-        from streamem.models.forward_backward import recursions
+        from streamem.kernels.chains.forward_backward import recursions
 
         m, k = entries.shape
         width = lanes_for(k)

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from streamem.core.boundary import POSTERIOR, SUMS, Boundary
 from streamem.core.errors import NumericalError
-from streamem.core.lanes import lanes_for
-from streamem.core.scratch import scratch
+from streamem.machine.lanes import lanes_for
+from streamem.machine.thread_buffer import thread_buffer
 from streamem.models.emissions import Emissions
 from streamem.models.steps import Steps
 
@@ -63,7 +63,7 @@ class ChainPass:
     """
 
     def __init__(self, chain: Chain, emissions: Emissions, steps: Steps, boundary: Boundary, group_rows: int) -> None:
-        from streamem.models.forward_backward import recursions
+        from streamem.kernels.chains.forward_backward import recursions
 
         k = len(chain.startprob)
         self._chain, self.emissions, self._steps, self._group_rows = chain, emissions, steps, group_rows
@@ -102,8 +102,8 @@ class ChainPass:
         spans = self._steps.spans
         rows = max((int(spans[group.stop - 1, 1] - spans[group.start, 0]) for group in groups), default=0)
         count = max((group.stop - group.start for group in groups), default=0)
-        self._b, self._v = (scratch(f"hmm {name}", (rows, self._width)) for name in "bv")
-        self._peaks = scratch("hmm peaks", (rows,))
+        self._b, self._v = (thread_buffer(f"hmm {name}", (rows, self._width)) for name in "bv")
+        self._peaks = thread_buffer("hmm peaks", (rows,))
         self._known = np.empty(count)
         self._entries, self._exits = np.zeros((2, count, self._width))
         self._entries[:, : self._k], self._exits[:, : self._k] = self._chain.startprob, 1.0
@@ -146,7 +146,7 @@ class ChainPass:
 
     def _in_logarithms(self, s: int, offset: int, v: Array, weight: float, begins: bool) -> float:
         """The same for one sequence, where scaling is not enough."""
-        from streamem.models.log_recursions import log_backward, log_forward
+        from streamem.kernels.chains.log_recursions import log_backward, log_forward
 
         first, stop = self._steps.spans[s].tolist()
         log_prob = self.emissions.log_prob(first, stop)

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from streamem.core.offers import offers
 from streamem.core.ports import Kernel, RowMajor
-from streamem.core.scratch import scratch
 from streamem.core.stats import Stats
+from streamem.machine.thread_buffer import thread_buffer
 
 Array = NDArray[Any]
 
@@ -33,7 +33,7 @@ class Emissions:
         self._loaded: tuple[int, int] | None = None  # by the kernel's `load`
         self._dense: tuple[int, int] | None = None  # by `densities`
         self._accumulated = False
-        self._held = scratch("hmm block", (k * min(block_rows, max(1, len(x))),), kernel.dtype)
+        self._held = thread_buffer("hmm block", (k * min(block_rows, max(1, len(x))),), kernel.dtype)
 
     def scaled(self, first: int, stop: int, b: Array, peaks: Array) -> None:
         """b (rows, width) = exp(log-density − largest of the row), and those largest (rows,)."""
@@ -50,7 +50,7 @@ class Emissions:
             b[absent, : self._k], b[absent, self._k :], peaks[absent] = 1.0, 0.0, 0.0
 
     def _scaled(self, x: Array, first: int, b: Array, peaks: Array) -> None:
-        from streamem.core.row_major import scaled
+        from streamem.machine.row_major import scaled
 
         for block, log_prob in self._log_prob(x, first):
             scaled(log_prob, b[block], peaks[block])
@@ -79,7 +79,7 @@ class Emissions:
         self._by_blocks(x, first, gamma)
 
     def _by_blocks(self, x: Array, first: int, gamma: Array) -> None:
-        from streamem.core.row_major import columns
+        from streamem.machine.row_major import columns
 
         for block in self._blocks(len(x)):
             resp = self._buffer(block)

@@ -15,10 +15,8 @@ from streamem.core.chunk import Chunk
 from streamem.core.errors import NumericalError, ParameterError
 from streamem.core.extremes import balanced, expected, far_rounding
 from streamem.core.faults import flags, missing, prefixed, shares
-from streamem.core.lanes import lanes_for
 from streamem.core.numerics import EPS, small_buffers
 from streamem.core.offers import offers
-from streamem.core.plain_kernel import block_rows_of, held, kernel_of
 from streamem.core.ports import (
     Anchored,
     Blockwise,
@@ -32,6 +30,8 @@ from streamem.core.ports import (
     Startable,
 )
 from streamem.core.stats import Stats
+from streamem.kernels.plain_kernel import block_rows_of, kernel_of, reused_kernel
+from streamem.machine.lanes import lanes_for
 from streamem.models.chain_operators import ChainOperators, filled_up
 from streamem.models.chain_pass import Chain, ChainPass, entry_of, impossible
 from streamem.models.emissions import Emissions
@@ -257,7 +257,7 @@ class HMM:
 
         The message is one for the question "path".
         """
-        from streamem.models.viterbi import paths
+        from streamem.kernels.chains.viterbi import paths
 
         message = message or ALONE
         steps, chain = steps_of(chunk, message), _chain(params)
@@ -327,7 +327,7 @@ class HMM:
         return ChainPass(_chain(params), emissions, steps, message or ALONE, rows)
 
     def _emissions(self, params: Params, chunk: Chunk, steps: Steps, dtype: DTypeLike) -> Emissions:
-        kernel = held(self, params, dtype, lambda: kernel_of(self.family, params.components, dtype))
+        kernel = reused_kernel(self, params, dtype, lambda: kernel_of(self.family, params.components, dtype))
         rows = block_rows_of(self.family, params.components)
         return Emissions(kernel, rows, chunk.x, steps.missing, self.n_components)
 

@@ -10,13 +10,13 @@ from numpy.typing import DTypeLike, NDArray
 
 from streamem.core.arrays import Params
 from streamem.core.ascent import with_rounding
+from streamem.core.cached_by_identity import cached_by_identity
 from streamem.core.chunk import Chunk
 from streamem.core.errors import NumericalError
 from streamem.core.extremes import balanced, expected, far_rounding
 from streamem.core.faults import missing, prefixed, shares, within
 from streamem.core.numerics import Normalized, normalize_log_rows, small_buffers
 from streamem.core.offers import offers
-from streamem.core.plain_kernel import block_rows_of, held, kernel_of
 from streamem.core.ports import (
     Anchored,
     Blockwise,
@@ -33,8 +33,8 @@ from streamem.core.ports import (
     Screenable,
     Startable,
 )
-from streamem.core.remembered import remembered
 from streamem.core.stats import Stats
+from streamem.kernels.plain_kernel import block_rows_of, kernel_of, reused_kernel
 from streamem.models.far_rows import FarRows, judged_far, no_density
 
 Array = NDArray[Any]
@@ -90,7 +90,7 @@ class Mixture:
 
     def _expected(self, params: Params, chunk: Chunk) -> Stats:
         dtype = chunk.x.dtype
-        kernel = held(self, params, dtype, lambda: self._fastest(params, dtype))
+        kernel = reused_kernel(self, params, dtype, lambda: self._fastest(params, dtype))
         sums = self._mix(kernel, params, chunk)
         weight = float(chunk.rows) if chunk.weight is None else float(chunk.weight.sum())
         return Stats(
@@ -304,7 +304,7 @@ class Mixture:
 
 
 def _log_weights(params: Params) -> Array:
-    return remembered(params.weights, params.weights, "log weights", lambda: _log(params.weights))
+    return cached_by_identity(params.weights, params.weights, "log weights", lambda: _log(params.weights))
 
 
 def _log(weights: Array) -> Array:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import cast
 
 from streamem.core.errors import OutputError, ParameterError
-from streamem.core.importing import import_whole
 from streamem.core.leftovers import remove_leftovers
 from streamem.core.ports import Sink
+from streamem.machine.importing import import_whole
 from streamem.sinks.layout import Format, Layout
 from streamem.sinks.parts import PartedSink
 from streamem.sinks.staging import StagedSink, require_free

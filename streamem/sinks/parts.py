@@ -13,7 +13,7 @@ from typing import Any, cast
 from numpy.typing import NDArray
 
 from streamem.core.errors import OutputError, StreamemError
-from streamem.core.importing import import_whole
+from streamem.machine.importing import import_whole
 from streamem.sinks.layout import Blocks, Format, Layout
 from streamem.sinks.staging import Staging
 

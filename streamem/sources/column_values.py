@@ -96,7 +96,7 @@ def _fill(layout: Layout, batch: pa.RecordBatch, out: NDArray[Any], what: str) -
 
 
 def _fill_together(arrays: list[pa.Array], out: NDArray[Any], first: int) -> None:
-    from streamem.core.interleaved import interleave
+    from streamem.machine.interleaved import interleave
 
     interleave([np.ascontiguousarray(_numbers(plain(array)), out.dtype) for array in arrays], out, first)
 

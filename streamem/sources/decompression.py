@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from streamem.core.errors import SourceError
-from streamem.core.importing import uninterrupted
+from streamem.machine.importing import uninterrupted
 
 ZSTD_MAGIC, SKIPPABLE_MAGIC = 0xFD2FB528, 0x184D2A50
 ZSTD_BLOCK_NBYTES = 2**17

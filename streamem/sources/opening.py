@@ -10,8 +10,8 @@ from typing import Any
 
 from streamem.core.data_folders import table_around_local
 from streamem.core.errors import ParameterError, SourceError
-from streamem.core.importing import import_whole
 from streamem.core.ports import Source
+from streamem.machine.importing import import_whole
 from streamem.sources.options import ReadOptions
 
 

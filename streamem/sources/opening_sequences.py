@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamem.core.errors import ParameterError, SchemaError
-from streamem.core.importing import import_whole
 from streamem.core.ports import Sequential, Source
+from streamem.machine.importing import import_whole
 from streamem.sources.array_list import ListSource
 from streamem.sources.numeric import as_array, numbers_in
 from streamem.sources.opening import anywhere, is_source, is_weight_path, module_of, open_source

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamem.core.errors import DataError
-from streamem.core.importing import import_whole
+from streamem.machine.importing import import_whole
 from streamem.sources.array import memory_map
 from streamem.sources.numeric import as_array, refuse_masked
 

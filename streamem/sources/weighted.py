@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from streamem.core.chunk import Chunk
 from streamem.core.errors import SchemaError
-from streamem.core.importing import import_whole
 from streamem.core.offers import offers_itself
 from streamem.core.ports import ChunkRef, Fetchable, Held, Source
+from streamem.machine.importing import import_whole
 from streamem.sources.array import memory_map
 from streamem.sources.numeric import as_array, refuse_masked
 from streamem.sources.sequences import SequenceSource

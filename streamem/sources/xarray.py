@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from streamem.core.chunk import Chunk
 from streamem.core.errors import SchemaError, SourceError
-from streamem.core.importing import import_whole
 from streamem.core.ports import Schema, Source
+from streamem.machine.importing import import_whole
 from streamem.sources.numeric import numbers_in, numeric_dtype
 from streamem.sources.options import ReadOptions
 from streamem.sources.plan import even_cuts

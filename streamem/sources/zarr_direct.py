@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from zarr.storage import LocalStore
 
 from streamem.core.errors import SourceError
-from streamem.core.importing import uninterrupted
+from streamem.machine.importing import uninterrupted
 from streamem.sources.decompression import decode_bounded, most_encoded, require_fitting
 
 Array = NDArray[Any]

@@ -15,7 +15,7 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import FsspecStore, LocalStore, LoggingStore, MemoryStore, ObjectStore, ZipStore
 
-from streamem.core.importing import uninterrupted
+from streamem.machine.importing import uninterrupted
 from streamem.sources.object_marks import forget, mark_of
 from streamem.sources.zarr_grid import grid_of, stored_keys
 

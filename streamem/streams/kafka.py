@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from streamem.core.errors import MissingDependencyError, ParameterError, StreamError
-from streamem.core.importing import uninterrupted
 from streamem.core.message import Message
+from streamem.machine.importing import uninterrupted
 from streamem.streams.kafka_lane import Lane
 
 logger = logging.getLogger("streamem")

@@ -10,8 +10,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from streamem.core.errors import ParameterError
-from streamem.core.importing import import_whole
 from streamem.core.ports import Stream
+from streamem.machine.importing import import_whole
 
 
 @dataclass(frozen=True)

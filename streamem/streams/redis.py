@@ -13,9 +13,9 @@ from dataclasses import asdict
 from typing import Any
 
 from streamem.core.errors import MissingDependencyError, ParameterError, StreamError
-from streamem.core.importing import uninterrupted
 from streamem.core.message import Message
 from streamem.core.redaction import redacted
+from streamem.machine.importing import uninterrupted
 from streamem.streams.redis_places import BEGINNING, Extent, Place, text_of
 
 logger = logging.getLogger("streamem")

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from numba import config
 
-from streamem.core import checked_cache
-from streamem.core.checked_cache import CheckedCache
+from streamem.machine import checked_cache
+from streamem.machine.checked_cache import CheckedCache
 
 SOURCE = """
-from streamem.core.compiled import compiled
+from streamem.machine.compiled import compiled
 
 @compiled
 def double(x):

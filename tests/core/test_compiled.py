@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.special import logsumexp
 
-from streamem.core.compiled import LEAST, LEAST_32, compiled, exp_nonpositive
 from streamem.core.numerics import negligible, normalize_log_rows
+from streamem.machine.compiled import LEAST, LEAST_32, compiled, exp_nonpositive
 
 
 @compiled

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streamem.core.finite import all_finite
+from streamem.machine.finite import all_finite
 
 DTYPES = [np.float64, np.float32]
 

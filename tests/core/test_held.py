@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from streamem.core.arrays import Params
 from streamem.core.chunk import Chunk
 from streamem.core.offers import offers
-from streamem.core.plain_kernel import held, let_go
 from streamem.core.ports import Restartable
 from streamem.core.sequences import Sequences
 from streamem.families import Categorical, Gaussian, Poisson
-from streamem.fit import prepared
+from streamem.kernels.plain_kernel import drop_kernel, reused_kernel
 from streamem.models.hmm import HMM
 from streamem.models.mixture import Mixture
+from streamem.running.fit import prepared
 
 Array = NDArray[Any]
 K, D, ROWS = 9, 16, 450
@@ -89,27 +89,27 @@ class Counted:
 def test_who_is_held() -> None:
     assert offers(Counted(), Restartable)
     owner, params = object(), Params(a=1.0)
-    one = held(owner, params, np.float64, Counted)
-    assert held(owner, params, np.float64, Counted) is one
+    one = reused_kernel(owner, params, np.float64, Counted)
+    assert reused_kernel(owner, params, np.float64, Counted) is one
     assert one.begun == 1
     for other in ((object(), params, np.float64), (owner, Params(a=1.0), np.float64), (owner, params, np.float32)):
-        held(owner, params, np.float64, Counted)
-        assert held(*other, Counted) is not one
-        one = held(owner, params, np.float64, Counted)
+        reused_kernel(owner, params, np.float64, Counted)
+        assert reused_kernel(*other, Counted) is not one
+        one = reused_kernel(owner, params, np.float64, Counted)
         assert one.begun == 0
 
 
 def test_what_cannot_begin_anew_is_not_held() -> None:
     owner, params = object(), Params(a=1.0)
-    first = held(owner, params, np.float64, object)
-    assert held(owner, params, np.float64, object) is not first
+    first = reused_kernel(owner, params, np.float64, object)
+    assert reused_kernel(owner, params, np.float64, object) is not first
 
 
 def test_letting_go() -> None:
     owner, params = object(), Params(a=1.0)
-    first = held(owner, params, np.float64, Counted)
-    let_go()
-    assert held(owner, params, np.float64, Counted) is not first
+    first = reused_kernel(owner, params, np.float64, Counted)
+    drop_kernel()
+    assert reused_kernel(owner, params, np.float64, Counted) is not first
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.5])

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streamem.core.interleaved import interleave
+from streamem.machine.interleaved import interleave
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

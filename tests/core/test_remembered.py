@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streamem.core.remembered import _KNOWN, remembered
+from streamem.core.cached_by_identity import _KNOWN, cached_by_identity
 
 
 class Answer:
@@ -25,18 +25,18 @@ def test_asked_once_as_long_as_both_live() -> None:
         asked.append(len(asked))
         return Answer()
 
-    first = remembered(array, other, "question", answer)
-    assert remembered(array, other, "question", answer) is first
-    assert remembered(array, other, "another", answer) is not first
-    assert remembered(other, array, "question", answer) is not first
-    assert remembered(array, other.copy(), "question", answer) is not first
+    first = cached_by_identity(array, other, "question", answer)
+    assert cached_by_identity(array, other, "question", answer) is first
+    assert cached_by_identity(array, other, "another", answer) is not first
+    assert cached_by_identity(other, array, "question", answer) is not first
+    assert cached_by_identity(array, other.copy(), "question", answer) is not first
     assert len(asked) == 4
 
 
 @pytest.mark.parametrize("which", [0, 1])
 def test_forgotten_with_either_array(which: int) -> None:
     arrays: list[Any] = [np.zeros(2), np.ones(2)]
-    seen = weakref.ref(remembered(arrays[0], arrays[1], "question", Answer))
+    seen = weakref.ref(cached_by_identity(arrays[0], arrays[1], "question", Answer))
     assert seen() is not None
     arrays[which] = None
     assert seen() is None
@@ -50,7 +50,7 @@ def test_false_answers_are_remembered_too() -> None:
         asked.append(1)
         return 0.0
 
-    assert [remembered(array, array, "zero", answer) for _ in range(3)] == [0.0] * 3
+    assert [cached_by_identity(array, array, "zero", answer) for _ in range(3)] == [0.0] * 3
     assert len(asked) == 1
 
 
@@ -64,7 +64,9 @@ def test_threads_wait_for_one_answer() -> None:
         sleep(0.05)
         return Answer()
 
-    threads = [threading.Thread(target=lambda: found.append(remembered(array, array, "q", answer))) for _ in range(4)]
+    threads = [
+        threading.Thread(target=lambda: found.append(cached_by_identity(array, array, "q", answer))) for _ in range(4)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -81,8 +83,8 @@ def test_an_error_is_not_remembered() -> None:
         raise ValueError("not yet")
 
     with pytest.raises(ValueError, match="not yet"):
-        remembered(array, array, "question", failing)
-    assert remembered(array, array, "question", lambda: 5) == 5
+        cached_by_identity(array, array, "question", failing)
+    assert cached_by_identity(array, array, "question", lambda: 5) == 5
 
 
 @pytest.mark.parametrize("which", [0, 1])
@@ -93,5 +95,5 @@ def test_an_answer_that_outlived_its_arrays_is_not_given_to_others(which: int) -
     held[which] = gone
     key = (id(arrays[0]), id(arrays[1]), "question")
     _KNOWN[key] = ("stale", *map(weakref.ref, held))
-    assert remembered(arrays[0], arrays[1], "question", lambda: "fresh") == "fresh"
-    assert remembered(arrays[0], arrays[1], "question", lambda: "again") == "fresh"
+    assert cached_by_identity(arrays[0], arrays[1], "question", lambda: "fresh") == "fresh"
+    assert cached_by_identity(arrays[0], arrays[1], "question", lambda: "again") == "fresh"

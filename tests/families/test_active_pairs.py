@@ -9,12 +9,12 @@ import pytest
 from numpy.typing import NDArray
 
 from streamem.families import Gaussian
-from streamem.families import gaussian_screen as screens
-from streamem.families.active_pairs import matrix_log_prob, matrix_statistics
-from streamem.families.covariance import COVARIANCES
-from streamem.families.feature_products import rows_of_block
-from streamem.families.gaussian_sketch import sketches
-from streamem.families.pair_buffers import (
+from streamem.families.gaussian.covariance import COVARIANCES
+from streamem.families.gaussian.distribution import screen as screens
+from streamem.families.gaussian.sketch import sketches
+from streamem.kernels.features.feature_products import rows_of_block
+from streamem.kernels.pairs.active_pairs import matrix_log_prob, matrix_statistics
+from streamem.kernels.pairs.pair_buffers import (
     BLOCK_ROWS,
     GROUP_ROWS,
     Gaussians,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streamem.families.anchored_rows import load_anchored
+from streamem.kernels.features.anchored_rows import load_anchored
 
 DTYPES = [np.float64, np.float32]
 

@@ -12,8 +12,8 @@ from streamem import Params
 from streamem.core.chunk import Chunk
 from streamem.core.errors import NumericalError
 from streamem.families import Gaussian, MixtureFamily
-from streamem.families.apart_buffers import room_bytes, room_of
-from streamem.families.gaussian_apart import ApartKernel, components_apart
+from streamem.families.gaussian.apart import ApartKernel, components_apart
+from streamem.kernels.pairs.apart_buffers import room_bytes, room_of
 from streamem.models import HMM, Mixture
 
 Array = NDArray[Any]

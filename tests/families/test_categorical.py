@@ -26,8 +26,8 @@ from streamem.executors import ThreadsExecutor
 from streamem.families import Categorical, Gaussian
 from streamem.initialization import STARTS
 from streamem.models import Mixture
+from streamem.running.survey import surveyed_family
 from streamem.sources import ReadOptions, open_source
-from streamem.surveying import surveyed_family
 
 Array = NDArray[Any]
 SIZES = (2, 5, 3)

@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from streamem.core.errors import NumericalError
-from streamem.families.covariance import COVARIANCES
 from streamem.families.covariance_floor import FLOOR
+from streamem.families.gaussian.covariance import COVARIANCES
 
 Array = NDArray[Any]
 MATRICES = ["full", "tied"]

@@ -15,10 +15,10 @@ from streamem import Mixture, Params
 from streamem.conformance.tolerance import assert_close, tolerance
 from streamem.core.errors import NumericalError
 from streamem.core.ports import RowMajor
-from streamem.core.row_major import columns, scaled
 from streamem.families import AutoregressiveGaussian, Categorical, Gaussian, MixtureFamily
-from streamem.families.parts_kernel import ManyRowsOfParts, PartsKernel
 from streamem.initialization.responsibilities import from_kmeans
+from streamem.kernels.nested.nested_mixtures_kernel import ManyRowsOfParts, PartsKernel
+from streamem.machine.row_major import columns, scaled
 from streamem.models import HMM
 
 Array = NDArray[Any]

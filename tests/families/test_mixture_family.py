@@ -20,7 +20,7 @@ from streamem.core.errors import ParameterError
 from streamem.core.ports import Family
 from streamem.core.stats import Stats
 from streamem.families import Categorical, Gaussian, MixtureFamily, Poisson
-from streamem.families.splitting import split_rows
+from streamem.families.first_split import split_rows
 from streamem.initialization import STARTS
 from streamem.models import Mixture
 

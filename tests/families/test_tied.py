@@ -10,7 +10,7 @@ from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
 from streamem.core.chunk import Chunk
-from streamem.families.gaussian import Gaussian
+from streamem.families.gaussian.distribution import Gaussian
 from streamem.models.mixture import Mixture
 
 

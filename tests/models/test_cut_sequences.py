@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from hidden_markov import FADING, PieceRef, Symbols, chain, cut, fading, whole
 from streamem import Params, Stats
-from streamem.boundaries import boundaries, chains_of
 from streamem.conformance.tolerance import assert_close, tolerance
 from streamem.core.chunk import Chunk
 from streamem.core.errors import NonFiniteError, NumericalError
@@ -21,10 +20,11 @@ from streamem.core.ports import ChunkDone, Executor
 from streamem.executors import ThreadsExecutor
 from streamem.executors.dask import DaskExecutor
 from streamem.families import Gaussian
-from streamem.fit import EStep
 from streamem.initialization.responsibilities import from_kmeans, from_noise
 from streamem.models import HMM
-from streamem.tasks import Apply, ScoreSequences
+from streamem.models.boundaries import boundaries, chains_of
+from streamem.running.fit import EStep
+from streamem.running.row_tasks import Apply, ScoreSequences
 
 Array = NDArray[Any]
 COUNTED = ("log_likelihood", "startprob", "transitions", "visits", "components")

@@ -11,20 +11,20 @@ from numpy.typing import NDArray
 
 from hidden_markov import cut, whole
 from streamem import Params
-from streamem.boundaries import boundaries
 from streamem.conformance.tolerance import assert_close, tolerance
 from streamem.core.boundary import POSTERIOR, Boundary
 from streamem.core.chunk import Chunk
-from streamem.core.lanes import lanes_for
 from streamem.core.ports import ChunkDone, ChunkRef
 from streamem.executors import ThreadsExecutor
 from streamem.families import Gaussian
-from streamem.fit import EStep
 from streamem.initialization.responsibilities import from_kmeans
+from streamem.kernels.chains.forward_backward import recursions
+from streamem.machine.lanes import lanes_for
 from streamem.models import HMM
+from streamem.models.boundaries import boundaries
 from streamem.models.chain_operators import SEGMENT
 from streamem.models.emissions import Emissions
-from streamem.models.forward_backward import recursions
+from streamem.running.fit import EStep
 
 Array = NDArray[Any]
 

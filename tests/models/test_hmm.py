@@ -184,7 +184,8 @@ def test_left_right_over_two_thousand_steps_agrees_with_logarithms(monkeypatch: 
 
 def in_logarithms(model: HMM, params: Params, chunk: Chunk, monkeypatch: pytest.MonkeyPatch) -> Stats:
     """The E-step with scaled recursions declared to have failed."""
-    from streamem.models import chain_pass, forward_backward
+    from streamem.kernels.chains import forward_backward
+    from streamem.models import chain_pass
 
     def failing(width: int) -> Any:
         def fail(*arguments: Any) -> None:

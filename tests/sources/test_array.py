@@ -15,9 +15,9 @@ from numpy.lib.format import open_memmap
 
 from streamem import Categorical, GaussianMixture, Mixture, ReadOptions, open_sequences, open_source
 from streamem.core.errors import ParameterError, SchemaError
-from streamem.estimators.applying import Column
-from streamem.estimators.describing import _Call
-from streamem.memory import MIB, Budget
+from streamem.estimators.predicting import _Call
+from streamem.running.answers import Column
+from streamem.running.memory import MIB, Budget
 from streamem.sources.options import LEAST_PRODUCTS, LEAST_ROWS
 
 

@@ -35,7 +35,7 @@ from streamem.core.stats import Stats
 from streamem.executors import ThreadsExecutor
 from streamem.executors.chunk_cache import ChunkCache
 from streamem.executors.dask import DaskExecutor
-from streamem.memory import shared_bytes
+from streamem.running.memory import shared_bytes
 from streamem.sources import ReadOptions, open_source
 from streamem.sources.plan import sequence_cuts
 

@@ -19,7 +19,7 @@ import pytest
 from click.testing import CliRunner
 
 from streamem import GaussianHMM, GaussianMixture, ReadOptions, open_sequences, open_source
-from streamem.cli import main
+from streamem.cli.main import main
 from streamem.core.errors import SchemaError
 from streamem.streams.folder import FolderStream
 

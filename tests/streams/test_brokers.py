@@ -20,7 +20,7 @@ from test_redis import Server, needs_server
 
 import hostile_arrow
 from streamem import GaussianMixture
-from streamem.appending import read_appended
+from streamem.online.append_only_arrow import read_appended
 from streamem.streams.kafka import KafkaStream
 from streamem.streams.redis import RedisStream
 

@@ -26,10 +26,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from streamem import GaussianMixture, open_source
-from streamem.appending import read_appended
 from streamem.core.errors import SourceError, StreamError
 from streamem.core.message import Message
-from streamem.records import Decoder
+from streamem.online.append_only_arrow import read_appended
+from streamem.online.records import Decoder
 from streamem.streams.byte_stream import ByteStream
 from streamem.streams.folder import FolderStream
 from streamem.streams.kafka_lane import Lane
@@ -119,7 +119,7 @@ def test_depth_is_that_of_the_json_and_not_of_its_texts() -> None:
 
 def test_a_raised_recursion_limit_does_not_end_the_process() -> None:
     code = (
-        "import sys; sys.setrecursionlimit(10**7); from streamem.records import Decoder; "
+        "import sys; sys.setrecursionlimit(10**7); from streamem.online.records import Decoder; "
         "print(Decoder(None, None, None).decode(b'[' * 10**6).unusable[0].reason)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

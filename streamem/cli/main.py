@@ -1,0 +1,247 @@
+"""The command line: ``streamem fit | predict | score | update | watch | show | sample | demo``."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import click
+
+from streamem import __version__
+from streamem.cli.checks import require_writable, verbosity
+from streamem.cli.reading import Reading, reading_options
+from streamem.cli.sequences import SequencesSaid, fit_hmm, sequence_options
+from streamem.cli.streaming import update, watch
+from streamem.core.errors import StreamemError
+
+INTERRUPTED = 130
+OPTIONS = {
+    "overwrite=True": "--overwrite",
+    "feature_axis=": "--feature-axis",
+    "columns=": "--columns",
+    "memory_limit": "--memory",
+    "checkpoint='run.npz'": "--checkpoint run.npz",
+    "dead_letter='bad.arrows'": "--dead-letter bad.arrows",
+    "dead_letter_limit": "--dead-letter-limit",
+    'open the data with open_source(path, options=ReadOptions(missing_chunks="fill")) and pass that': (
+        "pass --missing-chunks fill"
+    ),
+}
+
+
+class _Group(click.Group):
+    """Turns the library's errors into one message and an exit status, and Ctrl-C into advice."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except StreamemError as error:
+            raise click.ClickException(_as_options(str(error))) from error
+        except KeyboardInterrupt as interrupt:
+            click.echo(
+                "\ninterrupted: " + "; ".join(getattr(interrupt, "__notes__", ["nothing was written"])), err=True
+            )
+            sys.exit(INTERRUPTED)
+
+
+def _as_options(message: str) -> str:
+    """The library's messages name Python arguments; here they are options."""
+    for argument, option in OPTIONS.items():
+        message = message.replace(argument, option)
+    return message
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="streamem")
+@click.option("-v", "--verbose", is_flag=True, help="Show every pass, and debug messages.")
+def main(verbose: bool) -> None:
+    """Expectation-maximization for data of any size."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("streamem")
+    logger.handlers[:] = [handler]
+    logger.setLevel(logging.DEBUG if verbose else logging.INFO)
+    warnings.showwarning = lambda message, *_: click.echo(f"warning: {message}", err=True)
+
+
+@main.group()
+def fit() -> None:
+    """Fit a model to DATA (.zarr, .parquet file or folder, .npy, .arrow) and write it to a file."""
+
+
+@fit.command("gmm")
+@click.argument("data", type=click.Path())
+@click.option("-k", "--components", type=click.IntRange(1), required=True, help="Number of components.")
+@click.option("-o", "--output", type=click.Path(dir_okay=False), required=True, help="Model file to write (.npz).")
+@click.option(
+    "--covariance-type", type=click.Choice(["full", "tied", "diag", "spherical"]), default="full", show_default=True
+)
+@click.option("--tol", type=float, default=1e-3, show_default=True, help="Nats per row.")
+@click.option("--stopping", type=click.Choice(["change", "aitken"]), default="change", show_default=True)
+@click.option("--reg-covar", type=float, default=1e-6, show_default=True)
+@click.option("--max-iter", type=click.IntRange(0), default=100, show_default=True)
+@click.option("--n-init", type=click.IntRange(1), default=1, show_default=True)
+@click.option(
+    "--init",
+    "init_params",
+    type=click.Choice(["kmeans", "k-means++", "random", "random_from_data"]),
+    default="kmeans",
+    show_default=True,
+)
+@click.option(
+    "--algorithm",
+    type=click.Choice(["batch", "stepwise", "incremental"]),
+    default="batch",
+    show_default=True,
+    help="When to make an M-step: once a pass, after mini-batches, after blocks of rows.",
+)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Makes the result repeatable.")
+@click.option("--weight", help="Sample weights: a column name, or the path of a Zarr array or .npy file.")
+@click.option("--checkpoint", type=click.Path(dir_okay=False), help="Save every iteration here; resume if it exists.")
+@reading_options
+@click.pass_context
+def fit_gmm(
+    ctx: click.Context,
+    /,
+    data: str,
+    components: int,
+    output: str,
+    seed: int | None,
+    weight: str | None,
+    checkpoint: str | None,
+    algorithm: str,
+    reading: Reading,
+    **settings: Any,
+) -> None:
+    """Gaussian mixture."""
+    from streamem import GaussianMixture
+
+    require_writable(output, checkpoint)
+    model = GaussianMixture(
+        components,
+        random_state=seed,
+        verbose=verbosity(ctx),
+        **reading.settings,
+        **settings,
+    )
+    with reading.opened(data, weight) as (source, arguments):
+        model.fit(source, checkpoint=checkpoint, algorithm=algorithm, **arguments)
+    model.save(output)
+    state = "converged" if model.converged_ else "ended" if algorithm == "stepwise" else "not converged"
+    click.echo(
+        f"{output}: {components} components of {model.n_features_in_} features, {state} after {model.n_iter_} "
+        f"iterations, log-likelihood {model.lower_bound_:.9g} per row"
+    )
+
+
+fit.add_command(fit_hmm)
+
+
+@main.command()
+@click.argument("model", type=click.Path())
+@click.argument("data", type=click.Path())
+@click.option("-o", "--output", type=click.Path(), required=True, help="Where to write (.zarr, .parquet, .npy).")
+@click.option("--proba", is_flag=True, help="Write the probability of every component instead of the label.")
+@click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
+@sequence_options
+@reading_options
+def predict(
+    model: str,
+    data: str,
+    output: str,
+    proba: bool,
+    overwrite: bool,
+    sequences: SequencesSaid,
+    reading: Reading,
+) -> None:
+    """Label every row of DATA with its most probable component, or the most probable path of states."""
+    fitted = _load(model).set_params(**reading.settings)
+    question = fitted.predict_proba if proba else fitted.predict
+    with reading.opened(data, None, sequences.arguments(fitted, reading.missing_chunks == "fill")) as (
+        source,
+        arguments,
+    ):
+        question(source, out=output, overwrite=overwrite, **arguments)
+    click.echo(output)
+
+
+@main.command()
+@click.argument("model", type=click.Path())
+@click.argument("data", type=click.Path())
+@click.option("-o", "--output", type=click.Path(), help="Also write the log-density of every row.")
+@click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
+@click.option("--weight", help="Sample weights: a column name, or the path of a Zarr array or .npy file.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@sequence_options
+@reading_options
+def score(
+    model: str,
+    data: str,
+    output: str | None,
+    overwrite: bool,
+    weight: str | None,
+    as_json: bool,
+    sequences: SequencesSaid,
+    reading: Reading,
+) -> None:
+    """Log-likelihood, AIC and BIC of DATA."""
+    fitted = _load(model).set_params(**reading.settings)
+    if output is not None and not hasattr(fitted, "weights_init"):
+        raise click.UsageError("rows of a sequence have no density of their own; see `streamem predict --proba`")
+    with reading.opened(data, weight, sequences.arguments(fitted, reading.missing_chunks == "fill")) as (
+        source,
+        arguments,
+    ):
+        scores = fitted.scores(source, **arguments)
+        if output is not None:
+            arguments.pop("sample_weight", None)
+            fitted.score_samples(source, out=output, overwrite=overwrite, **arguments)
+    if as_json:
+        click.echo(json.dumps(scores))
+        return
+    for name, value in scores.items():
+        click.echo(f"{name:24} {value:.12g}")
+
+
+main.add_command(update)
+main.add_command(watch)
+
+
+@main.command()
+@click.argument("model", type=click.Path())
+def show(model: str) -> None:
+    """What a model file holds, and how its fit went."""
+    click.echo(_load(model).describe())
+
+
+@main.command()
+@click.argument("model", type=click.Path())
+@click.option("-n", "--rows", type=click.IntRange(1), required=True, help="How many rows to draw.")
+@click.option("-o", "--output", type=click.Path(), required=True, help="Where to write (.zarr, .parquet, .npy).")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Makes the draw repeatable.")
+@click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
+def sample(model: str, rows: int, output: str, seed: int | None, overwrite: bool) -> None:
+    """Draw rows from a model."""
+    _load(model).set_params(random_state=seed).sample_to(output, rows, overwrite=overwrite)
+    click.echo(output)
+
+
+@main.command()
+@click.option("--memory", default="64MiB", show_default=True, metavar="SIZE", help="Memory limit of the fit.")
+@click.option("--picture", type=click.Path(dir_okay=False), default="streamem-demo.png", show_default=True)
+@click.option("--components", "-k", type=click.IntRange(1), default=16, show_default=True)
+def demo(memory: str, picture: str, components: int) -> None:
+    """Fit a mixture to half a million patches of photographs, in less memory than they take."""
+    from streamem.cli.demo import run_demo
+
+    run_demo(memory, Path(picture), components, click.echo)
+
+
+def _load(path: str) -> Any:
+    from streamem.estimators.loading import load_model
+
+    return load_model(path)

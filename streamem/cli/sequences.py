@@ -1,0 +1,132 @@
+"""``streamem fit hmm``, and what the other commands take for sequences."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import click
+
+from streamem.cli.checks import require_writable, verbosity
+from streamem.cli.reading import Reading, reading_options
+
+GAUSSIAN = re.compile(r"gaussian-(diag|full|tied|spherical)")
+MIXTURE = re.compile(r"gmm:([1-9]\d*)")
+EMISSIONS = "gaussian-diag, gaussian-full, gaussian-tied, gaussian-spherical, gmm:M, categorical, poisson, bernoulli"
+
+
+@dataclass(frozen=True)
+class SequencesSaid:
+    """What the user said of where sequences begin."""
+
+    lengths: str | None
+    offsets: str | None
+    sequence_column: str | None
+
+    def arguments(self, model: Any, remembered: bool = False) -> dict[str, Any]:
+        """As the methods of a model take them; refused by models of independent rows.
+
+        With `remembered`, what the model knows where nothing is said: for data that is opened without it.
+        """
+        given = {name: value for name, value in asdict(self).items() if value is not None}
+        if given and not hasattr(model, "transmat_prior"):
+            name = next(iter(given)).replace("_", "-")
+            raise click.UsageError(f"--{name} is for models of sequences; this is a {type(model).__name__}")
+        return given or (dict(getattr(model, "sequences_by_", {})) if remembered else {})
+
+
+def sequence_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options to a command, which gets them as one argument ``sequences``."""
+
+    @functools.wraps(command)
+    def collected(*arguments: Any, **options: Any) -> Any:
+        said = SequencesSaid(**{field.name: options.pop(field.name) for field in fields(SequencesSaid)})
+        return command(*arguments, sequences=said, **options)
+
+    return functools.reduce(lambda decorated, option: option(decorated), OPTIONS, collected)
+
+
+OPTIONS = (
+    click.option("--sequence-column", metavar="NAME", help="Column that identifies the sequence of each row."),
+    click.option("--offsets", metavar="NAME", help="First rows of sequences: an array beside the data, or a file."),
+    click.option("--lengths", metavar="FILE", help="Steps of each sequence (.npy or Zarr). [default: one sequence]"),
+)
+
+
+def _emission(_: click.Context, __: click.Parameter, value: str) -> str:
+    if GAUSSIAN.fullmatch(value) or MIXTURE.fullmatch(value) or value in ("categorical", "poisson", "bernoulli"):
+        return value
+    raise click.BadParameter(f"{value!r} is none of {EMISSIONS}")
+
+
+def make_hmm(emission: str, components: int, reg_covar: float, settings: dict[str, Any]) -> Any:
+    """The estimator of an emission in words."""
+    from streamem import GMMHMM, BernoulliHMM, CategoricalHMM, GaussianHMM, PoissonHMM
+
+    if gaussian := GAUSSIAN.fullmatch(emission):
+        return GaussianHMM(components, gaussian[1], reg_covar=reg_covar, **settings)
+    if mixture := MIXTURE.fullmatch(emission):
+        return GMMHMM(components, int(mixture[1]), reg_covar=reg_covar, **settings)
+    discrete = {"categorical": CategoricalHMM, "poisson": PoissonHMM, "bernoulli": BernoulliHMM}
+    return discrete[emission](components, **settings)
+
+
+@click.command("hmm")
+@click.argument("data", type=click.Path())
+@click.option("-k", "--components", type=click.IntRange(1), required=True, help="Number of states.")
+@click.option("-o", "--output", type=click.Path(dir_okay=False), required=True, help="Model file to write (.npz).")
+@click.option(
+    "--emission",
+    callback=_emission,
+    default="gaussian-diag",
+    show_default=True,
+    metavar="WHAT",
+    help=f"What a state emits: {EMISSIONS}.",
+)
+@click.option("--topology", type=click.Choice(["ergodic", "left-right"]), default="ergodic", show_default=True)
+@click.option("--tol", type=float, default=1e-4, show_default=True, help="Nats per row.")
+@click.option("--stopping", type=click.Choice(["change", "aitken"]), default="aitken", show_default=True)
+@click.option("--reg-covar", type=float, default=0.0, show_default=True)
+@click.option("--max-iter", type=click.IntRange(0), default=100, show_default=True)
+@click.option("--n-init", type=click.IntRange(1), default=1, show_default=True)
+@click.option(
+    "--algorithm", type=click.Choice(["batch", "stepwise", "incremental"]), default="batch", show_default=True
+)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Makes the result repeatable.")
+@click.option("--weight", help="Weights of sequences: a column name, or the path of a Zarr array or .npy file.")
+@click.option("--checkpoint", type=click.Path(dir_okay=False), help="Save every iteration here; resume if it exists.")
+@sequence_options
+@reading_options
+@click.pass_context
+def fit_hmm(
+    ctx: click.Context,
+    /,
+    data: str,
+    components: int,
+    output: str,
+    emission: str,
+    reg_covar: float,
+    max_iter: int,
+    algorithm: str,
+    seed: int | None,
+    weight: str | None,
+    checkpoint: str | None,
+    sequences: SequencesSaid,
+    reading: Reading,
+    **settings: Any,
+) -> None:
+    """Hidden Markov model of the sequences in DATA."""
+    require_writable(output, checkpoint)
+    settings |= {"random_state": seed, "n_iter": max_iter, "verbose": verbosity(ctx), **reading.settings}
+    model = make_hmm(emission, components, reg_covar, settings)
+    with reading.opened(data, weight, sequences.arguments(model)) as (source, arguments):
+        model.fit(source, checkpoint=checkpoint, algorithm=algorithm, **arguments)
+    model.save(output)
+    state = "converged" if model.converged_ else "ended" if algorithm == "stepwise" else "not converged"
+    click.echo(
+        f"{output}: {components} states of {model.n_features_in_} features, {state} after {model.n_iter_} iterations, "
+        f"log-likelihood {model.lower_bound_:.9g} per row"
+    )

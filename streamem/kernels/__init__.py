@@ -1,0 +1,1 @@
+"""Compiled E-steps over blocks of rows. Kernels know no family and no model."""

@@ -1,0 +1,1 @@
+"""Recursions along hidden Markov chains, compiled for a number of states."""

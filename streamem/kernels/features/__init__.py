@@ -1,0 +1,1 @@
+"""Kernels whose scores and statistics are products of features of a row and parameters."""

@@ -1,0 +1,92 @@
+"""When the features 1, x̃ and x̃² are summed over rows as they lie, and how. Numba loads with the first rows."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamem.kernels.tiling import in_strips
+from streamem.machine.lanes import VECTOR_BYTES
+from streamem.machine.thread_buffer import thread_buffer
+
+Array = NDArray[Any]
+
+LINE_BYTES = 64
+"""Of a cache."""
+
+BLOCK_ROWS = 128
+"""Of 16 to 128 the best, or as good, from 64 to 1,024 features."""
+
+LEAST_ROW_BYTES = 256
+"""Below, turning rows costs less than summing across vectors."""
+
+
+def suits_rows(k: int, row_bytes: int) -> bool:
+    """Whether K components of rows of so many bytes are faster with vectors along a row than along the rows.
+
+    Measured on AVX2 only, as strips were.
+    """
+    return row_bytes >= LEAST_ROW_BYTES and in_strips(k)
+
+
+class Squares(NamedTuple):
+    """Parameters of an E-step over rows as they lie.
+
+    Attributes
+    ----------
+    constants : (K,)
+    coefficients : (2K, width) slope and curvature of each component in turn, in whole vectors, of the products' dtype
+    center, unscale : (d,) float64, x̃ = (x − center) · unscale
+    """
+
+    constants: Array
+    coefficients: Array
+    center: Array
+    unscale: Array
+
+    def mix(self, x: Array, weight: Array, log_weights: Array, least: float, sums: Array) -> tuple[float, float]:
+        """Log-likelihood and number of active pairs of rows x (n, d); adds to sums (at least 1 + 2d, K)."""
+        from streamem.kernels.features.diagonal_rows_pass import squares_pass
+
+        (rows_of_k, width), d, dtype = self.coefficients.shape, x.shape[1], self.coefficients.dtype
+        k = rows_of_k // 2
+        z = thread_buffer("squares z", (BLOCK_ROWS, _stride(width, dtype.itemsize)), dtype)
+        z[:, d:] = 0
+        totals, moments = np.zeros((k, BLOCK_ROWS)), np.zeros((2 * k, width))
+        found: tuple[float, float] = squares_pass(
+            x,
+            weight,
+            (log_weights + self.constants).astype(dtype),
+            self.coefficients,
+            self.center,
+            self.unscale,
+            z,
+            thread_buffer("joint", (k * BLOCK_ROWS,), dtype),
+            thread_buffer("row sums", (3, BLOCK_ROWS), dtype),
+            totals,
+            moments,
+            VECTOR_BYTES // dtype.itemsize,
+            dtype.type(least),
+        )
+        sums[0] += totals.sum(axis=1)
+        sums[1 : 1 + d] += moments[0::2, :d].T
+        sums[1 + d : 1 + 2 * d] += moments[1::2, :d].T
+        return found
+
+
+def squares_of(natural: Array, center: Array, unscale: Array) -> Squares:
+    """Of natural parameters (K, at least 1 + 2d), in their dtype."""
+    k, d = len(natural), len(center)
+    lanes = VECTOR_BYTES // natural.itemsize
+    coefficients = np.zeros((2 * k, -(-d // lanes) * lanes), dtype=natural.dtype)
+    coefficients[0::2, :d] = natural[:, 1 : 1 + d]
+    coefficients[1::2, :d] = natural[:, 1 + d : 1 + 2 * d]
+    return Squares(natural[:, 0].astype(np.float64), coefficients, center.copy(), unscale)
+
+
+def _stride(width: int, itemsize: int) -> int:
+    """Numbers from row to row: an odd number of lines, so that a column of a block meets all sets of the cache."""
+    line = LINE_BYTES // itemsize
+    return (-(-width // line) | 1) * line

@@ -1,0 +1,169 @@
+"""The E-step of an exponential family as two products of matrices.
+
+With features T(x) (F, b) and natural parameters η (K, F), the log-densities of a block are η·T and its statistics R·Tᵀ
+(Wainwright & Jordan 2008, §3). Rows lie last, so that features are filled by contiguous vector operations.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamem.core.numerics import negligible
+from streamem.core.ports import MixtureSums
+from streamem.kernels.features.diagonal_rows import Squares, squares_of, suits_rows
+from streamem.kernels.features.features import AnchoredBlock, Features, as_rows
+from streamem.kernels.tiling import Products, block_rows, products_of, tiling
+from streamem.machine.lanes import fill_in_lanes, in_lanes
+from streamem.machine.thread_buffer import thread_buffer
+
+Array = NDArray[Any]
+
+NO_WEIGHTS = as_rows(np.empty(0))
+
+
+class Workplace(NamedTuple):
+    """What an E-step block by block works with.
+
+    Attributes
+    ----------
+    products : natural parameters and their buffers
+    joint : (K · rows of a block,) log-densities
+    scratch : (3, rows of a block)
+    resp, product : responsibilities of whole tiles (rows, K), and their product with a panel
+    """
+
+    products: Products
+    joint: Array
+    scratch: Array
+    resp: Array
+    product: Array
+
+
+class ExponentialKernel:
+    """A family whose features are products of pairs, at fixed natural parameters; x̃ = (x − center) / scale.
+
+    Parameters
+    ----------
+    panels : natural parameters, cut by `panels_of`; products have their dtype, sums are float64 beyond a tile of rows
+    features : the F features
+    center, scale : (d,) the anchor
+    rounding : bound on the rounding error of one log-density, in nats
+    """
+
+    def __init__(self, panels: Array, features: Features, center: Array, scale: Array, rounding: float) -> None:
+        self.dtype, self.rounding = panels.dtype, rounding
+        self.path = f"{self.dtype.name} products"
+        n_panels, k, features_of_panel = panels.shape
+        self._panels, self._features, self._center, self._scale = panels, features, center, scale
+        self._rows = block_rows(k, len(center), self.dtype.itemsize)
+        self._tile = tiling(k, len(features.left)).rows
+        self._block = AnchoredBlock(center, scale, self._rows, self.dtype, features.norm)
+        self._sums = np.zeros((n_panels, features_of_panel, k))
+
+    @property
+    def panel_sums(self) -> Array:
+        """Statistics so far (panels, features of a panel, K), for passes that add to them."""
+        return self._sums
+
+    @property
+    def z(self) -> Array:
+        """[1, x̃] of the loaded rows (1 + d, b), perhaps followed by |x̃|²."""
+        return self._block.z
+
+    def load(self, x: Array) -> None:
+        """Take the next block (b, d)."""
+        self._block.load(x)
+
+    def log_prob(self, out: Array) -> None:
+        """out (K, b) = η·T."""
+        from streamem.kernels.features.feature_products import multiply_features
+
+        suited = out.dtype == self.dtype and out.flags.c_contiguous
+        target = out if suited else np.empty(out.shape, dtype=self.dtype)
+        multiply_features(self._products(), self._block.z, target)
+        if not suited:
+            out[...] = target
+
+    def accumulate(self, resp: Array) -> None:
+        """Sums += R·Tᵀ for resp (K, b)."""
+        from streamem.kernels.features.feature_products import accumulate_posterior
+
+        posterior = np.ascontiguousarray(resp, dtype=self.dtype)
+        accumulate_posterior(posterior, self._products(), self._block.z, *self._resp_buffers(), self._sums, False)
+
+    def restart(self) -> None:
+        """Begin anew."""
+        self._sums = np.zeros_like(self._sums)
+
+    def mix(self, x: Array, weight: Array | None, log_weights: Array) -> MixtureSums:
+        """Responsibilities of all rows x (n, d), block by block, and their statistics."""
+        from streamem.kernels.features.mixture_pass import mixture_pass
+
+        before = self._sums[0, 0].copy()
+        rows, weights = as_rows(x), NO_WEIGHTS if weight is None else as_rows(weight)
+        least = self.dtype.type(negligible(len(log_weights)))
+        if self._squares is not None:
+            log_likelihood, pairs = self._squares.mix(rows, weights, log_weights, least, self._sums[0])
+        else:
+            log_likelihood, pairs = mixture_pass(
+                rows, weights, log_weights.astype(self.dtype), *self.workplace, self._sums, least
+            )
+        if not np.isfinite(self._sums).all():  # a log-density may be finite whose squares are not
+            log_likelihood = np.nan
+        return MixtureSums(log_likelihood, pairs, self._sums[0, 0] - before)  # the first feature is 1
+
+    def densities(self, x: Array, b: Array, peaks: Array) -> None:
+        """Of all rows x (n, d), row after row."""
+        from streamem.kernels.features.rows_pass import densities_of_rows
+
+        joint = thread_buffer("joint", (self._sums.shape[2] * self._rows,), self.dtype)
+        fill_in_lanes(b, lambda b: densities_of_rows(as_rows(x), self._held_products, joint, b, peaks))
+
+    def accumulate_rows(self, x: Array, weights: Array, again: bool) -> None:
+        """Add the statistics of all rows x (n, d) with weights (n, at least K)."""
+        from streamem.kernels.features.rows_pass import accumulate_rows
+
+        products, (resp, product) = self._held_products, self._resp_buffers()
+        accumulate_rows(as_rows(x), products, self._rows, in_lanes(weights), resp, product, self._sums, again)
+
+    @cached_property
+    def _squares(self) -> Squares | None:
+        """Where rows stay as they lie."""
+        k, d = self._sums.shape[2], len(self._center)
+        if not (self._features.squares and suits_rows(k, d * self.dtype.itemsize)):
+            return None
+        return squares_of(self._panels[0], self._center, 1.0 / self._scale)
+
+    @cached_property
+    def workplace(self) -> Workplace:
+        """Products and buffers of this thread."""
+        k = self._sums.shape[2]
+        rows = self._tile if self._tile and len(self._sums) == 1 else self._rows
+        joint, sums = thread_buffer("joint", (k * rows,), self.dtype), thread_buffer("row sums", (3, rows), self.dtype)
+        return Workplace(self._products(), joint, sums, *self._resp_buffers())
+
+    @cached_property
+    def _held_products(self) -> Products:
+        """With rows that stay loaded."""
+        products = self._products()
+        return products._replace(z_buffer=np.empty_like(products.z_buffer))
+
+    def _products(self) -> Products:
+        return products_of(self._panels, self._features, self._center, self._scale, max(self._rows, self._tile))
+
+    def _resp_buffers(self) -> tuple[Array, Array]:
+        """Responsibilities of whole tiles (rows, K), and their product with a panel."""
+        _, features_of_panel, k = self._sums.shape
+        rows = -(-self._rows // self._tile) * self._tile if self._tile else self._rows
+        return thread_buffer("resp", (rows, k), self.dtype), thread_buffer(
+            "product", (features_of_panel, k), self.dtype
+        )
+
+    def sums(self) -> Array:
+        """Everything accumulated so far: (K, F) float64."""
+        k = self._sums.shape[2]
+        return np.ascontiguousarray(self._sums.reshape(-1, k)[: len(self._features.left)].T)

@@ -1,0 +1,1 @@
+"""Kernels of mixtures whose components are mixtures."""

@@ -1,0 +1,1 @@
+"""Kernels that look log-probabilities of categories up in a table."""

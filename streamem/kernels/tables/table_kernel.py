@@ -1,0 +1,155 @@
+"""The kernel of categorical data: look-ups in a table of log-probabilities."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamem.core.arrays import Params
+from streamem.core.cached_by_identity import cached_by_identity
+from streamem.core.errors import ImpossibleValueError
+from streamem.core.numerics import EPS, negligible
+from streamem.core.ports import MixtureSums
+from streamem.core.stats import Stats
+from streamem.kernels.features.exponential import NO_WEIGHTS
+from streamem.kernels.features.features import as_rows
+from streamem.kernels.tiling import block_rows
+from streamem.machine.lanes import fill_in_lanes, in_lanes
+from streamem.machine.thread_buffer import thread_buffer
+
+Array = NDArray[Any]
+
+TILE = 64
+"""Rows whose sums are kept with the component last, before they are laid out with rows last."""
+
+
+def table_of(params: Params) -> Array:
+    """log p (V, K), −∞ for what is impossible."""
+    return cached_by_identity(params.probabilities, params.starts, "log table", lambda: _table(params.probabilities))
+
+
+def _table(probabilities: Array) -> Array:
+    with np.errstate(divide="ignore"):
+        return np.ascontiguousarray(np.log(probabilities).T)
+
+
+def places_in(starts: Array, x: Array, out: Array) -> Array:
+    """Rows of the table (b, d) that codes x (b, d) stand for.
+
+    Raises
+    ------
+    ImpossibleValueError : a negative or fractional value, or a code beyond those known
+    """
+    from streamem.kernels.tables.table_pass import places_of  # Numba loads with the first rows
+
+    bad = places_of(as_rows(x), starts, out)
+    if bad >= 0:
+        raise unknown_code(x, bad, starts)
+    return out[: len(x)]
+
+
+def unknown_code(x: Array, position: int, starts: Array) -> ImpossibleValueError:
+    """The error for x.flat[position]."""
+    value, column = float(x.flat[position]), position % x.shape[1]
+    known = int(starts[column + 1] - starts[column])
+    if value < 0 or value != np.floor(value):
+        needed = f"codes of categories are integers 0 … {known - 1} here: number the categories from 0"
+    else:
+        needed = (
+            f"codes 0 … {known - 1} are known here: pass Categorical(n_categories={int(value) + 1}) (or a number for "
+            "every column) to allow for more, or fit to data that shows every category"
+        )
+    return ImpossibleValueError(value, column, needed)
+
+
+class CategoricalKernel:
+    """Sums of log-probabilities by look-up, statistics by addition in place; runs mixtures by itself."""
+
+    path, dtype = "float64 look-ups", np.dtype(np.float64)
+
+    def __init__(self, params: Params) -> None:
+        self._starts, self._table = params.starts.copy(), table_of(params)
+        (v, k), d = self._table.shape, len(params.starts) - 1
+        self._k, self._d, self._rows = k, d, block_rows(k, d)
+        finite = np.where(np.isfinite(self._table), np.abs(self._table), 0.0)
+        self.rounding = EPS * (d + 1) * (1.0 + float(finite.max(initial=0.0)))
+        self._sums, self._weight = np.zeros((v, k)), np.zeros(k)
+        self._buffer: Array | None = None
+        self._places: Array = np.empty((0, d), dtype=np.int32)
+
+    def load(self, x: Array) -> None:
+        """Take the next block of codes (b, d)."""
+        if self._buffer is None:
+            self._buffer = np.empty((self._rows, self._d), dtype=np.int32)
+        self._places = places_in(self._starts, x, self._buffer)
+
+    def log_prob(self, out: Array) -> None:
+        """out (K, b) = Σ_j log p_j."""
+        from streamem.kernels.tables.table_pass import look_up
+
+        look_up(self._places, self._table, thread_buffer("near", (TILE, self._k)), out)
+
+    def accumulate(self, resp: Array) -> None:
+        """Responsibilities (K, b) to the codes of the rows."""
+        from streamem.kernels.tables.table_pass import add_at
+
+        transposed = np.ascontiguousarray(resp.T, dtype=np.float64)
+        add_at(self._places, transposed, self._sums, self._weight)
+
+    def mix(self, x: Array, weight: Array | None, log_weights: Array) -> MixtureSums:
+        """Responsibilities of all rows x (n, d), block by block, and their statistics."""
+        from streamem.kernels.tables.table_pass import categorical_pass
+
+        occupied = np.zeros(self._k)
+        bad, log_likelihood, pairs = categorical_pass(
+            as_rows(x),
+            NO_WEIGHTS if weight is None else as_rows(weight),
+            log_weights,
+            self._starts,
+            self._table,
+            thread_buffer("places", (self._rows, self._d), np.int32),
+            thread_buffer("near", (TILE, self._k)),
+            thread_buffer("joint", (self._k * self._rows,)),
+            thread_buffer("row sums", (3, self._rows)),
+            thread_buffer("resp", (self._rows, self._k)),
+            self._sums,
+            occupied,
+            negligible(self._k),
+        )
+        if bad >= 0:
+            raise unknown_code(x, bad, self._starts)
+        self._weight += occupied
+        return MixtureSums(log_likelihood, pairs, occupied)
+
+    def densities(self, x: Array, b: Array, peaks: Array) -> None:
+        """Of all rows x (n, d), row after row."""
+        from streamem.kernels.tables.table_pass import densities_of_codes
+
+        places, near = thread_buffer("places", (self._rows, self._d), np.int32), thread_buffer("near", (TILE, self._k))
+        joint = thread_buffer("joint", (self._k * self._rows,))
+
+        def fill(b: Array) -> None:
+            bad = densities_of_codes(as_rows(x), self._starts, self._table, places, near, joint, b, peaks)
+            if bad >= 0:
+                raise unknown_code(x, bad, self._starts)
+
+        fill_in_lanes(b, fill)
+
+    def accumulate_rows(self, x: Array, weights: Array, again: bool) -> None:
+        """Add the statistics of all rows x (n, d) with weights (n, at least K)."""
+        from streamem.kernels.tables.table_pass import accumulate_codes
+
+        places = thread_buffer("places", (self._rows, self._d), np.int32)
+        bad = accumulate_codes(as_rows(x), self._starts, places, in_lanes(weights), self._sums, self._weight)
+        if bad >= 0:
+            raise unknown_code(x, bad, self._starts)
+
+    def restart(self) -> None:
+        """Begin anew."""
+        self._sums, self._weight = np.zeros_like(self._sums), np.zeros_like(self._weight)
+
+    def stats(self) -> Stats:
+        """weight (K,) and counts (K, V)."""
+        return Stats(weight=self._weight.copy(), counts=self._sums.T.copy())

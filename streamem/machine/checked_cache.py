@@ -1,0 +1,124 @@
+"""Compiled code on disk, with a checksum: a damaged file is compiled again, where Numba's own cache fails for ever.
+
+Half a file was an `UnpicklingError` at every call, a flipped byte of machine code ended the process. Built on classes
+of `numba.core.caching`, which are half public: without them Numba's own cache serves.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from collections.abc import Callable
+from contextlib import suppress
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from streamem.machine.whole_numba import caching
+
+logger = logging.getLogger("streamem")
+
+DIGEST_BYTES = 16
+
+FunctionCache: Any = getattr(caching, "FunctionCache", object)
+IndexDataCacheFile: Any = getattr(caching, "IndexDataCacheFile", object)
+
+_TOLD: set[tuple[str, str]] = set()
+
+
+def keep_on_disk(dispatcher: Any, function: Callable[..., Any]) -> None:
+    """Let a compiled function be loaded from, and saved to, the folder that Numba would choose."""
+    try:
+        dispatcher._cache = CheckedCache(function)
+    except RuntimeError:  # neither beside the source nor in the user's cache folder: every process compiles anew
+        return
+    except (AttributeError, TypeError):  # another Numba
+        dispatcher.enable_caching()
+
+
+class CheckedCache(FunctionCache):
+    """Numba's cache of a function, whose files are checked before they are used and need not be writable."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        # Names of their own: neither cache would understand the other's files.
+        self._cache_file = _CheckedFiles(
+            cache_path=self._cache_path,
+            filename_base=f"{self._impl.filename_base}.checked",
+            source_stamp=self._impl.locator.get_source_stamp(),
+        )
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """What is cached for a signature; None if there is nothing that can be used."""
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception as error:
+            _tell(self._cache_path, "cannot be used", error)
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Save what was compiled; a folder that takes nothing costs the next process its time, and nothing else."""
+        try:
+            super().save_overload(sig, data)
+        except OSError as error:
+            _tell(self._cache_path, "cannot be written", error)
+
+
+class _CheckedFiles(IndexDataCacheFile):
+    """Index and data files that begin with a checksum of the rest; data says for which source and key it is."""
+
+    _cache_path: str
+    _index_path: str
+    _source_stamp: Any
+    _version: str
+
+    def save(self, key: Any, data: Any) -> None:
+        super().save(key, (self._source_stamp, key, data))
+
+    def load(self, key: Any) -> Any:
+        found = super().load(key)
+        # Two processes that write at once may have given one name to two signatures.
+        return found[2] if found is not None and found[:2] == (self._source_stamp, key) else None
+
+    def _load_index(self) -> dict[Any, str]:
+        data = self._checked(Path(self._index_path))
+        version, rest = pickle.loads(data) if data else (None, b"")
+        if version != self._version:
+            return {}
+        stamp, overloads = pickle.loads(rest)
+        return dict(overloads) if stamp == self._source_stamp else {}
+
+    def _save_index(self, overloads: dict[Any, str]) -> None:
+        rest = self._dump((self._source_stamp, overloads))
+        self._write(self._index_path, pickle.dumps((self._version, rest)))
+
+    def _load_data(self, name: str) -> Any:
+        data = self._checked(Path(self._data_path(name)))
+        return pickle.loads(data) if data else None
+
+    def _save_data(self, name: str, data: Any) -> None:
+        self._write(self._data_path(name), self._dump(data))
+
+    def _write(self, path: str, data: bytes) -> None:
+        with self._open_for_write(path) as file:
+            file.write(_digest(data) + data)
+
+    def _checked(self, path: Path) -> bytes:
+        """The contents behind the checksum; nothing if there is no file, or another one than was written."""
+        with suppress(FileNotFoundError):
+            stored = path.read_bytes()
+            if _digest(data := stored[DIGEST_BYTES:]) == stored[:DIGEST_BYTES]:
+                return data
+            _tell(self._cache_path, "is damaged, and compiled again", path.name)
+        return b""
+
+
+def _digest(data: bytes) -> bytes:
+    return blake2b(data, digest_size=DIGEST_BYTES).digest()
+
+
+def _tell(folder: str, what: str, why: object) -> None:
+    """Once a folder and kind."""
+    if (folder, what) not in _TOLD:
+        _TOLD.add((folder, what))
+        logger.warning("compiled code in %s %s: %s", folder, what, why)

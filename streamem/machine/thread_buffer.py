@@ -1,0 +1,25 @@
+"""Memory that a thread uses again and again: fresh megabytes for every chunk cost as much as the arithmetic on them."""
+
+from __future__ import annotations
+
+import threading
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+_OWN = threading.local()
+
+
+def thread_buffer(purpose: str, shape: tuple[int, ...], dtype: DTypeLike = np.float64) -> NDArray[Any]:
+    """An array of this thread for a purpose; what it held is lost, and so will this be at the next call for the same.
+
+    For use within one call of a function only, that calls nothing else which names the same purpose.
+    """
+    kept: dict[str, NDArray[Any]] = _OWN.__dict__
+    size = prod(shape) * np.dtype(dtype).itemsize
+    held = kept.get(purpose)
+    if held is None or held.nbytes < size or held.nbytes > 4 * size + 2**20:
+        held = kept[purpose] = np.empty(size, dtype=np.uint8)
+    return held[:size].view(dtype).reshape(shape)

@@ -1,0 +1,62 @@
+"""What is said when a stream has ended and there is still no model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from streamem.core.chunk import Chunk
+from streamem.core.errors import DataError
+
+if TYPE_CHECKING:
+    from streamem.online.mini_batches import Tally
+
+
+def require_learned(model: Any, stream: str, came: Tally, dead_letter: Any, stopped: bool) -> None:
+    """Raise unless the model has parameters: from this stream, or from before.
+
+    Parameters
+    ----------
+    model : the estimator that `fit_stream` was asked of
+    stream : its name
+    came : what the stream delivered in this call
+    dead_letter : path of the file of unusable records, or None
+    stopped : whether `stop` ended the call, and not the stream
+
+    Raises
+    ------
+    DataError : with what came, what is missing, and what to do
+    """
+    if hasattr(model, "weights_"):
+        return
+    refused = ""
+    if came.refused:
+        where = "" if dead_letter is None else f" (why, {dead_letter} tells)"
+        refused = f", of which {came.refused} cannot be used{where}"
+    weightless = f", {came.weightless} of weight 0, which teach nothing" if came.weightless else ""
+    raise DataError(
+        f"{stream} {'was stopped' if stopped else 'has ended'} before there was a model: {came.messages} messages with "
+        f"{came.records} records came{refused}{weightless}; {_missing(model, stopped)}"
+    )
+
+
+def _missing(model: Any, stopped: bool) -> str:
+    """What a start would need, and what to do."""
+    kept: Chunk | None = getattr(model, "_pending", None)
+    if kept is None or kept.rows == 0:
+        if stopped:
+            return "none was learned; the same call begins again"
+        return "none was learned. Look whether it is the right stream, and whether its producer runs"
+    anew = "Call again on the same object with more rows, which are added to those kept; or fit first"
+    least = model._least_rows(kept.x.shape[1])
+    if kept.rows < least:
+        return (
+            f"{kept.rows} usable rows are kept, and a start of {model.n_components} components needs at least {least}, "
+            f"2·K·(d + 1). {anew}, or take fewer components"
+        )
+    distinct = len(np.unique(kept.x, axis=0))
+    return (
+        f"{kept.rows} usable rows are kept, {distinct} of them distinct, of which no covariance can be estimated. "
+        f"{anew}, or take fewer components"
+    )

@@ -1,0 +1,1 @@
+"""One call from settings and a source to results: the loop, its memory, checkpoints, progress and report."""

@@ -1,0 +1,259 @@
+"""What a fitted model says of every row: into arrays, lazily on Dask collections, or to a store chunk by chunk."""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamem.core.blas import one_blas_thread
+from streamem.core.chunk import Chunk, as_floats
+from streamem.core.errors import OutputError
+from streamem.core.offers import offers
+from streamem.core.ports import ChunkRef, Executor, Family, OnChunk, Remote, Sequential, Source, Surveying, Task
+from streamem.core.stats import Stats
+from streamem.initialization import sample_rows
+from streamem.machine.importing import import_whole
+from streamem.running.engines import Engine
+from streamem.running.fit import require_unchanged
+from streamem.running.progress import Progress
+from streamem.running.row_tasks import Apply, PartOfResult, Preparing, Score, WritePart
+from streamem.running.survey import surveyed_family
+from streamem.sinks import Layout, PartedSink, open_parted_sink, open_sink
+from streamem.sources import ReadOptions
+from streamem.sources.numeric import numbers_in, numeric_dtype
+
+Array = NDArray[Any]
+Out = str | os.PathLike[str]
+PART_BYTES = 64 * 2**20
+PARTS_PER_THREAD = 4
+
+
+@dataclass(frozen=True)
+class Column:
+    """The shape of an answer: how many numbers a row (None: one, without an axis), their dtype and names."""
+
+    width: int | None
+    dtype: np.dtype[Any]
+    names: tuple[str, ...]
+
+    @property
+    def row_nbytes(self) -> int:
+        """Bytes of the answer for one row."""
+        return self.dtype.itemsize * (self.width or 1)
+
+
+def apply_to_array(source: Source, task: Apply, column: Column, engine: Engine) -> Array:
+    """The answers for all rows in memory: (n,) or (n, width)."""
+    n = source.n_rows
+    refs = source.chunks()
+    held = column.row_nbytes * max((ref.rows for ref in refs), default=0)
+    projection = engine.project(source, refs, held, result=column.row_nbytes * n, summed=False)
+    with engine.executor(source, projection) as executor:
+        result = np.empty(n if column.width is None else (n, column.width), dtype=column.dtype)
+        task = task.ready(executor, refs)
+        for ref, values in zip(refs, _answers(source, refs, task, executor, engine), strict=True):
+            result[ref.start : ref.start + ref.rows] = values
+    return result
+
+
+def apply_to_store(source: Source, task: Apply, column: Column, engine: Engine, out: Out, overwrite: bool) -> Out:
+    """The answers written to `out` (.zarr, .parquet, .npy): complete, or absent. Returns `out`."""
+    refs = source.chunks()
+    largest = max((ref.rows for ref in refs), default=1)
+    layout = Layout(source.n_rows, column.width, column.dtype, column.names, largest, engine.budget.block_bytes)
+    if engine.is_remote:
+        _write_from_workers(source, refs, task, open_parted_sink(out, layout, overwrite), engine)
+        return out
+    sink = open_sink(out, layout, overwrite)
+    try:
+        projection = engine.project(source, refs, column.row_nbytes * largest, writing=sink.held_nbytes, summed=False)
+        with engine.executor(source, projection) as executor:
+            for values in _answers(source, refs, task.ready(executor, refs), executor, engine):
+                sink.write(values)
+        sink.commit()
+    except BaseException:
+        sink.abort()
+        raise
+    return out
+
+
+def _write_from_workers(
+    source: Source, refs: Sequence[ChunkRef], task: Apply, sink: PartedSink, engine: Engine
+) -> None:
+    """Every worker writes the rows that it answers for; only their number comes here."""
+    layout, starts = sink.layout, [ref.start for ref in refs]
+    held = layout.row_nbytes * layout.chunk_rows + sink.held_nbytes
+    try:
+        projection = engine.project(source, refs, held, summed=False)
+        with engine.executor(source, projection) as executor, _watched(source, engine) as on_chunk:
+            parts = sink.parts(_part_rows(source, layout, engine), starts)
+            jobs = [WritePart(part, tuple(refs[i] for i in _overlapping(starts, part))) for part in parts]
+            for job, rows in cast(Remote, executor).work(task.ready(executor, refs), jobs, on_chunk):
+                sink.done(cast(WritePart, job).part.first, rows)
+        sink.commit()
+    except BaseException:
+        sink.abort()
+        raise
+
+
+def _overlapping(starts: Sequence[int], part: PartOfResult) -> range:
+    """Positions of the chunks that hold rows of a part."""
+    return range(bisect_right(starts, part.first) - 1, bisect_left(starts, part.first + part.rows))
+
+
+def _part_rows(source: Source, layout: Layout, engine: Engine) -> int:
+    row = max(layout.row_nbytes, source.schema.n_features * source.schema.dtype.itemsize)
+    return max(1, min(PART_BYTES // row, source.n_rows // (PARTS_PER_THREAD * engine.remote_threads)))
+
+
+def score_source(source: Source, task: Score, engine: Engine) -> tuple[float, float]:
+    """Total log-likelihood in nats, and total weight."""
+    stats = reduce_source(source, task, engine, held=64)
+    return float(stats.log_likelihood), float(stats.weight)
+
+
+def reduce_source(source: Source, task: Task[Stats], engine: Engine, held: int) -> Stats:
+    """The sum of a task over all chunks; the statistics of one chunk take `held` bytes."""
+    refs = source.chunks()
+    with (
+        engine.executor(source, engine.project(source, refs, held)) as executor,
+        _watched(source, engine) as on_chunk,
+    ):
+        prepared = task.ready(executor, refs) if offers(task, Preparing) else task
+        return executor.reduce(prepared, refs, on_chunk)
+
+
+def map_source(
+    source: Source, task: Task[Any], engine: Engine, held: int, on_result: Callable[[Any], None], result: int = 0
+) -> None:
+    """Give `on_result` what a task says of every chunk, in plan order; `result` bytes stay in memory besides."""
+    refs = source.chunks()
+    with (
+        engine.executor(source, engine.project(source, refs, held, result=result, summed=False)) as executor,
+        _watched(source, engine) as on_chunk,
+    ):
+        prepared = task.ready(executor, refs) if offers(task, Preparing) else task
+        for result in executor.map(prepared, refs, on_chunk):
+            on_result(result)
+
+
+def survey_source(family: Family, source: Source, engine: Engine) -> Family:
+    """The family that has seen all rows, where it must before its first parameters."""
+    if source.n_rows == 0 or not isinstance(family, Surveying) or family.is_surveyed:
+        return family
+    refs, held = source.chunks(), 8 * (source.schema.n_features + 1)
+    with (
+        engine.executor(source, engine.project(source, refs, held, summed=False)) as executor,
+        _watched(source, engine) as on_chunk,
+    ):
+        return surveyed_family(family, refs, executor, source.schema.names, on_chunk)
+
+
+def take_sample(
+    source: Source, size: int, rng: np.random.RandomState, engine: Engine, missing_steps: bool = False
+) -> Chunk:
+    """A uniform sample of rows, checked; all of them in order if `size` is their number.
+
+    With `missing_steps` rows may be missing as a whole.
+    """
+    refs, names = source.chunks(), source.schema.names
+    row = 8 * (source.schema.n_features + 1)
+    with (
+        engine.executor(source, engine.project(source, refs, held=0, sample=2 * row * size)) as executor,
+        _watched(source, engine) as on_chunk,
+    ):
+        offsets = source.offsets if isinstance(source, Sequential) else None
+        return sample_rows(refs, source.n_rows, size, executor, rng, names, on_chunk, missing_steps, offsets)
+
+
+def require_apart(data: Any, out: Out) -> None:
+    """Refuse to write over the data that is being read, or into its folder.
+
+    Raises
+    ------
+    OutputError : one path holds the other
+    """
+    if not isinstance(data, str | os.PathLike) or "://" in str(data):
+        return
+    source, target = Path(data).resolve(), Path(out).resolve()
+    if source == target or source in target.parents or target in source.parents:
+        raise OutputError(f"{out} is, holds, or lies in the data {data} that is read; write the result elsewhere")
+
+
+def is_dask(x: Any) -> bool:
+    """Whether x is a Dask collection."""
+    return type(x).__module__.partition(".")[0] in ("dask", "dask_expr")
+
+
+def apply_lazily(x: Any, options: ReadOptions, task: Apply, column: Column) -> Any:
+    """A Dask array of the answers, one block for each block of rows of x (Dask array or DataFrame).
+
+    Raises
+    ------
+    SchemaError : x holds no numbers
+    """
+    if hasattr(x, "to_dask_array"):
+        dask_frame = import_whole("streamem.sources.dask_frame")
+        x = dask_frame.frame_of_floats(x, options).to_dask_array()
+    numeric_dtype(x.dtype, "the Dask array")
+    x = x.rechunk({1: -1}) if x.numblocks[1] > 1 else x
+    answer = _BlockAnswer(task)
+    if column.width is None:
+        return x.map_blocks(answer, dtype=column.dtype, drop_axis=1, meta=np.empty(0, column.dtype))
+    chunks = (x.chunks[0], (column.width,))
+    return x.map_blocks(answer, dtype=column.dtype, chunks=chunks, meta=np.empty((0, 0), column.dtype))
+
+
+@dataclass(frozen=True, eq=False)
+class _BlockRef:
+    """Stands in for a chunk handle where Dask drives: the position of the block is all that is known."""
+
+    index: int
+    rows: int
+    start: int = 0
+    nbytes: int = 0
+    load_nbytes: int = 0
+
+    def load(self) -> Chunk:
+        """Dask has loaded it already."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, eq=False)
+class _BlockAnswer:
+    task: Apply
+
+    def __call__(self, block: Any, block_info: Any = None) -> Array:
+        location = block_info[0] if block_info else None
+        index = location["chunk-location"][0] if location else 0
+        x = as_floats(numbers_in(np.asanyarray(block), f"Dask block {index}"), np.dtype(np.float64))
+        with one_blas_thread():
+            return self.task(Chunk(x), _BlockRef(index, len(x)))
+
+
+def _answers(
+    source: Source, refs: Sequence[ChunkRef], task: Apply, executor: Executor, engine: Engine
+) -> Iterator[Array]:
+    with _watched(source, engine) as on_chunk:
+        yield from executor.map(task, refs, on_chunk)
+
+
+@contextmanager
+def _watched(source: Source, engine: Engine) -> Iterator[OnChunk]:
+    """Progress during a pass, and the check that the data stayed as it was."""
+    progress = Progress(engine.what, engine.verbose)
+    progress.begin(source.n_rows, engine.what)
+    fingerprint = source.fingerprint()
+    try:
+        yield progress.chunk_done
+        require_unchanged(source, fingerprint)
+    finally:
+        progress.end()

@@ -1,0 +1,193 @@
+"""Which executor runs a call, and whether the call fits the memory there."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from streamem.core.errors import ClusterError, MemoryLimitError, ParameterError
+from streamem.core.ports import ChunkRef, Executor, Source
+from streamem.executors import ThreadsExecutor
+from streamem.machine.importing import import_whole
+from streamem.running.memory import Budget, Projection, fit_into, format_bytes, keeping, project, shared_bytes
+
+logger = logging.getLogger("streamem")
+
+RESULTS_IN_FLIGHT = 3
+"""Results that wait for the client on a worker, for each of its threads."""
+
+WORKER_CACHE_SHARE = 0.25
+"""Part of a worker's memory that may hold decoded chunks between passes."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How to run one call.
+
+    Attributes
+    ----------
+    choice : None (the active distributed client if there is one, else threads), "threads", or a client
+    n_threads, budget : of this process
+    workspace : bytes that one running task needs besides its chunk
+    what, verbose : for the progress bar
+    """
+
+    choice: Any
+    n_threads: int
+    budget: Budget
+    workspace: int
+    what: str
+    verbose: int
+
+    def project(
+        self,
+        source: Source,
+        refs: Sequence[ChunkRef],
+        held: int,
+        sample: int = 0,
+        result: int = 0,
+        writing: int = 0,
+        summed: bool = True,
+        opened: int = 0,
+        again: bool = False,
+    ) -> Projection:
+        """What the call will hold in this process, cut down to the budget.
+
+        Parameters
+        ----------
+        held : bytes of the result of one chunk
+        sample, result, writing : bytes that stay here besides
+        summed : whether the results of chunks are added up along the tree, or taken one after the other
+        opened : bytes of chunks or statistics that the algorithm keeps
+        again : whether the chunks are read in pass after pass, so that keeping some of them saves time
+
+        Raises
+        ------
+        MemoryLimitError : it does not fit, here or on a worker
+        """
+        client = client_of(self.choice)
+        opened += shared_bytes(refs, self.n_threads)
+        if client is None:
+            projection = project(refs, self.n_threads, self.workspace, held, sample, result, writing, summed, opened)
+        else:
+            _require_workers_fit(client, source, project(refs, 1, self.workspace, held, summed=summed))
+            projection = project([], 1, 0, held, sample, result, writing, summed, opened)
+        fitting = fit_into(projection, self.budget, source.schema.origin)
+        return keeping(fitting, refs, self.budget) if again and client is None else fitting
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether other processes do the work."""
+        return client_of(self.choice) is not None
+
+    @property
+    def remote_threads(self) -> int:
+        """Threads of all workers, at least 1."""
+        return max(1, sum(client_of(self.choice).nthreads().values()))
+
+    @contextmanager
+    def executor(self, source: Source, projection: Projection) -> Iterator[Executor]:
+        """The executor for a projection."""
+        client = client_of(self.choice)
+        if client is None:
+            sizes = projection.n_threads, projection.in_flight, projection.opened, projection.kept
+            with ThreadsExecutor(*sizes) as threads:
+                yield threads
+            return
+        cluster = import_whole("streamem.executors.dask")
+        with cluster.DaskExecutor(client, max(_cache_bytes(client), projection.opened)) as executor:
+            yield executor
+
+    def describe(self, projection: Projection) -> dict[str, Any]:
+        """The setting, for the report."""
+        limits = {"projected": format_bytes(projection.total), "limit": format_bytes(self.budget.limit_bytes)}
+        client = client_of(self.choice)
+        if client is None:
+            kept = {"chunks kept": format_bytes(projection.kept)} if projection.kept else {}
+            return {"threads": projection.n_threads, "chunks in flight": projection.in_flight, **kept, **limits}
+        threads = client.nthreads()
+        return {"workers": len(threads), "threads": sum(threads.values()), **limits}
+
+
+def client_of(choice: Any) -> Any:
+    """The distributed client to use, or None for threads.
+
+    Raises
+    ------
+    ParameterError : neither a client, "threads" nor None
+    """
+    distributed = sys.modules.get("distributed")
+    if isinstance(choice, str) and choice == "threads":
+        return None
+    if choice is None:
+        return _active_client(distributed)
+    if distributed is not None and isinstance(choice, distributed.Client):
+        if choice.status != "running":
+            raise ClusterError(f"the client passed as executor is {choice.status}; connect it, or make a new one")
+        if choice in _INHERITED:
+            raise ClusterError(
+                "the client passed as executor belongs to the process that this one was forked from, and answers only "
+                "there; make a new one here: Client(client.scheduler.address)"
+            )
+        _SEEN.add(choice)
+        return choice
+    raise ParameterError(f"executor is {choice!r}; it must be a distributed.Client, 'threads', or None")
+
+
+def _active_client(distributed: Any) -> Any:
+    # Only someone who has imported distributed can have a client, so nobody else pays for the import.
+    if distributed is None:
+        return None
+    try:
+        client = distributed.default_client()
+    except ValueError:
+        return None
+    if client in _INHERITED:
+        logger.info("the active Dask client belongs to the process that this one was forked from; threads work instead")
+        return None
+    return client
+
+
+_INHERITED: weakref.WeakSet[Any] = weakref.WeakSet()
+"""Clients of the process that this one was forked from: the thread that would answer does not exist here."""
+_SEEN: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def _inherit() -> None:
+    _INHERITED.update(_SEEN)
+    if (client := _active_client(sys.modules.get("distributed"))) is not None:
+        _INHERITED.add(client)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_inherit)
+
+
+def _worker_memory(client: Any) -> list[tuple[str, int, int]]:
+    """(address, threads, memory limit in bytes; 0 for none) of every worker."""
+    workers = client.scheduler_info(n_workers=-1)["workers"]
+    return [(address, int(w["nthreads"]), int(w["memory_limit"] or 0)) for address, w in workers.items()]
+
+
+def _cache_bytes(client: Any) -> int:
+    limits = [limit for _, _, limit in _worker_memory(client) if limit]
+    return int(min(limits) * WORKER_CACHE_SHARE) if limits else 0
+
+
+def _require_workers_fit(client: Any, source: Source, projection: Projection) -> None:
+    for address, threads, limit in _worker_memory(client):
+        results = max(projection.levels, RESULTS_IN_FLIGHT) * projection.statistics
+        needed = threads * (projection.loading + projection.workspace + results)
+        if limit and needed > limit * (1 - WORKER_CACHE_SHARE):
+            raise MemoryLimitError(
+                f"reading {source.schema.origin}: worker {address} would need {format_bytes(needed)} for {threads} "
+                f"threads ({format_bytes(projection.loading)} to load a chunk, {format_bytes(projection.workspace)} to "
+                f"work on it) and has {format_bytes(limit)}, a quarter of it for cached chunks; start workers with "
+                "fewer threads or more memory, or store the data in smaller chunks"
+            )

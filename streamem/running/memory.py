@@ -1,0 +1,267 @@
+"""The memory promise: projected before the first read, kept by bounding what is in flight.
+
+The limit is what a fit may take *on top of* what the process holds when it starts (interpreter, libraries, the user's
+own arrays).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+
+from streamem.core.errors import MemoryLimitError, ParameterError
+from streamem.core.ports import ChunkRef, Composed
+from streamem.executors.chunk_cache import is_decoded
+from streamem.machine.importing import uninterrupted
+from streamem.running.free_memory import free_memory
+from streamem.sources.options import DEFAULT_CHUNK_BYTES, MOST_CHUNK_BYTES
+
+MIB = 2**20
+
+KEPT_BYTES = 96 * MIB
+"""Of decoded chunks that a fit keeps from pass to pass if the user set no limit."""
+
+PASS_BYTES = 144 * MIB
+"""Of what is in flight, and of chunks kept where these are not all there are, together, if the user set no limit."""
+
+
+def parse_bytes(size: str | int | float | None) -> int | None:
+    """ "1GiB", "500 MB" or a number of bytes; None stays None.
+
+    Raises
+    ------
+    ParameterError : not a positive size
+    """
+    if size is None:
+        return None
+    with uninterrupted("dask.utils"):
+        from dask.utils import parse_bytes as parse
+
+    if isinstance(size, float) and not size.is_integer():
+        raise ParameterError(f"{size!r} is not a memory size in whole bytes; write for example '1.5GiB'")
+    try:
+        number = int(parse(size))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ParameterError(f"{size!r} is not a memory size; write for example '1GiB' or a number of bytes") from error
+    if number <= 0:
+        raise ParameterError(f"a memory size of {size!r} leaves nothing to work with; it must be positive")
+    return number
+
+
+def format_bytes(number: float) -> str:
+    """1536 → '1.50 kiB'."""
+    with uninterrupted("dask.utils"):
+        from dask.utils import format_bytes as form
+
+    return str(form(int(number)))
+
+
+def peak_bytes() -> int:
+    """Largest resident memory of this process so far (VmHWM)."""
+    try:
+        _, found, rest = Path("/proc/self/status").read_bytes().partition(b"VmHWM:")
+    except OSError:
+        found = b""
+    if found:
+        return int(rest.split(maxsplit=1)[0]) * 1024
+    import resource
+    import sys
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak) if sys.platform == "darwin" else int(peak) * 1024
+
+
+def forget_peak() -> int:
+    """Begin a new `peak_bytes` where the system can (Linux: clear_refs, proc(5)); what it is now."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+    return peak_bytes()
+
+
+def return_free_memory() -> None:
+    """Give back what allocators hold without a use: glibc's heaps (malloc_trim(3)) and Arrow's pool."""
+    import sys
+
+    if (arrow := sys.modules.get("pyarrow")) is not None:
+        arrow.default_memory_pool().release_unused()
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How a limit is spent.
+
+    Attributes
+    ----------
+    limit_bytes : what a fit may take; half of what is free if the user gave none
+    limit_of : where the limit comes from, in words
+    chunk_bytes, most_chunk_bytes, block_bytes, sample_bytes : target sizes of chunks read, of those of large
+        arrays (see `ReadOptions`), of blocks written, and of samples
+        Functions of an explicit limit only, so that the plan and the start, and with them every bit of the result, are
+        the same on a machine with more or less free memory.
+    keep_bytes, pass_bytes : most that decoded chunks may take from pass to pass, which no bit depends on; and, unless
+        these are all, together with what is in flight
+    """
+
+    limit_bytes: int
+    limit_of: str
+    chunk_bytes: int
+    most_chunk_bytes: int
+    block_bytes: int
+    sample_bytes: int
+    keep_bytes: int
+    pass_bytes: int
+
+    @classmethod
+    def of(cls, limit: str | int | float | None, chunk_bytes: str | int | float | None = None) -> Budget:
+        """From the user's limit and chunk size; None for the defaults."""
+        explicit = parse_bytes(limit)
+        spread = explicit if explicit is not None else 2**40
+        chunk, free = parse_bytes(chunk_bytes), free_memory()
+        return cls(
+            limit_bytes=explicit if explicit is not None else free.nbytes // 2,
+            limit_of="memory_limit" if explicit is not None else f"half of what {free.of} leaves free",
+            chunk_bytes=chunk or _between(spread // 64, MIB // 4, DEFAULT_CHUNK_BYTES),
+            most_chunk_bytes=chunk or _between(spread // 64, MIB // 4, MOST_CHUNK_BYTES),
+            block_bytes=_between(spread // 32, MIB // 4, 32 * MIB),
+            sample_bytes=_between(spread // 8, MIB // 4, 64 * MIB),
+            keep_bytes=KEPT_BYTES if explicit is None else min(explicit, free.nbytes // 2),
+            pass_bytes=PASS_BYTES if explicit is None else explicit,
+        )
+
+
+def _between(value: int, low: int, high: int) -> int:
+    return max(low, min(value, high))
+
+
+@dataclass(frozen=True)
+class Projection:
+    """What a run will hold at most, term by term, in bytes."""
+
+    n_threads: int
+    in_flight: int
+    chunk: int
+    loading: int
+    workspace: int
+    statistics: int
+    levels: int
+    sample: int
+    result: int
+    writing: int
+    opened: int = 0
+    kept: int = 0
+
+    @property
+    def terms(self) -> list[tuple[str, int]]:
+        """Each term in words, and its bytes."""
+        readers = min(self.n_threads, self.in_flight)
+        waiting = self.in_flight - readers
+        held = self.in_flight + self.levels
+        return [
+            (f"{readers} chunks being read × {format_bytes(self.loading)}", readers * self.loading),
+            (f"{waiting} chunks in work × {format_bytes(self.chunk)}", waiting * self.chunk),
+            (f"{self.n_threads} workspaces × {format_bytes(self.workspace)}", self.n_threads * self.workspace),
+            (f"{held} results of chunks × {format_bytes(self.statistics)}", held * self.statistics),
+            ("sample for the start", self.sample),
+            ("result held in memory", self.result),
+            ("writing the result", self.writing),
+            ("chunks or statistics in use by several", self.opened),
+            ("decoded chunks kept for the next pass", self.kept),
+        ]
+
+    @property
+    def total(self) -> int:
+        """Sum of all terms."""
+        return sum(size for _, size in self.terms)
+
+    def explain(self) -> str:
+        """The arithmetic, one term a line."""
+        lines = [f"  {format_bytes(size):>12}  {words}" for words, size in self.terms if size]
+        return "\n".join([*lines, f"  {format_bytes(self.total):>12}  in all"])
+
+
+def project(
+    refs: Sequence[ChunkRef],
+    n_threads: int,
+    workspace: int,
+    statistics: int,
+    sample: int = 0,
+    result: int = 0,
+    writing: int = 0,
+    summed: bool = True,
+    opened: int = 0,
+) -> Projection:
+    """The projection at full parallelism: twice as many chunks in flight as threads.
+
+    `statistics` are the bytes that a chunk leaves behind; unless they are `summed`, they go when their turn comes.
+    """
+    return Projection(
+        n_threads=n_threads,
+        in_flight=2 * n_threads,
+        chunk=max((ref.nbytes for ref in refs), default=0),
+        loading=max((ref.load_nbytes for ref in refs), default=0),
+        workspace=workspace,
+        statistics=statistics,
+        levels=len(refs).bit_length() if summed else 0,
+        sample=sample,
+        result=result,
+        writing=writing,
+        opened=opened,
+    )
+
+
+def shared_bytes(refs: Sequence[ChunkRef], n_threads: int) -> int:
+    """Of chunks to keep so that those which neighbours share are loaded once: one for each thread, and one."""
+    bases = [ref.bases for ref in refs if isinstance(ref, Composed)]
+    shared = [own[0].nbytes for before, own in pairwise(bases) if before[-1].index == own[0].index]
+    return (n_threads + 1) * max(shared, default=0)
+
+
+def fit_into(projection: Projection, budget: Budget, origin: str) -> Projection:
+    """Lower the number of chunks in flight, then of threads, until the projection fits; the result's bits never change.
+
+    Raises
+    ------
+    MemoryLimitError : one chunk at a time is still too much; the message shows the arithmetic
+    """
+    for in_flight in range(projection.in_flight, 0, -1):
+        smaller = replace(projection, in_flight=in_flight, n_threads=min(projection.n_threads, in_flight))
+        if smaller.total <= budget.limit_bytes:
+            return smaller
+    largest = max(smaller.terms, key=lambda term: term[1])[0]
+    raise MemoryLimitError(
+        f"reading {origin}: projected {format_bytes(smaller.total)} exceeds the allowed "
+        f"{format_bytes(budget.limit_bytes)} ({budget.limit_of}) even with one chunk at a time:\n"
+        f"{smaller.explain()}\n{_remedy(largest)}"
+    )
+
+
+def keeping(projection: Projection, refs: Sequence[ChunkRef], budget: Budget) -> Projection:
+    """With decoded chunks kept from pass to pass: what there are, as far as half of what the limit leaves."""
+    bases = {base.index: base for ref in refs for base in (ref.bases if isinstance(ref, Composed) else (ref,))}
+    sizes = [base.nbytes for base in bases.values() if is_decoded(base)]
+    most = min((budget.limit_bytes - projection.total) // 2, budget.keep_bytes)
+    if sum(sizes) > most:  # of large chunks those in flight take much, and few could be kept besides
+        room = budget.pass_bytes - (projection.total - projection.sample)
+        most = min(most, room if room >= max(sizes) else 0)
+    return replace(projection, kept=min(sum(sizes), most))
+
+
+def _remedy(largest: str) -> str:
+    if largest.startswith("result"):
+        return "Pass out='….zarr' or '….parquet' to write the result chunk by chunk, or raise the memory limit."
+    if largest.startswith("writing"):
+        return "Write to a '….zarr' or '….npy', which take less than Parquet, or raise the memory limit."
+    if "being read" in largest or "in work" in largest:
+        return (
+            "Storage units are read whole (Dask blocks; of Zarr, all chunks or shards that share positions of the "
+            "first row axis), or in parts by a decoder that holds pages of every column (large Parquet row groups): "
+            "rewrite the data with smaller ones (for Parquet, pyarrow.parquet.write_table(..., row_group_size=...); "
+            "for Dask, x.rechunk({0: rows, 1: -1})), choose fewer columns, or raise the memory limit."
+        )
+    return "Use fewer components or a simpler covariance_type, or raise the memory limit."

@@ -1,0 +1,202 @@
+"""What a fit did, pass by pass: the same numbers for people, files and benches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from itertools import accumulate, groupby
+from time import perf_counter
+from typing import Any
+
+from streamem.core.arrays import Params
+from streamem.core.ports import ChunkDone, ChunkRef
+from streamem.core.redaction import redacted
+from streamem.core.state import State
+from streamem.running.memory import format_bytes, peak_bytes, return_free_memory
+from streamem.sources.options import MOST_CHUNK_BYTES
+
+SETTINGS = ("workers", "threads", "chunks in flight", "chunks kept", "projected", "limit", "arithmetic")
+"""What a report says of how a fit ran, in the order in which it says it."""
+
+TOMBSTONES = "tombstones"
+
+
+@dataclass(frozen=True)
+class PassRecord:
+    """One pass over the data.
+
+    Attributes
+    ----------
+    start : which of the `n_init` starts, from 0
+    iteration : M-steps done before this pass
+    log_likelihood : of the parameters that entered, in nats per unit of weight
+    seconds : wall time
+    rows, nbytes : read, as held in memory
+    wait_s : time that compute threads waited for reads, summed over threads
+    compute_s : time that they computed, summed over threads
+    peak_memory_bytes : the process's largest resident memory so far
+    arithmetic : which one its E-steps ran, in words; in several windows that of the first
+    """
+
+    start: int
+    iteration: int
+    log_likelihood: float
+    seconds: float
+    rows: int
+    nbytes: int
+    wait_s: float
+    compute_s: float
+    peak_memory_bytes: int
+    arithmetic: str = ""
+
+
+@dataclass
+class FitReport:
+    """The record of a fit.
+
+    Attributes
+    ----------
+    origin : the source in words
+    n_rows, n_features, n_chunks : its size and plan
+    setting : how it ran: threads, chunks in flight, bytes of kept chunks, projected bytes, limit, arithmetic
+    passes : one record a pass
+    events : what was done to components that degenerated, by kind, and in how many passes; and how many messages
+        without a value (tombstones) of streams were passed over
+    """
+
+    origin: str = ""
+    n_rows: int = 0
+    n_features: int = 0
+    n_chunks: int = 0
+    setting: dict[str, Any] = field(default_factory=dict)
+    passes: list[PassRecord] = field(default_factory=list)
+    events: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.origin = redacted(self.origin)  # that of a file of an earlier version, too
+
+    def to_dict(self, last: int = 100_000) -> dict[str, Any]:
+        """As plain JSON values, with the `last` passes."""
+        return asdict(replace(self, passes=self.passes[-last:]))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> FitReport:
+        """The inverse of `to_dict`."""
+        passes = [PassRecord(**record) for record in values["passes"]]
+        return cls(**{**values, "passes": passes})
+
+    def __str__(self) -> str:
+        """A table for people."""
+        chunks = f"{self.n_chunks:,} chunk{'' if self.n_chunks == 1 else 's'}"
+        if not self.passes:  # mini-batches are no passes
+            return "\n".join(
+                [f"{self.origin}: {self.n_rows:,} rows × {self.n_features} features", *_events(self.events)]
+            )
+        head = [
+            f"{self.origin}: {self.n_rows:,} rows × {self.n_features} features in {chunks}",
+            ", ".join(f"{name} {self.setting[name]}" for name in SETTINGS if name in self.setting),
+            "",
+            " start  iter   log-likelihood/row  seconds      rows/s     bytes/s  waiting  peak memory",
+        ]
+        return "\n".join([*head, *map(_line, self.passes), *_changes(self.passes), *_events(self.events)])
+
+
+def _line(record: PassRecord) -> str:
+    seconds = max(record.seconds, 1e-9)
+    busy = max(record.wait_s + record.compute_s, 1e-9)
+    return (
+        f"{record.start:6d}{record.iteration:6d}{record.log_likelihood:21.9f}{record.seconds:9.2f}"
+        f"{record.rows / seconds:12,.0f}{format_bytes(record.nbytes / seconds):>12}{record.wait_s / busy:9.0%}"
+        f"{format_bytes(record.peak_memory_bytes):>13}"
+    )
+
+
+def _changes(passes: Sequence[PassRecord]) -> list[str]:
+    """Which arithmetic ran, where that was not the same in all passes."""
+    runs = [(told, len(list(run))) for told, run in groupby(record.arithmetic for record in passes)]
+    stops = accumulate(count for _, count in runs)
+    lines = [f"passes {stop - n + 1}–{stop} by {told}" for stop, (told, n) in zip(stops, runs, strict=True)]
+    return lines if len(lines) > 1 else []
+
+
+def _events(events: Mapping[str, int]) -> list[str]:
+    meaning = {
+        "empty": "component-passes without rows: mean and covariance were kept",
+        TOMBSTONES: "tombstones (messages without a value) were passed over",
+        "floored": "component-passes with a collapsed covariance: raised to the floor",
+    }
+    return [f"{count} {meaning.get(kind, kind)}" for kind, count in events.items() if count]
+
+
+class Recorder:
+    """The observer that fills a `FitReport`.
+
+    Parameters
+    ----------
+    report : is written to
+    degenerate : of a `Diagnosed` model
+    explain : parameters and rows of a window → the arithmetic of its E-steps in words
+    """
+
+    def __init__(
+        self, report: FitReport, degenerate: Any = None, explain: Callable[[Params, int], str] | None = None
+    ) -> None:
+        self._report = report
+        self._degenerate, self._explain = degenerate, explain
+        self.arithmetic = ""  # of the last pass that began
+        self.start = 0
+        self._clear()
+
+    def _clear(self) -> None:
+        self._first: State | None = None
+        self._begin = perf_counter()
+        self._rows = self._nbytes = 0
+        self._wait_s = self._compute_s = 0.0
+        self._known: list[tuple[int, float]] = []
+
+    def window_started(self, state: State, window: Sequence[ChunkRef]) -> None:
+        """Start the clock of a pass."""
+        if self._first is None:
+            self._clear()
+            self._first = state
+            if self._explain is not None:
+                self.arithmetic = self._explain(state.params, sum(ref.rows for ref in window))
+        self._window_rows = sum(ref.rows for ref in window)
+
+    def chunk_done(self, done: ChunkDone) -> None:
+        """Collect."""
+        if done.nbytes > MOST_CHUNK_BYTES:  # allocators keep what large chunks leave, several times over
+            return_free_memory()
+        self._rows, self._nbytes = self._rows + done.rows, self._nbytes + done.nbytes
+        self._wait_s, self._compute_s = self._wait_s + done.wait_s, self._compute_s + done.compute_s
+
+    def window_ended(self, before: State, after: State, pass_over: bool) -> None:
+        """Write the record of a pass; of several windows it says the mean log-likelihood."""
+        if after.finished or after.trace is not before.trace:
+            self._known.append((self._window_rows, after.last_known))
+        if not pass_over or self._first is None:
+            return
+        self._report.passes.append(
+            PassRecord(
+                start=self.start,
+                iteration=self._first.iteration,
+                log_likelihood=self._mean(),
+                seconds=perf_counter() - self._begin,
+                rows=self._rows,
+                nbytes=self._nbytes,
+                wait_s=self._wait_s,
+                compute_s=self._compute_s,
+                peak_memory_bytes=peak_bytes(),
+                arithmetic=self.arithmetic,
+            )
+        )
+        self._first = None
+        if self._degenerate is not None and not after.finished:
+            for kind, components in self._degenerate(after.params).items():
+                self._report.events[kind] = self._report.events.get(kind, 0) + len(components)
+
+    def _mean(self) -> float:
+        if len(self._known) == 1:
+            return self._known[0][1]
+        rows = sum(rows for rows, _ in self._known)
+        return sum(rows * value for rows, value in self._known) / rows if rows else float("nan")

@@ -1,0 +1,183 @@
+"""What is asked of sequences, each chunk with what lies beyond it: tasks for an executor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamem.core.arrays import Params
+from streamem.core.boundary import PATH, POSTERIOR, Boundary
+from streamem.core.chunk import Chunk
+from streamem.core.errors import NumericalError
+from streamem.core.ports import ChunkRef, Executor
+from streamem.core.sequences import Sequences
+from streamem.core.stats import Stats
+from streamem.core.validation import forgives, locating, require_finite, where
+from streamem.models.boundaries import boundaries
+from streamem.running.row_tasks import Apply, ScoreSequences
+
+Array = NDArray[Any]
+
+
+class ChainModel(Protocol):
+    """A model that answers questions about the steps of sequences, given what lies beyond a chunk."""
+
+    family: Any
+
+    def path(self, params: Params, chunk: Chunk, message: Boundary | None) -> Array:
+        """The most probable states together: (n,)."""
+
+    def log_likelihood(self, params: Params, chunk: Chunk, message: Boundary | None) -> Stats:
+        """rows, weight and log_likelihood in nats."""
+
+    def weight_of(self, chunk: Chunk) -> float:
+        """Of the steps of a chunk."""
+
+
+@dataclass(frozen=True, eq=False)
+class WeighAlong:
+    """The weight of the steps of a chunk; padding is none."""
+
+    model: ChainModel
+
+    def __call__(self, chunk: Chunk, ref: ChunkRef) -> float:
+        """Of one chunk."""
+        with _named(ref):
+            return self.model.weight_of(chunk)
+
+
+@dataclass(frozen=True, eq=False)
+class ApplyAlong(Apply):
+    """Answers a question about every step: states or their probabilities.
+
+    Attributes
+    ----------
+    model : whose method `describe` is
+    kind : of the messages that it needs, "posterior" or "path"
+    """
+
+    model: ChainModel = field(kw_only=True)
+    kind: str = field(kw_only=True)
+
+    def ready(self, executor: Executor, refs: Sequence[ChunkRef]) -> Apply:
+        """With the messages, which takes passes over the chunks that cut a sequence."""
+        found = boundaries(self.model, self.params, refs, executor, self.names, self.kind)
+        return replace(self, messages=found)
+
+    def __call__(self, chunk: Chunk, ref: ChunkRef) -> Array:
+        """The answer for one chunk, in the dtype wanted."""
+        with _named(ref):
+            return super().__call__(chunk, ref)
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreAlong(ScoreSequences):
+    """Weighted log-likelihood of the sequences."""
+
+    def ready(self, executor: Executor, refs: Sequence[ChunkRef]) -> ScoreAlong:
+        """With the messages."""
+        return replace(self, messages=boundaries(self.model, self.params, refs, executor, self.names, POSTERIOR))
+
+    def __call__(self, chunk: Chunk, ref: ChunkRef) -> Stats:
+        """rows, weight and log_likelihood of one chunk."""
+        with _named(ref):
+            return super().__call__(chunk, ref)
+
+
+# --- how probable a path is ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class PathPart:
+    """The path within a chunk, and its part in the log-probability of the whole.
+
+    Attributes
+    ----------
+    states : (n,) int64
+    log_prob : of its emissions, and of the starts and transitions within it, in nats
+    opened, continued : whether a sequence is cut at its beginning, and at its end
+    """
+
+    states: Array
+    log_prob: float
+    opened: bool
+    continued: bool
+
+    @property
+    def first(self) -> int:
+        """The state where a sequence was cut before it, else −1."""
+        return int(self.states[0]) if self.opened and len(self.states) else -1
+
+    @property
+    def last(self) -> int:
+        """The state where a sequence is cut at its end, else −1."""
+        return int(self.states[-1]) if self.continued and len(self.states) else -1
+
+
+@dataclass(frozen=True, eq=False)
+class ScorePath:
+    """The most probable path z, and log p(x, z)."""
+
+    model: ChainModel
+    params: Params
+    names: tuple[str, ...] | None
+    messages: Mapping[int, Boundary] = field(default_factory=dict)
+
+    def ready(self, executor: Executor, refs: Sequence[ChunkRef]) -> ScorePath:
+        """With the messages."""
+        return replace(self, messages=boundaries(self.model, self.params, refs, executor, self.names, PATH))
+
+    def __call__(self, chunk: Chunk, ref: ChunkRef) -> PathPart:
+        """Of one chunk."""
+        require_finite(chunk, ref, self.names, forgives(self.model))
+        with locating(chunk, ref, self.names), _named(ref):
+            states = self.model.path(self.params, chunk, self.messages.get(ref.index))
+            own = self._emitted(chunk.x, states)
+        sequences = chunk.sequences or Sequences(np.array([0, chunk.rows], dtype=np.int64))
+        return PathPart(states, own + self._moved(states, sequences), sequences.opened, sequences.continued)
+
+    def _emitted(self, x: Array, states: Array) -> float:
+        seen = ~np.isnan(x[:, 0]) & (states >= 0)
+        log_prob = self.model.family.log_prob(self.params.components, x[seen])
+        return float(np.take_along_axis(log_prob, states[seen][:, None], axis=1).sum())
+
+    def _moved(self, states: Array, sequences: Sequences) -> float:
+        """Starts of sequences, and transitions within them."""
+        offsets = sequences.offsets
+        starts = offsets[:-1][np.diff(offsets) > 0]
+        begun = starts[1:] if sequences.opened else starts
+        is_start = np.zeros(len(states) + 1, dtype=np.bool_)
+        is_start[starts] = True
+        moved = ~is_start[1 : len(states)] & (states[1:] >= 0) if len(states) else np.zeros(0, dtype=np.bool_)
+        begun = begun[states[begun] >= 0]
+        with np.errstate(divide="ignore"):
+            start, moves = np.log(self.params.startprob), np.log(self.params.transmat)
+        return float(start[states[begun]].sum() + moves[states[:-1][moved], states[1:][moved]].sum())
+
+
+class PathSum:
+    """log p(x, z) of all chunks in order: their parts, and the transitions across cuts."""
+
+    def __init__(self, transmat: Array) -> None:
+        self.log_prob, self._transmat, self._last = 0.0, transmat, -1
+
+    def add(self, part: PathPart) -> None:
+        """The next chunk."""
+        self.log_prob += part.log_prob
+        if part.first >= 0 and self._last >= 0:
+            self.log_prob += float(np.log(self._transmat[self._last, part.first]))
+        self._last = part.last
+
+
+@contextmanager
+def _named(ref: ChunkRef) -> Iterator[None]:
+    """Numerical errors name their chunk."""
+    try:
+        yield
+    except NumericalError as error:
+        raise NumericalError(f"{where(ref)}: {error}") from error

@@ -1,0 +1,322 @@
+"""From a model, a source and settings to a fitted state: budget, sample, starts, checkpoints, report."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from streamem.core.arrays import Params
+from streamem.core.chunk import Chunk
+from streamem.core.errors import DataError
+from streamem.core.file_locks import OnlyWriter
+from streamem.core.offers import offers
+from streamem.core.ports import (
+    Algorithm,
+    Checkable,
+    ChunkRef,
+    Diagnosed,
+    Executor,
+    Explained,
+    Limits,
+    Model,
+    Plannable,
+    Sequential,
+    Source,
+)
+from streamem.core.state import State
+from streamem.core.validation import forgives
+from streamem.initialization import sample_rows
+from streamem.running.checkpoint import Checkpoint, Position
+from streamem.running.engines import Engine
+from streamem.running.fit import Observer, prepared, require_unchanged, run
+from streamem.running.memory import Projection, return_free_memory
+from streamem.running.progress import Progress
+from streamem.running.report import FitReport, Recorder
+
+SAMPLE_COPIES = 3
+"""The pieces of the sample are joined, k-means centres a copy of it, and the allocator returns neither at once."""
+
+ORDER_BYTES = 8
+"""For each row of an open chunk, while mini-batches draw from it in a random order."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One call of fit.
+
+    Attributes
+    ----------
+    make_start : parameters from a sample and a random generator
+    least_rows : that tell enough of every component
+    max_iter : most passes
+    warm : from the algorithm, the state of an earlier call to go on from, instead of a new start
+    key : what identifies the run in a checkpoint, besides the data and the plan
+    """
+
+    model: Model
+    source: Source
+    algorithm: Algorithm | Plannable
+    make_start: Callable[[Chunk, np.random.RandomState], Params]
+    n_components: int
+    n_init: int
+    rng: np.random.RandomState
+    engine: Engine
+    least_rows: int
+    max_iter: int
+    warm: Callable[[Algorithm], State] | None = None
+    checkpoint: str | os.PathLike[str] | None = None
+    key: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The best state of all starts, and the report of all passes."""
+
+    state: State
+    report: FitReport
+
+
+def fit_job(job: Job) -> Outcome:
+    """Run all starts and return the best.
+
+    Raises
+    ------
+    DataError : too few rows
+    MemoryLimitError : the projection exceeds the limit
+    WriterConflictError : another fit saves to the same checkpoint
+    """
+    refs = job.source.chunks()
+    require_rows(job.source, job.n_components)
+    algorithm, opened = _planned(job, refs)
+    projection = _project(job, refs, opened)
+    report = _new_report(job, refs, projection)
+    with ExitStack() as closing:
+        if job.checkpoint is not None:
+            closing.enter_context(OnlyWriter(Path(job.checkpoint), "fit"))
+        checkpoint = _checkpoint(job, refs, report)
+        executor = closing.enter_context(job.engine.executor(job.source, projection))
+        starts = _Starts(job, algorithm, refs, executor, report, checkpoint)
+        try:
+            state = starts.run()
+        except KeyboardInterrupt as interrupt:
+            interrupt.add_note(starts.how_to_resume())
+            raise
+    explain = _explain(job)
+    if explain is not None:
+        report.setting["arithmetic"] = explain(state.params, job.source.n_rows)
+    return Outcome(state, report)
+
+
+def _explain(job: Job) -> Callable[[Params, int], str] | None:
+    """Which arithmetic an E-step over so many rows runs at given parameters, if the model can say it."""
+    model, dtype = job.model, job.source.schema.dtype
+    if not isinstance(model, Explained):
+        return None
+    return lambda params, rows: model.arithmetic(prepared(job.model, params, rows), dtype)
+
+
+def _planned(job: Job, refs: Sequence[ChunkRef]) -> tuple[Algorithm, int]:
+    """The algorithm for this plan, and the bytes that it keeps in memory besides."""
+    if not isinstance(job.algorithm, Plannable):
+        return job.algorithm, 0
+    held = job.model.statistics_bytes(job.source.schema.n_features)
+    budget = job.engine.budget.sample_bytes
+    limits = Limits(budget, job.least_rows, held, job.max_iter)
+    largest = max((ref.nbytes + ORDER_BYTES * ref.rows for ref in refs), default=0)
+    return job.algorithm.planned(refs, limits), max(budget, 2 * largest)
+
+
+def require_rows(source: Source, n_components: int) -> None:
+    """Refuse sources with fewer than two rows or fewer rows than components."""
+    n = source.n_rows
+    if n < 2:
+        raise DataError(
+            f"{source.schema.origin} has {n} sample(s) (rows) while a minimum of 2 is required to estimate a covariance"
+        )
+    if n < n_components:
+        raise DataError(
+            f"Expected n_samples >= n_components but got n_components = {n_components}, n_samples = {n}; "
+            "use fewer components or more rows"
+        )
+
+
+def sample_size(job: Job) -> int:
+    """Rows of the starting sample: its values and two responsibilities arrays within the budget."""
+    row = 8 * (job.source.schema.n_features + 2 * job.n_components)
+    return min(job.source.n_rows, max(job.n_components, 2, job.engine.budget.sample_bytes // row))
+
+
+def _project(job: Job, refs: Sequence[ChunkRef], opened: int) -> Projection:
+    d = job.source.schema.n_features
+    row = 8 * (d + 2 * job.n_components)
+    held = job.model.statistics_bytes(d)
+    sample = SAMPLE_COPIES * row * sample_size(job)
+    return job.engine.project(job.source, refs, held, sample=sample, opened=opened, again=True)
+
+
+def _new_report(job: Job, refs: Sequence[ChunkRef], projection: Projection) -> FitReport:
+    schema = job.source.schema
+    setting = job.engine.describe(projection)
+    return FitReport(schema.origin, job.source.n_rows, schema.n_features, len(refs), setting)
+
+
+def _checkpoint(job: Job, refs: Sequence[ChunkRef], report: FitReport) -> Checkpoint | None:
+    if job.checkpoint is None:
+        return None
+    plan = np.array([ref.rows for ref in refs], dtype=np.int64)
+    key = {
+        **job.key,
+        "data": job.source.fingerprint(),
+        "sample": sample_size(job),
+        "plan": f"{len(refs)} chunks, {zlib.crc32(plan.tobytes()):08x}",
+    }
+    return Checkpoint(job.checkpoint, key, report)
+
+
+class _Starts:
+    """Runs the starts of a job in order, from a checkpoint if there is one."""
+
+    def __init__(
+        self,
+        job: Job,
+        algorithm: Algorithm,
+        refs: Sequence[ChunkRef],
+        executor: Executor,
+        report: FitReport,
+        checkpoint: Checkpoint | None,
+    ) -> None:
+        self._job, self._refs, self._executor, self._checkpoint = job, refs, executor, checkpoint
+        self._algorithm = algorithm
+        self._warm = None if job.warm is None else job.warm(algorithm)
+        degenerate = job.model.degenerate if isinstance(job.model, Diagnosed) else None
+        recorder = self._recorder = Recorder(report, degenerate, _explain(job))
+        told = job.engine.what, job.engine.verbose, job.source.n_rows
+        self._progress = Progress(*told, arithmetic=lambda: recorder.arithmetic)
+        self._rng_before: dict[str, Any] = job.rng.get_state(legacy=False)
+        self._sample: Chunk | None = None
+        self._fingerprint = job.source.fingerprint()
+
+    def run(self) -> State:
+        """The best final state: the highest log-likelihood, the earlier start if equal."""
+        position = self._checkpoint.restore(self._faults) if self._checkpoint else None
+        if position is not None and self._warm is not None and not _goes_on(position, self._warm):
+            position = None  # the warm start is ahead of what an earlier call left
+        if position is not None:
+            self._rng_before = position.rng_before
+            position = replace(position, state=self._algorithm.reopen(position.state))
+        else:
+            position = self._begin(0, None)
+        while True:
+            final = self._finish(position)
+            best = _better(position.best, final)
+            if position.start + 1 >= self._job.n_init:
+                return best
+            self._job.rng.set_state(position.rng_after)
+            position = self._begin(position.start + 1, best)
+
+    def _faults(self, params: Params) -> list[str]:
+        """What contradicts itself in parameters that were read from a checkpoint."""
+        model, job = self._job.model, self._job
+        return model.faults(params, job.n_components, job.source.schema.n_features) if offers(model, Checkable) else []
+
+    def _begin(self, start: int, best: State | None) -> Position:
+        job = self._job
+        state = self._warm or self._algorithm.start(job.make_start(self._rows(), job.rng))
+        after = job.rng.get_state(legacy=False)
+        if start + 1 >= job.n_init:
+            self._sample = None
+        return_free_memory()
+        return Position(start, state, best, self._rng_before, after)
+
+    def _finish(self, position: Position) -> State:
+        self._recorder.start = position.start
+        observers: list[Observer] = [self._recorder, self._progress]
+        if self._checkpoint is not None:
+            self._checkpoint.place(position)
+            observers.append(self._checkpoint)
+        job = self._job
+        try:
+            return run(
+                job.model,
+                job.source,
+                self._refs,
+                self._algorithm,
+                self._executor,
+                position.state,
+                self._fingerprint,
+                observers,
+            )
+        finally:
+            self._progress.end()
+
+    def _rows(self) -> Chunk:
+        """The starting sample, drawn once and the same after a resume."""
+        if self._sample is None:
+            job = self._job
+            now = job.rng.get_state(legacy=False)
+            resumed = not _same_rng(now, self._rng_before)
+            if resumed:
+                job.rng.set_state(self._rng_before)
+            self._progress.begin(job.source.n_rows, f"{job.engine.what}, sampling")
+            self._sample = sample_rows(
+                self._refs,
+                job.source.n_rows,
+                sample_size(job),
+                self._executor,
+                job.rng,
+                job.source.schema.names,
+                self._progress.chunk_done,
+                forgives(job.model),
+                job.source.offsets if isinstance(job.source, Sequential) else None,
+            )
+            self._progress.end()
+            return_free_memory()  # of what decoded all rows, before the start is made of some
+            require_unchanged(job.source, self._fingerprint)
+            _require_weight(self._sample, job.source)
+            if resumed:
+                job.rng.set_state(now)
+        return self._sample
+
+    def how_to_resume(self) -> str:
+        """What to tell someone who has interrupted the fit."""
+        if self._checkpoint is None:
+            return "nothing was saved: pass checkpoint='run.npz' to make a fit resumable"
+        if not self._checkpoint.path.exists():
+            return "no iteration was complete yet, so nothing was saved; the same call starts again"
+        return f"the last complete iteration is in {self._checkpoint.path}; the same call goes on from there"
+
+
+def _require_weight(sample: Chunk, source: Source) -> None:
+    if sample.weight is not None and not sample.weight.any():
+        raise DataError(
+            f"all {sample.rows} sampled rows of {source.schema.origin} ({source.n_rows} rows) have weight zero; leave "
+            "out rows of weight zero, at least one weight must be > 0"
+        )
+
+
+def _goes_on(position: Position, warm: State) -> bool:
+    """Whether a saved position came after the warm state, in the very call that is now repeated."""
+    saved = position.state.trace
+    return len(saved) >= len(warm.trace) and saved[: len(warm.trace)] == warm.trace and not position.state.finished
+
+
+def _better(best: State | None, candidate: State) -> State:
+    if best is None or best.log_likelihood is None or candidate.log_likelihood is None:
+        return candidate
+    return candidate if candidate.log_likelihood > best.log_likelihood else best
+
+
+def _same_rng(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return (
+        np.array_equal(one["state"]["key"], other["state"]["key"])
+        and one["state"]["pos"] == other["state"]["pos"]
+        and one["has_gauss"] == other["has_gauss"]
+        and one["gauss"] == other["gauss"]
+    )
