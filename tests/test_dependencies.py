@@ -1,4 +1,4 @@
-"""What is imported is declared, and what of it is not public is listed in DESIGN.md with what happens when it goes."""
+"""What is imported is declared, and what of it is not public is listed in core/README.md with what happens when it goes."""
 
 from __future__ import annotations
 
@@ -96,8 +96,8 @@ def private(names: Set[str]) -> set[str]:
 
 
 def test_what_is_not_public_is_listed() -> None:
-    design = (PACKAGE / "DESIGN.md").read_text()
-    paragraph = design.partition("**Half-public.**")[2].partition("\n\n")[0]
+    decisions = (PACKAGE / "core" / "README.md").read_text()
+    paragraph = decisions.partition("## Half-public\n")[2].partition("\n## ")[0]
     used = private(imported() | reached())
     assert used
     assert {name for name in used if f"`{name}`" not in paragraph} == set()
