@@ -257,6 +257,32 @@ class Gaussian:
         """Precision matrices in units of the data."""
         return self._structure.precisions(self.precisions_cholesky(params))
 
+    def factors_of(self, covariances: Array) -> Array:
+        """Upper-triangular U with P = U Uᵀ of covariances in any units.
+
+        Raises
+        ------
+        ParameterError : a covariance that is not positive definite
+        """
+        try:
+            return self._structure.precisions_cholesky(covariances)
+        except np.linalg.LinAlgError as error:
+            raise ParameterError(f"covariances must be symmetric and positive definite: {error}") from error
+
+    def shapes(self, k: int, d: int) -> dict[str, tuple[int, ...]]:
+        """Shape of every array of the parameters of k components in d features."""
+        matrix = {"full": (k, d, d), "tied": (d, d), "diag": (k, d), "spherical": (k,)}[self.covariance_type]
+        floored = () if self._structure.shared else (k,)
+        return {
+            "means": (k, d),
+            "covariances": matrix,
+            "precisions_cholesky": matrix,
+            "center": (d,),
+            "scale": (d,),
+            "empty": (k,),
+            "floored": floored,
+        }
+
     def variances(self, covariances: Array, k: int, d: int) -> Array:
         """Variance of every component and feature (K, d), of covariances in any units."""
         return self._structure.variances(covariances, k, d)

@@ -1,0 +1,165 @@
+"""`Structure`: how rows belong together, one of the two things that vary between estimators (the other is `Face`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamem.core.arrays import Params
+from streamem.core.chunk import Chunk
+from streamem.core.ports import Family, Model, Source, Task
+from streamem.core.stats import Stats
+from streamem.running.answers import Column
+from streamem.running.engines import Engine
+from streamem.running.fitted import Fitted, Shape
+from streamem.running.row_tasks import Apply
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class DataArguments:
+    """What a call says of its data, as the user passed it; see `fit` of the estimators.
+
+    `in_order` tells whether an algorithm will read the chunks about in their order. `continued` tells that a batch goes
+    on with the sequence of the call before.
+    """
+
+    sample_weight: Any = None
+    columns: Sequence[str] | None = None
+    feature_axis: int | str | None = None
+    lengths: Any = None
+    offsets: Any = None
+    sequence_column: str | None = None
+    in_order: bool = True
+    continued: bool = False
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A source that was checked against an estimator, and the shape of its rows."""
+
+    source: Source
+    shape: Shape
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a fitted model can be asked of every row.
+
+    Attributes
+    ----------
+    column : from the number of components, the dtype that the user's data asks for, and whether the answer is written
+        to a store, the shape of the answer
+    task : from the model, its parameters, the names of the features and the column, the task for a chunk
+    """
+
+    column: Callable[[int, np.dtype[Any], bool], Column]
+    task: Callable[[Any, Params, tuple[str, ...] | None, Column], Apply]
+
+
+class Structure(Protocol):
+    """How rows belong together: independent rows, or steps of sequences. Without state.
+
+    `settings` is the estimator itself, of which hyperparameters (and attributes that a user gave as a start) are read,
+    never written; `settings.face` is its `Face`. Parameters of a model hold those of its family under ``components``,
+    and how components are tied together beside that: weights (K,), or startprob (K,) and transmat (K, K).
+
+    A structure defines `questions`, `names` and the methods without a default; the others have neutral ones.
+    """
+
+    questions: Mapping[str, Question]
+
+    names: tuple[str, ...]
+    """Public attributes that tell how components are tied together: ``("weights_",)``."""
+
+    iterations: str
+    """The hyperparameter that limits iterations: "max_iter"."""
+
+    noun: str
+    """What a component is called: "component", "state"."""
+
+    window: int | None = None
+    """Steps of a long sequence that "stepwise" draws together; None where rows are drawn one by one."""
+
+    # --- data --------------------------------------------------------------------------------------------------------
+
+    def open(self, settings: Any, x: Any, arguments: DataArguments, shape: Shape | None) -> Opened:
+        """Open X, checked against the shape of the fit, or of nothing before a fit (None).
+
+        Raises
+        ------
+        SchemaError : another number of features than at fit
+        """
+
+    def narrowed(self, settings: Any, column: Column, shape: Shape | None) -> int | None:
+        """Bytes of a chunk for answers that are wider than their rows; None leaves them at the setting."""
+        return None
+
+    # --- model -------------------------------------------------------------------------------------------------------
+
+    def model(self, settings: Any, family: Family, fitted: Fitted | None) -> Model:
+        """The model at the present hyperparameters."""
+
+    def model_of_all(self, settings: Any, family: Family, fitted: Fitted, stats: Stats) -> Model:
+        """The model for an M-step with statistics of all rows that there are, whatever it was fitted to before."""
+        return self.model(settings, family, fitted)
+
+    def least_rows(self, settings: Any, n_features: int) -> int:
+        """Rows that tell enough of every component to estimate it."""
+
+    def start(self, settings: Any, model: Any, sample: Chunk, rng: np.random.RandomState, shape: Shape) -> Params:
+        """Parameters to start from, with those that the user gave put in."""
+
+    def is_given_wholly(self, settings: Any) -> bool:
+        """Whether every starting value is given, or there is nothing to draw: starts then need no seed."""
+
+    def steps_weight(self, settings: Any, model: Any, source: Source, engine: Engine) -> float | None:
+        """The weight of all steps, found in a pass of its own, if a prior of the structure asks for it."""
+        return None
+
+    def score_task(self, model: Any, params: Params, names: tuple[str, ...] | None) -> Task[Stats]:
+        """The task whose sum over chunks holds weight and log_likelihood."""
+
+    # --- public names ------------------------------------------------------------------------------------------------
+
+    def published(self, params: Params, dtype: np.dtype[Any]) -> dict[str, Array]:
+        """The attributes in `names`, of exact parameters."""
+
+    def rebuilt(self, settings: Any, attributes: Mapping[str, Any], components: Params) -> Params:
+        """Parameters from the attributes in `names` and those of the family.
+
+        Raises
+        ------
+        ParameterError : attributes that are none, or of other shapes than the hyperparameters need
+        """
+
+    def shapes(self, k: int) -> Mapping[str, tuple[int, ...]]:
+        """Shape of every attribute in `names`."""
+
+    def misfit(self, params: Params, k: int) -> str:
+        """Why parameters (of a file, or of other hyperparameters) are not of k components; "" if they are."""
+
+    def n_parameters(self, settings: Any) -> int:
+        """Free parameters besides those of the family."""
+
+    # --- hyperparameters ---------------------------------------------------------------------------------------------
+
+    def check(self, settings: Any) -> None:
+        """Refuse hyperparameters that cannot be, besides those that all estimators have."""
+
+    def check_start(self, settings: Any, shape: Shape) -> None:
+        """Refuse starting values, of the structure and of the face, that do not fit the data."""
+
+    def key(self, settings: Any) -> dict[str, Any]:
+        """What identifies a run in a checkpoint, besides what all estimators have and the face's key."""
+        return {}
+
+    # --- in words ----------------------------------------------------------------------------------------------------
+
+    def table(self, params: Params, words: Sequence[str], title: str) -> list[str]:
+        """A head and a line a component, for `describe`: `words` are the face's, `title` their head."""

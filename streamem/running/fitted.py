@@ -1,0 +1,100 @@
+"""`Fitted`: everything that a fit leaves behind, as one frozen value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from streamem.core.chunk import Chunk
+from streamem.core.ports import Family
+from streamem.core.state import State
+from streamem.running.report import FitReport
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the rows of a fit looked like; later rows are checked against it.
+
+    Attributes
+    ----------
+    features : d, the features of a row
+    names : of the features, or None where the data had none
+    categories : of columns that hold categories, the values in the order of their codes
+    columns : the features that were chosen among more columns, or None where all were taken
+    dtype : in which the public attributes of the fit are shown
+    sequences : by which name in the data its sequences are found, such as {"sequence_column": "run"}
+    """
+
+    features: int
+    names: tuple[str, ...] | None = None
+    categories: Mapping[str, tuple[Any, ...]] | None = None
+    columns: tuple[str, ...] | None = None
+    dtype: np.dtype[Any] = field(default=np.dtype(np.float64))
+    sequences: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PriorWeight:
+    """How much data the last fit saw, against which priors are weighed in steps with a part of the data.
+
+    Attributes
+    ----------
+    data : of all rows, for priors of the family; None where it has no prior
+    steps : of all steps, for priors of transitions; None where nothing asks for it
+    """
+
+    data: float | None = None
+    steps: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Surveyed:
+    """A family that has seen all rows, and the settings under which it did."""
+
+    settings: str
+    family: Family
+
+
+@dataclass(frozen=True)
+class StreamPlace:
+    """How far a model has come in streams.
+
+    Attributes
+    ----------
+    positions : [where, records] of each partition, by the name of the stream
+    lengths : [path, bytes] of the files that were written beside the model, by their kind
+    """
+
+    positions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    lengths: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A fitted model as a value: it is saved, compared, rolled back by assignment, handed to threads.
+
+    Attributes
+    ----------
+    state : where EM stands, the exact parameters included; None while rows are kept for a start
+    shape : of the rows; None before any were seen
+    report : what the fit did
+    seen : fingerprint of the data to which the trace of `state` belongs; "" if to none
+    prior_weight : see `PriorWeight`
+    surveyed : the family that a survey of the rows made, or None
+    stream : see `StreamPlace`; None of a model that never learned from a stream
+    pending : rows that are kept until a start can be made of them
+    lower_bounds : log-likelihood per row after each iteration, in nats
+    """
+
+    state: State | None = None
+    shape: Shape | None = None
+    report: FitReport | None = None
+    seen: str = ""
+    prior_weight: PriorWeight = field(default_factory=PriorWeight)
+    surveyed: Surveyed | None = None
+    stream: StreamPlace | None = None
+    pending: Chunk | None = None
+    lower_bounds: tuple[float, ...] = ()
