@@ -162,6 +162,7 @@ def _gaussian_mixtures() -> Iterator[tuple[str, Case]]:
             yield f"{kind}, {dtype}", Case(gmm(3, kind, n_threads), "overlapping", dtype)
     yield "full, float64, one thread", Case(gmm(3, n_threads=1), "overlapping")
     yield "full, float32, two threads", Case(gmm(3), "overlapping", "float32")
+    yield "full, eleven chunks", Case(gmm(3, chunk_bytes=4500), "overlapping")  # three subtrees of unequal size
     yield "diag, one chunk", Case(gmm(3, "diag", chunk_bytes=None), "overlapping")
     yield "weights", Case(gmm(3, stopping="aitken", tol=1e-3, max_iter=40), "overlapping", learn=weighed)
     yield "best of two k-means starts", Case(gmm(3, n_init=2, init_params="kmeans", max_iter=3), "overlapping")
@@ -226,6 +227,7 @@ def _chains() -> Iterator[tuple[str, Case]]:
     for n_threads, kind in enumerate(COVARIANCE_TYPES):
         yield f"Gaussian, {kind}", Case(chain(GaussianHMM, 3, kind, n_threads=1 + n_threads % 2), "series")
     yield "Gaussian, diag, float32", Case(chain(GaussianHMM, 3), "series", "float32")
+    yield "Gaussian, diag, seven chunks", Case(chain(GaussianHMM, 3, chunk_bytes=2400), "series")
     yield "Gaussian, diag, one thread", Case(chain(GaussianHMM, 3, n_threads=1), "series")
     yield "Gaussian, full, gaps", Case(chain(GaussianHMM, 3, "full"), "gaps")
     yield "Gaussian, one sequence of many chunks", Case(chain(GaussianHMM, 2, "full"), "one series")

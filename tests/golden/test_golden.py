@@ -50,7 +50,8 @@ def require_bits(results: dict[str, Any]) -> None:
         pytest.skip(
             f"numbers were compared, bits were not: this machine ({machine()}) was not recorded; see golden/make.py"
         )
-    assert differing_bits(results, known()["bits"][machine()]) == {}
+    differing = differing_bits(results, known()["bits"][machine()])
+    assert not differing, "\n".join(f"{name}: other bits in {', '.join(parts)}" for name, parts in differing.items())
 
 
 @pytest.mark.parametrize("name", CASES)
