@@ -6,10 +6,10 @@ Names are imported on first use, so that ``import streamem`` itself stays light.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from streamem.core.lazy_names import lazy_names
 from streamem.core.redaction import RedactingFilter
-from streamem.machine.importing import import_whole
 
 if TYPE_CHECKING:
     from streamem.core.arrays import Params
@@ -81,13 +81,8 @@ _HOMES = {
 logging.getLogger("streamem").addHandler(logging.NullHandler())
 logging.getLogger("streamem").addFilter(RedactingFilter())
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'streamem' has no attribute {name!r}")
-    value = getattr(import_whole(_HOMES[name]), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # else every name would be known to the type checker
+    __getattr__ = lazy_names(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -140,6 +141,7 @@ def may(part: str, name: str) -> bool:
         ("models/mixture.py", "from .transitions import Transitions", None),
         ("running/fit.py", "from streamem.models import Mixture\nfrom streamem.running.memory import Budget", None),
         ("cli/main.py", "from streamem import GaussianMixture, __version__", None),
+        ("core/loops.py", "HOMES = {'find_pairs': 'streamem.kernels.pairs'}", "core/loops: streamem.kernels.pairs"),
         ("__init__.py", "from streamem.estimators import GaussianMixture", None),
     ],
 )
@@ -152,11 +154,91 @@ def test_planted_violations_are_found(tmp_path: Path, file: str, text: str, expe
     assert found == [] if expected is None else len(found) == 1 and expected in found[0]
 
 
+FACADES = ("__init__.py", "kernels/__init__.py", "core/loops.py", "cli/library.py")
+"""Modules that import what they offer when it is asked for (`core.lazy_names`)."""
+
+MISSING_SOMEWHERE = {"resource"}
+"""Modules of the standard library that not every system has."""
+
+
+def test_no_import_within_a_function() -> None:
+    """Ours are imported at the top of a file or through a façade, optional libraries in one piece (`uninterrupted`)."""
+    found = [
+        f"{path.relative_to(PACKAGE)}: {name}"
+        for path in sorted(PACKAGE.rglob("*.py"))
+        for name in hidden_imports(path)
+    ]
+    assert found == []
+
+
+def hidden_imports(path: Path) -> Iterator[str]:
+    """Modules that a file imports within a function, other than libraries in a block that waits for interrupts."""
+    tree = ast.parse(path.read_text())
+    whole = {inner for node in ast.walk(tree) if lets_interrupts_wait(node) for inner in ast.walk(node)}
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    for node in dict.fromkeys(inner for function in functions for inner in ast.walk(function)):
+        if not isinstance(node, ast.Import | ast.ImportFrom):
+            continue
+        relative = isinstance(node, ast.ImportFrom) and node.level
+        for name in [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]:
+            ours = relative or name.partition(".")[0] == "streamem"
+            if name not in MISSING_SOMEWHERE and (ours or node not in whole):
+                yield name
+
+
+def lets_interrupts_wait(node: ast.AST) -> bool:
+    """Whether this is a block `with uninterrupted(…)`."""
+    return isinstance(node, ast.With) and any(
+        isinstance(item.context_expr, ast.Call) and ast.unparse(item.context_expr.func) == "uninterrupted"
+        for item in node.items
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        ("from streamem.kernels.tiling import tiling", ["streamem.kernels.tiling"]),
+        ("import streamem.core", ["streamem.core"]),
+        ("from . import tiling", [""]),
+        ("with uninterrupted():\n        from streamem import kernels", ["streamem"]),
+        ("import psutil", ["psutil"]),
+        ("def g():\n        import psutil", ["psutil"]),
+        ("with uninterrupted('psutil'):\n        import psutil", []),
+        ("import resource", []),
+        ("pass", []),
+    ],
+)
+def test_planted_hidden_imports_are_found(tmp_path: Path, body: str, found: list[str]) -> None:
+    path = tmp_path / "planted.py"
+    path.write_text(f"import psutil\nfrom streamem import kernels\ndef f():\n    {body}\n")
+    assert list(hidden_imports(path)) == found
+
+
+@pytest.mark.parametrize("facade", FACADES)
+def test_facades_import_what_they_show_to_type_checkers(facade: str) -> None:
+    """Names, where they are defined, and where a façade looks for them."""
+    tree = ast.parse((PACKAGE / facade).read_text())
+    [shown] = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    imports = [node for node in shown.body if isinstance(node, ast.ImportFrom)]
+    assert len(imports) == len(shown.body)
+    module = importlib.import_module(
+        ".".join(["streamem", *Path(facade).with_suffix("").parts]).removesuffix(".__init__")
+    )
+    assert {alias.name: node.module for node in imports for alias in node.names} == module._HOMES
+    assert set(module.__all__) == set(module._HOMES)
+    for name, home in module._HOMES.items():
+        assert getattr(module, name) is getattr(importlib.import_module(home), name)
+    with pytest.raises(AttributeError, match=f"{module.__name__}.*nothing_like_it"):
+        getattr(module, "nothing_like_it")  # noqa: B009
+
+
 @pytest.mark.parametrize(
     ("statement", "heavy"),
     [
         ("import streamem", "distributed dask numba pandas matplotlib sklearn zarr pyarrow scipy numpy"),
         ("from streamem import GaussianMixture", "distributed dask numba pandas matplotlib zarr pyarrow xarray polars"),
+        ("import streamem.kernels, streamem.core.loops", "numba scipy sklearn"),
+        ("import streamem.cli.main", "distributed dask numba pandas matplotlib sklearn zarr pyarrow scipy numpy"),
         ("from streamem import open_source", "distributed dask numba pandas matplotlib sklearn zarr pyarrow xarray"),
         ("import streamem.conformance", "pytest sklearn dask zarr pandas pyarrow"),
     ],

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamem.estimators import GaussianMixture
+from streamem.machine.importing import uninterrupted
 from streamem.running.memory import forget_peak, format_bytes, peak_bytes
 
 SIDE = 8
@@ -74,7 +75,8 @@ def _say_memory(say: Say, before: int, nbytes: int, memory: str) -> None:
 
 def photographs() -> Iterator[NDArray[np.float32]]:
     """The two photographs that come with scikit-learn, grey, in [0, 1]: (height, width)."""
-    from sklearn.datasets import load_sample_images
+    with uninterrupted():
+        from sklearn.datasets import load_sample_images
 
     for image in load_sample_images().images:
         yield (image.astype(np.float32) / 255.0) @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
@@ -94,7 +96,8 @@ def write_patches(train: Path, held_out: Path) -> tuple[int, int]:
     -------
     Rows and bytes of the training store.
     """
-    import zarr
+    with uninterrupted():
+        import zarr
 
     parts: dict[Path, Any] = {}
     for path in (train, held_out):
@@ -112,10 +115,11 @@ def write_patches(train: Path, held_out: Path) -> tuple[int, int]:
 
 def draw_components(mixture: GaussianMixture, picture: Path, leading: int = 10) -> None:
     """One row a component, heaviest first: its weight and its leading eigenvectors as patches."""
-    import matplotlib
+    with uninterrupted():
+        import matplotlib
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+        matplotlib.use("Agg")
+        import matplotlib.pyplot as plt
 
     order = np.argsort(-mixture.weights_)
     figure, axes = plt.subplots(

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from streamem import __version__
+from streamem.cli import library
 from streamem.cli.checks import require_writable, verbosity
 from streamem.cli.reading import Reading, reading_options
 from streamem.cli.sequences import SequencesSaid, fit_hmm, sequence_options
@@ -118,10 +119,8 @@ def fit_gmm(
     **settings: Any,
 ) -> None:
     """Gaussian mixture."""
-    from streamem import GaussianMixture
-
     require_writable(output, checkpoint)
-    model = GaussianMixture(
+    model = library.GaussianMixture(
         components,
         random_state=seed,
         verbose=verbosity(ctx),
@@ -236,12 +235,8 @@ def sample(model: str, rows: int, output: str, seed: int | None, overwrite: bool
 @click.option("--components", "-k", type=click.IntRange(1), default=16, show_default=True)
 def demo(memory: str, picture: str, components: int) -> None:
     """Fit a mixture to half a million patches of photographs, in less memory than they take."""
-    from streamem.cli.demo import run_demo
-
-    run_demo(memory, Path(picture), components, click.echo)
+    library.run_demo(memory, Path(picture), components, click.echo)
 
 
 def _load(path: str) -> Any:
-    from streamem.estimators.loading import load_model
-
-    return load_model(path)
+    return library.load_model(path)

@@ -15,6 +15,9 @@ from typing import Any
 
 import click
 
+from streamem.cli import library
+from streamem.machine.importing import uninterrupted
+
 CLUSTER = re.compile(r"local(?::([1-9]\d*))?")
 CONNECT_S = 10
 
@@ -55,24 +58,22 @@ class Reading:
 
     def _filled(self, data: str, weight: str | None, sequences: Mapping[str, Any]) -> Any:
         """The source opened with absent Zarr chunks as fill values."""
-        from streamem import ReadOptions, open_sequences, open_source
-        from streamem.running.memory import Budget
-
-        options = ReadOptions(
+        options = library.ReadOptions(
             columns=None if self.columns is None else tuple(self.columns),
             feature_axis=self.feature_axis,
-            chunk_bytes=Budget.of(self.memory).chunk_bytes,
+            chunk_bytes=library.Budget.of(self.memory).chunk_bytes,
             missing_chunks="fill",
         )
         if sequences:
-            return open_sequences(data, weight=weight, options=options, **sequences)
-        return open_source(data, weight=weight, options=options)
+            return library.open_sequences(data, weight=weight, options=options, **sequences)
+        return library.open_source(data, weight=weight, options=options)
 
 
 @contextmanager
 def connected(cluster: str) -> Iterator[Any]:
     """A client of a running scheduler, or of a cluster of this machine's processes that ends with the command."""
-    from distributed import Client, LocalCluster
+    with uninterrupted():
+        from distributed import Client, LocalCluster
 
     local = CLUSTER.fullmatch(cluster)
     with ExitStack() as closing:

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from streamem.cli import library
 from streamem.cli.checks import require_writable, verbosity
 from streamem.cli.reading import Reading, reading_options
 
@@ -64,13 +65,15 @@ def _emission(_: click.Context, __: click.Parameter, value: str) -> str:
 
 def make_hmm(emission: str, components: int, reg_covar: float, settings: dict[str, Any]) -> Any:
     """The estimator of an emission in words."""
-    from streamem import GMMHMM, BernoulliHMM, CategoricalHMM, GaussianHMM, PoissonHMM
-
     if gaussian := GAUSSIAN.fullmatch(emission):
-        return GaussianHMM(components, gaussian[1], reg_covar=reg_covar, **settings)
+        return library.GaussianHMM(components, gaussian[1], reg_covar=reg_covar, **settings)
     if mixture := MIXTURE.fullmatch(emission):
-        return GMMHMM(components, int(mixture[1]), reg_covar=reg_covar, **settings)
-    discrete = {"categorical": CategoricalHMM, "poisson": PoissonHMM, "bernoulli": BernoulliHMM}
+        return library.GMMHMM(components, int(mixture[1]), reg_covar=reg_covar, **settings)
+    discrete = {
+        "categorical": library.CategoricalHMM,
+        "poisson": library.PoissonHMM,
+        "bernoulli": library.BernoulliHMM,
+    }
     return discrete[emission](components, **settings)
 
 

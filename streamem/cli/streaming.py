@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from streamem.cli import library
 from streamem.core.redaction import redacted
 
 MODEL = click.argument("model", type=click.Path(dir_okay=False))
@@ -53,18 +54,16 @@ class Learning:
                 poison_limit=self.poison_limit,
                 dead_letter_limit=self.dead_letter_limit,
                 history=self.history,
-                drift=None if self.drift == "off" else _alarm(),
+                drift=None if self.drift == "off" else library.DriftAlarm(),
                 on_drift="log" if self.drift == "off" else self.drift,
                 until=self.until_rows,
             )
         click.echo(_told(model, path, before))
 
     def _model(self, path: str) -> Any:
-        from streamem import GaussianMixture
-
         if Path(path).exists() or Path(f"{path}.1").exists():
             # Its older generations stand in if it is damaged, which `load` would refuse.
-            model = GaussianMixture._load_newest(path, {})
+            model = library.GaussianMixture._load_newest(path, {})
             if self.components not in (None, model.n_components):
                 raise click.ClickException(
                     f"{path} holds {model.n_components} components, not {self.components}: leave out -k to go on with "
@@ -75,13 +74,7 @@ class Learning:
             raise click.ClickException(
                 f"{path}: no such model; fit one with `streamem fit gmm`, or pass -k to start from the stream alone"
             )
-        return GaussianMixture(self.components, covariance_type=self.covariance_type, random_state=self.seed)
-
-
-def _alarm() -> Any:
-    from streamem.algorithms import DriftAlarm
-
-    return DriftAlarm()
+        return library.GaussianMixture(self.components, covariance_type=self.covariance_type, random_state=self.seed)
 
 
 def _told(model: Any, path: str, before: int) -> str:
@@ -191,22 +184,16 @@ def update(
         raise click.UsageError("one stream at a time: STREAM, --kafka, or --redis")
     source: Any = stream
     if kafka is not None and topic is not None:
-        from streamem.streams.kafka import KafkaStream
-
-        source = KafkaStream(kafka, topic, group=group, start=start)
+        source = library.KafkaStream(kafka, topic, group=group, start=start)
     elif redis is not None and key is not None:
-        from streamem.streams.redis import RedisStream
-
-        source = RedisStream(redis, key, start=start)
+        source = library.RedisStream(redis, key, start=start)
     elif stream.startswith(("http://", "https://")):
         shown = redacted(stream)
         raise click.UsageError(f"{shown} cannot be read; pipe it: curl {shown} | streamem update {model}")
     elif "://" not in stream or stream.startswith("tcp://"):
-        from streamem.streams.byte_stream import ByteStream
-
         if Path(stream).is_dir():
             raise click.UsageError(f"{stream} is a folder; use: streamem watch {stream} {model}")
-        source = ByteStream(stream, replayed)
+        source = library.ByteStream(stream, replayed)
     learning.run(model, source)
 
 
@@ -217,9 +204,7 @@ def update(
 @learning_options
 def watch(folder: str, model: str, once: bool, learning: Learning) -> None:
     """Update MODEL from Parquet files as they appear in FOLDER."""
-    from streamem.streams.folder import FolderStream
-
     columns = None if learning.columns is None else [name.strip() for name in learning.columns.split(",")]
     if columns is not None and learning.weight is not None:
         columns.append(learning.weight)
-    learning.run(model, FolderStream(folder, columns, follow=not once))
+    learning.run(model, library.FolderStream(folder, columns, follow=not once))

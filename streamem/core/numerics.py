@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from streamem.core import loops
+
 Array = NDArray[Any]
 
 BUFFER_ELEMENTS = 1024
@@ -56,11 +58,9 @@ def normalize_log_rows(log_joint: Array, log_weights: Array) -> Normalized:
         log p_k(x), in nats; overwritten with responsibilities that sum to 1 over k.
     log_weights : (k,) log w_k
     """
-    from streamem.machine.log_sum_exp import normalize  # Numba loads with the first rows, not with the package
-
     k, b = log_joint.shape
     peak, inverse, active = np.empty((3, b), dtype=log_joint.dtype)
     least = log_joint.dtype.type(negligible(k))
-    normalize(log_joint, log_weights.astype(log_joint.dtype), peak, inverse, active, least)
+    loops.normalize(log_joint, log_weights.astype(log_joint.dtype), peak, inverse, active, least)
     density = np.log(inverse, dtype=np.float64)
     return Normalized(np.subtract(peak, density, out=density), active)

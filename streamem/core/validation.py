@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from streamem.core import loops
 from streamem.core.chunk import Chunk
 from streamem.core.errors import DataError, ImpossibleValueError, NonFiniteError, ParameterError
 from streamem.core.offers import offers
@@ -88,9 +89,7 @@ def locating(chunk: Chunk, ref: ChunkRef, names: Sequence[str] | None) -> Iterat
 def _suspicious(x: NDArray[Any]) -> bool:
     """Whether some value may not be finite."""
     if x.size >= MANY and x.flags.c_contiguous and x.dtype in (np.float64, np.float32):
-        from streamem.machine.finite import all_finite  # Numba loads with the first rows
-
-        return not all_finite(x)
+        return not loops.all_finite(x)
     with np.errstate(over="ignore", invalid="ignore"):  # large finite values may overflow
         return not np.isfinite(np.sum(x, dtype=np.float64))
 

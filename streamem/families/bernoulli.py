@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from streamem import kernels
 from streamem.core.arrays import Params
 from streamem.core.errors import ImpossibleValueError
 from streamem.core.faults import flags, missing, within
@@ -50,9 +51,7 @@ class Bernoulli(LinearFamily):
         ------
         ImpossibleValueError : a value other than 0 and 1
         """
-        from streamem.kernels.tables.count_checks import first_beyond  # Numba loads with the first rows
-
-        bad = first_beyond(as_rows(x), np.full(x.shape[1], 2.0))
+        bad = kernels.first_beyond(as_rows(x), np.full(x.shape[1], 2.0))
         if bad >= 0:
             raise ImpossibleValueError(
                 float(x.flat[bad]),

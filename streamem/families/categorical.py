@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from streamem import kernels
 from streamem.core.arrays import Params
 from streamem.core.errors import ImpossibleValueError, ParameterError
 from streamem.core.faults import SUM_TOLERANCE, flags, missing, shares, within
@@ -82,12 +83,10 @@ class Categorical:
 
     def stats(self, params: Params | None, x: Array, resp: Array) -> Stats:
         """weight (K,) and counts (K, ΣV_j), weighted by resp (n, K)."""
-        from streamem.kernels.tables.table_pass import add_at
-
         starts = _starts(self._sizes(x.shape[1])) if params is None else params.starts.copy()
         places = places_in(starts, x, np.empty(x.shape, dtype=np.int32))
         sums, weight = np.zeros((int(starts[-1]), resp.shape[1])), np.zeros(resp.shape[1])
-        add_at(places, np.array(resp, dtype=np.float64, order="C"), sums, weight)
+        kernels.add_at(places, np.array(resp, dtype=np.float64, order="C"), sums, weight)
         return Stats(weight=weight, counts=sums.T)
 
     def maximize(self, stats: Stats, previous: Params | None) -> Params:
@@ -135,9 +134,7 @@ class Categorical:
         ------
         ImpossibleValueError : a negative or fractional value
         """
-        from streamem.kernels.tables.count_checks import first_beyond  # Numba loads with the first rows
-
-        bad = first_beyond(as_rows(x), np.full(x.shape[1], np.inf))
+        bad = kernels.first_beyond(as_rows(x), np.full(x.shape[1], np.inf))
         if bad >= 0:
             needed = "codes of categories are integers >= 0: number the categories from 0"
             raise ImpossibleValueError(float(x.flat[bad]), bad % x.shape[1], needed)

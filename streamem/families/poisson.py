@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from streamem import kernels
 from streamem.core.arrays import Params
 from streamem.core.errors import ImpossibleValueError
 from streamem.core.faults import flags, missing, within
@@ -47,13 +48,8 @@ class Poisson(LinearFamily):
         ------
         ImpossibleValueError : a negative or fractional value
         """
-        from streamem.kernels.tables.count_checks import (  # Numba loads with the first rows
-            LOG_FACTORIALS,
-            log_factorials,
-        )
-
         out = np.empty(len(x))
-        bad = log_factorials(as_rows(x), LOG_FACTORIALS, out)
+        bad = kernels.log_factorials(as_rows(x), kernels.LOG_FACTORIALS, out)
         if bad >= 0:
             raise ImpossibleValueError(
                 float(x.flat[bad]),

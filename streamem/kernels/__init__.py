@@ -1,1 +1,120 @@
-"""Compiled E-steps over blocks of rows. Kernels know no family and no model."""
+"""Compiled E-steps over blocks of rows. Kernels know no family and no model.
+
+This module is the façade of all compiled functions of the room: write `kernels.mixture_pass(...)`, and Numba, which
+takes a quarter of a second to import, is imported at the first such call, not with the caller.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from streamem.core.lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from streamem.kernels.chains.forward_backward import FLOOR, recursions
+    from streamem.kernels.chains.log_recursions import log_backward, log_forward, log_scores
+    from streamem.kernels.chains.viterbi import paths
+    from streamem.kernels.features.anchored_rows import load_anchored
+    from streamem.kernels.features.diagonal_rows_pass import squares_pass
+    from streamem.kernels.features.feature_products import accumulate_posterior, multiply_features
+    from streamem.kernels.features.mixture_pass import mixture_pass
+    from streamem.kernels.features.residual_pass import densities_of_residuals
+    from streamem.kernels.features.rows_pass import accumulate_rows, densities_of_rows
+    from streamem.kernels.features.tied_pass import add_moments
+    from streamem.kernels.nested.nested_mixtures_pass import divided, joined
+    from streamem.kernels.pairs.active_pairs import load_rows
+    from streamem.kernels.pairs.apart_pass import (
+        accumulate_apart_rows,
+        add_pairs,
+        apart_densities,
+        apart_pass,
+        log_prob_of_all,
+    )
+    from streamem.kernels.pairs.screened_pass import screened_pass
+    from streamem.kernels.pairs.sketched_pass import sketched_pass
+    from streamem.kernels.tables.count_checks import LOG_FACTORIALS, first_beyond, log_factorials
+    from streamem.kernels.tables.table_pass import (
+        accumulate_codes,
+        add_at,
+        categorical_pass,
+        densities_of_codes,
+        look_up,
+        places_of,
+    )
+
+__all__ = [
+    "FLOOR",
+    "LOG_FACTORIALS",
+    "accumulate_apart_rows",
+    "accumulate_codes",
+    "accumulate_posterior",
+    "accumulate_rows",
+    "add_at",
+    "add_moments",
+    "add_pairs",
+    "apart_densities",
+    "apart_pass",
+    "categorical_pass",
+    "densities_of_codes",
+    "densities_of_residuals",
+    "densities_of_rows",
+    "divided",
+    "first_beyond",
+    "joined",
+    "load_anchored",
+    "load_rows",
+    "log_backward",
+    "log_factorials",
+    "log_forward",
+    "log_prob_of_all",
+    "log_scores",
+    "look_up",
+    "mixture_pass",
+    "multiply_features",
+    "paths",
+    "places_of",
+    "recursions",
+    "screened_pass",
+    "sketched_pass",
+    "squares_pass",
+]
+
+_HOMES = {
+    "FLOOR": "streamem.kernels.chains.forward_backward",
+    "recursions": "streamem.kernels.chains.forward_backward",
+    "log_backward": "streamem.kernels.chains.log_recursions",
+    "log_forward": "streamem.kernels.chains.log_recursions",
+    "log_scores": "streamem.kernels.chains.log_recursions",
+    "paths": "streamem.kernels.chains.viterbi",
+    "load_anchored": "streamem.kernels.features.anchored_rows",
+    "squares_pass": "streamem.kernels.features.diagonal_rows_pass",
+    "accumulate_posterior": "streamem.kernels.features.feature_products",
+    "multiply_features": "streamem.kernels.features.feature_products",
+    "mixture_pass": "streamem.kernels.features.mixture_pass",
+    "densities_of_residuals": "streamem.kernels.features.residual_pass",
+    "accumulate_rows": "streamem.kernels.features.rows_pass",
+    "densities_of_rows": "streamem.kernels.features.rows_pass",
+    "add_moments": "streamem.kernels.features.tied_pass",
+    "divided": "streamem.kernels.nested.nested_mixtures_pass",
+    "joined": "streamem.kernels.nested.nested_mixtures_pass",
+    "load_rows": "streamem.kernels.pairs.active_pairs",
+    "accumulate_apart_rows": "streamem.kernels.pairs.apart_pass",
+    "add_pairs": "streamem.kernels.pairs.apart_pass",
+    "apart_densities": "streamem.kernels.pairs.apart_pass",
+    "apart_pass": "streamem.kernels.pairs.apart_pass",
+    "log_prob_of_all": "streamem.kernels.pairs.apart_pass",
+    "screened_pass": "streamem.kernels.pairs.screened_pass",
+    "sketched_pass": "streamem.kernels.pairs.sketched_pass",
+    "LOG_FACTORIALS": "streamem.kernels.tables.count_checks",
+    "first_beyond": "streamem.kernels.tables.count_checks",
+    "log_factorials": "streamem.kernels.tables.count_checks",
+    "accumulate_codes": "streamem.kernels.tables.table_pass",
+    "add_at": "streamem.kernels.tables.table_pass",
+    "categorical_pass": "streamem.kernels.tables.table_pass",
+    "densities_of_codes": "streamem.kernels.tables.table_pass",
+    "look_up": "streamem.kernels.tables.table_pass",
+    "places_of": "streamem.kernels.tables.table_pass",
+}
+
+if not TYPE_CHECKING:  # else every name would be known to the type checker
+    __getattr__ = lazy_names(__name__, _HOMES)

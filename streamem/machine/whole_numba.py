@@ -5,8 +5,7 @@ The only file that imports them while it is loaded; `machine.compiled` also make
 
 from __future__ import annotations
 
-from streamem.core.errors import MissingDependencyError
-from streamem.machine.importing import uninterrupted
+from streamem.machine.importing import CompilationDisabledError, uninterrupted
 
 with uninterrupted():
     from llvmlite import ir
@@ -15,7 +14,7 @@ with uninterrupted():
     from numba.extending import intrinsic, overload
 
 if config.DISABLE_JIT:  # what writes LLVM's instructions has no other form
-    raise MissingDependencyError(
+    raise CompilationDisabledError(
         "NUMBA_DISABLE_JIT is set, so that Numba compiles nothing, and streamem computes in compiled code: unset it "
         "(del os.environ['NUMBA_DISABLE_JIT'] before Numba is imported) and start Python again"
     )

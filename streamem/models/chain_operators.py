@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from streamem import kernels
 from streamem.core.boundary import PATH, SUMS, Boundary
 from streamem.machine.lanes import lanes_for
 from streamem.machine.thread_buffer import thread_buffer
@@ -98,10 +99,8 @@ class ChainOperators:
     def _scaled(
         self, first: int, stop: int, entries: Array, matrix: Array, backwards: bool, brief: bool
     ) -> Array | None:
-        from streamem.kernels.chains.forward_backward import FLOOR
-
         lower = _Bound(entries, matrix, 0.0)
-        upper = _Bound(entries, matrix, FLOOR) if self._sparse else None
+        upper = _Bound(entries, matrix, kernels.FLOOR) if self._sparse else None
         for b, tried in self._segments(first, stop, len(entries) if brief else 0, backwards):
             lower.advance(b)
             if tried and not lower.agreed:
@@ -134,19 +133,15 @@ class ChainOperators:
             done += rows
 
     def _in_logarithms(self, first: int, stop: int, entries: Array, matrix: Array, backwards: bool) -> Array:
-        from streamem.kernels.chains.log_recursions import log_scores
-
         log_prob = self._log_prob(first, stop, backwards)
-        return np.stack([log_scores(log_prob, np.ascontiguousarray(entry), matrix) for entry in entries])
+        return np.stack([kernels.log_scores(log_prob, np.ascontiguousarray(entry), matrix) for entry in entries])
 
     def _best(self, first: int, stop: int, entries: Array, matrix: Array, backwards: bool) -> Array:
-        from streamem.kernels.chains.viterbi import paths
-
         k = entries.shape[1]
         width, levels = lanes_for(k), np.zeros(len(entries))
         rows = filled_up(entries, width)
         log_prob = filled_up(self._log_prob(first, stop, backwards), width)
-        paths(width).scores(log_prob, filled_up(matrix, width, width), rows, levels)
+        kernels.paths(width).scores(log_prob, filled_up(matrix, width, width), rows, levels)
         return rows[:, :k] + levels[:, None]
 
     def _log_prob(self, first: int, stop: int, backwards: bool) -> Array:
@@ -158,11 +153,9 @@ class _Bound:
     """Recursions (m, K) in scaled numbers, side by side until they agree, of which no entry is let below `least`."""
 
     def __init__(self, entries: Array, matrix: Array, least: float) -> None:
-        from streamem.kernels.chains.forward_backward import recursions
-
         m, k = entries.shape
         width = lanes_for(k)
-        self._operator, self._k, self._least = recursions(width).operator, k, least
+        self._operator, self._k, self._least = kernels.recursions(width).operator, k, least
         self._scales, self._shared = entries.max(axis=1), np.zeros(1)
         self._scales[self._scales == -np.inf] = 0.0
         self._rows, self._matrix = np.zeros((m, width)), np.zeros((width, width))

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from streamem import kernels
 from streamem.core.boundary import POSTERIOR, SUMS, Boundary
 from streamem.core.errors import NumericalError
 from streamem.machine.lanes import lanes_for
@@ -63,12 +64,10 @@ class ChainPass:
     """
 
     def __init__(self, chain: Chain, emissions: Emissions, steps: Steps, boundary: Boundary, group_rows: int) -> None:
-        from streamem.kernels.chains.forward_backward import recursions
-
         k = len(chain.startprob)
         self._chain, self.emissions, self._steps, self._group_rows = chain, emissions, steps, group_rows
         self._k, self._width = k, lanes_for(k)
-        self._recursions = recursions(self._width)
+        self._recursions = kernels.recursions(self._width)
         self._matrix = np.zeros((self._width, self._width))
         self._matrix[:k, :k] = chain.transmat
         self._transposed = np.ascontiguousarray(self._matrix.T)
@@ -146,19 +145,17 @@ class ChainPass:
 
     def _in_logarithms(self, s: int, offset: int, v: Array, weight: float, begins: bool) -> float:
         """The same for one sequence, where scaling is not enough."""
-        from streamem.kernels.chains.log_recursions import log_backward, log_forward
-
         first, stop = self._steps.spans[s].tolist()
         log_prob = self.emissions.log_prob(first, stop)
         alpha, gains = np.empty_like(log_prob), np.empty(len(log_prob))
         entry = self._entry if s == 0 and self._before is not None else self._chain.log_startprob
         last = s == len(self._steps.spans) - 1
         exit = self._exit if last and self._exit is not None else np.zeros(self._k)
-        total = log_forward(log_prob, entry, self._chain.log_transmat, alpha, gains)
+        total = kernels.log_forward(log_prob, entry, self._chain.log_transmat, alpha, gains)
         if not np.isfinite(total) or not (alpha[-1] + exit > -np.inf).any():
             raise NumericalError(impossible(s, first, stop, log_prob))
         transposed = np.ascontiguousarray(self._chain.log_transmat.T)
-        log_backward(log_prob, exit, transposed, alpha, gains, weight, self.sums.transitions)
+        kernels.log_backward(log_prob, exit, transposed, alpha, gains, weight, self.sums.transitions)
         v[first - offset : stop - offset, : self._k] = alpha
         v[first - offset : stop - offset, self._k :] = 0.0
         self.sums.visits += alpha.sum(axis=0)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streamem.core import loops
 from streamem.core.offers import offers
 from streamem.core.ports import Kernel, RowMajor
 from streamem.core.stats import Stats
@@ -50,10 +51,8 @@ class Emissions:
             b[absent, : self._k], b[absent, self._k :], peaks[absent] = 1.0, 0.0, 0.0
 
     def _scaled(self, x: Array, first: int, b: Array, peaks: Array) -> None:
-        from streamem.machine.row_major import scaled
-
         for block, log_prob in self._log_prob(x, first):
-            scaled(log_prob, b[block], peaks[block])
+            loops.scaled(log_prob, b[block], peaks[block])
 
     def log_prob(self, first: int, stop: int) -> Array:
         """(rows, K) float64 in nats, 0 for missing rows."""
@@ -79,11 +78,9 @@ class Emissions:
         self._by_blocks(x, first, gamma)
 
     def _by_blocks(self, x: Array, first: int, gamma: Array) -> None:
-        from streamem.machine.row_major import columns
-
         for block in self._blocks(len(x)):
             resp = self._buffer(block)
-            columns(gamma[block], resp)
+            loops.columns(gamma[block], resp)
             self._load(x, block, first)
             self.kernel.accumulate(resp)
 

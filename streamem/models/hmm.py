@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from streamem import kernels
 from streamem.core.arrays import Params
 from streamem.core.ascent import with_rounding
 from streamem.core.boundary import PATH, Boundary
@@ -257,8 +258,6 @@ class HMM:
 
         The message is one for the question "path".
         """
-        from streamem.kernels.chains.viterbi import paths
-
         message = message or ALONE
         steps, chain = steps_of(chunk, message), _chain(params)
         emissions = self._emissions(params, chunk, steps, np.float64)
@@ -274,7 +273,7 @@ class HMM:
             log_prob = filled_up(emissions.log_prob(first, stop), width)
             enter, leave = filled_up(np.stack([entry, exit]), width)
             doubtful = bool(np.isnan(log_prob).any())
-            if doubtful or not np.isfinite(paths(width).best(log_prob, enter, leave, moves, out[first:stop])):
+            if doubtful or not np.isfinite(kernels.paths(width).best(log_prob, enter, leave, moves, out[first:stop])):
                 raise NumericalError(impossible(s, first, stop, emissions.log_prob(first, stop)))
         return out
 

@@ -145,7 +145,7 @@ def _reclaimable(group: Path, version: int) -> int:
 
 def _of_process(proc: Path) -> Iterator[FreeMemory]:
     """What setrlimit(2) leaves of the address space, and of data."""
-    import resource
+    import resource  # which not every system has
 
     status = _text(proc / "self/status")
     for limited, name, field in (

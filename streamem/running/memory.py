@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -68,8 +69,7 @@ def peak_bytes() -> int:
         found = b""
     if found:
         return int(rest.split(maxsplit=1)[0]) * 1024
-    import resource
-    import sys
+    import resource  # which not every system has
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return int(peak) if sys.platform == "darwin" else int(peak) * 1024
@@ -84,8 +84,6 @@ def forget_peak() -> int:
 
 def return_free_memory() -> None:
     """Give back what allocators hold without a use: glibc's heaps (malloc_trim(3)) and Arrow's pool."""
-    import sys
-
     if (arrow := sys.modules.get("pyarrow")) is not None:
         arrow.default_memory_pool().release_unused()
     with contextlib.suppress(OSError, AttributeError):  # another C library

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from streamem.core import loops
 from streamem.core.chunk import Chunk
 from streamem.core.errors import SchemaError, SourceChangedError
 from streamem.sources.category_codes import write_codes
@@ -96,9 +97,7 @@ def _fill(layout: Layout, batch: pa.RecordBatch, out: NDArray[Any], what: str) -
 
 
 def _fill_together(arrays: list[pa.Array], out: NDArray[Any], first: int) -> None:
-    from streamem.machine.interleaved import interleave
-
-    interleave([np.ascontiguousarray(_numbers(plain(array)), out.dtype) for array in arrays], out, first)
+    loops.interleave([np.ascontiguousarray(_numbers(plain(array)), out.dtype) for array in arrays], out, first)
 
 
 def _fill_each(columns: list[Column], batch: pa.RecordBatch, out: NDArray[Any], first: int, what: str) -> None:

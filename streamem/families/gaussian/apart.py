@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from streamem import kernels
 from streamem.core.arrays import Params
 from streamem.core.cached_by_identity import cached_by_identity
 from streamem.core.numerics import negligible
@@ -156,20 +157,16 @@ class ApartKernel:
 
     def load(self, x: Array) -> None:
         """Take the next block (b, d)."""
-        from streamem.kernels.pairs.active_pairs import load_rows
-
         self._loaded = np.empty((len(x), self._d))
-        load_rows(as_rows(x), self._center, self._unscale, self._loaded)
+        kernels.load_rows(as_rows(x), self._center, self._unscale, self._loaded)
         if len(self._some):
             self._products.load(x)
 
     def log_prob(self, out: Array) -> None:
         """out (K, b): of every pair."""
-        from streamem.kernels.pairs.apart_pass import log_prob_of_all
-
         rows, buffers = len(self._loaded), self._pair_buffers(len(self._loaded))
         apart = self._split.apart
-        log_prob_of_all(apart, apart.gaussians.factors, rows, buffers._replace(x=self._loaded))
+        kernels.log_prob_of_all(apart, apart.gaussians.factors, rows, buffers._replace(x=self._loaded))
         out[self._others] = buffers.values.reshape(len(self._others), rows)
         if len(self._some):
             scores = np.empty((len(self._some), rows))
@@ -178,8 +175,6 @@ class ApartKernel:
 
     def accumulate(self, resp: Array) -> None:
         """Sums of the loaded rows, for resp (K, b)."""
-        from streamem.kernels.pairs.apart_pass import add_pairs
-
         if len(self._some):
             self._products.accumulate(resp[self._some])
         own = resp[self._others]
@@ -187,7 +182,7 @@ class ApartKernel:
         buffers = self._pair_buffers(len(self._loaded))
         buffers.rows[: len(row)], buffers.values[: len(row)] = row, own[component, row]
         buffers.starts[:] = np.searchsorted(component, np.arange(len(own) + 1))
-        add_pairs(self._origins, self._sums, self._moments, buffers._replace(x=self._loaded))
+        kernels.add_pairs(self._origins, self._sums, self._moments, buffers._replace(x=self._loaded))
 
     def restart(self) -> None:
         """Begin anew."""
@@ -197,12 +192,10 @@ class ApartKernel:
 
     def mix(self, x: Array, weight: Array | None, log_weights: Array) -> MixtureSums:
         """Responsibilities of all rows x (n, d) where they matter, and their statistics."""
-        from streamem.kernels.pairs.apart_pass import apart_pass
-
         place, sums = self._products.workplace, self._products.panel_sums
         before, occupied = sums[0, 0].copy(), np.zeros(len(self._others))
         dtype, rows = place.joint.dtype, place.scratch.shape[1]
-        log_likelihood, pairs = apart_pass(
+        log_likelihood, pairs = kernels.apart_pass(
             as_rows(x),
             NO_WEIGHTS if weight is None else as_rows(weight),
             log_weights[self._some].astype(dtype),
@@ -227,21 +220,17 @@ class ApartKernel:
 
     def densities(self, x: Array, b: Array, peaks: Array) -> None:
         """Of all rows x (n, d), row after row."""
-        from streamem.kernels.pairs.apart_pass import apart_densities
-
         (products, joint, block, _, _), split = self._products.workplace, self._split
         rows = block.shape[1]
         together = thread_buffer("together", (self._k * rows,))
         room, buffers = room_of(split.apart, rows), self._pair_buffers(rows)
         own = products, rows, joint, together, split.apart, split.members, NO_DENSITY, self._slack, room, buffers
-        fill_in_lanes(b, lambda b: apart_densities(as_rows(x), *own, b, peaks))
+        fill_in_lanes(b, lambda b: kernels.apart_densities(as_rows(x), *own, b, peaks))
 
     def accumulate_rows(self, x: Array, weights: Array, again: bool) -> None:
         """Add the statistics of all rows x (n, d) with weights (n, at least K)."""
-        from streamem.kernels.pairs.apart_pass import accumulate_apart_rows
-
         products, joint, block, resp, product = self._products.workplace
-        accumulate_apart_rows(
+        kernels.accumulate_apart_rows(
             as_rows(x),
             products,
             block.shape[1],

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from streamem import kernels
 from streamem.core.arrays import Params
 from streamem.core.cached_by_identity import cached_by_identity
 from streamem.core.errors import NumericalError
@@ -221,10 +222,8 @@ class TiedKernel(ExponentialKernel):
 
     def _moments_of(self, x: Array, weight: Array | None) -> Array:
         """Σ w x̃ x̃ᵀ of all rows x (n, d)."""
-        from streamem.kernels.features.tied_pass import add_moments
-
         moments, products = np.zeros_like(self._moments), self.workplace.products
-        add_moments(
+        kernels.add_moments(
             as_rows(x),
             NO_WEIGHTS if weight is None else as_rows(weight),
             products.center,

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from streamem import kernels
 from streamem.core.arrays import Params
 from streamem.core.cached_by_identity import cached_by_identity
 from streamem.core.numerics import negligible
@@ -210,10 +211,8 @@ class ScreenedKernel:
 
     def mix(self, x: Array, weight: Array | None, log_weights: Array) -> MixtureSums:
         """Responsibilities of all rows x (n, d) where they matter, and their statistics."""
-        from streamem.kernels.pairs.screened_pass import screened_pass  # Numba loads with the first kernel
-
         k, occupied = len(log_weights), np.zeros(len(log_weights))
-        log_likelihood, pairs = screened_pass(
+        log_likelihood, pairs = kernels.screened_pass(
             as_rows(x),
             NO_WEIGHTS if weight is None else as_rows(weight),
             # A component without weight has no pairs; a finite number keeps infinities out of the scores.
@@ -258,12 +257,10 @@ class SketchedKernel(ScreenedKernel):
 
     def mix(self, x: Array, weight: Array | None, log_weights: Array) -> MixtureSums:
         """Responsibilities of all rows x (n, d) where they matter, and their statistics."""
-        from streamem.kernels.pairs.sketched_pass import sketched_pass
-
         k, occupied = len(log_weights), np.zeros(len(log_weights))
         sketch = self._sketch
         r = sketch.means.shape[1]
-        log_likelihood, pairs = sketched_pass(
+        log_likelihood, pairs = kernels.sketched_pass(
             as_rows(x),
             NO_WEIGHTS if weight is None else as_rows(weight),
             np.maximum(log_weights, np.finfo(np.float32).min),

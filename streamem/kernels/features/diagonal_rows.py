@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from streamem import kernels
 from streamem.kernels.tiling import in_strips
 from streamem.machine.lanes import VECTOR_BYTES
 from streamem.machine.thread_buffer import thread_buffer
@@ -48,14 +49,12 @@ class Squares(NamedTuple):
 
     def mix(self, x: Array, weight: Array, log_weights: Array, least: float, sums: Array) -> tuple[float, float]:
         """Log-likelihood and number of active pairs of rows x (n, d); adds to sums (at least 1 + 2d, K)."""
-        from streamem.kernels.features.diagonal_rows_pass import squares_pass
-
         (rows_of_k, width), d, dtype = self.coefficients.shape, x.shape[1], self.coefficients.dtype
         k = rows_of_k // 2
         z = thread_buffer("squares z", (BLOCK_ROWS, _stride(width, dtype.itemsize)), dtype)
         z[:, d:] = 0
         totals, moments = np.zeros((k, BLOCK_ROWS)), np.zeros((2 * k, width))
-        found: tuple[float, float] = squares_pass(
+        found: tuple[float, float] = kernels.squares_pass(
             x,
             weight,
             (log_weights + self.constants).astype(dtype),

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from streamem import kernels
 from streamem.core.numerics import negligible
 from streamem.core.ports import MixtureSums
 from streamem.kernels.features.diagonal_rows import Squares, squares_of, suits_rows
@@ -80,20 +81,18 @@ class ExponentialKernel:
 
     def log_prob(self, out: Array) -> None:
         """out (K, b) = η·T."""
-        from streamem.kernels.features.feature_products import multiply_features
-
         suited = out.dtype == self.dtype and out.flags.c_contiguous
         target = out if suited else np.empty(out.shape, dtype=self.dtype)
-        multiply_features(self._products(), self._block.z, target)
+        kernels.multiply_features(self._products(), self._block.z, target)
         if not suited:
             out[...] = target
 
     def accumulate(self, resp: Array) -> None:
         """Sums += R·Tᵀ for resp (K, b)."""
-        from streamem.kernels.features.feature_products import accumulate_posterior
-
         posterior = np.ascontiguousarray(resp, dtype=self.dtype)
-        accumulate_posterior(posterior, self._products(), self._block.z, *self._resp_buffers(), self._sums, False)
+        kernels.accumulate_posterior(
+            posterior, self._products(), self._block.z, *self._resp_buffers(), self._sums, False
+        )
 
     def restart(self) -> None:
         """Begin anew."""
@@ -101,15 +100,13 @@ class ExponentialKernel:
 
     def mix(self, x: Array, weight: Array | None, log_weights: Array) -> MixtureSums:
         """Responsibilities of all rows x (n, d), block by block, and their statistics."""
-        from streamem.kernels.features.mixture_pass import mixture_pass
-
         before = self._sums[0, 0].copy()
         rows, weights = as_rows(x), NO_WEIGHTS if weight is None else as_rows(weight)
         least = self.dtype.type(negligible(len(log_weights)))
         if self._squares is not None:
             log_likelihood, pairs = self._squares.mix(rows, weights, log_weights, least, self._sums[0])
         else:
-            log_likelihood, pairs = mixture_pass(
+            log_likelihood, pairs = kernels.mixture_pass(
                 rows, weights, log_weights.astype(self.dtype), *self.workplace, self._sums, least
             )
         if not np.isfinite(self._sums).all():  # a log-density may be finite whose squares are not
@@ -118,17 +115,13 @@ class ExponentialKernel:
 
     def densities(self, x: Array, b: Array, peaks: Array) -> None:
         """Of all rows x (n, d), row after row."""
-        from streamem.kernels.features.rows_pass import densities_of_rows
-
         joint = thread_buffer("joint", (self._sums.shape[2] * self._rows,), self.dtype)
-        fill_in_lanes(b, lambda b: densities_of_rows(as_rows(x), self._held_products, joint, b, peaks))
+        fill_in_lanes(b, lambda b: kernels.densities_of_rows(as_rows(x), self._held_products, joint, b, peaks))
 
     def accumulate_rows(self, x: Array, weights: Array, again: bool) -> None:
         """Add the statistics of all rows x (n, d) with weights (n, at least K)."""
-        from streamem.kernels.features.rows_pass import accumulate_rows
-
         products, (resp, product) = self._held_products, self._resp_buffers()
-        accumulate_rows(as_rows(x), products, self._rows, in_lanes(weights), resp, product, self._sums, again)
+        kernels.accumulate_rows(as_rows(x), products, self._rows, in_lanes(weights), resp, product, self._sums, again)
 
     @cached_property
     def _squares(self) -> Squares | None:

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from streamem import kernels
+
 Array = NDArray[Any]
 
 
@@ -83,13 +85,11 @@ class AnchoredBlock:
 
     def load(self, x: Array) -> None:
         """Take rows x (b, d)."""
-        from streamem.kernels.features.anchored_rows import load_anchored  # Numba loads with the first rows
-
         if self._buffer is None:
             self._buffer = np.empty(self._shape[0] * self._shape[1], dtype=self._dtype)
         self.z = self._buffer[: self._shape[0] * len(x)].reshape(self._shape[0], len(x))
         self.z[0] = 1.0
-        load_anchored(as_rows(x), self._center, self._unscale, self.xt)
+        kernels.load_anchored(as_rows(x), self._center, self._unscale, self.xt)
         if self._norm:
             np.einsum("db,db->b", self.xt, self.xt, out=self.z[-1])
 

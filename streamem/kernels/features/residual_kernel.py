@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streamem import kernels
 from streamem.core.numerics import EPS
 from streamem.core.stats import Stats
 from streamem.kernels.features.exponential import ExponentialKernel
@@ -73,12 +74,10 @@ class ResidualKernel:
 
     def densities(self, x: Array, b: Array, peaks: Array) -> None:
         """Of all rows x (n, D), row after row."""
-        from streamem.kernels.features.residual_pass import densities_of_residuals
-
         k, width = len(self._constants), self._whitened.shape[1]
         z, joint = thread_buffer("residual z", (width * TILE,)), thread_buffer("joint", (k * TILE,))
         own = *self._anchor, self._whitened, self._constants.copy(), z, self._residuals, joint
-        fill_in_lanes(b, lambda b: densities_of_residuals(as_rows(x), *own, b, peaks))
+        fill_in_lanes(b, lambda b: kernels.densities_of_residuals(as_rows(x), *own, b, peaks))
 
     def accumulate_rows(self, x: Array, weights: Array, again: bool) -> None:
         """Add the statistics of all rows x (n, D) with weights (n, at least K)."""

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streamem import kernels
+from streamem.core import loops
 from streamem.core.numerics import EPS, normalize_log_rows
 from streamem.core.offers import offers
 from streamem.core.ports import Kernel, Mixing, MixtureSums, Restartable, RowMajor
@@ -125,18 +127,14 @@ class ManyRowsOfParts(PartsKernel):
 
     def densities(self, x: Array, b: Array, peaks: Array) -> None:
         """Of all rows x (n, d), row after row."""
-        from streamem.kernels.nested.nested_mixtures_pass import joined
-
         for first in range(0, len(x), self._many):
             rows = slice(first, first + self._many)
             parts = self._densities(x[rows], peaks[rows])
-            if not joined(parts, self._weights, b[rows], peaks[rows]):
+            if not kernels.joined(parts, self._weights, b[rows], peaks[rows]):
                 self._densities_in_logarithms(x[rows], b[rows], peaks[rows])
 
     def accumulate_rows(self, x: Array, weights: Array, again: bool) -> None:
         """Add the statistics of all rows x (n, d) with weights (n, at least K)."""
-        from streamem.kernels.nested.nested_mixtures_pass import divided
-
         again = again and self._undivided and len(x) <= self._many
         peaks = thread_buffer("parts peaks", (min(len(x), self._many),))
         for first in range(0, len(x), self._many):
@@ -144,7 +142,7 @@ class ManyRowsOfParts(PartsKernel):
             own = x[rows]
             parts = self._held[: len(own)] if again else self._densities(own, peaks[: len(own)])
             self._undivided = False
-            if divided(parts, self._weights, weights[rows], self._weight):
+            if kernels.divided(parts, self._weights, weights[rows], self._weight):
                 self._parts.accumulate_rows(own, parts, True)
             else:
                 self._accumulate_in_logarithms(own, weights[rows])
@@ -158,15 +156,13 @@ class ManyRowsOfParts(PartsKernel):
         return parts
 
     def _densities_in_logarithms(self, x: Array, b: Array, peaks: Array) -> None:
-        from streamem.machine.row_major import scaled
-
         for first in range(0, len(x), self._block_rows):
             rows = slice(first, first + self._block_rows)
             self.load(x[rows])
             log_prob = np.empty((len(self._weight), self._rows))
             self.log_prob(log_prob)
             suited = in_lanes(b[rows])
-            scaled(log_prob, suited, peaks[rows])
+            loops.scaled(log_prob, suited, peaks[rows])
             b[rows] = suited[:, : b.shape[1]]
 
     def _accumulate_in_logarithms(self, x: Array, weights: Array) -> None:

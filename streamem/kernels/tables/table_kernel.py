@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streamem import kernels
 from streamem.core.arrays import Params
 from streamem.core.cached_by_identity import cached_by_identity
 from streamem.core.errors import ImpossibleValueError
@@ -42,9 +43,7 @@ def places_in(starts: Array, x: Array, out: Array) -> Array:
     ------
     ImpossibleValueError : a negative or fractional value, or a code beyond those known
     """
-    from streamem.kernels.tables.table_pass import places_of  # Numba loads with the first rows
-
-    bad = places_of(as_rows(x), starts, out)
+    bad = kernels.places_of(as_rows(x), starts, out)
     if bad >= 0:
         raise unknown_code(x, bad, starts)
     return out[: len(x)]
@@ -87,23 +86,17 @@ class CategoricalKernel:
 
     def log_prob(self, out: Array) -> None:
         """out (K, b) = Σ_j log p_j."""
-        from streamem.kernels.tables.table_pass import look_up
-
-        look_up(self._places, self._table, thread_buffer("near", (TILE, self._k)), out)
+        kernels.look_up(self._places, self._table, thread_buffer("near", (TILE, self._k)), out)
 
     def accumulate(self, resp: Array) -> None:
         """Responsibilities (K, b) to the codes of the rows."""
-        from streamem.kernels.tables.table_pass import add_at
-
         transposed = np.ascontiguousarray(resp.T, dtype=np.float64)
-        add_at(self._places, transposed, self._sums, self._weight)
+        kernels.add_at(self._places, transposed, self._sums, self._weight)
 
     def mix(self, x: Array, weight: Array | None, log_weights: Array) -> MixtureSums:
         """Responsibilities of all rows x (n, d), block by block, and their statistics."""
-        from streamem.kernels.tables.table_pass import categorical_pass
-
         occupied = np.zeros(self._k)
-        bad, log_likelihood, pairs = categorical_pass(
+        bad, log_likelihood, pairs = kernels.categorical_pass(
             as_rows(x),
             NO_WEIGHTS if weight is None else as_rows(weight),
             log_weights,
@@ -125,13 +118,11 @@ class CategoricalKernel:
 
     def densities(self, x: Array, b: Array, peaks: Array) -> None:
         """Of all rows x (n, d), row after row."""
-        from streamem.kernels.tables.table_pass import densities_of_codes
-
         places, near = thread_buffer("places", (self._rows, self._d), np.int32), thread_buffer("near", (TILE, self._k))
         joint = thread_buffer("joint", (self._k * self._rows,))
 
         def fill(b: Array) -> None:
-            bad = densities_of_codes(as_rows(x), self._starts, self._table, places, near, joint, b, peaks)
+            bad = kernels.densities_of_codes(as_rows(x), self._starts, self._table, places, near, joint, b, peaks)
             if bad >= 0:
                 raise unknown_code(x, bad, self._starts)
 
@@ -139,10 +130,8 @@ class CategoricalKernel:
 
     def accumulate_rows(self, x: Array, weights: Array, again: bool) -> None:
         """Add the statistics of all rows x (n, d) with weights (n, at least K)."""
-        from streamem.kernels.tables.table_pass import accumulate_codes
-
         places = thread_buffer("places", (self._rows, self._d), np.int32)
-        bad = accumulate_codes(as_rows(x), self._starts, places, in_lanes(weights), self._sums, self._weight)
+        bad = kernels.accumulate_codes(as_rows(x), self._starts, places, in_lanes(weights), self._sums, self._weight)
         if bad >= 0:
             raise unknown_code(x, bad, self._starts)
 

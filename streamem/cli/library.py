@@ -1,0 +1,74 @@
+"""What the commands take of the library, imported by the command that needs it: help and errors come at once.
+
+Write `library.load_model(...)` with `from streamem.cli import library`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from streamem.core.lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from streamem import (
+        GMMHMM,
+        BernoulliHMM,
+        CategoricalHMM,
+        GaussianHMM,
+        GaussianMixture,
+        PoissonHMM,
+        ReadOptions,
+        open_sequences,
+        open_source,
+    )
+    from streamem.algorithms import DriftAlarm
+    from streamem.cli.demo import run_demo
+    from streamem.estimators.loading import load_model
+    from streamem.running.memory import Budget
+    from streamem.streams.byte_stream import ByteStream
+    from streamem.streams.folder import FolderStream
+    from streamem.streams.kafka import KafkaStream
+    from streamem.streams.redis import RedisStream
+
+__all__ = [
+    "GMMHMM",
+    "BernoulliHMM",
+    "Budget",
+    "ByteStream",
+    "CategoricalHMM",
+    "DriftAlarm",
+    "FolderStream",
+    "GaussianHMM",
+    "GaussianMixture",
+    "KafkaStream",
+    "PoissonHMM",
+    "ReadOptions",
+    "RedisStream",
+    "load_model",
+    "open_sequences",
+    "open_source",
+    "run_demo",
+]
+
+_HOMES = {
+    "GMMHMM": "streamem",
+    "BernoulliHMM": "streamem",
+    "CategoricalHMM": "streamem",
+    "GaussianHMM": "streamem",
+    "GaussianMixture": "streamem",
+    "PoissonHMM": "streamem",
+    "ReadOptions": "streamem",
+    "open_sequences": "streamem",
+    "open_source": "streamem",
+    "DriftAlarm": "streamem.algorithms",
+    "run_demo": "streamem.cli.demo",
+    "load_model": "streamem.estimators.loading",
+    "Budget": "streamem.running.memory",
+    "ByteStream": "streamem.streams.byte_stream",
+    "FolderStream": "streamem.streams.folder",
+    "KafkaStream": "streamem.streams.kafka",
+    "RedisStream": "streamem.streams.redis",
+}
+
+if not TYPE_CHECKING:  # else every name would be known to the type checker
+    __getattr__ = lazy_names(__name__, _HOMES)

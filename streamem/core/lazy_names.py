@@ -1,0 +1,37 @@
+"""Names that a module offers before it imports them: the lookup behind each lazy façade of the package."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from streamem.core.errors import MissingDependencyError
+from streamem.machine.importing import CompilationDisabledError, import_whole
+
+
+def lazy_names(facade: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
+    """The `__getattr__` of a module (PEP 562) whose names are imported where they are first asked for, in one piece.
+
+    Parameters
+    ----------
+    facade : the module's name
+    homes : name → module that defines it
+
+    Raises
+    ------
+    AttributeError : at the lookup of a name that is not in `homes`
+    MissingDependencyError : at the lookup of compiled code where Numba may not compile
+    """
+
+    def find(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(f"module {facade!r} has no attribute {name!r}")
+        try:
+            value = getattr(import_whole(homes[name]), name)
+        except CompilationDisabledError as error:
+            raise MissingDependencyError(str(error)) from error
+        setattr(sys.modules[facade], name, value)
+        return value
+
+    return find
