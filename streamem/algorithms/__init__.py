@@ -5,7 +5,8 @@ from streamem.algorithms.drift import DriftAlarm
 from streamem.algorithms.incremental import IncrementalEM
 from streamem.algorithms.step_sizes import HalfLife, PowerLaw, StepSize
 from streamem.algorithms.stepwise import StepwiseEM, rebased, remember, weight_of, went_online
-from streamem.algorithms.stopping import Aitken, Change, StoppingRule
+from streamem.algorithms.stopping import Aitken, Change
+from streamem.core.ports import StoppingRule
 
 __all__ = [
     "Aitken",

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from streamem.algorithms.stepwise import remember, weight_of
-from streamem.algorithms.stopping import StoppingRule
 from streamem.core.arrays import Params
 from streamem.core.ascent import permitted_fall
 from streamem.core.errors import MonotonicityError
-from streamem.core.ports import ChunkRef, Model
+from streamem.core.ports import Algorithm, ChunkRef, Model, StoppingRule
 from streamem.core.state import State
 from streamem.core.stats import Stats
 
@@ -18,7 +17,7 @@ MONOTONE_TOLERANCE = 1e-10
 
 
 @dataclass(frozen=True)
-class BatchEM:
+class BatchEM(Algorithm):
     """Plain EM with its guarantee checked: the log-likelihood never falls by more than rounding.
 
     After the last M-step one more pass learns the exact log-likelihood of the parameters that are returned.
@@ -31,6 +30,10 @@ class BatchEM:
 
     stopping: StoppingRule
     max_iter: int
+
+    name = "batch"
+    key = "batch"
+    sees_all_rows = True
 
     def start(self, params: Params) -> State:
         """The state before the first pass."""

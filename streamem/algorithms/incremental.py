@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from streamem.algorithms.stepwise import rebased, remember, weight_of
-from streamem.algorithms.stopping import StoppingRule
 from streamem.core.arrays import Params
 from streamem.core.errors import MemoryLimitError, ParameterError
-from streamem.core.ports import ChunkRef, Limits, Model
+from streamem.core.ports import Algorithm, ChunkRef, Limits, Model, StoppingRule, Variant
 from streamem.core.row_selection import RowSelection, Selection, n_units
 from streamem.core.state import State
 from streamem.core.stats import Stats
@@ -19,7 +18,7 @@ BLOCKS = 32
 
 
 @dataclass(frozen=True)
-class IncrementalEM:
+class IncrementalEM(Variant):
     """S ← S − s_old + s_new block by block, θ ← M(S): no step size, and the free energy never falls.
 
     The first pass fills the memory, so that it is one iteration of batch EM; afterwards every block makes an M-step.
@@ -35,9 +34,15 @@ class IncrementalEM:
     stopping: StoppingRule | None = None
     max_iter: int | None = None
 
+    name = "incremental"
+
     def __post_init__(self) -> None:
         if self.blocks is not None and (not isinstance(self.blocks, int) or self.blocks < 1 or self.blocks is True):
             raise ParameterError(f"blocks of IncrementalEM is {self.blocks!r}; it must be an integer >= 1")
+
+    def with_stopping(self, rule: StoppingRule) -> IncrementalEM:
+        """With this rule, unless the user gave one."""
+        return replace(self, stopping=rule) if self.stopping is None else self
 
     def planned(self, refs: Sequence[ChunkRef], limits: Limits) -> PlannedIncremental:
         """The blocks of these chunks.
@@ -88,7 +93,7 @@ def _cut(refs: Sequence[ChunkRef], blocks: int) -> list[_Block]:
 
 
 @dataclass(frozen=True)
-class PlannedIncremental:
+class PlannedIncremental(Algorithm):
     """Incremental EM over given blocks: an `Algorithm`.
 
     `State.memory` holds ``total`` (S), ``blocks`` (the statistics of each block, b0, b1, …) and ``visits``. The trace

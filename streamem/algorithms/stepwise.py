@@ -11,7 +11,7 @@ from streamem.algorithms.step_sizes import PowerLaw, StepSize
 from streamem.core.arrays import Params
 from streamem.core.errors import DataError, ParameterError
 from streamem.core.offers import offers
-from streamem.core.ports import Anchored, ChunkRef, Limits, Model, Rebasable, Sequenced
+from streamem.core.ports import Algorithm, Anchored, ChunkRef, Limits, Model, Rebasable, Sequenced, Variant
 from streamem.core.row_selection import n_units
 from streamem.core.state import State
 from streamem.core.stats import Stats
@@ -28,7 +28,7 @@ OPEN_CHUNKS = 64
 
 
 @dataclass(frozen=True)
-class StepwiseEM:
+class StepwiseEM(Variant):
     """s ← (1 − γ)·s + γ·ŝ(θ), θ ← M(s), with s and ŝ per unit of weight.
 
     As ``fit(..., algorithm=StepwiseEM(...))`` it visits the rows `passes` times in shuffled mini-batches and ends with
@@ -64,6 +64,10 @@ class StepwiseEM:
     least: float | None = None
     window: int | None = None
 
+    name = "stepwise"
+    reads_in_order = False
+    can_end_unconverged = True
+
     def __post_init__(self) -> None:
         for name, low in (("passes", 1), ("batch_rows", 1), ("seed", 0), ("window", 1)):
             value = getattr(self, name)
@@ -71,6 +75,11 @@ class StepwiseEM:
                 raise ParameterError(f"{name} of StepwiseEM is {value!r}; it must be an integer >= {low}")
         if not 0 <= self.averaging <= 1:
             raise ParameterError(f"averaging of StepwiseEM is {self.averaging!r}; it must be a share from 0 to 1")
+
+    @property
+    def compares_starts(self) -> bool:
+        """Whether a final pass learns the log-likelihood of all rows."""
+        return self.final_pass
 
     def planned(self, refs: Sequence[ChunkRef], limits: Limits) -> ScheduledStepwise:
         """The steps over these chunks."""
@@ -200,7 +209,7 @@ def weight_of(stats: Stats) -> float:
 
 
 @dataclass(frozen=True)
-class ScheduledStepwise:
+class ScheduledStepwise(Algorithm):
     """Stepwise EM over data at rest: an `Algorithm`.
 
     Parameters

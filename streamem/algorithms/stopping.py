@@ -7,17 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 ROUNDING = 2.0**-48
 """Relative difference of two log-likelihoods that says nothing any more: sixteen units in the last place."""
-
-
-class StoppingRule(Protocol):
-    """Whether EM has converged."""
-
-    def met(self, trace: Sequence[float]) -> bool:
-        """Judge by the trace so far, oldest first."""
 
 
 @dataclass(frozen=True)

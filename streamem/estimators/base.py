@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -18,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from streamem.algorithms import BatchEM, IncrementalEM, StepwiseEM
 from streamem.core.arrays import Params
 from streamem.core.errors import ModelFileError, NumericalError, ParameterError, StreamemError
-from streamem.core.ports import Algorithm, Checkable, Plannable, Source
+from streamem.core.ports import Algorithm, Checkable, Source, Variant, variant_of
 from streamem.core.state import State
 from streamem.estimators.persistence import (
     Parts,
@@ -41,31 +39,30 @@ class EMEstimator(EMParts):
     converged_: bool
     n_iter_: int
 
-    def _chosen(self, algorithm: Any) -> Algorithm | Plannable:
+    def _chosen(self, algorithm: Any) -> Variant:
         self._check_hyperparameters()
         stopping = STOPPING[self.stopping](self.tol)
         seed = int(self.random_state) if isinstance(self.random_state, int | np.integer) else 0
-        table: dict[str, Callable[[], Algorithm | Plannable]] = {
+        table: dict[str, Callable[[], Variant]] = {
             "batch": lambda: BatchEM(stopping, self._most_iterations()),
             "stepwise": lambda: StepwiseEM(seed=seed, window=self._window()),
             "incremental": lambda: IncrementalEM(stopping=stopping, max_iter=self._most_iterations()),
         }
         if isinstance(algorithm, str) and algorithm in table:
             return table[algorithm]()
-        if isinstance(algorithm, IncrementalEM) and algorithm.stopping is None:
-            return replace(algorithm, stopping=stopping)
         if isinstance(algorithm, type):
             raise ParameterError(
                 f"algorithm is the class {algorithm.__name__}; pass an object, {algorithm.__name__}(...)"
             )
-        if isinstance(algorithm, StepwiseEM) and not algorithm.final_pass and self.n_init > 1:
+        variant = variant_of(algorithm)
+        if variant is None:
+            raise ParameterError(
+                f"algorithm is {algorithm!r}; it must be one of {sorted(table)}, or an object such as "
+                "streamem.algorithms.StepwiseEM(passes=2)"
+            )
+        if not variant.compares_starts and self.n_init > 1:
             raise ParameterError("final_pass=False leaves several starts (n_init) without a log-likelihood to compare")
-        if isinstance(algorithm, Plannable) or all(hasattr(algorithm, name) for name in ("start", "window", "update")):
-            return algorithm
-        raise ParameterError(
-            f"algorithm is {algorithm!r}; it must be one of {sorted(table)}, or an object such as "
-            "streamem.algorithms.StepwiseEM(passes=2)"
-        )
+        return variant.with_stopping(stopping)
 
     def _window(self) -> int | None:
         """Steps of a sequence that "stepwise" draws together."""
@@ -88,13 +85,12 @@ class EMEstimator(EMParts):
         dtype: np.dtype[Any],
         checkpoint: Path | None,
         executor: Any,
-        algorithm: Algorithm | Plannable,
+        algorithm: Variant,
     ) -> None:
         """Fit to an opened source and publish attributes of `dtype`."""
         self._check_given(source.schema.n_features)
         model = self._make_model()
         warm = self._warm_start(source)
-        plain = isinstance(algorithm, BatchEM)
         job = Job(
             model=model,
             source=source,
@@ -108,13 +104,13 @@ class EMEstimator(EMParts):
             max_iter=self._most_iterations(),
             warm=warm,
             checkpoint=checkpoint,
-            key={**self._run_key(), "algorithm": "batch" if plain else _named(algorithm)},
+            key={**self._run_key(), "algorithm": algorithm.key},
         )
         outcome = fit_job(job)
         for name in ("_pending", "stream_positions_", "_live_lengths"):  # of what was learned before
             self.__dict__.pop(name, None)
         self._publish(outcome, dtype, source.fingerprint())
-        if not (self.converged_ or self._most_iterations() == 0 or isinstance(algorithm, StepwiseEM)):
+        if not (self.converged_ or self._most_iterations() == 0 or algorithm.can_end_unconverged):
             self._warn_not_converged()
 
     def _warn_not_converged(self) -> None:
@@ -252,13 +248,3 @@ def require_finite_attributes(published: Mapping[str, Array]) -> None:
             f"{', '.join(lost)} cannot be represented in float64: squares of the data, or their inverses, overflow; "
             "rescale the data"
         )
-
-
-def reads_in_order(algorithm: Algorithm | Plannable) -> bool:
-    """Whether an algorithm visits the chunks about in their order; of one that we do not know it is believed."""
-    return not isinstance(algorithm, StepwiseEM)
-
-
-def _named(algorithm: Any) -> str:
-    """What identifies an algorithm in another process too: without the addresses of functions."""
-    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(algorithm))

@@ -11,13 +11,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from streamem.algorithms import BatchEM, StepSize, StepwiseEM
+from streamem.algorithms import StepSize, StepwiseEM
 from streamem.core.chunk import Chunk
 from streamem.core.errors import DataError, ParameterError
-from streamem.core.ports import Algorithm, Family, Plannable, Source
+from streamem.core.ports import Family, Source, Variant
 from streamem.core.sequences import Sequences
 from streamem.core.validation import forgives, require_finite
-from streamem.estimators.base import reads_in_order
 from streamem.estimators.family_facts import settings_of
 from streamem.estimators.federated import SharedStats
 from streamem.estimators.hmm_describing import FLOAT, DescribingHMM
@@ -53,7 +52,7 @@ class LearningHMM(DescribingHMM, OnlineEstimator):
         feature_axis: int | str | None = None,
         checkpoint: Path | None = None,
         executor: Any = None,
-        algorithm: str | Algorithm | Plannable = "batch",
+        algorithm: str | Variant = "batch",
     ) -> Self:
         """Fit by EM (Baum & Welch); by default one pass over the data an iteration.
 
@@ -90,7 +89,7 @@ class LearningHMM(DescribingHMM, OnlineEstimator):
         with self._kept_on_failure():
             reading = self._reading(lengths, offsets, sequence_column, sample_weight, columns, feature_axis)
             chosen = self._chosen(algorithm)
-            if not reads_in_order(chosen):
+            if not chosen.reads_in_order:
                 reading = replace(reading, in_order=False)
             source = as_sequences(self, X, reading, reset=True)
             remember_sequences(self, source)
@@ -168,13 +167,13 @@ class LearningHMM(DescribingHMM, OnlineEstimator):
         dtype: np.dtype[Any],
         checkpoint: Path | None,
         executor: Any,
-        algorithm: Algorithm | Plannable,
+        algorithm: Variant,
     ) -> None:
         asked = self._asked_family()
         known = survey_source(asked, source, self._engine("survey", executor))
         self._known_family = (settings_of(asked), None if known is asked else known)
         self._data_weight = getattr(known, "total_weight", None)
-        whole = isinstance(algorithm, BatchEM)
+        whole = algorithm.sees_all_rows
         self._steps_weight = None if whole else self._weighed_steps(source, executor)
         super()._fit(source, dtype, checkpoint, executor, algorithm)
         if whole:

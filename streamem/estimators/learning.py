@@ -12,8 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from streamem.algorithms import StepSize
-from streamem.core.ports import Algorithm, Plannable
-from streamem.estimators.base import reads_in_order
+from streamem.core.ports import Variant
 from streamem.estimators.federated import SharedStats
 from streamem.estimators.inputs import as_source
 from streamem.estimators.online import OnlineEstimator, step_rule
@@ -36,7 +35,7 @@ class LearningMixture(DescribingMixture, OnlineEstimator):
         feature_axis: int | str | None = None,
         checkpoint: Path | None = None,
         executor: Any = None,
-        algorithm: str | Algorithm | Plannable = "batch",
+        algorithm: str | Variant = "batch",
     ) -> Self:
         """Fit by EM; by default one pass over the data an iteration.
 
@@ -74,7 +73,7 @@ class LearningMixture(DescribingMixture, OnlineEstimator):
         reading = self._reading(sample_weight, columns, feature_axis)
         with self._kept_on_failure():
             chosen = self._chosen(algorithm)
-            source = as_source(self, X, replace(reading, in_order=reads_in_order(chosen)), reset=True)
+            source = as_source(self, X, replace(reading, in_order=chosen.reads_in_order), reset=True)
             self._fit(source, published_dtype(X), checkpoint, executor, chosen)
         return self
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from streamem.core.arrays import Params
 from streamem.core.errors import ModelFileError, ParameterError
-from streamem.core.ports import Algorithm, Family, Plannable, Source
+from streamem.core.ports import Family, Source, Variant
 from streamem.core.state import State
 from streamem.estimators.family_facts import free_parameters, settings_of
 from streamem.estimators.streaming import StreamingMixture
@@ -112,7 +112,7 @@ class Mixture(StreamingMixture):
         dtype: np.dtype[Any],
         checkpoint: Path | None,
         executor: Any,
-        algorithm: Algorithm | Plannable,
+        algorithm: Variant,
     ) -> None:
         known = survey_source(self.family, source, self._engine("survey", executor))
         self._known_family = (self.family, known)

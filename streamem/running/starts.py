@@ -26,9 +26,9 @@ from streamem.core.ports import (
     Explained,
     Limits,
     Model,
-    Plannable,
     Sequential,
     Source,
+    Variant,
 )
 from streamem.core.state import State
 from streamem.core.validation import forgives
@@ -42,9 +42,6 @@ from streamem.running.report import FitReport, Recorder
 
 SAMPLE_COPIES = 3
 """The pieces of the sample are joined, k-means centres a copy of it, and the allocator returns neither at once."""
-
-ORDER_BYTES = 8
-"""For each row of an open chunk, while mini-batches draw from it in a random order."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +59,7 @@ class Job:
 
     model: Model
     source: Source
-    algorithm: Algorithm | Plannable
+    algorithm: Variant
     make_start: Callable[[Chunk, np.random.RandomState], Params]
     n_components: int
     n_init: int
@@ -124,13 +121,9 @@ def _explain(job: Job) -> Callable[[Params, int], str] | None:
 
 def _planned(job: Job, refs: Sequence[ChunkRef]) -> tuple[Algorithm, int]:
     """The algorithm for this plan, and the bytes that it keeps in memory besides."""
-    if not isinstance(job.algorithm, Plannable):
-        return job.algorithm, 0
     held = job.model.statistics_bytes(job.source.schema.n_features)
-    budget = job.engine.budget.sample_bytes
-    limits = Limits(budget, job.least_rows, held, job.max_iter)
-    largest = max((ref.nbytes + ORDER_BYTES * ref.rows for ref in refs), default=0)
-    return job.algorithm.planned(refs, limits), max(budget, 2 * largest)
+    limits = Limits(job.engine.budget.sample_bytes, job.least_rows, held, job.max_iter)
+    return job.algorithm.planned(refs, limits), job.algorithm.open_bytes(refs, limits)
 
 
 def require_rows(source: Source, n_components: int) -> None:

@@ -38,7 +38,19 @@ from streamem.core.ports.family import (
     Surveying,
 )
 from streamem.core.ports.model import Chained, Forgiving, Model, Occupied, Prepared
-from streamem.core.ports.running import Algorithm, ChunkDone, Executor, Job, Limits, OnChunk, Plannable, Remote, Task
+from streamem.core.ports.running import (
+    Algorithm,
+    ChunkDone,
+    Executor,
+    Job,
+    Limits,
+    OnChunk,
+    Remote,
+    StoppingRule,
+    Task,
+    Variant,
+    variant_of,
+)
 
 __all__ = [
     "Algorithm",
@@ -71,7 +83,6 @@ __all__ = [
     "Occupied",
     "OnChunk",
     "Penalized",
-    "Plannable",
     "Prepared",
     "Rebasable",
     "Remote",
@@ -85,7 +96,10 @@ __all__ = [
     "Sink",
     "Source",
     "Startable",
+    "StoppingRule",
     "Stream",
     "Surveying",
     "Task",
+    "Variant",
+    "variant_of",
 ]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from streamem.core.arrays import Params
 from streamem.core.chunk import Chunk
+from streamem.core.completing import completed
 from streamem.core.ports.data import ChunkRef
 from streamem.core.ports.model import Model
 from streamem.core.state import State
@@ -15,6 +18,9 @@ from streamem.core.stats import Stats
 
 Result_co = TypeVar("Result_co", covariant=True)
 Result = TypeVar("Result")
+
+ORDER_BYTES = 8
+"""For each row of an open chunk, while mini-batches draw from it in a random order."""
 
 
 class Task(Protocol[Result_co]):
@@ -72,23 +78,11 @@ class Remote(Protocol):
         """Run the jobs in any order; each, and what it returned, as they finish. A job may run twice."""
 
 
-class Algorithm(Protocol):
-    """An EM variant: a window rule and an update rule over statistics. It knows no model."""
+class StoppingRule(Protocol):
+    """Whether EM has converged."""
 
-    def start(self, params: Params) -> State:
-        """The state before the first window."""
-
-    def resume(self, state: State) -> State:
-        """The state from which an ended run goes on, its memory kept."""
-
-    def reopen(self, state: State) -> State:
-        """An ended run that would not have ended yet under the present settings, opened again; else unchanged."""
-
-    def window(self, state: State, refs: Sequence[ChunkRef]) -> Sequence[ChunkRef]:
-        """The chunks to visit next; empty when the run is over."""
-
-    def update(self, model: Model, state: State, stats: Stats) -> State:
-        """The state after the window's statistics."""
+    def met(self, trace: Sequence[float]) -> bool:
+        """Judge by the trace so far, oldest first."""
 
 
 @dataclass(frozen=True)
@@ -109,9 +103,98 @@ class Limits:
     max_iter: int
 
 
-@runtime_checkable
-class Plannable(Protocol):
-    """An algorithm that becomes one with a plan: it counts rows or chunks."""
+class Variant(ABC):
+    """An EM variant as a user chooses it: facts about it, and the `Algorithm` that it becomes for the chunks of a fit.
+
+    A user's own needs `planned` only; every other method and fact has a default.
+    """
+
+    @property
+    def name(self) -> str:
+        """What users call it."""
+        return type(self).__name__
+
+    @property
+    def key(self) -> str:
+        """What identifies it in a checkpoint, in other processes too: without the addresses of functions.
+
+        Settings that may change when a fit goes on (a tolerance, a number of passes) are no part of it.
+        """
+        return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(self))
+
+    @property
+    def reads_in_order(self) -> bool:
+        """Whether windows visit the chunks about in their order."""
+        return True
+
+    @property
+    def can_end_unconverged(self) -> bool:
+        """Whether a run ends as it should without having converged: after a number of passes, say."""
+        return False
+
+    @property
+    def sees_all_rows(self) -> bool:
+        """Whether every M-step follows from one pass over all rows."""
+        return False
+
+    @property
+    def compares_starts(self) -> bool:
+        """Whether final states know the log-likelihood of all rows, by which the best of several starts is chosen."""
+        return True
+
+    def with_stopping(self, rule: StoppingRule) -> Variant:
+        """The variant with a stopping rule, where it needs one and the user gave none."""
+        return self
+
+    @abstractmethod
+    def planned(self, refs: Sequence[ChunkRef], limits: Limits) -> Algorithm:
+        """The algorithm for these chunks; a pure function of their sizes."""
+
+    def open_bytes(self, refs: Sequence[ChunkRef], limits: Limits) -> int:
+        """Bytes of chunks or statistics that the planned algorithm keeps in memory from window to window."""
+        largest = max((ref.nbytes + ORDER_BYTES * ref.rows for ref in refs), default=0)
+        return max(limits.open_bytes, 2 * largest)
+
+
+class Algorithm(Variant):
+    """A window rule and an update rule over statistics. It knows no model.
+
+    A user's own needs `start`, `window` and `update`, and need not inherit.
+    """
 
     def planned(self, refs: Sequence[ChunkRef], limits: Limits) -> Algorithm:
-        """For these chunks; a pure function of their sizes."""
+        """The algorithm itself, which needs no plan."""
+        return self
+
+    def open_bytes(self, refs: Sequence[ChunkRef], limits: Limits) -> int:
+        """None: a window is forgotten with its statistics."""
+        return 0
+
+    @abstractmethod
+    def start(self, params: Params) -> State:
+        """The state before the first window."""
+
+    def resume(self, state: State) -> State:
+        """The state from which an ended run goes on, its memory kept; by default a start from its parameters."""
+        return self.start(state.params)
+
+    def reopen(self, state: State) -> State:
+        """An ended run that would not have ended yet under the present settings, opened again; else unchanged."""
+        return state
+
+    @abstractmethod
+    def window(self, state: State, refs: Sequence[ChunkRef]) -> Sequence[ChunkRef]:
+        """The chunks to visit next; empty when the run is over."""
+
+    @abstractmethod
+    def update(self, model: Model, state: State, stats: Stats) -> State:
+        """The state after the window's statistics."""
+
+
+def variant_of(chosen: Any) -> Variant | None:
+    """What a user passed as algorithm, completed by the defaults; None where it is no algorithm."""
+    if hasattr(chosen, "planned"):
+        return completed(chosen, Variant)
+    if all(hasattr(chosen, name) for name in ("start", "window", "update")):
+        return completed(chosen, Algorithm)
+    return None

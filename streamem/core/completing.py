@@ -1,0 +1,87 @@
+"""What a user wrote without inheriting from a base class of a port, completed once by the defaults of that class."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, TypeVar, cast
+
+from streamem.core.errors import ParameterError
+
+Base = TypeVar("Base")
+
+
+def completed(own: Any, base: type[Base]) -> Base:
+    """`own` itself where it is a `base`; else a `base` that does what `own` does, and else what `base` does by default.
+
+    Raises
+    ------
+    ParameterError : `own` lacks a method that `base` cannot do without
+    """
+    if isinstance(own, base):
+        return own
+    needed = sorted(getattr(base, "__abstractmethods__", ()))
+    if lacking := [name for name in needed if not hasattr(own, name)]:
+        raise ParameterError(
+            f"{type(own).__name__} has no {', '.join(lacking)}; a {base.__name__} needs {', '.join(needed)}"
+        )
+    return cast(Base, _adapter_of(cast(Any, base))(own))
+
+
+def as_written(thing: Any) -> Any:
+    """What a user wrote, of something that may have been completed."""
+    return thing.own if isinstance(thing, Adapter) else thing
+
+
+class Adapter:
+    """Hands every call on to `own` where `own` has the method; its subclasses are made by `completed`."""
+
+    own: Any
+    base: type
+
+    def __init__(self, own: Any) -> None:
+        self.__dict__["own"] = own
+        # Looked up once, here: a call through an adapter costs no more than one of the user's own.
+        for name in _methods_of(self.base):
+            if hasattr(own, name):
+                self.__dict__[name] = getattr(own, name)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return completed, (self.own, self.base)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["own"], name)
+
+    def __repr__(self) -> str:
+        return repr(self.own)
+
+
+@cache
+def _adapter_of(base: Any) -> type:
+    facts = {name: _handed_on(name, fact) for name, fact in _members_of(base).items() if isinstance(fact, property)}
+    stubs = dict.fromkeys(getattr(base, "__abstractmethods__", ()), _missing)
+    return type(f"Completed{base.__name__}", (Adapter, base), {"base": base, **stubs, **facts})
+
+
+def _handed_on(name: str, default: property) -> property:
+    """The fact of `own`, or the default of the base class."""
+
+    def told(self: Any) -> Any:
+        own = self.own
+        return getattr(own, name) if hasattr(own, name) else default.__get__(self)
+
+    return property(told)
+
+
+def _missing(self: Any, *arguments: Any) -> Any:
+    raise NotImplementedError  # never reached: `completed` has seen that `own` has it
+
+
+@cache
+def _methods_of(base: type) -> tuple[str, ...]:
+    return tuple(name for name, value in _members_of(base).items() if callable(value))
+
+
+def _members_of(base: type) -> dict[str, Any]:
+    """Public members of a class and of those that it inherits from, by name."""
+    names = [name for name in dir(base) if not name.startswith("_")]
+    return {name: getattr(base, name) for name in names}
