@@ -11,7 +11,7 @@ import pytest
 from distributed import Client, LocalCluster
 from numpy.typing import NDArray
 
-from hidden_markov import FADING, PieceRef, Symbols, chain, cut, fading, whole
+from helpers.chain_cases import FADING, PieceRef, Symbols, chain, cut, fading, whole
 from streamem import Params, Stats
 from streamem.conformance.tolerance import assert_close, tolerance
 from streamem.core.chunk import Chunk

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hidden_markov import cut, whole
+from helpers.chain_cases import cut, whole
 from streamem import Params
 from streamem.conformance.tolerance import assert_close, tolerance
 from streamem.core.boundary import POSTERIOR, Boundary

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from hmmlearn.hmm import GaussianHMM as Peer
 
-from hidden_markov import FADING, Symbols, chain, enumerated, fading, whole
-from poisson import Poisson
+from helpers.chain_cases import FADING, Symbols, chain, enumerated, fading, whole
+from helpers.users_family import Poisson
 from streamem import Params, Stats
 from streamem.conformance.tolerance import assert_close, tolerance
 from streamem.core.chunk import Chunk

@@ -18,11 +18,11 @@ from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
 from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
+from helpers.watched_source import Countdown, WatchedSource
 from streamem import GaussianMixture, open_source
 from streamem.core.errors import SourceChangedError
 from streamem.sources.object_marks import fresh_infos, mark_of
 from streamem.sources.zarr_stamp import stamp
-from subprocesses import Countdown, WatchedSource
 
 
 class ListedStore(MemoryFileSystem):

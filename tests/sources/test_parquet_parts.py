@@ -22,7 +22,8 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
-import subprocesses
+from helpers import subprocess_jobs
+from helpers.fit_bits import fitted
 from streamem import GaussianHMM, GaussianMixture, open_sequences
 from streamem.algorithms import StepwiseEM
 from streamem.conformance import SourceSuite
@@ -31,7 +32,6 @@ from streamem.core.ports import ChunkRef, Source
 from streamem.sources import ReadOptions, open_source, parquet_stream, parquet_streams
 from streamem.sources.parquet import ParquetChunkRef
 from streamem.sources.parquet_parts import ParquetPartRef
-from subprocesses import fitted
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -449,7 +449,7 @@ def test_memory_of_a_file_of_one_row_group(tmp_path: Path) -> None:
         "n_threads": 2,
     }
     settings["init_params"] = "random_from_data"
-    measured = subprocesses.run(
+    measured = subprocess_jobs.run(
         "measure", data=tmp_path / "large.parquet", settings=settings, warm_up=tmp_path / "warm-up.parquet"
     )
     assert measured["threads"] == 2
@@ -458,5 +458,5 @@ def test_memory_of_a_file_of_one_row_group(tmp_path: Path) -> None:
 
 def test_what_loading_is_said_to_take_is_true(tmp_path: Path) -> None:
     """Of all that Arrow and NumPy hold while one reader goes through a row group."""
-    taken = subprocesses.run("read_parts", folder=str(tmp_path))
+    taken = subprocess_jobs.run("read_parts", folder=str(tmp_path))
     assert all(0.2 * said < most < said for most, said in taken.values()), taken

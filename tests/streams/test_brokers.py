@@ -18,7 +18,7 @@ import pytest
 from test_kafka import SESSION, MockCluster
 from test_redis import Server, needs_server
 
-import hostile_arrow
+from helpers import hostile_arrow
 from streamem import GaussianMixture
 from streamem.online.append_only_arrow import read_appended
 from streamem.streams.kafka import KafkaStream

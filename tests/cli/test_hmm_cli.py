@@ -1,0 +1,121 @@
+"""``streamem fit hmm`` on real files, and the other commands on its models."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zarr
+from click.testing import CliRunner
+
+from helpers.hmm_starts import LENGTHS, rows
+from streamem import GMMHMM, GaussianHMM
+from streamem.cli.main import main
+from streamem.estimators.loading import load_model
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with recording.zarr, lengths.npy and visits.parquet (id, a, b), as current folder."""
+    x = rows()
+    zarr.create_array(store=str(tmp_path / "recording.zarr"), shape=x.shape, chunks=(64, 2), dtype="f8")[:] = x
+    np.save(tmp_path / "lengths.npy", LENGTHS)
+    ids = np.repeat(["w", "z", "y", "x"], LENGTHS)
+    table = pa.table({"id": ids, "a": x[:, 0], "b": x[:, 1], "n": np.arange(len(x)) % 3})
+    pq.write_table(table, tmp_path / "visits.parquet", row_group_size=100)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def call(*arguments: str) -> str:
+    result = CliRunner().invoke(main, list(arguments), catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def fail(*arguments: str) -> str:
+    result = CliRunner().invoke(main, list(arguments))
+    assert result.exit_code not in (0, None)
+    return result.output
+
+
+FIT = ("fit", "hmm", "recording.zarr", "-k", "3", "--seed", "0", "-o", "m.npz", "--lengths", "lengths.npy")
+
+
+def test_fit_then_everything_else_agrees_with_python(folder: Path) -> None:
+    assert "3 states of 2 features, converged" in call(*FIT, "--emission", "gaussian-full", "--max-iter", "1000")
+    hmm = GaussianHMM(3, "full", n_iter=1000, random_state=0).fit("recording.zarr", LENGTHS)
+    loaded = load_model("m.npz")
+    np.testing.assert_array_equal(loaded.means_, hmm.means_)
+    said = ("--lengths", "lengths.npy")
+    call("predict", "m.npz", "recording.zarr", *said, "-o", "states.npy")
+    np.testing.assert_array_equal(np.load("states.npy"), hmm.predict("recording.zarr", LENGTHS))
+    call("predict", "m.npz", "recording.zarr", *said, "--proba", "-o", "p.zarr")
+    np.testing.assert_array_equal(zarr.open_array("p.zarr")[:], hmm.predict_proba("recording.zarr", LENGTHS))
+    scores = json.loads(call("score", "m.npz", "recording.zarr", *said, "--json"))
+    assert scores["log_likelihood"] == hmm.score("recording.zarr", LENGTHS)
+    assert "GaussianHMM: 3 states, 2 features" in call("show", "m.npz")
+    call("sample", "m.npz", "-n", "50", "-o", "new.zarr", "--seed", "1")
+    assert zarr.open_array("new.zarr").shape == (50, 2)
+
+
+@pytest.mark.parametrize(
+    ("emission", "columns"),
+    [("gaussian-diag", "a,b"), ("gmm:2", "a,b"), ("categorical", "n"), ("poisson", "n"), ("gaussian-tied", "b")],
+)
+def test_emissions(folder: Path, emission: str, columns: str) -> None:
+    told = call(
+        *("fit", "hmm", "visits.parquet", "-k", "2", "--emission", emission, "--sequence-column", "id"),
+        *("--columns", columns, "--seed", "0", "--max-iter", "3", "-o", "m.npz"),
+    )
+    assert "2 states" in told
+    model = load_model("m.npz")
+    assert model.feature_names_in_.tolist() == columns.split(",")
+    assert isinstance(model, GMMHMM) == emission.startswith("gmm")
+    call("predict", "m.npz", "visits.parquet", "--sequence-column", "id", "-o", "s.parquet")
+    assert pq.read_table("s.parquet").num_rows == sum(LENGTHS)
+
+
+def test_columns_of_a_zarr_group(folder: Path) -> None:
+    """The first sequence is number 0: Zarr does not write chunks of it, which look the same as lost ones."""
+    x = rows()
+    group = zarr.create_group("visits.zarr")
+    columns = {"a": x[:, 0], "b": x[:, 1], "id": np.repeat(np.arange(len(LENGTHS)), LENGTHS)}
+    for name, values in columns.items():
+        group.create_array(name, shape=values.shape, chunks=(100,), dtype=values.dtype)[:] = values
+    fit = ("fit", "hmm", "visits.zarr", "-k", "3", "--seed", "0", "-o", "g.npz", "--sequence-column", "id")
+    assert "--missing-chunks fill" in fail(*fit)
+    call(*fit, "--missing-chunks", "fill")
+    call(*FIT)
+    np.testing.assert_array_equal(load_model("g.npz").means_, load_model("m.npz").means_)
+    said = ("--sequence-column", "id", "--missing-chunks", "fill")
+    call("predict", "g.npz", "visits.zarr", *said, "-o", "s.npy")
+    np.testing.assert_array_equal(np.load("s.npy"), load_model("m.npz").predict("recording.zarr", LENGTHS))
+
+
+def test_mistakes_are_told_in_words(folder: Path) -> None:
+    assert "gmm:M" in fail(*FIT, "--emission", "gmm:0")
+    np.save("short.npy", [10, 20])
+    assert "600" in fail(*FIT[:-1], "short.npy")
+    call("fit", "gmm", "recording.zarr", "-k", "2", "--seed", "0", "-o", "gm.npz")
+    assert "--lengths is for models of sequences" in fail(
+        "predict", "gm.npz", "recording.zarr", "--lengths", "lengths.npy", "-o", "s.npy"
+    )
+    call(*FIT)
+    assert "predict --proba" in fail("score", "m.npz", "recording.zarr", "-o", "d.npy")
+    assert "GaussianHMM" in fail("update", "m.npz", "nothing.arrows")
+    assert "no folder" in fail(*FIT[:-3], "nowhere/m.npz")
+
+
+def test_resumed_from_a_checkpoint(folder: Path) -> None:
+    call(*FIT, "--max-iter", "3", "--tol", "0", "--checkpoint", "c.npz")
+    call(*FIT, "--max-iter", "6", "--tol", "0", "--checkpoint", "c.npz")
+    resumed = load_model("m.npz")
+    call(*FIT, "--max-iter", "6", "--tol", "0")
+    np.testing.assert_array_equal(load_model("m.npz").means_, resumed.means_)

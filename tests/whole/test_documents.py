@@ -1,0 +1,199 @@
+"""Every example in the README, the examples folder and the docstrings runs as it stands."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import os
+import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import streamem
+
+ROOT = Path(__file__).parents[2]
+MARKED = re.compile(r"<!-- run -->\n```(\w+)\n(.*?)```", re.DOTALL)
+BLOCKS = MARKED.findall((ROOT / "README.md").read_text())
+MODULES = [module.name for module in pkgutil.walk_packages(streamem.__path__, "streamem.")]
+
+
+def run(command: list[str], folder: Path, **more: str) -> subprocess.CompletedProcess[str]:
+    """Run with this environment's programs first on the path, and warnings as errors."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(
+        command, cwd=folder, env={**os.environ, "PATH": path, **more}, capture_output=True, text=True, check=False
+    )
+
+
+def test_the_readme_has_its_examples() -> None:
+    assert [language for language, _ in BLOCKS] == ["python", "python", "python", "python", "bash", "python"]
+
+
+@pytest.mark.parametrize("number", range(len(BLOCKS)))
+def test_readme_block(number: int, tmp_path: Path) -> None:
+    language, code = BLOCKS[number]
+    (tmp_path / "block.py").write_text(code)
+    command = [sys.executable, "-W", "error", "block.py"] if language == "python" else ["bash", "-euc", code]
+    done = run(command, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+@pytest.mark.parametrize(
+    "example", sorted(path.name for path in (ROOT / "examples").iterdir() if path.suffix in (".py", ".sh"))
+)
+def test_example(example: str, tmp_path: Path) -> None:
+    script = str(ROOT / "examples" / example)
+    done = run([sys.executable, "-W", "error", script] if example.endswith(".py") else ["bash", script], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+def test_docstring_examples() -> None:
+    tried = 0
+    for name in MODULES:
+        if name.endswith("__main__"):
+            continue
+        outcome = doctest.testmod(importlib.import_module(name))
+        assert outcome.failed == 0, name
+        tried += outcome.attempted
+    assert tried > 10
+
+
+def test_the_top_level_holds_nothing_else() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("this is no git checkout")
+    top = {line.split("/")[0] for line in listed.stdout.splitlines()}
+    allowed = {"pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "streamem", "tests", "examples", "bench"}
+    assert {name for name in top if not name.startswith(".")} <= allowed
+
+
+def test_quick_bench_reports_every_engine(tmp_path: Path) -> None:
+    done = run([sys.executable, "-m", "bench", "--quick", "--only", "diag", "--out", str(tmp_path / "t.md")], ROOT)
+    assert done.returncode == 0, done.stderr
+    rows = [line for line in (tmp_path / "t.md").read_text().splitlines() if line.startswith("| EM iteration")]
+    assert [row.split("|")[2].strip() for row in rows] == ["streamem", "scikit-learn"]
+
+
+def test_quick_bench_of_sequences(tmp_path: Path) -> None:
+    """Peers that are missing, or end without an answer, are reported with the reason."""
+    killed = tmp_path / "pomegranate" / "bin" / "python"
+    killed.parent.mkdir(parents=True)
+    killed.write_text("#!/bin/sh\nkill -9 $$\n")
+    killed.chmod(0o755)
+    command = [sys.executable, "-m", "bench", "--quick", "--only", "Baum", "--out", str(tmp_path / "t.md")]
+    done = run(command, ROOT, STREAMEM_BENCH_PEERS=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    rows = [line for line in (tmp_path / "t.md").read_text().splitlines() if line.startswith("| Baum")]
+    notes = {row.split("|")[2].strip(): row.split("|")[6].strip() for row in rows}
+    assert list(notes) == [
+        "streamem",
+        "streamem, 1 thread",
+        "streamem, one sequence",
+        "hmmlearn, scaling",
+        "hmmlearn, log",
+        "dynamax",
+        "pomegranate",
+    ]
+    assert notes.pop("dynamax") == "missing: not installed"
+    assert notes.pop("pomegranate") == "failed: ended by signal 9 (out of memory?)"
+    assert all("million steps/s" in note or "missing" in note for note in notes.values())
+
+
+def test_quick_grid_names_missing_peers_and_checks_parameters(tmp_path: Path) -> None:
+    """A peer that is not installed is reported; every cell is compared with float64."""
+    command = [sys.executable, "-m", "bench.grid", "--quick", "--out", str(tmp_path / "t.md")]
+    done = run(command, ROOT, STREAMEM_BENCH_PEERS=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "t.md").read_text()
+    cells = [line for line in text.splitlines() if "K=4 d=3" in line and "products" in line]
+    assert len(cells) == 4
+    assert all("missing" in line for line in cells)
+    assert "float32 products" in text
+    assert "| parameters other than float64's | 0 of 4 |" in text
+
+
+FAILING = """
+from bench import grid
+from bench.cells import Row
+
+def measure(cell, *others):
+    if cell.covariance_type == "full":
+        raise grid.CellFailedError(f"{cell.name}: overflow")
+    return Row(cell, 1.0, {}, "products", 0.0, 0.5, 0.0)
+
+grid.measure = measure
+grid.main()
+"""
+
+
+def test_a_cell_that_fails_is_named_and_the_others_go_on(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-c",
+        FAILING,
+        "--quick",
+        "--only",
+        "float32",
+        "--peers",
+        "",
+        "--out",
+        str(tmp_path / "t.md"),
+    ]
+    done = run(command, ROOT)
+    assert done.returncode == 1
+    assert "full float32 K=4 d=3 separation=2: overflow" in done.stderr
+    assert "diag float32 K=4 d=3" in (tmp_path / "t.md").read_text()
+
+
+def test_quick_dense_share() -> None:
+    """It is of the dense path, in the precision of the rows, and shares are of something."""
+    done = run([sys.executable, "-m", "bench.dense_share", "--quick"], ROOT)
+    assert done.returncode == 0, done.stderr
+    found = re.findall(r"\| full (float\d\d) .* \| (float\d\d) products \| .* \| (\d+)% \|$", done.stdout, re.MULTILINE)
+    assert len(found) == 4
+    assert all(rows == products and int(share) > 0 for rows, products, share in found)
+
+
+def test_quick_tight_components() -> None:
+    """With one tight component it goes by differences, the others by products."""
+    done = run([sys.executable, "-m", "bench.tight", "--quick"], ROOT)
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.startswith("| ")]
+    assert len(lines) == 3
+    assert "float32 products, float64 differences for 1 of 8 |" in lines[1]
+
+
+def test_quick_memory_of_fits() -> None:
+    """Of every kind of file, few rows and five times as many."""
+    done = run([sys.executable, "-m", "bench.fit_memory", "--quick"], ROOT)
+    assert done.returncode == 0, done.stderr
+    found = re.findall(
+        r"^\| ([\d,]+) \| .* \| (Zarr|Parquet).* \| (\d+) \| (\d+) \| (\d+) \| [\d.]+ \|$", done.stdout, re.MULTILINE
+    )
+    assert [line[:2] for line in found] == [(n, kind) for n in ("20,000", "100,000") for kind in ("Zarr", "Parquet")]
+    assert all(
+        0 < int(imports) < min(300, int(package)) and int(first) <= int(package)
+        for *_, imports, first, package in found
+    )
+
+
+def test_quick_passes(tmp_path: Path) -> None:
+    done = run([sys.executable, "-m", "bench.passes", "--quick"], ROOT)
+    assert done.returncode == 0, done.stderr
+    for words in ("zarr, cold cache", "parquet, warm cache", "100,000 rows", "chunks of 1,024"):
+        assert words in done.stdout
+
+
+@pytest.mark.parametrize("only", ["online,", "poor start"])
+def test_quick_bench_of_streams(only: str, tmp_path: Path) -> None:
+    done = run([sys.executable, "-m", "bench", "--quick", "--only", only, "--out", str(tmp_path / "t.md")], ROOT)
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "t.md").read_text()
+    for words in ("partial_fit", "fit_stream, Arrow pipe", "Kafka") if only == "online," else ("incremental", "batch"):
+        assert words in text
