@@ -1,14 +1,20 @@
-"""``python -m bench``: every case against its peers, as a Markdown table, and the experiments."""
+"""``python -m bench``: every case against its peers, as a Markdown table, and the experiments.
+
+``python -m bench NAME``: one of the benches `ALONE`, with options of its own.
+"""
 
 from __future__ import annotations
 
 import argparse
+import importlib
+import sys
 from pathlib import Path
 
 from bench import hmm_peers
 from bench.hmm import LONG
-from bench.measure import Case, Experiment, machine, run_case, run_experiment, table
+from bench.measure import Case, Experiment, run_case, run_experiment, table
 from bench.online_throughput import WAYS
+from bench.results import add_options, recorded
 
 PEERS = ("streamem", "scikit-learn")
 EXPERIMENTS = [
@@ -18,7 +24,12 @@ EXPERIMENTS = [
     Experiment("Passes", "bench.passes", draws=False),
     Experiment("Share of a product's speed", "bench.dense_share", draws=False),
     Experiment("Memory of fits", "bench.fit_memory", draws=False),
+    Experiment("Tight components", "bench.tight", draws=False),
+    Experiment("Chains of other families", "bench.chain_families", draws=False),
+    Experiment("Work of all cores", "bench.bare_loop", draws=False),
 ]
+ALONE = {experiment.module.rpartition(".")[2] for experiment in EXPERIMENTS}
+"""Benches that run by their name."""
 
 
 def cases(quick: bool) -> list[Case]:
@@ -122,33 +133,40 @@ def online_cases(quick: bool) -> list[Case]:
 
 
 def main() -> None:
-    """Run, print, and write the table."""
+    """Run one bench by its name, or all cases and experiments."""
+    if len(sys.argv) > 1 and sys.argv[1] in ALONE:
+        name = sys.argv.pop(1)
+        importlib.import_module(f"bench.{name}").main()
+        return
     parser = argparse.ArgumentParser(
         prog="python -m bench",
         description="Every case against its peers, as a Markdown table; then the experiments: "
-        + "; ".join(f"“{experiment.name}” (python -m {experiment.module})" for experiment in EXPERIMENTS),
+        + "; ".join(f"“{experiment.name}” ({experiment.module})" for experiment in EXPERIMENTS)
+        + f". One bench alone: python -m bench NAME, of {', '.join(sorted(ALONE))}",
     )
-    parser.add_argument("--quick", action="store_true", help="small cases, one round: a check that the bench works")
+    add_options(parser)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", default="", help="cases and experiments whose name holds this text")
-    parser.add_argument("--out", type=Path, help="also write all this here")
     parser.add_argument("--pictures", type=Path, help="a folder for the experiments' pictures (needs matplotlib)")
     options = parser.parse_args()
-    results = []
+    with recorded("", options):
+        show(options)
+
+
+def show(options: argparse.Namespace) -> None:
+    """Print the table of all cases, then every experiment; on stderr, each case as it is done."""
+    rounds, results = 1 if options.quick else options.rounds, []
     for case in cases(options.quick):
         if options.only in case.name:
-            results += run_case(case, 1 if options.quick else options.rounds)
-            print(table(results[-len(case.engines) :]).splitlines()[2:], flush=True)
-    rounds = 1 if options.quick else options.rounds
-    parts = [f"{machine()}; medians of {rounds} rounds", table(results)] if results else [machine()]
+            results += run_case(case, rounds)
+            print(*table(results[-len(case.engines) :]).splitlines()[2:], sep="\n", file=sys.stderr, flush=True)
+    if results:
+        print(f"medians of {rounds} rounds\n\n{table(results)}\n")
     if options.pictures:
         options.pictures.mkdir(parents=True, exist_ok=True)
-    chosen = [experiment for experiment in EXPERIMENTS if options.only in experiment.name]
-    parts += [run_experiment(experiment, options.quick, options.pictures) for experiment in chosen]
-    text = "\n\n".join(parts) + "\n"
-    print("\n" + text)
-    if options.out:
-        options.out.write_text(text)
+    for experiment in EXPERIMENTS:
+        if options.only in experiment.name:
+            print(run_experiment(experiment, options.quick, options.pictures) + "\n")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import sys
 from time import perf_counter
 from typing import Any
 
-from bench.measure import peak_bytes
+from bench.machine import peak_bytes
 
 NAMES = {"streamem": "GaussianMixture", "scikit-learn": "GaussianMixture"}
 MODULES = {"streamem": "streamem", "scikit-learn": "sklearn.mixture"}

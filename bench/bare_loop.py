@@ -5,6 +5,7 @@ every minute.
 
 from __future__ import annotations
 
+import argparse
 import os
 from statistics import median
 from threading import Thread
@@ -14,7 +15,9 @@ from typing import Any
 import numba
 import numpy as np
 
-PASSES = 20_000
+from bench.results import add_options, recorded
+
+PASSES, QUICK_PASSES = 20_000, 200
 ROUNDS = 5
 
 
@@ -25,14 +28,14 @@ def _loop(values: Any, passes: int) -> None:
             values[i] = values[i] * 0.999 + 0.1
 
 
-def scaling() -> float:
+def scaling(passes: int = PASSES) -> float:
     """Work of all cores together, by that of one: median of some rounds in turn."""
     cores = len(os.sched_getaffinity(0))
     _seconds(1, 1)  # compiles
     found = []
     for _ in range(ROUNDS):
-        alone = _seconds(1, PASSES)
-        found.append(cores * alone / _seconds(cores, PASSES))
+        alone = _seconds(1, passes)
+        found.append(cores * alone / _seconds(cores, passes))
     return median(found)
 
 
@@ -44,3 +47,17 @@ def _seconds(threads: int, passes: int) -> float:
     for thread in running:
         thread.join()
     return perf_counter() - began
+
+
+def main() -> None:
+    """Print the ratio."""
+    parser = argparse.ArgumentParser(prog="python -m bench bare_loop", description=__doc__)
+    add_options(parser)
+    options = parser.parse_args()
+    with recorded("bare_loop", options):
+        found = scaling(QUICK_PASSES if options.quick else PASSES)
+        print(f"work of all {len(os.sched_getaffinity(0))} cores ÷ work of one: {found:.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -23,20 +23,31 @@ PEERS = ("scikit-learn", "oneDAL", "pomegranate", *STORES)
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One shape."""
+class Shape:
+    """Covariances of k components of d features, and the dtype of the rows."""
 
     covariance_type: str
     dtype: str
     k: int
     d: int
+
+    @property
+    def shape(self) -> str:
+        """The shape as tables show it."""
+        return f"{self.covariance_type} {self.dtype} K={self.k} d={self.d}"
+
+
+@dataclass(frozen=True)
+class Cell(Shape):
+    """A mixture of the grid: a shape, how far its components lie apart, and how long an iteration is to take."""
+
     separation: float
     cell_s: float = CELL_S
 
     @property
     def name(self) -> str:
-        """As it is printed and chosen."""
-        return f"{self.covariance_type} {self.dtype} K={self.k} d={self.d} separation={self.separation:g}"
+        """The cell as it is printed and chosen."""
+        return f"{self.shape} separation={self.separation:g}"
 
     @property
     def flops(self) -> int:

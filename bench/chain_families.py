@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import warnings
 from collections.abc import Callable
 from statistics import median
@@ -10,20 +11,20 @@ from typing import Any
 
 import numpy as np
 
-from bench.measure import machine
+from bench.results import add_options, recorded
 from streamem import GMMHMM, HMM, CategoricalHMM, Mixture, MixtureFamily, PoissonHMM
 from streamem.families import AutoregressiveGaussian, Gaussian
 
-ROWS, STEPS, STATES, ITERATIONS, ROUNDS = 400_000, 1000, 5, 6, 3
+ROWS, QUICK_ROWS, STEPS, STATES, ITERATIONS, ROUNDS = 400_000, 10_000, 1000, 5, 6, 3
 
 
-def cases() -> dict[str, Callable[[int | None, int], Any]]:
+def cases(rows: int) -> dict[str, Callable[[int | None, int], Any]]:
     """Name → a fit with so many threads and iterations."""
     rng = np.random.default_rng(0)
-    states = np.repeat(rng.integers(STATES, size=ROWS // 10), 10)
-    x = 2 * rng.normal(size=(STATES, 4))[states] + rng.normal(size=(ROWS, 4))
-    codes, counts = ((rng.integers(4, size=ROWS) + states) % 8)[:, None], rng.poisson(2.0 + states)[:, None]
-    lengths, own = [STEPS] * (ROWS // STEPS), {"tol": 0, "random_state": 0}
+    states = np.repeat(rng.integers(STATES, size=rows // 10), 10)
+    x = 2 * rng.normal(size=(STATES, 4))[states] + rng.normal(size=(rows, 4))
+    codes, counts = ((rng.integers(4, size=rows) + states) % 8)[:, None], rng.poisson(2.0 + states)[:, None]
+    lengths, own = [STEPS] * (rows // STEPS), {"tol": 0, "random_state": 0}
     return {
         "categorical": lambda t, n: CategoricalHMM(STATES, n_iter=n, n_threads=t, **own).fit(codes, lengths),
         "Poisson": lambda t, n: PoissonHMM(STATES, n_iter=n, n_threads=t, **own).fit(counts, lengths),
@@ -52,10 +53,19 @@ def seconds(fit: Callable[[int | None, int], Any], threads: int | None) -> float
 
 def main() -> None:
     """Print the table."""
+    parser = argparse.ArgumentParser(prog="python -m bench chain_families", description=__doc__)
+    add_options(parser)
+    options = parser.parse_args()
     warnings.simplefilter("ignore")  # nothing converges in so few iterations
-    print(f"{machine()}; {ROWS:,} rows in sequences of {STEPS:,}, {STATES} states\n")
+    with recorded("chain_families", options):
+        show(QUICK_ROWS if options.quick else ROWS)
+
+
+def show(rows: int) -> None:
+    """Print a line for every family."""
+    print(f"{rows:,} rows in sequences of {STEPS:,}, {STATES} states\n")
     print("| family | one thread, ms | all, ms | ratio |\n|---|---:|---:|---:|")
-    for name, fit in cases().items():
+    for name, fit in cases(rows).items():
         fit(None, 1)
         one, all_cores = seconds(fit, 1), seconds(fit, None)
         print(f"| {name} | {one * 1e3:.0f} | {all_cores * 1e3:.0f} | {one / all_cores:.2f} |", flush=True)

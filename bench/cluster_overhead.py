@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.measure import peak_bytes
+from bench.machine import peak_bytes
 from streamem import Stats
 from streamem.core.chunk import Chunk
 from streamem.executors import ThreadsExecutor

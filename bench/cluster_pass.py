@@ -14,7 +14,7 @@ from typing import Any
 import zarr
 
 from bench.em_iteration import data
-from bench.measure import peak_bytes
+from bench.machine import peak_bytes
 from streamem import GaussianMixture
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.measure import machine
+from bench.results import add_options, recorded
 from streamem.core.arrays import Params
 from streamem.core.blas import one_blas_thread
 from streamem.families import Gaussian
@@ -50,10 +50,16 @@ def speeds(k: int, d: int, dtype: str, rounds: int) -> tuple[str, list[float], l
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(prog="python -m bench.dense_share", description=__doc__)
-    parser.add_argument("--quick", action="store_true")
-    rounds = QUICK_ROUNDS if parser.parse_args().quick else ROUNDS
-    print(f"{machine()}; {rounds} rounds\n")
+    parser = argparse.ArgumentParser(prog="python -m bench dense_share", description=__doc__)
+    add_options(parser)
+    options = parser.parse_args()
+    with recorded("dense_share", options):
+        show(QUICK_ROUNDS if options.quick else ROUNDS)
+
+
+def show(rounds: int) -> None:
+    """Print a line for every case, and before them how many rounds."""
+    print(f"{rounds} rounds\n")
     print("| case | arithmetic | GFLOP/s, best | product, best | share of the best | median share of a pair |")
     print("|---|---|---:|---:|---:|---:|")
     with one_blas_thread():

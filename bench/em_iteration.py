@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.measure import peak_bytes
+from bench.machine import peak_bytes
 
 
 def data(n: int, d: int, k: int, dtype: str) -> tuple[Any, dict[str, Any]]:

@@ -22,7 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from bench.measure import machine, peak_bytes
+from bench.machine import peak_bytes
+from bench.results import add_options, recorded
 
 D, K, ITERATIONS, PIECE_ROWS = 32, 16, 3, 2**17
 MIB = 2**20
@@ -139,19 +140,25 @@ def measure(folder: Path, rows: int, group_mib: int | None) -> str:
 
 def main() -> None:
     """Print the table, or do the work of one line of it."""
-    parser = argparse.ArgumentParser(prog="python -m bench.fit_memory", description=__doc__)
-    parser.add_argument("--quick", action="store_true")
+    parser = argparse.ArgumentParser(prog="python -m bench fit_memory", description=__doc__)
+    add_options(parser)
     parser.add_argument("--task", nargs="+", help="a task's name and files: what is done in a process of its own")
     options = parser.parse_args()
     if options.task:
         name, *paths = options.task
         print(json.dumps(TASKS[name](*paths)))
         return
-    print(f"{machine()}; VmHWM in MB of a fit, K={K}, d={D}, full, float32\n")
+    with recorded("fit_memory", options):
+        show(options.quick)
+
+
+def show(quick: bool) -> None:
+    """Print a line for every number of rows and kind of file."""
+    print(f"VmHWM in MB of a fit, K={K}, d={D}, full, float32\n")
     print("| rows | MB of rows | from | beyond imports | beyond a first fit | beyond `import streamem` | seconds |")
     print("|---:|---:|---|---:|---:|---:|---:|")
-    groups = QUICK_ROW_GROUPS if options.quick else ROW_GROUPS
-    for rows in QUICK_ROWS if options.quick else ROWS:
+    groups = QUICK_ROW_GROUPS if quick else ROW_GROUPS
+    for rows in QUICK_ROWS if quick else ROWS:
         for group_mib in (None, *groups):
             with tempfile.TemporaryDirectory() as folder:
                 kind = "Zarr" if group_mib is None else f"Parquet, row groups of {group_mib} MiB"

@@ -1,6 +1,6 @@
 """One EM iteration over a grid of shapes, by us and by peers in turn, each cell checked against float64.
 
-``python -m bench.grid`` runs all of it (hours); ``--quick`` a few small cells, ``--only`` those with a matching name.
+``python -m bench grid`` runs all of it (hours); ``--quick`` a few small cells, ``--only`` those with a matching name.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import argparse
 import json
 import re
 import subprocess
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -23,9 +24,9 @@ import numpy as np
 
 from bench.cells import CELL_S, ERROR_LIMIT, PEERS, Cell, Row, cells, peers_of
 from bench.grid_report import draw, summary, table
-from bench.measure import machine
 from bench.mixtures import store
 from bench.peers import interpreter
+from bench.results import add_options, recorded
 
 ITERATIONS = 3
 LEAST_S = 1e-9
@@ -170,13 +171,12 @@ def run(chosen: list[Cell], rounds: int, peers: list[str]) -> Iterator[Row | str
 
 def main() -> None:
     """Run, print, and write the table and a picture."""
-    parser = argparse.ArgumentParser(prog="python -m bench.grid", description=__doc__)
-    parser.add_argument("--quick", action="store_true")
+    parser = argparse.ArgumentParser(prog="python -m bench grid", description=__doc__)
+    add_options(parser)
     parser.add_argument("--only", default="", help="regular expression that a cell's name holds")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--cell-seconds", type=float, default=CELL_S, help="that one of our iterations is to take")
     parser.add_argument("--peers", default=",".join(PEERS), help="names, separated by commas")
-    parser.add_argument("--out", type=Path, help="write the table here")
     parser.add_argument("--json", type=Path, help="write what was measured here, cell by cell")
     parser.add_argument("--picture", type=Path, help="draw the ratios here (needs matplotlib)")
     options = parser.parse_args()
@@ -186,25 +186,29 @@ def main() -> None:
         for cell in cells(options.quick)
         if re.search(options.only, cell.name)
     ]
-    rows, failures = [], []
-    for row in run(chosen, 2 if options.quick else options.rounds, options.peers.split(",")):
-        if isinstance(row, str):
-            failures.append(row)
-            print(f"FAILED {row}", flush=True)
-            continue
-        rows.append(row)
-        print(table([row]).splitlines()[-1], flush=True)
-        if options.json:
-            with options.json.open("a") as file:
-                file.write(json.dumps({**asdict(row), "rows": row.cell.rows}) + "\n")
-    text = f"{machine()}; medians of {options.rounds - 1 or 1} rounds\n\n{summary(rows)}\n\n{table(rows)}\n"
-    print("\n" + text)
-    if options.out:
-        options.out.write_text(text)
+    with recorded("grid", options):
+        rows, failures = show(chosen, options)
     if options.picture:
         draw(rows, options.picture)
     if failures:
         raise SystemExit("\n".join(["cells without an answer of ours:", *failures]))
+
+
+def show(chosen: list[Cell], options: argparse.Namespace) -> tuple[list[Row], list[str]]:
+    """Print the figures and the table; on stderr, each cell as it is done. Return rows, and cells that failed."""
+    rows, failures = [], []
+    for row in run(chosen, 2 if options.quick else options.rounds, options.peers.split(",")):
+        if isinstance(row, str):
+            failures.append(row)
+            print(f"FAILED {row}", file=sys.stderr, flush=True)
+            continue
+        rows.append(row)
+        print(table([row]).splitlines()[-1], file=sys.stderr, flush=True)
+        if options.json:
+            with options.json.open("a") as file:
+                file.write(json.dumps({**asdict(row), "rows": row.cell.rows}) + "\n")
+    print(f"medians of {options.rounds - 1 or 1} rounds\n\n{summary(rows)}\n\n{table(rows)}")
+    return rows, failures
 
 
 if __name__ == "__main__":

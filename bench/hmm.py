@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from bench import hmm_peers
-from bench.measure import peak_bytes
+from bench.machine import peak_bytes
 
 LONG = "streamem, one sequence"
 PATIENCE_S = 20.0

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
-import platform
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -138,35 +136,6 @@ def _reason(done: subprocess.CompletedProcess[str]) -> str:
     lines = done.stderr.split("\n")
     last = next((line for line in reversed(lines) if line.strip()), f"exit status {done.returncode}")
     return " ".join(last.split()).replace("|", "/")[:200]
-
-
-def peak_bytes() -> int:
-    """VmHWM of this process."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError("VmHWM is not known here")
-
-
-def machine() -> str:
-    """Processor, cores, memory, Python and libraries, in one line."""
-    import numpy
-    import sklearn
-
-    model = next(
-        (
-            line.split(":", 1)[1].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if "model name" in line
-        ),
-        platform.processor(),
-    )
-    cores = len(os.sched_getaffinity(0))
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return (
-        f"{model}, {cores} cores, {memory:.0f} GiB, Python {platform.python_version()}, NumPy {numpy.__version__}, "
-        f"scikit-learn {sklearn.__version__}"
-    )
 
 
 def table(results: list[Result]) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from bench.measure import peak_bytes
+from bench.machine import peak_bytes
 from bench.stream_producer import BATCH_ROWS, generated, piped
 from streamem import GaussianMixture
 from streamem.algorithms import DriftAlarm

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.results import add_options, recorded
 from streamem import GaussianMixture
 from streamem.algorithms import PowerLaw, StepwiseEM
 
@@ -127,12 +128,18 @@ def draw(sizes: list[int], errors: dict[str, Array], picture: Path) -> None:
 
 def main() -> None:
     """Run, print the table, and draw it if asked to."""
-    parser = argparse.ArgumentParser(prog="python -m bench.online_rate", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="up to 16,000 rows: a check that it works")
+    parser = argparse.ArgumentParser(prog="python -m bench online_rate", description=__doc__)
+    add_options(parser)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--picture", type=Path, help="draw it here (PNG, needs matplotlib)")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
+    with recorded("online_rate", options):
+        show(options)
+
+
+def show(options: argparse.Namespace) -> None:
+    """Print errors by number of rows, and draw them if asked to."""
     sizes = [1000, 4000, 16_000] if options.quick else [10_000, 31_600, 100_000, 316_000, 1_000_000]
     seeds = 2 if options.quick else options.seeds
     errors = {name: np.empty((len(sizes), seeds)) for name in ESTIMATES}

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from bench.em_iteration import data
-from bench.measure import peak_bytes
+from bench.machine import peak_bytes
 from bench.stream_producer import BATCH_ROWS, MESSAGE_ROWS, TOPIC, batches, json_records, piped, topic, write_arrow
 
 Array = Any

@@ -18,8 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from bench.measure import peak_bytes
+from bench.machine import peak_bytes
 from bench.mixtures import draw
+from bench.results import add_options, recorded
 from streamem import GaussianMixture, ReadOptions, open_source
 from streamem.core.chunk import Chunk
 from streamem.core.ports import ChunkRef
@@ -136,12 +137,12 @@ def overlap(n: int, threads: int) -> str:
         zarr.create_array(store=str(store), shape=x.shape, chunks=(rows, D), dtype="f4")[:] = x
         columns = pa.table({f"c{i}": x[:, i] for i in range(D)})
         pq.write_table(columns, table, row_group_size=rows, use_dictionary=False)
-        held = open_source(x).chunks()
+        in_memory = open_source(x).chunks()
         for path in (store, table):
             refs = open_source(str(path)).chunks()
             late = [Late(ref) for ref in refs]
             for how, plan, forget in (("warm cache", refs, []), ("cold cache", refs, [path]), ("late", late, [])):
-                passes = [(task, held, []), (Read(), plan, forget), (task, plan, forget)]
+                passes = [(task, in_memory, []), (Read(), plan, forget), (task, plan, forget)]
                 compute, read, taken = in_turn(passes, threads, TURNS)
                 larger, both = taken / max(read, compute), taken / (read + compute)
                 lines.append(
@@ -179,15 +180,16 @@ def scaling(most_rows: int, threads: int) -> str:
 
 def main() -> None:
     """Print both tables."""
-    parser = argparse.ArgumentParser(prog="python -m bench.passes", description=__doc__)
-    parser.add_argument("--quick", action="store_true")
+    parser = argparse.ArgumentParser(prog="python -m bench passes", description=__doc__)
+    add_options(parser)
     parser.add_argument("--rows", type=int, default=2_000_000, help="of the stores")
     parser.add_argument("--most-rows", type=int, default=10**8, help="of the longest pass")
     options = parser.parse_args()
     threads = len(os.sched_getaffinity(0))
     warnings.simplefilter("ignore")
-    print(overlap(40_000 if options.quick else options.rows, threads), "\n")
-    print(scaling(100_000 if options.quick else options.most_rows, threads))
+    with recorded("passes", options):
+        print(overlap(40_000 if options.quick else options.rows, threads), "\n")
+        print(scaling(100_000 if options.quick else options.most_rows, threads))
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.results import add_options, recorded
 from streamem import GaussianMixture
 from streamem.algorithms import BatchEM, Change, PowerLaw, StepwiseEM
 
@@ -171,11 +172,17 @@ def draw(found: list[Gap], picture: Path) -> None:
 
 def main() -> None:
     """Run, print the table, and draw it if asked to."""
-    parser = argparse.ArgumentParser(prog="python -m bench.poor_start", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="2,000 rows of one mixture: a check that it works")
+    parser = argparse.ArgumentParser(prog="python -m bench poor_start", description=__doc__)
+    add_options(parser)
     parser.add_argument("--picture", type=Path, help="draw it here (PNG, needs matplotlib)")
     options = parser.parse_args()
     warnings.simplefilter("ignore")  # five passes do not converge: that is the point
+    with recorded("poor_start", options):
+        show(options)
+
+
+def show(options: argparse.Namespace) -> None:
+    """Print the gaps of every algorithm, and draw them if asked to."""
     n, seeds, settings = (2000, 1, SETTINGS[:1]) if options.quick else (20_000, SEEDS, SETTINGS)
     algorithms = ALGORITHMS if options.quick else ALGORITHMS | LONGER
     found = [gap for setting in settings for seed in range(seeds) for gap in gaps(setting, n, seed, algorithms)]

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import dataclass
 from time import process_time
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_limits
 
-from bench.measure import machine
+from bench.cells import Shape
+from bench.results import add_options, recorded
 from streamem import Params
 from streamem.core.chunk import Chunk
 from streamem.families import Gaussian
@@ -30,24 +31,21 @@ TIGHT = 1e-6
 """Variance of a tight component, where others have 1."""
 
 
-class Cell(NamedTuple):
-    """A mixture, or a chain where `chain` is set."""
+@dataclass(frozen=True)
+class Cell(Shape):
+    """A mixture of some rows, or a chain where `chain` is set."""
 
-    covariance_type: str
-    k: int
-    d: int
     rows: int
-    dtype: str
     chain: bool = False
 
     @property
     def name(self) -> str:
-        kind = "HMM " if self.chain else ""
-        return f"{kind}{self.covariance_type}, K = {self.k}, d = {self.d}, {self.dtype}"
+        """As the table shows it."""
+        return f"HMM {self.shape}" if self.chain else self.shape
 
 
 CELLS = [
-    Cell(covariance_type, k, d, rows, dtype, chain)
+    Cell(covariance_type, dtype, k, d, rows, chain)
     for covariance_type, k, d, rows, chain in (
         ("diag", 64, 64, 20_000, False),
         ("spherical", 64, 64, 20_000, False),
@@ -58,9 +56,9 @@ CELLS = [
     for dtype in ("float32", "float64")
 ]
 QUICK = [
-    Cell("diag", 8, 4, 2000, "float64"),
-    Cell("full", 8, 4, 2000, "float32"),
-    Cell("diag", 4, 3, 2000, "float64", True),
+    Cell("diag", "float64", 8, 4, 2000),
+    Cell("full", "float32", 8, 4, 2000),
+    Cell("diag", "float64", 4, 3, 2000, True),
 ]
 
 
@@ -130,34 +128,27 @@ def measured(runs: list[Callable[[], None]], rounds: int) -> list[float]:
     return best
 
 
-def table(cells: list[Cell], rounds: int) -> str:
-    """A row for every cell."""
-    lines = [
-        "| | ns a row, none tight | one tight ÷ none | a quarter ÷ none | scikit-learn ÷ one tight | arithmetic |",
-        "|---|---:|---:|---:|---:|---|",
-    ]
+def show(cells: list[Cell], rounds: int) -> None:
+    """Print a row of the table for every cell."""
+    print("| | ns a row, none tight | one tight ÷ none | a quarter ÷ none | scikit-learn ÷ one tight | arithmetic |")
+    print("|---|---:|---:|---:|---:|---|")
     for cell in cells:
         cases = [Case(cell, tight) for tight in (0, 1, cell.k // 4)]
         peers = [] if cell.chain else [cases[1].scikit_learn]
         none, one, quarter, *peer = measured([*(case.e_step for case in cases), *peers], rounds)
         path = cases[1].model.arithmetic(cases[1].params, np.dtype(cell.dtype))
         ratio, ns = f"{peer[0] / one:.1f}" if peer else "", none / cell.rows * 1e9
-        lines.append(f"| {cell.name} | {ns:.0f} | {one / none:.2f} | {quarter / none:.2f} | {ratio} | {path} |")
-        print(lines[-1], flush=True)
-    return "\n".join(lines)
+        print(f"| {cell.name} | {ns:.0f} | {one / none:.2f} | {quarter / none:.2f} | {ratio} | {path} |", flush=True)
 
 
 def main() -> None:
-    """Run, print, and write the table."""
-    parser = argparse.ArgumentParser(prog="python -m bench.tight", description=__doc__)
-    parser.add_argument("--quick", action="store_true")
+    """Print the table."""
+    parser = argparse.ArgumentParser(prog="python -m bench tight", description=__doc__)
+    add_options(parser)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--out", type=Path, help="write the table here")
     options = parser.parse_args()
-    with threadpool_limits(1):
-        text = f"{machine()}\n\n{table(QUICK if options.quick else CELLS, 1 if options.quick else options.rounds)}\n"
-    if options.out:
-        options.out.write_text(text)
+    with recorded("tight", options), threadpool_limits(1):
+        show(QUICK if options.quick else CELLS, 1 if options.quick else options.rounds)
 
 
 if __name__ == "__main__":
