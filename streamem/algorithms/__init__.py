@@ -1,4 +1,4 @@
-"""EM variants: window and update rules over statistics, step sizes, stopping rules. They know no model."""
+"""EM variants: window and update rules over statistics, step sizes, stopping rules. No algorithm knows a model."""
 
 from streamem.algorithms.batch import BatchEM
 from streamem.algorithms.drift import DriftAlarm

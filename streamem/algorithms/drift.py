@@ -40,11 +40,11 @@ class DriftAlarm:
                 raise ParameterError(f"{name} of DriftAlarm is {getattr(self, name)!r}; it must be > 0")
 
     def start(self) -> Stats:
-        """Before the first mini-batch."""
+        """The alarm's state before the first mini-batch."""
         return Stats(n=0.0, mean=0.0, square=0.0, sum=0.0)
 
     def update(self, watch: Stats, value: float, weight: float) -> tuple[Stats, bool]:
-        """After a mini-batch that was predicted with `value` nats per row; and whether that is an alarm.
+        """The alarm's state after a mini-batch predicted with `value` nats per row, and whether it is an alarm.
 
         Raised, it starts anew.
         """

@@ -41,7 +41,7 @@ class IncrementalEM(Variant):
             raise ParameterError(f"blocks of IncrementalEM is {self.blocks!r}; it must be an integer >= 1")
 
     def with_stopping(self, rule: StoppingRule) -> IncrementalEM:
-        """With this rule, unless the user gave one."""
+        """This algorithm with a stopping rule, unless the user gave one."""
         return replace(self, stopping=rule) if self.stopping is None else self
 
     def planned(self, refs: Sequence[ChunkRef], limits: Limits) -> PlannedIncremental:

@@ -38,7 +38,7 @@ class PowerLaw:
 
 @dataclass(frozen=True)
 class HalfLife:
-    """γ = 1 − 2^(−m / rows): after so many rows, what was known before counts half. For data that drifts."""
+    """γ = 1 − 2^(−m / rows): after `rows` rows, what was learned before counts half. For data that drifts."""
 
     rows: float
 

@@ -116,7 +116,7 @@ class StepwiseEM(Variant):
         return self.blend(model, state, stats, lambda gamma: running * (1.0 - gamma) + stats * (gamma / weight))
 
     def blend(self, model: Model, state: State, stats: Stats, blended: Callable[[float], Stats]) -> State:
-        """The same where `blended` says from γ what the running statistics become; the state has a memory."""
+        """One step where `blended` says from γ what the running statistics become; the state must have a memory."""
         assert state.memory is not None
         memory, weight = state.memory, weight_of(stats)
         gamma = self._gamma(state, memory, stats, weight)
@@ -165,14 +165,14 @@ class StepwiseEM(Variant):
         )
 
     def _carried(self, memory: Stats | None, weight: float) -> dict[str, Any]:
-        """What a step leaves to others, and the weight since the last `forget`."""
+        """What each step passes on unchanged, and the weight since the last `forget`."""
         if memory is None:
             return {}
         kept = {name: memory[name] for name in CARRIED if name in memory}
         return kept if "fresh" not in memory else {**kept, "fresh": memory.fresh + weight}
 
     def forget(self, state: State) -> State:
-        """From now on, all rows to come count alike until the step size asks for more: the data has changed."""
+        """The state from which all rows count alike until the step size asks for more: the data has changed."""
         if state.memory is None:
             return state
         return replace(state, memory=state.memory.replace(fresh=self.least or 0.0))

@@ -27,7 +27,7 @@ class Aitken:
     tol: float
 
     def met(self, trace: Sequence[float]) -> bool:
-        """Needs four log-likelihoods: two predictions."""
+        """Whether to stop; needs four log-likelihoods for two predictions."""
         if len(trace) < 4:
             return False
         return self._gain(*trace[-4:-1]) < self.tol and self._gain(*trace[-3:]) < self.tol
@@ -57,5 +57,5 @@ class Change:
     tol: float
 
     def met(self, trace: Sequence[float]) -> bool:
-        """Needs two log-likelihoods."""
+        """Whether to stop; needs two log-likelihoods."""
         return len(trace) >= 2 and abs(trace[-1] - trace[-2]) < self.tol

@@ -9,7 +9,7 @@ import click
 
 
 def verbosity(ctx: click.Context) -> int:
-    """As the estimators take it."""
+    """The estimators' `verbose` for the option ``--verbose``."""
     return 1 if ctx.find_root().params.get("verbose") else 0
 
 

@@ -89,7 +89,7 @@ def connected(cluster: str) -> Iterator[Any]:
 
 
 def _address(cluster: str) -> str:
-    """Of a scheduler, checked before a client is made: one whose making fails keeps the process from ending."""
+    """A scheduler's address, checked before a client is made: a client that cannot connect keeps the process alive."""
     if cluster.endswith(".json"):
         try:
             address = str(json.loads(Path(cluster).read_text())["address"])

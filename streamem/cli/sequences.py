@@ -28,7 +28,7 @@ class SequencesSaid:
     sequence_column: str | None
 
     def arguments(self, model: Any, remembered: bool = False) -> dict[str, Any]:
-        """As the methods of a model take them; refused by models of independent rows.
+        """Keyword arguments of a model's methods that say where sequences begin; refused by models of independent rows.
 
         With `remembered`, what the model knows where nothing is said: for data that is opened without it.
         """

@@ -63,7 +63,7 @@ class ExecutorSuite:
             assert_equal(found, sum_by_hand(refs), f"the sum over {n} chunks")
 
     def test_variants_give_the_same_bits(self) -> None:
-        """Neither workers nor the order of submission change a bit."""
+        """The number of workers and the order of submission change no bit."""
         refs = make_refs(max(self.n_chunks))
         for make in self.variants():
             with make() as executor:
@@ -149,7 +149,7 @@ class ExecutorSuite:
             self._require_planted(Sums(), Position(), make_refs(9, fail_at=position))
 
     def test_an_error_in_on_chunk_surfaces(self) -> None:
-        """As a progress bar that fails, or Ctrl-C in it."""
+        """An error in `on_chunk` (a progress bar that fails, Ctrl-C) reaches the caller."""
 
         def fail(done: ChunkDone) -> None:
             raise PlantedError("planted")

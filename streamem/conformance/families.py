@@ -73,7 +73,7 @@ class FamilySuite:
         return None
 
     def relabelled(self, params: Params, order: Array) -> Params:
-        """The same components in another order."""
+        """Parameters with their components in another order."""
         return relabelled(params, order, self.shared)
 
     # --- laws of the statistics --------------------------------------------------------------------------------------

@@ -52,11 +52,11 @@ class MemoryRef:
 
     @property
     def load_nbytes(self) -> int:
-        """As nbytes."""
+        """Bytes while it is loaded: those of the chunk."""
         return self.nbytes
 
     def load(self) -> Chunk:
-        """The same bits at every call."""
+        """The chunk, with equal bits at every call."""
         self.before(self.index)
         if self.index == self.fail_at:
             raise PlantedError("planted")
@@ -100,7 +100,7 @@ class Position:
     fail_at: int = -1
 
     def __call__(self, chunk: Chunk, ref: ChunkRef) -> int:
-        """Nothing of the chunk itself."""
+        """Statistics that hold nothing of the chunk itself."""
         self.before(ref.index)
         if ref.index == self.fail_at:
             raise PlantedError("planted")
@@ -135,7 +135,7 @@ class Delays:
             self._after.update(zip(turns[1:], turns, strict=False))
 
     def again(self) -> Delays:
-        """The same order for another run."""
+        """These delays once more, for another run."""
         copy = Delays(len(self._past), 1, np.random.default_rng(0))
         copy._after = self._after
         return copy

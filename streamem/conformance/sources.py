@@ -118,7 +118,7 @@ class SourceSuite:
             _assert_same_chunk(ref.load(), before, f"chunk {ref.index}")
 
     def test_fetched_bytes_hold_the_same_rows(self) -> None:
-        """Of handles that can be fetched, whose rows are then made without another look at where they are stored."""
+        """Handles that fetch their bytes make rows of them without another look at the store."""
         for ref in self.make_source(self.chunk_bytes).chunks():
             if offers_itself(ref, Fetchable):
                 fetched = ref.fetched()

@@ -76,7 +76,7 @@ class StreamSuite:
     # --- inner -------------------------------------------------------------------------------------------------------
 
     def _read(self, positions: Mapping[str, Any]) -> list[Message]:
-        """Everything from the positions on, until the end or a long pause."""
+        """All messages from the positions on, until the end or a long pause."""
         found: list[Message] = []
         pauses = 0
         messages = self.make_stream().messages(json.loads(json.dumps(positions)))

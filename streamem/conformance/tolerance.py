@@ -1,4 +1,4 @@
-"""By how much two results of the same sum may differ, and the comparisons that use it."""
+"""How far two results of one sum may differ by rounding, and the comparisons that use this bound."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _assert_array_close(actual: ArrayLike, expected: ArrayLike, rtol: float, wha
 
 
 def assert_equal(actual: Any, expected: Any, what: str) -> None:
-    """The same bits, shapes and dtypes."""
+    """Assert that two values have equal bits, shapes and dtypes."""
     same = actual == expected if isinstance(expected, Arrays) else _same_bits(_shown(actual), _shown(expected))
     require(bool(same), f"{what}: not the same bits:\n{actual!r}\n{expected!r}")
 

@@ -137,7 +137,7 @@ class AbleWorkers:
         return [*_differences(told), *([spared] if unable else [])]
 
     def _answers(self, workers: list[str], expression: str, names: dict[str, Any]) -> dict[str, Any]:
-        """Of the workers that could evaluate an expression; those that could not are unable from now on."""
+        """Answers of the workers that could evaluate an expression; the others count as unable from now on."""
         if not workers:
             return {}
         ask = partial(self._client.run, eval, expression, names, workers=workers, on_error="return")

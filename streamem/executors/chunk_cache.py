@@ -89,7 +89,7 @@ class KeptChunks:
         self.nbytes = 0
 
     def has(self, ref: ChunkRef) -> bool:
-        """Whether it is kept."""
+        """Whether the chunk of a handle is kept."""
         return id(ref) in self._chunks
 
     def load(self, ref: ChunkRef, fetched: ChunkRef | None = None) -> Chunk:

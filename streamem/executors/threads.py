@@ -198,7 +198,7 @@ class _Feed:
             self._busy -= 1
 
     def stop(self) -> None:
-        """Nothing more is to be had."""
+        """End the feed: no more chunks are handed out."""
         self._stopped = True  # first of all: an interrupt while the lock is waited for must not leave the rest to do
         with self._lock:
             _cancel(loading for _, _, loading in self._ahead if loading is not None)

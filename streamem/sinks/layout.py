@@ -14,7 +14,7 @@ from streamem.core.errors import ParameterError
 
 @dataclass(frozen=True)
 class Layout:
-    """What will be written.
+    """What a result will look like: rows, width, dtype and names.
 
     Attributes
     ----------
@@ -73,7 +73,7 @@ class Layout:
 
 
 class Writer(Protocol):
-    """One file format, or a part of such a file. It may write where it was told to, and nowhere else."""
+    """A writer of one file, or of a part of one. It may write to the place it was opened for, and nowhere else."""
 
     @property
     def block_rows(self) -> int:

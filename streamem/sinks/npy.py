@@ -51,7 +51,7 @@ def open_part(path: Path, layout: Layout, number: int, first: int, rows: int) ->
 
 
 def held_nbytes(layout: Layout) -> int:
-    """The block."""
+    """Peak bytes: the block alone."""
     return 1 * min(layout.chunk_rows, layout.rows) * layout.row_nbytes
 
 

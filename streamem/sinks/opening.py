@@ -42,7 +42,7 @@ def open_sink(path: str | os.PathLike[str], layout: Layout, overwrite: bool = Fa
 
 
 def open_parted_sink(path: str | os.PathLike[str], layout: Layout, overwrite: bool = False) -> PartedSink:
-    """As `open_sink`, for many processes that write at once; a ``.parquet`` is a folder with a file for each part."""
+    """Open a place for results that many processes write at once; a ``.parquet`` is a folder with a file a part."""
     target, module = _prepared(path, overwrite)
     return PartedSink(target, layout, module, overwrite)
 

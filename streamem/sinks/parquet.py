@@ -88,7 +88,7 @@ def open_part(path: Path, layout: Layout, number: int, first: int, rows: int) ->
 
 
 def held_nbytes(layout: Layout) -> int:
-    """The block, its columns, and Arrow's encoder."""
+    """Peak bytes: the block, its columns, and Arrow's encoder."""
     block = _block_rows(layout) * layout.row_nbytes
     return 3 * block + _ENCODER_NBYTES + _COLUMN_NBYTES * len(layout.names)
 

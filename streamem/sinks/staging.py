@@ -70,7 +70,7 @@ class Staging:
 
     @contextmanager
     def reporting(self) -> Iterator[None]:
-        """Failures end the sink; those of the disk become an `OutputError` that names the target."""
+        """A context in which failures end the sink; those of the disk become an `OutputError` that names the target."""
         try:
             yield
         except BaseException as error:
@@ -103,7 +103,7 @@ class StagedSink:
 
     @property
     def held_nbytes(self) -> int:
-        """The block that is being filled, and what writing it takes."""
+        """Peak bytes: the block that is being filled, and what writing a block takes."""
         return self._held_nbytes
 
     def write(self, values: NDArray[Any]) -> None:

@@ -56,7 +56,7 @@ def open_part(path: Path, layout: Layout, number: int, first: int, rows: int) ->
 
 
 def held_nbytes(layout: Layout) -> int:
-    """The block, and its bytes before and after compression."""
+    """Peak bytes: the block, and its bytes before and after compression."""
     return 3 * min(layout.chunk_rows, layout.rows) * layout.row_nbytes
 
 

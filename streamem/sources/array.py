@@ -102,14 +102,14 @@ class ArraySource:
 
 
 def fingerprint_steps(n_rows: int, n_features: int) -> tuple[int, int]:
-    """Of every so many rows, and of these of every so many columns, one is looked at: few enough for every pass."""
+    """Steps (rows, columns) of a sample that a fingerprint looks at: few enough values for every pass."""
     rows = min(FINGERPRINT_ROWS, max(LEAST_FINGERPRINT_ROWS, FINGERPRINT_VALUES // max(1, n_features)))
     columns = max(1, FINGERPRINT_VALUES // rows)
     return -(-max(n_rows, 1) // rows), -(-max(n_features, 1) // columns)
 
 
 def fingerprint_sample(array: NDArray[Any], rows: int, columns: int, first: int = 0) -> NDArray[Any]:
-    """Of every so many rows from the first on, and columns, one: in C order. Which columns differs from row to row."""
+    """A sample of evenly spaced rows and columns, in C order; which columns differs from row to row."""
     if columns == 1:
         return np.ascontiguousarray(_shown(array[first::rows]))
     chosen = np.arange(first, len(array), rows)
@@ -118,7 +118,7 @@ def fingerprint_sample(array: NDArray[Any], rows: int, columns: int, first: int 
 
 
 def _shown(sample: NDArray[Any]) -> NDArray[Any]:
-    """With NaN where a mask hides something."""
+    """The array with NaN where a mask hides a value."""
     if not isinstance(sample, np.ma.MaskedArray):
         return sample
     shown: NDArray[Any] = np.ma.filled(sample.astype(np.float64), np.nan)

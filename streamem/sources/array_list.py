@@ -20,7 +20,7 @@ from streamem.sources.plan import even_cuts
 
 @dataclass(frozen=True, eq=False)
 class ListChunkRef:
-    """Parts of arrays that follow each other; only they travel."""
+    """Parts of arrays that follow each other; only these parts travel."""
 
     parts: tuple[NDArray[Any], ...]
     dtype: np.dtype[Any]

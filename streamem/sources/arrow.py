@@ -146,7 +146,7 @@ def _sound_column(table: pa.Table, name: str, origin: str) -> list[pa.Array]:
 
 
 def _require_sound(table: pa.Table, origin: str) -> None:
-    """Columns that are what they claim to be: they may have been read from anywhere, and readers believe all counts."""
+    """Refuse columns that are not what they claim: columns may come from anywhere, and readers believe all counts."""
     with _damage(origin):
         table.validate(full=True)
 
@@ -187,7 +187,7 @@ def _open_dataset(dataset: Any, options: ReadOptions) -> Source:
 
 
 def _files_stamp(dataset: Any) -> str:
-    """Of the files of a dataset, or of those that it unites; nothing of one in memory."""
+    """A stamp of the files of a dataset, or of the datasets that it unites; "" of a dataset in memory."""
     if isinstance(dataset, ds.FileSystemDataset):
         return stamp(dataset.filesystem, dataset.files, "file") if dataset.files else ""
     return ":".join(_files_stamp(child) for child in getattr(dataset, "children", ()))

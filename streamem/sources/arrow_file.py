@@ -102,7 +102,7 @@ def _faults(what: str) -> Iterator[None]:
 
 
 def _sampled_checksum(path: Path, size: int) -> int:
-    """Of up to sixteen evenly spaced pieces of the file."""
+    """Checksum of up to sixteen evenly spaced pieces of the file."""
     checksum = 0
     with path.open("rb") as file:
         for number in range(SAMPLED_PIECES):
@@ -153,7 +153,7 @@ class IpcSource:
 
 
 def _count(path: str, layout: Layout) -> tuple[int, ...]:
-    """Rows of each record batch. The footer does not tell: one column is decoded, the narrowest.
+    """Rows of each record batch. The footer does not say so: the narrowest column is decoded.
 
     What would take much memory to unpack is believed, until it is loaded.
     """

@@ -1,4 +1,4 @@
-"""What the footer of an Arrow file knows: whether that is all that lies before it, and rows that are still packed."""
+"""The footer of an Arrow file: whether it lists all that lies before it, and how many rows are still packed."""
 
 from __future__ import annotations
 

@@ -136,7 +136,7 @@ _ALIVE: weakref.WeakValueDictionary[str, Cursor] = weakref.WeakValueDictionary()
 def _shared(
     factory: Callable[[], Any], groups: tuple[tuple[int, ...], ...], layout: Layout, origin: str, token: str
 ) -> Cursor:
-    """The cursor of this process: refs that travelled one by one still share a reader."""
+    """The cursor of this process: handles that travelled one by one still share a reader."""
     return _ALIVE.setdefault(token, Cursor(factory, groups, layout, origin, token))
 
 
@@ -161,12 +161,12 @@ class ReaderChunkRef:
         return self.nbytes + self.rows * self.layout.stored_row_nbytes
 
     def load(self) -> Chunk:
-        """Wait for the reader to come by."""
+        """Wait until the shared reader has come to this chunk, and take its rows."""
         return gather(self.layout, self.rows, self.cursor.take(self.index), f"chunk {self.index}")
 
 
 class ReaderSource:
-    """Rows of a stream that can be started anew; one pass while planning counts them, none of them is held."""
+    """Rows of a stream that can be started anew; one pass while planning counts the rows and keeps none."""
 
     def __init__(
         self, factory: Callable[[], Any], options: ReadOptions, origin: str, witness: Callable[[], str] | None = None

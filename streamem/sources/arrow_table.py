@@ -20,7 +20,7 @@ FINGERPRINT_ROWS = 1024
 
 @dataclass(frozen=True, eq=False)
 class TableChunkRef:
-    """A slice of a table; only the slice travels when the ref is pickled."""
+    """A slice of a table; only the slice travels when the handle is pickled."""
 
     table: pa.Table
     layout: Layout
@@ -60,7 +60,7 @@ def _rebuild(table: bytes, layout: Layout, index: int, start: int) -> TableChunk
 
 
 def _takeable(table: pa.Table) -> pa.Table:
-    """With text in a layout from which Arrow can pick rows: polars has another."""
+    """The table with text in a layout from which Arrow can pick rows: polars has another."""
     kinds = [pa.large_string() if field.type == pa.string_view() else field.type for field in table.schema]
     if kinds == table.schema.types:
         return table

@@ -68,7 +68,7 @@ class Packing:
             np.copyto(out, np.nan, where=raw == number)
 
     def known(self, raw: NDArray[Any]) -> NDArray[Any]:
-        """The values in their own dtype, or as float64 where they are scaled or some of them are missing."""
+        """Values in their stored dtype, or as float64 where values are scaled or some are missing."""
         if self.stored.kind not in "biuf":
             return raw
         own = raw if raw.dtype == self.stored else raw.view(self.stored)

@@ -86,7 +86,7 @@ class Layout:
 
     @property
     def read(self) -> tuple[Column, ...]:
-        """The columns to read: features and weight."""
+        """Columns to read: features and weight."""
         return self.columns if self.weight is None else (*self.columns, self.weight)
 
     @property
@@ -106,7 +106,7 @@ class Layout:
 
     @property
     def stamp(self) -> str:
-        """What is read, for a fingerprint: the names, and the categories where there are any."""
+        """What a fingerprint says of the columns: their names, and their categories where there are any."""
         known = [(column.name, column.values) for column in self.columns if column.values is not None]
         return ",".join(self.names) + (f"-{zlib.crc32(repr(known).encode()):08x}" if known else "")
 
@@ -118,7 +118,7 @@ class Layout:
         return Schema(self.n_features, self.dtype, names if named else None, weighted, origin, known or None)
 
     def promoted(self, other: Layout) -> Layout:
-        """The same columns, each in the wider dtype of both layouts."""
+        """This layout with each column in the wider dtype of both layouts."""
         dtypes = {column.name: column.dtype for column in other.read}
 
         def widened(column: Column) -> Column:

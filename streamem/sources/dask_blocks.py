@@ -35,7 +35,7 @@ class Block:
     rows: int
 
     def given(self, values: Mapping[Any, Any]) -> Block:
-        """The same block, with values in place of futures."""
+        """This block, with values in place of futures."""
         nodes = {key: DataNode(key, values[key]) for key in self.graph if key in values}
         return replace(self, graph={**self.graph, **nodes})
 
@@ -59,7 +59,7 @@ def _is_future(value: Any) -> bool:
 
 
 def _fetched(value: Any) -> Any:
-    """What a persisted collection holds on a cluster comes here when it is asked for."""
+    """Results of a persisted collection on a cluster, fetched to this process."""
     return value.result() if _is_future(value) else value
 
 
@@ -186,11 +186,11 @@ class BlockChunkRef:
 
     @property
     def futures(self) -> dict[Any, Any]:
-        """What a persisted collection holds of these blocks, by key."""
+        """Futures of what a persisted collection has of these blocks, by key."""
         return {key: value for block in self.blocks for key, value in block.graph.items() if _is_future(value)}
 
     def given(self, values: Mapping[Any, Any]) -> BlockChunkRef:
-        """The same blocks, with values in place of futures."""
+        """This handle, with values in place of futures."""
         return replace(self, blocks=tuple(block.given(values) for block in self.blocks))
 
     def load(self) -> Chunk:

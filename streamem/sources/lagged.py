@@ -11,7 +11,7 @@ from streamem.core.ports import Schema
 
 
 def lagged(x: NDArray[Any], offsets: NDArray[np.int64], lag: int, before: int) -> NDArray[Any]:
-    """Every step beside the `lag` steps before it.
+    """Every step of a sequence together with the `lag` steps before it.
 
     Parameters
     ----------

@@ -77,7 +77,7 @@ class NpyChunkRef:
 
     @property
     def load_nbytes(self) -> int:
-        """What is read, and what it is converted to unless it is that already."""
+        """The rows as read, and the rows converted where their dtype has to change."""
         if self.dtype == self.file.dtype and not self.file.fortran:
             return self.nbytes
         return self.nbytes + self.rows * self.file.shape[1] * self.file.dtype.itemsize * (2 if self.file.fortran else 1)

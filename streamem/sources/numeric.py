@@ -47,7 +47,7 @@ def as_array(values: Any) -> NDArray[Any]:
 
 
 def numbers_in(values: NDArray[Any], what: str) -> NDArray[Any]:
-    """The same array if it holds numbers; Python objects that are real numbers as float64, None and pandas.NA as NaN.
+    """An array of numbers as it is; Python objects that are real numbers as float64, None and pandas.NA as NaN.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What tells that an object of a store was rewritten: asked of the store itself, never of a listing that was kept."""
+"""Marks by which a rewritten object of a store is noticed: asked of the store itself, never of a kept listing."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def forget(filesystem: Any, path: str) -> None:
 
 
 def renew_listings(filesystem: Any, folders: Iterable[str]) -> None:
-    """List those folders again that an fsspec file system has in its cache."""
+    """List the folders again that an fsspec file system has in its cache."""
     for folder in folders:
         if folder in getattr(filesystem, "dircache", ()):
             filesystem.invalidate_cache(folder)

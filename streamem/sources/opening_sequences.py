@@ -39,12 +39,12 @@ class _Said:
     column: str | None
 
     def ways(self) -> list[str]:
-        """In which ways."""
+        """Names of the ways in which the user said where sequences begin."""
         given = {"lengths": self.lengths, "offsets": self.offsets, "sequence_column": self.column}
         return [name for name, value in given.items() if value is not None]
 
     def by_name(self, data: Any) -> dict[str, str]:
-        """The way, if it is a name that other data may have too: a column, or an array beside the data."""
+        """The way and its name in the data, if later data may have it too: a column, or an array beside the data."""
         if self.column is not None:
             return {"sequence_column": self.column}
         given = {"lengths": self.lengths, "offsets": self.offsets}
@@ -53,7 +53,7 @@ class _Said:
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of the sequences of data like this, for data of which nothing is said.
+    """How the data of a fitted model named its sequences, for later data of which the user says nothing.
 
     Attributes
     ----------
@@ -200,7 +200,7 @@ def _as_said(data: Any, base: Source, said: _Said, axes: tuple[int, ...], option
 
 
 def _as_known(data: Any, base: Source, known: Known, options: ReadOptions) -> _Found:
-    """Sequences by the name that told them in the data that a model was fitted to."""
+    """Sequences found by the name that was used in the data that a model was fitted to."""
     ((way, name),) = known.told.items()
     remembered = _Said(**{**_NOTHING, "column" if way == "sequence_column" else way: name})
     try:
@@ -324,7 +324,7 @@ def _as_it_is(source: SequenceSource, said: _Said, lag: int, weight: Any) -> Seq
 
 
 def _without(options: ReadOptions, said: _Said, weight: Any, known: Known) -> ReadOptions:
-    """With what says something about sequences left out of the features."""
+    """Options that leave out of the features what says where sequences begin or what they weigh."""
     if options.weight_column is not None:
         raise ParameterError("the weights of sequences are given with weight=, not with options.weight_column")
     said_of_them = (said.lengths, said.offsets, said.column, weight, *known.told.values())

@@ -97,11 +97,11 @@ class ReadOptions:
         return max(1, min(self.chunk_bytes, -(-n_rows // parts) * row_nbytes))
 
     def table_chunk_bytes(self, n_rows: int, n_features: int, row_nbytes: int) -> int:
-        """The same of a table, whose chunks are copies and so do not grow."""
+        """Target size of a chunk of a table: chunks of tables are copies, so they do not grow."""
         return min(self.chunk_bytes, self.array_chunk_bytes(n_rows, n_features, row_nbytes))
 
     @property
     def vocabularies(self) -> dict[str, tuple[Any, ...]]:
-        """Values by column, where they are known."""
+        """Categories by column, where the user or a fitted model names them."""
         known = self.categories if isinstance(self.categories, Mapping) else {}
         return {name: tuple(values) for name, values in known.items()}

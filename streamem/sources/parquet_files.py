@@ -187,7 +187,7 @@ def fsspec_of(filesystem: pafs.FileSystem) -> Any:
 
 
 def renew(filesystem: pafs.FileSystem, paths: Sequence[str]) -> None:
-    """Let go of what an fsspec file system listed of files before, and of their footers (it may tell sizes only)."""
+    """Forget earlier listings of an fsspec file system and footers of its files (listings may hold sizes only)."""
     if (inner := fsspec_of(filesystem)) is not None:
         renew_listings(inner, {posixpath.dirname(path) for path in paths})
         FOOTERS.forget(paths)
@@ -213,7 +213,7 @@ def open_file(filesystem: pafs.FileSystem, path: str, buffer_nbytes: int = 0) ->
 
 
 def identity_of(filesystem: pafs.FileSystem, path: str) -> tuple[Any, ...]:
-    """What changes when a file is rewritten: its size and modification time, or what an fsspec file system tells."""
+    """A text that changes when a file is rewritten: size and modification time, or a mark of its fsspec file system."""
     if (inner := fsspec_of(filesystem)) is not None:
         with _faults(path):
             info = inner.info(path)

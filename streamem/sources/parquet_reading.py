@@ -33,7 +33,7 @@ def read_group(file: Any, group: RowGroup, layout: Layout) -> pa.Table:
 
 
 def batches_of(file: Any, group: RowGroup, layout: Layout, rows: int) -> Iterator[pa.RecordBatch]:
-    """The rows of a row group of an open file in batches of at most `rows`, without partition keys; errors as above."""
+    """The rows of a row group of an open file in batches of at most `rows`, without partition keys."""
     _require_rows(file, group)
     with _faults(group):
         # With Arrow's threads: readers of one row group wait for each other, so that a light model on many cores would

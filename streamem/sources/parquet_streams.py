@@ -59,7 +59,7 @@ class GroupStreams:
                 self._changed.notify_all()
 
     def _await_ends(self, used: _Open) -> None:
-        """Let streams end that are about to: two long ones at once take twice the memory for the time of a part."""
+        """Wait for streams that are about to end: two long streams at once would take twice the memory."""
 
         def none_ends() -> bool:
             earlier = self._open[: self._open.index(used)]  # so that two never wait for each other
@@ -70,7 +70,7 @@ class GroupStreams:
                 self._changed.wait_for(none_ends)
 
     def _nearest(self, group: RowGroup, part: RowRange) -> _Open | None:
-        """The stream that has the least to decode, of those that need not begin anew for this, nor for others then."""
+        """The open stream with the least to decode up to this part; None where every stream is past it or too far off."""
         fitting = [
             known
             for known in self._open

@@ -80,7 +80,7 @@ class SequenceRef:
 
     @property
     def load_nbytes(self) -> int:
-        """One base as it is loaded, the others, and what is made of them unless it is a view."""
+        """One base while it is loaded, the other bases, and the steps made of them unless these are a view."""
         bases = max(base.load_nbytes - base.nbytes for base in self.bases) + sum(base.nbytes for base in self.bases)
         joined = self.rows * self.window.row_nbytes if len(self.bases) > 1 else 0
         counted = POSITIONS_NBYTES * self.rows if self.window.lag or self.steps is not None else 8 * len(self.lengths)
@@ -89,11 +89,11 @@ class SequenceRef:
 
     @property
     def futures(self) -> Mapping[Any, Any]:
-        """Those of the bases."""
+        """Futures of the base handles."""
         return {key: value for base in self.bases if isinstance(base, Held) for key, value in base.futures.items()}
 
     def given(self, values: Mapping[Any, Any]) -> SequenceRef:
-        """With values in place of the bases' futures."""
+        """This handle, with values in place of its bases' futures."""
         return replace(self, bases=tuple(base.given(values) if isinstance(base, Held) else base for base in self.bases))
 
     def load(self) -> Chunk:
@@ -192,7 +192,7 @@ class SequenceSource:
         return len(self.offsets) - 1
 
     def weighted(self, weights: NDArray[Any]) -> SequenceSource:
-        """The same sequences with weights: (s,), or (n,) and equal within each.
+        """This source with weights: (s,), or (n,) and equal within each sequence.
 
         Raises
         ------
@@ -208,7 +208,7 @@ class SequenceSource:
         )
 
     def fingerprint(self) -> str:
-        """That of the rows, and where sequences begin, end and what they weigh."""
+        """Fingerprint of the rows, and of where sequences begin, end and what they weigh."""
         crc = zlib.crc32(np.ascontiguousarray(self.offsets).tobytes())
         for numbers in (self._weights, self._steps):
             crc = zlib.crc32(b"" if numbers is None else np.ascontiguousarray(numbers).tobytes(), crc)

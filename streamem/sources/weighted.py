@@ -40,7 +40,7 @@ class Weights(Protocol):
         """Weights start … stop − 1."""
 
     def part(self, start: int, stop: int) -> Weights:
-        """The same weights, of which only start … stop − 1 will be read: what travels."""
+        """Weights of which only start … stop − 1 will be read: the part that travels to another process."""
 
     def fingerprint(self) -> str:
         """A short text that changes when the weights do."""
@@ -64,7 +64,7 @@ class ArrayWeights:
         return self.array.dtype
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
-        """A view."""
+        """Weights start … stop − 1, as a view."""
         return self.array[start - self.offset : stop - self.offset]
 
     def part(self, start: int, stop: int) -> ArrayWeights:
@@ -89,11 +89,11 @@ class WeightedChunkRef:
 
     @property
     def futures(self) -> Mapping[Any, Any]:
-        """Those of the base."""
+        """Futures of the base handle."""
         return self.base.futures if isinstance(self.base, Held) else {}
 
     def given(self, values: Mapping[Any, Any]) -> WeightedChunkRef:
-        """With values in place of the base's futures."""
+        """This handle, with values in place of its base's futures."""
         return replace(self, base=self.base.given(values)) if isinstance(self.base, Held) else self
 
     @property
@@ -122,7 +122,7 @@ class WeightedChunkRef:
         return self.base.load_nbytes + 16 * self.base.rows
 
     def fetched(self) -> WeightedChunkRef:
-        """With the bytes of the base."""
+        """This handle, with the stored bytes of its base in memory."""
         base = self.base.fetched() if offers_itself(self.base, Fetchable) else self.base
         return self if base is self.base else replace(self, base=base)
 
@@ -142,7 +142,7 @@ class WeightedSource:
         self.row_shape: tuple[int, ...] = tuple(getattr(base, "row_shape", ()))
 
     def fingerprint(self) -> str:
-        """Those of the rows and of the weights."""
+        """Fingerprints of the rows and of the weights."""
         return f"{self._base.fingerprint()}+weights-{self._weights.fingerprint()}"
 
     def chunks(self) -> Sequence[WeightedChunkRef]:
@@ -151,7 +151,7 @@ class WeightedSource:
 
 
 def open(source: Source, weight: Any) -> Source:
-    """Attach weights; refuse a wrong length, shape or dtype. Sequences may have one for each.
+    """Attach weights to a source; refuse a wrong length, shape or dtype. Sequences may have one weight each.
 
     Raises
     ------

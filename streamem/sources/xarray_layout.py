@@ -128,7 +128,7 @@ def _variable_names(data: xarray.Dataset, options: ReadOptions) -> list[str]:
 
 
 def _is_numeric(dtype: Any) -> bool:
-    """Of NumPy, or of pandas: of a DataFrame's nullable columns."""
+    """Whether a dtype is numeric: of NumPy, or of pandas' nullable columns."""
     return getattr(dtype, "kind", "O") in "biuf"
 
 
@@ -159,7 +159,7 @@ def _select(array: xarray.DataArray, dim: Any, columns: tuple[str, ...], origin:
 
 
 def _weighted(rows: Rows, data: Any, name: str | None) -> Rows:
-    """The same rows with weights; where these lack a row dimension (cos of the latitude), they are repeated."""
+    """Rows with weights; weights without a row dimension (cos of the latitude) are repeated along it."""
     if name is None:
         return rows
     _require_in(data, name)

@@ -62,7 +62,7 @@ class ZarrChunkRef:
         return self.nbytes + max(self.layout.reading_nbytes(positions), weights)
 
     def fetched(self) -> ZarrChunkRef:
-        """With its stored bytes in memory, where they are files of one array."""
+        """This handle with its stored bytes in memory, where these are files of one array."""
         layout = self.layout.fetched(slice(self.first, self.last))
         return self if layout is self.layout else replace(self, layout=layout)
 

@@ -40,7 +40,7 @@ def bounded_metadata(array: zarr.Array[Any]) -> Any:
 
 
 def most_stored(array: zarr.Array[Any]) -> int:
-    """Bytes that what lies under one key may have: a chunk, or a shard with its index and what its chunks add."""
+    """The most bytes that may lie under one key: a chunk, or a shard with its index and what its chunks add."""
     shape = array.shards or array.chunks
     inner = math.prod(-(-size // chunk) for size, chunk in zip(shape, array.chunks, strict=True))
     wider = WIDER if array.filters else 1
@@ -54,11 +54,11 @@ class BoundedNumcodec(Numcodec):
         self.codec, self.most, self.codec_id = codec, most, codec.codec_id
 
     def encode(self, buf: Any) -> Any:
-        """As the codec does."""
+        """Encode as the wrapped codec does."""
         return self.codec.encode(buf)
 
     def decode(self, buf: Any, out: Any = None) -> Any:
-        """As the codec does, or a `SourceError`."""
+        """Decode as the wrapped codec does; raise `SourceError` where more than the bound would come out."""
         return _decoded(self.codec, buf, self.most)
 
     def get_config(self) -> Any:
@@ -79,7 +79,7 @@ def _bounded_numcodec(codec: Any, most: int) -> Any:
 
 @dataclass(frozen=True)
 class BoundedCodec(BytesBytesCodec):
-    """A codec of format 3 that decodes to little more than the array that it is told of."""
+    """A codec of format 3 that decodes to little more than the array that its metadata describe."""
 
     inner: Any
     codec: Any
@@ -121,7 +121,7 @@ def _bounded(codec: Any) -> Any:
 
 
 def _numcodec_of(codec: Any) -> Any:
-    """What decodes the bytes; None where that is not known."""
+    """The codec of numcodecs that decodes the bytes; None for a codec that is not in the table."""
     for kind, name in ((ZstdCodec, "zstd"), (BloscCodec, "blosc"), (GzipCodec, "gzip")):
         if isinstance(codec, kind):
             return get_codec({"id": name})

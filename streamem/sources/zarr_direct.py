@@ -48,7 +48,7 @@ class DirectReader:
     fetched: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
     def fetch(self, axis: int, positions: slice) -> DirectReader:
-        """A reader that has the files of `positions` in memory; those that cannot be read it will try again."""
+        """A reader with the files of `positions` in memory; unreadable files are tried again when they are needed."""
         stored = {}
         for place in product(*self._grid(axis, positions)):
             key = self._key(place)
@@ -74,7 +74,7 @@ class DirectReader:
         return out
 
     def _grid(self, axis: int, positions: slice) -> list[range]:
-        """Of the stored chunks that hold the positions."""
+        """Indices of the stored chunks that hold the positions."""
         shape, unit = self.array.shape, self.array.chunks
         grid = [range(-(-size // step)) for size, step in zip(shape, unit, strict=True)]
         grid[axis] = range(positions.start // unit[axis], -(-min(positions.stop, shape[axis]) // unit[axis]))
@@ -85,7 +85,7 @@ class DirectReader:
         return key
 
     def _cropped(self, place: tuple[int, ...], axis: int, first: int, stop: int) -> tuple[tuple[slice, ...], Array]:
-        """Where in the result a chunk lies, and its part of it."""
+        """Where in the result a chunk lies, and the part of the chunk that lies there."""
         target, within = [], []
         for i, (at, unit, size) in enumerate(zip(place, self.array.chunks, self.array.shape, strict=True)):
             low, high = (first, stop) if i == axis else (0, size)
@@ -99,7 +99,7 @@ class DirectReader:
         return math.prod(self.array.chunks) * int(self.array.dtype.itemsize)
 
     def _stored(self, key: str) -> bytes:
-        """What a file holds.
+        """The bytes of a file.
 
         Raises
         ------
@@ -154,7 +154,7 @@ def direct_reader(array: zarr.Array[Any], refuse_absent: bool) -> DirectReader |
 
 
 def _codec(array: zarr.Array[Any]) -> tuple[bool, dict[str, Any] | None]:
-    """Whether the way from bytes to numbers is known, and the codec of numcodecs on it."""
+    """Whether stored bytes can be decoded directly, and the codec of numcodecs that does it."""
     metadata: Any = array.metadata
     if metadata.zarr_format == 2:
         if metadata.order != "C" or metadata.filters:

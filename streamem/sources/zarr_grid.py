@@ -83,7 +83,7 @@ def grid_of(array: zarr.Array[Any]) -> Grid:
 
 
 def stored_keys(array: zarr.Array[Any]) -> Iterator[str]:
-    """Everything that is stored below an array, by its key there."""
+    """Keys of all that is stored below an array, relative to it."""
     if isinstance(array.store, LocalStore):
         root = str(array.store.root / array.path)
         for folder, _, names in os.walk(root):
@@ -104,7 +104,7 @@ class Absent:
 
 
 def absent_chunks(array: zarr.Array[Any]) -> Absent | None:
-    """What is missing in the grid; None if nothing is.
+    """Places of the grid that are empty; None if there are none.
 
     Raises
     ------
@@ -124,7 +124,7 @@ def absent_chunks(array: zarr.Array[Any]) -> Absent | None:
 
 
 def _tried(array: zarr.Array[Any], grid: Grid) -> Absent | None:
-    """The same, place by place."""
+    """Absent chunks, found by looking for each place of the grid."""
     if grid.size > 64 * FEW:
         raise SourceError(f"a grid of {grid.size} chunks with keys such as {grid.key(0)!r} cannot be checked")
     if isinstance(array.store, LocalStore):

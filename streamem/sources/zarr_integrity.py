@@ -58,13 +58,13 @@ class GuardedStore(WrapperStore[Store]):
 
 
 def guarded(array: zarr.Array[Any], refuse_absent: bool) -> zarr.Array[Any]:
-    """The same array, read through a `GuardedStore`."""
+    """An array, read through a `GuardedStore`."""
     store = GuardedStore(_anywhere(array.store), refuse_absent, _ends_in_blosc(array), most_stored(array))
     return zarr.Array(zarr.AsyncArray(metadata=bounded_metadata(array), store_path=StorePath(store, array.path)))
 
 
 def _anywhere(store: Store) -> Store:
-    """A store on disk as processes that run in other folders find it."""
+    """A store on disk by an absolute path: processes that run in other folders find it too."""
     return LocalStore(store.root.absolute(), read_only=store.read_only) if isinstance(store, LocalStore) else store
 
 

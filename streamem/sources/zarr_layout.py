@@ -47,7 +47,7 @@ class Layout(Protocol):
         """The rows (n, d) at `positions`, in C order."""
 
     def fetched(self, positions: slice) -> Layout:
-        """With the stored bytes of `positions` in memory; itself where rows are made while they are read."""
+        """This layout with the stored bytes of `positions` in memory; unchanged where reading makes rows at once."""
 
     def reading_nbytes(self, positions: int) -> int:
         """Peak bytes while reading so many positions, the rows themselves not included."""
@@ -91,7 +91,7 @@ class MatrixLayout:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """That of the array's values."""
+        """The dtype of the array's values."""
         return self.variable.dtype
 
     def read(self, positions: slice, rows: range) -> NDArray[Any]:
@@ -104,7 +104,7 @@ class MatrixLayout:
         return out.reshape(-1, self.n_features)
 
     def fetched(self, positions: slice) -> MatrixLayout:
-        """With the array's bytes."""
+        """This layout, with the stored bytes of its array in memory."""
         variable = self.variable.fetched(self._cut_axis, positions)
         return self if variable is self.variable else replace(self, variable=variable)
 
@@ -150,11 +150,11 @@ class ColumnsLayout:
         return out
 
     def fetched(self, positions: slice) -> ColumnsLayout:
-        """Itself: one array at a time takes less memory."""
+        """This layout unchanged: one array at a time takes less memory."""
         return self
 
     def reading_nbytes(self, positions: int) -> int:
-        """One array at a time: what is read, and the units being decoded."""
+        """What is read of one array at a time, and the units being decoded."""
         return max(column_nbytes(variable, positions) for variable in self.variables)
 
 

@@ -83,7 +83,7 @@ def _file_mark(path: Path) -> str:
 
 
 def _listed_marks(store: Any, path: str) -> list[str] | None:
-    """Of every object below an array; None where the store tells sizes only, or cannot list."""
+    """Marks of every object below an array; None where the store lists nothing, or sizes only."""
     try:
         infos = _obstore_infos(store, path) if isinstance(store, ObjectStore) else _fsspec_infos(store, path)
     except (NotImplementedError, FileNotFoundError):

@@ -56,7 +56,7 @@ class Variable:
         return storage_unit(self.array)
 
     def is_plain(self) -> bool:
-        """Whether what is stored are the values, bit for bit."""
+        """Whether stored numbers are the values, bit for bit."""
         return self.packing.is_identity(self.dtype)
 
     def read(self, axis: int, positions: slice, rows: range) -> NDArray[Any]:
@@ -81,7 +81,7 @@ class Variable:
             ) from error
 
     def fetched(self, axis: int, positions: slice) -> Variable:
-        """With the stored bytes of `positions` in memory, where they are read directly; else itself."""
+        """This array with the stored bytes of `positions` in memory, where it is read directly; else unchanged."""
         return self if self.direct is None else replace(self, direct=self.direct.fetch(axis, positions))
 
     def stored_nbytes(self, axis: int, positions: int) -> int:

@@ -40,7 +40,7 @@ class ZarrWeights:
         return out
 
     def part(self, start: int, stop: int) -> ZarrWeights:
-        """The same: a path travels lightly."""
+        """These weights as a whole: a path is little to send."""
         return self
 
     def fingerprint(self) -> str:

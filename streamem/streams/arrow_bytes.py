@@ -134,7 +134,7 @@ def _joined(tables: list[pa.Table]) -> pa.Table:
 
 
 def _of_files(payload: bytes) -> pa.Table:
-    """The same for files, and streams behind them, message by message."""
+    """Record batches of Arrow files, and of streams behind them, message by message."""
     tables = []
     for batch in arrow_batches(ByteReader(io.BytesIO(payload))):
         if isinstance(batch, Damaged):
@@ -144,7 +144,7 @@ def _of_files(payload: bytes) -> pa.Table:
 
 
 def _require_modest(payload: bytes, at: int) -> None:
-    """The same for all messages of the stream that begins there."""
+    """Refuse a stream that begins at this place and whose messages claim more than can be."""
     rest = pa.py_buffer(payload).slice(at)
     for message in _read_messages(pa.ipc.MessageReader.open_stream(pa.BufferReader(rest))):
         require_modest(message)
@@ -230,7 +230,7 @@ class _Given:
         return part
 
     def close(self) -> None:
-        """Nothing to close."""
+        """Do nothing: the bytes are in memory."""
 
 
 def _parts_of(message: Any) -> list[Any]:
@@ -242,7 +242,7 @@ def _parts_of(message: Any) -> list[Any]:
 
 
 def _bytes_of(message: Any) -> bytes:
-    """The message as it came, as far as it is kept."""
+    """Bytes of a message as it came, as far as they are kept."""
     kept = b""
     for part in _parts_of(message):
         kept += bytes(memoryview(part)[: KEPT_BYTES - len(kept)])

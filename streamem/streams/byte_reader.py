@@ -33,7 +33,7 @@ class ByteReader:
         return self._ahead[:nbytes]
 
     def read(self, nbytes: int = -1) -> bytes:
-        """So many bytes, fewer at the end only."""
+        """Read `size` bytes, fewer at the end only."""
         found, self._ahead = self._ahead[:nbytes], self._ahead[nbytes:]
         if len(found) < nbytes:
             found = found + self._take(nbytes - len(found)) if found else self._take(nbytes)
@@ -41,7 +41,7 @@ class ByteReader:
         return found
 
     def readline(self, nbytes: int) -> bytes:
-        """A line with its end, or so many bytes of it."""
+        """Read a line with its end, or at most `size` bytes of it."""
         if not self._ahead:
             line: bytes = self._raw.readline(nbytes)
         else:
@@ -60,7 +60,7 @@ class ByteReader:
         return line
 
     def close(self) -> None:
-        """Nothing: whoever opened the file closes it."""
+        """Do nothing: the code that opened the file closes it."""
 
     def _take(self, nbytes: int) -> bytes:
         parts: list[bytes] = []

@@ -32,7 +32,7 @@ LARGEST_LINE_BYTES = 64 * 2**20
 
 
 class ByteStream:
-    """Record batches of Arrow IPC streams (or files), or lines of JSON; which, the first bytes tell.
+    """Record batches of Arrow IPC streams (or files), or lines of JSON: the first bytes decide which.
 
     Arrow streams may follow each other, as ``cat a.arrows b.arrows`` gives them: of the same columns, and nothing else
     may lie between or behind them. A record batch that is not what it claims to be is one unusable record.
@@ -64,7 +64,7 @@ class ByteStream:
                 raise StreamError(f"{self.name} cannot be read: {type(error).__name__}: {error}") from error
 
     def commit(self, positions: Mapping[str, Any]) -> None:
-        """Nobody to tell."""
+        """Do nothing: bytes have no server that counts what was read."""
 
     def _new(self, found: Iterator[tuple[Any, int]], known: int) -> Iterator[Message]:
         """Passes over what was learned, where it comes again."""
@@ -160,7 +160,7 @@ def _parses(line: bytes) -> bool:
 
 
 def _is_other(where: Any) -> bool:
-    """Whether it is no path."""
+    """Whether the address names something other than a path."""
     return where == STANDARD_INPUT or not isinstance(where, str | os.PathLike) or str(where).startswith("tcp://")
 
 

@@ -88,7 +88,7 @@ class FolderStream:
                 time.sleep(POLL_S)
 
     def commit(self, positions: Mapping[str, Any]) -> None:
-        """Nobody to tell."""
+        """Do nothing: a folder has no server that counts what was read."""
 
     def _scan(self) -> list[_File]:
         found = []

@@ -34,7 +34,7 @@ class IteratorStream:
         self.replayable = callable(items) or (hasattr(items, "__iter__") and not hasattr(items, "__next__"))
 
     def messages(self, positions: Mapping[str, Any]) -> Iterator[Message | None]:
-        """One item after the other; a position is the number of items before."""
+        """Items one after the other; a position is the number of items before."""
         start = int(positions.get(PARTITION, 0))
         number = 0 if self.replayable else start
         for item in self._started():
@@ -46,7 +46,7 @@ class IteratorStream:
             number += 1
 
     def commit(self, positions: Mapping[str, Any]) -> None:
-        """Nobody to tell."""
+        """Do nothing: an iterator has no server that counts what was read."""
 
     def _started(self) -> Iterator[Any]:
         items = self._items() if callable(self._items) else self._items

@@ -122,7 +122,7 @@ class KafkaStream:
             consumer.close()  # which revokes, and so commits, in a group
 
     def commit(self, positions: Mapping[str, Any]) -> None:
-        """Show the group's lag, and with a group tell successors where to start.
+        """Commit offsets to the group: its lag shows, and later members know where to start.
 
         Sent by the thread that reads, at most twice a second and not waited for; when partitions go to another member
         or the stream is closed, the last is sent again and waited for.
@@ -178,7 +178,7 @@ class KafkaStream:
         return sorted(topic.partitions)
 
     def _starts(self, consumer: Any, partitions: list[int]) -> list[Any]:
-        """Where to start each partition, which from now on is one of ours."""
+        """Where to start each partition that this member has from now on."""
         lanes = {number: self._known.setdefault(number, Lane(number)) for number in partitions}
         for lane in lanes.values():
             lane.drop()
@@ -231,7 +231,7 @@ class KafkaStream:
 
     @property
     def _incremental(self) -> bool:
-        """Whether a rebalance tells only what changes."""
+        """Whether a rebalance names only the partitions that change hands."""
         strategy = self._settings.get("partition.assignment.strategy", "")
         return "cooperative" in strategy or self._settings.get("group.protocol") == "consumer"
 
@@ -289,7 +289,7 @@ class KafkaStream:
         return None
 
     def _take(self, consumer: Any, lane: Lane, deadline: float) -> Iterator[Message]:
-        """What waits of one quantum, or is taken by the deadline."""
+        """Messages of one quantum that wait in a partition, until the deadline."""
         turn = lane.turn()
         while lane.waiting and lane.turn() == turn:
             yield lane.take()

@@ -28,7 +28,7 @@ class Lane:
         self.at_end = self.given_up = self.paused = False
 
     def begin(self, offset: int) -> None:
-        """Go on at a later offset, as if what lies between had never been."""
+        """Go on at a later offset, as if the messages between had never been."""
         self.base = offset if self.offset is None or self.base is None else self.base + offset - self.offset
         self.offset = offset
 
@@ -50,7 +50,7 @@ class Lane:
         self.at_end = self.given_up = False
 
     def take(self) -> Message:
-        """The oldest that waits; without a payload if it is a tombstone (its value is null)."""
+        """The oldest message that waits; without a payload if it is a tombstone (its value is null)."""
         message = self.waiting.popleft()
         self.nbytes -= nbytes_of(message)
         at = {"offset": message.offset(), "base": self.base}
@@ -58,12 +58,12 @@ class Lane:
         return Message(message.value(), str(self.partition), at, at | {"offset": self.offset})
 
     def turn(self) -> tuple[int, int]:
-        """Who has the smallest is next. Until a message is there, the smallest that it can have."""
+        """Sort key: the partition with the smallest key is next; without a message, the least key that may still come."""
         offset = self.waiting[0].offset() if self.waiting else self.offset
         read = 0 if offset is None or self.base is None else offset - self.base
         return read // QUANTUM, self.partition
 
 
 def nbytes_of(message: Any) -> int:
-    """About what a waiting message holds."""
+    """About how many bytes a waiting message has."""
     return MESSAGE_BYTES + len(message.value() or b"")

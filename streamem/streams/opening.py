@@ -95,7 +95,7 @@ def _is_file(data: Any) -> bool:
 
 
 def _is_table(data: Any) -> bool:
-    """One batch, not a stream of them."""
+    """Whether an object is one batch, not a stream of batches."""
     return hasattr(data, "shape") or hasattr(data, "to_pydict") or isinstance(data, dict)
 
 

@@ -64,7 +64,7 @@ class _Outage:
         self._delay_s = min(2 * self._delay_s, 1.0)
 
     def over(self) -> None:
-        """The server answered."""
+        """Note that the server answered: an outage is over."""
         if self._since is not None:
             logger.info("%s: is there again", self._name)
         self._since, self._delay_s, self._patience_s = None, 0.05, self._most_s
@@ -132,7 +132,7 @@ class RedisStream:
                 client.close()
 
     def commit(self, positions: Mapping[str, Any]) -> None:
-        """Nothing: plain reads leave no trace on the server."""
+        """Do nothing: plain reads leave no trace on the server."""
 
     def _client(self) -> Any:
         if self._given is not None:
@@ -186,7 +186,7 @@ class RedisStream:
         return Place(extent.last, extent.added)
 
     def _following(self, client: Any, place: Place) -> tuple[Place, list[tuple[bytes, Fields]]]:
-        """Where we are, and the entries after it as far as they fit."""
+        """The place that was read to, and the entries after it as far as they fit."""
         if place.id != BEGINNING:
             entries = client.xrange(self._key, min=place.id, count=self._count + 1)
             if entries and text_of(entries[0][0]) == place.id:
@@ -198,7 +198,7 @@ class RedisStream:
         return place, self._sized(entries)
 
     def _extent(self, client: Any, id_: str) -> tuple[Extent, list[tuple[bytes, Fields]]]:
-        """What there is, and entries from an id on, at one moment."""
+        """Extent of the stream, and entries from an id on, at one moment."""
         pipeline = client.pipeline(transaction=True)
         pipeline.xinfo_stream(self._key)
         pipeline.xrange(self._key, min=id_, count=self._count)
@@ -234,7 +234,7 @@ class RedisStream:
         return bool(client.xread({self._key: place.id}, count=1, block=block_ms))
 
     def _sized(self, entries: list[tuple[bytes, Fields]]) -> list[tuple[bytes, Fields]]:
-        """The same, having learned from their size how many to read next time."""
+        """The entries as they are; their size says how many to read next time."""
         if entries:
             nbytes = sum(len(value) for _, fields in entries for value in fields.values())
             fitting = BATCH_BYTES * len(entries) // max(1, nbytes)
@@ -252,7 +252,7 @@ class RedisStream:
 
 
 def _number(value: bytes) -> float | str:
-    """As a number if it is one; what else Python would take for one (1_000) is left to be refused."""
+    """A field's text as a number if it is one; texts that only Python takes for one (1_000) stay, to be refused."""
     try:
         return float(value) if b"_" not in value else value.decode(errors="replace")
     except ValueError:

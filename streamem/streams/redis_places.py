@@ -1,4 +1,4 @@
-"""Where a Redis stream was read to, and what its server tells of what is there: is anything lost between?"""
+"""Where a Redis stream was read to, and what its server says of its entries: is anything lost between?"""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ class Place:
 
     @property
     def fresh(self) -> bool:
-        """Whether nothing was read yet and nothing is known."""
+        """Whether nothing was read of the stream yet."""
         return self.id == BEGINNING and self.entries is None
 
     def following(self, id_: str) -> Place:
-        """After one more entry."""
+        """The place after one more entry."""
         return Place(id_, None if self.entries is None else self.entries + 1)
 
 
 @dataclass(frozen=True)
 class Extent:
-    """What a server tells about a stream. Before Redis 7, neither `added` nor `deleted`."""
+    """What a server says about a stream. Before Redis 7, neither `added` nor `deleted`."""
 
     length: int = 0
     first: str | None = None
@@ -55,7 +55,7 @@ class Extent:
 
     @classmethod
     def of(cls, info: Mapping[str, Any]) -> Extent:
-        """From what XINFO STREAM says."""
+        """The extent that XINFO STREAM reports."""
         deleted = info.get("max-deleted-entry-id")
         return cls(
             length=info["length"],
@@ -74,7 +74,7 @@ class Extent:
         return Place(BEGINNING, None if amid else self.added - self.length)
 
     def lost(self, place: Place) -> str | None:
-        """What went before it was read, in words, though the entry at `place` is gone; "" if that cannot be known."""
+        """In words, what was lost unread after `place`, whose own entry is gone; None if nothing, "" if it cannot be known."""
         behind = self.added is not None and place.entries is not None and self.added < place.entries
         if behind or order_of(self.last) < order_of(place.id):
             return "the server no longer has what it had: the stream was deleted, or its newest entries were lost"

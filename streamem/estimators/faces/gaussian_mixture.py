@@ -110,7 +110,9 @@ class GaussianMixtureFace(Face):
         if np.shape(components.get("means", ())) != (k, d):
             return f"the file's means do not fit {k} components of {d} features"
         shapes = self.family(settings, None).shapes(k, d)
-        wrong = [name for name, shape in shapes.items() if name not in components or np.shape(components[name]) != shape]
+        wrong = [
+            name for name, shape in shapes.items() if name not in components or np.shape(components[name]) != shape
+        ]
         return f"the file's {', '.join(wrong)} do not fit {k} components of {d} features" if wrong else ""
 
     # --- starts ------------------------------------------------------------------------------------------------------
