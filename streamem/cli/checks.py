@@ -1,4 +1,4 @@
-"""What commands that fit check before they start."""
+"""Checks of commands that fit, before they start."""
 
 from __future__ import annotations
 

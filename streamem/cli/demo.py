@@ -114,7 +114,7 @@ def write_patches(train: Path, held_out: Path) -> tuple[int, int]:
 
 
 def draw_components(mixture: GaussianMixture, picture: Path, leading: int = 10) -> None:
-    """One row a component, heaviest first: its weight and its leading eigenvectors as patches."""
+    """Draw components, heaviest first, one row each: the weight, and leading eigenvectors as patches."""
     with uninterrupted():
         import matplotlib
 

@@ -1,4 +1,4 @@
-"""What the commands take of the library, imported by the command that needs it: help and errors come at once.
+"""Parts of the library, imported by the command that needs them: help and errors come at once.
 
 Write `library.load_model(...)` with `from streamem.cli import library`.
 """

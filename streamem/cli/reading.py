@@ -24,7 +24,7 @@ CONNECT_S = 10
 
 @dataclass(frozen=True)
 class Reading:
-    """What the user said of the data and of the machines."""
+    """The user's options about the data and the machines."""
 
     columns: list[str] | None
     feature_axis: int | str | None
@@ -35,14 +35,14 @@ class Reading:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Hyperparameters that follow."""
+        """Hyperparameters that follow from the options."""
         return {"memory_limit": self.memory, "n_threads": self.threads}
 
     @contextmanager
     def opened(
         self, data: str, weight: str | None = None, sequences: Mapping[str, Any] | None = None
     ) -> Iterator[tuple[Any, dict[str, Any]]]:
-        """What to pass as X, and the arguments that say how to read it and where to run.
+        """The data as X, and the arguments that say how to read X and where to run.
 
         `sequences` are arguments that say where sequences begin.
         """

@@ -21,7 +21,7 @@ EMISSIONS = "gaussian-diag, gaussian-full, gaussian-tied, gaussian-spherical, gm
 
 @dataclass(frozen=True)
 class SequencesSaid:
-    """What the user said of where sequences begin."""
+    """The user's options about where sequences begin."""
 
     lengths: str | None
     offsets: str | None

@@ -1,4 +1,4 @@
-"""A family checked in one call, without a suite."""
+"""`check_family`: every law of a family in one call, without a suite class."""
 
 from __future__ import annotations
 

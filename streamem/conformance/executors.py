@@ -27,7 +27,7 @@ from streamem.core.ports import ChunkDone, Executor
 
 
 class ExecutorSuite:
-    """What every executor must obey.
+    """Laws that every executor must obey.
 
     Attributes
     ----------

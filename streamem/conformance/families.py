@@ -28,7 +28,7 @@ class Quadrature:
 
 
 class FamilySuite:
-    """What every family must obey.
+    """Laws that every family must obey.
 
     Attributes
     ----------

@@ -23,7 +23,7 @@ CARRIED = ("rows", "weight", "log_likelihood", "rounding")
 
 
 class ModelSuite:
-    """What every model must obey.
+    """Laws that every model must obey.
 
     Attributes
     ----------
@@ -64,7 +64,7 @@ class ModelSuite:
         return Chunk(np.vstack([chunk.x, chunk.x]))
 
     def weights(self, chunk: Chunk, rng: np.random.Generator) -> Array:
-        """A weight for every row; override where rows that depend on each other need the same one."""
+        """A weight for every row; override where rows that depend on each other need equal weights."""
         return rng.uniform(0.5, 2.0, chunk.rows)
 
     def log_density(self, model: Model, params: Params, chunk: Chunk) -> Array | None:

@@ -1,4 +1,4 @@
-"""Chunks and tasks that tell how an executor treats them."""
+"""Chunks and tasks that record how an executor treats them."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ class Delays:
         return copy
 
     def wait_turn(self, index: int) -> None:
-        """Wait until the one before has come."""
+        """Wait until the chunk before this one has come."""
         before = self._after.get(index)
         if before is not None and not self._past[before].wait(PATIENCE_S):
             raise TimeoutError(f"chunk {before} did not start beside chunk {index}: is `parallel` too large?")
@@ -150,7 +150,7 @@ class Delays:
 
 @dataclass
 class Live:
-    """Counts chunks from the beginning of their load to the end of their task, and those that nobody has let go."""
+    """Counts chunks from the beginning of their load to the end of their task, and chunks still referenced."""
 
     limit: int
     begun: int = 0

@@ -18,7 +18,7 @@ Array = NDArray[Any]
 
 
 class SourceSuite:
-    """What every source must obey.
+    """Laws that every source must obey.
 
     Attributes
     ----------

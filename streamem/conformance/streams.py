@@ -15,7 +15,7 @@ MOST_PAUSES = 20
 
 
 class StreamSuite:
-    """What every stream must obey, on a store that does not grow meanwhile.
+    """Laws that every stream must obey, on a store that does not grow meanwhile.
 
     Attributes
     ----------

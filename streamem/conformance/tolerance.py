@@ -36,7 +36,7 @@ def require(condition: bool, message: str) -> None:
 def assert_close(
     actual: Any, expected: Any, rtol: float, what: str, magnitude: Any = None, skip: Collection[str] = ()
 ) -> None:
-    """Arrays, or sets of named arrays, that differ by no more than `rtol` times a magnitude.
+    """Assert that arrays, or sets of named arrays, differ by no more than `rtol` times a magnitude.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ def assert_equal(actual: Any, expected: Any, what: str) -> None:
 
 
 def _shown(values: Any) -> np.ndarray[Any, Any]:
-    """An array, NaN where a mask hides something."""
+    """An array, with NaN where a mask hides a value."""
     array = np.asanyarray(values)
     return as_floats(array, compute_dtype(array.dtype)) if np.ma.is_masked(array) else np.asarray(array)
 

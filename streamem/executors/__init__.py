@@ -1,4 +1,4 @@
-"""What runs the E-steps. One engine a file."""
+"""Executors run E-steps over chunks. One engine a file."""
 
 from streamem.executors.threads import ThreadsExecutor
 

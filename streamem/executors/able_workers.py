@@ -1,4 +1,4 @@
-"""Which workers of a Dask cluster can unpickle the work, and in which versions of what its numbers come from.
+"""Which workers of a Dask cluster can unpickle the work, and with which versions of the libraries.
 
 A worker that cannot unpickle a task closes, without a word to the client: a cluster of such workers is soon one without
 workers, and Dask waits for ever. So workers are asked before they get work, and again while it is waited for.
@@ -54,7 +54,7 @@ _VERSIONS: weakref.WeakKeyDictionary[Client, dict[str, Versions]] = weakref.Weak
 
 
 class AbleWorkers:
-    """The workers of a client that can run what they are to be sent, asked once each, and those that join meanwhile.
+    """The workers of a client that can run the work, asked once each; workers that join are asked too.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ class AbleWorkers:
         self._over.set()
 
     def submit(self, *what: Any, near: str | None = None, **settings: Any) -> Future:
-        """`Client.submit`, near a worker; where some cannot do the work, to none of those."""
+        """`Client.submit`, near a worker, and never to workers that cannot do the work."""
         if self._unable:  # strictly: idle ones would steal what is only advised
             self._listed = self._versions.keys() - self._unable.keys()
             settings |= {"workers": sorted(self._listed)}
@@ -115,7 +115,7 @@ class AbleWorkers:
         return able
 
     def _await_one(self) -> None:
-        """Ask by a task, so that clusters that grow with their work begin to."""
+        """Ask by a task: clusters that grow with their work begin to grow then."""
         question = self._client.submit(eval, QUESTION, {}, key=f"streamem-question-{uuid4().hex}", pure=False)
         try:
             question.result()
@@ -124,7 +124,7 @@ class AbleWorkers:
             raise self._error() from error
 
     def _ask(self, threads: Mapping[str, int]) -> list[str]:
-        """Ask those who have not been asked; what there is to be warned of."""
+        """Ask workers that have not been asked; return warnings: of their versions, of workers that are left out."""
         with self._lock:
             new = [worker for worker in threads if worker not in self._versions and worker not in self._unable]
             told = self._answers(new, QUESTION, {})

@@ -93,12 +93,12 @@ class KeptChunks:
         return id(ref) in self._chunks
 
     def load(self, ref: ChunkRef, fetched: ChunkRef | None = None) -> Chunk:
-        """The chunk, kept or read, from its `fetched` bytes if they are given."""
+        """The chunk, kept or read; read from its `fetched` bytes if these are given."""
         kept = self._chunks.get(id(ref))  # which lives as long as the entry does
         return (fetched or ref).load() if kept is None else kept[1]
 
     def keep(self, ref: ChunkRef, fetched: ChunkRef | None = None) -> Chunk:
-        """The chunk, kept from now on if there is room and if loading it again would be work."""
+        """Keep a chunk if there is room and if loading it again would be work; return it."""
         chunk = self.load(ref, fetched)
         if is_decoded(ref):
             with self._lock:

@@ -133,7 +133,7 @@ class DaskExecutor:
                 yield result
 
     def _name(self, item: Span | Job[Any]) -> str:
-        """What an item is known by in every pass."""
+        """The name of an item, equal in every pass."""
         return f"{self._reading.token}-{item.refs[0].index}"
 
     def work(
@@ -195,7 +195,7 @@ class DaskExecutor:
         return submit
 
     def _own(self, future: Future) -> Future:
-        """A result that a user's collection holds, as one of this client."""
+        """A future of the user's collection, as a future of this client."""
         if future.client is self._client:
             return future
         theirs, ours = future.client.scheduler.address, self._client.scheduler.address
@@ -248,7 +248,7 @@ class DaskExecutor:
                 yield item, future
 
     def _alone(self, suspects: Sequence[Span], start: Start[Span]) -> Iterator[tuple[Span, Future]]:
-        """Dask blames a death on everything that the worker had before it: who did it shows when each runs alone."""
+        """Run spans one at a time: Dask blames a worker's death on all that it had, and alone the culprit shows."""
         for span in suspects:
             future = start(span, None)
             with self._client.as_current():
@@ -291,7 +291,7 @@ def _key(what: str) -> str:
 
 
 class _Running(Generic[Item]):
-    """What is in flight, for which item; each start and each end costs the same, however much that is."""
+    """Futures in flight, by item; a start and an end cost equally much, however many are in flight."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -302,21 +302,21 @@ class _Running(Generic[Item]):
         return len(self._items)
 
     def add(self, future: Future, item: Item) -> None:
-        """Watch one more."""
+        """Watch one more future."""
         self._items[future] = item
         self._completed.add(future)
 
     def take(self) -> Iterator[tuple[Item, Future]]:
-        """Wait for some to end."""
+        """Wait until some futures have ended."""
         for future in self._completed.next_batch():
             yield self._items.pop(future), future
 
     def drain(self, seconds: float) -> None:
-        """Wait until all have ended, and no longer."""
+        """Wait until all futures have ended."""
         with self._client.as_current(), suppress(TimeoutError):
             wait(list(self._items), timeout=seconds)
 
     def cancel(self) -> None:
-        """Give up what has not ended."""
+        """Cancel futures that have not ended."""
         if self._items:
             self._client.cancel(list(self._items))

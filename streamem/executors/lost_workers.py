@@ -1,4 +1,4 @@
-"""What Dask raises when a cluster fails, each in its own way, as errors that say what to do."""
+"""Dask's errors when a cluster fails, turned into errors that say what to do."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from streamem.executors.able_workers import AbleWorkers
 
 @contextmanager
 def named_losses(client: Client, address: str, workers: AbleWorkers) -> Iterator[None]:
-    """Around everything that waits for a cluster.
+    """A context around code that waits for a cluster: Dask's errors become ours.
 
     Raises
     ------

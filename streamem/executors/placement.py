@@ -1,4 +1,4 @@
-"""Which worker does what: where it was done before as far as that keeps all of them busy."""
+"""Which worker gets which item: the worker that had it before, as far as this keeps all workers busy."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Placement(Generic[Item]):
         return item, worker
 
     def done(self, worker: str) -> None:
-        """One item of a worker has ended."""
+        """Note that one item of a worker has ended."""
         self._in_flight[worker] -= 1
 
 

@@ -171,7 +171,7 @@ class ThreadsExecutor:
 
 
 class _Feed:
-    """The chunks of a pass in their order for workers that come for them, some of them on their way in already.
+    """Hands the chunks of a pass to workers in order, while readers load the next ones.
 
     Workers do not wait for the thread that began the pass: that cost more than a small chunk's arithmetic.
     """
@@ -183,7 +183,7 @@ class _Feed:
         self._busy, self._stopped = 0, False
 
     def take(self) -> tuple[int, ChunkRef, Loading] | None:
-        """The next chunk; None if there is none, or no room for one more beside those that others work on."""
+        """The next chunk; None if none is left, or if memory has no room for one more."""
         with self._lock:
             while len(self._ahead) + self._busy < self._most and (item := next(self._left, None)) is not None:
                 self._ahead.append((*item, self._begin(item[1])))
@@ -193,7 +193,7 @@ class _Feed:
             return self._ahead.popleft()
 
     def over(self) -> None:
-        """A chunk that was taken is gone from memory."""
+        """Note that a chunk that was taken is gone from memory."""
         with self._lock:
             self._busy -= 1
 

@@ -36,7 +36,7 @@ def identity(value: Result) -> Result:
 
 @dataclass(frozen=True)
 class Reading:
-    """How a task gets its chunks.
+    """How a task on a worker gets its chunks.
 
     Attributes
     ----------

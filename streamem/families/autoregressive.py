@@ -165,7 +165,7 @@ class AutoregressiveGaussian:
         return float(self._penalties(params, stats).sum())
 
     def shortfall(self, old: Params, new: Params, stats: Stats) -> float:
-        """By how much `maximize` may have missed its maximum, in nats.
+        """Bound on how far `maximize` may have missed its maximum, in nats.
 
         As for `Gaussian`, with the terms of residuals for mean squares; and directions in which the earlier steps
         hardly vary: without a coefficient, or with one that rounds, the noise is larger than it could be.
@@ -233,7 +233,7 @@ class AutoregressiveGaussian:
     # --- inner -------------------------------------------------------------------------------------------------------
 
     def _anchor(self, params: Params) -> tuple[Array, Array]:
-        """Of a whole row: centers and scales (d·(p + 1),)."""
+        """Centers and scales (d·(p + 1),) of a whole row with its lags."""
         return np.tile(params.center, 1 + self.lag), np.tile(params.scale, 1 + self.lag)
 
     def _residuals(self, params: Params, x: Array) -> Residuals:
@@ -301,7 +301,7 @@ def _squares(residual: Array, moments: Array) -> Array:
 
 
 def _diagonal(params: Params) -> Array:
-    """Of the precision of the noise (K, d)."""
+    """Diagonal of the precision of the noise (K, d)."""
     return FULL.precision_diagonal(params.noise_precision_cholesky, len(params.center))
 
 
@@ -328,7 +328,7 @@ class _Regression(NamedTuple):
 
 
 def _regression(moments: Array, d: int) -> _Regression:
-    """Of moments (K, D + 1, D + 1) of [1, y, earlier steps], without the directions that hold no digits."""
+    """Least squares from moments (K, D + 1, D + 1) of [1, y, earlier steps], without directions that hold no digits."""
     known = np.r_[0, 1 + d : moments.shape[1]]
     before = moments[:, known[:, None], known]
     # Powers of two: ordinary data have 1, and those of an outlier do not hide the other columns.

@@ -45,7 +45,7 @@ class Bernoulli(LinearFamily):
     name = "probabilities"
 
     def measure(self, x: Array) -> Array:
-        """Nothing; but values are checked.
+        """Zero for every row (there is no base measure), after a check of all values.
 
         Raises
         ------

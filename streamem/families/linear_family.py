@@ -74,7 +74,7 @@ class LinearFamily(ABC):
         return told_empty(params)
 
     def free_parameters(self, params: Params) -> int:
-        """One for every component and feature."""
+        """Number of free parameters: one for every component and feature."""
         return int(params[self.name].size)
 
 

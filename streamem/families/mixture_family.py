@@ -130,7 +130,7 @@ class MixtureFamily:
         return self.family.survey(x, weight) if isinstance(self.family, Surveying) else np.empty(0)
 
     def surveyed(self, found: Sequence[Array]) -> Family:
-        """With parts that know what all chunks told."""
+        """This family with parts that know what the survey of all chunks found."""
         return MixtureFamily(self.family.surveyed(found), self.n_mix) if isinstance(self.family, Surveying) else self
 
     def block_rows(self, params: Params) -> int:
@@ -138,7 +138,7 @@ class MixtureFamily:
         return block_rows_of(self.family, params.parts)
 
     def kernel(self, params: Params, dtype: DTypeLike = np.float64) -> Kernel:
-        """That of the parts, and log-sum-exp over them."""
+        """The kernel of the parts, with a log-sum-exp over the parts of each component."""
         return parts_kernel(kernel_of(self.family, params.parts, dtype), params.weights, self.block_rows(params))
 
     def faults(self, params: Params, n_components: int, n_features: int) -> list[str]:
@@ -166,25 +166,25 @@ class MixtureFamily:
         return np.asarray(np.where(params.weights > 0, order, -np.inf).max(axis=2))
 
     def workspace_bytes(self, n_components: int, n_features: int) -> int:
-        """Of the parts, three numbers for each part and row of a block, and densities of many rows."""
+        """Bytes for the parts, three numbers for each part and row of a block, and densities of many rows."""
         parts = n_components * self.n_mix
         if isinstance(self.family, Blockwise):
             return self.family.workspace_bytes(parts, n_features) + 8 * 2048 * 3 * parts + MANY_BYTES
         return 8 * ROWS_AT_ONCE * (6 * parts + 2 * n_features)
 
     def statistics_bytes(self, n_components: int, n_features: int) -> int:
-        """Of the parts; for a family that does not tell, four numbers a part and feature."""
+        """Bytes of the statistics of the parts; for a family that does not say, four numbers a part and feature."""
         parts = n_components * self.n_mix
         if isinstance(self.family, Blockwise):
             return 8 * parts + self.family.statistics_bytes(parts, n_features)
         return 8 * parts + 8 * 4 * parts * (1 + n_features)
 
     def penalty(self, params: Params, stats: Stats) -> float:
-        """That of the parts, in nats."""
+        """Penalty of the parts, in nats."""
         return self.family.penalty(params.parts, stats.parts) if offers(self.family, Penalized) else 0.0
 
     def shortfall(self, old: Params, new: Params, stats: Stats) -> float:
-        """That of the parts, in nats; of first statistics, also what a split is less likely than responsibilities.
+        """Shortfall of the parts, in nats; with first statistics, also what the split costs beside responsibilities.
 
         Equal parts have responsibilities of 1/M each, from which labels are log M nats away.
         """
@@ -200,7 +200,7 @@ class MixtureFamily:
         return stats.replace(parts=self.family.rebase(stats.parts, old.parts, new.parts))
 
     def reanchored(self, params: Params) -> Params:
-        """With the parts about a better anchor, where they have one that will not do."""
+        """Parameters with the parts about a better anchor, where theirs has come to lie far off."""
         if not offers(self.family, Anchored):
             return params
         parts = self.family.reanchored(params.parts)
@@ -232,7 +232,7 @@ class MixtureFamily:
         return {f"{kind} part": sorted({part // self.n_mix for part in parts}) for kind, parts in found.items()}
 
     def free_parameters(self, params: Params) -> int:
-        """Those of the parts, and M − 1 weights of each component."""
+        """Free parameters of the parts, and M − 1 weights of each component."""
         k, m = params.weights.shape
         if isinstance(self.family, Counted):
             return k * (m - 1) + self.family.free_parameters(params.parts)
@@ -274,5 +274,5 @@ class MixtureFamily:
 
 
 def _is_crude(params: Params) -> bool:
-    """Whether these are the parameters of `start`, that tell parts of a component apart in no way of its own."""
+    """Whether parameters are those of `start`, whose parts of a component are still alike."""
     return "crude" in params

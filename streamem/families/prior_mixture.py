@@ -63,7 +63,7 @@ class PriorMixture(Weighed, MixtureFamily):
         return found.replace(weights=np.where(total > 0, counts / np.where(total > 0, total, 1.0), found.weights))
 
     def penalty(self, params: Params, stats: Stats) -> float:
-        """That of the parts, and −Σ (α − 1) log w, in nats, or its share."""
+        """Penalty of the parts, and −Σ (α − 1) log w, in nats, or its share."""
         own = super().penalty(params, stats)
         if self.alpha is None:
             return own

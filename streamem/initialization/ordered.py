@@ -11,7 +11,7 @@ Array = NDArray[Any]
 
 
 def in_order(present: Array, offsets: Array, k: int) -> Array:
-    """States 0 … k − 1 (n,) in equal shares of the rows of every sequence up to its last one that is present.
+    """States 0 … k − 1 (n,) in equal shares of every sequence's rows, up to its last row that is present.
 
     >>> in_order(np.array([True, True, True, True, True, False]), np.array([0, 4, 6]), 2).tolist()
     [0, 0, 1, 1, 0, 1]

@@ -43,7 +43,7 @@ def _within_range(x: Array, weight: Array | None) -> tuple[Array, Array | None]:
 
 
 def _require_rows(x: Array, k: int) -> None:
-    """The steps of an autoregression, say, are fewer than the rows."""
+    """Refuse samples with fewer usable rows than components: an autoregression has fewer steps than rows."""
     if len(x) < k:
         raise DataError(
             f"only {len(x)} of the sampled rows have values in all columns, too few for {k} components; use fewer "

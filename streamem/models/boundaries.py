@@ -234,7 +234,7 @@ class Scan:
 
 
 class Sweep:
-    """One piece after another, that of one step of all chains at the same time, from both ends."""
+    """Asks for one piece of every chain at a time, from both ends at once."""
 
     def __init__(self, ask: Ask) -> None:
         self._ask = ask
@@ -242,7 +242,7 @@ class Sweep:
         self._known: set[tuple[int, int]] = set()
 
     def forwards(self, chains: Sequence[Pieces]) -> tuple[dict[int, Array], set[int]]:
-        """As `Scan.forwards`. Meanwhile backwards too, as if no sequence ended with padding; paths have to wait."""
+        """The answer of `Scan.forwards`, piece by piece; pieces from the end too, as if none ended with padding."""
         before: dict[int, Array] = {}
         blank: set[int] = set()
         for wave, turned in zip(_waves(chains), _waves([chain[::-1] for chain in chains]), strict=True):
@@ -265,7 +265,7 @@ class Sweep:
         return before, blank
 
     def backwards(self, chains: Sequence[Pieces], before: dict[int, Array]) -> dict[int, Array]:
-        """As `Scan.backwards`."""
+        """The answer of `Scan.backwards`, piece by piece."""
         for wave in _waves([chain[::-1] for chain in chains if _ends(chain) not in self._known]):
             back = [(chain, i) for chain, i in wave if i + 1 < len(chain)]
             refs = [chain[i] for chain, i in back]  # none in the last wave

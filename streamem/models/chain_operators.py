@@ -172,7 +172,7 @@ class _Bound:
         self.agreed = self._operator(b, self._matrix, alive, self._scales, self._shared, self._least)
 
     def result(self) -> Reach:
-        """All of them."""
+        """All rows of the operator, in logarithms."""
         rows = self._rows[:1] if self.agreed else self._rows
         with np.errstate(divide="ignore"):
             return Reach(np.log(rows[:, : self._k]) + self._scales[:, None], float(self._shared[0]))

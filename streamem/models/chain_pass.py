@@ -30,7 +30,7 @@ class Chain(NamedTuple):
 
     @classmethod
     def of(cls, startprob: Array, transmat: Array) -> Chain:
-        """With logarithms of zeros as −inf."""
+        """A chain with the logarithms of its probabilities; that of zero is −inf."""
         with np.errstate(divide="ignore"):
             return cls(startprob, transmat, np.log(startprob), np.log(transmat))
 
@@ -144,7 +144,7 @@ class ChainPass:
         self.sums.transitions += np.where(np.isnan(came), 0.0, np.exp(came)) * gamma
 
     def _in_logarithms(self, s: int, offset: int, v: Array, weight: float, begins: bool) -> float:
-        """The same for one sequence, where scaling is not enough."""
+        """Forward–backward of one sequence in logarithms, where scaling is not enough."""
         first, stop = self._steps.spans[s].tolist()
         log_prob = self.emissions.log_prob(first, stop)
         alpha, gains = np.empty_like(log_prob), np.empty(len(log_prob))

@@ -85,7 +85,7 @@ class Emissions:
             self.kernel.accumulate(resp)
 
     def stats(self) -> Stats:
-        """Everything accumulated, of no rows if there were none."""
+        """All accumulated statistics; those of no rows if there were none."""
         if not self._accumulated:
             self.kernel.load(self._x[:0])
             self.kernel.accumulate(np.zeros((self._k, 0), dtype=self.kernel.dtype))

@@ -47,7 +47,7 @@ class FarRows(NamedTuple):
 
 
 def judged_far(family: Family, params: Any, log_weights: Array, x: Array) -> FarRows | None:
-    """What is known of rows x (n, d) of which some log-density overflowed; None if the family cannot tell of all."""
+    """Densities and order of components of rows x (n, d) that overflowed; None if the family cannot judge all rows."""
     if not offers(family, Farsighted):
         return None
     log_joint = family.far_log_prob(params, x) + log_weights
@@ -56,7 +56,7 @@ def judged_far(family: Family, params: Any, log_weights: Array, x: Array) -> Far
 
 
 def no_density(row: int, x: Array) -> NumericalError:
-    """That a row x (d,) of a chunk has none."""
+    """The error that a row x (d,) of a chunk has no finite log-density."""
     return NumericalError(
         f"row {row} of the chunk has no finite log-density under any component (its largest value is "
         f"{np.abs(x).max():.3g}); rescale the data, or remove values whose squares overflow"

@@ -288,7 +288,7 @@ class HMM:
         return Stats(rows=chunk.rows, weight=weight, log_likelihood=work.sums.log_likelihood)
 
     def weight_of(self, chunk: Chunk) -> float:
-        """Of all steps of a chunk."""
+        """Weight of all steps of a chunk."""
         return _weight(chunk, steps_of(chunk, ALONE))
 
     # --- sequences that are cut --------------------------------------------------------------------------------------
@@ -339,7 +339,7 @@ class HMM:
         return 1.0 if self.total_weight is None else float(stats.weight) / self.total_weight
 
     def _rounding(self, work: ChainPass) -> float:
-        """Of the log-likelihood of one step: its densities, and K products and sums."""
+        """Rounding of the log-likelihood of one step: its densities, and K products and sums."""
         return work.emissions.kernel.rounding + 4 * (self.n_components + 4) * EPS
 
     def _assembled(self, components: Any) -> Params:
@@ -353,7 +353,7 @@ def _chain(params: Params) -> Chain:
 
 
 def _weight(chunk: Chunk, steps: Steps) -> float:
-    """Of all steps; padding is none."""
+    """Weight of all steps; padding has none."""
     counted = np.ones(chunk.rows) if chunk.weight is None else chunk.weight
     return float(counted.sum() if steps.padding is None else counted[~steps.padding].sum())
 

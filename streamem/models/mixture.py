@@ -108,7 +108,7 @@ class Mixture:
         return self._maximize(stats, previous.components)
 
     def prepared(self, params: Params, rows: int) -> Params:
-        """With the number of rows, on which it depends how much pays to be worked out first."""
+        """Parameters with the number of rows of a pass, which decides how much is worth working out first."""
         return params.replace(rows=np.float64(rows))
 
     def arithmetic(self, params: Params, dtype: DTypeLike = np.float64) -> str:
@@ -258,7 +258,7 @@ class Mixture:
         return sums
 
     def _dense(self, kernel: Kernel, params: Params, chunk: Chunk) -> MixtureSums:
-        """The same block by block."""
+        """One E-step, block by block in Python."""
         log_likelihood, pairs, responsibilities = 0.0, 0.0, np.zeros(self.n_components)
         for block, resp, known in self._posterior(kernel, params, chunk.x):
             if chunk.weight is not None:

@@ -86,7 +86,7 @@ def _trimmed(spans: Array, missing: Array, kept: int) -> tuple[Array, Array]:
 
 
 def _weights(weight: Array | None, offsets: Array) -> Array:
-    """Of every sequence; 1 for those without rows."""
+    """Weight of every sequence; 1 for sequences without rows."""
     weights, lengths = np.ones(len(offsets) - 1), np.diff(offsets)
     if weight is None or not len(weight):
         return weights

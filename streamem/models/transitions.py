@@ -89,7 +89,7 @@ class Transitions:
 
     @property
     def has_prior(self) -> bool:
-        """Whether it is more than maximum likelihood."""
+        """Whether the chain has a prior, so that its estimate is more than maximum likelihood."""
         return bool((self._start_prior() > 1).any() or (self._move_prior() > 1).any())
 
     def maximize_start(self, counts: Array, previous: Array, share: float = 1.0) -> Array:

@@ -105,10 +105,10 @@ class Checkpoint:
         self._save()
 
     def window_started(self, state: State, window: Sequence[ChunkRef]) -> None:
-        """Nothing to do."""
+        """Do nothing: checkpoints are written after passes and steps."""
 
     def chunk_done(self, done: ChunkDone) -> None:
-        """Nothing to do."""
+        """Do nothing: checkpoints are written after passes and steps."""
 
     def window_ended(self, before: State, after: State, pass_over: bool) -> None:
         """Save the new state, if the pass is over or the last save long ago."""

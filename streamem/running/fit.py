@@ -30,7 +30,7 @@ class EStep:
     checked: Checked = field(default_factory=Checked)
 
     def ready(self, executor: Executor, refs: Sequence[ChunkRef]) -> EStep:
-        """With the messages, where chunks cut a sequence: passes over these chunks."""
+        """This task with the boundaries of cut sequences: takes passes over the chunks that cut one."""
         return replace(self, messages=boundaries(self.model, self.params, refs, executor, self.names))
 
     def __call__(self, chunk: Chunk, ref: ChunkRef) -> Stats:

@@ -99,7 +99,7 @@ class _Mount:
 
 
 def _mounts(mountinfo: str) -> Iterator[_Mount]:
-    """Of hierarchies that can limit memory (mountinfo in proc(5))."""
+    """Mount points of control-group hierarchies that can limit memory (mountinfo in proc(5))."""
     for line in mountinfo.splitlines():
         mounted, _, system = line.partition(" - ")
         kind, _, options = system.split(" ", 2)

@@ -214,7 +214,7 @@ def project(
 
 
 def shared_bytes(refs: Sequence[ChunkRef], n_threads: int) -> int:
-    """Of chunks to keep so that those which neighbours share are loaded once: one for each thread, and one."""
+    """Bytes of chunks to keep so that chunks which neighbours share are loaded once: one a thread, and one."""
     bases = [ref.bases for ref in refs if isinstance(ref, Composed)]
     shared = [own[0].nbytes for before, own in pairwise(bases) if before[-1].index == own[0].index]
     return (n_threads + 1) * max(shared, default=0)
@@ -240,7 +240,7 @@ def fit_into(projection: Projection, budget: Budget, origin: str) -> Projection:
 
 
 def keeping(projection: Projection, refs: Sequence[ChunkRef], budget: Budget) -> Projection:
-    """With decoded chunks kept from pass to pass: what there are, as far as half of what the limit leaves."""
+    """The projection with decoded chunks kept from pass to pass: all, or half of what the limit leaves."""
     bases = {base.index: base for ref in refs for base in (ref.bases if isinstance(ref, Composed) else (ref,))}
     sizes = [base.nbytes for base in bases.values() if is_decoded(base)]
     most = min((budget.limit_bytes - projection.total) // 2, budget.keep_bytes)

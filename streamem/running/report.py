@@ -76,7 +76,7 @@ class FitReport:
         self.origin = redacted(self.origin)  # that of a file of an earlier version, too
 
     def to_dict(self, last: int = 100_000) -> dict[str, Any]:
-        """As plain JSON values, with the `last` passes."""
+        """The report as plain JSON values, with the `last` passes."""
         return asdict(replace(self, passes=self.passes[-last:]))
 
     @classmethod

@@ -1,4 +1,4 @@
-"""What is done with the rows once a model is fitted: tasks for an executor."""
+"""Tasks for an executor about the rows, once a model is fitted."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class WritePart:
     refs: tuple[ChunkRef, ...]
 
     def with_refs(self, refs: Sequence[ChunkRef]) -> WritePart:
-        """The same part, with other handles on its chunks."""
+        """This part, with other handles on its chunks."""
         return replace(self, refs=tuple(refs))
 
     def __call__(self, task: Task[Array], load: Callable[[ChunkRef], Chunk]) -> int:

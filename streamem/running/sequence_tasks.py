@@ -1,4 +1,4 @@
-"""What is asked of sequences, each chunk with what lies beyond it: tasks for an executor."""
+"""Tasks for an executor about sequences: each chunk with the boundaries to what lies beyond it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ChainModel(Protocol):
         """rows, weight and log_likelihood in nats."""
 
     def weight_of(self, chunk: Chunk) -> float:
-        """Of the steps of a chunk."""
+        """Weight of the steps of a chunk."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +46,7 @@ class WeighAlong:
     model: ChainModel
 
     def __call__(self, chunk: Chunk, ref: ChunkRef) -> float:
-        """Of one chunk."""
+        """The answer for one chunk."""
         with _named(ref):
             return self.model.weight_of(chunk)
 
@@ -65,7 +65,7 @@ class ApplyAlong(Apply):
     kind: str = field(kw_only=True)
 
     def ready(self, executor: Executor, refs: Sequence[ChunkRef]) -> Apply:
-        """With the messages, which takes passes over the chunks that cut a sequence."""
+        """This task with the boundaries of cut sequences: takes passes over the chunks that cut one."""
         found = boundaries(self.model, self.params, refs, executor, self.names, self.kind)
         return replace(self, messages=found)
 
@@ -80,7 +80,7 @@ class ScoreAlong(ScoreSequences):
     """Weighted log-likelihood of the sequences."""
 
     def ready(self, executor: Executor, refs: Sequence[ChunkRef]) -> ScoreAlong:
-        """With the messages."""
+        """This task with the boundaries of cut sequences: takes passes over the chunks that cut one."""
         return replace(self, messages=boundaries(self.model, self.params, refs, executor, self.names, POSTERIOR))
 
     def __call__(self, chunk: Chunk, ref: ChunkRef) -> Stats:
@@ -129,11 +129,11 @@ class ScorePath:
     messages: Mapping[int, Boundary] = field(default_factory=dict)
 
     def ready(self, executor: Executor, refs: Sequence[ChunkRef]) -> ScorePath:
-        """With the messages."""
+        """This task with the boundaries of cut sequences: takes passes over the chunks that cut one."""
         return replace(self, messages=boundaries(self.model, self.params, refs, executor, self.names, PATH))
 
     def __call__(self, chunk: Chunk, ref: ChunkRef) -> PathPart:
-        """Of one chunk."""
+        """The answer for one chunk."""
         require_finite(chunk, ref, self.names, forgives(self.model))
         with locating(chunk, ref, self.names), _named(ref):
             states = self.model.path(self.params, chunk, self.messages.get(ref.index))

@@ -70,7 +70,7 @@ class GroupStreams:
                 self._changed.wait_for(none_ends)
 
     def _nearest(self, group: RowGroup, part: RowRange) -> _Open | None:
-        """The open stream with the least to decode up to this part; None where every stream is past it or too far off."""
+        """The open stream with the least to decode up to this part; None where all are past it or too far off."""
         fitting = [
             known
             for known in self._open

@@ -62,7 +62,7 @@ class BoundedNumcodec(Numcodec):
         return _decoded(self.codec, buf, self.most)
 
     def get_config(self) -> Any:
-        """That of the codec."""
+        """The wrapped codec's own answer."""
         return self.codec.get_config()
 
 
@@ -86,12 +86,12 @@ class BoundedCodec(BytesBytesCodec):
     is_fixed_size = False
 
     def to_dict(self) -> dict[str, Any]:
-        """That of the codec."""
+        """The wrapped codec's own answer."""
         configuration: dict[str, Any] = self.inner.to_dict()
         return configuration
 
     def compute_encoded_size(self, input_byte_length: int, chunk_spec: ArraySpec) -> int:
-        """That of the codec."""
+        """The wrapped codec's own answer."""
         return int(self.inner.compute_encoded_size(input_byte_length, chunk_spec))
 
     async def _decode_single(self, chunk_bytes: Buffer, chunk_spec: ArraySpec) -> Buffer:

@@ -234,7 +234,7 @@ class _Given:
 
 
 def _parts_of(message: Any) -> list[Any]:
-    """Continuation, length, metadata and body, as they lie in a stream."""
+    """Continuation, length, metadata and body of a message, in the order of a stream."""
     metadata = message.metadata.to_pybytes()
     metadata += bytes(-len(metadata) % 8)
     parts = [CONTINUATION, len(metadata).to_bytes(4, "little"), metadata]

@@ -67,7 +67,7 @@ class ByteStream:
         """Do nothing: bytes have no server that counts what was read."""
 
     def _new(self, found: Iterator[tuple[Any, int]], known: int) -> Iterator[Message]:
-        """Passes over what was learned, where it comes again."""
+        """Messages after the given position: a stream that begins anew repeats those that were learned."""
         before = 0 if self.replayable else known
         for payload, records in found:
             skip = min(max(0, known - before), records)

@@ -173,7 +173,7 @@ class FolderStream:
 
 
 def _opened(path: Path) -> pq.ParquetFile:
-    """The file, also if its name is no UTF-8."""
+    """Open a file, also if its name is no UTF-8."""
     try:
         return pq.ParquetFile(path)
     except UnicodeEncodeError:

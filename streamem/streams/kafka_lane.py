@@ -58,7 +58,7 @@ class Lane:
         return Message(message.value(), str(self.partition), at, at | {"offset": self.offset})
 
     def turn(self) -> tuple[int, int]:
-        """Sort key: the partition with the smallest key is next; without a message, the least key that may still come."""
+        """Sort key: the partition with the least key is next; without a message, the least that may still come."""
         offset = self.waiting[0].offset() if self.waiting else self.offset
         read = 0 if offset is None or self.base is None else offset - self.base
         return read // QUANTUM, self.partition

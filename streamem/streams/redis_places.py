@@ -15,7 +15,7 @@ def text_of(id_: bytes) -> str:
 
 
 def order_of(id_: str) -> tuple[int, int]:
-    """Ids in their order."""
+    """An id as numbers that sort like ids."""
     time_, _, sequence = id_.partition("-")
     return int(time_), int(sequence or 0)
 
@@ -74,7 +74,7 @@ class Extent:
         return Place(BEGINNING, None if amid else self.added - self.length)
 
     def lost(self, place: Place) -> str | None:
-        """In words, what was lost unread after `place`, whose own entry is gone; None if nothing, "" if it cannot be known."""
+        """In words, what was lost unread after a `place` whose own entry is gone; None: nothing; "": unknown."""
         behind = self.added is not None and place.entries is not None and self.added < place.entries
         if behind or order_of(self.last) < order_of(place.id):
             return "the server no longer has what it had: the stream was deleted, or its newest entries were lost"

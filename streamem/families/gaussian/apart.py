@@ -219,7 +219,7 @@ class ApartKernel:
         return MixtureSums(log_likelihood, pairs, responsibilities)
 
     def densities(self, x: Array, b: Array, peaks: Array) -> None:
-        """Of all rows x (n, d), row after row."""
+        """Densities of all rows x (n, d), row after row."""
         (products, joint, block, _, _), split = self._products.workplace, self._split
         rows = block.shape[1]
         together = thread_buffer("together", (self._k * rows,))
@@ -273,7 +273,7 @@ class ApartKernel:
         return np.asarray(self._moments.sum(axis=1, keepdims=True)) if spherical else self._moments
 
     def _product_kernel(self, params: Params, dtype: DTypeLike) -> ExponentialKernel:
-        """Of the components that go by products; where there are none, one that is never asked."""
+        """The kernel of the components that go by products; where there are none, a kernel that is never asked."""
         if len(self._some):
             own = self._split.some
             return GaussianKernel(self._structure, own, product_dtype(self._structure, own, dtype))
@@ -318,7 +318,7 @@ def _apart_of(structure: Covariance, params: Params, apart: Array) -> Apart:
 
 
 def _telling_features(structure: Covariance, params: Params, own: Params) -> Array:
-    """Of each component, the features (S, r) in which rows of all components lie furthest out beside its variance."""
+    """For each component, the features (S, r) in which rows of all components lie furthest out beside its variance."""
     (k, d), means = params.means.shape, params.means
     spread = structure.variances(params.covariances, k, d).mean(axis=0) + means.var(axis=0)
     variances = structure.variances(own.covariances, len(own.means), d)

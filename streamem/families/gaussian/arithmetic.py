@@ -41,7 +41,7 @@ def n_statistics(structure: Covariance, d: int) -> int:
 
 
 def about_means(structure: Covariance, params: Params) -> Array:
-    """Of which components (K,) products would round too much: their moments are taken about their own means.
+    """Components (K,) for which products round too much: their moments are taken about their own means.
 
     Of components with one covariance, all or none.
     """
@@ -77,7 +77,7 @@ def by_variances(structure: Covariance, d: int) -> bool:
 
 
 def own_factors(structure: Covariance, params: Params) -> Array:
-    """As compiled code has them: (K, d, d), or (1, d, d) for all, transposed; or (K, d), of spherical ones too."""
+    """Precision factors for compiled code: transposed (K, d, d), or (1, d, d) for all; diagonal ones (K, d)."""
     (k, d), factors = params.means.shape, params.precisions_cholesky
     if structure.shared:
         return np.ascontiguousarray(factors.T[None])
@@ -99,7 +99,7 @@ def natural_parameters(structure: Covariance, params: Params) -> Array:
 
 
 def natural_panels(structure: Covariance, params: Params, dtype: DTypeLike) -> Array:
-    """The same, cut for products in `dtype`."""
+    """Natural parameters, cut into panels for products in `dtype`."""
     return cached_by_identity(
         params.means,
         params.precisions_cholesky,
@@ -193,14 +193,14 @@ class TiedKernel(ExponentialKernel):
         return sums._replace(log_likelihood=sums.log_likelihood + common)
 
     def densities(self, x: Array, b: Array, peaks: Array) -> None:
-        """As usual, and the common term."""
+        """Densities of all rows, with the term that all components share."""
         super().densities(x, b, peaks)
         for start in range(0, len(x), self._rows):
             self.load(x[start : start + self._rows])
             peaks[start : start + self._rows] += self._common()
 
     def accumulate_rows(self, x: Array, weights: Array, again: bool) -> None:
-        """As usual, and second moments."""
+        """Add statistics of rows, and second moments of all rows."""
         super().accumulate_rows(x, weights, again)
         self._moments += self._moments_of(x, weights[:, : self._sums.shape[2]].sum(axis=1))
 

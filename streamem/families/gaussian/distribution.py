@@ -185,7 +185,7 @@ class Gaussian:
         return float(np.sum(self._penalties(params, stats.weight)))
 
     def shortfall(self, old: Params, new: Params, stats: Stats) -> float:
-        """By how much `maximize` may have missed its maximum, in nats: rounding, and floors that have risen."""
+        """Bound on how far `maximize` may have missed its maximum, in nats: rounding, and floors that have risen."""
         origin, sizes = origins(self._structure, old), self._sizes(stats, old, new.means)
 
         def objective(params: Params) -> Array:
@@ -208,7 +208,7 @@ class Gaussian:
         return stats.replace(first=stats.first + stats.weight[:, None] * shift, second=second)
 
     def reanchored(self, params: Params) -> Params:
-        """The same Gaussians about an anchor in their middle, if the present one has come to lie far off."""
+        """These Gaussians about an anchor in their middle, if the present anchor has come to lie far off."""
         k, d = params.means.shape
         center = np.median(params.means, axis=0)
         variances = self._structure.variances(params.covariances, k, d)
@@ -292,7 +292,7 @@ class Gaussian:
         return k * d + self._structure.n_parameters(k, d)
 
     def free_parameters(self, params: Params) -> int:
-        """The same for these parameters."""
+        """Number of free parameters of these components."""
         return self.n_parameters(*params.means.shape)
 
     def with_means(self, params: Params, means: Array) -> Params:

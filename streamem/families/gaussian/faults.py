@@ -24,7 +24,7 @@ FURTHER = 4.0
 
 
 def gaussian_faults(params: Params, covariance_type: str, k: int, d: int) -> list[str]:
-    """Of k Gaussians in d dimensions, in their anchored frame."""
+    """Contradictions in parameters of k Gaussians in d dimensions, in their anchored frame."""
     if found := missing(params, ("means", "covariances", "precisions_cholesky", "center", "scale", "empty", "floored")):
         return found
     found = shaped("means", params.means, (k, d)) + anchor_faults(params, d)
@@ -38,12 +38,12 @@ def gaussian_faults(params: Params, covariance_type: str, k: int, d: int) -> lis
 
 
 def anchor_faults(params: Params, d: int) -> list[str]:
-    """Of a center and a scale."""
+    """Contradictions in a center and a scale."""
     return shaped("center", params.center, (d,)) + powers_of_two("scale", params.scale, (d,))
 
 
 def variance_faults(name: str, variances: Any, other: str, factors: Any, shape: tuple[int, ...]) -> list[str]:
-    """Unless variances are positive, and the factors 1/√variance."""
+    """Contradictions in variances, which are to be positive, and factors, which are to be 1/√variance."""
     if found := shaped(name, variances, shape) + shaped(other, factors, shape):
         return found
     if not (variances > 0).all():
@@ -86,7 +86,7 @@ def matrix_faults(
 
 
 def _bound_at_floor(factor: Array, deviation: Array, size: Array) -> Array:
-    """The same for factors by eigenvectors, of matrices that are not far above a floor diag(F).
+    """Bound on the rounding of UᵀCU for factors by eigenvectors, of matrices not far above a floor diag(F).
 
     Nobody has kept F: it follows from mean squares about a mean, or about an anchor, summed in float64 or float32.
     """
@@ -106,6 +106,6 @@ def _bound_of_vectors(factor: Array, deviation: Array, floor: Array) -> Array:
 
 
 def _bound(factor: Array, lower: Array) -> Array:
-    """On the rounding of UᵀCU (d, d)."""
+    """Bound on the rounding of UᵀCU (d, d)."""
     size = np.abs(factor.T) @ np.abs(lower)
     return np.asarray(SAFETY * (len(factor) + 1) * EPS * (size @ size.T))

@@ -57,7 +57,7 @@ class HeldGaussian(Gaussian):
         return k * d + self._structure.n_parameters(k // self.together, d)
 
     def _sizes(self, stats: Stats, previous: Params, means: Array) -> Sizes:
-        """Those of the largest of the components that share a covariance."""
+        """Sizes of the largest of the components that share a covariance."""
         sizes = super()._sizes(stats, previous, means)
         if self.together == 1:
             return sizes

@@ -1,4 +1,4 @@
-"""What is believed of Gaussian components before any data."""
+"""Priors of Gaussian components: beliefs before any data."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class GaussianPrior:
 
     @property
     def says_nothing(self) -> bool:
-        """Whether it is maximum likelihood."""
+        """Whether the prior is flat, so that the estimate is maximum likelihood."""
         return not (self.means_weight.any() or self.scatter.any() or self.count.any())
 
     @property

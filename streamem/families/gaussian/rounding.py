@@ -32,7 +32,7 @@ def conditioning(structure: Covariance, params: Params) -> float:
 
 
 def conditionings(structure: Covariance, params: Params) -> Array:
-    """The same of each component: (K,)."""
+    """Values of each component (K,)."""
     return cached_by_identity(
         params.means,
         params.precisions_cholesky,
@@ -56,7 +56,7 @@ def product_rounding(structure: Covariance, params: Params, dtype: DTypeLike = n
 
 
 def product_roundings(structure: Covariance, params: Params, dtype: DTypeLike = np.float64) -> Array:
-    """The same of each component: (K,)."""
+    """Values of each component (K,)."""
     return SAFETY * float(np.finfo(dtype).eps) * (conditionings(structure, params) + params.means.shape[1])
 
 

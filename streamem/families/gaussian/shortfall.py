@@ -1,4 +1,4 @@
-"""By how much the M-step of a Gaussian may miss the maximum of its objective: rounding, and floors that rise.
+"""How far the M-step of a Gaussian may miss the maximum of its objective: rounding, and floors that rise.
 
 The objective of component k is n_k·(log|U| − ½ tr UᵀMU) − R, with M the second moment about its mean under the
 responsibilities of the E-step, P = U Uᵀ its precision and R the penalty.
@@ -24,7 +24,7 @@ Array = NDArray[Any]
 
 
 class Sizes(NamedTuple):
-    """Of what covariances are differences, in the shape of the floor: full and diag (K, d), tied (d,), spherical (K,).
+    """Terms whose difference is a covariance, shaped as the floor: full and diag (K, d), tied (d,), spherical (K,).
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class Sizes(NamedTuple):
 
 
 def precision_diagonal(structure: Covariance, params: Params) -> Array:
-    """Of every component (K, d), or of a covariance that all share (d,)."""
+    """Diagonal of the precision of every component (K, d), or of a covariance that all share (d,)."""
     factor, d = params.precisions_cholesky, params.means.shape[1]
     question = ("precision diagonal", type(structure))
     return cached_by_identity(params.means, factor, question, lambda: structure.precision_diagonal(factor, d))

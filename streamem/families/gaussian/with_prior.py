@@ -48,7 +48,7 @@ class PriorGaussian(Weighed, HeldGaussian):
         self.prior, self.total_weight, self.identity = prior, total_weight, prior.identity
 
     def _penalties(self, params: Params, weight: Array) -> Array:
-        """That of `reg_covar`, and minus the log-density of the prior up to a constant, in nats, or its share."""
+        """Penalty of `reg_covar`, and minus the log-density of the prior up to a constant, in nats, or its share."""
         k, d = params.means.shape
         factor, copies = params.precisions_cholesky, d if self._structure.isotropic else 1
         away, pull = params.means - self._target(params), self.prior.means_weight[:, None]
@@ -63,7 +63,7 @@ class PriorGaussian(Weighed, HeldGaussian):
         return np.asarray(super()._penalties(params, weight) + self.share(weight) * prior)
 
     def shortfall(self, old: Params, new: Params, stats: Stats) -> float:
-        """As without a prior, and what its log-density rounds to, whose terms may cancel: units apart, say."""
+        """The shortfall without a prior, and the rounding of the prior's log-density, whose terms may cancel."""
         rounding = sum(self._prior_terms(params, stats.weight) for params in (old, new))
         return super().shortfall(old, new, stats) + SAFETY * EPS * rounding
 
