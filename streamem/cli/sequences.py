@@ -69,7 +69,7 @@ def make_hmm(emission: str, components: int, reg_covar: float, settings: dict[st
         return library.GaussianHMM(components, gaussian[1], reg_covar=reg_covar, **settings)
     if mixture := MIXTURE.fullmatch(emission):
         return library.GMMHMM(components, int(mixture[1]), reg_covar=reg_covar, **settings)
-    discrete = {
+    discrete: dict[str, Any] = {
         "categorical": library.CategoricalHMM,
         "poisson": library.PoissonHMM,
         "bernoulli": library.BernoulliHMM,

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import field
 from typing import Any, ClassVar
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from streamem.core.arrays import Params
-from streamem.core.errors import ModelFileError, ParameterError
-from streamem.estimators.hmm_drawing import SamplingHMM, in_short
-from streamem.families import Bernoulli
-from streamem.initialization import DISCRETE_STARTS, Start
+from streamem.estimators.declaring import hyperparameters
+from streamem.estimators.faces.bernoulli_hmm import BernoulliHMMFace
+from streamem.estimators.hmm_drawing import SamplingHMM
 
 Array = NDArray[Any]
 
 
+@hyperparameters()
 class BernoulliHMM(SamplingHMM):
     """Hidden Markov model whose states emit independent values of 0 or 1, fitted by EM, out of core.
 
@@ -46,77 +44,9 @@ class BernoulliHMM(SamplingHMM):
     [0.0, 0.0, 1.0, 1.0]
     """
 
-    letters: ClassVar[dict[str, str]] = {"emissionprob_": "e"}
-    emissionprob_: Array
+    n_components: int = field(default=1, kw_only=False)
+    start: str = "random"
 
-    def __init__(
-        self,
-        n_components: int = 1,
-        *,
-        startprob_prior: ArrayLike = 1.0,
-        transmat_prior: ArrayLike = 1.0,
-        algorithm: str = "viterbi",
-        random_state: int | np.random.RandomState | None = None,
-        n_iter: int = 100,
-        tol: float = 1e-4,
-        verbose: int = 0,
-        params: str = "ste",
-        init_params: str = "ste",
-        start: str = "random",
-        n_init: int = 1,
-        topology: Any = "ergodic",
-        tied_transitions: Sequence[Sequence[int]] | None = None,
-        stopping: str = "aitken",
-        n_threads: int | None = None,
-        memory_limit: str | int | None = None,
-        chunk_bytes: str | int | None = None,
-    ) -> None:
-        self.n_components = n_components
-        self.startprob_prior = startprob_prior
-        self.transmat_prior = transmat_prior
-        self.algorithm = algorithm
-        self.random_state = random_state
-        self.n_iter = n_iter
-        self.tol = tol
-        self.verbose = verbose
-        self.params = params
-        self.init_params = init_params
-        self.start = start
-        self.n_init = n_init
-        self.topology = topology
-        self.tied_transitions = tied_transitions
-        self.stopping = stopping
-        self.n_threads = n_threads
-        self.memory_limit = memory_limit
-        self.chunk_bytes = chunk_bytes
+    emissionprob_: Array = field(init=False)
 
-    # --- what the bases ask ------------------------------------------------------------------------------------------
-
-    def _asked_family(self) -> Bernoulli:
-        return Bernoulli()
-
-    def _starts(self) -> dict[str, Start]:
-        return DISCRETE_STARTS
-
-    def _emissions(self, components: Params) -> dict[str, Array]:
-        return {"emissionprob_": np.array(components.probabilities)}
-
-    def _emissions_rebuilt(self) -> Params:
-        values = self._matrix("emissionprob_", getattr(self, "n_features_in_", None))
-        if not ((values >= 0).all() and (values <= 1).all()):
-            raise ParameterError(
-                f"emissionprob_ holds values from {values.min()} to {values.max()}; chances lie within [0, 1]"
-            )
-        return Params(probabilities=values, empty=np.zeros(len(values), dtype=np.bool_))
-
-    def _width_of_emissions(self) -> int:
-        return self._matrix("emissionprob_").shape[1]
-
-    def _check_loaded(self, params: Params, n_features: int) -> None:
-        super()._check_loaded(params, n_features)
-        shape = (int(self.n_components), n_features)
-        if np.shape(params.components.get("probabilities", ())) != shape:
-            raise ModelFileError(f"the file's probabilities do not fit {shape[0]} states of {n_features} features")
-
-    def _emission_lines(self) -> list[str]:
-        return [f"probabilities {in_short(values)}" for values in self.emissionprob_]
+    face: ClassVar[BernoulliHMMFace] = BernoulliHMMFace()

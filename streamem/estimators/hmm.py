@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from dataclasses import field
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from streamem.core.arrays import Params
 from streamem.core.errors import ParameterError
 from streamem.core.ports import Family
 from streamem.core.state import State
-from streamem.estimators.family_facts import settings_of
-from streamem.estimators.hmm_drawing import SamplingHMM, in_short
+from streamem.estimators.declaring import hyperparameters
+from streamem.estimators.faces.any_hmm import AnyHMMFace
+from streamem.estimators.hmm_drawing import SamplingHMM
 
-Array = NDArray[Any]
 Path = str | os.PathLike[str]
 
 
+@hyperparameters()
 class HMM(SamplingHMM):
     """Hidden Markov model with emissions of any `Family`, fitted by EM (Baum & Welch), out of core.
 
@@ -54,51 +54,12 @@ class HMM(SamplingHMM):
     [1.0, 10.0]
     """
 
-    letters: ClassVar[dict[str, str]] = {"params_": "e"}
-    params_: Params
+    family: Family = field(kw_only=False)
+    n_components: int = field(default=1, kw_only=False)
 
-    def __init__(
-        self,
-        family: Family,
-        n_components: int = 1,
-        *,
-        startprob_prior: ArrayLike = 1.0,
-        transmat_prior: ArrayLike = 1.0,
-        algorithm: str = "viterbi",
-        random_state: int | np.random.RandomState | None = None,
-        n_iter: int = 100,
-        tol: float = 1e-4,
-        verbose: int = 0,
-        params: str = "ste",
-        init_params: str = "ste",
-        start: str = "kmeans",
-        n_init: int = 1,
-        topology: Any = "ergodic",
-        tied_transitions: Sequence[Sequence[int]] | None = None,
-        stopping: str = "aitken",
-        n_threads: int | None = None,
-        memory_limit: str | int | None = None,
-        chunk_bytes: str | int | None = None,
-    ) -> None:
-        self.family = family
-        self.n_components = n_components
-        self.startprob_prior = startprob_prior
-        self.transmat_prior = transmat_prior
-        self.algorithm = algorithm
-        self.random_state = random_state
-        self.n_iter = n_iter
-        self.tol = tol
-        self.verbose = verbose
-        self.params = params
-        self.init_params = init_params
-        self.start = start
-        self.n_init = n_init
-        self.topology = topology
-        self.tied_transitions = tied_transitions
-        self.stopping = stopping
-        self.n_threads = n_threads
-        self.memory_limit = memory_limit
-        self.chunk_bytes = chunk_bytes
+    params_: Params = field(init=False)
+
+    face: ClassVar[AnyHMMFace] = AnyHMMFace()
 
     @classmethod
     def load(cls, path: Path, **objects: Any) -> Self:
@@ -113,18 +74,6 @@ class HMM(SamplingHMM):
             raise ParameterError("an HMM is loaded with its family: HMM.load(path, family=...)")
         return super().load(path, **objects)
 
-    def _asked_family(self) -> Family:
-        return self.family
-
-    def _emissions(self, components: Params) -> dict[str, Array]:
-        return {}
-
-    def _emissions_rebuilt(self) -> Params:
-        return self.params_
-
-    def _emissions_given_wholly(self, model: Any, sample: Any) -> Params:
-        return self.params_
-
     def _adopt(self, state: State, dtype: np.dtype[Any]) -> None:
         super()._adopt(state, dtype)
         self.params_ = self._state.params.components
@@ -135,20 +84,6 @@ class HMM(SamplingHMM):
             return self._rebuilt()
         return super()._params()
 
-    def _run_key(self) -> dict[str, Any]:
-        return {**super()._run_key(), "family": settings_of(self.family)}
-
-    def _given_attributes(self) -> list[str]:
-        return [name for name in super()._given_attributes() if name != "params_"]
-
-    def _not_saved(self) -> set[str]:
-        return {"family"}
-
     def _check_loaded(self, params: Params, n_features: int) -> None:
         super()._check_loaded(params, n_features)
         self.params_ = params.components
-
-    def _emission_lines(self) -> list[str]:
-        k = int(self.n_components)
-        leaves = {name: leaf for name, leaf in self.params_.flatten().items() if np.shape(leaf)[:1] == (k,)}
-        return ["; ".join(f"{name} {in_short(leaf[i], 4)}" for name, leaf in leaves.items()) for i in range(k)]

@@ -194,14 +194,10 @@ class DescribingHMM(HMMParts):
     def _opened(self, x: Any, reading: SequenceReading) -> Source:
         check_is_fitted(self)
         by_hand = not hasattr(self, "_state")
-        width = self._width_of_emissions() if by_hand else None
+        width = self.face.width(self, self._emission_attributes()) if by_hand else None
         if width is not None:
             self.n_features_in_ = width
         return as_sequences(self, x, reading, reset=by_hand and width is None)
-
-    def _width_of_emissions(self) -> int | None:
-        """Features, as far as emissions that were set by hand tell."""
-        return None
 
     def _describe(self, x: Any, question: str, column: Column, reading: SequenceReading, out: _Out) -> Any:
         source = self._opened(x, self._narrowed(column, reading))

@@ -122,7 +122,7 @@ class SamplingHMM(LearningHMM):
         ]
         lines = [
             f"{k:5d}{self.startprob_[k]:9.4f}{self.transmat_[k, k]:9.4f}  {words}"
-            for k, words in enumerate(self._emission_lines())
+            for k, words in enumerate(self.face.words(self, self._params().components))
         ]
         report = [str(self.report_)] if hasattr(self, "report_") else []
         return "\n".join([*head, *lines, "", *report])
@@ -132,10 +132,6 @@ class SamplingHMM(LearningHMM):
             return ["set by hand"]
         state = "converged" if self.converged_ else "not converged"
         return [f"{state} after {self.n_iter_} iterations, log-likelihood {self.lower_bound_:.12g} nats per row"]
-
-    def _emission_lines(self) -> list[str]:
-        """What every state emits, in words."""
-        raise NotImplementedError
 
 
 def draw_states(rng: np.random.RandomState, n: int, first: Array, transmat: Array) -> Array:
@@ -149,9 +145,3 @@ def draw_states(rng: np.random.RandomState, n: int, first: Array, transmat: Arra
         states[t] = state
         row = state + 1
     return states
-
-
-def in_short(values: Array, most: int = 8) -> str:
-    """The first numbers of an array, for a line of text."""
-    flat = np.ravel(values)
-    return " ".join(f"{value:.6g}" for value in flat[:most]) + (" …" if len(flat) > most else "")

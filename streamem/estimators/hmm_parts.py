@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import zlib
-from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,14 +16,16 @@ from streamem.core.errors import ModelFileError, ParameterError
 from streamem.core.ports import Coded, Family
 from streamem.core.state import State
 from streamem.core.stats import Stats
-from streamem.core.validation import numbers
+from streamem.estimators.declaring import hyperparameters
+from streamem.estimators.faces.emissions import EmissionFace
 from streamem.estimators.family_facts import free_parameters, settings_of, weighed_against
 from streamem.estimators.sequence_inputs import SequenceReading
 from streamem.estimators.settings import EMParts
-from streamem.initialization import STARTS, Start, in_order
+from streamem.initialization import Start, in_order
 from streamem.models import HMM as ChainModel
 from streamem.models.chain_operators import CHEAP
 from streamem.models.transitions import Transitions
+from streamem.running.fitted import Shape
 
 Array = NDArray[Any]
 DECODERS = ("viterbi", "map")
@@ -32,60 +34,49 @@ WINDOW = 1000
 """Steps of a long sequence that stepwise EM draws together."""
 
 
+@hyperparameters()
 class HMMParts(EMParts):
-    """Hyperparameters of a hidden Markov model, and what subclasses say of its emissions."""
+    """Hyperparameters of a hidden Markov model, declared here for all of them; its face says what it emits."""
 
-    start: str
-    params: str
-    n_iter: int
-    algorithm: str
-    startprob_prior: ArrayLike
-    transmat_prior: ArrayLike
-    topology: Any
-    tied_transitions: Sequence[Sequence[int]] | None
+    startprob_prior: ArrayLike = 1.0
+    transmat_prior: ArrayLike = 1.0
+    algorithm: str = "viterbi"
+    random_state: int | np.random.RandomState | None = None
+    n_iter: int = 100
+    tol: float = 1e-4
+    verbose: int = 0
+    params: str = "ste"
+    init_params: str = "ste"
+    start: str = "kmeans"
+    n_init: int = 1
+    topology: Any = "ergodic"
+    tied_transitions: Sequence[Sequence[int]] | None = None
+    stopping: str = "aitken"
+    n_threads: int | None = None
+    memory_limit: str | int | None = None
+    chunk_bytes: str | int | None = None
 
-    startprob_: Array
-    transmat_: Array
+    startprob_: Array = field(init=False)
+    transmat_: Array = field(init=False)
 
-    letters: ClassVar[dict[str, str]]
-    """hmmlearn's letter of each attribute of the emissions."""
+    face: ClassVar[EmissionFace]
 
-    priors: ClassVar[tuple[str, ...]] = ()
-    """Hyperparameters that are priors of the emissions: numbers, arrays or None."""
+    # --- what the face says ------------------------------------------------------------------------------------------
 
-    # --- what subclasses say -----------------------------------------------------------------------------------------
+    def _shape(self) -> Shape | None:
+        """None before any data has told the number of features."""
+        return Shape(int(self.n_features_in_)) if hasattr(self, "n_features_in_") else None
 
-    @abstractmethod
     def _asked_family(self) -> Family:
         """The family at the present hyperparameters, before it has seen any data."""
+        return self.face.family(self, self._shape())
 
-    @abstractmethod
-    def _emissions(self, components: Params) -> dict[str, Array]:
-        """Fitted attributes of exact emissions, under their public names."""
-
-    @abstractmethod
     def _emissions_rebuilt(self) -> Params:
         """Emissions from the attributes."""
+        return self.face.rebuilt(self, self._emission_attributes(), self._shape())
 
-    def _emissions_given(self, components: Params, given: Sequence[str]) -> Params:
-        """Starting emissions with the attributes in `given` put in."""
-        return self._emissions_rebuilt() if given else components
-
-    def _settled(self, components: Params) -> Params:
-        """Starting emissions without what no iteration can leave."""
-        return components
-
-    def _starts(self) -> dict[str, Start]:
-        """Ways to split a sample for the first emissions."""
-        return STARTS
-
-    def _matrix(self, name: str, width: int | None = None) -> Array:
-        """An attribute of finite numbers, a row a state and a column a feature, of which there are `width` if given."""
-        values, k = numbers(getattr(self, name), name), int(self.n_components)
-        fits = values.ndim == 2 and len(values) == k and values.shape[1] and width in (None, values.shape[1])
-        if not fits or not np.isfinite(values).all():
-            raise ParameterError(f"{name} has shape {values.shape}; finite numbers ({k}, {width or 'd'}) are needed")
-        return values
+    def _emission_attributes(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.face.names}
 
     # --- the model ---------------------------------------------------------------------------------------------------
 
@@ -103,7 +94,7 @@ class HMMParts(EMParts):
 
     def _free_family(self) -> Family:
         """The family whose M-step holds nothing fixed: for starts."""
-        return self._make_family()
+        return self.face.free_family(self, self._shape()) if self.face.priors else self._make_family()
 
     def _model_of_all(self, stats: Stats) -> ChainModel:
         """The model whose priors are weighed against these statistics."""
@@ -118,7 +109,7 @@ class HMMParts(EMParts):
         return ChainModel(
             family or self._make_family(),
             int(self.n_components),
-            start or self._starts()[self.start],
+            start or self.face.starts()[self.start],
             topology=self.topology,
             tied_transitions=self.tied_transitions or (),
             startprob_prior=self.startprob_prior,
@@ -133,25 +124,24 @@ class HMMParts(EMParts):
         """Whether `fit` starts from an attribute: it is there, and `init_params` does not say to make it anew."""
         return letter not in self.init_params and hasattr(self, name)
 
-    def _given_emissions(self) -> list[str]:
-        return [name for name, letter in self.letters.items() if self._is_given(letter, name)]
-
     def _given_wholly(self) -> bool:
-        return self._given_emissions() == list(self.letters)
+        return self.face.is_given_wholly(self)
 
     def _is_chance_free(self) -> bool:
         """Also of a left-right chain, whose states start with equal shares of every sequence."""
         return self.topology == "left-right" or super()._is_chance_free()
 
     def _make_start(self, model: ChainModel, sample: Chunk, rng: np.random.RandomState) -> Params:
-        given = self._given_emissions()
+        given = self.face.given(self)
         if self._given_wholly():
             first = model.transitions.first()
             kept = np.zeros(self.n_components, dtype=np.bool_)
-            components = self._emissions_given_wholly(model, sample)
+            crude = model.crude(sample)
+            known = None if crude is None else self.face.with_given(self, crude.components, given)
+            components = self._emissions_rebuilt() if known is None else known
             return Params(startprob=first.startprob, transmat=first.transmat, kept=kept, components=components)
         params = self._starter(sample).init(sample, rng)
-        components = self._emissions_given(self._settled(params.components), given)
+        components = self.face.with_given(self, self.face.settled(self, params.components), given)
         return params.replace(components=components)
 
     def _starter(self, sample: Chunk) -> ChainModel:
@@ -161,13 +151,6 @@ class HMMParts(EMParts):
         present = ~np.isnan(sample.x[:, 0])
         states = in_order(present, sample.sequences.offsets, int(self.n_components))[present]
         return self._make_model(self._free_family(), lambda x, weight, k, rng: np.eye(k)[states])
-
-    def _emissions_given_wholly(self, model: ChainModel, sample: Chunk) -> Params:
-        """Starting emissions where every attribute is given; about an anchor from the sample, if the family has one."""
-        crude = model.crude(sample)
-        return (
-            self._emissions_rebuilt() if crude is None else self._emissions_given(crude.components, list(self.letters))
-        )
 
     # --- the ports of EMParts ----------------------------------------------------------------------------------------
 
@@ -183,17 +166,20 @@ class HMMParts(EMParts):
 
     def _published(self, params: Params, dtype: np.dtype[Any]) -> dict[str, Array]:
         chain = {"startprob_": np.array(params.startprob), "transmat_": np.array(params.transmat)}
-        return {**chain, **self._emissions(params.components)}
+        emissions = self.face.published(self, params.components, dtype)
+        return {**chain, **{name: value for name, value in emissions.items() if name != "params_"}}
 
     def _rebuilt(self) -> Params:
         """From the attributes alone; what they hold is checked."""
-        missing = [name for name in ("startprob_", "transmat_", *self.letters) if getattr(self, name, None) is None]
+        missing = [
+            name for name in ("startprob_", "transmat_", *self.face.letters) if getattr(self, name, None) is None
+        ]
         if missing:
             raise ParameterError(f"{', '.join(missing)} are neither fitted nor set; call fit, or set them all")
         model = ChainModel(
             self._make_family(),
             int(self.n_components),
-            self._starts()[self.start],
+            self.face.starts()[self.start],
             startprob_init=self.startprob_,
             transmat_init=self.transmat_,
         )
@@ -212,7 +198,7 @@ class HMMParts(EMParts):
         return own + free_parameters(self._make_family(), params.components)
 
     def _is_fitted(self) -> bool:
-        return all(hasattr(self, name) for name in ("startprob_", "transmat_", *self.letters))
+        return all(hasattr(self, name) for name in ("startprob_", "transmat_", *self.face.letters))
 
     def _row_width(self) -> int:
         return self.n_features_in_ * (self._lag + 1)
@@ -233,28 +219,27 @@ class HMMParts(EMParts):
         return {**super()._counts(), "n_iter": 0}
 
     def _choices(self) -> dict[str, Any]:
-        return {"start": self._starts(), "algorithm": DECODERS, **super()._choices()}
+        return {"start": self.face.starts(), "algorithm": DECODERS, **super()._choices()}
 
     def _check_hyperparameters(self) -> None:
         super()._check_hyperparameters()
-        allowed = {START, MOVES, *self.letters.values()}
+        allowed = {START, MOVES, *self.face.letters.values()}
         for name in ("params", "init_params"):
             value = getattr(self, name)
             if not isinstance(value, str) or not set(value) <= allowed:
                 raise ParameterError(
                     f"{name} is {value!r}; it must be of the letters {''.join(sorted(allowed))!r}: s startprob, "
                     "t transmat, "
-                    f"{', '.join(f'{letter} {attribute[:-1]}' for attribute, letter in self.letters.items())}"
+                    f"{', '.join(f'{letter} {attribute[:-1]}' for attribute, letter in self.face.letters.items())}"
                 )
 
     def _check_given(self, n_features: int) -> None:
         self._make_model().transitions.first()  # which refuses probabilities that are none
-        if self._given_wholly():
-            self._emissions_rebuilt()
+        self.face.check_start(self, n_features)
 
     def _run_key(self) -> dict[str, Any]:
         given = [getattr(self, name) for name in self._given_attributes()]
-        given += [getattr(self, name) for name in ("startprob_prior", "transmat_prior", *self.priors)]
+        given += [getattr(self, name) for name in ("startprob_prior", "transmat_prior", *self.face.priors)]
         held = b"|".join(np.ascontiguousarray(np.asarray(value, dtype=np.float64)).tobytes() for value in given)
         return {
             **super()._run_key(),
@@ -264,11 +249,12 @@ class HMMParts(EMParts):
             "topology": repr(self.topology),
             "tied_transitions": repr([list(group) for group in self.tied_transitions or ()]),
             "given start and priors": f"{zlib.crc32(held):08x}",
+            **self.face.key(self),
         }
 
     def _given_attributes(self) -> list[str]:
         chain = [name for letter, name in ((START, "startprob_"), (MOVES, "transmat_")) if self._is_given(letter, name)]
-        return chain + self._given_emissions()
+        return chain + [name for name in self.face.given(self) if name in self.face.keyed]
 
     def _check_loaded(self, params: Params, n_features: int) -> None:
         k = int(self.n_components)
@@ -276,6 +262,11 @@ class HMMParts(EMParts):
         wrong = [name for name, shape in shapes.items() if np.shape(params.get(name, ())) != shape]
         if wrong or "components" not in params:
             raise ModelFileError(f"the file's {', '.join(wrong) or 'emissions'} do not fit {k} states")
+        if found := self.face.misfit(self, params.components, k, n_features):
+            raise ModelFileError(found)
+
+    def _not_saved(self) -> set[str]:
+        return set(self.face.objects)
 
     def _counts_categories(self) -> bool:
         family = self._make_family()

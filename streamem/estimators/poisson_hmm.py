@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import field
 from typing import Any, ClassVar
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from streamem.core.arrays import Params
-from streamem.core.errors import ModelFileError, ParameterError
-from streamem.estimators.hmm_drawing import SamplingHMM, in_short
-from streamem.estimators.hmm_priors import prior_values
-from streamem.families import Poisson
-from streamem.families.prior_poisson import PriorPoisson
+from streamem.estimators.declaring import hyperparameters
+from streamem.estimators.faces.poisson_hmm import PoissonHMMFace
+from streamem.estimators.hmm_drawing import SamplingHMM
 
 Array = NDArray[Any]
 
 
+@hyperparameters(priors=PoissonHMMFace.priors, behind="transmat_prior")
 class PoissonHMM(SamplingHMM):
     """Hidden Markov model whose states emit independent Poisson counts, fitted by EM, out of core.
 
@@ -51,86 +48,12 @@ class PoissonHMM(SamplingHMM):
     [9.49, 0.86]
     """
 
-    letters: ClassVar[dict[str, str]] = {"lambdas_": "l"}
-    priors: ClassVar[tuple[str, ...]] = ("lambdas_prior", "lambdas_weight")
-    lambdas_: Array
+    n_components: int = field(default=1, kw_only=False)
+    lambdas_prior: ArrayLike = 0.0
+    lambdas_weight: ArrayLike = 0.0
+    params: str = "stl"
+    init_params: str = "stl"
 
-    def __init__(
-        self,
-        n_components: int = 1,
-        *,
-        startprob_prior: ArrayLike = 1.0,
-        transmat_prior: ArrayLike = 1.0,
-        lambdas_prior: ArrayLike = 0.0,
-        lambdas_weight: ArrayLike = 0.0,
-        algorithm: str = "viterbi",
-        random_state: int | np.random.RandomState | None = None,
-        n_iter: int = 100,
-        tol: float = 1e-4,
-        verbose: int = 0,
-        params: str = "stl",
-        init_params: str = "stl",
-        start: str = "kmeans",
-        n_init: int = 1,
-        topology: Any = "ergodic",
-        tied_transitions: Sequence[Sequence[int]] | None = None,
-        stopping: str = "aitken",
-        n_threads: int | None = None,
-        memory_limit: str | int | None = None,
-        chunk_bytes: str | int | None = None,
-    ) -> None:
-        self.n_components = n_components
-        self.startprob_prior = startprob_prior
-        self.transmat_prior = transmat_prior
-        self.lambdas_prior = lambdas_prior
-        self.lambdas_weight = lambdas_weight
-        self.algorithm = algorithm
-        self.random_state = random_state
-        self.n_iter = n_iter
-        self.tol = tol
-        self.verbose = verbose
-        self.params = params
-        self.init_params = init_params
-        self.start = start
-        self.n_init = n_init
-        self.topology = topology
-        self.tied_transitions = tied_transitions
-        self.stopping = stopping
-        self.n_threads = n_threads
-        self.memory_limit = memory_limit
-        self.chunk_bytes = chunk_bytes
+    lambdas_: Array = field(init=False)
 
-    # --- what the bases ask ------------------------------------------------------------------------------------------
-
-    def _asked_family(self) -> Poisson:
-        if not hasattr(self, "n_features_in_"):  # before any data there is nothing for a prior to weigh against
-            return Poisson()
-        shape = (int(self.n_components), self.n_features_in_)
-        alpha, beta = (prior_values(getattr(self, name), name, shape, least=0.0) for name in self.priors)
-        return PriorPoisson(alpha, beta) if alpha.any() or beta.any() else Poisson()
-
-    def _free_family(self) -> Poisson:
-        return Poisson()
-
-    def _emissions(self, components: Params) -> dict[str, Array]:
-        return {"lambdas_": np.array(components.rates)}
-
-    def _emissions_rebuilt(self) -> Params:
-        values = self._matrix("lambdas_", getattr(self, "n_features_in_", None))
-        if not (values >= 0).all():
-            raise ParameterError(
-                f"lambdas_ holds values from {values.min()} to {values.max()}; rates are finite numbers >= 0"
-            )
-        return Params(rates=values, empty=np.zeros(len(values), dtype=np.bool_))
-
-    def _width_of_emissions(self) -> int:
-        return self._matrix("lambdas_").shape[1]
-
-    def _check_loaded(self, params: Params, n_features: int) -> None:
-        super()._check_loaded(params, n_features)
-        shape = (int(self.n_components), n_features)
-        if np.shape(params.components.get("rates", ())) != shape:
-            raise ModelFileError(f"the file's rates do not fit {shape[0]} states of {n_features} features")
-
-    def _emission_lines(self) -> list[str]:
-        return [f"rates {in_short(values)}" for values in self.lambdas_]
+    face: ClassVar[PoissonHMMFace] = PoissonHMMFace()

@@ -170,7 +170,7 @@ def test_what_priors_survive(tmp_path: Path) -> None:
     for iterations in (7, 20):
         resumed = fitted_quietly(mixture("tied", n_iter=iterations), x, LENGTHS, checkpoint=path)
     assert resumed._state.params == whole._state.params
-    for name in GMMHMM.priors:
+    for name in GMMHMM.face.priors:
         with pytest.raises(CheckpointMismatchError, match="priors"):
             mixture("tied", **{name: 2.0 * mixture_priors("tied")[name]}).fit(x, LENGTHS, checkpoint=path)
     whole.save(tmp_path / "m.npz")

@@ -232,7 +232,7 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
     for model, data in ((one, x), (two, y)):
         model.save(tmp_path / "m.npz")
         loaded = type(model).load(tmp_path / "m.npz")
-        for name in model.priors:
+        for name in model.face.priors:
             np.testing.assert_array_equal(getattr(loaded, name), getattr(model, name))
         for both in (model, loaded):
             both.partial_fit(data[:300])
@@ -257,7 +257,7 @@ def test_runs_go_on_with_the_same_priors_only(algorithm: str, tmp_path: Path) ->
         resumed = gaussian("diag", n_iter=iterations)
         fitted_quietly(resumed, x, LENGTHS, algorithm=algorithm, checkpoint=path)
     assert resumed._state.params == whole._state.params
-    for name in GaussianHMM.priors:
+    for name in GaussianHMM.face.priors:
         with pytest.raises(CheckpointMismatchError, match="priors"):
             gaussian("diag", **{name: 61.0}).fit(x, LENGTHS, algorithm=algorithm, checkpoint=path)
 

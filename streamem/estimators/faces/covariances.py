@@ -14,6 +14,11 @@ Array = NDArray[Any]
 COVARIANCE_TYPES = ("full", "tied", "diag", "spherical")
 
 
+def covariances_shape(covariance_type: str, k: int, d: int) -> tuple[int, ...]:
+    """That of k covariances."""
+    return {"full": (k, d, d), "tied": (d, d), "diag": (k, d), "spherical": (k,)}[covariance_type]
+
+
 def full_covariances(own: Array, covariance_type: str, k: int, d: int) -> Array:
     """(k, d, d) from the shape of the covariance type.
 
@@ -21,7 +26,7 @@ def full_covariances(own: Array, covariance_type: str, k: int, d: int) -> Array:
     ------
     ParameterError : another shape, as for means of another width
     """
-    shape = {"full": (k, d, d), "tied": (d, d), "diag": (k, d), "spherical": (k,)}[covariance_type]
+    shape = covariances_shape(covariance_type, k, d)
     if np.shape(own) != shape:
         raise ParameterError(
             f"covars_ has shape {np.shape(own)}, and means_ ({k}, {d}); {covariance_type} needs {shape}"

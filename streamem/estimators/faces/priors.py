@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from streamem.core.errors import ParameterError
 from streamem.core.validation import numbers
+from streamem.estimators.faces.covariances import covariances_shape
 from streamem.families.gaussian.prior import GaussianPrior
 
 Array = NDArray[Any]
@@ -53,11 +54,6 @@ def scatter_values(value: ArrayLike, name: str, shape: tuple[int, ...], is_matri
             f"{lowest.min():.6g} (0 is no prior)"
         )
     return matrices
-
-
-def covariances_shape(covariance_type: str, k: int, d: int) -> tuple[int, ...]:
-    """That of k covariances."""
-    return {"full": (k, d, d), "tied": (d, d), "diag": (k, d), "spherical": (k,)}[covariance_type]
 
 
 def gaussian_prior(
