@@ -6,8 +6,9 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from streamem.core.errors import MissingDependencyError
-from streamem.machine.importing import CompilationDisabledError, import_whole
+from streamem.core.errors import MissingDependencyError, ParameterError
+from streamem.machine.errors import CompilationDisabledError, VectorWidthError
+from streamem.machine.importing import import_whole
 
 
 def lazy_names(facade: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
@@ -22,6 +23,7 @@ def lazy_names(facade: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
     ------
     AttributeError : at the lookup of a name that is not in `homes`
     MissingDependencyError : at the lookup of compiled code where Numba may not compile
+    ParameterError : at any lookup where the environment asks for vectors of an impossible width
     """
 
     def find(name: str) -> Any:
@@ -31,6 +33,8 @@ def lazy_names(facade: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
             value = getattr(import_whole(homes[name]), name)
         except CompilationDisabledError as error:
             raise MissingDependencyError(str(error)) from error
+        except VectorWidthError as error:
+            raise ParameterError(str(error)) from error
         setattr(sys.modules[facade], name, value)
         return value
 

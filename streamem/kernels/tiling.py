@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from streamem.kernels.features.features import Features
-from streamem.machine.importing import uninterrupted
+from streamem.machine.lanes import VECTOR_BYTES
+from streamem.machine.processor import SUMS_AT_ONCE, in_panels
 from streamem.machine.thread_buffer import thread_buffer
 
 Array = NDArray[Any]
 
 BLOCK_BYTES, LEAST_ROWS, MOST_ROWS = 2**18, 128, 1024
 
-STRIP_BYTES = 64
-"""Of a strip's rows of one feature: two vectors of AVX2, whose registers hold the sums of six components of them."""
+STRIP_BYTES = 2 * VECTOR_BYTES
+"""Of a strip's rows of one feature: two vectors, which wait for each other's sums half as long as one would."""
 
-MOST_AT_ONCE = 6
-"""Components of a strip: with twelve sums, two features and a factor, fifteen of AVX2's sixteen registers."""
+MOST_AT_ONCE = SUMS_AT_ONCE // 2
+"""Components of a strip: six on AVX2, with twelve sums, two features and a factor fifteen of sixteen registers."""
 
 FEW_COMPONENTS = 8
 """Below this, OpenBLAS multiplies at half of its usual speed on any processor."""
@@ -51,22 +51,12 @@ class Tiling(NamedTuple):
     rows: int
 
 
-@cache
-def has_long_vectors() -> bool:
-    """Whether BLAS has vectors of eight float64 here."""
-    with uninterrupted():
-        from llvmlite.binding import get_host_cpu_features
-
-    return bool(get_host_cpu_features().get("avx512f", False))
-
-
 def in_strips(k: int) -> bool:
     """Whether features of k components are multiplied in registers (`strips`) instead of panel by panel by BLAS.
 
-    With vectors of AVX2 strips are faster at every shape measured. On AVX-512 they were not measured, and BLAS has
-    vectors twice as long.
+    With vectors of AVX2 strips are faster at every shape measured. On AVX-512 panels are, at most shapes.
     """
-    return k < FEW_COMPONENTS or not has_long_vectors()
+    return k < FEW_COMPONENTS or not in_panels()
 
 
 def tiling(k: int, n_statistics: int) -> Tiling:

@@ -10,10 +10,12 @@ import logging
 import pickle
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from streamem.machine.processor import USUAL_WIDTH, VECTOR_BITS
 from streamem.machine.whole_numba import caching
 
 logger = logging.getLogger("streamem")
@@ -32,8 +34,9 @@ def keep_on_disk(dispatcher: Any, function: Callable[..., Any]) -> None:
         dispatcher._cache = CheckedCache(function)
     except RuntimeError:  # neither beside the source nor in the user's cache folder: every process compiles anew
         return
-    except (AttributeError, TypeError):  # another Numba
-        dispatcher.enable_caching()
+    except (AttributeError, TypeError):  # another Numba, whose files are the same for all widths
+        if VECTOR_BITS == USUAL_WIDTH:
+            dispatcher.enable_caching()
 
 
 class CheckedCache(FunctionCache):
@@ -41,11 +44,12 @@ class CheckedCache(FunctionCache):
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)
-        # Names of their own: neither cache would understand the other's files.
+        # Names of their own, since neither cache would understand the other's files; and of each width of vectors,
+        # which is no part of Numba's key.
         self._cache_file = _CheckedFiles(
             cache_path=self._cache_path,
-            filename_base=f"{self._impl.filename_base}.checked",
-            source_stamp=self._impl.locator.get_source_stamp(),
+            filename_base=f"{self._impl.filename_base}.checked{VECTOR_BITS}",
+            source_stamp=(self._impl.locator.get_source_stamp(), _stamp_of_rooms()),
         )
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
@@ -111,6 +115,18 @@ class _CheckedFiles(IndexDataCacheFile):
                 return data
             _tell(self._cache_path, "is damaged, and compiled again", path.name)
         return b""
+
+
+@cache
+def _stamp_of_rooms() -> str:
+    """Names, times and sizes of all files of compiled code: a function holds the code of those that it calls.
+
+    Numba looks at the function's own file alone, and would go on with the old code of a file that it calls.
+    """
+    package = Path(__file__).parents[1]
+    files = sorted(path for room in ("machine", "kernels") for path in (package / room).rglob("*.py"))
+    stamps = [(str(path.relative_to(package)), path.stat().st_mtime_ns, path.stat().st_size) for path in files]
+    return _digest(repr(stamps).encode()).hex()
 
 
 def _digest(data: bytes) -> bytes:

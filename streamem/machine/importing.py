@@ -20,10 +20,6 @@ SIGNALS = ("SIGINT", "SIGTERM", "SIGALRM", "SIGHUP", "SIGUSR1", "SIGUSR2")
 """Those whose Python handlers are known to raise: Ctrl-C, and what time limits and process managers send."""
 
 
-class CompilationDisabledError(ImportError):
-    """Numba is set to compile nothing, so no compiled code can be imported."""
-
-
 @contextmanager
 def uninterrupted(*modules: str) -> Iterator[None]:
     """Let signals wait until the end of the block, if this is the main thread; then each goes to its handler.

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streamem.machine.processor import VECTOR_BITS
+
 Array = NDArray[Any]
 
-LANES = 4
-"""Doubles of a vector: one register of AVX2, two of SSE2 or NEON."""
+LANES = VECTOR_BITS // 64
+"""Float64 of a vector."""
 
 VECTOR_BYTES = 8 * LANES
 

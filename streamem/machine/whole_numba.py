@@ -5,7 +5,8 @@ The only file that imports them while it is loaded; `machine.compiled` also make
 
 from __future__ import annotations
 
-from streamem.machine.importing import CompilationDisabledError, uninterrupted
+from streamem.machine.errors import CompilationDisabledError
+from streamem.machine.importing import uninterrupted
 
 with uninterrupted():
     from llvmlite import ir

@@ -15,6 +15,7 @@ from streamem.core.errors import ClusterError, MemoryLimitError, ParameterError
 from streamem.core.ports import ChunkRef, Executor, Source
 from streamem.executors import ThreadsExecutor
 from streamem.machine.importing import import_whole
+from streamem.machine.processor import processor_in_words
 from streamem.running.memory import Budget, Projection, fit_into, format_bytes, keeping, project, shared_bytes
 
 logger = logging.getLogger("streamem")
@@ -110,7 +111,8 @@ class Engine:
         client = client_of(self.choice)
         if client is None:
             kept = {"chunks kept": format_bytes(projection.kept)} if projection.kept else {}
-            return {"threads": projection.n_threads, "chunks in flight": projection.in_flight, **kept, **limits}
+            here = {"threads": projection.n_threads, "chunks in flight": projection.in_flight}
+            return {**here, **kept, **limits, "processor": processor_in_words()}
         threads = client.nthreads()
         return {"workers": len(threads), "threads": sum(threads.values()), **limits}
 

@@ -15,7 +15,7 @@ from streamem.core.state import State
 from streamem.running.memory import format_bytes, peak_bytes, return_free_memory
 from streamem.sources.options import MOST_CHUNK_BYTES
 
-SETTINGS = ("workers", "threads", "chunks in flight", "chunks kept", "projected", "limit", "arithmetic")
+SETTINGS = ("workers", "threads", "chunks in flight", "chunks kept", "projected", "limit", "arithmetic", "processor")
 """What a report says of how a fit ran, in the order in which it says it."""
 
 TOMBSTONES = "tombstones"
@@ -58,7 +58,8 @@ class FitReport:
     ----------
     origin : the source in words
     n_rows, n_features, n_chunks : its size and plan
-    setting : how it ran: threads, chunks in flight, bytes of kept chunks, projected bytes, limit, arithmetic
+    setting : how it ran: threads, chunks in flight, bytes of kept chunks, projected bytes, limit, arithmetic,
+        and on threads the processor with the width of vectors in compiled code
     passes : one record a pass
     events : what was done to components that degenerated, by kind, and in how many passes; and how many messages
         without a value (tombstones) of streams were passed over

@@ -173,7 +173,7 @@ def test_many_components_in_tiles_of_more_rows_than_a_block(way: str, kind: str)
 def test_squares_of_rows_as_they_lie(
     monkeypatch: pytest.MonkeyPatch, k: int, d: int, rows: int, dtype: Any, weighted: bool
 ) -> None:
-    monkeypatch.setattr(tiling, "has_long_vectors", lambda: False)
+    monkeypatch.setattr(tiling, "in_panels", lambda: False)
     assert suits_rows(k, d * np.dtype(dtype).itemsize)
     check_mix(Case("diag", k, d, rows, dtype), weighted)
 
@@ -181,10 +181,10 @@ def test_squares_of_rows_as_they_lie(
 def test_rows_stay_as_they_lie_where_they_are_long_and_no_longer_vectors_are_at_hand(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(tiling, "has_long_vectors", lambda: False)
+    monkeypatch.setattr(tiling, "in_panels", lambda: False)
     assert suits_rows(64, LEAST_ROW_BYTES)
     assert not suits_rows(1, LEAST_ROW_BYTES - 1)
-    monkeypatch.setattr(tiling, "has_long_vectors", lambda: True)
+    monkeypatch.setattr(tiling, "in_panels", lambda: True)
     assert not suits_rows(64, LEAST_ROW_BYTES)
 
 
@@ -237,8 +237,8 @@ def test_rows_of_a_strip_do_not_depend_on_each_other(monkeypatch: pytest.MonkeyP
 
 
 def test_strips_are_chosen_where_blas_has_no_longer_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tiling, "has_long_vectors", lambda: True)
+    monkeypatch.setattr(tiling, "in_panels", lambda: True)
     assert tiling.in_strips(tiling.FEW_COMPONENTS - 1)
     assert not tiling.in_strips(tiling.FEW_COMPONENTS)
-    monkeypatch.setattr(tiling, "has_long_vectors", lambda: False)
+    monkeypatch.setattr(tiling, "in_panels", lambda: False)
     assert tiling.in_strips(1000)

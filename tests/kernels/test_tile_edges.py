@@ -184,7 +184,7 @@ def check(case: Case, rows: Array, weighted: bool) -> None:
 @pytest.fixture(params=["strips", "panels"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """What a processor with vectors of AVX2, or of AVX-512, would choose."""
-    monkeypatch.setattr(tiling, "has_long_vectors", lambda: request.param == "panels")
+    monkeypatch.setattr(tiling, "in_panels", lambda: request.param == "panels")
     return str(request.param)
 
 

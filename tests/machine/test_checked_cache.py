@@ -171,6 +171,55 @@ def test_without_the_classes_of_numba(double: Callable[[], Any], monkeypatch: py
     assert hits(double()) == 0
 
 
+def test_without_those_classes_other_widths_are_not_kept(
+    double: Callable[[], Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Numba's own files are the same for all widths of vectors."""
+    monkeypatch.setattr(checked_cache, "CheckedCache", property())
+    monkeypatch.setattr(checked_cache, "VECTOR_BITS", 512)
+    assert double()(21) == 42
+    assert not list(tmp_path.rglob("*.nb?"))
+
+
+def test_code_of_another_version_of_what_a_function_calls(
+    double: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert double()(21) == 42
+    monkeypatch.setattr(checked_cache, "_stamp_of_rooms", lambda: "other files")
+    assert double()(21) == 42
+    again = double()
+    assert again(21) == 42
+    assert hits(again) == 1
+    monkeypatch.undo()
+    third = double()
+    assert third(21) == 42
+    assert hits(third) == 0
+
+
+WIDTH = """
+from streamem.machine.lanes import LANES
+from streamem.machine.compiled import compiled
+
+@compiled
+def lanes():
+    return LANES
+"""
+
+
+def test_widths_of_vectors_share_a_folder(tmp_path: Path) -> None:
+    """What is frozen into compiled code of one width never serves another; each is compiled once."""
+    (tmp_path / "width.py").write_text(WIDTH)
+    code = "import width; print(width.lanes(), sum(width.lanes.stats.cache_hits.values()))"
+    told = []
+    for width in (256, 512, 128, 256, 512):
+        path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+        environment = {**os.environ, "STREAMEM_VECTORS": str(width), "PYTHONPATH": path}
+        environment["NUMBA_CACHE_DIR"] = str(tmp_path / "cache")
+        command = [sys.executable, "-P", "-c", code]
+        told.append(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.split())
+    assert told == [["4", "0"], ["8", "0"], ["2", "0"], ["4", "1"], ["8", "1"]]
+
+
 @pytest.mark.parametrize("call", ["GaussianHMM(2)", "Mixture(streamem.Poisson(), 2)"])
 def test_without_a_compiler_it_is_told_what_to_unset(call: str) -> None:
     code = f"import numpy, streamem; streamem.{call}.fit(numpy.ones((9, 2)))"

@@ -11,14 +11,15 @@ from typing import Any
 import numpy as np
 
 from streamem.machine.lanes import LANES
-from streamem.machine.vectors import VECTOR, at, constant, data, load, spread, store
+from streamem.machine.processor import SUMS_AT_ONCE
+from streamem.machine.vectors import VECTOR, constant, data, load, number, spread, store
 from streamem.machine.whole_numba import cgutils, intrinsic, ir, types
 
 UNROLLED = 32
 """Largest width whose product is written out; above, a loop over the rows of the matrix."""
 
-IN_REGISTERS = 8
-"""Vectors that are summed at the same time: half of the registers of AVX2."""
+IN_REGISTERS = 2 * SUMS_AT_ONCE // 3
+"""Vectors that a loop sums at the same time: eight, half of the registers of AVX2."""
 
 _FUSED = ("contract",)
 
@@ -80,9 +81,9 @@ def add_outer(typing: Any, sums: Any, left: Any, right: Any, last: Any, steps: A
         begins = [builder.sub(first, constant(m * n)) for m in range(steps.literal_value)]
         rights = [builder.add(begin, size) for begin in begins]
         spans = range(0, n, LANES)
-        held = _rows(builder, y, rights, spans) if len(spans) * len(begins) <= 12 else None
+        held = _rows(builder, y, rights, spans) if len(spans) * len(begins) <= SUMS_AT_ONCE else None
         with cgutils.for_range(builder, size) as loop:
-            scalars = [spread(builder, builder.load(at(builder, x, builder.add(b, loop.index)))) for b in begins]
+            scalars = [spread(builder, number(builder, x, builder.add(b, loop.index))) for b in begins]
             row = builder.mul(loop.index, size)
             for j in spans:
                 place = builder.add(row, constant(j))
@@ -171,10 +172,10 @@ def _products(builder: Any, x: Any, m: Any, width: int, algebra: Algebra = _Sums
 def _written_out(builder: Any, x: Any, m: Any, width: int, algebra: Algebra) -> list[tuple[Any, Any]]:
     vectors = width // LANES
     # Two results a vector where registers suffice: the next step waits for half as many operations.
-    ways = 2 if 2 * vectors <= IN_REGISTERS + LANES else 1
+    ways = 2 if 2 * vectors <= SUMS_AT_ONCE else 1
     sums: list[list[Any]] = [[None] * vectors for _ in range(ways)]
     for i in range(width):
-        scalar = spread(builder, builder.load(at(builder, x, constant(i))))
+        scalar = spread(builder, number(builder, x, constant(i)))
         for j in range(vectors):
             vector = load(builder, m, constant(i * width + j * LANES))
             sums[i % ways][j] = algebra.joined(builder, sums[i % ways][j], scalar, vector)
@@ -188,9 +189,9 @@ def _looped(builder: Any, x: Any, m: Any, width: int, columns: range, algebra: A
     for place in kept:
         builder.store(neutral, place)
     with cgutils.for_range(builder, constant(width)) as loop:
-        scalar = spread(builder, builder.load(at(builder, x, loop.index)))
+        scalar = spread(builder, number(builder, x, loop.index))
         row = builder.mul(loop.index, constant(width))
         for column, place in zip(columns, kept, strict=True):
             vector = load(builder, m, builder.add(row, constant(column)))
-            builder.store(algebra.joined(builder, builder.load(place), scalar, vector), place)
-    return [(constant(column), builder.load(place)) for column, place in zip(columns, kept, strict=True)]
+            builder.store(algebra.joined(builder, builder.load(place, typ=VECTOR), scalar, vector), place)
+    return [(constant(column), builder.load(place, typ=VECTOR)) for column, place in zip(columns, kept, strict=True)]

@@ -10,11 +10,23 @@ from typing import Any
 
 from streamem.kernels.sums_llvm import Matrix, SumsCode, each_size
 from streamem.machine.lanes import LANES
-from streamem.machine.vectors import FLAGS, VECTOR, at, constant, load, multiply_add, part, spread, store, turned
+from streamem.machine.vectors import (
+    FLAGS,
+    VECTOR,
+    constant,
+    in_pairs,
+    load,
+    multiply_add,
+    number,
+    part,
+    spread,
+    store,
+    turned,
+)
 from streamem.machine.whole_numba import intrinsic, types
 
-SCORES_AT_ONCE, MOMENTS_AT_ONCE = 2, 4
-"""Components: with eight sums, which is as many as keep two units busy."""
+SCORES_AT_ONCE, MOMENTS_AT_ONCE = max(2, 8 // LANES), 4
+"""Components: with eight sums, which is as many as keep two units busy, or sixteen of vectors of 512 bits."""
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -71,8 +83,7 @@ class _Scores(_Code):
             return [self._added(totals, c, column, values) for c, totals in enumerate(sums)]
 
         for c, totals in enumerate(self.loop(self.length["coefficients"], self.lanes, (components, LANES), body)):
-            one, two, three, four = turned(self.builder, [self._folded(total) for total in totals])
-            total = self.builder.fadd(self.builder.fadd(one, two), self.builder.fadd(three, four))
+            total = in_pairs(self.builder, turned(self.builder, [self._folded(total) for total in totals]))
             store(self.builder, total, self.data["out"], self.place("out", self.row(c), self.value["row"]))
 
     def _added(self, totals: list[Any], c: int, column: Any, values: list[Any]) -> list[Any]:
@@ -105,8 +116,8 @@ class _Moments(_Code):
                 self._add(self.place("sums", self.pair_row(c, which), self.value["column"]), total)
 
     def _added(self, totals: list[Any], c: int, row: Any, values: list[Any]) -> list[Any]:
-        place = at(self.builder, self.data["resp"], self.place("resp", self.row(c), row))
-        weight = spread(self.builder, self.builder.load(place), self.vector)
+        place = self.place("resp", self.row(c), row)
+        weight = spread(self.builder, number(self.builder, self.data["resp"], place), self.vector)
         return [multiply_add(self.builder, weight, *each) for each in zip(values, totals, strict=True)]
 
     def _add(self, place: Any, total: Any) -> None:

@@ -16,10 +16,11 @@ from streamem.machine.vectors import (
     FLAGS,
     INDEX,
     VECTOR,
-    at,
     constant,
+    in_halves,
     load,
     multiply_add,
+    number,
     part,
     spread,
     store,
@@ -75,7 +76,7 @@ class _Code(SumsCode):
         return [self.builder.fmul(a, b, flags=FLAGS) for a, b in zip(one, other, strict=True)]
 
     def _z_rows(self, side: str, feature: Any, columns: list[Any]) -> list[Any]:
-        row = self.builder.sext(self.builder.load(at(self.builder, self.data[side], feature)), INDEX)
+        row = self.builder.sext(number(self.builder, self.data[side], feature), INDEX)
         return [load(self.builder, self.data["z"], self.place("z", row, c), self.vector) for c in columns]
 
 
@@ -95,8 +96,8 @@ class Product(_Code):
 
     def added(self, sums: list[Any], c: int, feature: Any, values: list[Any]) -> list[Any]:
         """Sums of component c, and a feature's term."""
-        place = at(self.builder, self.data["natural"], self.place("natural", self.row(c), feature))
-        factor = spread(self.builder, self.builder.load(place), self.vector)
+        place = self.place("natural", self.row(c), feature)
+        factor = spread(self.builder, number(self.builder, self.data["natural"], place), self.vector)
         return [multiply_add(self.builder, factor, value, total) for value, total in zip(values, sums, strict=True)]
 
 
@@ -119,7 +120,7 @@ class Statistics(_Code):
             feature = self.builder.add(self.value["f"], constant(i))
             totals = [self._wide(row[i]) for row in sums]
             for c in range(0, components - LANES + 1, LANES):
-                self._add_four(feature, c, totals[c : c + LANES])
+                self._add_side_by_side(feature, c, totals[c : c + LANES])
             for c in range(components - components % LANES, components):
                 self._add(feature, c, totals[c])
 
@@ -141,17 +142,16 @@ class Statistics(_Code):
         ]
         return self.builder.fadd(*halves)
 
-    def _add_four(self, feature: Any, c: int, totals: list[Any]) -> None:
+    def _add_side_by_side(self, feature: Any, c: int, totals: list[Any]) -> None:
         """The lanes of `LANES` vectors to as many sums beside each other, in the order of `_add`."""
-        builder, (one, two, three, four) = self.builder, turned(self.builder, totals)
-        added = builder.fadd(builder.fadd(one, three), builder.fadd(two, four))
+        builder = self.builder
+        added = in_halves(builder, turned(builder, totals))
         place = self.place("sums", feature, self.row(c))
         store(builder, builder.fadd(load(builder, self.data["sums"], place), added), self.data["sums"], place)
 
     def _add(self, feature: Any, c: int, total: Any) -> None:
-        """The lanes of a vector, two and two, to a sum."""
-        builder = self.builder
-        one, two, three, four = (builder.extract_element(total, constant(i)) for i in range(LANES))
-        added = builder.fadd(builder.fadd(one, three), builder.fadd(two, four))
-        place = at(builder, self.data["sums"], self.place("sums", feature, self.row(c)))
-        builder.store(builder.fadd(builder.load(place), added), place)
+        """The lanes of a vector to a sum."""
+        builder, sums = self.builder, self.data["sums"]
+        added = in_halves(builder, [builder.extract_element(total, constant(i)) for i in range(LANES)])
+        place = self.place("sums", feature, self.row(c))
+        store(builder, builder.fadd(number(builder, sums, place), added), sums, place)

@@ -63,14 +63,11 @@ def _load_differences(x: Array, rows: Array, mean: Array, strips: Array) -> None
     whole = d - d % LANES
     for first in range(0, rows.size, LANES):
         strip, column = strips[first // STRIP_ROWS], first % STRIP_ROWS
-        a, b = rows[first], rows[min(first + 1, last)]
-        c, e = rows[min(first + 2, last)], rows[min(first + 3, last)]
         for j in range(0, whole, LANES):
-            turn_differences(x, a, b, c, e, mean, j, strip, column)
+            turn_differences(x, rows, first, mean, j, strip, column)
         for j in range(whole, d):
-            target, m = strip[j], mean[j]
-            target[column], target[column + 1] = x[a, j] - m, x[b, j] - m
-            target[column + 2], target[column + 3] = x[c, j] - m, x[e, j] - m
+            for r in range(LANES):
+                strip[j, column + r] = x[rows[min(first + r, last)], j] - mean[j]
 
 
 @compiled

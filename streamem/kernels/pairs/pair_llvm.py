@@ -11,34 +11,37 @@ from typing import Any
 from streamem.kernels.sums_llvm import Matrix, SumsCode, each_size
 from streamem.kernels.tiling import MOST_AT_ONCE, STRIP_BYTES
 from streamem.machine.lanes import VECTOR_BYTES
-from streamem.machine.vectors import FLAGS, at, constant, load, multiply_add, spread, store, turned
+from streamem.machine.vectors import FLAGS, INDEX, constant, load, multiply_add, number, spread, store, turned
 from streamem.machine.whole_numba import intrinsic, types
 
 VECTORS = STRIP_BYTES // VECTOR_BYTES
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def turn_differences(
-    typing: Any, x: Any, a: Any, b: Any, c: Any, e: Any, mean: Any, j: Any, strip: Any, column: Any
-) -> Any:
-    """strip[j + i, column + r] = x[row, j + i] − mean[j + i] for rows a, b, c, e, as many as lanes, and i < lanes.
+def turn_differences(typing: Any, x: Any, rows: Any, first: Any, mean: Any, j: Any, strip: Any, column: Any) -> Any:
+    """strip[j + i, column + r] = x[rows[first + r], j + i] − mean[j + i] for r < lanes and i < lanes.
 
-    All float64 in C order.
+    Beyond the last of rows (int32) it stands for those that are missing. All others are float64 in C order.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        names = ("x", "a", "b", "c", "e", "mean", "j", "strip", "column")
+        names = ("x", "rows", "first", "mean", "j", "strip", "column")
         code = SumsCode(names, context, builder, signature, arguments)
         means = load(builder, code.data["mean"], code.value["j"])
-        places = [code.place("x", code.value[name], code.value["j"]) for name in "abce"]
-        rows = [builder.fsub(load(builder, code.data["x"], place), means, flags=FLAGS) for place in places]
-        for i, values in enumerate(turned(builder, rows)):
+        last = builder.sub(code.length["rows"], constant(1))
+        differences = []
+        for r in range(code.lanes):
+            which = builder.add(code.value["first"], constant(r))
+            which = builder.select(builder.icmp_signed("<", which, last), which, last)
+            place = code.place("x", builder.sext(number(builder, code.data["rows"], which), INDEX), code.value["j"])
+            differences.append(builder.fsub(load(builder, code.data["x"], place), means, flags=FLAGS))
+        for i, values in enumerate(turned(builder, differences)):
             row = builder.add(code.value["j"], constant(i))
             store(builder, values, code.data["strip"], code.place("strip", row, code.value["column"]))
         return context.get_dummy_value()
 
     whole = types.int64
-    return types.none(x, whole, whole, whole, whole, mean, whole, strip, whole), generate
+    return types.none(x, rows, whole, mean, whole, strip, whole), generate
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -84,8 +87,8 @@ class _Triangle(SumsCode):
 
     def added(self, sums: list[Any], name: str, place: Any, values: list[Any]) -> list[Any]:
         """Sums, and a number's products."""
-        number = spread(self.builder, self.builder.load(at(self.builder, self.data[name], place)), self.vector)
-        return [multiply_add(self.builder, number, value, total) for value, total in zip(values, sums, strict=True)]
+        factor = spread(self.builder, number(self.builder, self.data[name], place), self.vector)
+        return [multiply_add(self.builder, factor, value, total) for value, total in zip(values, sums, strict=True)]
 
     def add(self, name: str, place: Any, total: Any) -> None:
         """To a vector in memory."""
