@@ -14,7 +14,7 @@ import click
 from streamem import __version__
 from streamem.cli import library
 from streamem.cli.checks import require_writable, verbosity
-from streamem.cli.reading import Reading, reading_options
+from streamem.cli.reading import ReadingOptions, reading_options
 from streamem.cli.sequences import SequencesSaid, fit_hmm, sequence_options
 from streamem.cli.streaming import update, watch
 from streamem.core.errors import StreamemError
@@ -115,7 +115,7 @@ def fit_gmm(
     weight: str | None,
     checkpoint: str | None,
     algorithm: str,
-    reading: Reading,
+    reading: ReadingOptions,
     **settings: Any,
 ) -> None:
     """Gaussian mixture."""
@@ -155,7 +155,7 @@ def predict(
     proba: bool,
     overwrite: bool,
     sequences: SequencesSaid,
-    reading: Reading,
+    reading: ReadingOptions,
 ) -> None:
     """Label every row of DATA with its most probable component, or the most probable path of states."""
     fitted = _load(model).set_params(**reading.settings)
@@ -185,7 +185,7 @@ def score(
     weight: str | None,
     as_json: bool,
     sequences: SequencesSaid,
-    reading: Reading,
+    reading: ReadingOptions,
 ) -> None:
     """Log-likelihood, AIC and BIC of DATA."""
     fitted = _load(model).set_params(**reading.settings)

@@ -23,7 +23,7 @@ CONNECT_S = 10
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReadingOptions:
     """The user's options about the data and the machines."""
 
     columns: list[str] | None
@@ -128,7 +128,7 @@ def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(command)
     def collected(*arguments: Any, **options: Any) -> Any:
-        reading = Reading(**{field.name: options.pop(field.name) for field in fields(Reading)})
+        reading = ReadingOptions(**{field.name: options.pop(field.name) for field in fields(ReadingOptions)})
         return command(*arguments, reading=reading, **options)
 
     return functools.reduce(lambda decorated, option: option(decorated), OPTIONS, collected)

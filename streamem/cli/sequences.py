@@ -12,7 +12,7 @@ import click
 
 from streamem.cli import library
 from streamem.cli.checks import require_writable, verbosity
-from streamem.cli.reading import Reading, reading_options
+from streamem.cli.reading import ReadingOptions, reading_options
 
 GAUSSIAN = re.compile(r"gaussian-(diag|full|tied|spherical)")
 MIXTURE = re.compile(r"gmm:([1-9]\d*)")
@@ -118,7 +118,7 @@ def fit_hmm(
     weight: str | None,
     checkpoint: str | None,
     sequences: SequencesSaid,
-    reading: Reading,
+    reading: ReadingOptions,
     **settings: Any,
 ) -> None:
     """Hidden Markov model of the sequences in DATA."""

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from streamem.core.errors import ParameterError
 from streamem.core.ports import Drawing
 from streamem.estimators.hmm_learning import LearningHMM
-from streamem.sinks import Layout, open_sink
+from streamem.sinks import ResultLayout, open_sink
 
 Array = NDArray[Any]
 SAMPLE_PIECE_BYTES = 8 * 2**20
@@ -54,7 +54,7 @@ class SamplingHMM(LearningHMM):
         self._check_drawable(n_samples, None)
         d = int(self.n_features_in_) if hasattr(self, "n_features_in_") else self.sample(1)[0].shape[1]
         names = getattr(self, "feature_names_in_", [f"x{j}" for j in range(d)])
-        layout = Layout(
+        layout = ResultLayout(
             rows=n_samples,
             width=d,
             dtype=np.dtype(np.float64),

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from streamem.core.errors import ParameterError
 from streamem.estimators.streaming import StreamingMixture
-from streamem.sinks import Layout, open_sink
+from streamem.sinks import ResultLayout, open_sink
 
 Array = NDArray[Any]
 SAMPLE_PIECE_BYTES = 8 * 2**20
@@ -55,7 +55,7 @@ class SamplingMixture(StreamingMixture):
         names = getattr(self, "feature_names_in_", [f"x{j}" for j in range(self.n_features_in_)])
         sink = open_sink(
             out,
-            Layout(
+            ResultLayout(
                 rows=n_samples,
                 width=self.n_features_in_,
                 dtype=np.dtype(np.float64),

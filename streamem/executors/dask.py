@@ -25,7 +25,7 @@ from streamem.executors.able_workers import AbleWorkers
 from streamem.executors.lost_workers import named_losses, result_of
 from streamem.executors.placement import Placement, preferred
 from streamem.executors.spans import SPAN_SECONDS, Partial, Span, combine, cut_spans, shortened, span_length
-from streamem.executors.worker_side import Reading, forget, identity, map_span, reduce_span, run_job
+from streamem.executors.worker_side import ChunkAccess, forget, identity, map_span, reduce_span, run_job
 
 Result = TypeVar("Result")
 Item = TypeVar("Item")
@@ -54,7 +54,7 @@ class DaskExecutor:
     def __init__(self, client: Client, cache_bytes: int = 0) -> None:
         self._client, self._address = client, client.scheduler.address
         # Not the data's fingerprint: other plans and other columns of the same data have other chunks.
-        self._reading = Reading(uuid4().hex, cache_bytes)
+        self._access = ChunkAccess(uuid4().hex, cache_bytes)
         self._chunk_seconds: float | None = None
         self._blocks: dict[tuple[int, int, int], Future] = {}
         self._workers, self._able = AbleWorkers(client), dict[str, int]()
@@ -68,9 +68,9 @@ class DaskExecutor:
     ) -> None:
         self._blocks.clear()
         self._workers.__exit__()
-        if self._reading.cache_bytes and self._client.status == "running":
+        if self._access.cache_bytes and self._client.status == "running":
             with suppress(Exception):  # only a courtesy: what is left is bounded
-                self._client.run(forget, self._reading.token, workers=sorted(self._able), wait=False)
+                self._client.run(forget, self._access.token, workers=sorted(self._able), wait=False)
 
     @property
     def n_threads(self) -> int:
@@ -134,7 +134,7 @@ class DaskExecutor:
 
     def _name(self, item: Span | Job[Any]) -> str:
         """The name of an item, equal in every pass."""
-        return f"{self._reading.token}-{item.refs[0].index}"
+        return f"{self._access.token}-{item.refs[0].index}"
 
     def work(
         self, task: Task[Any], jobs: Sequence[Job[Result]], on_chunk: OnChunk
@@ -184,7 +184,7 @@ class DaskExecutor:
                 run,
                 shipped,
                 what,
-                self._reading,
+                self._access,
                 held,
                 *more,
                 near=near,

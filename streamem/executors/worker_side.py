@@ -35,7 +35,7 @@ def identity(value: Result) -> Result:
 
 
 @dataclass(frozen=True)
-class Reading:
+class ChunkAccess:
     """How a task on a worker gets its chunks.
 
     Attributes
@@ -62,7 +62,7 @@ class Reading:
 def reduce_span(
     task: Task[Stats],
     refs: Sequence[ChunkRef],
-    reading: Reading,
+    access: ChunkAccess,
     held: Mapping[Any, Any],
     draws: Sequence[Selection] | None = None,
 ) -> Partial:
@@ -73,7 +73,7 @@ def reduce_span(
     with one_blas_thread():
         for position, ref in enumerate(refs):
             started = perf_counter()
-            chunk = reading.load(ref, held)
+            chunk = access.load(ref, held)
             loaded = perf_counter()
             tree.add(position, _apply(task, chunk, ref))
             wait_s += loaded - started
@@ -81,20 +81,22 @@ def reduce_span(
     return Partial(tree.result(), wait_s, compute_s)
 
 
-def map_span(task: Task[Result], refs: Sequence[ChunkRef], reading: Reading, held: Mapping[Any, Any]) -> list[Result]:
+def map_span(
+    task: Task[Result], refs: Sequence[ChunkRef], access: ChunkAccess, held: Mapping[Any, Any]
+) -> list[Result]:
     """The results of the task for a run of chunks."""
     with one_blas_thread():
-        return [_apply(task, reading.load(ref, held), ref) for ref in refs]
+        return [_apply(task, access.load(ref, held), ref) for ref in refs]
 
 
-def run_job(task: Task[Any], job: Job[Result], reading: Reading, held: Mapping[Any, Any]) -> Result:
+def run_job(task: Task[Any], job: Job[Result], access: ChunkAccess, held: Mapping[Any, Any]) -> Result:
     """A job, with errors that name their chunk."""
 
     def named(chunk: Chunk, ref: ChunkRef) -> Any:
         return _apply(task, chunk, ref)
 
     with one_blas_thread():
-        return job(named, lambda ref: reading.load(ref, held))
+        return job(named, lambda ref: access.load(ref, held))
 
 
 def _apply(task: Task[Result], chunk: Chunk, ref: ChunkRef) -> Result:

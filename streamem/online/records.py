@@ -21,7 +21,7 @@ from streamem.core.message import KEPT_BYTES, Damaged
 from streamem.online.kept_bytes import bytes_at, bytes_of, elements_of, shown
 from streamem.sources import ReadOptions, open_source
 from streamem.sources.column_values import gather
-from streamem.sources.columns import Layout, plan_columns
+from streamem.sources.columns import TableLayout, plan_columns
 from streamem.sources.numeric import numbers_in
 from streamem.sources.stored_index import is_reserved
 from streamem.streams.arrow_bytes import CONTINUATION, FILE, arrow_table, require_sound
@@ -119,7 +119,7 @@ class Decoder:
         self.n_features = n_features
         self._fitted = n_features is not None
         self._weight = weight
-        self._layout: tuple[pa.Schema, Layout] | None = None
+        self._layout: tuple[pa.Schema, TableLayout] | None = None
 
     def decode(self, payload: Any) -> Records:
         """The records of a payload; one that is refused as a whole counts by the records that it is known to hold.

@@ -26,7 +26,7 @@ from streamem.running.fit import require_unchanged
 from streamem.running.progress import Progress
 from streamem.running.row_tasks import Apply, PartOfResult, Preparing, Score, WritePart
 from streamem.running.survey import surveyed_family
-from streamem.sinks import Layout, PartedSink, open_parted_sink, open_sink
+from streamem.sinks import PartedSink, ResultLayout, open_parted_sink, open_sink
 from streamem.sources import ReadOptions
 from streamem.sources.numeric import numbers_in, numeric_dtype
 
@@ -68,7 +68,7 @@ def apply_to_store(source: Source, task: Apply, column: Column, engine: Engine, 
     """The answers written to `out` (.zarr, .parquet, .npy): complete, or absent. Returns `out`."""
     refs = source.chunks()
     largest = max((ref.rows for ref in refs), default=1)
-    layout = Layout(source.n_rows, column.width, column.dtype, column.names, largest, engine.budget.block_bytes)
+    layout = ResultLayout(source.n_rows, column.width, column.dtype, column.names, largest, engine.budget.block_bytes)
     if engine.is_remote:
         _write_from_workers(source, refs, task, open_parted_sink(out, layout, overwrite), engine)
         return out
@@ -109,7 +109,7 @@ def _overlapping(starts: Sequence[int], part: PartOfResult) -> range:
     return range(bisect_right(starts, part.first) - 1, bisect_left(starts, part.first + part.rows))
 
 
-def _part_rows(source: Source, layout: Layout, engine: Engine) -> int:
+def _part_rows(source: Source, layout: ResultLayout, engine: Engine) -> int:
     row = max(layout.row_nbytes, source.schema.n_features * source.schema.dtype.itemsize)
     return max(1, min(PART_BYTES // row, source.n_rows // (PARTS_PER_THREAD * engine.remote_threads)))
 

@@ -13,7 +13,7 @@ from streamem.core.errors import ParameterError
 
 
 @dataclass(frozen=True)
-class Layout:
+class ResultLayout:
     """What a result will look like: rows, width, dtype and names.
 
     Attributes
@@ -89,26 +89,26 @@ class Writer(Protocol):
 class Format(Protocol):
     """What the module of a format offers."""
 
-    def open(self, path: Path, layout: Layout) -> Writer:
+    def open(self, path: Path, layout: ResultLayout) -> Writer:
         """Start a new result."""
 
-    def create(self, path: Path, layout: Layout) -> None:
+    def create(self, path: Path, layout: ResultLayout) -> None:
         """Make the place for a result that is written in parts."""
 
-    def open_part(self, path: Path, layout: Layout, number: int, first: int, rows: int) -> Writer:
+    def open_part(self, path: Path, layout: ResultLayout, number: int, first: int, rows: int) -> Writer:
         """Write rows first … first + rows − 1 of what `create` made; `number` counts parts."""
 
-    def granule(self, layout: Layout) -> int:
+    def granule(self, layout: ResultLayout) -> int:
         """Parts begin at multiples of so many rows."""
 
-    def held_nbytes(self, layout: Layout) -> int:
+    def held_nbytes(self, layout: ResultLayout) -> int:
         """Peak bytes of a writer and of the block that it is given."""
 
 
 class Blocks:
     """Cuts rows into the blocks of a writer, whatever the pieces they come in. Memory: one block."""
 
-    def __init__(self, writer: Writer, layout: Layout, rows: int) -> None:
+    def __init__(self, writer: Writer, layout: ResultLayout, rows: int) -> None:
         self._writer, self._filled = writer, 0
         self._block = np.empty(layout.shape(min(writer.block_rows, rows)), layout.dtype)
 

@@ -10,7 +10,7 @@ from streamem.core.errors import OutputError, ParameterError
 from streamem.core.leftovers import remove_leftovers
 from streamem.core.ports import Sink
 from streamem.machine.importing import import_whole
-from streamem.sinks.layout import Format, Layout
+from streamem.sinks.layout import Format, ResultLayout
 from streamem.sinks.parts import PartedSink
 from streamem.sinks.staging import StagedSink, require_free
 
@@ -22,7 +22,7 @@ SINKS: dict[str, str] = {
 """By suffix, the module that knows the format (`sinks.layout.Format`); imported on first use."""
 
 
-def open_sink(path: str | os.PathLike[str], layout: Layout, overwrite: bool = False) -> Sink:
+def open_sink(path: str | os.PathLike[str], layout: ResultLayout, overwrite: bool = False) -> Sink:
     """Open a place for results; the suffix of `path` picks the format.
 
     Everything is written beside `path`, under a hidden name, and renamed by ``commit()``.
@@ -41,7 +41,7 @@ def open_sink(path: str | os.PathLike[str], layout: Layout, overwrite: bool = Fa
     return StagedSink(target, layout, cast(Format, import_whole(module)), overwrite)
 
 
-def open_parted_sink(path: str | os.PathLike[str], layout: Layout, overwrite: bool = False) -> PartedSink:
+def open_parted_sink(path: str | os.PathLike[str], layout: ResultLayout, overwrite: bool = False) -> PartedSink:
     """Open a place for results that many processes write at once; a ``.parquet`` is a folder with a file a part."""
     target, module = _prepared(path, overwrite)
     return PartedSink(target, layout, module, overwrite)

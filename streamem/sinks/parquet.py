@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from streamem.sinks.layout import Layout
+from streamem.sinks.layout import ResultLayout
 
 _GROUP_ROWS = 2**20
 # Measured (VmHWM beyond the start, groups of 1, 8, 32 MiB): one column 8, 17, 77; 16 columns 7, 25, 85; 64 columns
@@ -24,7 +24,7 @@ _COLUMN_NBYTES = 2**18
 class ParquetWriter:
     """Writes row groups of a million rows or a block, whichever is less; NaN stays NaN, nothing is null."""
 
-    def __init__(self, path: Path, layout: Layout) -> None:
+    def __init__(self, path: Path, layout: ResultLayout) -> None:
         self.block_rows = _block_rows(layout)
         self._columns = layout.shape(self.block_rows)[1:]
         self._schema = pa.schema([(name, pa.from_numpy_dtype(layout.dtype)) for name in layout.names])
@@ -53,7 +53,7 @@ class ParquetWriter:
 class PartWriter(ParquetWriter):
     """A file of its own that gets its name once all its rows are there: two processes may write it at once."""
 
-    def __init__(self, path: Path, layout: Layout, rows: int) -> None:
+    def __init__(self, path: Path, layout: ResultLayout, rows: int) -> None:
         self._path, self._missing = path, rows
         self._partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         super().__init__(self._partial, layout)
@@ -72,31 +72,31 @@ class PartWriter(ParquetWriter):
             os.replace(self._partial, self._path)
 
 
-def open(path: Path, layout: Layout) -> ParquetWriter:
+def open(path: Path, layout: ResultLayout) -> ParquetWriter:
     """Start a file for `layout`."""
     return ParquetWriter(path, layout)
 
 
-def create(path: Path, layout: Layout) -> None:
+def create(path: Path, layout: ResultLayout) -> None:
     """Make the folder for a result in parts."""
     path.mkdir()
 
 
-def open_part(path: Path, layout: Layout, number: int, first: int, rows: int) -> PartWriter:
+def open_part(path: Path, layout: ResultLayout, number: int, first: int, rows: int) -> PartWriter:
     """The file of a part; by their names, parts follow each other in the order of their rows."""
     return PartWriter(path / f"part-{number:05d}.parquet", layout, rows)
 
 
-def held_nbytes(layout: Layout) -> int:
+def held_nbytes(layout: ResultLayout) -> int:
     """Peak bytes: the block, its columns, and Arrow's encoder."""
     block = _block_rows(layout) * layout.row_nbytes
     return 3 * block + _ENCODER_NBYTES + _COLUMN_NBYTES * len(layout.names)
 
 
-def _block_rows(layout: Layout) -> int:
+def _block_rows(layout: ResultLayout) -> int:
     return max(1, min(_GROUP_ROWS, layout.block_bytes // layout.row_nbytes))
 
 
-def granule(layout: Layout) -> int:
+def granule(layout: ResultLayout) -> int:
     """Parts may begin anywhere."""
     return 1

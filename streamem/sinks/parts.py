@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from streamem.core.errors import OutputError, StreamemError
 from streamem.machine.importing import import_whole
-from streamem.sinks.layout import Blocks, Format, Layout
+from streamem.sinks.layout import Blocks, Format, ResultLayout
 from streamem.sinks.staging import Staging
 
 
 @dataclass(frozen=True)
-class Part:
+class ResultPart:
     """A run of rows of a result: picklable, written by one process. Writing it again changes nothing.
 
     Attributes
@@ -33,7 +33,7 @@ class Part:
     format: str
     path: Path
     target: Path
-    layout: Layout
+    layout: ResultLayout
     number: int
     first: int
     rows: int
@@ -75,7 +75,7 @@ class Part:
 class PartedSink:
     """A result in parts. Nothing that looks finished exists before `commit`."""
 
-    def __init__(self, target: Path, layout: Layout, format: str, overwrite: bool) -> None:
+    def __init__(self, target: Path, layout: ResultLayout, format: str, overwrite: bool) -> None:
         self._staging, self.layout, self._format = Staging(target.absolute(), overwrite), layout, format
         self._module = cast(Format, import_whole(format))
         self._written: dict[int, int] = {}
@@ -92,7 +92,7 @@ class PartedSink:
         """Peak bytes that writing a part takes."""
         return self._module.held_nbytes(self.layout)
 
-    def parts(self, wanted_rows: int, starts: Sequence[int]) -> list[Part]:
+    def parts(self, wanted_rows: int, starts: Sequence[int]) -> list[ResultPart]:
         """Parts of about `wanted_rows` rows, beginning at some of `starts` (ascending) where the format permits."""
         layout, granule = self.layout, self._module.granule(self.layout)
         bounds = [0]
@@ -105,7 +105,7 @@ class PartedSink:
                 bound = starts[later] if later < len(starts) else layout.rows
             bounds.append(min(bound, layout.rows))
         return [
-            Part(self._format, self._staging.path, self._staging.target, layout, number, first, stop - first)
+            ResultPart(self._format, self._staging.path, self._staging.target, layout, number, first, stop - first)
             for number, (first, stop) in enumerate(pairwise(bounds))
         ]
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from streamem.core.archive import sync_folder
 from streamem.core.errors import OutputError
 from streamem.core.leftovers import Claim, partial_folder, replaced
-from streamem.sinks.layout import Blocks, Format, Layout, Writer
+from streamem.sinks.layout import Blocks, Format, ResultLayout, Writer
 
 PART_NAME = re.compile(r"part-\d{5,}\.parquet")
 TORN = re.compile(r"\.part-\d{5,}\.parquet\.[0-9a-f]{8}|.+\.[0-9a-f]{32}\.partial")
@@ -88,7 +88,7 @@ class StagedSink:
     The content does not depend on how the rows were cut into calls of `write`. Memory: one block.
     """
 
-    def __init__(self, target: Path, layout: Layout, format: Format, overwrite: bool) -> None:
+    def __init__(self, target: Path, layout: ResultLayout, format: Format, overwrite: bool) -> None:
         self._staging, self._layout = Staging(target, overwrite), layout
         self._written, self._held_nbytes = 0, format.held_nbytes(layout)
         self._writer: Writer | None = None

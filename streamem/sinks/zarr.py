@@ -9,13 +9,13 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 
-from streamem.sinks.layout import Layout
+from streamem.sinks.layout import ResultLayout
 
 
 class ZarrWriter:
     """Writes whole chunks, one after the other, from row `first` on."""
 
-    def __init__(self, path: Path, layout: Layout, first: int = 0) -> None:
+    def __init__(self, path: Path, layout: ResultLayout, first: int = 0) -> None:
         self.block_rows = granule(layout)
         self._rows = first
         self._array = zarr.open_array(str(path), mode="r+").with_config({"write_empty_chunks": True})
@@ -29,13 +29,13 @@ class ZarrWriter:
         """Do nothing: no file stays open between chunks."""
 
 
-def open(path: Path, layout: Layout) -> ZarrWriter:
+def open(path: Path, layout: ResultLayout) -> ZarrWriter:
     """Start an array for `layout`."""
     create(path, layout)
     return ZarrWriter(path, layout)
 
 
-def create(path: Path, layout: Layout) -> None:
+def create(path: Path, layout: ResultLayout) -> None:
     """Make an array without chunks."""
     # Chunks of zeros are stored too, all with a checksum: readers can tell lost chunks and flipped bits.
     zarr.create_array(
@@ -50,16 +50,16 @@ def create(path: Path, layout: Layout) -> None:
     )
 
 
-def open_part(path: Path, layout: Layout, number: int, first: int, rows: int) -> ZarrWriter:
+def open_part(path: Path, layout: ResultLayout, number: int, first: int, rows: int) -> ZarrWriter:
     """Go on at row `first`, the start of a chunk."""
     return ZarrWriter(path, layout, first)
 
 
-def held_nbytes(layout: Layout) -> int:
+def held_nbytes(layout: ResultLayout) -> int:
     """Peak bytes: the block, and its bytes before and after compression."""
     return 3 * min(layout.chunk_rows, layout.rows) * layout.row_nbytes
 
 
-def granule(layout: Layout) -> int:
+def granule(layout: ResultLayout) -> int:
     """Parts begin where chunks begin, so that no chunk has two writers."""
     return max(1, min(layout.chunk_rows, layout.rows))

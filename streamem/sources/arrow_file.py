@@ -20,7 +20,7 @@ from streamem.sources.arrow_footer import require_one_file, rows_unread
 from streamem.sources.arrow_sizes import require_possible_sizes
 from streamem.sources.categories import with_vocabularies
 from streamem.sources.column_values import gather
-from streamem.sources.columns import Layout, plan_columns, require_column
+from streamem.sources.columns import TableLayout, plan_columns, require_column
 from streamem.sources.options import ReadOptions
 from streamem.sources.plan import group_pieces
 
@@ -34,7 +34,7 @@ class IpcChunkRef:
     path: str
     batches: tuple[int, ...]
     batch_rows: tuple[int, ...]
-    layout: Layout
+    layout: TableLayout
     index: int
     start: int
 
@@ -152,7 +152,7 @@ class IpcSource:
         return refs
 
 
-def _count(path: str, layout: Layout) -> tuple[int, ...]:
+def _count(path: str, layout: TableLayout) -> tuple[int, ...]:
     """Rows of each record batch. The footer does not say so: the narrowest column is decoded.
 
     What would take much memory to unpack is believed, until it is loaded.

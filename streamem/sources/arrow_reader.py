@@ -17,7 +17,7 @@ from streamem.core.chunk import Chunk
 from streamem.core.errors import ParameterError, SourceChangedError, SourceError, StreamemError
 from streamem.sources.categories import with_vocabularies
 from streamem.sources.column_values import gather
-from streamem.sources.columns import Layout, plan_columns, require_column
+from streamem.sources.columns import TableLayout, plan_columns, require_column
 from streamem.sources.options import ReadOptions
 from streamem.sources.plan import group_pieces
 
@@ -75,7 +75,12 @@ class Cursor:
     """
 
     def __init__(
-        self, factory: Callable[[], Any], groups: tuple[tuple[int, ...], ...], layout: Layout, origin: str, token: str
+        self,
+        factory: Callable[[], Any],
+        groups: tuple[tuple[int, ...], ...],
+        layout: TableLayout,
+        origin: str,
+        token: str,
     ) -> None:
         self._made_of = (factory, groups, layout, origin, token)
         self._factory, self._groups, self._layout, self._origin = factory, groups, layout, origin
@@ -134,7 +139,7 @@ _ALIVE: weakref.WeakValueDictionary[str, Cursor] = weakref.WeakValueDictionary()
 
 
 def _shared(
-    factory: Callable[[], Any], groups: tuple[tuple[int, ...], ...], layout: Layout, origin: str, token: str
+    factory: Callable[[], Any], groups: tuple[tuple[int, ...], ...], layout: TableLayout, origin: str, token: str
 ) -> Cursor:
     """The cursor of this process: handles that travelled one by one still share a reader."""
     return _ALIVE.setdefault(token, Cursor(factory, groups, layout, origin, token))
@@ -146,7 +151,7 @@ class ReaderChunkRef:
 
     cursor: Cursor
     rows: int
-    layout: Layout
+    layout: TableLayout
     index: int
     start: int
 
@@ -201,7 +206,7 @@ class ReaderSource:
         return [ReaderChunkRef(cursor, sum(g), self._layout, i, starts[i]) for i, g in enumerate(groups)]
 
 
-def _count(reader: pa.RecordBatchReader, layout: Layout, origin: str) -> tuple[tuple[int, ...], int]:
+def _count(reader: pa.RecordBatchReader, layout: TableLayout, origin: str) -> tuple[tuple[int, ...], int]:
     """Rows of each record batch, and a checksum of the first one's first rows."""
     rows: list[int] = []
     checksum = 0

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from streamem.core.chunk import Chunk
 from streamem.sources.column_values import gather
-from streamem.sources.columns import Layout
+from streamem.sources.columns import TableLayout
 from streamem.sources.options import ReadOptions
 from streamem.sources.plan import even_cuts
 
@@ -23,7 +23,7 @@ class TableChunkRef:
     """A slice of a table; only the slice travels when the handle is pickled."""
 
     table: pa.Table
-    layout: Layout
+    layout: TableLayout
     index: int
     start: int
 
@@ -54,7 +54,7 @@ class TableChunkRef:
         return _rebuild, (sink.getvalue().to_pybytes(), self.layout, self.index, self.start)
 
 
-def _rebuild(table: bytes, layout: Layout, index: int, start: int) -> TableChunkRef:
+def _rebuild(table: bytes, layout: TableLayout, index: int, start: int) -> TableChunkRef:
     with pa.ipc.open_stream(table) as reader:
         return TableChunkRef(reader.read_all(), layout, index, start)
 
@@ -70,7 +70,9 @@ def _takeable(table: pa.Table) -> pa.Table:
 class TableSource:
     """Rows of a table in memory, cut evenly; nothing is copied before a chunk is loaded."""
 
-    def __init__(self, table: pa.Table, layout: Layout, options: ReadOptions, origin: str, named: bool = True) -> None:
+    def __init__(
+        self, table: pa.Table, layout: TableLayout, options: ReadOptions, origin: str, named: bool = True
+    ) -> None:
         self._table = _takeable(table.select(layout.names))
         self._layout = layout
         self.schema = layout.schema(origin, named)

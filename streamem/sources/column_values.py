@@ -14,7 +14,7 @@ from streamem.core import loops
 from streamem.core.chunk import Chunk
 from streamem.core.errors import SchemaError, SourceChangedError
 from streamem.sources.category_codes import write_codes
-from streamem.sources.columns import Column, Layout, is_number
+from streamem.sources.columns import Column, TableLayout, is_number
 from streamem.sources.plain_arrow import plain
 
 MANY = 2**14
@@ -24,7 +24,7 @@ TOGETHER = 2**18
 """Values that are converted at a time: two mebibytes where they are no floats, or some are missing."""
 
 
-def gather(layout: Layout, rows: int, pieces: Iterable[Any], what: str) -> Chunk:
+def gather(layout: TableLayout, rows: int, pieces: Iterable[Any], what: str) -> Chunk:
     """Fill one chunk from tables or record batches that follow each other.
 
     Parameters
@@ -77,7 +77,7 @@ def numbers_of(array: Any, what: str) -> NDArray[np.float64]:
     return out[:, 0]
 
 
-def _fill_features(layout: Layout, piece: Any, out: NDArray[Any], what: str) -> None:
+def _fill_features(layout: TableLayout, piece: Any, out: NDArray[Any], what: str) -> None:
     start, at_once = 0, max(1, TOGETHER // layout.n_features)
     table = piece if isinstance(piece, pa.Table) else pa.Table.from_batches([piece])
     for batch in table.to_batches(at_once):
@@ -85,7 +85,7 @@ def _fill_features(layout: Layout, piece: Any, out: NDArray[Any], what: str) -> 
         start += batch.num_rows
 
 
-def _fill(layout: Layout, batch: pa.RecordBatch, out: NDArray[Any], what: str) -> None:
+def _fill(layout: TableLayout, batch: pa.RecordBatch, out: NDArray[Any], what: str) -> None:
     first = 0
     for single, columns in groupby(layout.columns, key=lambda column: column.size is None and column.values is None):
         members = list(columns)

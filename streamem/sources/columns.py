@@ -72,7 +72,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Layout:
+class TableLayout:
     """The feature columns in their order, the weight column, and the dtype that they are computed in."""
 
     columns: tuple[Column, ...]
@@ -117,14 +117,14 @@ class Layout:
         weighted = self.weight is not None
         return Schema(self.n_features, self.dtype, names if named else None, weighted, origin, known or None)
 
-    def promoted(self, other: Layout) -> Layout:
+    def promoted(self, other: TableLayout) -> TableLayout:
         """This layout with each column in the wider dtype of both layouts."""
         dtypes = {column.name: column.dtype for column in other.read}
 
         def widened(column: Column) -> Column:
             return replace(column, dtype=np.promote_types(column.dtype, dtypes[column.name]))
 
-        return Layout(
+        return TableLayout(
             tuple(widened(column) for column in self.columns),
             None if self.weight is None else widened(self.weight),
             np.promote_types(self.dtype, other.dtype),
@@ -137,7 +137,7 @@ def plan_columns(
     origin: str,
     selectable: pa.Schema | None = None,
     held: Callable[[], int] = lambda: 0,
-) -> Layout:
+) -> TableLayout:
     """Choose the columns of a table and check them.
 
     Parameters
@@ -166,7 +166,7 @@ def plan_columns(
         raise SchemaError(_describe_none(schema, list(fields), origin))
     _require_plausible(columns, held, origin)
     weight = None if weighted_by is None else _weight(fields[weighted_by], origin)
-    return Layout(columns, weight, _common_dtype(columns))
+    return TableLayout(columns, weight, _common_dtype(columns))
 
 
 def _require_plausible(columns: Sequence[Column], held: Callable[[], int], origin: str) -> None:

@@ -12,7 +12,7 @@ from streamem.core.chunk import Chunk
 from streamem.core.errors import SchemaError, SourceError
 from streamem.sources.categories import with_vocabularies
 from streamem.sources.column_values import gather
-from streamem.sources.columns import Layout, plan_columns, require_column
+from streamem.sources.columns import TableLayout, plan_columns, require_column
 from streamem.sources.dask_blocks import Block, BlockSource, blocks_of, require_few_blocks
 from streamem.sources.frames import frame_column, frame_schema, frame_table, is_named
 from streamem.sources.options import ReadOptions
@@ -22,7 +22,7 @@ from streamem.sources.options import ReadOptions
 class DecodeFrame:
     """Checks that a partition is what the DataFrame promised, and makes it a chunk."""
 
-    layout: Layout
+    layout: TableLayout
 
     def __call__(self, value: Any, block: Block) -> Chunk:
         what = f"Dask block {block.number}"

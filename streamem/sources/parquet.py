@@ -14,7 +14,7 @@ import pyarrow.fs as pafs
 from streamem.core.chunk import Chunk
 from streamem.sources.categories import with_vocabularies
 from streamem.sources.column_values import gather
-from streamem.sources.columns import Layout, require_column
+from streamem.sources.columns import TableLayout, require_column
 from streamem.sources.file_stamp import stamp
 from streamem.sources.options import ReadOptions
 from streamem.sources.parquet_files import (
@@ -39,7 +39,7 @@ class ParquetChunkRef:
 
     filesystem: pafs.FileSystem
     row_groups: tuple[RowGroup, ...]
-    layout: Layout
+    layout: TableLayout
     index: int
     start: int
 

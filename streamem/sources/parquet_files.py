@@ -20,7 +20,7 @@ from streamem.core.data_folders import LakeTable, is_hidden, table_among, table_
 from streamem.core.errors import SchemaError, SourceError
 from streamem.core.parquet_pages import require_modest_pages
 from streamem.core.redaction import HIDDEN
-from streamem.sources.columns import Layout, plan_columns
+from streamem.sources.columns import TableLayout, plan_columns
 from streamem.sources.object_marks import mark_of, renew_listings
 from streamem.sources.options import ReadOptions
 
@@ -75,7 +75,7 @@ class RowGroup:
 class Catalogue:
     """What the footers of all files say together."""
 
-    layout: Layout
+    layout: TableLayout
     row_groups: tuple[RowGroup, ...]
 
 
@@ -295,7 +295,7 @@ def read_catalogue(files: FileSet, options: ReadOptions) -> Catalogue:
     SourceError : a file that is no Parquet, truncated or corrupt
     """
     renew(files.filesystem, files.paths)
-    layout: Layout | None = None
+    layout: TableLayout | None = None
     row_groups: list[RowGroup] = []
     for path, keys in zip(files.paths, files.keys, strict=True):
         with open_file(files.filesystem, path) as file:
@@ -315,7 +315,7 @@ def stored_schema(files: FileSet) -> pa.Schema:
     return pa.schema([*stored, *keys], stored.metadata)
 
 
-def _own_layout(files: FileSet, path: str, schema: pa.Schema, options: ReadOptions) -> Layout:
+def _own_layout(files: FileSet, path: str, schema: pa.Schema, options: ReadOptions) -> TableLayout:
     keys = pa.schema([field for field in files.key_schema if field.name not in schema.names])
     held = partial(_size, files.filesystem, path)
     return plan_columns(schema, options, f"Parquet file {path}", selectable=keys, held=held)
@@ -325,7 +325,7 @@ def _size(filesystem: pafs.FileSystem, path: str) -> int:
     return int(filesystem.get_file_info(path).size or 0)
 
 
-def _agreed(layout: Layout, own: Layout, first_path: str, path: str) -> Layout:
+def _agreed(layout: TableLayout, own: TableLayout, first_path: str, path: str) -> TableLayout:
     """The layout of all files so far: the columns of the first file; numeric types may widen."""
     ours, theirs = ({column.name: column for column in each.read} for each in (layout, own))
     for name in sorted(ours.keys() ^ theirs.keys()):
@@ -343,7 +343,7 @@ def _agreed(layout: Layout, own: Layout, first_path: str, path: str) -> Layout:
     return layout.promoted(own)
 
 
-def _row_groups(path: str, file: Any, layout: Layout, keys: dict[str, Any]) -> list[RowGroup]:
+def _row_groups(path: str, file: Any, layout: TableLayout, keys: dict[str, Any]) -> list[RowGroup]:
     footer, stored = file.metadata, set(file.schema_arrow.names)
     constants = tuple((name, keys.get(name)) for name in layout.names if name not in stored)
     leaves = _leaves(footer.schema, layout)
@@ -358,7 +358,7 @@ def _row_groups(path: str, file: Any, layout: Layout, keys: dict[str, Any]) -> l
     return groups
 
 
-def _require_rows(path: str, number: int, rows: int, columns: list[Any], layout: Layout) -> None:
+def _require_rows(path: str, number: int, rows: int, columns: list[Any], layout: TableLayout) -> None:
     """Raise `SourceError` where columns of one value a row have another number of values than there are rows."""
     flat = {column.name for column in layout.read if column.size is None}
     for column in columns:
@@ -369,7 +369,7 @@ def _require_rows(path: str, number: int, rows: int, columns: list[Any], layout:
             )
 
 
-def _leaves(schema: Any, layout: Layout) -> list[int]:
+def _leaves(schema: Any, layout: TableLayout) -> list[int]:
     """Positions of the physical columns that the layout reads; a list column lies below its name."""
     names = set(layout.names)
     lists = tuple(f"{column.name}." for column in layout.read if column.size is not None)

@@ -9,7 +9,7 @@ import pyarrow.fs as pafs
 
 from streamem.core.chunk import Chunk
 from streamem.sources.column_values import gather
-from streamem.sources.columns import Layout
+from streamem.sources.columns import TableLayout
 from streamem.sources.parquet_files import RowGroup
 from streamem.sources.parquet_reading import with_keys
 from streamem.sources.parquet_stream import BEHIND, RowRange, buffer_nbytes
@@ -27,7 +27,7 @@ class ParquetPartRef:
     filesystem: pafs.FileSystem
     row_group: RowGroup
     part: RowRange
-    layout: Layout
+    layout: TableLayout
     index: int
     start: int
     streams: GroupStreams

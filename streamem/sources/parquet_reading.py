@@ -10,14 +10,14 @@ import numpy as np
 import pyarrow as pa
 
 from streamem.core.errors import SourceChangedError, SourceError
-from streamem.sources.columns import Layout
+from streamem.sources.columns import TableLayout
 from streamem.sources.parquet_files import RowGroup
 
 SPREAD = True
 """Whether Arrow's threads decode the columns of a batch: see `batches_of`."""
 
 
-def read_group(file: Any, group: RowGroup, layout: Layout) -> pa.Table:
+def read_group(file: Any, group: RowGroup, layout: TableLayout) -> pa.Table:
     """All rows of a row group of an open file, the partition keys among the columns.
 
     Raises
@@ -32,7 +32,7 @@ def read_group(file: Any, group: RowGroup, layout: Layout) -> pa.Table:
     return with_keys(table, group)
 
 
-def batches_of(file: Any, group: RowGroup, layout: Layout, rows: int) -> Iterator[pa.RecordBatch]:
+def batches_of(file: Any, group: RowGroup, layout: TableLayout, rows: int) -> Iterator[pa.RecordBatch]:
     """The rows of a row group of an open file in batches of at most `rows`, without partition keys."""
     _require_rows(file, group)
     with _faults(group):
@@ -59,7 +59,7 @@ def describe(group: RowGroup) -> str:
     return f"row group {group.number} of Parquet file {group.path}"
 
 
-def _stored(layout: Layout, group: RowGroup) -> list[str]:
+def _stored(layout: TableLayout, group: RowGroup) -> list[str]:
     constants = dict(group.keys)
     return [name for name in layout.names if name not in constants]
 

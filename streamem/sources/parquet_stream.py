@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from streamem.core.errors import SourceError
-from streamem.sources.columns import Layout
+from streamem.sources.columns import TableLayout
 from streamem.sources.parquet_files import SOUND_PAGES, RowGroup, identity_of, open_file
 from streamem.sources.parquet_reading import batches_of, describe
 
@@ -60,7 +60,7 @@ class GroupStream:
     low, high : the rows that are held now
     """
 
-    def __init__(self, filesystem: pafs.FileSystem, group: RowGroup, layout: Layout, step: int) -> None:
+    def __init__(self, filesystem: pafs.FileSystem, group: RowGroup, layout: TableLayout, step: int) -> None:
         self._filesystem, self._group, self._layout, self.step = filesystem, group, layout, step
         self._lock = Lock()
         self._file: ExitStack | None = None

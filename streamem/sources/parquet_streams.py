@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from streamem.sources.columns import Layout
+from streamem.sources.columns import TableLayout
 from streamem.sources.parquet_files import RowGroup
 from streamem.sources.parquet_stream import GroupStream, RowRange
 
@@ -39,7 +39,7 @@ class GroupStreams:
         return streams_of, (self._token,)
 
     def take(
-        self, filesystem: pafs.FileSystem, group: RowGroup, layout: Layout, part: RowRange
+        self, filesystem: pafs.FileSystem, group: RowGroup, layout: TableLayout, part: RowRange
     ) -> list[pa.RecordBatch]:
         """The rows of a part of a row group; see `GroupStream.take`."""
         with self._changed:

@@ -22,7 +22,7 @@ from streamem.sources.zarr_beside import slabs
 from streamem.sources.zarr_columns import default_columns, named_column
 from streamem.sources.zarr_integrity import ZarrNode, locate
 from streamem.sources.zarr_layout import (
-    Layout,
+    ZarrLayout,
     array_layout,
     column_nbytes,
     columns_layout,
@@ -38,7 +38,7 @@ from streamem.sources.zarr_variable import Variable, open_variable
 class ZarrChunkRef:
     """Whole storage units of the arrays of a layout: positions first … last − 1 of the first row axis."""
 
-    layout: Layout
+    layout: ZarrLayout
     weight: Variable | None
     first: int
     last: int
@@ -85,7 +85,7 @@ class ZarrChunkRef:
 class ZarrSource:
     """Rows in slabs of whole shards or chunks along the first row axis; the other axes are read in full."""
 
-    def __init__(self, layout: Layout, weight: Variable | None, chunk_bytes: int, origin: str) -> None:
+    def __init__(self, layout: ZarrLayout, weight: Variable | None, chunk_bytes: int, origin: str) -> None:
         self._layout, self._weight, self._chunk_bytes = layout, weight, chunk_bytes
         self.schema = Schema(layout.n_features, layout.dtype, layout.names, weight is not None, origin)
         self.n_rows = row_count(layout)

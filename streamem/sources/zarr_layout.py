@@ -16,7 +16,7 @@ from streamem.sources.options import ReadOptions
 from streamem.sources.zarr_variable import Variable, dimension_names, open_variable
 
 
-class Layout(Protocol):
+class ZarrLayout(Protocol):
     """Rows cut along one axis, each position of which holds `inner` rows."""
 
     @property
@@ -46,7 +46,7 @@ class Layout(Protocol):
     def read(self, positions: slice, rows: range) -> NDArray[Any]:
         """The rows (n, d) at `positions`, in C order."""
 
-    def fetched(self, positions: slice) -> Layout:
+    def fetched(self, positions: slice) -> ZarrLayout:
         """This layout with the stored bytes of `positions` in memory; unchanged where reading makes rows at once."""
 
     def reading_nbytes(self, positions: int) -> int:
@@ -199,7 +199,7 @@ def _feature_axis(array: zarr.Array[Any], wanted: int | str | None, origin: str)
     return wanted % array.ndim
 
 
-def columns_layout(arrays: dict[str, zarr.Array[Any]], options: ReadOptions, origin: str) -> Layout:
+def columns_layout(arrays: dict[str, zarr.Array[Any]], options: ReadOptions, origin: str) -> ZarrLayout:
     """The layout of one array a column; an only array of two axes is the matrix (n, d).
 
     Raises
@@ -240,6 +240,6 @@ def require_same_dimensions(arrays: dict[str, zarr.Array[Any]], origin: str) -> 
         )
 
 
-def row_count(layout: Layout) -> int:
+def row_count(layout: ZarrLayout) -> int:
     """Number of rows n."""
     return math.prod(layout.row_shape)

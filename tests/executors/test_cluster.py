@@ -37,7 +37,7 @@ from streamem.core.ports import ChunkRef
 from streamem.executors.dask import DaskExecutor
 from streamem.executors.spans import span_length
 from streamem.executors.worker_side import CACHE
-from streamem.sinks import Layout, open_parted_sink
+from streamem.sinks import ResultLayout, open_parted_sink
 from streamem.sources import ReadOptions, open_source
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -277,7 +277,7 @@ def test_a_block_that_fails_is_no_failure_to_write(client: Client, path: str, tm
 
 
 def test_a_folder_that_workers_do_not_see(tmp_path: Path) -> None:
-    layout = Layout(10, None, np.dtype("f8"), ("x",), 5)
+    layout = ResultLayout(10, None, np.dtype("f8"), ("x",), 5)
     for suffix in ("zarr", "parquet", "npy"):
         sink = open_parted_sink(tmp_path / f"x.{suffix}", layout)
         parts = sink.parts(5, [0, 5])

@@ -18,7 +18,7 @@ import zarr
 
 from streamem.core.errors import OutputError, ParameterError
 from streamem.core.ports import Sink
-from streamem.sinks import Layout, open_sink, opening
+from streamem.sinks import ResultLayout, open_sink, opening
 
 SUFFIXES = [".zarr", ".parquet", ".npy"]
 Array = np.ndarray[Any, Any]
@@ -39,7 +39,7 @@ def read(path: Path, width: int | None) -> Array:
 def open_for(path: Path, values: Array, chunk_rows: int = 100, overwrite: bool = False) -> Sink:
     width = None if values.ndim == 1 else values.shape[1]
     names = [f"column {index}" for index in range(width or 1)]
-    return open_sink(path, Layout(len(values), width, values.dtype, tuple(names), chunk_rows), overwrite)
+    return open_sink(path, ResultLayout(len(values), width, values.dtype, tuple(names), chunk_rows), overwrite)
 
 
 def save(path: Path, values: Array, cuts: tuple[int, ...] = (), **options: Any) -> Path:
@@ -325,7 +325,7 @@ def test_missing_folder(path: Path) -> None:
 def test_layout_that_cannot_be(path: Path, changes: dict[str, Any]) -> None:
     arguments = {"rows": 3, "width": 2, "dtype": "f8", "names": ["a", "b"], "chunk_rows": 10, **changes}
     with pytest.raises(ParameterError):
-        open_sink(path, Layout(**arguments))
+        open_sink(path, ResultLayout(**arguments))
     assert list(path.parent.iterdir()) == []
 
 
@@ -344,12 +344,12 @@ import json, os, resource, signal, sys
 from pathlib import Path
 import numpy as np
 from streamem.core.errors import OutputError
-from streamem.sinks import Layout, open_sink
+from streamem.sinks import ResultLayout, open_sink
 
 path, fault, overwrite = Path(sys.argv[1]), sys.argv[2], sys.argv[3] == "overwrite"
 values = np.random.default_rng(0).normal(size=(300_000, 2))
 sink = open_sink(
-    path, Layout(rows=600_000, width=2, dtype="f8", names=["a", "b"], chunk_rows=200_000), overwrite
+    path, ResultLayout(rows=600_000, width=2, dtype="f8", names=["a", "b"], chunk_rows=200_000), overwrite
 )
 if fault == "full":
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -22,7 +22,7 @@ from streamem import GaussianHMM, GaussianMixture, open_source
 from streamem.core import file_locks, leftovers
 from streamem.core.errors import OutputError, ParameterError, PoisonError, WriterConflictError
 from streamem.online.append_only_arrow import read_appended
-from streamem.sinks import Layout, open_parted_sink
+from streamem.sinks import ResultLayout, open_parted_sink
 
 X = np.random.default_rng(0).normal(size=(600, 2)) + np.repeat([[0.0], [5.0]], 300, axis=0)
 
@@ -267,7 +267,7 @@ def test_parquet_in_parts_leaves_nothing_behind(tmp_path: Path) -> None:
     ("suffix", "torn"), [("parquet", ".part-00000.parquet.0123abcd"), ("zarr", f"c/0/0.{'0123abcd' * 4}.partial")]
 )
 def test_halves_of_parts_of_a_killed_worker_are_no_part_of_the_result(suffix: str, torn: str, tmp_path: Path) -> None:
-    layout = Layout(600, 2, np.dtype("f8"), ("a", "b"), 300)
+    layout = ResultLayout(600, 2, np.dtype("f8"), ("a", "b"), 300)
     sink = open_parted_sink(tmp_path / f"o.{suffix}", layout)
     for part in sink.parts(300, [0, 300]):
         sink.done(part.first, part.write([X[part.first : part.first + part.rows]]))
