@@ -1,4 +1,4 @@
-"""Where the output of a bench is kept: one file by date, processor and vector width, one section a command."""
+"""Where the output of a bench is kept: one file by date and processor, one section a command."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from io import StringIO
 from pathlib import Path
 from typing import TextIO
 
-from bench.machine import machine, processor, vector_bits
+from bench.machine import machine, processor
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -49,10 +49,8 @@ def title(name: str, arguments: Sequence[str]) -> str:
 
 def save(heading: str, text: str, folder: Path = RESULTS) -> Path:
     """Write a section of today's file of this processor, in place of one of the same heading."""
-    path = folder / f"{date.today()}-{slug(processor())}-{vector_bits()}.md"
-    before = (
-        path.read_text() if path.exists() else f"# {date.today()}, {processor()}, vectors of {vector_bits()} bits\n"
-    )
+    path = folder / f"{date.today()}-{slug(processor())}.md"
+    before = path.read_text() if path.exists() else f"# {date.today()}, {processor()}\n"
     head, *sections = re.split(r"^## ", before, flags=re.MULTILINE)
     others = [section for section in sections if section.partition("\n")[0] != heading]
     kept = [*others, f"{heading}\n\n{text}"]
@@ -60,10 +58,10 @@ def save(heading: str, text: str, folder: Path = RESULTS) -> Path:
     return path
 
 
-def slug(model: str) -> str:
-    """A processor's name as part of a file's name: ``Intel(R) Xeon(R) CPU @ 2.80GHz`` becomes ``intel-xeon``."""
-    words = re.sub(r"\((r|tm)\)|\bcpu\b.*|\bprocessor\b.*|\d+-core", " ", model.lower())
-    return re.sub(r"[^a-z0-9]+", "-", words).strip("-") or "unknown"
+def slug(words: str) -> str:
+    """Words as part of a file's name: ``AMD EPYC (znver3), strips`` becomes ``amd-epyc-znver3-strips``."""
+    plain = re.sub(r"\((r|tm)\)|\b(cpu|processor|\d+-core)\b|@ *[\d.]+ *ghz", " ", words.lower())
+    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-") or "unknown"
 
 
 class _Both(StringIO):

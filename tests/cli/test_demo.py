@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from streamem.cli.main import demo
+from streamem.cli import demo
 
 
 def test_demo_on_one_photograph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
