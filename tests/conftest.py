@@ -33,13 +33,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def client() -> Iterator[Client]:
-    """Two workers; not the default client, since other tests run on threads."""
-    from distributed import Client, LocalCluster
+    """Two workers, for all tests of a process that harm none of them."""
+    from helpers.clusters import cluster_of
 
-    with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
+    with cluster_of(2) as (_, client):
         yield client

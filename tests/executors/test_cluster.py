@@ -19,8 +19,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zarr
-from distributed import Client, LocalCluster, wait
+from distributed import Client, wait
 
+from helpers.clusters import cluster_of
 from helpers.fit_bits import fitted
 from streamem import GaussianMixture, Stats
 from streamem.algorithms import StepwiseEM
@@ -42,15 +43,6 @@ from streamem.sources import ReadOptions, open_source
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 ROWS, CHUNK_ROWS, FEATURES = 6000, 200, 3
-
-
-@pytest.fixture(scope="module")
-def client() -> Iterator[Client]:
-    with (
-        LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
-        yield client
 
 
 @pytest.fixture
@@ -104,10 +96,7 @@ def test_mini_batches_give_the_bits_of_threads(client: Client, path: str, kind: 
 
 @pytest.mark.parametrize("n_workers", [1, 4])
 def test_same_bits_on_any_number_of_workers(path: str, n_workers: int) -> None:
-    with (
-        LocalCluster(n_workers=n_workers, threads_per_worker=2, processes=False, dashboard_address=":0") as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
+    with cluster_of(n_workers, threads_per_worker=2, processes=False) as (_, client):
         there = mixture().fit(path, executor=client)
     assert there.report_.setting["threads"] == 2 * n_workers
     assert fitted(there) == fitted(mixture().fit(path, executor="threads"))
@@ -151,8 +140,7 @@ def fair_client() -> Iterator[Client]:
     """Of a cluster whose workers do not steal from each other: a busy machine would make them."""
     with (
         dask.config.set({"distributed.scheduler.work-stealing": False}),
-        LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster,
-        Client(cluster, set_as_default=False) as client,
+        cluster_of(2) as (_, client),
     ):
         yield client
 
@@ -327,11 +315,7 @@ class CountAndKill:
 def test_a_killed_worker_changes_no_bit(path: str, tmp_path: Path) -> None:
     refs = open_source(path, options=ReadOptions(chunk_bytes=CHUNK_ROWS * FEATURES * 8)).chunks()
     flag = tmp_path / "killed"
-    with (
-        LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster,
-        Client(cluster, set_as_default=False) as client,
-        DaskExecutor(client) as executor,
-    ):
+    with cluster_of(2) as (_, client), DaskExecutor(client) as executor:
         first = executor.reduce(CountAndKill(flag), refs, lambda done: None)
         assert flag.exists()
         again = executor.reduce(CountAndKill(flag), refs, lambda done: None)

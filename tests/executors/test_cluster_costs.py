@@ -17,6 +17,7 @@ from distributed import Client, LocalCluster
 from threadpoolctl import threadpool_info
 
 from helpers import subprocess_jobs
+from helpers.clusters import cluster_of
 from helpers.watched_source import open_data
 from streamem import Stats
 from streamem.core.chunk import Chunk
@@ -98,7 +99,7 @@ def test_one_result_a_pass_reaches_the_client(tmp_path: Path) -> None:
     refs = open_data(str(tmp_path / "x.npy"), 800).chunks()
     assert len(refs) == 100
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
+        cluster_of(2) as (cluster, _),
         counting_proxy(cluster.scheduler_address) as counter,
         Client(counter.address, set_as_default=False) as client,
         DaskExecutor(client) as executor,
@@ -173,8 +174,7 @@ def test_a_bounded_number_of_tasks_is_in_flight_and_all_rows_are_told(
     monkeypatch.setattr(_Running, "add", counted)
     monkeypatch.setattr("streamem.executors.dask.span_length", lambda *_: 1)
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=":0") as cluster,
-        Client(cluster, set_as_default=False) as client,
+        cluster_of(2, processes=False) as (_, client),
         DaskExecutor(client) as executor,
     ):
         executor.reduce(BlasThreads(), refs, told)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import zarr
-from distributed import Client, LocalCluster
 
+from helpers.clusters import cluster_of
 from helpers.fit_bits import fitted
 from helpers.watched_source import WatchedSource, open_data
 from streamem import GaussianMixture, Stats
@@ -32,13 +31,6 @@ ROWS, CHUNK_ROWS, FEATURES = 6000, 100, 3
 CHUNK_BYTES = CHUNK_ROWS * FEATURES * 8
 UNLUCKY = 17
 MIB = 2**20
-
-
-@contextmanager
-def cluster_of(n_workers: int, **settings: Any) -> Iterator[tuple[LocalCluster, Client]]:
-    chosen = {"threads_per_worker": 1, "processes": True, "dashboard_address": ":0", **settings}
-    with LocalCluster(n_workers=n_workers, **chosen) as cluster, Client(cluster, set_as_default=False) as client:
-        yield cluster, client
 
 
 @pytest.fixture

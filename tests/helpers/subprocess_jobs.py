@@ -12,6 +12,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -21,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from helpers.fit_bits import fitted
+from helpers.forked import Forked
 from helpers.watched_source import Countdown, WatchedSource, open_data
 
 MIB = 2**20
@@ -29,15 +31,18 @@ CHILD = f"""
 import sys
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 from helpers import subprocess_jobs
-subprocess_jobs.main()
+subprocess_jobs.answer(*sys.argv[1:])
 """
 
 # --- parent ----------------------------------------------------------------------------------------------------------
 
 
-def start(job: str, **arguments: Any) -> subprocess.Popen[bytes]:
-    """Run a job of this file in a new interpreter; warnings are errors there too."""
-    command = [sys.executable, "-W", "error", "-c", CHILD, job, json.dumps(arguments, default=str)]
+def start(job: str, **arguments: Any) -> Forked | subprocess.Popen[bytes]:
+    """Run a job in a process of its own, in a new interpreter if it measures memory; warnings are errors there."""
+    text = json.dumps(arguments, default=str)
+    if job not in MEASURING:
+        return Forked(answer, job, text)
+    command = [sys.executable, "-W", "error", "-c", CHILD, job, text]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
@@ -49,14 +54,14 @@ def run(job: str, **arguments: Any) -> Any:
     return json.loads(answer)
 
 
-def await_progress(process: subprocess.Popen[bytes], n_bytes: int) -> None:
+def await_progress(process: Forked | subprocess.Popen[bytes], n_bytes: int) -> None:
     """Wait until a job has told of so many chunks, or has ended."""
     assert process.stdout is not None
     while n_bytes > 0 and (got := os.read(process.stdout.fileno(), n_bytes)):
         n_bytes -= len(got)
 
 
-def kill_after(process: subprocess.Popen[bytes], n_bytes: int) -> bool:
+def kill_after(process: Forked | subprocess.Popen[bytes], n_bytes: int) -> bool:
     """SIGKILL a job once it has told of so many chunks; whether that came before its end."""
     await_progress(process, n_bytes)
     process.kill()
@@ -74,12 +79,23 @@ def fit(
     checkpoint: str | None = None,
     weight: str | None = None,
     kill_at_file_event: int = 0,
+    pause_at: int = 0,
+    pause_s: float | None = None,
 ) -> dict[str, str]:
-    """Fit, one byte on standard output for every chunk; with `kill_at_file_event`, SIGKILL itself while saving."""
+    """Fit, one byte on standard output for every chunk; with `kill_at_file_event`, SIGKILL itself while saving.
+
+    Chunk number `pause_at` comes late, or never: the parent has all the time it needs to do something to this process.
+    """
     from streamem import GaussianMixture
 
+    pause = Countdown(pause_at, lambda: threading.Event().wait(pause_s))
+
+    def watch(ref: Any) -> None:
+        os.write(1, b".")
+        pause()
+
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a job started by a shell's "&"
-    source = WatchedSource(open_data(data, chunk_bytes), lambda ref: os.write(1, b"."))
+    source = WatchedSource(open_data(data, chunk_bytes), watch)
     if kill_at_file_event:
         _kill_at_file_event(str(checkpoint), kill_at_file_event)
     gm = GaussianMixture(**settings).fit(source, sample_weight=weight, checkpoint=checkpoint)
@@ -355,6 +371,17 @@ def memory(field: str) -> int:
     return int(line.split()[1]) * 1024
 
 
+MEASURING = {
+    "answer_under_limit",
+    "cluster_passes",
+    "measure",
+    "measure_chain",
+    "open_hostile",
+    "read_parts",
+    "stream",
+}
+"""Jobs that measure memory, to which everything belongs that happened before."""
+
 JOBS: dict[str, Callable[..., Any]] = {
     job.__name__: job
     for job in (
@@ -374,10 +401,10 @@ JOBS: dict[str, Callable[..., Any]] = {
 }
 
 
-def main() -> None:
-    """Run one job."""
+def answer(job: str, arguments: str) -> None:
+    """Run one job and print what it gives."""
     from sklearn.exceptions import ConvergenceWarning
 
     warnings.simplefilter("ignore", ConvergenceWarning)
-    answer = JOBS[sys.argv[1]](**json.loads(sys.argv[2]))
-    os.write(1, MARK + json.dumps(answer).encode())
+    given = JOBS[job](**json.loads(arguments))
+    os.write(1, MARK + json.dumps(given).encode())

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client
 from numpy.typing import NDArray
 
 from helpers.chain_cases import FADING, PieceRef, Symbols, chain, cut, fading, whole
+from helpers.clusters import cluster_of
 from streamem import Params, Stats
 from streamem.conformance.tolerance import assert_close, tolerance
 from streamem.core.chunk import Chunk
@@ -75,10 +76,7 @@ def threads() -> Iterator[ThreadsExecutor]:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Client]:
-    with (
-        LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=":0") as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
+    with cluster_of(2, processes=False) as (_, client):
         yield client
 
 

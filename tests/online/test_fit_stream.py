@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from helpers.forked import exit_code
 from helpers.users_family import Poisson
 from streamem import GaussianMixture, Mixture
 from streamem.algorithms import DriftAlarm
@@ -30,6 +31,7 @@ from streamem.core.errors import (
     StreamError,
     WriterConflictError,
 )
+from streamem.models import Mixture as MixtureModel
 from streamem.online.append_only_arrow import read_appended
 from streamem.streams import open_stream
 from streamem.streams.byte_stream import ByteStream
@@ -198,29 +200,23 @@ def test_a_large_mini_batch_is_shared_among_threads() -> None:
 
 # --- going on --------------------------------------------------------------------------------------------------------
 
-CHILD = """
-import os, sys, json
-sys.path[:0] = {tests!r}
-import streamem.core.archive as archive
-from test_fit_stream import *
-point, count, kind, folder = sys.argv[1], int(sys.argv[2]), sys.argv[3], Path(sys.argv[4])
-left = [count]
-def dying(function):
-    def call(*arguments, **settings):
-        left[0] -= 1
-        if left[0] < 0:
-            os._exit(9)
-        return function(*arguments, **settings)
-    return call
-if point == "e_step":
-    from streamem.models import Mixture as Model
-    Model.e_step = dying(Model.e_step)
-elif point == "replace":
-    archive.os.replace = dying(os.replace)
-elif point == "fsync":
-    archive.os.fsync = dying(os.fsync)
-crashing(kind, folder)
-"""
+
+def die_at(point: str, count: int, kind: str, folder: Path) -> None:
+    """Learn until one of three functions is called for the n-th time."""
+    left = [count]
+
+    def dying(function: Any) -> Any:
+        def call(*arguments: Any, **settings: Any) -> Any:
+            left[0] -= 1
+            if left[0] < 0:
+                os._exit(9)
+            return function(*arguments, **settings)
+
+        return call
+
+    home, name = {"e_step": (MixtureModel, "e_step"), "replace": (os, "replace"), "fsync": (os, "fsync")}[point]
+    setattr(home, name, dying(getattr(home, name)))
+    crashing(kind, folder)
 
 
 def crashing(kind: str, folder: Path) -> GaussianMixture:
@@ -260,12 +256,9 @@ def prepare(folder: Path) -> Path:
 def test_killed_anywhere_it_goes_on_with_the_same_bits(kind: str, point: str, tmp_path: Path) -> None:
     undisturbed = crashing(kind, prepare(tmp_path / "undisturbed"))
     folder = prepare(tmp_path / "killed")
-    code = CHILD.format(tests=[str(folder) for folder in Path(__file__).parents[:2]])
-    deaths = 0
-    for count in (0, 5, 3, 8, 2):
-        child = subprocess.run([sys.executable, "-c", code, point, str(count), kind, str(folder)], check=False)
-        deaths += child.returncode == 9
-    assert deaths >= 3
+    codes = [exit_code(die_at, point, count, kind, folder) for count in (0, 5, 3, 8, 2)]
+    assert set(codes) <= {0, 9}
+    assert codes.count(9) >= 3
     resumed = crashing(kind, folder)
     assert bits(resumed) == bits(undisturbed)
     for name, columns in (("bad.arrows", 5), ("history.arrows", 8)):

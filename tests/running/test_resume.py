@@ -112,8 +112,8 @@ def test_killed_at_random_chunks(
     for _ in range(3):
         # Past the sampling pass; twice the length of a third of the run, so that most of the kills come before its end.
         n_bytes = int(rng.integers(N_CHUNKS, N_CHUNKS * 8))
-        kills += subprocess_jobs.kill_after(subprocess_jobs.start("fit", **arguments), n_bytes)
-    assert kills
+        kills += subprocess_jobs.kill_after(subprocess_jobs.start("fit", **arguments, pause_at=n_bytes), n_bytes)
+    assert kills > 1
     final = unhex(subprocess_jobs.run("fit", **arguments))
     assert differences(fitted(reference), final) == []
 
@@ -340,7 +340,7 @@ def test_a_checkpoint_of_a_newer_version_is_refused(data: str, tmp_path: Path, m
 
 def interrupt_after(n_bytes: int, **arguments: Any) -> str:
     """What a fit prints that gets SIGINT after so many chunks."""
-    process = subprocess_jobs.start("fit", **arguments)
+    process = subprocess_jobs.start("fit", **arguments, pause_at=n_bytes, pause_s=1.0)
     subprocess_jobs.await_progress(process, n_bytes)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate()

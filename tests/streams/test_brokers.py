@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -19,6 +20,7 @@ from test_kafka import SESSION, MockCluster
 from test_redis import Server, needs_server
 
 from helpers import hostile_arrow
+from helpers.forked import exit_code
 from streamem import GaussianMixture
 from streamem.online.append_only_arrow import read_appended
 from streamem.streams.kafka import KafkaStream
@@ -81,18 +83,17 @@ def wait_for(happened: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-CHILD = """
-import os, sys
-sys.path[:0] = {tests!r}
-from test_brokers import *
-left = [int(sys.argv[1])]
-def dies(self, positions):
-    left[0] -= 1
-    if left[0] < 0:
-        os._exit(9)  # saved, not committed
-KafkaStream.commit = dies
-learned(KafkaStream({servers!r}, "t"), Path({folder!r}), save_every_s=0.0, until={until})
-"""
+def die_before_commit(servers: str, folder: Path, count: int) -> None:
+    """Learn, and end after so many positions were committed: the next one is saved, not committed."""
+    left = [count]
+
+    def dies(self: KafkaStream, positions: Any) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            os._exit(9)
+
+    KafkaStream.commit = dies  # type: ignore[method-assign]
+    learned(KafkaStream(servers, "t"), folder, save_every_s=0.0, until=10**9)
 
 
 def test_kafka_killed_between_save_and_commit_gives_the_same_bits(cluster: MockCluster, tmp_path: Path) -> None:
@@ -100,16 +101,7 @@ def test_kafka_killed_between_save_and_commit_gives_the_same_bits(cluster: MockC
     until = N // 110 * 110
     undisturbed = learned(KafkaStream(cluster.servers, "t"), tmp_path / "undisturbed", until=until)
     killed = tmp_path / "killed"
-    code = CHILD.format(
-        tests=[str(folder) for folder in Path(__file__).parents[:2]],
-        servers=cluster.servers,
-        folder=str(killed),
-        until=10**9,
-    )
-    codes = [
-        subprocess.run([sys.executable, "-c", code, str(count)], check=False, timeout=DEADLINE_S).returncode
-        for count in (0, 3, 8)
-    ]
+    codes = [exit_code(die_before_commit, cluster.servers, killed, count) for count in (0, 3, 8)]
     assert codes == [9, 9, 9]
     known = GaussianMixture.load(killed / "live.npz").report_.n_rows
     assert 0 < known < until
