@@ -14,13 +14,14 @@ import numpy as np
 from bench.machine import peak_bytes
 from streamem import Stats
 from streamem.core.chunk import Chunk
+from streamem.core.ports import ChunkRef
 from streamem.executors import ThreadsExecutor
 
 PASSES = 3
 
 
 @dataclass(frozen=True)
-class SleepyRef:
+class SleepyRef(ChunkRef):
     """A chunk that takes `seconds` to read, and no processor."""
 
     index: int

@@ -40,28 +40,37 @@ class Read:
 
 
 @dataclass(frozen=True)
-class Again:
+class Again(ChunkRef):
     """A chunk at another place of the plan: the same rows, so that any number of them can be had."""
 
     ref: Any
     index: int
     start: int
 
+    @property
+    def in_memory(self) -> bool:
+        return bool(self.ref.in_memory)
+
+    def load(self) -> Chunk:
+        chunk: Chunk = self.ref.load()
+        return chunk
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self.ref, name)
 
 
 @dataclass(frozen=True)
-class Late:
+class Late(ChunkRef):
     """A chunk that a slow disk or a network hands over after `LATE_S`: reading is waiting then, not work."""
 
     ref: Any
 
     def fetched(self) -> Any:
-        if not hasattr(self.ref, "fetched"):
+        fetched = self.ref.fetched()
+        if fetched is self.ref:
             return self
         sleep(LATE_S)
-        return self.ref.fetched()
+        return fetched
 
     def load(self) -> Chunk:
         sleep(LATE_S)

@@ -10,8 +10,7 @@ from streamem.algorithms.schedule import Schedule
 from streamem.algorithms.step_sizes import PowerLaw, StepSize
 from streamem.core.arrays import Params
 from streamem.core.errors import DataError, ParameterError
-from streamem.core.offers import offers
-from streamem.core.ports import Algorithm, Anchored, ChunkRef, Limits, Model, Rebasable, Sequenced, Variant
+from streamem.core.ports import Algorithm, ChunkRef, Limits, Model, Variant
 from streamem.core.row_selection import n_units
 from streamem.core.state import State
 from streamem.core.stats import Stats
@@ -88,7 +87,7 @@ class StepwiseEM(Variant):
         batch = self.batch_rows or max(FEWEST_ROWS, min(rows // STEPS_A_PASS, MOST_ROWS))
         most = max(max((ref.nbytes for ref in refs), default=0), 1)
         together = max(1, min(OPEN_CHUNKS, limits.open_bytes // most))
-        sequenced = any(offers(ref, Sequenced) for ref in refs)
+        sequenced = any(ref.sequences is not None for ref in refs)
         units = [n_units(ref, self.window) for ref in refs] if sequenced else None
         schedule = Schedule(
             [ref.rows for ref in refs],
@@ -142,8 +141,7 @@ class StepwiseEM(Variant):
         weight = weight_of(stats)
         rows = state.rows + int(stats.rows)
         params = model.m_step(running, state.params) if self._enough(rows) else state.params
-        if offers(model, Anchored):
-            params = model.reanchored(params)
+        params = model.reanchored(params)
         memory = state.memory
         return replace(
             state,
@@ -180,7 +178,7 @@ class StepwiseEM(Variant):
 
 def rebased(model: Model, stats: Stats, old: Params, new: Params) -> Stats:
     """Statistics taken at `old` as if they had been taken at `new`, for models where that matters."""
-    return model.rebase(stats, old, new) if offers(model, Rebasable) else stats
+    return model.rebase(stats, old, new)
 
 
 def remember(state: State, stats: Stats) -> State:

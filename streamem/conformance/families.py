@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from streamem.conformance.tolerance import assert_close, relabelled, require, tolerance
 from streamem.core.arrays import Params
-from streamem.core.ports import Blockwise, Family, Mixing, Penalized, Restartable, RowMajor
+from streamem.core.ports import Family, Kernel, full_family, kernel_of
 from streamem.core.stats import Stats
 
 Array = NDArray[Any]
@@ -185,11 +185,9 @@ class FamilySuite:
         """A `Kernel` over blocks of any raggedness gives what log_prob and stats give."""
         case = _Case(self)
         family = case.family
-        if not isinstance(family, Blockwise):
-            raise SkipTest("the family offers no kernel")
         most = family.block_rows(case.params)
         cuts = np.cumsum([0, 1, min(2, most), min(most, 113), 1, min(most, 61)])
-        kernel, size = family.kernel(case.params), int(cuts[-1])
+        kernel, size = case.kernel(), int(cuts[-1])
         x, resp, log_prob = case.x[:size], case.resp[:size], np.empty((case.resp.shape[1], size))
         for a, b in pairwise(cuts):
             kernel.load(x[a:b])
@@ -204,19 +202,17 @@ class FamilySuite:
         """A kernel takes block_rows rows at once; a log-density is within `rounding` of the reference."""
         case = _Case(self)
         family = case.family
-        if not isinstance(family, Blockwise):
-            raise SkipTest("the family offers no kernel")
         x = self.make_rows(case.rng, family.block_rows(case.params))
-        kernel, out = family.kernel(case.params), np.empty((case.resp.shape[1], len(x)))
+        kernel, out = case.kernel(), np.empty((case.resp.shape[1], len(x)))
         kernel.load(x)
         kernel.log_prob(out)
         assert_close(out.T, family.log_prob(case.params, x), case.rtol * self.conditioning, "a full block")
         require(0.0 < kernel.rounding < 1.0 and bool(kernel.path), f"rounding {kernel.rounding}, path {kernel.path!r}")
 
     def test_rows_of_the_kernel_in_one_call(self) -> None:
-        """What a kernel offers row after row (`RowMajor`) is log_prob and stats too, whatever the width of the rows."""
+        """What a kernel says of many rows in one call is log_prob and stats too, whatever the width of the rows."""
         case = _Case(self)
-        kernel = case.kernel_that_offers(RowMajor)
+        kernel = case.kernel()
         k = case.resp.shape[1]
         log_prob = case.family.log_prob(case.params, case.x)
         highest = log_prob.max(axis=1)
@@ -239,9 +235,9 @@ class FamilySuite:
         assert_close(kernel.stats(), six, 6 * case.rtol, "six times kernel.accumulate_rows", magnitude)
 
     def test_the_kernel_mixes_rows_in_one_call(self) -> None:
-        """What a kernel offers as a whole E-step (`Mixing`) is that of its log-densities and statistics."""
+        """The E-step of a mixture that a kernel runs is that of its log-densities and statistics."""
         case = _Case(self)
-        kernel = case.kernel_that_offers(Mixing)
+        kernel = case.kernel()
         k = case.resp.shape[1]
         weights, counts = case.rng.dirichlet(np.ones(k)), case.rng.uniform(0.5, 2.0, len(case.x))
         joint = case.family.log_prob(case.params, case.x) + np.log(weights)
@@ -259,7 +255,9 @@ class FamilySuite:
     def test_a_kernel_begins_anew(self) -> None:
         """A kernel that can be restarted forgets what it accumulated, and nothing else."""
         case = _Case(self)
-        kernel = case.kernel_that_offers(Restartable)
+        kernel = case.kernel()
+        if not kernel.reusable:
+            raise SkipTest("the kernel serves one chunk only")
         found = []
         for _ in range(2):
             kernel.load(case.x[:61])
@@ -272,8 +270,6 @@ class FamilySuite:
     def test_declared_bytes_hold(self) -> None:
         """Statistics take no more bytes than statistics_bytes says."""
         case = _Case(self)
-        if not isinstance(case.family, Blockwise):
-            raise SkipTest("the family offers no kernel")
         declared = case.family.statistics_bytes(case.resp.shape[1], case.x.shape[1])
         held = case.stats(case.x, case.resp).nbytes
         require(held <= declared, f"statistics hold {held} bytes, {declared} were declared")
@@ -284,7 +280,7 @@ class _Case:
 
     def __init__(self, suite: FamilySuite) -> None:
         self.rng = np.random.default_rng(suite.seed)
-        self.family = suite.make_family()
+        self.family = full_family(suite.make_family())
         self.params = suite.make_params(self.rng)
         self.x = suite.make_rows(self.rng, suite.n_rows)
         k = self.family.log_prob(self.params, self.x[:1]).shape[1]
@@ -300,18 +296,13 @@ class _Case:
         return sum(rows[1:], start=rows[0])
 
     def expected_log_likelihood(self, params: Params, stats: Stats) -> float:
-        """Σ r·log p, less the penalty of the family, if it has one."""
+        """Σ r·log p, less the penalty of the family."""
         total = float((self.resp * self.family.log_prob(params, self.x)).sum())
-        return total - self.family.penalty(params, stats) if isinstance(self.family, Penalized) else total
+        return total - self.family.penalty(params, stats)
 
-    def kernel_that_offers(self, port: type) -> Any:
-        """The kernel, or a skipped test."""
-        if not isinstance(self.family, Blockwise):
-            raise SkipTest("the family offers no kernel")
-        kernel = self.family.kernel(self.params)
-        if not isinstance(kernel, port):
-            raise SkipTest(f"the kernel is not {port.__name__}")
-        return kernel
+    def kernel(self) -> Kernel:
+        """The family at the parameters of the case."""
+        return kernel_of(self.family, self.params, self.resp.shape[1])
 
 
 def _absolute(stats: Stats) -> Stats:

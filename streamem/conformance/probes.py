@@ -35,7 +35,7 @@ def ignore(done: ChunkDone) -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class MemoryRef:
+class MemoryRef(ChunkRef):
     """Rows made from the index; magnitudes differ so much that every order of summation has bits of its own."""
 
     index: int

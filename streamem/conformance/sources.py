@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from streamem.conformance.tolerance import assert_equal, require
 from streamem.core.chunk import Chunk
-from streamem.core.offers import offers_itself
-from streamem.core.ports import ChunkRef, Fetchable, Source
+from streamem.core.ports import ChunkRef, Source
 
 Array = NDArray[Any]
 
@@ -120,10 +119,9 @@ class SourceSuite:
     def test_fetched_bytes_hold_the_same_rows(self) -> None:
         """Handles that fetch their bytes make rows of them without another look at the store."""
         for ref in self.make_source(self.chunk_bytes).chunks():
-            if offers_itself(ref, Fetchable):
-                fetched = ref.fetched()
-                require(_numbers(fetched) == _numbers(ref), f"chunk {ref.index} changed when it was fetched")
-                _assert_same_chunk(fetched.load(), ref.load(), f"chunk {ref.index}")
+            fetched = ref.fetched()
+            require(_numbers(fetched) == _numbers(ref), f"chunk {ref.index} changed when it was fetched")
+            _assert_same_chunk(fetched.load(), ref.load(), f"chunk {ref.index}")
 
     def test_declared_bytes_are_true(self) -> None:
         """nbytes is what a loaded chunk takes; loading takes at least that."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from streamem.core.numerics import EPS
-from streamem.core.offers import offers
-from streamem.core.ports import Bounded, Model, Penalized
+from streamem.core.ports import Model
 from streamem.core.stats import Stats
 
 SAFETY = 8.0
@@ -16,12 +15,10 @@ SAFETY = 8.0
 def permitted_fall(model: Model, old: Any, new: Any, stats: Stats) -> float:
     """How far the log-likelihood may fall from `old` to `new`, in nats, by an M-step on statistics taken at `old`.
 
-    The M-step raises Q − R (R: `Penalized`) but for a shortfall s (`Bounded`). With q the responsibilities,
+    The M-step raises Q − R (R: the penalty) but for a shortfall s. With q the responsibilities,
     ℓ(θ') − ℓ(θ) ≥ Q(q, θ') − Q(q, θ) ≥ R(q, θ') − R(q, θ) − s.
     """
-    missed = model.shortfall(old, new, stats) if offers(model, Bounded) else 0.0
-    if not offers(model, Penalized):
-        return missed
+    missed = model.shortfall(old, new, stats)
     before, after = model.penalty(old, stats), model.penalty(new, stats)
     rounding = SAFETY * EPS * (abs(before) + abs(after))  # beside weights of 1e-20 a prior's is all there is
     return max(0.0, before - after + missed + rounding)

@@ -32,6 +32,11 @@ def as_written(thing: Any) -> Any:
     return thing.own if isinstance(thing, Adapter) else thing
 
 
+def has_own(thing: Any, base: type, name: str) -> bool:
+    """Whether `thing` does not take a method from `base`: a subclass has another one, or the user wrote it."""
+    return name in vars(thing) or getattr(type(thing), name) is not getattr(base, name)
+
+
 class Adapter:
     """Hands every call on to `own` where `own` has the method; its subclasses are made by `completed`."""
 
@@ -41,7 +46,7 @@ class Adapter:
     def __init__(self, own: Any) -> None:
         self.__dict__["own"] = own
         # Looked up once, here: a call through an adapter costs no more than one of the user's own.
-        for name in _methods_of(self.base):
+        for name in _handed_over(self.base):
             if hasattr(own, name):
                 self.__dict__[name] = getattr(own, name)
 
@@ -77,8 +82,8 @@ def _missing(self: Any, *arguments: Any) -> Any:
 
 
 @cache
-def _methods_of(base: type) -> tuple[str, ...]:
-    return tuple(name for name, value in _members_of(base).items() if callable(value))
+def _handed_over(base: type) -> tuple[str, ...]:
+    return tuple(name for name, value in _members_of(base).items() if not isinstance(value, property))
 
 
 def _members_of(base: type) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def far_rounding(kernel: Any, log_likelihood: float) -> float:
 
     A kernel's own bound counts rows that some component explains; of others the terms are as large as their density.
     """
-    return EPS_32 * abs(float(log_likelihood)) if "float32 products" in kernel.path else 0.0
+    return EPS_32 * abs(float(log_likelihood)) if kernel.float32_products else 0.0
 
 
 def exponent_of(values: Array) -> int:

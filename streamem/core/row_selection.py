@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamem.core.chunk import Chunk
-from streamem.core.offers import offers
-from streamem.core.ports import ChunkRef, Held, Sequenced
+from streamem.core.ports import ChunkRef
 from streamem.core.sequences import Sequences
 
 Ints = NDArray[np.int64]
@@ -42,15 +41,15 @@ class Selection:
 
     def rows(self, ref: ChunkRef) -> Ints | slice:
         """Which rows of a chunk, in the order in which they are stored."""
-        if not offers(ref, Sequenced):
+        if ref.sequences is None:
             return self.places(ref.rows)
-        return self._within(unit_lengths(ref.lengths, self.window))[0]
+        return self._within(unit_lengths(np.diff(ref.sequences.offsets), self.window))[0]
 
     def count(self, ref: ChunkRef) -> int:
         """How many rows of a chunk are drawn."""
-        if not offers(ref, Sequenced):
+        if (sequences := ref.sequences) is None:
             return self.stop - self.first
-        lengths = unit_lengths(ref.lengths, self.window)
+        lengths = unit_lengths(np.diff(sequences.offsets), self.window)
         return int(lengths[self.places(len(lengths))].sum())
 
     def of(self, chunk: Chunk) -> Chunk:
@@ -87,11 +86,12 @@ def unit_lengths(lengths: Ints, window: int | None) -> Ints:
 
 def n_units(ref: ChunkRef, window: int | None = None) -> int:
     """How many units can be drawn from a chunk."""
-    return len(unit_lengths(ref.lengths, window)) if offers(ref, Sequenced) else ref.rows
+    sequences = ref.sequences
+    return ref.rows if sequences is None else len(unit_lengths(np.diff(sequences.offsets), window))
 
 
 @dataclass(frozen=True)
-class RowSelection:
+class RowSelection(ChunkRef):
     """A handle on some rows of one or several chunks. Executors load a chunk once for many pieces.
 
     Attributes
@@ -129,13 +129,29 @@ class RowSelection:
         return max(base.load_nbytes for base in self.bases) + self.nbytes
 
     @property
-    def futures(self) -> Mapping[Any, Any]:
-        """Those of the chunks."""
-        return {key: value for base in self.bases if isinstance(base, Held) for key, value in base.futures.items()}
+    def made_of(self) -> tuple[ChunkRef, ...]:
+        """The chunks from which rows are drawn."""
+        return self.bases
+
+    @property
+    def selection(self) -> tuple[Selection, ...]:
+        """What is drawn from each."""
+        return self.draws
+
+    @property
+    def place(self) -> str:
+        """How many rows of which chunk, or of how many."""
+        chunks = self.bases[0].place if len(self.bases) == 1 else f"{len(self.bases)} chunks"
+        return f"{self.rows} rows drawn from {chunks}"
+
+    @property
+    def on_cluster(self) -> Mapping[Any, Any]:
+        """Results on a cluster that the chunks rest on."""
+        return {key: value for base in self.bases for key, value in base.on_cluster.items()}
 
     def given(self, values: Mapping[Any, Any]) -> RowSelection:
-        """With values in place of the chunks' futures."""
-        return replace(self, bases=tuple(base.given(values) if isinstance(base, Held) else base for base in self.bases))
+        """The same selection, with values in place of those results."""
+        return replace(self, bases=tuple(base.given(values) for base in self.bases))
 
     def load(self) -> Chunk:
         """Read the chunks and take the rows."""

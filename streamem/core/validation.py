@@ -1,6 +1,6 @@
 """The checks at the boundary: every value that enters an E-step is finite, every weight non-negative.
 
-A row of NaN alone is a missing step, for models that declare to know such (`ports.Forgiving`). What users set by hand
+A row of NaN alone is a missing step, for models that allow for such. What users set by hand
 are numbers.
 """
 
@@ -17,9 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from streamem.core import loops
 from streamem.core.chunk import Chunk
 from streamem.core.errors import DataError, ImpossibleValueError, NonFiniteError, ParameterError
-from streamem.core.offers import offers
-from streamem.core.ports import ChunkRef, Forgiving
-from streamem.core.row_selection import RowSelection
+from streamem.core.ports import ChunkRef
 
 MANY = 4096
 """Values for whose sake compiled code is worth its loading."""
@@ -38,7 +36,7 @@ def require_finite(chunk: Chunk, ref: ChunkRef, names: Sequence[str] | None, mis
         row = int(np.argmin(valid))
         raise DataError(
             f"{where(ref)}: {int((~valid).sum())} sample weights are negative or not finite "
-            f"(the first is {weight[row]} in row {_row(ref, row)}); weights must be finite and >= 0"
+            f"(the first is {weight[row]} in row {ref.row(row)}); weights must be finite and >= 0"
         )
 
 
@@ -59,7 +57,7 @@ class Checked:
         self, chunk: Chunk, ref: ChunkRef, names: Sequence[str] | None, missing_steps: bool = False
     ) -> None:
         """As `require_finite`, unless it has been done."""
-        in_memory = bool(getattr(ref, "at_hand", False)) and not _mapped(chunk.x)  # `AtHand`, of this handle
+        in_memory = ref.in_memory and not _mapped(chunk.x)
         if in_memory and ref.index in self._positions:
             return
         require_finite(chunk, ref, names, missing_steps)
@@ -82,7 +80,7 @@ def locating(chunk: Chunk, ref: ChunkRef, names: Sequence[str] | None) -> Iterat
     except ImpossibleValueError as error:
         row = int(np.argmax(chunk.x[:, error.column] == error.value))
         name = f" {names[error.column]!r}" if names is not None else ""
-        place = f"{where(ref)}: column {error.column}{name} of row {_row(ref, row)}"
+        place = f"{where(ref)}: column {error.column}{name} of row {ref.row(row)}"
         raise ImpossibleValueError(error.value, error.column, error.needed, place) from error
 
 
@@ -104,20 +102,12 @@ def _usable(x: NDArray[Any], missing_steps: bool) -> NDArray[np.bool_]:
 
 def forgives(model: Any) -> bool:
     """Whether a model knows missing steps."""
-    return offers(model, Forgiving) and model.missing_steps
+    return bool(model.allows_missing_steps)
 
 
 def where(ref: ChunkRef) -> str:
     """How messages name a chunk: its index and its rows, both ends included."""
-    if isinstance(ref, RowSelection):
-        chunks = where(ref.bases[0]) if len(ref.bases) == 1 else f"{len(ref.bases)} chunks"
-        return f"{ref.rows} rows drawn from {chunks}"
-    return f"chunk {ref.index} (rows {ref.start}–{ref.start + ref.rows - 1})"
-
-
-def _row(ref: ChunkRef, i: int) -> int:
-    """Where row i of a chunk, or of a piece of one, lies within the source."""
-    return ref.row(i) if isinstance(ref, RowSelection) else ref.start + i
+    return ref.place
 
 
 def _describe_non_finite(
@@ -129,7 +119,7 @@ def _describe_non_finite(
         bad = np.flatnonzero(~finite[:, column])
         kind = "NaN" if np.isnan(chunk.x[bad[0], column]) else "infinity"
         name = f" {names[column]!r}" if names is not None else ""
-        parts.append(f"{len(bad)} in column {column}{name} (the first, {kind}, in row {_row(ref, int(bad[0]))})")
+        parts.append(f"{len(bad)} in column {column}{name} (the first, {kind}, in row {ref.row(int(bad[0]))})")
     more = f" and {len(columns) - 3} more columns" if len(columns) > 3 else ""
     need = "Every value must be finite; drop or impute these rows first"
     if missing_steps:

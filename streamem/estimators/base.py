@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from streamem.algorithms import BatchEM, IncrementalEM, StepwiseEM
 from streamem.core.arrays import Params
 from streamem.core.errors import ModelFileError, NumericalError, ParameterError, StreamemError
-from streamem.core.ports import Algorithm, Checkable, Source, Variant, variant_of
+from streamem.core.ports import Algorithm, Source, Variant, variant_of
 from streamem.core.state import State
 from streamem.estimators.persistence import (
     Parts,
@@ -225,7 +225,7 @@ class EMEstimator(EMParts):
     def _faults(self, params: Params) -> list[str]:
         """What contradicts itself in parameters."""
         model = self._make_model()
-        return model.faults(params, int(self.n_components), self._row_width()) if isinstance(model, Checkable) else []
+        return model.faults(params, int(self.n_components), self._row_width())
 
     def _not_saved(self) -> set[str]:
         """Hyperparameters that are objects, to be given again to `load`."""

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 
 from streamem.core.arrays import Params
-from streamem.core.ports import Counted, Family
+from streamem.core.completing import as_written
+from streamem.core.ports import Family, full_family
 
 
 def settings_of(family: Any) -> str:
     """What identifies a family in another process too: its class and settings, families within included."""
-    settings = {}
+    family, settings = as_written(family), {}
     for name, value in sorted(vars(family).items()):
         if isinstance(value, str | int | float | tuple | np.generic):
             settings[name] = value
@@ -30,6 +31,4 @@ def weighed_against(family: Any, weight: float | None) -> Any:
 
 def free_parameters(family: Family, params: Params) -> int:
     """Numbers that an M-step may choose; every number of the parameters, if the family does not tell."""
-    if isinstance(family, Counted):
-        return family.free_parameters(params)
-    return sum(int(leaf.size) for leaf in params.flatten().values())
+    return full_family(family).free_parameters(params)

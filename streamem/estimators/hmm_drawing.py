@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from streamem.core.completing import as_written
 from streamem.core.errors import ParameterError
-from streamem.core.ports import Drawing
+from streamem.core.ports import full_family
 from streamem.estimators.hmm_learning import LearningHMM
 from streamem.sinks import ResultLayout, open_sink
 
@@ -80,10 +81,11 @@ class SamplingHMM(LearningHMM):
     def _draw_steps(self, rng: np.random.RandomState, n: int, chances: Array | None) -> tuple[Array, Array]:
         """Steps whose first state is drawn with the given chances, those of startprob if None."""
         states = draw_states(rng, n, np.asarray(self.startprob_ if chances is None else chances), self.transmat_)
-        family, components = self._make_family(), self._params().components
-        if not isinstance(family, Drawing):
+        family, components = full_family(self._make_family()), self._params().components
+        if not family.can_draw:
             raise ParameterError(
-                f"{type(family).__name__} cannot draw rows; give it draw(params, component, count, rng) -> (count, d)"
+                f"{type(as_written(family)).__name__} cannot draw rows; give it draw(params, component, count, rng) -> "
+                "(count, d)"
             )
         drawn = [family.draw(components, k, int((states == k).sum()), rng) for k in range(int(self.n_components))]
         rows = np.empty((n, drawn[0].shape[1]))

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from streamem.core.arrays import Params
 from streamem.core.chunk import Chunk
 from streamem.core.errors import ModelFileError, ParameterError
-from streamem.core.ports import Coded, Family
+from streamem.core.ports import Family, full_family
 from streamem.core.state import State
 from streamem.core.stats import Stats
 from streamem.estimators.declaring import hyperparameters
@@ -269,8 +269,7 @@ class HMMParts(EMParts):
         return set(self.face.objects)
 
     def _counts_categories(self) -> bool:
-        family = self._make_family()
-        return isinstance(family, Coded) and family.takes_codes
+        return full_family(self._make_family()).takes_codes
 
     def _reading(
         self,

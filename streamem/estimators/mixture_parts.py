@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from streamem.core.arrays import Params
 from streamem.core.chunk import Chunk
-from streamem.core.ports import Coded, Family
+from streamem.core.ports import Family, full_family
 from streamem.estimators.inputs import Reading
 from streamem.estimators.settings import EMParts
 from streamem.initialization import STARTS
@@ -51,8 +51,7 @@ class MixtureParts(EMParts):
         return self.warm_start and hasattr(self, "converged_")
 
     def _counts_categories(self) -> bool:
-        family = self._make_family()
-        return isinstance(family, Coded) and family.takes_codes
+        return full_family(self._make_family()).takes_codes
 
     def _reading(
         self,

@@ -6,10 +6,9 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import TypeGuard
 
 from streamem.core.chunk import Chunk
-from streamem.core.ports import ChunkRef, Composed
+from streamem.core.ports import ChunkRef
 
 
 class ChunkCache:
@@ -28,7 +27,7 @@ class ChunkCache:
 
         What several threads want at once is read by the first of them.
         """
-        if is_composed(ref):
+        if ref.made_of:
             return ref.drawn(lambda base: self.load(token, base, limit_bytes, read))
         key = (token, ref.index)
         with self._lock:
@@ -110,17 +109,7 @@ class KeptChunks:
 
 def is_at_hand(ref: ChunkRef) -> bool:
     """Whether loading is a look at rows in memory, or at several that only have to be joined."""
-    if is_composed(ref):
-        return all(map(is_at_hand, ref.bases))
-    return bool(getattr(ref, "at_hand", False))  # `AtHand`
-
-
-def is_composed(ref: ChunkRef) -> TypeGuard[Composed]:
-    """``isinstance(ref, Composed)`` in less than the thirty microseconds that it takes Python.
-
-    Of the handle and not of its class, as `offers` is asked: a handle may wrap another.
-    """
-    return hasattr(ref, "bases") and hasattr(ref, "drawn")
+    return all(map(is_at_hand, ref.made_of)) if ref.made_of else ref.in_memory
 
 
 def is_decoded(ref: ChunkRef) -> bool:

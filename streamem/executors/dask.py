@@ -12,14 +12,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, cast
+from typing import Any, Generic, Self, TypeVar
 from uuid import uuid4
 
 from distributed import Client, Future, KilledWorker, as_completed, wait
 
 from streamem.core.errors import ParameterError
-from streamem.core.ports import ChunkDone, ChunkRef, Held, Job, OnChunk, Task
-from streamem.core.row_selection import RowSelection
+from streamem.core.ports import ChunkDone, ChunkRef, Executor, Job, OnChunk, Task
 from streamem.core.stats import Stats
 from streamem.executors.able_workers import AbleWorkers
 from streamem.executors.lost_workers import named_losses, result_of
@@ -42,7 +41,7 @@ RETRIES = 2
 STRAGGLERS_S = 60
 
 
-class DaskExecutor:
+class DaskExecutor(Executor):
     """Runs tasks on the workers of a client; all of one executor's chunks are of one plan over unchanged data.
 
     Parameters
@@ -88,13 +87,13 @@ class DaskExecutor:
         results: list[Future | None] = [None] * len(spans)
         groups: dict[int, Future] = {}
         submit = self._submitter(reduce_span, shipped)
-        pieces = bool(refs) and isinstance(refs[0], RowSelection)
+        pieces = bool(refs) and refs[0].selection is not None
 
         def start(span: Span, near: str | None) -> Future:
             if not pieces:
                 return submit(self._block(span, len(spans)), span.refs, near)
-            piece = cast(RowSelection, span.refs[0])
-            return submit(self._block(Span(span.position, piece.bases), PIECES), span.refs, near, piece.draws)
+            piece = span.refs[0]
+            return submit(self._block(Span(span.position, piece.made_of), PIECES), span.refs, near, piece.selection)
 
         for span, future in self._finished(spans, start):
             results[span.position] = future
@@ -163,7 +162,7 @@ class DaskExecutor:
         return self._workers.submit(identity, job.with_refs(_bare(job.refs)), key=_key("job"))
 
     def _spans(self, refs: Sequence[ChunkRef], row_nbytes: int = 0) -> list[Span]:
-        if refs and isinstance(refs[0], RowSelection):  # each goes where its chunk is kept
+        if refs and refs[0].selection is not None:  # each goes where its chunk is kept
             return cut_spans(refs, 1)
         # Chunks that lie on workers already are worked on where they lie: neighbours may lie apart.
         seconds = SPAN_SECONDS if any(_futures(ref) for ref in refs) else self._chunk_seconds
@@ -276,14 +275,12 @@ class DaskExecutor:
 
 
 def _futures(ref: ChunkRef) -> Mapping[Any, Future]:
-    return ref.futures if isinstance(ref, Held) else {}
+    return ref.on_cluster
 
 
 def _bare(refs: Sequence[ChunkRef]) -> tuple[ChunkRef, ...]:
     """Handles without the results that they rest on: these travel as dependencies of tasks."""
-    return tuple(
-        ref.given(dict.fromkeys(ref.futures)) if isinstance(ref, Held) and ref.futures else ref for ref in refs
-    )
+    return tuple(ref.given(dict.fromkeys(ref.on_cluster)) if ref.on_cluster else ref for ref in refs)
 
 
 def _key(what: str) -> str:

@@ -15,11 +15,10 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 from streamem.core.blas import limit_this_thread, one_blas_thread
 from streamem.core.chunk import Chunk
 from streamem.core.errors import ParameterError
-from streamem.core.offers import offers_itself
-from streamem.core.ports import ChunkDone, ChunkRef, Fetchable, OnChunk, Task
+from streamem.core.ports import ChunkDone, ChunkRef, Executor, OnChunk, Task
 from streamem.core.reduction import TreeReduction
 from streamem.core.stats import Stats
-from streamem.executors.chunk_cache import ChunkCache, KeptChunks, is_at_hand, is_composed
+from streamem.executors.chunk_cache import ChunkCache, KeptChunks, is_at_hand
 from streamem.kernels.plain_kernel import drop_kernel
 
 Result = TypeVar("Result")
@@ -43,7 +42,7 @@ class _Finished(Generic[Result]):
     done: ChunkDone
 
 
-class ThreadsExecutor:
+class ThreadsExecutor(Executor):
     """`n_threads` workers with one BLAS thread each, and as many readers.
 
     Parameters
@@ -145,14 +144,13 @@ class ThreadsExecutor:
 
     def _read(self, ref: ChunkRef, load: _Load) -> Callable[[], Chunk]:
         """A reader's part: loading, or of a chunk that can be fetched, all that waits for storage."""
-        if offers_itself(ref, Fetchable) and not self._kept.has(ref) and (fetched := ref.fetched()) is not ref:
+        if not self._kept.has(ref) and (fetched := ref.fetched()) is not ref:
             return lambda: load(ref, fetched)
         chunk = self._load(ref, load)
         return lambda: chunk
 
     def _load(self, ref: ChunkRef, load: _Load) -> Chunk:
-        composed = is_composed(ref)
-        if composed and not is_at_hand(ref):
+        if ref.made_of and not is_at_hand(ref):
             return self._cache.load("", ref, self._cache_bytes, load)
         return load(ref)
 

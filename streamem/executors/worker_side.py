@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from streamem.core.blas import one_blas_thread
 from streamem.core.chunk import Chunk
 from streamem.core.errors import SourceError, StreamemError
-from streamem.core.ports import ChunkRef, Held, Job, Task
+from streamem.core.ports import ChunkRef, Job, Task
 from streamem.core.reduction import TreeReduction
 from streamem.core.row_selection import RowSelection, Selection
 from streamem.core.stats import Stats
@@ -50,7 +50,7 @@ class ChunkAccess:
     def load(self, ref: ChunkRef, held: Mapping[Any, Any]) -> Chunk:
         """The chunk: from what the cluster holds, which needs no cache, from the cache, or read."""
         try:
-            if held and isinstance(ref, Held):
+            if held:
                 return ref.given(held).load()
             return CACHE.load(self.token, ref, self.cache_bytes)
         except (StreamemError, MemoryError):

@@ -12,7 +12,7 @@ from streamem.core.arrays import Params
 from streamem.core.errors import DataError, ParameterError
 from streamem.core.faults import flags, missing, shaped
 from streamem.core.numerics import EPS
-from streamem.core.ports import Kernel
+from streamem.core.ports import FullFamily, Kernel
 from streamem.core.stats import Stats
 from streamem.families.anchor import location_and_spread
 from streamem.families.covariance_floor import FLOOR
@@ -29,7 +29,7 @@ Array = NDArray[Any]
 FULL = COVARIANCES["full"]
 
 
-class AutoregressiveGaussian:
+class AutoregressiveGaussian(FullFamily):
     """y_t = c_k + Σ_l A_kl y_{t−l} + ε with ε ~ N(0, Σ_k): Markov-switching vector autoregression (Hamilton 1994, §22).
 
     Parameters

@@ -13,7 +13,7 @@ from streamem import kernels
 from streamem.core.arrays import Params
 from streamem.core.errors import ImpossibleValueError, ParameterError
 from streamem.core.faults import SUM_TOLERANCE, flags, missing, shares, within
-from streamem.core.ports import Kernel
+from streamem.core.ports import FullFamily, Kernel
 from streamem.core.stats import Stats
 from streamem.families.covariance_floor import FLOOR
 from streamem.families.empty_components import empty_components, told_empty
@@ -25,7 +25,7 @@ from streamem.kernels.tiling import block_rows
 Array = NDArray[Any]
 
 
-class Categorical:
+class Categorical(FullFamily):
     """d independent columns of codes 0 … V_j − 1: log p(x) = Σ_j log p_j(x_j).
 
     Parameters

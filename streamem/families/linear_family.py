@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from streamem.core.arrays import Params
-from streamem.core.ports import Kernel
+from streamem.core.ports import FullFamily, Kernel
 from streamem.core.stats import Stats
 from streamem.families.empty_components import told_empty
 from streamem.kernels.features.linear_kernel import linear_bytes
@@ -25,7 +25,7 @@ A start is made from a sample: values that are not in it must not become impossi
 """
 
 
-class LinearFamily(ABC):
+class LinearFamily(FullFamily):
     """A family whose statistics are the weight and the sum of x."""
 
     name: str

@@ -11,36 +11,18 @@ from numpy.typing import DTypeLike, NDArray
 from streamem.core.arrays import Params
 from streamem.core.errors import ParameterError
 from streamem.core.faults import missing, prefixed, shares
-from streamem.core.offers import offers
-from streamem.core.ports import (
-    Anchored,
-    Blockwise,
-    Bounded,
-    Checkable,
-    Coded,
-    Counted,
-    Diagnosed,
-    Drawing,
-    Family,
-    Farsighted,
-    Kernel,
-    Penalized,
-    Rebasable,
-    Startable,
-    Surveying,
-)
+from streamem.core.ports import Family, FullFamily, Kernel, full_family, kernel_of
 from streamem.core.stats import Stats
 from streamem.families.empty_components import empty_components
 from streamem.families.first_split import split_rows
 from streamem.kernels.nested.nested_mixtures_kernel import MANY_BYTES, parts_kernel
-from streamem.kernels.plain_kernel import block_rows_of, kernel_of
 
 Array = NDArray[Any]
 
 ROWS_AT_ONCE = 4096
 
 
-class MixtureFamily:
+class MixtureFamily(FullFamily):
     """Components that are mixtures themselves: p_k(x) = Σ_m w_km p_km(x), with parts of any family.
 
     Parameters
@@ -51,7 +33,7 @@ class MixtureFamily:
     Notes
     -----
     Parameters: weights (K, M), and parts, those of the family for K·M components, of which k·M … k·M + M − 1 belong to
-    component k. What the family offers besides (an anchor, a penalty, a survey, …) is passed on.
+    component k. What the family has besides (an anchor, a penalty, a survey, …) is passed on.
 
     Parts that begin alike would stay alike for ever, since responsibilities tell components apart only. So the first
     statistics, those of the parameters that `start` makes, split the rows of every component into M groups of equal
@@ -71,7 +53,7 @@ class MixtureFamily:
     def __init__(self, family: Family, n_mix: int = 1) -> None:
         if isinstance(n_mix, bool) or not isinstance(n_mix, int | np.integer) or n_mix < 1:
             raise ParameterError(f"n_mix is {n_mix!r}; it must be an integer >= 1")
-        self.family = family
+        self.family = full_family(family)
         self.n_mix = int(n_mix)
 
     # --- the Family port ---------------------------------------------------------------------------------------------
@@ -109,7 +91,7 @@ class MixtureFamily:
         """Equal components, each of M parts that split the rows x (n, d) of the sample along one direction."""
         counted = np.ones(len(x)) if weight is None else np.asarray(weight, dtype=np.float64)
         k, m = n_components, self.n_mix
-        crude = self.family.start(x, weight, k * m) if isinstance(self.family, Startable) else None
+        crude = self.family.start(x, weight, k * m)
         labels = np.repeat(split_rows(np.asarray(x, dtype=np.float64), counted, m)[:, None], k, axis=1)
         stats = self._stats_of_labels(crude, x, np.repeat(counted[:, None], k, axis=1), labels)
         parts = self.family.maximize(stats.parts, crude)
@@ -118,70 +100,65 @@ class MixtureFamily:
     @property
     def takes_codes(self) -> bool:
         """Whether the family of the parts does."""
-        return isinstance(self.family, Coded) and self.family.takes_codes
+        return self.family.takes_codes
 
     @property
     def is_surveyed(self) -> bool:
         """Whether the family of the parts is."""
-        return not isinstance(self.family, Surveying) or self.family.is_surveyed
+        return self.family.is_surveyed
 
     def survey(self, x: Array, weight: Array | None) -> Array:
         """What rows tell the family of the parts; nothing, if that needs no survey."""
-        return self.family.survey(x, weight) if isinstance(self.family, Surveying) else np.empty(0)
+        return self.family.survey(x, weight)
 
     def surveyed(self, found: Sequence[Array]) -> Family:
         """This family with parts that know what the survey of all chunks found."""
-        return MixtureFamily(self.family.surveyed(found), self.n_mix) if isinstance(self.family, Surveying) else self
+        known = self.family.surveyed(found)
+        return self if known is self.family else MixtureFamily(known, self.n_mix)
 
     def block_rows(self, params: Params) -> int:
         """Rows a block, those of the family of the parts."""
-        return block_rows_of(self.family, params.parts)
+        return self.family.block_rows(params.parts)
 
     def kernel(self, params: Params, dtype: DTypeLike = np.float64) -> Kernel:
         """The kernel of the parts, with a log-sum-exp over the parts of each component."""
-        return parts_kernel(kernel_of(self.family, params.parts, dtype), params.weights, self.block_rows(params))
+        kernel = kernel_of(self.family, params.parts, params.weights.size, dtype)
+        return parts_kernel(kernel, params.weights, kernel.block_rows)
 
     def faults(self, params: Params, n_components: int, n_features: int) -> list[str]:
         """Weights that are none, and what the parts find wrong."""
         if found := missing(params, ("weights", "parts")):
             return found
         found = shares("weights", params.weights, (n_components, self.n_mix))
-        if offers(self.family, Checkable):
-            found += prefixed("parts", self.family.faults(params.parts, n_components * self.n_mix, n_features))
-        return found
+        own = self.family.faults(params.parts, n_components * self.n_mix, n_features)
+        return found + prefixed("parts", own)
 
-    def far_log_prob(self, params: Params, x: Array) -> Array:
-        """Log-densities (n, K) of rows whose squares may overflow, in nats; NaN where the parts cannot tell."""
-        if not offers(self.family, Farsighted):
-            return np.full((len(x), len(params.weights)), np.nan)
-        return np.asarray(
-            np.logaddexp.reduce(self._of_parts(params, self.family.far_log_prob(params.parts, x)), axis=2)
-        )
+    def far_log_prob(self, params: Params, x: Array) -> Array | None:
+        """Log-densities (n, K) of rows whose squares may overflow, in nats; None where the parts cannot tell."""
+        found = self.family.far_log_prob(params.parts, x)
+        return None if found is None else np.asarray(np.logaddexp.reduce(self._of_parts(params, found), axis=2))
 
-    def far_order(self, params: Params, x: Array) -> Array:
+    def far_order(self, params: Params, x: Array) -> Array | None:
         """Numbers (n, K) that order components where all of these are −∞: those of their nearest parts."""
-        if not offers(self.family, Farsighted):
-            return np.full((len(x), len(params.weights)), np.nan)
-        order = self.family.far_order(params.parts, x).reshape(len(x), *params.weights.shape)
-        return np.asarray(np.where(params.weights > 0, order, -np.inf).max(axis=2))
+        order = self.family.far_order(params.parts, x)
+        if order is None:
+            return None
+        by_part = order.reshape(len(x), *params.weights.shape)
+        return np.asarray(np.where(params.weights > 0, by_part, -np.inf).max(axis=2))
 
     def workspace_bytes(self, n_components: int, n_features: int) -> int:
         """Bytes for the parts, three numbers for each part and row of a block, and densities of many rows."""
         parts = n_components * self.n_mix
-        if isinstance(self.family, Blockwise):
-            return self.family.workspace_bytes(parts, n_features) + 8 * 2048 * 3 * parts + MANY_BYTES
-        return 8 * ROWS_AT_ONCE * (6 * parts + 2 * n_features)
+        return self.family.workspace_bytes(parts, n_features) + 8 * 2048 * 3 * parts + MANY_BYTES
 
     def statistics_bytes(self, n_components: int, n_features: int) -> int:
         """Bytes of the statistics of the parts; for a family that does not say, four numbers a part and feature."""
         parts = n_components * self.n_mix
-        if isinstance(self.family, Blockwise):
-            return 8 * parts + self.family.statistics_bytes(parts, n_features)
-        return 8 * parts + 8 * 4 * parts * (1 + n_features)
+        return 8 * parts + self.family.statistics_bytes(parts, n_features)
 
     def penalty(self, params: Params, stats: Stats) -> float:
         """Penalty of the parts, in nats."""
-        return self.family.penalty(params.parts, stats.parts) if offers(self.family, Penalized) else 0.0
+        return self.family.penalty(params.parts, stats.parts)
 
     def shortfall(self, old: Params, new: Params, stats: Stats) -> float:
         """Shortfall of the parts, in nats; with first statistics, also what the split costs beside responsibilities.
@@ -189,20 +166,17 @@ class MixtureFamily:
         Equal parts have responsibilities of 1/M each, from which labels are log M nats away.
         """
         split = float(np.log(self.n_mix) * stats.weight.sum()) if _is_crude(old) else 0.0
-        if not offers(self.family, Bounded) or (_is_crude(old) and self._known(old.parts) is None):
+        if _is_crude(old) and not self.family.has_start:
             return split
         return split + self.family.shortfall(old.parts, new.parts, self._parts(stats))
 
     def rebase(self, stats: Stats, old: Params, new: Params) -> Stats:
         """Statistics of the parts as if they had been taken at `new`."""
-        if not offers(self.family, Rebasable):
-            return stats
-        return stats.replace(parts=self.family.rebase(stats.parts, old.parts, new.parts))
+        parts = self.family.rebase(stats.parts, old.parts, new.parts)
+        return stats if parts is stats.parts else stats.replace(parts=parts)
 
     def reanchored(self, params: Params) -> Params:
         """Parameters with the parts about a better anchor, where theirs has come to lie far off."""
-        if not offers(self.family, Anchored):
-            return params
         parts = self.family.reanchored(params.parts)
         return params if parts is params.parts else params.replace(parts=parts)
 
@@ -213,8 +187,6 @@ class MixtureFamily:
         ------
         ParameterError : the family of the parts cannot draw
         """
-        if not isinstance(self.family, Drawing):
-            raise ParameterError(f"{type(self.family).__name__} cannot draw rows: it has no draw")
         weights = np.asarray(params.weights[component])
         chosen = rng.choice(self.n_mix, size=count, p=weights / weights.sum())
         first = component * self.n_mix
@@ -226,17 +198,13 @@ class MixtureFamily:
 
     def degenerate(self, params: Params) -> Mapping[str, list[int]]:
         """Components one of whose parts was kept from degenerating."""
-        if not offers(self.family, Diagnosed):
-            return {}
         found = self.family.degenerate(params.parts)
         return {f"{kind} part": sorted({part // self.n_mix for part in parts}) for kind, parts in found.items()}
 
     def free_parameters(self, params: Params) -> int:
         """Free parameters of the parts, and M − 1 weights of each component."""
         k, m = params.weights.shape
-        if isinstance(self.family, Counted):
-            return k * (m - 1) + self.family.free_parameters(params.parts)
-        return k * (m - 1) + sum(int(leaf.size) for leaf in params.parts.flatten().values())
+        return k * (m - 1) + self.family.free_parameters(params.parts)
 
     # --- inner -------------------------------------------------------------------------------------------------------
 
@@ -248,12 +216,12 @@ class MixtureFamily:
 
     def _parts(self, stats: Stats) -> Stats:
         """Statistics of the parts, of which their family may have to know how they were rounded."""
-        told = "rounding" in stats and offers(self.family, Bounded)
+        told = "rounding" in stats and self.family.reads_rounding
         return stats.parts.replace(rounding=stats.rounding) if told else stats.parts
 
     def _known(self, parts: Params) -> Params | None:
         """What the first statistics of the parts may know: an anchor, if the family has one, else nothing."""
-        return parts if isinstance(self.family, Startable) else None
+        return parts if self.family.has_start else None
 
     def _first_stats(self, parts: Params, x: Array, resp: Array) -> Stats:
         rows = np.asarray(x, dtype=np.float64)

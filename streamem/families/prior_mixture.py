@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamem.core.arrays import Params
-from streamem.core.ports import Surveying
 from streamem.core.stats import Stats
 from streamem.families.gaussian.distribution import Gaussian
 from streamem.families.mixture_family import MixtureFamily
@@ -41,8 +40,7 @@ class PriorMixture(Weighed, MixtureFamily):
     @property
     def is_surveyed(self) -> bool:
         """Whether the weight of the data is known, if there is any prior."""
-        known = not isinstance(self.family, Surveying) or self.family.is_surveyed
-        return self.total_weight is not None or (self.alpha is None and known)
+        return self.total_weight is not None or (self.alpha is None and self.family.is_surveyed)
 
     def weighed(self, total_weight: float | None) -> Self:
         """The family and its parts with their priors weighed against so much data."""

@@ -20,10 +20,9 @@ from streamem.core.arrays import Params
 from streamem.core.boundary import PATH, POSTERIOR, SUMS, Boundary, Cut
 from streamem.core.chunk import Chunk
 from streamem.core.errors import NumericalError
-from streamem.core.offers import offers
-from streamem.core.ports import Chained, ChunkDone, ChunkRef, Executor, OnChunk, Sequenced
+from streamem.core.ports import ChunkDone, ChunkRef, Executor, Model, OnChunk
 from streamem.core.sequences import Sequences
-from streamem.core.validation import forgives, require_finite, where
+from streamem.core.validation import require_finite, where
 
 Array = NDArray[Any]
 Pieces = Sequence[ChunkRef]
@@ -50,7 +49,7 @@ def boundaries(
     question : "posterior" or "path"
     on_chunk : told of the chunks that are read for this
     """
-    chains = chains_of(refs) if offers(model, Chained) else []
+    chains = chains_of(refs) if model.joins_pieces else []
     if not chains:
         return {}
     ask = Ask(model, params, names, question, executor, on_chunk)
@@ -83,17 +82,18 @@ def chains_of(refs: Iterable[ChunkRef]) -> list[Pieces]:
     return [*chains]
 
 
-def _opened(ref: Any) -> bool:
-    return offers(ref, Sequenced) and ref.opened
+def _opened(ref: ChunkRef) -> bool:
+    return ref.sequences is not None and ref.sequences.opened
 
 
-def _continued(ref: Any) -> bool:
-    return offers(ref, Sequenced) and ref.continued
+def _continued(ref: ChunkRef) -> bool:
+    return ref.sequences is not None and ref.sequences.continued
 
 
-def _passes(ref: Any) -> bool:
+def _passes(ref: ChunkRef) -> bool:
     """Whether a chunk is the middle piece of a sequence and nothing else."""
-    return offers(ref, Sequenced) and ref.opened and ref.continued and len(ref.lengths) == 1
+    known = ref.sequences
+    return known is not None and known.opened and known.continued and len(known) == 1
 
 
 # --- what a chunk is asked --------------------------------------------------------------------------------------------
@@ -112,7 +112,7 @@ class Question:
     ends : chunks at the ends of chains, by index: where operators are wanted, the others need not tell anything else
     """
 
-    model: Chained
+    model: Model
     params: Params
     names: tuple[str, ...] | None
     kind: str
@@ -124,7 +124,7 @@ class Question:
 
     def __call__(self, chunk: Chunk, ref: ChunkRef) -> Cut:
         """What a chunk tells of the sequences that it cuts."""
-        require_finite(chunk, ref, self.names, forgives(self.model))
+        require_finite(chunk, ref, self.names, self.model.allows_missing_steps)
         first, last = part(chunk, 0), part(chunk, -1)
         opened, continued = _of(first).opened, _of(last).continued
         padded, passed = _of(first).padded, self.operators and opened and _of(first).continued
@@ -155,7 +155,7 @@ class Question:
 class Ask:
     """Puts questions to chunks."""
 
-    model: Any
+    model: Model
     params: Params
     names: tuple[str, ...] | None
     kind: str

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamem.core.errors import NumericalError
-from streamem.core.offers import offers
-from streamem.core.ports import Family, Farsighted
+from streamem.core.ports import FullFamily
 
 Array = NDArray[Any]
 
@@ -46,12 +45,12 @@ class FarRows(NamedTuple):
         return np.asarray(np.where(told, self.log_joint.argmax(axis=1), self.order.argmax(axis=1)))
 
 
-def judged_far(family: Family, params: Any, log_weights: Array, x: Array) -> FarRows | None:
+def judged_far(family: FullFamily, params: Any, log_weights: Array, x: Array) -> FarRows | None:
     """Densities and order of components of rows x (n, d) that overflowed; None if the family cannot judge all rows."""
-    if not offers(family, Farsighted):
+    log_prob, order = family.far_log_prob(params, x), family.far_order(params, x)
+    if log_prob is None or order is None:
         return None
-    log_joint = family.far_log_prob(params, x) + log_weights
-    order = np.where(log_weights > -np.inf, family.far_order(params, x), -np.inf)
+    log_joint, order = log_prob + log_weights, np.where(log_weights > -np.inf, order, -np.inf)
     return None if np.isnan(log_joint).any() or np.isnan(order).any() else FarRows(log_joint, order)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,32 +11,20 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from streamem import kernels
 from streamem.core.arrays import Params
-from streamem.core.ascent import with_rounding
 from streamem.core.boundary import PATH, Boundary
 from streamem.core.chunk import Chunk
 from streamem.core.errors import NumericalError, ParameterError
 from streamem.core.extremes import balanced, expected, far_rounding
-from streamem.core.faults import flags, missing, prefixed, shares
+from streamem.core.faults import flags, missing, shares
 from streamem.core.numerics import EPS, small_buffers
-from streamem.core.offers import offers
-from streamem.core.ports import (
-    Anchored,
-    Blockwise,
-    Bounded,
-    Checkable,
-    Diagnosed,
-    Explained,
-    Family,
-    Penalized,
-    Rebasable,
-    Startable,
-)
+from streamem.core.ports import Family, full_family, kernel_of
 from streamem.core.stats import Stats
-from streamem.kernels.plain_kernel import block_rows_of, kernel_of, reused_kernel
+from streamem.kernels.plain_kernel import reused_kernel
 from streamem.machine.lanes import lanes_for
 from streamem.models.chain_operators import ChainOperators, filled_up
 from streamem.models.chain_pass import Chain, ChainPass, entry_of, impossible
 from streamem.models.emissions import Emissions
+from streamem.models.forwards_to_family import ForwardsToFamily
 from streamem.models.steps import Steps, missing_rows, steps_of
 from streamem.models.transitions import Topology, Transitions
 
@@ -45,13 +34,12 @@ Responsibilities = Callable[[Array, Array | None, int, np.random.RandomState], A
 
 ALONE = Boundary()
 CHUNK_BYTES = 2**21
-PLAIN_GROUP_ROWS = 4096
 GROUP_ROWS = 8192
 """Steps that go through the recursions in one call: threads that met at the interpreter's lock every 2,000 steps were
 together hardly faster than one."""
 
 
-class HMM:
+class HMM(ForwardsToFamily):
     """A chain z_1, z_2, … of K hidden states; step t emits x_t from the component z_t of any `Family`.
 
     Parameters
@@ -75,7 +63,7 @@ class HMM:
     what came before is taken for one of its own that begins from startprob: windows of a long one are learned so.
     """
 
-    missing_steps = True
+    allows_missing_steps = True
 
     def __init__(
         self,
@@ -91,7 +79,7 @@ class HMM:
         params: str | None = None,
         total_weight: float | None = None,
     ) -> None:
-        self.family = family
+        self.family = full_family(family)
         self.total_weight = total_weight
         self.n_components = n_components
         self.transitions = Transitions(
@@ -108,7 +96,7 @@ class HMM:
         """The transitions' own start, and one M-step of the family from starting responsibilities of the rows."""
         sample, _ = balanced(sample)
         x, weight = _observed(sample)
-        previous = self.family.start(x, weight, self.n_components) if isinstance(self.family, Startable) else None
+        previous = self.family.start(x, weight, self.n_components)
         resp = self._start(x, weight, self.n_components, rng)
         if weight is not None:
             resp = resp * weight[:, None]
@@ -117,7 +105,7 @@ class HMM:
 
     def crude(self, sample: Chunk) -> Params | None:
         """The transitions' start and the family's crude parameters, if it has any."""
-        if not isinstance(self.family, Startable):
+        if not self.family.has_start:
             return None
         x, weight = _observed(sample)
         return self._assembled(self.family.start(x, weight, self.n_components))
@@ -161,39 +149,20 @@ class HMM:
         """The family's workspace, and what the recursions hold of a chunk that is one sequence."""
         rows = CHUNK_BYTES // (4 * n_features)
         own = 8 * rows * (2 * self.n_components + 8)
-        if isinstance(self.family, Blockwise):
-            return own + self.family.workspace_bytes(self.n_components, n_features)
-        return own + 8 * PLAIN_GROUP_ROWS * (3 * self.n_components + 2 * n_features)
+        return own + self.family.workspace_bytes(self.n_components, n_features)
 
     def statistics_bytes(self, n_features: int) -> int:
-        """Expected counts and the family's statistics; if it does not tell, four numbers a component and feature."""
+        """Expected counts and the family's statistics."""
         own = 8 * (self.n_components * (self.n_components + 2) + 4)
-        if isinstance(self.family, Blockwise):
-            return own + self.family.statistics_bytes(self.n_components, n_features)
-        return own + 8 * 4 * self.n_components * (1 + n_features)
+        return own + self.family.statistics_bytes(self.n_components, n_features)
 
     # --- capabilities ------------------------------------------------------------------------------------------------
 
     def arithmetic(self, params: Params, dtype: DTypeLike = np.float64) -> str:
         """Which arithmetic the emissions run at these parameters on rows of `dtype`, in words."""
-        if offers(self.family, Explained):
-            return self.family.arithmetic(params.components, dtype)
-        return kernel_of(self.family, params.components, dtype).path
+        return self.family.arithmetic(params.components, dtype)
 
-    def rebase(self, stats: Stats, old: Params, new: Params) -> Stats:
-        """The family's statistics, as if they had been taken at `new`."""
-        if not offers(self.family, Rebasable):
-            return stats
-        return stats.replace(components=self.family.rebase(stats.components, old.components, new.components))
-
-    def reanchored(self, params: Params) -> Params:
-        """The family's, where it has an anchor."""
-        if not offers(self.family, Anchored):
-            return params
-        components = self.family.reanchored(params.components)
-        return params if components is params.components else params.replace(components=components)
-
-    def occupancy(self, params: Params) -> Array:
+    def shares(self, params: Params) -> Array:
         """Share of every state in the first 1024 steps of a sequence: (K,)."""
         sums, power = np.eye(self.n_components), np.asarray(params.transmat)
         for _ in range(10):  # Σ_{t < 2m} Aᵗ = Σ_{t < m} Aᵗ + A^m Σ_{t < m} Aᵗ
@@ -204,19 +173,15 @@ class HMM:
     def penalty(self, params: Params, stats: Stats) -> float:
         """The family's penalty and minus the log-density of the priors, in nats, or their share."""
         own = self._share(stats) * self.transitions.penalty(params.startprob, params.transmat)
-        if not offers(self.family, Penalized):
-            return own
-        return own + self.family.penalty(params.components, stats.components)
+        return own + super().penalty(params, stats)
 
     def shortfall(self, old: Params, new: Params, stats: Stats) -> float:
         """The family's, in nats, where the M-step updates the emissions."""
-        if not (self._updates_emissions and offers(self.family, Bounded)):
-            return 0.0
-        return self.family.shortfall(old.components, new.components, self._components(stats))
+        return super().shortfall(old, new, stats) if self._updates_emissions else 0.0
 
     def degenerate(self, params: Params) -> Mapping[str, list[int]]:
         """The family's interventions, and states that are never left."""
-        found = dict(self.family.degenerate(params.components)) if offers(self.family, Diagnosed) else {}
+        found = dict(self.family.degenerate(params.components))
         if "kept" in params:
             found["never left"] = np.flatnonzero(params.kept).tolist()
         return found
@@ -228,9 +193,7 @@ class HMM:
         k = n_components
         found = shares("startprob", params.startprob, (k,)) + shares("transmat", params.transmat, (k, k))
         found += flags("kept", params.kept, (k,))
-        if offers(self.family, Checkable):
-            found += prefixed("components", self.family.faults(params.components, k, n_features))
-        return found
+        return found + self._family_faults(params, k, n_features)
 
     # --- what a fitted model says of sequences -----------------------------------------------------------------------
 
@@ -322,17 +285,12 @@ class HMM:
         self, params: Params, chunk: Chunk, steps: Steps, message: Boundary | None, dtype: DTypeLike
     ) -> ChainPass:
         emissions = self._emissions(params, chunk, steps, dtype)
-        rows = max(GROUP_ROWS, block_rows_of(self.family, params.components))
+        rows = max(GROUP_ROWS, emissions.kernel.block_rows)
         return ChainPass(_chain(params), emissions, steps, message or ALONE, rows)
 
     def _emissions(self, params: Params, chunk: Chunk, steps: Steps, dtype: DTypeLike) -> Emissions:
-        kernel = reused_kernel(self, params, dtype, lambda: kernel_of(self.family, params.components, dtype))
-        rows = block_rows_of(self.family, params.components)
-        return Emissions(kernel, rows, chunk.x, steps.missing, self.n_components)
-
-    def _components(self, stats: Stats) -> Stats:
-        """The family's statistics, of which it may have to know how they were rounded."""
-        return with_rounding(stats.components, stats) if offers(self.family, Bounded) else stats.components
+        made = partial(kernel_of, self.family, params.components, self.n_components, dtype)
+        return Emissions(reused_kernel(self, params, dtype, made), chunk.x, steps.missing)
 
     def _share(self, stats: Stats) -> float:
         """Which share of the data the statistics stand for, against which priors are weighed."""

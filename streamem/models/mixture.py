@@ -3,46 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from streamem.core.arrays import Params
-from streamem.core.ascent import with_rounding
+from streamem.core.boundary import Boundary
 from streamem.core.cached_by_identity import cached_by_identity
 from streamem.core.chunk import Chunk
 from streamem.core.errors import NumericalError
 from streamem.core.extremes import balanced, expected, far_rounding
-from streamem.core.faults import missing, prefixed, shares, within
+from streamem.core.faults import missing, shares, within
 from streamem.core.numerics import Normalized, normalize_log_rows, small_buffers
-from streamem.core.offers import offers
-from streamem.core.ports import (
-    Anchored,
-    Blockwise,
-    Bounded,
-    Checkable,
-    Diagnosed,
-    Explained,
-    Family,
-    Kernel,
-    Mixing,
-    MixtureSums,
-    Penalized,
-    Rebasable,
-    Screenable,
-    Startable,
-)
+from streamem.core.ports import Family, Kernel, Mixing, MixtureSums, full_family, kernel_of
 from streamem.core.stats import Stats
-from streamem.kernels.plain_kernel import block_rows_of, kernel_of, reused_kernel
+from streamem.kernels.plain_kernel import reused_kernel
 from streamem.models.far_rows import FarRows, judged_far, no_density
+from streamem.models.forwards_to_family import ForwardsToFamily
 
 Array = NDArray[Any]
 Responsibilities = Callable[[Array, Array | None, int, np.random.RandomState], Array]
 """(x (n, d), weight (n,) or None, K, rng) → responsibilities (n, K) to start from."""
 
 
-class Mixture:
+class Mixture(ForwardsToFamily):
     """p(x) = Σ_k w_k p_k(x), with components of any `Family`.
 
     Parameters
@@ -59,7 +44,7 @@ class Mixture:
     """
 
     def __init__(self, family: Family, n_components: int, start: Responsibilities) -> None:
-        self.family = family
+        self.family = full_family(family)
         self.n_components = n_components
         self._start = start
 
@@ -77,14 +62,14 @@ class Mixture:
 
     def crude(self, sample: Chunk) -> Params | None:
         """Equal weights and the family's crude parameters, if it has any."""
-        if not isinstance(self.family, Startable):
-            return None
         components = self.family.start(sample.x, sample.weight, self.n_components)
+        if components is None:
+            return None
         weights = np.full(self.n_components, 1 / self.n_components)
         return Params(weights=weights, components=components, active=np.float64(self.n_components))
 
     @small_buffers()
-    def e_step(self, params: Params, chunk: Chunk) -> Stats:
+    def e_step(self, params: Params, chunk: Chunk, message: Boundary | None = None) -> Stats:
         """responsibilities (K,), components, and the four scalars that every model carries."""
         return expected(chunk, lambda chunk: self._expected(params, chunk))
 
@@ -107,62 +92,30 @@ class Mixture:
         """Weights in proportion to the responsibilities; the family maximizes the rest."""
         return self._maximize(stats, previous.components)
 
-    def prepared(self, params: Params, rows: int) -> Params:
+    def for_pass_of(self, params: Params, rows: int) -> Params:
         """Parameters with the number of rows of a pass, which decides how much is worth working out first."""
         return params.replace(rows=np.float64(rows))
 
     def arithmetic(self, params: Params, dtype: DTypeLike = np.float64) -> str:
         """Which arithmetic an E-step runs at these parameters on rows of `dtype`, in words."""
         screen = self._screen(params, dtype)
-        if screen is None and offers(self.family, Explained):
-            return self.family.arithmetic(params.components, dtype)
-        return (screen or kernel_of(self.family, params.components, dtype)).path
+        return self.family.arithmetic(params.components, dtype) if screen is None else screen.path
 
     def workspace_bytes(self, n_features: int) -> int:
-        """Responsibilities of a block, and the family's own workspace."""
-        if isinstance(self.family, Blockwise):
-            return self.family.workspace_bytes(self.n_components, n_features)
-        return 8 * 4096 * (3 * self.n_components + 2 * n_features)
+        """The family's, responsibilities of a block included."""
+        return self.family.workspace_bytes(self.n_components, n_features)
 
     def statistics_bytes(self, n_features: int) -> int:
-        """The family's statistics; for a family that does not tell, four numbers a component and feature."""
-        own = 8 * (self.n_components + 4)
-        if isinstance(self.family, Blockwise):
-            return own + self.family.statistics_bytes(self.n_components, n_features)
-        return own + 8 * 4 * self.n_components * (1 + n_features)
+        """The family's statistics, the responsibilities, and four scalars."""
+        return 8 * (self.n_components + 4) + self.family.statistics_bytes(self.n_components, n_features)
 
-    def rebase(self, stats: Stats, old: Params, new: Params) -> Stats:
-        """The family's statistics, as if they had been taken at `new`."""
-        if not offers(self.family, Rebasable):
-            return stats
-        return stats.replace(components=self.family.rebase(stats.components, old.components, new.components))
-
-    def reanchored(self, params: Params) -> Params:
-        """The family's, where it has an anchor."""
-        if not offers(self.family, Anchored):
-            return params
-        components = self.family.reanchored(params.components)
-        return params if components is params.components else params.replace(components=components)
-
-    def occupancy(self, params: Params) -> Array:
+    def shares(self, params: Params) -> Array:
         """The weights (K,)."""
         return np.asarray(params.weights)
 
-    def penalty(self, params: Params, stats: Stats) -> float:
-        """The family's penalty, in nats."""
-        if not offers(self.family, Penalized):
-            return 0.0
-        return self.family.penalty(params.components, stats.components)
-
-    def shortfall(self, old: Params, new: Params, stats: Stats) -> float:
-        """The family's, in nats."""
-        if not offers(self.family, Bounded):
-            return 0.0
-        return self.family.shortfall(old.components, new.components, self._components(stats))
-
     def degenerate(self, params: Params) -> Mapping[str, list[int]]:
         """The family's interventions."""
-        return self.family.degenerate(params.components) if offers(self.family, Diagnosed) else {}
+        return self.family.degenerate(params.components)
 
     def faults(self, params: Params, n_components: int, n_features: int) -> list[str]:
         """Weights that are none, and what the family finds wrong."""
@@ -170,9 +123,7 @@ class Mixture:
             return found
         found = shares("weights", params.weights, (n_components,))
         found += within("active", params.active, (), 0.0) if "active" in params else []
-        if offers(self.family, Checkable):
-            found += prefixed("components", self.family.faults(params.components, n_components, n_features))
-        return found
+        return found + self._family_faults(params, n_components, n_features)
 
     # --- what a fitted mixture says of rows --------------------------------------------------------------------------
 
@@ -182,7 +133,7 @@ class Mixture:
         out = np.empty(chunk.rows, dtype=np.int64)
         log_weights = _log_weights(params)[:, None]
         with np.errstate(over="ignore", invalid="ignore"):
-            for block, log_prob in self._log_prob(kernel_of(self.family, params.components), params, chunk.x):
+            for block, log_prob in self._log_prob(self._kernel(params), params, chunk.x):
                 joint = log_prob + log_weights
                 labels = np.argmax(joint, axis=0)  # of a NaN, if there is one
                 out[block] = labels
@@ -194,7 +145,7 @@ class Mixture:
     def responsibilities(self, params: Params, chunk: Chunk) -> Array:
         """Posterior probability of every component: (n, K)."""
         out = np.empty((chunk.rows, self.n_components))
-        kernel = kernel_of(self.family, params.components)
+        kernel = self._kernel(params)
         with np.errstate(over="ignore", invalid="ignore"):
             for block, resp, known in self._posterior(kernel, params, chunk.x, strict=False):
                 out[block] = resp.T
@@ -206,7 +157,7 @@ class Mixture:
     def log_density(self, params: Params, chunk: Chunk) -> Array:
         """log p(x) of every row, in nats: (n,); −∞ where it is below what float64 holds."""
         out = np.empty(chunk.rows)
-        kernel = kernel_of(self.family, params.components)
+        kernel = self._kernel(params)
         with np.errstate(over="ignore", invalid="ignore"):
             for block, _, known in self._posterior(kernel, params, chunk.x, strict=False):
                 out[block] = known.log_density
@@ -225,30 +176,27 @@ class Mixture:
             active=np.float64(active),
         )
 
-    def _components(self, stats: Stats) -> Stats:
-        """The family's statistics, of which it may have to know how they were rounded."""
-        return with_rounding(stats.components, stats) if offers(self.family, Bounded) else stats.components
+    def _kernel(self, params: Params, dtype: DTypeLike = np.float64) -> Kernel:
+        return kernel_of(self.family, params.components, self.n_components, dtype)
 
-    def _fastest(self, params: Params, dtype: DTypeLike) -> Kernel | Mixing:
+    def _fastest(self, params: Params, dtype: DTypeLike) -> Mixing:
         """A screen, where the statistics that led to these parameters make it worth while; else the kernel."""
         screen = self._screen(params, dtype)
-        return kernel_of(self.family, params.components, dtype) if screen is None else screen
+        return self._kernel(params, dtype) if screen is None else screen
 
     def _screen(self, params: Params, dtype: DTypeLike) -> Mixing | None:
-        if not offers(self.family, Screenable) or "active" not in params:
+        if "active" not in params:
             return None
         rows = float(params.rows) if "rows" in params else 0.0
         return self.family.screen(params.components, dtype, float(params.active), rows)
 
-    def _mix(self, kernel: Kernel | Mixing, params: Params, chunk: Chunk) -> MixtureSums:
-        """Accumulates all rows in the kernel, which runs over them by itself where it can."""
-        if not offers(kernel, Mixing):
-            return self._dense(cast(Kernel, kernel), params, chunk)
+    def _mix(self, kernel: Mixing, params: Params, chunk: Chunk) -> MixtureSums:
+        """Accumulates all rows in the kernel."""
         sums = kernel.mix(chunk.x, chunk.weight, _log_weights(params))
         if not np.isfinite(sums.log_likelihood):
             if chunk.x.dtype == np.float32:
                 raise NumericalError("float32 overflows")  # which float64 may not; see `core.extremes`
-            for _ in self._posterior(kernel_of(self.family, params.components, chunk.x.dtype), params, chunk.x):
+            for _ in self._posterior(self._kernel(params, chunk.x.dtype), params, chunk.x):
                 pass  # raises at the row
             row = int(np.abs(chunk.x).max(axis=1).argmax())
             raise NumericalError(
@@ -257,26 +205,10 @@ class Mixture:
             )
         return sums
 
-    def _dense(self, kernel: Kernel, params: Params, chunk: Chunk) -> MixtureSums:
-        """One E-step, block by block in Python."""
-        log_likelihood, pairs, responsibilities = 0.0, 0.0, np.zeros(self.n_components)
-        for block, resp, known in self._posterior(kernel, params, chunk.x):
-            if chunk.weight is not None:
-                for values in (resp, *known):
-                    values *= chunk.weight[block]
-            kernel.accumulate(resp)
-            log_likelihood += float(known.log_density.sum())
-            pairs += float(known.active.sum(dtype=np.float64))
-            responsibilities += resp.sum(axis=1, dtype=np.float64)
-        return MixtureSums(log_likelihood, pairs, responsibilities)
-
     def _log_prob(self, kernel: Kernel, params: Params, x: Array) -> Iterator[tuple[slice, Array]]:
         """For every block, log p_k(x) as (K, b) in one reused buffer."""
-        step = block_rows_of(self.family, params.components)
-        buffer = np.empty(self.n_components * min(step, max(len(x), 1)), dtype=kernel.dtype)
-        # No rows are one empty block, so that a family's statistics are known even then.
-        for first in range(0, max(len(x), 1), step):
-            block = slice(first, min(first + step, len(x)))
+        buffer = np.empty(self.n_components * min(kernel.block_rows, max(len(x), 1)), dtype=kernel.dtype)
+        for block in kernel.blocks(len(x)):
             rows = block.stop - block.start
             log_prob = buffer[: self.n_components * rows].reshape(self.n_components, rows)
             kernel.load(x[block])

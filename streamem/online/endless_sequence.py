@@ -19,7 +19,7 @@ from streamem.algorithms import StepwiseEM, rebased
 from streamem.core.arrays import Params
 from streamem.core.boundary import POSTERIOR, Boundary
 from streamem.core.chunk import Chunk
-from streamem.core.ports import Chained
+from streamem.core.ports import Model
 from streamem.core.state import State
 from streamem.core.stats import Stats
 
@@ -55,7 +55,7 @@ class Block:
         return _mean(known, np.exp(self.filtered)), known
 
 
-def read_block(model: Chained, params: Params, chunk: Chunk, before: Array | None) -> Block:
+def read_block(model: Model, params: Params, chunk: Chunk, before: Array | None) -> Block:
     """Ask the model of a chunk that is one sequence, or the next steps of one.
 
     Parameters

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from streamem.core.ports import Model, Occupied
+from streamem.core.ports import Model
 from streamem.core.state import State
 
 VANISHING = 0.1
@@ -56,10 +56,8 @@ def describe_update(model: Model, before: State | None, after: State, drift: boo
 
 
 def _events(model: Model, before: State, after: State) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    if not isinstance(model, Occupied):
-        return (), ()
-    was, now = (model.occupancy(state.params) for state in (before, after))
-    if was is now:
+    was, now = (model.shares(state.params) for state in (before, after))
+    if was is None or now is None or was is now:
         return (), ()
     least = VANISHING / len(now)
     born, died = np.flatnonzero((was < least) & (now >= least)), np.flatnonzero((was >= least) & (now < least))

@@ -16,17 +16,16 @@ from numpy.typing import NDArray
 from streamem.core.blas import one_blas_thread
 from streamem.core.chunk import Chunk, as_floats
 from streamem.core.errors import OutputError
-from streamem.core.offers import offers
-from streamem.core.ports import ChunkRef, Executor, Family, OnChunk, Remote, Sequential, Source, Surveying, Task
+from streamem.core.ports import ChunkRef, Executor, Family, OnChunk, PassTask, Source, full_family
 from streamem.core.stats import Stats
 from streamem.initialization import sample_rows
 from streamem.machine.importing import import_whole
 from streamem.running.engines import Engine
 from streamem.running.fit import require_unchanged
 from streamem.running.progress import Progress
-from streamem.running.row_tasks import Apply, PartOfResult, Preparing, Score, WritePart
+from streamem.running.row_tasks import Apply, Score, WritePart
 from streamem.running.survey import surveyed_family
-from streamem.sinks import PartedSink, ResultLayout, open_parted_sink, open_sink
+from streamem.sinks import Part, PartedSink, ResultLayout, open_parted_sink, open_sink
 from streamem.sources import ReadOptions
 from streamem.sources.numeric import numbers_in, numeric_dtype
 
@@ -96,7 +95,7 @@ def _write_from_workers(
         with engine.executor(source, projection) as executor, _watched(source, engine) as on_chunk:
             parts = sink.parts(_part_rows(source, layout, engine), starts)
             jobs = [WritePart(part, tuple(refs[i] for i in _overlapping(starts, part))) for part in parts]
-            for job, rows in cast(Remote, executor).work(task.ready(executor, refs), jobs, on_chunk):
+            for job, rows in executor.work(task.ready(executor, refs), jobs, on_chunk):
                 sink.done(cast(WritePart, job).part.first, rows)
         sink.commit()
     except BaseException:
@@ -104,7 +103,7 @@ def _write_from_workers(
         raise
 
 
-def _overlapping(starts: Sequence[int], part: PartOfResult) -> range:
+def _overlapping(starts: Sequence[int], part: Part) -> range:
     """Positions of the chunks that hold rows of a part."""
     return range(bisect_right(starts, part.first) - 1, bisect_left(starts, part.first + part.rows))
 
@@ -120,19 +119,18 @@ def score_source(source: Source, task: Score, engine: Engine) -> tuple[float, fl
     return float(stats.log_likelihood), float(stats.weight)
 
 
-def reduce_source(source: Source, task: Task[Stats], engine: Engine, held: int) -> Stats:
+def reduce_source(source: Source, task: PassTask[Stats], engine: Engine, held: int) -> Stats:
     """The sum of a task over all chunks; the statistics of one chunk take `held` bytes."""
     refs = source.chunks()
     with (
         engine.executor(source, engine.project(source, refs, held)) as executor,
         _watched(source, engine) as on_chunk,
     ):
-        prepared = task.ready(executor, refs) if offers(task, Preparing) else task
-        return executor.reduce(prepared, refs, on_chunk)
+        return executor.reduce(task.ready(executor, refs), refs, on_chunk)
 
 
 def map_source(
-    source: Source, task: Task[Any], engine: Engine, held: int, on_result: Callable[[Any], None], result: int = 0
+    source: Source, task: PassTask[Any], engine: Engine, held: int, on_result: Callable[[Any], None], result: int = 0
 ) -> None:
     """Give `on_result` what a task says of every chunk, in plan order; `result` bytes stay in memory besides."""
     refs = source.chunks()
@@ -140,14 +138,13 @@ def map_source(
         engine.executor(source, engine.project(source, refs, held, result=result, summed=False)) as executor,
         _watched(source, engine) as on_chunk,
     ):
-        prepared = task.ready(executor, refs) if offers(task, Preparing) else task
-        for result in executor.map(prepared, refs, on_chunk):
+        for result in executor.map(task.ready(executor, refs), refs, on_chunk):
             on_result(result)
 
 
 def survey_source(family: Family, source: Source, engine: Engine) -> Family:
     """The family that has seen all rows, where it must before its first parameters."""
-    if source.n_rows == 0 or not isinstance(family, Surveying) or family.is_surveyed:
+    if source.n_rows == 0 or full_family(family).is_surveyed:
         return family
     refs, held = source.chunks(), 8 * (source.schema.n_features + 1)
     with (
@@ -170,8 +167,7 @@ def take_sample(
         engine.executor(source, engine.project(source, refs, held=0, sample=2 * row * size)) as executor,
         _watched(source, engine) as on_chunk,
     ):
-        offsets = source.offsets if isinstance(source, Sequential) else None
-        return sample_rows(refs, source.n_rows, size, executor, rng, names, on_chunk, missing_steps, offsets)
+        return sample_rows(refs, source.n_rows, size, executor, rng, names, on_chunk, missing_steps, source.offsets)
 
 
 def require_apart(data: Any, out: Out) -> None:
@@ -213,7 +209,7 @@ def apply_lazily(x: Any, options: ReadOptions, task: Apply, column: Column) -> A
 
 
 @dataclass(frozen=True, eq=False)
-class _BlockRef:
+class _BlockRef(ChunkRef):
     """Stands in for a chunk handle where Dask drives: the position of the block is all that is known."""
 
     index: int

@@ -10,23 +10,22 @@ from streamem.core.arrays import Params
 from streamem.core.boundary import Boundary
 from streamem.core.chunk import Chunk
 from streamem.core.errors import NumericalError, SourceChangedError
-from streamem.core.offers import offers
-from streamem.core.ports import Algorithm, Chained, ChunkDone, ChunkRef, Executor, Model, Prepared, Source
+from streamem.core.ports import Algorithm, ChunkDone, ChunkRef, Executor, Model, PassTask, Source
 from streamem.core.state import State
 from streamem.core.stats import Stats
-from streamem.core.validation import Checked, forgives, locating, where
+from streamem.core.validation import Checked, locating, where
 from streamem.models.boundaries import boundaries
 
 
 @dataclass(frozen=True, eq=False)
-class EStep:
+class EStep(PassTask[Stats]):
     """The task of a pass: check a chunk, then its expected sufficient statistics."""
 
     model: Model
     params: Params
     names: tuple[str, ...] | None
     messages: Mapping[int, Boundary] = field(default_factory=dict)
-    """What lies beyond chunks that cut a sequence, by index; for `Chained` models."""
+    """What lies beyond chunks that cut a sequence, by index."""
     checked: Checked = field(default_factory=Checked)
 
     def ready(self, executor: Executor, refs: Sequence[ChunkRef]) -> EStep:
@@ -35,12 +34,10 @@ class EStep:
 
     def __call__(self, chunk: Chunk, ref: ChunkRef) -> Stats:
         """Statistics of one chunk."""
-        self.checked.require_finite(chunk, ref, self.names, forgives(self.model))
+        self.checked.require_finite(chunk, ref, self.names, self.model.allows_missing_steps)
         try:
             with locating(chunk, ref, self.names):
-                if offers(self.model, Chained):
-                    return self.model.e_step(self.params, chunk, self.messages.get(ref.index))
-                return self.model.e_step(self.params, chunk)
+                return self.model.e_step(self.params, chunk, self.messages.get(ref.index))
         except NumericalError as error:
             raise NumericalError(f"{where(ref)}: {error}") from error
 
@@ -84,7 +81,7 @@ def run(
         for observer in observers:
             observer.window_started(state, window)
         rows = sum(ref.rows for ref in window)
-        task = EStep(model, prepared(model, state.params, rows), source.schema.names, checked=checked)
+        task = EStep(model, model.for_pass_of(state.params, rows), source.schema.names, checked=checked)
         stats = executor.reduce(task.ready(executor, window), window, chunk_done)
         visited += rows
         pass_over = visited >= source.n_rows
@@ -95,11 +92,6 @@ def run(
         for observer in observers:
             observer.window_ended(before, state, pass_over)
     return state
-
-
-def prepared(model: Model, params: Params, rows: int) -> Params:
-    """Parameters for E-steps over so many rows, where a model tells these apart."""
-    return model.prepared(params, rows) if offers(model, Prepared) else params
 
 
 def require_unchanged(source: Source, fingerprint: str) -> None:

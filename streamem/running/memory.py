@@ -15,7 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from streamem.core.errors import MemoryLimitError, ParameterError
-from streamem.core.ports import ChunkRef, Composed
+from streamem.core.ports import ChunkRef
 from streamem.executors.chunk_cache import is_decoded
 from streamem.machine.importing import uninterrupted
 from streamem.running.free_memory import free_memory
@@ -215,7 +215,7 @@ def project(
 
 def shared_bytes(refs: Sequence[ChunkRef], n_threads: int) -> int:
     """Bytes of chunks to keep so that chunks which neighbours share are loaded once: one a thread, and one."""
-    bases = [ref.bases for ref in refs if isinstance(ref, Composed)]
+    bases = [made_of for ref in refs if (made_of := ref.made_of)]
     shared = [own[0].nbytes for before, own in pairwise(bases) if before[-1].index == own[0].index]
     return (n_threads + 1) * max(shared, default=0)
 
@@ -241,7 +241,7 @@ def fit_into(projection: Projection, budget: Budget, origin: str) -> Projection:
 
 def keeping(projection: Projection, refs: Sequence[ChunkRef], budget: Budget) -> Projection:
     """The projection with decoded chunks kept from pass to pass: all, or half of what the limit leaves."""
-    bases = {base.index: base for ref in refs for base in (ref.bases if isinstance(ref, Composed) else (ref,))}
+    bases = {base.index: base for ref in refs for base in ref.made_of or (ref,)}
     sizes = [base.nbytes for base in bases.values() if is_decoded(base)]
     most = min((budget.limit_bytes - projection.total) // 2, budget.keep_bytes)
     if sum(sizes) > most:  # of large chunks those in flight take much, and few could be kept besides

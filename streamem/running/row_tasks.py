@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,47 +12,24 @@ from numpy.typing import NDArray
 from streamem.core.arrays import Params
 from streamem.core.boundary import Boundary
 from streamem.core.chunk import Chunk
-from streamem.core.ports import ChunkRef, Executor, Task
+from streamem.core.ports import ChunkRef, Executor, PassTask, Task
 from streamem.core.stats import Stats
-from streamem.core.validation import forgives, locating, require_finite
+from streamem.core.validation import locating, require_finite
+from streamem.models import HMM, Mixture
+from streamem.sinks import Part
 
 Array = NDArray[Any]
 
 
-class Describe(Protocol):
-    """A question to a fitted model about every row of a chunk."""
-
-    def __call__(self, params: Params, chunk: Chunk, *message: Boundary) -> Array: ...
-
-
-@runtime_checkable
-class Preparing(Protocol):
-    """A task that must know something of all chunks before it is done to one."""
-
-    def ready(self, executor: Executor, refs: Sequence[ChunkRef]) -> Task[Any]:
-        """The task with what it must know."""
-
-
-class PartOfResult(Protocol):
-    """Rows first … first + rows − 1 of a result, that can be written wherever this is."""
-
-    @property
-    def first(self) -> int:
-        """Index of the first row."""
-
-    @property
-    def rows(self) -> int:
-        """Number of rows."""
-
-    def write(self, pieces: Iterable[Array]) -> int:
-        """Write the rows; how many there were."""
+Describe = Callable[..., Array]
+"""(params, chunk, boundary where there is one) → what a fitted model says of every row."""
 
 
 @dataclass(frozen=True, eq=False)
 class WritePart:
     """A job: the answers for the rows of a part, from the chunks that hold them, to where the part lies."""
 
-    part: PartOfResult
+    part: Part
     refs: tuple[ChunkRef, ...]
 
     def with_refs(self, refs: Sequence[ChunkRef]) -> WritePart:
@@ -70,15 +47,8 @@ class WritePart:
             yield values[max(0, first - ref.start) : stop - ref.start]
 
 
-class LogDensity(Protocol):
-    """A model that knows the log-density of rows."""
-
-    def log_density(self, params: Params, chunk: Chunk) -> Array:
-        """(n,) in nats."""
-
-
 @dataclass(frozen=True, eq=False)
-class Apply:
+class Apply(PassTask[Array]):
     """Answers a question about every row: labels, responsibilities, log-densities; `row_nbytes` for each."""
 
     describe: Describe
@@ -105,10 +75,10 @@ class Apply:
 
 
 @dataclass(frozen=True, eq=False)
-class Score:
+class Score(PassTask[Stats]):
     """Weighted sum of log-densities."""
 
-    model: LogDensity
+    model: Mixture
     params: Params
     names: tuple[str, ...] | None
 
@@ -123,24 +93,17 @@ class Score:
         return Stats(weight=weight.sum(), log_likelihood=float(weight @ density))
 
 
-class SequenceLikelihood(Protocol):
-    """A model that knows the log-likelihood of sequences."""
-
-    def log_likelihood(self, params: Params, chunk: Chunk, message: Boundary | None = None) -> Stats:
-        """weight and log_likelihood of a chunk, in nats."""
-
-
 @dataclass(frozen=True, eq=False)
-class ScoreSequences:
+class ScoreSequences(PassTask[Stats]):
     """Weighted sum of log-likelihoods of sequences."""
 
-    model: SequenceLikelihood
+    model: HMM
     params: Params
     names: tuple[str, ...] | None
     messages: Mapping[int, Boundary] = field(default_factory=dict)
 
     def __call__(self, chunk: Chunk, ref: ChunkRef) -> Stats:
         """rows, weight and log_likelihood of one chunk."""
-        require_finite(chunk, ref, self.names, forgives(self.model))
+        require_finite(chunk, ref, self.names, self.model.allows_missing_steps)
         with locating(chunk, ref, self.names):
             return self.model.log_likelihood(self.params, chunk, self.messages.get(ref.index))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,36 +14,22 @@ from streamem.core.arrays import Params
 from streamem.core.boundary import PATH, POSTERIOR, Boundary
 from streamem.core.chunk import Chunk
 from streamem.core.errors import NumericalError
-from streamem.core.ports import ChunkRef, Executor
+from streamem.core.ports import ChunkRef, Executor, PassTask
 from streamem.core.sequences import Sequences
 from streamem.core.stats import Stats
-from streamem.core.validation import forgives, locating, require_finite, where
+from streamem.core.validation import locating, require_finite, where
+from streamem.models import HMM
 from streamem.models.boundaries import boundaries
 from streamem.running.row_tasks import Apply, ScoreSequences
 
 Array = NDArray[Any]
 
 
-class ChainModel(Protocol):
-    """A model that answers questions about the steps of sequences, given what lies beyond a chunk."""
-
-    family: Any
-
-    def path(self, params: Params, chunk: Chunk, message: Boundary | None) -> Array:
-        """The most probable states together: (n,)."""
-
-    def log_likelihood(self, params: Params, chunk: Chunk, message: Boundary | None) -> Stats:
-        """rows, weight and log_likelihood in nats."""
-
-    def weight_of(self, chunk: Chunk) -> float:
-        """Weight of the steps of a chunk."""
-
-
 @dataclass(frozen=True, eq=False)
-class WeighAlong:
+class WeighAlong(PassTask[float]):
     """The weight of the steps of a chunk; padding is none."""
 
-    model: ChainModel
+    model: HMM
 
     def __call__(self, chunk: Chunk, ref: ChunkRef) -> float:
         """The answer for one chunk."""
@@ -61,7 +47,7 @@ class ApplyAlong(Apply):
     kind : of the messages that it needs, "posterior" or "path"
     """
 
-    model: ChainModel = field(kw_only=True)
+    model: HMM = field(kw_only=True)
     kind: str = field(kw_only=True)
 
     def ready(self, executor: Executor, refs: Sequence[ChunkRef]) -> Apply:
@@ -120,10 +106,10 @@ class PathPart:
 
 
 @dataclass(frozen=True, eq=False)
-class ScorePath:
+class ScorePath(PassTask[PathPart]):
     """The most probable path z, and log p(x, z)."""
 
-    model: ChainModel
+    model: HMM
     params: Params
     names: tuple[str, ...] | None
     messages: Mapping[int, Boundary] = field(default_factory=dict)
@@ -134,7 +120,7 @@ class ScorePath:
 
     def __call__(self, chunk: Chunk, ref: ChunkRef) -> PathPart:
         """The answer for one chunk."""
-        require_finite(chunk, ref, self.names, forgives(self.model))
+        require_finite(chunk, ref, self.names, self.model.allows_missing_steps)
         with locating(chunk, ref, self.names), _named(ref):
             states = self.model.path(self.params, chunk, self.messages.get(ref.index))
             own = self._emitted(chunk.x, states)

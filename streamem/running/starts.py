@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,26 +17,12 @@ from streamem.core.arrays import Params
 from streamem.core.chunk import Chunk
 from streamem.core.errors import DataError
 from streamem.core.file_locks import OnlyWriter
-from streamem.core.offers import offers
-from streamem.core.ports import (
-    Algorithm,
-    Checkable,
-    ChunkRef,
-    Diagnosed,
-    Executor,
-    Explained,
-    Limits,
-    Model,
-    Sequential,
-    Source,
-    Variant,
-)
+from streamem.core.ports import Algorithm, ChunkRef, Executor, Limits, Model, Source, Variant
 from streamem.core.state import State
-from streamem.core.validation import forgives
 from streamem.initialization import sample_rows
 from streamem.running.checkpoint import Checkpoint, Position
 from streamem.running.engines import Engine
-from streamem.running.fit import Observer, prepared, require_unchanged, run
+from streamem.running.fit import Observer, require_unchanged, run
 from streamem.running.memory import Projection, return_free_memory
 from streamem.running.progress import Progress
 from streamem.running.report import FitReport, Recorder
@@ -105,18 +92,14 @@ def fit_job(job: Job) -> Outcome:
         except KeyboardInterrupt as interrupt:
             interrupt.add_note(starts.how_to_resume())
             raise
-    explain = _explain(job)
-    if explain is not None:
-        report.setting["arithmetic"] = explain(state.params, job.source.n_rows)
+    if arithmetic := _arithmetic(job, state.params, job.source.n_rows):
+        report.setting["arithmetic"] = arithmetic
     return Outcome(state, report)
 
 
-def _explain(job: Job) -> Callable[[Params, int], str] | None:
+def _arithmetic(job: Job, params: Params, rows: int) -> str:
     """Which arithmetic an E-step over so many rows runs at given parameters, if the model can say it."""
-    model, dtype = job.model, job.source.schema.dtype
-    if not isinstance(model, Explained):
-        return None
-    return lambda params, rows: model.arithmetic(prepared(job.model, params, rows), dtype)
+    return job.model.arithmetic(job.model.for_pass_of(params, rows), job.source.schema.dtype)
 
 
 def _planned(job: Job, refs: Sequence[ChunkRef]) -> tuple[Algorithm, int]:
@@ -188,8 +171,7 @@ class _Starts:
         self._job, self._refs, self._executor, self._checkpoint = job, refs, executor, checkpoint
         self._algorithm = algorithm
         self._warm = None if job.warm is None else job.warm(algorithm)
-        degenerate = job.model.degenerate if isinstance(job.model, Diagnosed) else None
-        recorder = self._recorder = Recorder(report, degenerate, _explain(job))
+        recorder = self._recorder = Recorder(report, job.model.degenerate, partial(_arithmetic, job))
         told = job.engine.what, job.engine.verbose, job.source.n_rows
         self._progress = Progress(*told, arithmetic=lambda: recorder.arithmetic)
         self._rng_before: dict[str, Any] = job.rng.get_state(legacy=False)
@@ -217,7 +199,7 @@ class _Starts:
     def _faults(self, params: Params) -> list[str]:
         """What contradicts itself in parameters that were read from a checkpoint."""
         model, job = self._job.model, self._job
-        return model.faults(params, job.n_components, job.source.schema.n_features) if offers(model, Checkable) else []
+        return model.faults(params, job.n_components, job.source.schema.n_features)
 
     def _begin(self, start: int, best: State | None) -> Position:
         job = self._job
@@ -266,8 +248,8 @@ class _Starts:
                 job.rng,
                 job.source.schema.names,
                 self._progress.chunk_done,
-                forgives(job.model),
-                job.source.offsets if isinstance(job.source, Sequential) else None,
+                job.model.allows_missing_steps,
+                job.source.offsets,
             )
             self._progress.end()
             return_free_memory()  # of what decoded all rows, before the start is made of some

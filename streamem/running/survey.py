@@ -9,7 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from streamem.core.chunk import Chunk
-from streamem.core.ports import ChunkRef, Executor, Family, OnChunk, Surveying
+from streamem.core.ports import ChunkRef, Executor, Family, FullFamily, OnChunk, full_family
 from streamem.core.validation import locating
 
 Array = NDArray[Any]
@@ -19,7 +19,7 @@ Array = NDArray[Any]
 class Survey:
     """The task: what a chunk tells of the family."""
 
-    family: Surveying
+    family: FullFamily
     names: tuple[str, ...] | None
 
     def __call__(self, chunk: Chunk, ref: ChunkRef) -> Array:
@@ -41,6 +41,7 @@ def surveyed_family(
     ------
     ImpossibleValueError : a value that the family cannot emit, named by chunk, row and column
     """
-    if not (isinstance(family, Surveying) and not family.is_surveyed):
+    full = full_family(family)
+    if full.is_surveyed:
         return family
-    return family.surveyed(list(executor.map(Survey(family, names), refs, on_chunk)))
+    return full.surveyed(list(executor.map(Survey(full, names), refs, on_chunk)))

@@ -1,6 +1,7 @@
 """Where rows come from. One format a file; `open_source` picks by a table."""
 
-from streamem.sources.opening import is_source, open_source
+from streamem.sources.foreign import is_source
+from streamem.sources.opening import open_source
 from streamem.sources.opening_sequences import Known, open_sequences
 from streamem.sources.options import ReadOptions
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from streamem.core.chunk import Chunk, as_floats, without_idle_mask
 from streamem.core.errors import SchemaError, SourceError
-from streamem.core.ports import Schema, Source
+from streamem.core.ports import ChunkRef, Schema, Source
 from streamem.core.redaction import presentable
 from streamem.sources.numeric import as_array, numbers_in, numeric_dtype
 from streamem.sources.options import ReadOptions
@@ -23,7 +23,7 @@ FINGERPRINT_ROWS, LEAST_FINGERPRINT_ROWS, FINGERPRINT_VALUES = 4096, 256, 2**16
 
 
 @dataclass(frozen=True, eq=False)
-class ArrayChunkRef:
+class ArrayChunkRef(ChunkRef):
     """Rows start … start + rows − 1 of an array in memory or memory-mapped, that begins at row `offset`.
 
     Only its own rows travel when it is pickled.
@@ -57,7 +57,7 @@ class ArrayChunkRef:
         return self.nbytes + masked * self.rows * self.array.shape[1] * (self.array.itemsize + 1)
 
     @property
-    def at_hand(self) -> bool:
+    def in_memory(self) -> bool:
         """Whether loading is a view."""
         masked = isinstance(self.array, np.ma.MaskedArray)
         return not masked and self.array.dtype == self.dtype and self.array.flags.c_contiguous
@@ -67,7 +67,7 @@ class ArrayChunkRef:
         return Chunk(as_floats(self._own(), self.dtype))
 
 
-class ArraySource:
+class ArraySource(Source):
     """Rows of a two-dimensional numeric array (n, d), masked values as NaN; nothing is copied as a whole.
 
     `row_shape` are the axes that were flattened to rows.

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from streamem.core.chunk import Chunk, as_floats, without_idle_mask
 from streamem.core.errors import SchemaError
-from streamem.core.ports import Schema
+from streamem.core.ports import ChunkRef, Schema, Source
 from streamem.sources.array import fingerprint_sample, fingerprint_steps
 from streamem.sources.numeric import numeric_dtype
 from streamem.sources.plan import even_cuts
 
 
 @dataclass(frozen=True, eq=False)
-class ListChunkRef:
+class ListChunkRef(ChunkRef):
     """Parts of arrays that follow each other; only these parts travel."""
 
     parts: tuple[NDArray[Any], ...]
@@ -49,7 +49,7 @@ class ListChunkRef:
         return Chunk(np.concatenate([as_floats(part, self.dtype) for part in self.parts]))
 
 
-class ListSource:
+class ListSource(Source):
     """Rows of arrays (n_i, d) in the order of the list.
 
     Raises

@@ -16,6 +16,7 @@ import pyarrow as pa
 from streamem.core.arrow_paths import mapped
 from streamem.core.chunk import Chunk
 from streamem.core.errors import SourceChangedError, SourceError
+from streamem.core.ports import ChunkRef, Source
 from streamem.sources.arrow_footer import require_one_file, rows_unread
 from streamem.sources.arrow_sizes import require_possible_sizes
 from streamem.sources.categories import with_vocabularies
@@ -28,7 +29,7 @@ SAMPLED_PIECES, SAMPLED_BYTES = 16, 4096
 
 
 @dataclass(frozen=True)
-class IpcChunkRef:
+class IpcChunkRef(ChunkRef):
     """Record batches of a file that follow each other."""
 
     path: str
@@ -111,7 +112,7 @@ def _sampled_checksum(path: Path, size: int) -> int:
     return checksum
 
 
-class IpcSource:
+class IpcSource(Source):
     """Rows of an Arrow IPC file; the unit is the record batch."""
 
     def __init__(self, path: str, options: ReadOptions) -> None:

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from streamem.core.chunk import Chunk
 from streamem.core.errors import ParameterError, SourceChangedError, SourceError, StreamemError
+from streamem.core.ports import ChunkRef, Source
 from streamem.sources.categories import with_vocabularies
 from streamem.sources.column_values import gather
 from streamem.sources.columns import TableLayout, plan_columns, require_column
@@ -146,7 +147,7 @@ def _shared(
 
 
 @dataclass(frozen=True, eq=False)
-class ReaderChunkRef:
+class ReaderChunkRef(ChunkRef):
     """Record batches that follow each other in a stream."""
 
     cursor: Cursor
@@ -170,7 +171,7 @@ class ReaderChunkRef:
         return gather(self.layout, self.rows, self.cursor.take(self.index), f"chunk {self.index}")
 
 
-class ReaderSource:
+class ReaderSource(Source):
     """Rows of a stream that can be started anew; one pass while planning counts the rows and keeps none."""
 
     def __init__(

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from streamem.core.chunk import Chunk
+from streamem.core.ports import ChunkRef, Source
 from streamem.sources.column_values import gather
 from streamem.sources.columns import TableLayout
 from streamem.sources.options import ReadOptions
@@ -19,7 +20,7 @@ FINGERPRINT_ROWS = 1024
 
 
 @dataclass(frozen=True, eq=False)
-class TableChunkRef:
+class TableChunkRef(ChunkRef):
     """A slice of a table; only the slice travels when the handle is pickled."""
 
     table: pa.Table
@@ -67,7 +68,7 @@ def _takeable(table: pa.Table) -> pa.Table:
     return table.cast(pa.schema([pa.field(name, kind) for name, kind in zip(table.column_names, kinds, strict=True)]))
 
 
-class TableSource:
+class TableSource(Source):
     """Rows of a table in memory, cut evenly; nothing is copied before a chunk is loaded."""
 
     def __init__(

@@ -15,7 +15,7 @@ from dask.core import get_dependencies
 
 from streamem.core.chunk import Chunk
 from streamem.core.errors import MemoryLimitError, SourceError, StreamemError
-from streamem.core.ports import Schema
+from streamem.core.ports import ChunkRef, Schema, Source
 from streamem.sources.plan import group_pieces
 
 Graph = dict[Any, Any]
@@ -154,7 +154,7 @@ def _shared_tasks(dependencies: Mapping[Any, Iterable[Any]], n_blocks: int) -> l
 
 
 @dataclass(frozen=True, eq=False)
-class BlockChunkRef:
+class BlockChunkRef(ChunkRef):
     """One large block, or several small ones that follow each other.
 
     `decode` turns what a block computes to into a chunk.
@@ -185,7 +185,7 @@ class BlockChunkRef:
         return self.nbytes + 3 * max(block.rows for block in self.blocks) * row_nbytes(self.schema)
 
     @property
-    def futures(self) -> dict[Any, Any]:
+    def on_cluster(self) -> dict[Any, Any]:
         """Futures of what a persisted collection has of these blocks, by key."""
         return {key: value for block in self.blocks for key, value in block.graph.items() if _is_future(value)}
 
@@ -214,7 +214,7 @@ def row_nbytes(schema: Schema) -> int:
     return schema.n_features * schema.dtype.itemsize + (8 if schema.weighted else 0)
 
 
-class BlockSource:
+class BlockSource(Source):
     """Rows of a Dask collection, block by block; `row_shape` are the axes that were flattened to rows."""
 
     row_shape: tuple[int, ...] = ()

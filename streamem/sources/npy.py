@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from streamem.core.chunk import Chunk, as_floats
 from streamem.core.errors import SchemaError, SourceError
-from streamem.core.ports import Schema, Source
+from streamem.core.ports import ChunkRef, Schema, Source
 from streamem.core.redaction import presentable
 from streamem.sources import array
 from streamem.sources.numeric import numeric_dtype
@@ -61,7 +61,7 @@ class NpyFile:
 
 
 @dataclass(frozen=True)
-class NpyChunkRef:
+class NpyChunkRef(ChunkRef):
     """Rows start … start + rows − 1 of a file."""
 
     file: NpyFile
@@ -88,7 +88,7 @@ class NpyChunkRef:
         return Chunk(as_floats(rows, self.dtype))
 
 
-class NpySource:
+class NpySource(Source):
     """Rows of a two-dimensional file."""
 
     def __init__(self, file: NpyFile, options: ReadOptions, origin: str) -> None:

@@ -12,6 +12,7 @@ from streamem.core.data_folders import table_around_local
 from streamem.core.errors import ParameterError, SourceError
 from streamem.core.ports import Source
 from streamem.machine.importing import import_whole
+from streamem.sources.foreign import full_source, is_source
 from streamem.sources.options import ReadOptions
 
 
@@ -35,12 +36,6 @@ def _refuse_options(options: ReadOptions) -> None:
     given = [name for name in ("columns", "weight_column", "feature_axis") if getattr(options, name) is not None]
     if given:
         raise ParameterError(f"the source is open already, so {', '.join(given)} cannot change it; open it with them")
-
-
-def is_source(data: Any) -> bool:
-    """Whether data is a `Source` already."""
-    # Looked up on the class: a dask.delayed object claims to have every attribute.
-    return all(hasattr(type(data), name) for name in ("chunks", "fingerprint")) and isinstance(data, Source)
 
 
 def _is_path(data: Any) -> bool:
@@ -108,7 +103,7 @@ def open_source(data: Any, *, weight: Any = None, options: ReadOptions | None = 
         weight = None
     if is_source(data):
         _refuse_options(options)
-    source = data if is_source(data) else _open(data, options)
+    source = full_source(data) if is_source(data) else _open(data, options)
     if weight is None:
         return source
     module = import_whole("streamem.sources.weighted")

@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamem.core.errors import ParameterError, SchemaError
-from streamem.core.ports import Sequential, Source
+from streamem.core.ports import Source
 from streamem.machine.importing import import_whole
 from streamem.sources.array_list import ListSource
+from streamem.sources.foreign import is_source
 from streamem.sources.numeric import as_array, numbers_in
-from streamem.sources.opening import anywhere, is_source, is_weight_path, module_of, open_source
+from streamem.sources.opening import anywhere, is_weight_path, module_of, open_source
 from streamem.sources.options import DEFAULT_CHUNK_BYTES, ReadOptions
 from streamem.sources.sequence_offsets import integers, offsets_of_lengths, offsets_of_starts, one_dimensional
 from streamem.sources.sequence_weights import sequence_weights, weights_of_rows
@@ -167,8 +168,8 @@ def _find(data: Any, said: _Said, known: Known, options: ReadOptions) -> _Found:
             f"{base.schema.origin} has 0 feature(s) (shape=({base.n_rows}, 0)) while a minimum of 1 is required: at "
             "least one column is needed"
         )
-    axes = tuple(getattr(base, "row_shape", ()))
-    if not said.ways() and isinstance(base, Sequential):  # somebody's own source that knows its sequences
+    axes = base.row_shape
+    if not said.ways() and base.offsets is not None:  # somebody's own source that knows its sequences
         return _Found(base, np.asarray(base.offsets, dtype=np.int64))
     if not said.ways() and len(axes) == 2:
         return _in_grid(base, axes)

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from streamem.core.chunk import Chunk
+from streamem.core.ports import ChunkRef, Source
 from streamem.sources.categories import with_vocabularies
 from streamem.sources.column_values import gather
 from streamem.sources.columns import TableLayout, require_column
@@ -34,7 +35,7 @@ from streamem.sources.plan import even_step, group_pieces, most_rows, require_pl
 
 
 @dataclass(frozen=True)
-class ParquetChunkRef:
+class ParquetChunkRef(ChunkRef):
     """One row group, or several small ones that follow each other, of one file or of several."""
 
     filesystem: pafs.FileSystem
@@ -74,7 +75,7 @@ class ParquetChunkRef:
 ParquetRef = ParquetChunkRef | ParquetPartRef
 
 
-class ParquetSource:
+class ParquetSource(Source):
     """Rows of Parquet files; planned from their footers alone."""
 
     def __init__(self, files: FileSet, options: ReadOptions) -> None:

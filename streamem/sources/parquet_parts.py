@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from streamem.core.chunk import Chunk
+from streamem.core.ports import ChunkRef
 from streamem.sources.column_values import gather
 from streamem.sources.columns import TableLayout
 from streamem.sources.parquet_files import RowGroup
@@ -21,7 +22,7 @@ sizes at which Arrow, Spark and others cut them."""
 
 
 @dataclass(frozen=True)
-class ParquetPartRef:
+class ParquetPartRef(ChunkRef):
     """Some rows of one row group; the `streams` are shared by all parts of a plan."""
 
     filesystem: pafs.FileSystem

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from streamem.core.chunk import Chunk
 from streamem.core.errors import SchemaError
-from streamem.core.ports import ChunkRef, Held, Source
+from streamem.core.ports import ChunkRef, Source
 from streamem.core.sequences import Sequences
 from streamem.sources.lagged import lagged, lagged_names
 from streamem.sources.plan import sequence_cuts
@@ -42,7 +42,7 @@ class Window:
 
 
 @dataclass(frozen=True, eq=False)
-class SequenceRef:
+class SequenceRef(ChunkRef):
     """A handle on steps of sequences; executors load each of its bases once for all handles that need it.
 
     Attributes
@@ -88,13 +88,18 @@ class SequenceRef:
         return bases + joined + counted + (self.nbytes if changed else 0)
 
     @property
-    def futures(self) -> Mapping[Any, Any]:
-        """Futures of the base handles."""
-        return {key: value for base in self.bases if isinstance(base, Held) for key, value in base.futures.items()}
+    def made_of(self) -> tuple[ChunkRef, ...]:
+        """The chunks of the source below that have the rows."""
+        return self.bases
+
+    @property
+    def on_cluster(self) -> Mapping[Any, Any]:
+        """Results on a cluster that the base handles rest on."""
+        return {key: value for base in self.bases for key, value in base.on_cluster.items()}
 
     def given(self, values: Mapping[Any, Any]) -> SequenceRef:
-        """This handle, with values in place of its bases' futures."""
-        return replace(self, bases=tuple(base.given(values) if isinstance(base, Held) else base for base in self.bases))
+        """This handle, with values in place of those results."""
+        return replace(self, bases=tuple(base.given(values) for base in self.bases))
 
     def load(self) -> Chunk:
         """Read the bases and take the rows."""
@@ -108,7 +113,7 @@ class SequenceRef:
         DataError : weights that differ within a sequence, or a padded sequence with fewer steps than its lag needs
         """
         parts = [self._part(base, load(base)) for base in self.bases]
-        sequences = self._sequences()
+        sequences = self.sequences
         return Chunk(self._values(parts, sequences.offsets), self._weight(parts, sequences.offsets), sequences)
 
     def _part(self, base: ChunkRef, chunk: Chunk) -> Chunk:
@@ -116,7 +121,9 @@ class SequenceRef:
         stop = min(base.rows, self.start + self.rows - base.start)
         return Chunk(chunk.x[first:stop], None if chunk.weight is None else chunk.weight[first:stop])
 
-    def _sequences(self) -> Sequences:
+    @property
+    def sequences(self) -> Sequences:
+        """Where each begins among these rows."""
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(self.lengths)])
         return Sequences(offsets, self.opened, self.continued, self.window.padded)
 
@@ -141,7 +148,7 @@ class SequenceRef:
         return weight[self.before :]
 
 
-class SequenceSource:
+class SequenceSource(Source):
     """A source whose rows are steps of sequences.
 
     A chunk of the base ends where the sequence that straddles its end begins, so that sequences stay whole; one that
@@ -162,6 +169,8 @@ class SequenceSource:
     ------
     DataError : offsets that do not fit the rows, empty sequences, sequences that are shorter than lag + 1 steps
     """
+
+    offsets: Ints
 
     def __init__(
         self,

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from streamem.core.chunk import Chunk
 from streamem.core.errors import SchemaError
-from streamem.core.offers import offers_itself
-from streamem.core.ports import ChunkRef, Fetchable, Held, Source
+from streamem.core.ports import ChunkRef, Source
 from streamem.machine.importing import import_whole
 from streamem.sources.array import memory_map
 from streamem.sources.numeric import as_array, refuse_masked
@@ -78,7 +77,7 @@ class ArrayWeights:
 
 
 @dataclass(frozen=True, eq=False)
-class WeightedChunkRef:
+class WeightedChunkRef(ChunkRef):
     """A chunk of another source together with its slice of the weights."""
 
     base: ChunkRef
@@ -88,13 +87,13 @@ class WeightedChunkRef:
         return WeightedChunkRef, (self.base, self.weights.part(self.start, self.start + self.rows))
 
     @property
-    def futures(self) -> Mapping[Any, Any]:
-        """Futures of the base handle."""
-        return self.base.futures if isinstance(self.base, Held) else {}
+    def on_cluster(self) -> Mapping[Any, Any]:
+        """Results on a cluster that the base handle rests on."""
+        return self.base.on_cluster
 
     def given(self, values: Mapping[Any, Any]) -> WeightedChunkRef:
-        """This handle, with values in place of its base's futures."""
-        return replace(self, base=self.base.given(values)) if isinstance(self.base, Held) else self
+        """This handle, with values in place of those results."""
+        return replace(self, base=self.base.given(values))
 
     @property
     def index(self) -> int:
@@ -123,7 +122,7 @@ class WeightedChunkRef:
 
     def fetched(self) -> WeightedChunkRef:
         """This handle, with the stored bytes of its base in memory."""
-        base = self.base.fetched() if offers_itself(self.base, Fetchable) else self.base
+        base = self.base.fetched()
         return self if base is self.base else replace(self, base=base)
 
     def load(self) -> Chunk:
@@ -132,7 +131,7 @@ class WeightedChunkRef:
         return replace(self.base.load(), weight=np.asarray(weight, dtype=np.float64))
 
 
-class WeightedSource:
+class WeightedSource(Source):
     """A source with weights from elsewhere."""
 
     def __init__(self, base: Source, weights: Weights) -> None:

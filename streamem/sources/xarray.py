@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from streamem.core.chunk import Chunk
 from streamem.core.errors import SchemaError, SourceError
-from streamem.core.ports import Schema, Source
+from streamem.core.ports import ChunkRef, Schema, Source
 from streamem.machine.importing import import_whole
 from streamem.sources.numeric import numbers_in, numeric_dtype
 from streamem.sources.options import ReadOptions
@@ -25,7 +25,7 @@ SAMPLED_NUMBERS = 2**20
 
 
 @dataclass(frozen=True, eq=False)
-class XarrayChunkRef:
+class XarrayChunkRef(ChunkRef):
     """Positions first … last − 1 of the first row dimension."""
 
     data: Rows
@@ -86,7 +86,7 @@ class XarrayChunkRef:
         return numbers_in(slab.values, self.data.origin)
 
 
-class XarraySource:
+class XarraySource(Source):
     """Rows in slabs along the first row dimension, in multiples of the stored chunks where they are known."""
 
     def __init__(self, data: Rows, chunk_bytes: int) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from streamem.core.chunk import Chunk
 from streamem.core.errors import SchemaError, SourceError
-from streamem.core.ports import Schema
+from streamem.core.ports import ChunkRef, Schema, Source
 from streamem.sources.options import ReadOptions
 from streamem.sources.plan import even_cuts
 from streamem.sources.zarr_beside import slabs
@@ -35,7 +35,7 @@ from streamem.sources.zarr_variable import Variable, open_variable
 
 
 @dataclass(frozen=True, eq=False)
-class ZarrChunkRef:
+class ZarrChunkRef(ChunkRef):
     """Whole storage units of the arrays of a layout: positions first … last − 1 of the first row axis."""
 
     layout: ZarrLayout
@@ -82,7 +82,7 @@ class ZarrChunkRef:
         return Chunk(x, weight)
 
 
-class ZarrSource:
+class ZarrSource(Source):
     """Rows in slabs of whole shards or chunks along the first row axis; the other axes are read in full."""
 
     def __init__(self, layout: ZarrLayout, weight: Variable | None, chunk_bytes: int, origin: str) -> None:

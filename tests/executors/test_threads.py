@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 from streamem.core.chunk import Chunk
+from streamem.core.ports import ChunkRef
 from streamem.core.stats import Stats
 from streamem.executors import ThreadsExecutor, threads
 
 CHUNKS = 400
 
 
-class Rows:
+class Rows(ChunkRef):
     """A chunk of one row that counts, under a lock, how often chunks are loaded and how many are alive."""
 
     nbytes = load_nbytes = 8
@@ -25,7 +26,11 @@ class Rows:
 
     def __init__(self, index: int, counts: Counts, at_hand: bool) -> None:
         self.index = self.start = index
-        self.at_hand, self._counts = at_hand, counts
+        self._in_memory, self._counts = at_hand, counts
+
+    @property
+    def in_memory(self) -> bool:
+        return self._in_memory
 
     def load(self) -> Chunk:
         self._counts.loaded()

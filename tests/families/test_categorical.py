@@ -21,7 +21,7 @@ from streamem.conformance.tolerance import tolerance
 from streamem.core.arrays import Params
 from streamem.core.chunk import Chunk
 from streamem.core.errors import DataError, ImpossibleValueError, ParameterError
-from streamem.core.ports import ChunkDone, Surveying
+from streamem.core.ports import ChunkDone
 from streamem.executors import ThreadsExecutor
 from streamem.families import Categorical, Gaussian
 from streamem.initialization import STARTS
@@ -196,8 +196,8 @@ def test_the_survey_finds_the_largest_codes_wherever_they_are() -> None:
             assert surveyed_family(known, source.chunks(), executor, None, ignored) is known
         with_prior = surveyed_family(Categorical(9, prior=2.0), source.chunks(), executor, None, ignored)
     assert (with_prior.n_categories, with_prior.total_weight) == (9, 499.5)  # type: ignore[attr-defined]
-    assert isinstance(Categorical(), Surveying)
-    assert not isinstance(Gaussian(), Surveying)
+    assert not Categorical().is_surveyed
+    assert Gaussian().is_surveyed
 
 
 def test_a_survey_names_what_no_category_is() -> None:

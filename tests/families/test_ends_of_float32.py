@@ -122,7 +122,7 @@ def screened(kind: str) -> tuple[MixtureModel, Params, Array]:
     model = MixtureModel(Gaussian(covariance_type, 1e-6), 16, STARTS["kmeans"])
     params = model.init(Chunk(x), np.random.RandomState(0))
     params = model.m_step(model.e_step(params, Chunk(x)), params)
-    return model, model.prepared(params, rows) if rows else params, x
+    return model, model.for_pass_of(params, rows) if rows else params, x
 
 
 @pytest.mark.parametrize("kind", ["scores", "bounds", "bounds by variances"])

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from streamem import Params, Stats
 from streamem.core.chunk import Chunk
+from streamem.core.ports import ChunkRef
 from streamem.core.sequences import Sequences
 
 Array = NDArray[Any]
@@ -53,8 +54,8 @@ FADING = float(-1200 + 34 * np.log(0.5))
 
 
 @dataclass(frozen=True, eq=False)
-class PieceRef:
-    """A `Sequenced` handle on rows that it holds itself."""
+class PieceRef(ChunkRef):
+    """A handle on steps of sequences that it holds itself."""
 
     chunk: Chunk
     index: int
@@ -71,21 +72,9 @@ class PieceRef:
     load_nbytes = nbytes
 
     @property
-    def lengths(self) -> Array:
-        return np.diff(self.sequences.offsets)
-
-    @property
     def sequences(self) -> Sequences:
         assert self.chunk.sequences is not None
         return self.chunk.sequences
-
-    @property
-    def opened(self) -> bool:
-        return self.sequences.opened
-
-    @property
-    def continued(self) -> bool:
-        return self.sequences.continued
 
     def load(self) -> Chunk:
         return self.chunk

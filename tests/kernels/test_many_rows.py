@@ -14,7 +14,7 @@ from helpers.chain_cases import whole
 from streamem import Mixture, Params
 from streamem.conformance.tolerance import assert_close, tolerance
 from streamem.core.errors import NumericalError
-from streamem.core.ports import RowMajor
+from streamem.core.ports import Kernel
 from streamem.families import AutoregressiveGaussian, Categorical, Gaussian, MixtureFamily
 from streamem.initialization.responsibilities import from_kmeans
 from streamem.kernels.nested.nested_mixtures_kernel import ManyRowsOfParts, PartsKernel
@@ -71,8 +71,8 @@ def block_by_block(family: Any, params: Params, x: Array, weights: Array, kernel
 
 def require_alike(family: Any, params: Params, x: Array, weights: Array) -> Any:
     many = family.kernel(params)
-    assert isinstance(many, RowMajor)
-    plain = PartsKernel(many._parts, params.weights, many._block_rows) if isinstance(many, ManyRowsOfParts) else many
+    assert type(many).densities is not Kernel.densities, "its own, not block by block"
+    plain = PartsKernel(many._parts, params.weights, many.block_rows) if isinstance(many, ManyRowsOfParts) else many
     k = weights.shape[1]
     expected = block_by_block(family, params, x, weights, plain)
     many = family.kernel(params)

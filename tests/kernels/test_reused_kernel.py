@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 
 from streamem.core.arrays import Params
 from streamem.core.chunk import Chunk
-from streamem.core.offers import offers
-from streamem.core.ports import Restartable
+from streamem.core.completing import completed
+from streamem.core.ports import Kernel, PlainKernel
 from streamem.core.sequences import Sequences
 from streamem.families import Categorical, Gaussian, Poisson
 from streamem.kernels.plain_kernel import drop_kernel, reused_kernel
 from streamem.models.hmm import HMM
 from streamem.models.mixture import Mixture
-from streamem.running.fit import prepared
 
 Array = NDArray[Any]
 K, D, ROWS = 9, 16, 450
@@ -70,7 +69,7 @@ def chunks_of(x: Array) -> list[Chunk]:
 def test_the_bits_are_those_of_a_new_kernel_for_every_chunk(make: Callable[[], Any], x: Array) -> None:
     model, chunks = make(), chunks_of(x)
     params = model.init(Chunk(x, None, Sequences(np.array([0, len(x)]))), np.random.RandomState(0))
-    params = prepared(model, model.m_step(model.e_step(params, chunks[0]), params), 10**9)
+    params = model.for_pass_of(model.m_step(model.e_step(params, chunks[0]), params), 10**9)
     found = [model.e_step(params, chunk) for chunk in chunks]
     for chunk, stats in zip(chunks, found, strict=True):  # after all: what was handed out has not changed
         assert stats == make().e_step(params, chunk)
@@ -79,6 +78,8 @@ def test_the_bits_are_those_of_a_new_kernel_for_every_chunk(make: Callable[[], A
 class Counted:
     """Counts how often it begins anew."""
 
+    reusable = True
+
     def __init__(self) -> None:
         self.begun = 0
 
@@ -86,8 +87,13 @@ class Counted:
         self.begun += 1
 
 
+class Once:
+    """Serves one chunk."""
+
+    reusable = False
+
+
 def test_who_is_held() -> None:
-    assert offers(Counted(), Restartable)
     owner, params = object(), Params(a=1.0)
     one = reused_kernel(owner, params, np.float64, Counted)
     assert reused_kernel(owner, params, np.float64, Counted) is one
@@ -101,8 +107,8 @@ def test_who_is_held() -> None:
 
 def test_what_cannot_begin_anew_is_not_held() -> None:
     owner, params = object(), Params(a=1.0)
-    first = reused_kernel(owner, params, np.float64, object)
-    assert reused_kernel(owner, params, np.float64, object) is not first
+    first = reused_kernel(owner, params, np.float64, Once)
+    assert reused_kernel(owner, params, np.float64, Once) is not first
 
 
 def test_letting_go() -> None:
@@ -127,6 +133,16 @@ def test_no_kernel_keeps_the_rows(rate: float) -> None:
     assert gone() is None
 
 
+class ResidualLike(PlainKernel):
+    """Can begin anew."""
+
+    def __init__(self) -> None:
+        super().__init__(Poisson(), None)
+
+    def restart(self) -> None:
+        """Nothing was accumulated."""
+
+
 class Handing:
     """Has whatever the thing inside has."""
 
@@ -138,5 +154,5 @@ class Handing:
 
 
 def test_things_that_hand_on_others_are_asked_one_by_one() -> None:
-    answers = [offers(Handing(inner), Restartable) for inner in (object(), Counted(), object(), Counted())]
-    assert answers == [False, True, False, True]
+    kernels = [completed(Handing(PlainKernel(Poisson(), None)), Kernel), completed(Handing(ResidualLike()), Kernel)]
+    assert [kernel.reusable for kernel in kernels] == [False, True]

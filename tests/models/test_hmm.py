@@ -389,7 +389,7 @@ def test_the_model_travels() -> None:
     params = model.init(chunk, np.random.RandomState(0))
     there = pickle.loads(pickle.dumps(model))
     assert there.e_step(params, chunk) == model.e_step(params, chunk)
-    shares = model.occupancy(params)
+    shares = model.shares(params)
     assert shares.sum() == pytest.approx(1.0)
 
 

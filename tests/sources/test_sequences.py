@@ -30,7 +30,7 @@ from streamem.conformance import SourceSuite
 from streamem.conformance.tolerance import assert_equal
 from streamem.core.chunk import Chunk
 from streamem.core.errors import DataError, ParameterError, SchemaError, SourceError
-from streamem.core.ports import ChunkDone, ChunkRef, Composed, Held, Sequenced
+from streamem.core.ports import ChunkDone, ChunkRef
 from streamem.core.stats import Stats
 from streamem.executors import ThreadsExecutor
 from streamem.executors.chunk_cache import ChunkCache
@@ -140,9 +140,9 @@ def test_one_base_that_holds_all_rows_is_not_copied() -> None:
 def test_refs_are_what_executors_ask_for() -> None:
     source = open_sequences(rows(), lengths=LENGTHS, options=ReadOptions(chunk_bytes=30 * ROW))
     for ref in source.chunks():
-        assert isinstance(ref, Composed)
-        assert isinstance(ref, Sequenced)
-        assert isinstance(ref, Held)
+        assert ref.made_of == ref.bases
+        np.testing.assert_array_equal(np.diff(ref.sequences.offsets), ref.lengths)
+        assert (ref.sequences.opened, ref.sequences.continued) == (ref.opened, ref.continued)
 
 
 def test_a_ref_of_many_sequences_pickles_its_own_lengths_only(tmp_path: Path) -> None:
@@ -602,7 +602,7 @@ def test_persisted_collections_are_used_where_they_lie() -> None:
     ):
         persisted = client.persist(dask.array.from_array(rows(), chunks=(30, D)))
         refs = open_sequences(persisted, lengths=LENGTHS, lag=0, options=ReadOptions(chunk_bytes=1)).chunks()
-        assert all(len(ref.futures) == len(ref.bases) for ref in refs)
+        assert all(len(ref.on_cluster) == len(ref.bases) for ref in refs)
         found = executor.reduce(Total(), refs, ignore)
         two = [list(executor.map(Rows(), [refs[i] for i in some], ignore)) for some in ((0, 2), (0, 4))]
     same = open_sequences(open_source(rows(), options=ReadOptions(chunk_bytes=30 * ROW)), lengths=LENGTHS).chunks()
@@ -688,7 +688,7 @@ def test_what_two_threads_want_at_once_is_read_by_one() -> None:
     started, go_on = threading.Event(), threading.Event()
     loads = []
 
-    class Slow:
+    class Slow(ChunkRef):
         index, nbytes = 0, 8
 
         def load(self) -> Chunk:
@@ -703,9 +703,9 @@ def test_what_two_threads_want_at_once_is_read_by_one() -> None:
         loads.clear(), started.clear(), go_on.clear()
         cache = ChunkCache()
         with ThreadPoolExecutor(2) as pool:
-            first = pool.submit(cache.load, "", cast(ChunkRef, Slow()), 0)
+            first = pool.submit(cache.load, "", Slow(), 0)
             assert started.wait(5)
-            second = pool.submit(cache.load, "", cast(ChunkRef, Slow()), 0)
+            second = pool.submit(cache.load, "", Slow(), 0)
             go_on.set()
             assert second.result(5).rows == 1
             assert (first.exception(5) is not None) == fails

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,97 +13,98 @@ from numpy.typing import NDArray
 from streamem.core.chunk import Chunk
 from streamem.core.message import Message
 from streamem.core.redaction import redacted
+from streamem.core.sequences import Sequences
 
 Array = NDArray[Any]
 
 
-class ChunkRef(Protocol):
+class ChunkRef(ABC):
     """A picklable handle on a piece of a source: handles travel, workers load."""
 
-    @property
-    def index(self) -> int:
-        """Position in the plan, from 0."""
+    if TYPE_CHECKING:  # a subclass has fields or properties of these names, and a dataclass takes no default from here
 
-    @property
-    def start(self) -> int:
-        """Index of the first row within the source."""
+        @property
+        def index(self) -> int:
+            """Position in the plan, from 0."""
 
-    @property
-    def rows(self) -> int:
-        """Number of rows."""
+        @property
+        def start(self) -> int:
+            """Index of the first row within the source."""
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the loaded chunk."""
+        @property
+        def rows(self) -> int:
+            """Number of rows."""
 
-    @property
-    def load_nbytes(self) -> int:
-        """Peak bytes while loading, the chunk itself included."""
+        @property
+        def nbytes(self) -> int:
+            """Bytes of the loaded chunk."""
 
+        @property
+        def load_nbytes(self) -> int:
+            """Peak bytes while loading, the chunk itself included."""
+
+    @abstractmethod
     def load(self) -> Chunk:
         """Read the rows. The same bits at every call."""
 
-
-@runtime_checkable
-class Held(Protocol):
-    """A chunk handle that rests on results which lie on a cluster already (a persisted collection)."""
-
     @property
-    def futures(self) -> Mapping[Any, Any]:
-        """Those results, by key; empty if there are none."""
-
-    def given(self, values: Mapping[Any, Any]) -> ChunkRef:
-        """The same chunk with values in place of its futures."""
-
-
-@runtime_checkable
-class Composed(Protocol):
-    """A chunk handle whose rows come from other chunks: executors load each of these once for many such handles."""
-
-    @property
-    def bases(self) -> tuple[ChunkRef, ...]:
-        """The chunks that hold the rows."""
-
-    def drawn(self, load: Callable[[ChunkRef], Chunk]) -> Chunk:
-        """The rows, from chunks that `load` gives."""
-
-
-@runtime_checkable
-class AtHand(Protocol):
-    """A chunk handle that may have its rows in memory as they are wanted: nothing is gained by loading them ahead."""
-
-    @property
-    def at_hand(self) -> bool:
-        """Whether it does."""
-
-
-@runtime_checkable
-class Fetchable(ChunkRef, Protocol):
-    """A chunk handle that may take its bytes from where they are stored before it makes rows of them: a thread that
-    waits for a disk does the one, a thread that computes the other, with rows that are in its cache then."""
+    def in_memory(self) -> bool:
+        """Whether the rows are in memory as they are wanted: nothing is gained by loading them ahead."""
+        return False
 
     def fetched(self) -> ChunkRef:
         """The same chunk with its stored bytes in memory; itself where they cannot be had apart from the rows.
 
-        What is wrong with them `load` tells.
+        A thread that waits for a disk does this, a thread that computes makes rows of the bytes, which are in its cache
+        then. What is wrong with them `load` tells.
         """
-
-
-@runtime_checkable
-class Sequenced(Protocol):
-    """A chunk handle whose rows are steps of sequences, as its `Chunk.sequences` will say."""
+        return self
 
     @property
-    def lengths(self) -> Array:
-        """(s,) int64 steps of each sequence, of those that are cut the steps within this chunk."""
+    def sequences(self) -> Sequences | None:
+        """Which sequences the rows are steps of, as `Chunk.sequences` will say; None where they are rows."""
+        return None
+
+    # --- rows that come from other chunks ----------------------------------------------------------------------------
 
     @property
-    def opened(self) -> bool:
-        """Whether the first sequence began in an earlier chunk."""
+    def made_of(self) -> tuple[ChunkRef, ...]:
+        """The chunks that hold the rows; executors load each of them once for many such handles."""
+        return ()
+
+    def drawn(self, load: Callable[[ChunkRef], Chunk]) -> Chunk:
+        """The rows, from chunks of `made_of` that `load` gives."""
+        return load(self)
 
     @property
-    def continued(self) -> bool:
-        """Whether the last sequence goes on in the next chunk."""
+    def selection(self) -> tuple[Any, ...] | None:
+        """What `selected` needs to draw the rows from the chunks of `made_of`; None where a handle is no mini-batch.
+
+        It is small, and differs from mini-batch to mini-batch, where the chunks stay the same.
+        """
+        return None
+
+    # --- results that lie on a cluster already -----------------------------------------------------------------------
+
+    @property
+    def on_cluster(self) -> Mapping[Any, Any]:
+        """Results, by key, that a persisted collection holds on a cluster and that the chunk rests on."""
+        return {}
+
+    def given(self, values: Mapping[Any, Any]) -> ChunkRef:
+        """The same chunk with values in place of those results."""
+        return self
+
+    # --- messages ----------------------------------------------------------------------------------------------------
+
+    @property
+    def place(self) -> str:
+        """How messages name the chunk: its index and its rows, both ends included."""
+        return f"chunk {self.index} (rows {self.start}–{self.start + self.rows - 1})"
+
+    def row(self, i: int) -> int:
+        """Where row i of the chunk lies within the source."""
+        return self.start + i
 
 
 @dataclass(frozen=True)
@@ -130,36 +132,33 @@ class Schema:
         object.__setattr__(self, "origin", redacted(self.origin))
 
 
-@runtime_checkable
-class Source(Protocol):
-    """Rows that can be read again and again, chunk by chunk.
+class Source(ABC):
+    """Rows that can be read again and again, chunk by chunk. A user's own source need not inherit.
 
     Laws: `chunks()` is a pure function of the store's metadata and of the byte budget, never of threads or workers; the
     refs cover rows 0 … n_rows in order; loading twice gives the same bits; `fingerprint()` is equal as long as the
     data is, and is cheap enough to be asked before every pass.
+
+    Attributes
+    ----------
+    schema : what the rows look like
+    n_rows : number of rows n
+    row_shape : the axes that were flattened to rows; empty where rows have one axis
+    offsets : (s + 1,) int64 first row of every sequence, and n_rows, where rows are steps of sequences; else None
     """
 
-    @property
-    def schema(self) -> Schema:
-        """What the rows look like."""
+    schema: Schema
+    n_rows: int
+    row_shape: tuple[int, ...] = ()
+    offsets: Array | None = None
 
-    @property
-    def n_rows(self) -> int:
-        """Number of rows n."""
-
+    @abstractmethod
     def fingerprint(self) -> str:
         """A short text that changes when the data does."""
 
+    @abstractmethod
     def chunks(self) -> Sequence[ChunkRef]:
         """The plan."""
-
-
-@runtime_checkable
-class Sequential(Protocol):
-    """A source whose rows are steps of sequences; its handles are `Sequenced`."""
-
-    offsets: Array
-    """(s + 1,) int64 first row of every sequence, and n_rows."""
 
 
 class Sink(Protocol):

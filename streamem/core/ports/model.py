@@ -1,91 +1,115 @@
-"""Ports of how hidden variables tie components together."""
+"""The port of a model: how hidden variables tie components together."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from streamem.core.arrays import Params
 from streamem.core.boundary import Boundary
 from streamem.core.chunk import Chunk
+from streamem.core.completing import has_own
 from streamem.core.stats import Stats
 
 Array = NDArray[Any]
 
 
-@runtime_checkable
-class Occupied(Protocol):
-    """A model that can tell how much of the data each component takes."""
-
-    def occupancy(self, params: Any) -> Array:
-        """Shares (K,) that sum to 1."""
-
-
-@runtime_checkable
-class Prepared(Protocol):
-    """A model whose E-steps over many rows take another way than those over few."""
-
-    def prepared(self, params: Params, rows: int) -> Params:
-        """The same parameters for E-steps over so many rows in all."""
-
-
-@runtime_checkable
-class Forgiving(Protocol):
-    """A model that takes rows without any value (all NaN) for steps at which nothing was observed."""
-
-    missing_steps: bool
-    """Whether it does; a row with some values must still have all of them."""
-
-
-@runtime_checkable
-class Chained(Protocol):
-    """A model of sequences, of which one may be cut over many chunks.
-
-    Its `e_step` and what it says of rows take a `Boundary` as third argument. The functions below describe a chunk that
-    is one sequence, or a piece of one; results are logarithms up to a constant. Laws: ``operator_of`` combined with a
-    state before is ``forward_of`` from it, combined with what follows ``backward_of`` (combined by
-    ``core.boundary.SUMS[question]``).
-    """
-
-    def scans(self, params: Params, question: str) -> bool:
-        """Whether pieces should tell of themselves in any order (`operator_of`), or one be asked after another."""
-
-    def forward_of(self, params: Params, chunk: Chunk, question: str, boundary: Boundary) -> Array:
-        """(K,) of the state at the last step, from `boundary.before`, or from the model's own start."""
-
-    def backward_of(self, params: Params, chunk: Chunk, question: str, boundary: Boundary) -> Array:
-        """(K,) of the chunk and what follows (`boundary.after`, or nothing), given the state before its first step."""
-
-    def operator_of(self, params: Params, chunk: Chunk, question: str, affordable: bool = False) -> Array | None:
-        """(K, K) of the state at the last step (columns) given the state before the first step (rows).
-
-        If it is to be affordable, None where it would cost much more than `forward_of`.
-        """
-
-    def e_step(self, params: Params, chunk: Chunk, message: Boundary | None) -> Stats:
-        """Expected sufficient statistics, given what lies beyond the chunk."""
-
-
-class Model(Protocol):
+class Model(ABC):
     """How hidden variables tie components together.
 
     `e_step` always carries ``rows``, ``weight``, ``log_likelihood`` (of the parameters that entered, in nats) and
     ``rounding`` (a bound on its error, in nats).
     """
 
+    allows_missing_steps: bool = False
+    """Whether rows without any value (all NaN) are steps at which nothing was observed."""
+
+    @abstractmethod
     def init(self, sample: Chunk, rng: np.random.RandomState) -> Params:
         """Parameters to start from, estimated on a sample."""
 
-    def e_step(self, params: Params, chunk: Chunk) -> Stats:
-        """Expected sufficient statistics of a chunk under `params`."""
+    @abstractmethod
+    def e_step(self, params: Params, chunk: Chunk, message: Boundary | None = None) -> Stats:
+        """Expected sufficient statistics of a chunk under `params`; `message` tells what lies beyond it."""
 
+    @abstractmethod
     def m_step(self, stats: Stats, previous: Params) -> Params:
         """The next parameters."""
 
+    @abstractmethod
     def workspace_bytes(self, n_features: int) -> int:
         """Bytes that one running `e_step` needs besides its chunk."""
 
+    @abstractmethod
     def statistics_bytes(self, n_features: int) -> int:
         """Bytes of the statistics that it returns."""
+
+    def for_pass_of(self, params: Params, rows: int) -> Params:
+        """The same parameters for E-steps over so many rows in all, which may take another way than those over few."""
+        return params
+
+    def arithmetic(self, params: Params, dtype: DTypeLike = np.float64) -> str:
+        """Which arithmetic an E-step runs on rows of `dtype`, in words, for the report; empty if nobody can say."""
+        return ""
+
+    def shares(self, params: Params) -> Array | None:
+        """How much of the data each component takes, (K,) numbers that sum to 1; None if nobody can say."""
+        return None
+
+    def penalty(self, params: Params, stats: Stats) -> float:
+        """What the M-step subtracts from the expected log-likelihood, in nats."""
+        return 0.0
+
+    def shortfall(self, old: Params, new: Params, stats: Stats) -> float:
+        """By how much `new`, of these statistics taken at `old`, may be below what `old` achieves, in nats."""
+        return 0.0
+
+    def degenerate(self, params: Params) -> Mapping[str, list[int]]:
+        """Components that were kept from degenerating, by kind of intervention."""
+        return {}
+
+    def rebase(self, stats: Stats, old: Params, new: Params) -> Stats:
+        """Statistics taken at `old` as if they had been taken at `new`, the responsibilities unchanged."""
+        return stats
+
+    def reanchored(self, params: Params) -> Params:
+        """The same distribution about a better point of reference; `params` itself as long as that one will do."""
+        return params
+
+    def faults(self, params: Params, n_components: int, n_features: int) -> list[str]:
+        """One sentence for each array that contradicts itself, as a file may hold it, naming it."""
+        return []
+
+    # --- sequences that are cut over many chunks ---------------------------------------------------------------------
+    #
+    # These functions describe a chunk that is one sequence, or a piece of one; results are logarithms up to a constant.
+    # Laws: `operator_of` combined with a state before is `forward_of` from it, combined with what follows `backward_of`
+    # (combined by ``core.boundary.SUMS[question]``).
+
+    @property
+    def joins_pieces(self) -> bool:
+        """Whether a sequence may be cut: whether the model has the functions below."""
+        return has_own(self, Model, "scans")
+
+    def scans(self, params: Params, question: str) -> bool:
+        """Whether pieces should tell of themselves in any order (`operator_of`), or one be asked after another."""
+        raise NotImplementedError
+
+    def forward_of(self, params: Params, chunk: Chunk, question: str, boundary: Boundary) -> Array:
+        """(K,) of the state at the last step, from `boundary.before`, or from the model's own start."""
+        raise NotImplementedError
+
+    def backward_of(self, params: Params, chunk: Chunk, question: str, boundary: Boundary) -> Array:
+        """(K,) of the chunk and what follows (`boundary.after`, or nothing), given the state before its first step."""
+        raise NotImplementedError
+
+    def operator_of(self, params: Params, chunk: Chunk, question: str, affordable: bool = False) -> Array | None:
+        """(K, K) of the state at the last step (columns) given the state before the first step (rows).
+
+        If it is to be affordable, None where it would cost much more than `forward_of`.
+        """
+        raise NotImplementedError

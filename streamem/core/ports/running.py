@@ -6,7 +6,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, Protocol, TypeVar
 
 from streamem.core.arrays import Params
 from streamem.core.chunk import Chunk
@@ -29,6 +29,18 @@ class Task(Protocol[Result_co]):
     def __call__(self, chunk: Chunk, ref: ChunkRef) -> Result_co: ...
 
 
+class PassTask(ABC, Generic[Result_co]):
+    """A `Task` for all chunks of a plan, which may have to know something of all of them first."""
+
+    def ready(self, executor: Executor, refs: Sequence[ChunkRef]) -> PassTask[Result_co]:
+        """The task with all that it needs to know of other chunks: by default nothing."""
+        return self
+
+    @abstractmethod
+    def __call__(self, chunk: Chunk, ref: ChunkRef) -> Result_co:
+        """What is done with one chunk."""
+
+
 @dataclass(frozen=True)
 class ChunkDone:
     """What an executor tells after each chunk."""
@@ -40,19 +52,6 @@ class ChunkDone:
 
 
 OnChunk = Callable[[ChunkDone], None]
-
-
-class Executor(Protocol):
-    """Runs a task over chunks.
-
-    Law: results depend on the plan only, never on threads, workers, or the order in which they finish.
-    """
-
-    def reduce(self, task: Task[Stats], refs: Sequence[ChunkRef], on_chunk: OnChunk) -> Stats:
-        """The sum of the task over the chunks, along the fixed tree of `core.reduction`."""
-
-    def map(self, task: Task[Result], refs: Sequence[ChunkRef], on_chunk: OnChunk) -> Iterator[Result]:
-        """Results in plan order, with a bounded number in flight."""
 
 
 class Job(Protocol[Result_co]):
@@ -68,14 +67,31 @@ class Job(Protocol[Result_co]):
     def __call__(self, task: Task[Any], load: Callable[[ChunkRef], Chunk]) -> Result_co: ...
 
 
-@runtime_checkable
-class Remote(Protocol):
-    """An executor whose workers may do more with a result than send it here."""
+class Executor(ABC):
+    """Runs a task over chunks.
+
+    Law: results depend on the plan only, never on threads, workers, or the order in which they finish.
+    """
+
+    @abstractmethod
+    def reduce(self, task: Task[Stats], refs: Sequence[ChunkRef], on_chunk: OnChunk) -> Stats:
+        """The sum of the task over the chunks, along the fixed tree of `core.reduction`."""
+
+    @abstractmethod
+    def map(self, task: Task[Result], refs: Sequence[ChunkRef], on_chunk: OnChunk) -> Iterator[Result]:
+        """Results in plan order, with a bounded number in flight."""
 
     def work(
         self, task: Task[Any], jobs: Sequence[Job[Result]], on_chunk: OnChunk
     ) -> Iterator[tuple[Job[Result], Result]]:
-        """Run the jobs in any order; each, and what it returned, as they finish. A job may run twice."""
+        """Run the jobs in any order; each, and what it returned, as they finish. A job may run twice.
+
+        By default one after the other in the calling thread; workers elsewhere do more with a result than send it here.
+        """
+        for job in jobs:
+            result = job(task, lambda ref: ref.load())
+            on_chunk(ChunkDone(sum(ref.rows for ref in job.refs), sum(ref.nbytes for ref in job.refs), 0.0, 0.0))
+            yield job, result
 
 
 class StoppingRule(Protocol):

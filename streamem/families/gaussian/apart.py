@@ -124,7 +124,7 @@ class _Split(NamedTuple):
     rounding: float
 
 
-class ApartKernel:
+class ApartKernel(Kernel):
     """Gaussians by products, and some of them by differences over the pairs of row and component that matter.
 
     Statistics of the components of `about_means` are moments about the component's *own mean at these parameters*, so
@@ -151,6 +151,7 @@ class ApartKernel:
         self._products = self._product_kernel(params, dtype)
         self.rounding = max(self._split.rounding, self._products.rounding)
         self.path = arithmetic(structure, params, dtype)
+        self.float32_products = len(self._some) > 0 and self._products.float32_products
         self._slack = SLACK * float(np.finfo(self._products.dtype).eps)
         self._loaded: Array = np.empty((0, self._d))
         self._begin()

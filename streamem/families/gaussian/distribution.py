@@ -17,7 +17,7 @@ from numpy.typing import DTypeLike, NDArray
 from streamem.core.arrays import Params
 from streamem.core.errors import NumericalError, ParameterError
 from streamem.core.numerics import EPS
-from streamem.core.ports import Kernel, Mixing
+from streamem.core.ports import FullFamily, Kernel, Mixing
 from streamem.core.stats import Stats
 from streamem.families.anchor import location_and_spread
 from streamem.families.covariance_floor import FLOOR, eps_of
@@ -40,7 +40,7 @@ FAR = 16.0
 """An anchor that is so many spreads away from the components, or so much smaller than their spread, is given up."""
 
 
-class Gaussian:
+class Gaussian(FullFamily):
     """Gaussian components N(m_k, Σ_k).
 
     Parameters

@@ -195,7 +195,7 @@ def _gaussians(structure: Covariance, params: Params) -> Gaussians | None:
     return Gaussians(params.means.copy(), own_factors(structure, params), constants, *margin, np.zeros((k, d)))
 
 
-class ScreenedKernel:
+class ScreenedKernel(Mixing):
     """Full, diagonal and spherical Gaussians over active pairs; statistics about the anchor, like those by products."""
 
     path = "float64 pairs, screened in float32"

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from streamem import kernels
 from streamem.core.numerics import negligible
-from streamem.core.ports import MixtureSums
+from streamem.core.ports import Kernel, MixtureSums
+from streamem.core.stats import Stats
 from streamem.kernels.features.diagonal_rows import Squares, squares_of, suits_rows
 from streamem.kernels.features.features import AnchoredBlock, Features, as_rows
 from streamem.kernels.tiling import Products, block_rows, products_of, tiling
@@ -44,7 +45,7 @@ class Workplace(NamedTuple):
     product: Array
 
 
-class ExponentialKernel:
+class ExponentialKernel(Kernel):
     """A family whose features are products of pairs, at fixed natural parameters; x̃ = (x − center) / scale.
 
     Parameters
@@ -58,6 +59,7 @@ class ExponentialKernel:
     def __init__(self, panels: Array, features: Features, center: Array, scale: Array, rounding: float) -> None:
         self.dtype, self.rounding = panels.dtype, rounding
         self.path = f"{self.dtype.name} products"
+        self.float32_products = self.dtype == np.float32
         n_panels, k, features_of_panel = panels.shape
         self._panels, self._features, self._center, self._scale = panels, features, center, scale
         self._rows = block_rows(k, len(center), self.dtype.itemsize)
@@ -155,6 +157,10 @@ class ExponentialKernel:
         return thread_buffer("resp", (rows, k), self.dtype), thread_buffer(
             "product", (features_of_panel, k), self.dtype
         )
+
+    def stats(self) -> Stats:
+        """sums (K, F)."""
+        return Stats(sums=self.sums())
 
     def sums(self) -> Array:
         """Everything accumulated so far: (K, F) float64."""

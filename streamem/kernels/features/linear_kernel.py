@@ -85,7 +85,7 @@ class LinearKernel(ExponentialKernel):
         return Stats(weight=sums[:, 0], x=sums[:, 1:])
 
 
-class BoundaryKernel:
+class BoundaryKernel(Kernel):
     """The same where components cannot emit some values: a rate or a probability is exactly 0 (or 1).
 
     It looks at the rows that were loaded, so it must not outlive them: nobody may hold it (no `restart`).
@@ -94,6 +94,7 @@ class BoundaryKernel:
     def __init__(self, kernel: LinearKernel, forbidden: Array) -> None:
         self._kernel, self._forbidden = kernel, forbidden
         self.rounding, self.dtype, self.path = kernel.rounding, kernel.dtype, f"{kernel.path}, zeros apart"
+        self.float32_products = kernel.float32_products
         self._x: Array = np.empty((0, forbidden.shape[1] - 1))
 
     def load(self, x: Array) -> None:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from streamem import kernels
 from streamem.core.numerics import EPS
+from streamem.core.ports import Kernel
 from streamem.core.stats import Stats
 from streamem.kernels.features.exponential import ExponentialKernel
 from streamem.kernels.features.features import as_rows, features_of_moments
@@ -25,7 +26,7 @@ TILE = 512
 """Rows at a time, so that the residuals of all components stay in the cache."""
 
 
-class ResidualKernel:
+class ResidualKernel(Kernel):
     """log N(W_k z; 0, 1) + constant, for z = [1, anchored row] and W_k = Uₖᵀ[−c_k, I, −A_k].
 
     Residuals are formed before they are squared, so that little noise beside a large signal is told to many digits.

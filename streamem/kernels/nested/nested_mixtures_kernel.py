@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from streamem import kernels
 from streamem.core import loops
 from streamem.core.numerics import EPS, normalize_log_rows
-from streamem.core.offers import offers
-from streamem.core.ports import Kernel, Mixing, MixtureSums, Restartable, RowMajor
+from streamem.core.ports import Kernel, MixtureSums
 from streamem.core.stats import Stats
 from streamem.machine.lanes import in_lanes, lanes_for
 from streamem.machine.thread_buffer import thread_buffer
@@ -25,11 +24,10 @@ MANY_BYTES = 2**20
 
 def parts_kernel(parts: Kernel, weights: Array, rows: int) -> PartsKernel:
     """The kernel of mixtures of parts, one call for many rows where the parts have that."""
-    fast = offers(parts, RowMajor) and offers(parts, Mixing) and offers(parts, Restartable)
-    return (ManyRowsOfParts if fast else PartsKernel)(parts, weights, rows)
+    return (ManyRowsOfParts if parts.takes_many_rows else PartsKernel)(parts, weights, rows)
 
 
-class PartsKernel:
+class PartsKernel(Kernel):
     """K mixtures of M parts each, the parts in one kernel of K·M components.
 
     Parameters
@@ -39,22 +37,23 @@ class PartsKernel:
     rows : most rows of a block
     """
 
-    def __init__(self, parts: Any, weights: Array, rows: int) -> None:
-        self._parts, self._block_rows = parts, rows
+    def __init__(self, parts: Kernel, weights: Array, rows: int) -> None:
+        self._parts, self.block_rows, self.n_components = parts, rows, len(weights)
         with np.errstate(divide="ignore"):
             self._log_weights = np.log(weights)
         self.dtype, self.path = parts.dtype, f"mixtures of {weights.shape[1]} parts by {parts.path}"
+        self.float32_products = parts.float32_products
         self.rounding = parts.rounding + EPS * (8 + weights.shape[1])
         self._weight: Array = np.zeros(weights.shape)
         self._rows, self._known = 0, False
 
     @cached_property
     def _buffers(self) -> Array:
-        return np.empty((2, self._weight.size * self._block_rows), dtype=self.dtype)
+        return np.empty((2, self._weight.size * self.block_rows), dtype=self.dtype)
 
     @cached_property
     def _density(self) -> Array:
-        return np.empty(len(self._weight) * self._block_rows)
+        return np.empty(len(self._weight) * self.block_rows)
 
     def load(self, x: Array) -> None:
         """Take the next block (b, d)."""
@@ -105,7 +104,7 @@ class PartsKernel:
 class ManyRowsOfParts(PartsKernel):
     """The same for many rows at a time, with what the kernel of the parts has for many rows."""
 
-    def __init__(self, parts: Any, weights: Array, rows: int) -> None:
+    def __init__(self, parts: Kernel, weights: Array, rows: int) -> None:
         super().__init__(parts, weights, rows)
         self._weights = np.array(weights)  # a copy: parameters are read-only, and would be compiled for once more
         self._width = lanes_for(weights.size)
@@ -156,8 +155,8 @@ class ManyRowsOfParts(PartsKernel):
         return parts
 
     def _densities_in_logarithms(self, x: Array, b: Array, peaks: Array) -> None:
-        for first in range(0, len(x), self._block_rows):
-            rows = slice(first, first + self._block_rows)
+        for first in range(0, len(x), self.block_rows):
+            rows = slice(first, first + self.block_rows)
             self.load(x[rows])
             log_prob = np.empty((len(self._weight), self._rows))
             self.log_prob(log_prob)
@@ -166,7 +165,7 @@ class ManyRowsOfParts(PartsKernel):
             b[rows] = suited[:, : b.shape[1]]
 
     def _accumulate_in_logarithms(self, x: Array, weights: Array) -> None:
-        for first in range(0, len(x), self._block_rows):
-            rows = slice(first, first + self._block_rows)
+        for first in range(0, len(x), self.block_rows):
+            rows = slice(first, first + self.block_rows)
             self.load(x[rows])
             self.accumulate(np.ascontiguousarray(weights[rows, : len(self._weight)].T, dtype=self.dtype))

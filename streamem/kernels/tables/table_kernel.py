@@ -12,7 +12,7 @@ from streamem.core.arrays import Params
 from streamem.core.cached_by_identity import cached_by_identity
 from streamem.core.errors import ImpossibleValueError
 from streamem.core.numerics import EPS, negligible
-from streamem.core.ports import MixtureSums
+from streamem.core.ports import Kernel, MixtureSums
 from streamem.core.stats import Stats
 from streamem.kernels.features.exponential import NO_WEIGHTS
 from streamem.kernels.features.features import as_rows
@@ -63,7 +63,7 @@ def unknown_code(x: Array, position: int, starts: Array) -> ImpossibleValueError
     return ImpossibleValueError(value, column, needed)
 
 
-class CategoricalKernel:
+class CategoricalKernel(Kernel):
     """Sums of log-probabilities by look-up, statistics by addition in place; runs mixtures by itself."""
 
     path, dtype = "float64 look-ups", np.dtype(np.float64)

@@ -1,0 +1,54 @@
+"""What a model says by asking its family: written once for every model whose parameters hold those of a family."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numpy.typing import NDArray
+
+from streamem.core.arrays import Params
+from streamem.core.ascent import with_rounding
+from streamem.core.faults import prefixed
+from streamem.core.ports import FullFamily, Model
+from streamem.core.stats import Stats
+
+Array = NDArray[Any]
+
+
+class ForwardsToFamily(Model):
+    """A model whose parameters and statistics hold those of `family` under the name ``components``.
+
+    Attributes
+    ----------
+    family : what a component emits
+    n_components : K
+    """
+
+    family: FullFamily
+    n_components: int
+
+    def penalty(self, params: Params, stats: Stats) -> float:
+        """The family's penalty, in nats."""
+        return self.family.penalty(params.components, stats.components)
+
+    def shortfall(self, old: Params, new: Params, stats: Stats) -> float:
+        """The family's, in nats."""
+        return self.family.shortfall(old.components, new.components, self._components(stats))
+
+    def rebase(self, stats: Stats, old: Params, new: Params) -> Stats:
+        """The family's statistics, as if they had been taken at `new`."""
+        components = self.family.rebase(stats.components, old.components, new.components)
+        return stats if components is stats.components else stats.replace(components=components)
+
+    def reanchored(self, params: Params) -> Params:
+        """With the family's parameters about a better point of reference, where the present one will not do."""
+        components = self.family.reanchored(params.components)
+        return params if components is params.components else params.replace(components=components)
+
+    def _components(self, stats: Stats) -> Stats:
+        """The family's statistics, of which it may have to know how they were rounded."""
+        return with_rounding(stats.components, stats) if self.family.reads_rounding else stats.components
+
+    def _family_faults(self, params: Params, n_components: int, n_features: int) -> list[str]:
+        """What the family finds wrong."""
+        return prefixed("components", self.family.faults(params.components, n_components, n_features))
