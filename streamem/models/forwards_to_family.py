@@ -32,7 +32,7 @@ class ForwardsToFamily(Model):
         return self.family.penalty(params.components, stats.components)
 
     def shortfall(self, old: Params, new: Params, stats: Stats) -> float:
-        """The family's, in nats."""
+        """Shortfall of the family, in nats."""
         return self.family.shortfall(old.components, new.components, self._components(stats))
 
     def rebase(self, stats: Stats, old: Params, new: Params) -> Stats:
@@ -41,7 +41,7 @@ class ForwardsToFamily(Model):
         return stats if components is stats.components else stats.replace(components=components)
 
     def reanchored(self, params: Params) -> Params:
-        """With the family's parameters about a better point of reference, where the present one will not do."""
+        """The parameters, with the family about a better point of reference where the present one will not do."""
         components = self.family.reanchored(params.components)
         return params if components is params.components else params.replace(components=components)
 

@@ -25,7 +25,7 @@ from streamem.running.fit import require_unchanged
 from streamem.running.progress import Progress
 from streamem.running.row_tasks import Apply, Score, WritePart
 from streamem.running.survey import surveyed_family
-from streamem.sinks import Part, PartedSink, ResultLayout, open_parted_sink, open_sink
+from streamem.sinks import PartedSink, ResultLayout, ResultPart, open_parted_sink, open_sink
 from streamem.sources import ReadOptions
 from streamem.sources.numeric import numbers_in, numeric_dtype
 
@@ -103,7 +103,7 @@ def _write_from_workers(
         raise
 
 
-def _overlapping(starts: Sequence[int], part: Part) -> range:
+def _overlapping(starts: Sequence[int], part: ResultPart) -> range:
     """Positions of the chunks that hold rows of a part."""
     return range(bisect_right(starts, part.first) - 1, bisect_left(starts, part.first + part.rows))
 

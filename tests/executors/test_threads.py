@@ -135,7 +135,7 @@ class Fetched(Rows):
 
 
 @dataclass(frozen=True)
-class Wrapped:
+class Wrapped(ChunkRef):
     """A chunk that passes on all questions but one."""
 
     ref: Any

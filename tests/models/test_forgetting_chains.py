@@ -14,7 +14,7 @@ from streamem import Params
 from streamem.conformance.tolerance import assert_close, tolerance
 from streamem.core.boundary import POSTERIOR, Boundary
 from streamem.core.chunk import Chunk
-from streamem.core.ports import ChunkDone, ChunkRef
+from streamem.core.ports import ChunkDone, ChunkRef, kernel_of
 from streamem.executors import ThreadsExecutor
 from streamem.families import Gaussian
 from streamem.initialization.responsibilities import from_kmeans
@@ -92,7 +92,7 @@ def test_rows_go_on_as_one_only_if_they_agree(transmat: Array, forgets: bool) ->
     n, k = 400, len(transmat)
     model, params, chunk = chain(transmat, n)
     b, peaks, width = np.zeros((n, lanes_for(k))), np.zeros(n), lanes_for(k)
-    Emissions(model.family.kernel(params.components), 64, chunk.x, None, k).scaled(0, n, b, peaks)
+    Emissions(kernel_of(model.family, params.components, k), chunk.x, None).scaled(0, n, b, peaks)
     rows, matrix = np.zeros((k, width)), np.zeros((width, width))
     rows[:, :k] = matrix[:k, :k] = transmat
     agreed = recursions(width).operator(b, matrix, rows, np.zeros(k), np.zeros(1), 0.0)

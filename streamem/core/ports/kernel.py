@@ -16,6 +16,7 @@ from streamem.core import loops
 from streamem.core.completing import has_own
 from streamem.core.numerics import EPS, normalize_log_rows
 from streamem.core.stats import Stats
+from streamem.machine.lanes import fill_in_lanes, in_lanes
 from streamem.machine.thread_buffer import thread_buffer
 
 if TYPE_CHECKING:
@@ -134,18 +135,22 @@ class Kernel(Mixing):
         Columns beyond the components become 0. Log-densities that are not finite do as in ``exp``.
         """
         buffer = self._block_buffer(self.n_components, len(x))
-        for block in self.blocks(len(x)) if len(x) else ():
-            log_prob = _part_of(buffer, self.n_components, block)
-            self.load(x[block])
-            self.log_prob(log_prob)
-            loops.scaled(log_prob, b[block], peaks[block])
+
+        def fill(b: Array) -> None:
+            for block in self.blocks(len(x)) if len(x) else ():
+                log_prob = _part_of(buffer, self.n_components, block)
+                self.load(x[block])
+                self.log_prob(log_prob)
+                loops.scaled(log_prob, b[block], peaks[block])
+
+        fill_in_lanes(b, fill)
 
     def accumulate_rows(self, x: Array, weights: Array, again: bool) -> None:
         """Add the statistics of rows x (n, d) with weights (n, width).
 
         `again` says that x is that of `densities`, and that nothing was loaded since.
         """
-        buffer = self._block_buffer(self.n_components, len(x))
+        buffer, weights = self._block_buffer(self.n_components, len(x)), in_lanes(weights)
         for block in self.blocks(len(x)) if len(x) else ():
             resp = _part_of(buffer, self.n_components, block)
             loops.columns(weights[block], resp)
