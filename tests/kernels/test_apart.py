@@ -13,6 +13,7 @@ from streamem.core.chunk import Chunk
 from streamem.core.errors import NumericalError
 from streamem.families import Gaussian, MixtureFamily
 from streamem.families.gaussian.apart import ApartKernel, components_apart
+from streamem.kernels.nested.nested_mixtures_kernel import parts_kernel
 from streamem.kernels.pairs.apart_buffers import room_bytes, room_of
 from streamem.models import HMM, Mixture
 
@@ -267,3 +268,16 @@ def test_buffers_take_what_is_told() -> None:
     kernel = Case("diag", 9, 7, 3).kernel()
     room = room_of(kernel._split.apart, 100)
     assert sum(buffer.nbytes for buffer in room) == room_bytes(3, kernel._split.apart.used.size, 100)
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize("tight", [0, 1, 5])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_whether_products_are_of_float32(dtype: Any, tight: int, parts: int) -> None:
+    """A kernel tells by a fact and in words that its products are of float32."""
+    case = Case("full", 5, 3, tight, dtype)
+    kernel: Any = case.family.kernel(case.params, dtype)
+    if parts > 1:
+        kernel = parts_kernel(kernel, np.full((1, 5), 0.2), 64)
+    assert kernel.float32_products == ("float32 products" in kernel.path)
+    assert kernel.float32_products == (dtype == np.float32 and tight < 5)
