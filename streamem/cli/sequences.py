@@ -30,7 +30,7 @@ class SequencesSaid:
     def arguments(self, model: Any, remembered: bool = False) -> dict[str, Any]:
         """Keyword arguments of a model's methods that say where sequences begin; refused by models of independent rows.
 
-        With `remembered`, what the model knows where nothing is said: for data that is opened without it.
+        With `remembered` and no option, the name that the model remembers: for data that is opened without the model.
         """
         given = {name: value for name, value in asdict(self).items() if value is not None}
         if given and not hasattr(model, "transmat_prior"):

@@ -20,7 +20,7 @@ class Placement(Generic[Item]):
     Parameters
     ----------
     workers : threads of each worker, by address
-    items, names : what to do, and what each is known by in every pass
+    items, names : what to do, and the name of each in every pass
     """
 
     def __init__(self, workers: Mapping[str, int], items: Sequence[Item], names: Sequence[str]) -> None:

@@ -49,7 +49,7 @@ class ThreadsExecutor(Executor):
     ----------
     n_threads : workers
     in_flight : chunks loaded or being loaded at any time; bounds the memory
-    cache_bytes : chunks that are held for those that are composed of parts of them: mini-batches, sequences
+    cache_bytes : decoded chunks kept for handles made of parts of them: mini-batches, sequences
     keep_bytes : decoded chunks of one call of `reduce` that are kept for those that follow
     shuffle : reorders submissions; for tests of the law that order does not matter
     """

@@ -31,7 +31,7 @@ class Categorical(FullFamily):
     Parameters
     ----------
     n_categories : int, one int a column, or None
-        V_j. None lets the data tell: the largest code of every column, which a fit looks for in one pass beforehand.
+        V_j. None leaves it to the data: the largest code of every column, which a fit looks for in one pass beforehand.
         Later data may hold no others, so give it where rare codes may be absent.
     prior : float >= 1
         Parameter of a symmetric Dirichlet prior on every distribution: prior − 1 observations of every category are
@@ -124,7 +124,7 @@ class Categorical(FullFamily):
 
     @property
     def is_surveyed(self) -> bool:
-        """Whether the number of categories is known, and for a prior the weight of the data."""
+        """Whether the number of categories, and for a prior the weight of the data, have been found."""
         return self.n_categories is not None and (self.prior == 1.0 or self.total_weight is not None)
 
     def survey(self, x: Array, weight: Array | None) -> Array:

@@ -35,7 +35,7 @@ def floor_of(size: Array, eps: Array | float, d: int) -> Array:
 
 
 def eps_of(stats: Stats, d: int) -> float:
-    """The unit of rounding of statistics by products: a bound on the rounding of their log-densities, if known, tells.
+    """The unit of rounding of statistics by products, from a bound on the rounding of their log-densities if given.
 
     It is at least 8·eps·d in float32, and far below that in float64.
     """

@@ -108,7 +108,7 @@ class MixtureFamily(FullFamily):
         return self.family.is_surveyed
 
     def survey(self, x: Array, weight: Array | None) -> Array:
-        """What rows tell the family of the parts; nothing, if that needs no survey."""
+        """What a survey of rows gives the family of the parts; nothing, if that family needs no survey."""
         return self.family.survey(x, weight)
 
     def surveyed(self, found: Sequence[Array]) -> Family:

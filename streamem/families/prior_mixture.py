@@ -39,7 +39,7 @@ class PriorMixture(Weighed, MixtureFamily):
 
     @property
     def is_surveyed(self) -> bool:
-        """Whether the weight of the data is known, if there is any prior."""
+        """Whether a survey has found the weight of the data, or there is no prior."""
         return self.total_weight is not None or (self.alpha is None and self.family.is_surveyed)
 
     def weighed(self, total_weight: float | None) -> Self:

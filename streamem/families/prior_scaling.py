@@ -19,7 +19,7 @@ class Weighed:
 
     Attributes
     ----------
-    identity : what tells this prior from others
+    identity : what distinguishes this prior from others
     total_weight : Σ weights of the rows that the prior is weighed against; a fit finds it in a pass beforehand
     """
 
@@ -28,7 +28,7 @@ class Weighed:
 
     @property
     def is_surveyed(self) -> bool:
-        """Whether the weight of the data is known."""
+        """Whether a survey has found the weight of the data."""
         return self.total_weight is not None
 
     def survey(self, x: Array, weight: Array | None) -> Array:
@@ -51,7 +51,7 @@ class Weighed:
 
         Raises
         ------
-        ParameterError : nobody has told how much data there is
+        ParameterError : no survey has found how much data there is
         """
         if self.total_weight is None:
             raise ParameterError(

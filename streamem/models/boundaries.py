@@ -47,7 +47,7 @@ def boundaries(
     Parameters
     ----------
     question : "posterior" or "path"
-    on_chunk : told of the chunks that are read for this
+    on_chunk : called with the chunks that are read for this
     """
     chains = chains_of(refs) if model.joins_pieces else []
     if not chains:
@@ -106,10 +106,10 @@ class Question:
     Attributes
     ----------
     kind : "posterior" or "path"
-    known : what lies beyond the chunks, by index, as far as it is known yet
-    forwards, backwards : the chunks, by index, that are to tell of what follows them, and of what precedes them
+    known : what lies beyond the chunks, by index, as far as it has been computed
+    forwards, backwards : the chunks, by index, that are to give messages to what precedes, and to what follows them
     operators : whether whole pieces are wanted
-    ends : chunks at the ends of chains, by index: where operators are wanted, the others need not tell anything else
+    ends : chunks at the ends of chains, by index: where operators are wanted, the other chunks need give nothing else
     """
 
     model: Model
@@ -123,7 +123,7 @@ class Question:
     operators: bool = False
 
     def __call__(self, chunk: Chunk, ref: ChunkRef) -> Cut:
-        """What a chunk tells of the sequences that it cuts."""
+        """What a chunk contributes to the boundaries of the sequences that it cuts."""
         require_finite(chunk, ref, self.names, self.model.allows_missing_steps)
         first, last = part(chunk, 0), part(chunk, -1)
         opened, continued = _of(first).opened, _of(last).continued
@@ -169,7 +169,7 @@ class Ask:
         known: Mapping[int, Boundary],
         ends: frozenset[int] | None = None,
     ) -> dict[int, Cut]:
-        """Answers by index; whole pieces too where `ends` are told."""
+        """Answers by index; whole pieces too where `ends` are given."""
         after, before = ({ref.index: ref for ref in refs} for refs in (forwards, backwards))
         refs = [ref for _, ref in sorted((after | before).items())]
         wanted = frozenset(after), frozenset(before), ends is not None
@@ -197,7 +197,7 @@ def _of(chunk: Chunk) -> Sequences:
 
 
 class Scan:
-    """All pieces tell their operators at once."""
+    """All pieces give their operators at once."""
 
     def __init__(self, ask: Ask, chains: Sequence[Pieces]) -> None:
         self._kind = ask.kind

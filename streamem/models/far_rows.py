@@ -18,7 +18,7 @@ class FarRows(NamedTuple):
 
     Attributes
     ----------
-    log_joint : (n, K) log w_k + log p_k(x), in nats; −∞ where it is below what float64 holds, NaN where nobody can tell
+    log_joint : (n, K) log w_k + log p_k(x), in nats; −∞ where it is below what float64 holds, NaN: not computable
     order : (n, K) numbers that order components as log_joint does, where that is −∞ for all
     """
 

@@ -134,16 +134,17 @@ class HMM(ForwardsToFamily):
 
     def m_step(self, stats: Stats, previous: Params) -> Params:
         """Normalized expected counts; the family maximizes the rest. What `params` does not name stays."""
-        startprob, transmat, kept = previous.startprob, previous.transmat, np.zeros(self.n_components, dtype=np.bool_)
+        startprob, transmat = previous.startprob, previous.transmat
+        absorbing = np.zeros(self.n_components, dtype=np.bool_)
         components = previous.components
         if self._updates_start:
             startprob = self.transitions.maximize_start(stats.startprob, previous.startprob, self._share(stats))
         if self._updates_moves:
             moves = self.transitions.maximize_moves(stats.transitions, previous.transmat, self._share(stats))
-            transmat, kept = moves.transmat, moves.kept
+            transmat, absorbing = moves.transmat, moves.absorbing
         if self._updates_emissions:
             components = self.family.maximize(self._components(stats), previous.components)
-        return Params(startprob=startprob, transmat=transmat, kept=kept, components=components)
+        return Params(startprob=startprob, transmat=transmat, kept=absorbing, components=components)
 
     def workspace_bytes(self, n_features: int) -> int:
         """The family's workspace, and what the recursions hold of a chunk that is one sequence."""
@@ -257,7 +258,7 @@ class HMM(ForwardsToFamily):
     # --- sequences that are cut --------------------------------------------------------------------------------------
 
     def scans(self, params: Params, question: str) -> bool:
-        """Whether pieces of a cut sequence should tell of themselves in any order; else one after another."""
+        """Whether pieces of a cut sequence should give their operators in any order; else they are asked in turn."""
         return ChainOperators.promising(_chain(params), question)
 
     def forward_of(self, params: Params, chunk: Chunk, question: str, boundary: Boundary) -> Array:
@@ -302,8 +303,8 @@ class HMM(ForwardsToFamily):
 
     def _assembled(self, components: Any) -> Params:
         first = self.transitions.first()
-        kept = np.zeros(self.n_components, dtype=np.bool_)
-        return Params(startprob=first.startprob, transmat=first.transmat, kept=kept, components=components)
+        absorbing = np.zeros(self.n_components, dtype=np.bool_)
+        return Params(startprob=first.startprob, transmat=first.transmat, kept=absorbing, components=components)
 
 
 def _chain(params: Params) -> Chain:

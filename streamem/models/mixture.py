@@ -226,7 +226,7 @@ class Mixture(ForwardsToFamily):
     def _posterior(
         self, kernel: Kernel, params: Params, x: Array, strict: bool = True
     ) -> Iterator[tuple[slice, Array, Normalized]]:
-        """For every block, responsibilities (K, b), and what else is known of its rows; all finite if `strict`."""
+        """For every block, responsibilities (K, b), and what else was computed of its rows; all finite if `strict`."""
         log_weights = _log_weights(params)
         for block, resp in self._log_prob(kernel, params, x):
             known = normalize_log_rows(resp, log_weights)

@@ -99,12 +99,12 @@ class Transitions:
         return counts / total if total > NEVER else np.asarray(previous)
 
     def maximize_moves(self, counts: Array, previous: Array, share: float = 1.0) -> Params:
-        """transmat (K, K) from expected transitions, and which states kept (K,) their row for want of any."""
+        """transmat (K, K) from expected transitions, and the absorbing states (K,): none expected from these."""
         counts = self._summed(np.where(previous > 0, counts + share * (self._move_prior() - 1), 0.0))
         total = counts.sum(axis=1)
-        kept = ~(total > NEVER)
-        transmat = np.where(kept[:, None], previous, counts / np.where(kept, 1.0, total)[:, None])
-        return Params(transmat=transmat, kept=kept)
+        absorbing = ~(total > NEVER)
+        transmat = np.where(absorbing[:, None], previous, counts / np.where(absorbing, 1.0, total)[:, None])
+        return Params(transmat=transmat, absorbing=absorbing)
 
     def penalty(self, startprob: Array, transmat: Array) -> float:
         """Minus the logarithm of the prior density, up to a constant, in nats (Gauvain & Lee 1994)."""

@@ -52,7 +52,7 @@ class Observer(Protocol):
         """After each chunk, in the calling thread."""
 
     def window_ended(self, before: State, after: State, pass_over: bool) -> None:
-        """After the update; `pass_over` tells whether all rows have been visited once more."""
+        """After the update; `pass_over` is whether all rows have been visited once more."""
 
 
 def run(

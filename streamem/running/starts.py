@@ -38,7 +38,7 @@ class Job:
     Attributes
     ----------
     make_start : parameters from a sample and a random generator
-    least_rows : that tell enough of every component
+    least_rows : enough to estimate every component
     max_iter : most passes
     warm : from the algorithm, the state of an earlier call to go on from, instead of a new start
     key : what identifies the run in a checkpoint, besides the data and the plan
@@ -260,7 +260,7 @@ class _Starts:
         return self._sample
 
     def how_to_resume(self) -> str:
-        """What to tell someone who has interrupted the fit."""
+        """The advice for a user who has interrupted the fit."""
         if self._checkpoint is None:
             return "nothing was saved: pass checkpoint='run.npz' to make a fit resumable"
         if not self._checkpoint.path.exists():

@@ -17,7 +17,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class Survey:
-    """The task: what a chunk tells of the family."""
+    """The task of a survey: what a family looks for in a chunk."""
 
     family: FullFamily
     names: tuple[str, ...] | None

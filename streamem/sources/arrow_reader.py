@@ -189,7 +189,7 @@ class ReaderSource(Source):
     def fingerprint(self) -> str:
         """Columns, record batches and first rows as the planning pass saw them; `load` checks the lengths again.
 
-        Where a `witness` tells of the files behind the stream, so does this.
+        A `witness` adds the stamp of the files behind the stream.
         """
         text = f"{self._layout}:{self._batch_rows}:{self._checksum}"
         if self._witness is not None:

@@ -146,7 +146,7 @@ def plan_columns(
     options : `columns` (None means all but the weight column, those left out, and a stored index) and `weight_column`
     origin : the table in words, for messages
     selectable : further columns that are features only when they are named (partition keys)
-    held : tells how many bytes the table holds, as far as that is known
+    held : gives the bytes that the table holds, or None
 
     Raises
     ------

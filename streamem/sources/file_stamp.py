@@ -19,7 +19,7 @@ EDGE_NBYTES = 2**16
 
 
 def stamp(filesystem: pafs.FileSystem, paths: Sequence[str], what: str = "Parquet file") -> str:
-    """A hash over the names of files and what tells that they were rewritten, as they are now.
+    """A hash over the names of files and their present marks, which change when a file is rewritten.
 
     That is size, modification time and the last 64 KiB (a Parquet file's footer), with the ETag where Arrow's own file
     system knows one. Of an fsspec file system it is what this says of the file when it is asked anew (ETag, version,

@@ -33,7 +33,7 @@ _NOTHING: dict[str, Any] = {"lengths": None, "offsets": None, "column": None}
 
 @dataclass(frozen=True)
 class _Said:
-    """What the user said of where sequences begin."""
+    """The user's arguments about where sequences begin."""
 
     lengths: Any
     offsets: Any

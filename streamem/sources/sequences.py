@@ -160,10 +160,10 @@ class SequenceSource(Source):
     base : the rows
     offsets : (s + 1,) int64, first row of every sequence, and n_rows
     weights : (s,) one for each sequence, or None
-    steps : (s,) how many rows of each sequence are steps, where that is known and the rest is padding
+    steps : (s,) how many rows of each sequence are steps, where the other rows are padding
     padded : rows of NaN at the end of a sequence stand for no steps
     lag : earlier steps that every row carries: d · (lag + 1) features
-    told : by which name in the data sequences are told apart, such as {"sequence_column": "run"}, if by one
+    told : the way and the name in the data by which sequences were found, such as {"sequence_column": "run"}
 
     Raises
     ------

@@ -30,7 +30,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class DirectReader:
-    """Reads an array of numbers in C order from its files: no shards, no filters, one codec that is known or none.
+    """Reads an array of numbers in C order from its files: no shards, no filters, one codec of the table or none.
 
     Attributes
     ----------

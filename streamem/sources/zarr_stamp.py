@@ -30,9 +30,9 @@ KEYS_OF_FORMAT = {2: (".zarray", ".zattrs"), 3: ("zarr.json",)}
 def stamp(array: zarr.Array[Any]) -> str:
     """A short text that changes when the metadata of an array or, as far as is cheap to see, its chunks do.
 
-    Files are known by size and modification time (beyond 20 000 an evenly spaced subset), objects of fsspec's and
+    Files are recognized by size and modification time (beyond 20 000 an evenly spaced subset), objects of fsspec's and
     obstore's stores all by what a new listing says of them (ETag, version, generation, time). Chunks in memory, and of
-    stores that say no more than a size, are known by the size and both ends of a few.
+    stores that say no more than a size, are recognized by the size and both ends of a few.
     """
     digest = hashlib.blake2b(repr(array.metadata.to_dict()).encode(), digest_size=12)
     for part in _marks(array, _innermost(array.store)):

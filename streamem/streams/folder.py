@@ -35,7 +35,7 @@ class _File:
 class FolderStream:
     """Row groups of Parquet files, file after file as they appear, the oldest first.
 
-    A file is read once, when it is complete, and known by its name from then on: write new data under new names, best
+    A file is read once, when it is complete, and recognized by its name later: write new data under new names, best
     under a hidden name (".x" or "_x") that is renamed at the end. Files that were read may be removed.
 
     Parameters

@@ -62,7 +62,7 @@ class KafkaStream:
     group : a consumer group whose members share the partitions; without one, all partitions are read. Members start at
         what the group has committed or at the saved position, whichever is later. A member hands over what it has
         saved; only what one that dies has learned since its last save is learned by its successor again.
-    start : "beginning" or "end", for partitions of which neither a position nor a commit is known
+    start : "beginning" or "end", for partitions without a position or a commit
     settings : of librdkafka (security, timeouts). Without a group, "group.id" only says under which name `commit` shows
         up in displays of lag.
     patience_s : for how long one partition that does not answer may hold up the others

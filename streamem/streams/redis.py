@@ -77,7 +77,7 @@ class RedisStream:
     ----------
     url_or_host : "redis://…", "rediss://…", "unix://…", or a host with or without a port; unused if there is a client
     key : of the stream
-    start : "beginning" or "end", where no position is known
+    start : "beginning" or "end", where there is no position
     field : the one that holds Arrow or JSON. Without, an entry with a single field "data", "arrow" or "json" is taken
         as such, any other one as a record of numbers by field name.
     client : a redis.Redis of one's own (Sentinel, Cluster, certificates), which stays open
@@ -86,7 +86,7 @@ class RedisStream:
     Notes
     -----
     A position is ``{"id": of the last entry read, "entries": added to the stream up to that one}``. Entries that were
-    trimmed unread are an error from Redis 7 on; before, where that cannot be told for sure, a warning. Entries deleted
+    trimmed unread are an error from Redis 7 on; before Redis 7, where it is not certain, a warning. Entries deleted
     one by one (XDEL) are left out without a word as long as older ones are there. An entry without the field is
     unusable: Redis takes entries out of a stream and knows no tombstones.
     """

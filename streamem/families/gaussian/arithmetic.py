@@ -176,7 +176,7 @@ class TiedKernel(ExponentialKernel):
     def log_prob(self, out: Array) -> None:
         """out (K, b) = linear part + the common quadratic term."""
         super().log_prob(out)
-        out += self._common()
+        out += self._shared_quadratic()
 
     def accumulate(self, resp: Array) -> None:
         """Linear sums by component, second moments once."""
@@ -197,7 +197,7 @@ class TiedKernel(ExponentialKernel):
         super().densities(x, b, peaks)
         for start in range(0, len(x), self._rows):
             self.load(x[start : start + self._rows])
-            peaks[start : start + self._rows] += self._common()
+            peaks[start : start + self._rows] += self._shared_quadratic()
 
     def accumulate_rows(self, x: Array, weights: Array, again: bool) -> None:
         """Add statistics of rows, and second moments of all rows."""
@@ -213,7 +213,7 @@ class TiedKernel(ExponentialKernel):
         """weight (K,), first (K, d), second (M,)."""
         return as_stats(self.sums(), pack(self._moments), self._d)
 
-    def _common(self) -> Array:
+    def _shared_quadratic(self) -> Array:
         """−½ x̃ᵀPx̃ of the loaded rows (b,)."""
         whitened = self._whitening @ self._block.xt
         quadratic = np.einsum("db,db->b", whitened, whitened)

@@ -69,7 +69,7 @@ class HeldGaussian(Gaussian):
         return np.asarray(found.means)
 
     def _covariances(self, found: Params, means: Array, previous: Params) -> Array:
-        """New covariances, about `means`; as before where nothing tells of one."""
+        """New covariances, about `means`; unchanged for a component without rows and prior."""
         rows, believed = self._spread(found.weight), self._believed(found, means, previous)
         scatter = rows * found.covariances + self._scatter(found.means - means, found.weight) + believed.scatter
         rows, mass, scatter = (self._pooled(value) for value in (rows, rows + believed.count, scatter))
@@ -78,7 +78,7 @@ class HeldGaussian(Gaussian):
         return np.where(told, scatter / np.where(mass > 0, mass, 1.0), found.covariances)
 
     def _believed(self, found: Params, means: Array, previous: Params) -> Params:
-        """Scatter about `means`, and count of rows, that are known without data."""
+        """Scatter about `means`, and count of rows, that a prior adds to those of the data."""
         return Params(scatter=0.0, count=0.0)
 
     def _pooled(self, values: Array) -> Array:

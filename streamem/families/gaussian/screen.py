@@ -148,7 +148,7 @@ def _ordinary(constants: Array, d: int) -> float:
 def _margin(
     structure: Covariance, means: Array, factors: Array, variances: Array, constants: Array, ordinary: float
 ) -> _Margin | None:
-    """What float32 scores can tell, or None where they err too much.
+    """The screen by float32 scores, or None where scores err too much.
 
     A component within `width` of a best score s has a quadratic form q = 2(constant − s + width) at most. Such a row
     lies q/d times further out than a typical one, in the mean square, so the terms of its quadratic form are those of
@@ -169,7 +169,7 @@ def _margin(
 
 
 def _bounds(structure: Covariance, params: Params) -> _Bounds | None:
-    """The cheapest sketch that float32 can tell components by."""
+    """The cheapest sketch by which float32 tells components apart."""
     k, d = params.means.shape
     constants = log_constants(structure, params).copy()
     ordinary, width = _ordinary(constants, d), 1.0 - float(np.log(negligible(k)))

@@ -32,7 +32,7 @@ class PriorGaussian(Weighed, HeldGaussian):
     -----
     m = (λ μ + n x̄) / (λ + n) and Σ = (S + λ (m − μ)(m − μ)ᵀ + Σ_i r_i (x_i − m)(x_i − m)ᵀ) / (c + n), whichever the
     covariance type (Gauvain & Lee 1994, eqs. 20–23, with degrees of freedom as hmmlearn counts them). A component
-    without rows gets what the prior tells of it, and keeps the rest.
+    without rows gets what the prior says of it, and keeps the rest.
     """
 
     def __init__(
