@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -16,8 +15,9 @@ from streamem.core.ports import Source
 from streamem.machine.importing import import_whole
 from streamem.sources.array_list import ListSource
 from streamem.sources.foreign import is_source
+from streamem.sources.kinds import ZARR, is_path, kind_of
 from streamem.sources.numeric import as_array, numbers_in
-from streamem.sources.opening import anywhere, is_weight_path, module_of, open_source
+from streamem.sources.opening import anywhere, is_weight_path, open_source
 from streamem.sources.options import DEFAULT_CHUNK_BYTES, ReadOptions
 from streamem.sources.sequence_offsets import integers, offsets_of_lengths, offsets_of_starts, one_dimensional
 from streamem.sources.sequence_weights import sequence_weights, weights_of_rows
@@ -27,7 +27,6 @@ Ints = NDArray[np.int64]
 
 MOST_STEPS = 2**16
 """Of a chunk of a narrow array: fewer than some hundred thousand steps would leave threads without work."""
-ZARR = "streamem.sources.zarr"
 _NOTHING: dict[str, Any] = {"lengths": None, "offsets": None, "column": None}
 
 
@@ -220,7 +219,7 @@ def _as_known(data: Any, base: Source, known: Known, options: ReadOptions) -> _F
 
 def _lies_beside(name: str, data: Any) -> bool:
     """Whether a Zarr group that is the data, or holds it, has an array of this name."""
-    if name.endswith(".npy") or is_source(data) or module_of(data) != ZARR:
+    if name.endswith(".npy") or not _has_arrays_beside(data):
         return False
     group = import_whole("streamem.sources.zarr_beside").group_of(data)
     return group is not None and name in group
@@ -285,22 +284,28 @@ def _shape(data: Any, options: ReadOptions) -> tuple[int, ...] | None:
     """The axes of an array; None of a table."""
     if hasattr(data, "shape") and not hasattr(data, "columns"):
         return tuple(data.shape)
-    if isinstance(data, str | os.PathLike) or module_of(data) == ZARR:
-        look = getattr(import_whole(module_of(data) or ZARR), "shape_of", None)
-        return None if look is None else look(data, options)
-    return None
+    kind = kind_of(data)
+    if is_path(data):
+        return (kind or ZARR).shape_of(data, options)
+    return kind.shape_of(data, options) if kind is not None and kind.has_arrays_beside else None
+
+
+def _has_arrays_beside(data: Any) -> bool:
+    """Whether a name may be that of an array stored beside the data."""
+    kind = None if is_source(data) else kind_of(data)
+    return kind is not None and kind.has_arrays_beside
 
 
 def _reader(data: Any, column: str, options: ReadOptions) -> Callable[[], Iterable[Any]]:
-    module = None if is_source(data) else module_of(data)
-    read = None if module is None else getattr(import_whole(module), "column_pieces", None)
+    kind = None if is_source(data) else kind_of(data)
+    read = None if kind is None else kind.column_reader(data, column, options)
     if read is None:
         what = "the source is open already" if is_source(data) else f"{type(data).__name__} has no columns with names"
         raise SchemaError(
             f"{what}, so column {column!r} cannot be read from it; pass the table itself, or say with lengths= where "
             "sequences begin"
         )
-    return lambda: read(data, column, options)
+    return read
 
 
 def _weights(weight: Any, data: Any, found: _Found, options: ReadOptions) -> NDArray[np.float64]:
@@ -308,7 +313,7 @@ def _weights(weight: Any, data: Any, found: _Found, options: ReadOptions) -> NDA
         raise SchemaError("weights were given twice: with the source and with weight=; give one")
     what = f"weight {weight!r}" if isinstance(weight, str) else "weight"
     is_column = isinstance(weight, str) and not is_weight_path(weight)
-    if is_column and not (not is_source(data) and module_of(data) == ZARR):
+    if is_column and not _has_arrays_beside(data):
         read = _reader(data, weight, options)
         numbers = import_whole("streamem.sources.column_values").numbers_of
         return weights_of_rows((numbers(piece, what) for piece in read()), found.offsets, what)

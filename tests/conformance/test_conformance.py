@@ -46,7 +46,7 @@ from streamem.families.gaussian.with_prior import PriorGaussian
 from streamem.initialization import STARTS
 from streamem.models import HMM, Mixture
 from streamem.sources import ReadOptions, open_source
-from streamem.sources.opening import KINDS
+from streamem.sources.kinds import KINDS
 from streamem.streams.byte_stream import ByteStream
 from streamem.streams.folder import FolderStream
 from streamem.streams.iterator import IteratorStream

@@ -1,0 +1,165 @@
+"""The kinds of data that hold rows: a table, to which anybody may add."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from streamem.core.errors import ParameterError
+from streamem.core.ports import Source
+from streamem.machine.importing import import_whole
+from streamem.sources.options import ReadOptions
+
+
+class SourceKind(ABC):
+    """One kind of data: how it is recognised, and how its rows are read. `register` makes it known.
+
+    Handles (`ChunkRef`) of what `open` returns travel to the workers of a cluster, where their module has to be
+    importable. Errors that a user may meet are those of `streamem.errors`.
+
+    Attributes
+    ----------
+    name : the kind in words
+    has_arrays_beside : whether `lengths`, `offsets` and weights may be names of arrays stored beside the data
+    """
+
+    name: str
+    has_arrays_beside: bool = False
+
+    @abstractmethod
+    def recognises(self, data: Any) -> bool:
+        """Whether data, a path or an object, is of this kind. Costs little: every call that opens data asks it."""
+
+    @abstractmethod
+    def open(self, data: Any, options: ReadOptions) -> Source:
+        """The rows of data, read as the options say; options that the kind does not know are refused.
+
+        Raises
+        ------
+        SourceError, SchemaError : nothing that can be read is there, or no numbers
+        """
+
+    def shape_of(self, data: Any, options: ReadOptions) -> tuple[int, ...] | None:
+        """The axes of an array; None of a table. An array of three axes is sequences × steps × features."""
+        return None
+
+    def column_reader(self, data: Any, name: str, options: ReadOptions) -> Callable[[], Iterable[Any]] | None:
+        """A function that reads a column by name, piece by piece in order; None where columns have no names.
+
+        `open_sequences` reads with it what identifies sequences, and their weights. Pieces are Arrow or NumPy arrays.
+        """
+        return None
+
+
+class BuiltIn(SourceKind):
+    """A kind that a module of this room reads; it is imported on first use, so reading Parquet never imports Zarr."""
+
+    def __init__(
+        self, name: str, recognises: Callable[[Any], bool], module: str, has_arrays_beside: bool = False
+    ) -> None:
+        self.name, self._recognises, self.has_arrays_beside = name, recognises, has_arrays_beside
+        self._module = f"streamem.sources.{module}"
+
+    def recognises(self, data: Any) -> bool:
+        """What the table says."""
+        return self._recognises(data)
+
+    def open(self, data: Any, options: ReadOptions) -> Source:
+        """The module's ``open``."""
+        source: Source = import_whole(self._module).open(data, options)
+        return source
+
+    def shape_of(self, data: Any, options: ReadOptions) -> tuple[int, ...] | None:
+        """The module's ``shape_of``, where it reads arrays."""
+        look = getattr(import_whole(self._module), "shape_of", None)
+        return None if look is None else look(data, options)
+
+    def column_reader(self, data: Any, name: str, options: ReadOptions) -> Callable[[], Iterable[Any]] | None:
+        """The module's ``column_pieces``, where it reads columns."""
+        read = getattr(import_whole(self._module), "column_pieces", None)
+        return None if read is None else lambda: read(data, name, options)
+
+
+def register(kind: SourceKind) -> None:
+    """Make a kind of data known to `open_source`, `open_sequences`, every estimator and the command line.
+
+    The kinds that were registered last are asked first, before the built-in ones; one of the same name is replaced.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from streamem import open_source
+    >>> from streamem.sources import SourceKind, register, unregister
+    >>> class Numbered(SourceKind):
+    ...     name = "numbered"
+    ...     def recognises(self, data): return isinstance(data, range)
+    ...     def open(self, data, options): return open_source(np.array(data, dtype=float)[:, None], options=options)
+    >>> register(Numbered())
+    >>> open_source(range(5)).n_rows
+    5
+    >>> unregister("numbered")
+    """
+    if not isinstance(kind, SourceKind):
+        raise ParameterError(f"{kind!r} is no SourceKind; pass an object of a subclass")
+    unregister(kind.name)
+    REGISTERED.insert(0, kind)
+
+
+def unregister(name: str) -> None:
+    """Forget a kind that was registered under a name, if any was."""
+    REGISTERED[:] = [kind for kind in REGISTERED if kind.name != name]
+
+
+def kind_of(data: Any) -> SourceKind | None:
+    """The kind of data by the tables; None of data that none of them knows."""
+    return next((kind for kind in (*REGISTERED, *KINDS) if kind.recognises(data)), None)
+
+
+def _library(data: Any) -> str:
+    return type(data).__module__.partition(".")[0]
+
+
+def is_path(data: Any) -> bool:
+    return isinstance(data, str | os.PathLike)
+
+
+def _has_suffix(data: Any, *suffixes: str) -> bool:
+    return is_path(data) and Path(data).name.endswith(suffixes)
+
+
+def is_zarr_path(data: Any) -> bool:
+    if not is_path(data):
+        return False
+    path = Path(data)
+    markers = ("zarr.json", ".zarray", ".zgroup", ".zmetadata")
+    return (
+        path.suffix == ".zarr"
+        or any(part.endswith(".zarr") for part in path.parts)
+        or any((path / marker).exists() for marker in markers)
+    )
+
+
+def _is_parquet_path(data: Any) -> bool:
+    if not is_path(data):
+        return False
+    path = Path(data)
+    return _has_suffix(data, ".parquet", ".pq") or (path.is_dir() and next(path.rglob("*.parquet"), None) is not None)
+
+
+ZARR = BuiltIn("Zarr", lambda data: _library(data) == "zarr" or is_zarr_path(data), "zarr", has_arrays_beside=True)
+KINDS: list[SourceKind] = [
+    ZARR,
+    BuiltIn("NumPy file", lambda data: _has_suffix(data, ".npy"), "npy"),
+    BuiltIn("Parquet", _is_parquet_path, "parquet"),
+    BuiltIn("Arrow file", lambda data: _has_suffix(data, ".arrow", ".feather"), "arrow"),
+    BuiltIn("xarray", lambda data: _library(data) == "xarray", "xarray"),
+    BuiltIn("Dask", lambda data: _library(data) in ("dask", "dask_expr"), "dask"),
+    BuiltIn("Arrow", lambda data: _library(data) == "pyarrow", "arrow"),
+    BuiltIn("Arrow stream", lambda data: hasattr(data, "__arrow_c_stream__"), "arrow"),
+    BuiltIn("reader factory", callable, "arrow"),
+    BuiltIn("array", lambda data: hasattr(data, "__array__"), "array"),
+]
+REGISTERED: list[SourceKind] = []
