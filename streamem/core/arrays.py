@@ -29,7 +29,7 @@ class Arrays(Mapping[str, Any]):
 
     @classmethod
     def _of_frozen(cls, items: dict[str, Any]) -> Self:
-        """Of values that `_freeze` would leave as they are."""
+        """A new object of values that `_freeze` would leave as they are."""
         made = object.__new__(cls)
         object.__setattr__(made, "_items", items)
         return made
@@ -77,7 +77,7 @@ class Arrays(Mapping[str, Any]):
     __hash__ = None  # type: ignore[assignment]
 
     def __eq__(self, other: object) -> bool:
-        """The same names, shapes and bits (NaN equals NaN)."""
+        """Whether names, shapes and bits are equal (NaN equals NaN)."""
         if not isinstance(other, Arrays) or type(self) is not type(other):
             return NotImplemented
         mine, theirs = self.flatten(), other.flatten()
@@ -94,7 +94,7 @@ class Arrays(Mapping[str, Any]):
         return sum(int(value.nbytes) for value in self._items.values())
 
     def replace(self, **changes: Any) -> Self:
-        """The same value with some arrays exchanged."""
+        """This value with some arrays exchanged."""
         return type(self)(**{**self._items, **changes})
 
     def flatten(self) -> dict[str, NDArray[Any]]:

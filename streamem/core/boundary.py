@@ -1,4 +1,4 @@
-"""What a piece of a cut sequence must know of the rest, and what it tells of itself."""
+"""Boundaries of cut sequences: what a piece needs from its neighbours, and what it gives them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Boundary:
 
 @dataclass(frozen=True, eq=False)
 class Cut:
-    """What a chunk tells of the sequences that are cut at its ends, in logarithms up to constants.
+    """What a chunk gives its neighbours about sequences cut at its ends, in logarithms up to constants.
 
     Attributes
     ----------

@@ -72,7 +72,7 @@ def table_around(
 
 
 def table_around_local(path: str) -> LakeTable | None:
-    """The same of a path on this machine, and of what it is a link to."""
+    """The table that a path on this machine, or the target of a link, is or lies in; None if it is none."""
     seen: set[str] = set()
     for each in (os.path.abspath(path), os.path.realpath(path)):
         if found := table_around(each, os.path.isdir, _local_names, seen):

@@ -46,7 +46,7 @@ def foreign_format(start: bytes) -> str | None:
 
 
 def table_of_text(first: bytes, second: bytes) -> str | None:
-    """The same for the first two lines of a text, which are CSV if both have as many separators and neither is JSON."""
+    """A message if the first two lines of a text are CSV (equally many separators, no JSON); else None."""
     separators = [SEPARATOR.findall(line) for line in (first, second)]
     if any(line.lstrip()[:1] in (b"{", b"[") for line in (first, second)) or not separators[0]:
         return None

@@ -34,7 +34,7 @@ _AWS_KEY = re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{12,}\b")
 
 
 def redacted(text: str) -> str:
-    """The same text with ``***`` instead of what opens doors; what has been redacted already stays as it is.
+    """A text with ``***`` instead of passwords and keys; text that was redacted already stays as it is.
 
     User and password of a URL, values of parameters and settings whose names speak of passwords, secrets, tokens, keys
     or signatures (``?password=``, ``X-Amz-Signature=``, ``'sasl.password': '…'``), and AWS access keys. Halves of

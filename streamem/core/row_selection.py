@@ -53,7 +53,7 @@ class Selection:
         return int(lengths[self.places(len(lengths))].sum())
 
     def of(self, chunk: Chunk) -> Chunk:
-        """Those rows."""
+        """The selected rows of a chunk."""
         rows: Ints | slice
         if chunk.sequences is None:
             rows, sequences = self.places(chunk.rows), None
@@ -150,7 +150,7 @@ class RowSelection(ChunkRef):
         return {key: value for base in self.bases for key, value in base.on_cluster.items()}
 
     def given(self, values: Mapping[Any, Any]) -> RowSelection:
-        """The same selection, with values in place of those results."""
+        """This selection, with values in place of the results in `on_cluster`."""
         return replace(self, bases=tuple(base.given(values) for base in self.bases))
 
     def load(self) -> Chunk:

@@ -56,7 +56,7 @@ class Checked:
     def require_finite(
         self, chunk: Chunk, ref: ChunkRef, names: Sequence[str] | None, missing_steps: bool = False
     ) -> None:
-        """As `require_finite`, unless it has been done."""
+        """Check a chunk as `require_finite` does, unless this has been done in an earlier pass."""
         in_memory = ref.in_memory and not _mapped(chunk.x)
         if in_memory and ref.index in self._positions:
             return

@@ -43,7 +43,7 @@ class SumsCode:
         return self.builder.add(self.builder.mul(row, self.length[name]), column)
 
     def row(self, c: int) -> Any:
-        """Of component c among those at work."""
+        """Row of component c among those at work."""
         return self.builder.add(self.value["k"], constant(c))
 
     def loop(self, count: Any, step: int, shape: tuple[int, int], body: Callable[[Any, Matrix], Matrix]) -> Matrix:

@@ -129,7 +129,7 @@ def panels_of(natural: Array, dtype: DTypeLike) -> Array:
 
 
 def products_of(panels: Array, features: Features, center: Array, scale: Array, most_rows: int) -> Products:
-    """Of natural parameters in panels, for blocks of at most `most_rows`, in their dtype; buffers are the thread's."""
+    """Products of natural parameters in panels, for blocks of at most `most_rows`; buffers are the thread's."""
     _, k, features_of_panel = panels.shape
     z_rows, tile, dtype = 1 + len(center) + features.norm, tiling(k, len(features.left)).rows, panels.dtype
     strips = tile == 0

@@ -31,7 +31,7 @@ def _carried(words: Array, exponent: np.uint64, lowest: np.uint64) -> np.uint64:
 
 
 def all_finite(x: Array) -> bool:
-    """Of float64 or float32 in C order."""
+    """Whether all values, float64 or float32 in C order, are finite."""
     flat = x.reshape(-1)
     rest = flat.size % (8 // flat.itemsize)
     if rest and not np.isfinite(flat[-rest:]).all():

@@ -132,7 +132,7 @@ class Prefetch:
 
 
 class Inline:
-    """The same for streams that are read by the thread that learns."""
+    """`Prefetch` without a thread, for streams that are read by the thread that learns."""
 
     def __init__(self, stream: Stream, positions: Mapping[str, Any]) -> None:
         self._messages = stream.messages(positions)
@@ -143,7 +143,7 @@ class Inline:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Nothing to stop."""
+        """Do nothing: no thread reads ahead."""
 
     def groups(self) -> Iterator[list[Message | Handover]]:
         """One message at a time."""
@@ -151,7 +151,7 @@ class Inline:
             yield [] if message is None else [message]
 
     def remaining(self) -> list[Message]:
-        """Nothing was read ahead."""
+        """No message: none was read ahead."""
         return []
 
 

@@ -95,7 +95,7 @@ class Records:
     unusable: tuple[Unusable, ...]
 
     def after(self, skipped: int) -> Records:
-        """Without the first records."""
+        """Records without the first `skipped`."""
         if skipped == 0:
             return self
         kept = self.ends > skipped
@@ -241,7 +241,7 @@ class Decoder:
         return self._checked(chunk.x, chunk.weight, table)
 
     def _arrow(self, table: Any, columns: Sequence[str] | None) -> Records:
-        """The same for Arrow, whose layout is planned once a schema."""
+        """Records of an Arrow table, whose layout is planned once a schema."""
         if self._layout is None or not table.schema.equals(self._layout[0]):
             options = ReadOptions(columns=None if columns is None else tuple(columns), weight_column=self._weight)
             layout = plan_columns(table.schema, options, "the record batch", held=table.get_total_buffer_size)
@@ -319,7 +319,7 @@ def _records_in(payload: Any) -> int:
 
 
 def _with_own_bytes(records: Records, payload: bytes, held: Any) -> Records:
-    """With the message's own bytes in place of what was read of them."""
+    """Records whose unusable ones show the message's own bytes, not what was parsed of them."""
     if records.count == 1:
         known = {bad.record: payload[:KEPT_BYTES] for bad in records.unusable}
     elif isinstance(held, list):

@@ -53,7 +53,7 @@ class ChunkRef(ABC):
         return False
 
     def fetched(self) -> ChunkRef:
-        """The same chunk with its stored bytes in memory; itself where they cannot be had apart from the rows.
+        """This chunk with its stored bytes in memory; unchanged where bytes cannot be had apart from the rows.
 
         A thread that waits for a disk does this, a thread that computes makes rows of the bytes, which are in its cache
         then. What is wrong with them `load` tells.
@@ -92,7 +92,7 @@ class ChunkRef(ABC):
         return {}
 
     def given(self, values: Mapping[Any, Any]) -> ChunkRef:
-        """The same chunk with values in place of those results."""
+        """This chunk with values in place of the results in `on_cluster`."""
         return self
 
     # --- messages ----------------------------------------------------------------------------------------------------

@@ -124,7 +124,7 @@ class FullFamily(ABC):
         return 0.0
 
     def shortfall(self, old: Any, new: Any, stats: Stats) -> float:
-        """By how much `new`, of these statistics taken at `old`, may be below what `old` achieves, in nats.
+        """Bound on how far `new`, of statistics taken at `old`, may be below what `old` achieves, in nats.
 
         Laws: never below 0; where the M-step is exact but for rounding, as on ordinary data, a rounding error and no
         more, so that an M-step which does not maximize is noticed.
@@ -145,7 +145,7 @@ class FullFamily(ABC):
         return stats
 
     def reanchored(self, params: Any) -> Any:
-        """The same distribution about a better point of reference; `params` itself as long as that one will do."""
+        """This distribution about a better anchor; `params` itself as long as the present anchor will do."""
         return params
 
     # --- what is asked of parameters ---------------------------------------------------------------------------------

@@ -72,7 +72,7 @@ class Mixing(ABC):
 
     @abstractmethod
     def stats(self) -> Stats:
-        """Everything accumulated so far."""
+        """All statistics accumulated so far."""
 
 
 class Kernel(Mixing):
@@ -130,7 +130,7 @@ class Kernel(Mixing):
         return MixtureSums(log_likelihood, pairs, responsibilities)
 
     def densities(self, x: Array, b: Array, peaks: Array) -> None:
-        """Of rows x (n, d): peaks (n,), the largest log-density of each, in nats, and b (n, width) = exp(· − largest).
+        """Fill, for rows x (n, d), peaks (n,), the largest log-density in nats, and b (n, width) = exp(· − largest).
 
         Columns beyond the components become 0. Log-densities that are not finite do as in ``exp``.
         """
@@ -199,7 +199,7 @@ class PlainKernel(Kernel):
         self._stats = stats if self._stats is None else self._stats + stats
 
     def stats(self) -> Stats:
-        """Everything accumulated."""
+        """All statistics accumulated so far."""
         if self._stats is None:
             raise ValueError("no rows were accumulated")
         return self._stats

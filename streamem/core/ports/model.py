@@ -49,7 +49,7 @@ class Model(ABC):
         """Bytes of the statistics that it returns."""
 
     def for_pass_of(self, params: Params, rows: int) -> Params:
-        """The same parameters for E-steps over so many rows in all, which may take another way than those over few."""
+        """Parameters for E-steps over `rows` rows in all; long passes may take another way than short ones."""
         return params
 
     def arithmetic(self, params: Params, dtype: DTypeLike = np.float64) -> str:
@@ -65,7 +65,7 @@ class Model(ABC):
         return 0.0
 
     def shortfall(self, old: Params, new: Params, stats: Stats) -> float:
-        """By how much `new`, of these statistics taken at `old`, may be below what `old` achieves, in nats."""
+        """Bound on how far `new`, of statistics taken at `old`, may be below what `old` achieves, in nats."""
         return 0.0
 
     def degenerate(self, params: Params) -> Mapping[str, list[int]]:
@@ -77,7 +77,7 @@ class Model(ABC):
         return stats
 
     def reanchored(self, params: Params) -> Params:
-        """The same distribution about a better point of reference; `params` itself as long as that one will do."""
+        """This distribution about a better anchor; `params` itself as long as the present anchor will do."""
         return params
 
     def faults(self, params: Params, n_components: int, n_features: int) -> list[str]:

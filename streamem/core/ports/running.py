@@ -62,7 +62,7 @@ class Job(Protocol[Result_co]):
         """The chunks that it needs."""
 
     def with_refs(self, refs: Sequence[ChunkRef]) -> Job[Result_co]:
-        """The same work with other handles on the same chunks."""
+        """This work with other handles on the same chunks."""
 
     def __call__(self, task: Task[Any], load: Callable[[ChunkRef], Chunk]) -> Result_co: ...
 
@@ -183,7 +183,7 @@ class Algorithm(Variant):
         return self
 
     def open_bytes(self, refs: Sequence[ChunkRef], limits: Limits) -> int:
-        """None: a window is forgotten with its statistics."""
+        """Bytes kept from window to window: 0, a window is forgotten with its statistics."""
         return 0
 
     @abstractmethod

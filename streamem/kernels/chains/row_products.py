@@ -58,7 +58,7 @@ def climb(typing: Any, out: Any, row: Any, matrix: Any, addend: Any, width: Any)
 
 @intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
 def retreat(typing: Any, out: Any, other: Any, row: Any, matrix: Any, factor: Any, width: Any) -> Any:
-    """With s = Σ_i row[i]·matrix[i, j]: out[j] *= s, and other[j] = factor[j]·s, for j < width as above."""
+    """out[j] *= s and other[j] = factor[j]·s with s = Σ_i row[i]·matrix[i, j], for j < width as in `advance`."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         to, beside, x, m, f = (data(context, builder, signature, arguments, i) for i in range(5))

@@ -36,7 +36,7 @@ class Paths(NamedTuple):
 
 @cache
 def paths(width: int) -> Paths:
-    """Both for a width."""
+    """The compiled best path and its log-probability, for a width of states."""
 
     @compiled
     def best(log_prob: Array, entry: Array, exit: Array, matrix: Array, path: Array) -> float:

@@ -76,7 +76,7 @@ class Squares(NamedTuple):
 
 
 def squares_of(natural: Array, center: Array, unscale: Array) -> Squares:
-    """Of natural parameters (K, at least 1 + 2d), in their dtype."""
+    """Coefficients of squares from natural parameters (K, at least 1 + 2d), in their dtype."""
     k, d = len(natural), len(center)
     lanes = VECTOR_BYTES // natural.itemsize
     coefficients = np.zeros((2 * k, -(-d // lanes) * lanes), dtype=natural.dtype)

@@ -116,7 +116,7 @@ class ExponentialKernel(Kernel):
         return MixtureSums(log_likelihood, pairs, self._sums[0, 0] - before)  # the first feature is 1
 
     def densities(self, x: Array, b: Array, peaks: Array) -> None:
-        """Of all rows x (n, d), row after row."""
+        """Densities of all rows x (n, d), row after row."""
         joint = thread_buffer("joint", (self._sums.shape[2] * self._rows,), self.dtype)
         fill_in_lanes(b, lambda b: kernels.densities_of_rows(as_rows(x), self._held_products, joint, b, peaks))
 
@@ -143,7 +143,7 @@ class ExponentialKernel(Kernel):
 
     @cached_property
     def _held_products(self) -> Products:
-        """With rows that stay loaded."""
+        """Products whose rows stay loaded: with a row buffer of their own."""
         products = self._products()
         return products._replace(z_buffer=np.empty_like(products.z_buffer))
 
@@ -163,6 +163,6 @@ class ExponentialKernel(Kernel):
         return Stats(sums=self.sums())
 
     def sums(self) -> Array:
-        """Everything accumulated so far: (K, F) float64."""
+        """Sums of all statistics so far (K, F), float64."""
         k = self._sums.shape[2]
         return np.ascontiguousarray(self._sums.reshape(-1, k)[: len(self._features.left)].T)

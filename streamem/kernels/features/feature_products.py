@@ -25,7 +25,7 @@ TRANSPOSED_ROWS = SPARED_ROWS = 16
 
 @compiled
 def rows_of_block(left: int, most: int, strips: bool) -> int:
-    """Of the next block, where so many rows are left: of a multiple of 64 in strips the last 16 are kept for another.
+    """Rows of the next block, of `left`; in strips, 16 of a multiple of 64 are left for the block after it.
 
     Else the same strip of all features would lie in a few sets of the first-level cache (`tiling.block_rows`).
     """
@@ -121,7 +121,7 @@ def accumulate_features(resp: Array, products: Products, z: Array, product: Arra
 def accumulate_posterior(
     posterior: Array, products: Products, z: Array, resp: Array, product: Array, sums: Array, filled: bool
 ) -> None:
-    """The same for a posterior (K, b); resp (whole tiles, K) is a buffer where there are tiles."""
+    """Add statistics of a posterior (K, b); resp (whole tiles, K) is a buffer where there are tiles."""
     if products.strips:
         accumulate_strips(posterior, products, z, sums[0])
         return

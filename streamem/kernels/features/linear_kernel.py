@@ -67,7 +67,7 @@ class LinearKernel(ExponentialKernel):
         out += self._base
 
     def densities(self, x: Array, b: Array, peaks: Array) -> None:
-        """As usual, and h, which is common to all components."""
+        """Densities of all rows, with the base measure h that all components share."""
         measure = self._measure(x)
         super().densities(x, b, peaks)
         peaks += measure
@@ -86,7 +86,7 @@ class LinearKernel(ExponentialKernel):
 
 
 class BoundaryKernel(Kernel):
-    """The same where components cannot emit some values: a rate or a probability is exactly 0 (or 1).
+    """A linear kernel whose components cannot emit some values: a rate or a probability is exactly 0 (or 1).
 
     It looks at the rows that were loaded, so it must not outlive them: nobody may hold it (no `restart`).
     """
@@ -103,14 +103,14 @@ class BoundaryKernel(Kernel):
         self._x = x
 
     def log_prob(self, out: Array) -> None:
-        """As usual, and −∞ for what a component cannot emit."""
+        """Log-densities of the loaded rows; −∞ for values that a component cannot emit."""
         self._kernel.log_prob(out)
         out[self._forbidden[:, :1] + self._forbidden[:, 1:] @ self._x.T > 0.5] = -np.inf
 
     def accumulate(self, resp: Array) -> None:
-        """As usual."""
+        """The answer of the linear kernel."""
         self._kernel.accumulate(resp)
 
     def stats(self) -> Stats:
-        """As usual."""
+        """The answer of the linear kernel."""
         return self._kernel.stats()

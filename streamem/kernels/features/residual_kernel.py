@@ -74,7 +74,7 @@ class ResidualKernel(Kernel):
         self._sums.accumulate(resp)
 
     def densities(self, x: Array, b: Array, peaks: Array) -> None:
-        """Of all rows x (n, D), row after row."""
+        """Densities of all rows x (n, D), row after row."""
         k, width = len(self._constants), self._whitened.shape[1]
         z, joint = thread_buffer("residual z", (width * TILE,)), thread_buffer("joint", (k * TILE,))
         own = *self._anchor, self._whitened, self._constants.copy(), z, self._residuals, joint

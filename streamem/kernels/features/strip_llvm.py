@@ -114,7 +114,7 @@ class Statistics(_Code):
         self.add_sums(self.loop(self.value["columns"], self.lanes, (components, 2), body))
 
     def add_sums(self, sums: Matrix) -> None:
-        """Of components by features, to those in memory."""
+        """Add sums of components by features to the sums in memory."""
         components = len(sums)
         for i in range(len(sums[0])):
             feature = self.builder.add(self.value["f"], constant(i))
@@ -130,7 +130,7 @@ class Statistics(_Code):
         return [multiply_add(self.builder, weights, value, total) for value, total in zip(values, sums, strict=True)]
 
     def weights(self, c: int, column: Any) -> Any:
-        """Of component c among those at work, from a column on."""
+        """Weights of component c among those at work, from a column on."""
         return load(self.builder, self.data["resp"], self.place("resp", self.row(c), column), self.vector)
 
     def _wide(self, total: Any) -> Any:

@@ -24,7 +24,7 @@ NEAR_FEATURES = 16
 
 @compiled
 def part_size(left: int) -> int:
-    """Of the next part of so many components, which are cut into the fewest parts of nearly equal size.
+    """Components that are next at work together: `left` is cut into the fewest groups of nearly equal size.
 
     A feature is made once for all components of a part, and a part of one or two would wait for its few sums.
     """
@@ -82,7 +82,7 @@ def _accumulate(resp: Array, left: Array, right: Array, z: Array, columns: int, 
 
 @compiled
 def _accumulate_groups(resp: Array, groups: Array, z: Array, columns: int, buffer: Array, sums: Array) -> None:
-    """The same, group by group."""
+    """Add statistics of a block, group by group of features."""
     k_all = resp.shape[0]
     weighted = buffer.reshape(buffer.size)[: MOST_AT_ONCE * columns].reshape(MOST_AT_ONCE, columns)
     for g in range(groups.shape[0]):

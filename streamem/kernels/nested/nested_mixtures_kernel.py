@@ -102,7 +102,7 @@ class PartsKernel(Kernel):
 
 
 class ManyRowsOfParts(PartsKernel):
-    """The same for many rows at a time, with what the kernel of the parts has for many rows."""
+    """A mixture of parts for many rows at a time, where the kernel of the parts takes many rows."""
 
     def __init__(self, parts: Kernel, weights: Array, rows: int) -> None:
         super().__init__(parts, weights, rows)
@@ -125,7 +125,7 @@ class ManyRowsOfParts(PartsKernel):
         self._weight = np.zeros_like(self._weight)
 
     def densities(self, x: Array, b: Array, peaks: Array) -> None:
-        """Of all rows x (n, d), row after row."""
+        """Densities of all rows x (n, d), row after row."""
         for first in range(0, len(x), self._many):
             rows = slice(first, first + self._many)
             parts = self._densities(x[rows], peaks[rows])

@@ -25,7 +25,7 @@ def load_row(x: Array, center: Array, inverse_scale: Array, out: Array) -> None:
 
 @compiled
 def load_rows(x: Array, center: Array, inverse_scale: Array, out: Array) -> None:
-    """The same of rows x (b, d) into out (b, d)."""
+    """Write anchored rows x (b, d) into out (b, d)."""
     for i in range(x.shape[0]):
         load_row(x[i], center, inverse_scale, out[i])
 

@@ -127,7 +127,7 @@ def _rival_variances(
 
 @compiled
 def _keep(log_weights: Array, cut: Array, buffers: PairBuffers) -> None:
-    """Only pairs that are not cut off."""
+    """Keep only pairs whose weighted log-density is not below the row's cut."""
     rows, starts, values = buffers.rows, buffers.starts, buffers.values
     kept, first = 0, starts[0]
     for s in range(log_weights.size):

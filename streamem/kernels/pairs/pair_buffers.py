@@ -57,7 +57,7 @@ class PairBuffers(NamedTuple):
 
 
 def moment_columns(d: int) -> int:
-    """Of a matrix of second moments, filled up to whole strips."""
+    """Columns of a matrix of second moments, filled up to whole strips."""
     return -(-d // STRIP_ROWS) * STRIP_ROWS
 
 
@@ -79,7 +79,7 @@ def pair_buffers(k: int, d: int) -> PairBuffers:
 
 
 def buffers_of_block(k: int, d: int, rows: int) -> PairBuffers:
-    """The same for blocks of so many rows whose scores lie elsewhere."""
+    """Buffers of pairs for blocks of so many rows, whose scores lie elsewhere."""
     return PairBuffers(
         x=thread_buffer("x", (rows, d)),
         joint=np.empty(0, dtype=np.float32),

@@ -91,7 +91,7 @@ class _Triangle(SumsCode):
         return [multiply_add(self.builder, factor, value, total) for value, total in zip(values, sums, strict=True)]
 
     def add(self, name: str, place: Any, total: Any) -> None:
-        """To a vector in memory."""
+        """Add to a vector in memory."""
         before = load(self.builder, self.data[name], place, self.vector)
         store(self.builder, self.builder.fadd(before, total, flags=FLAGS), self.data[name], place)
 

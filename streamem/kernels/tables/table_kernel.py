@@ -117,7 +117,7 @@ class CategoricalKernel(Kernel):
         return MixtureSums(log_likelihood, pairs, occupied)
 
     def densities(self, x: Array, b: Array, peaks: Array) -> None:
-        """Of all rows x (n, d), row after row."""
+        """Densities of all rows x (n, d), row after row."""
         places, near = thread_buffer("places", (self._rows, self._d), np.int32), thread_buffer("near", (TILE, self._k))
         joint = thread_buffer("joint", (self._k * self._rows,))
 
