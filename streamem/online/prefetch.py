@@ -151,7 +151,7 @@ class Inline:
             yield [] if message is None else [message]
 
     def remaining(self) -> list[Message]:
-        """No message: none was read ahead."""
+        """An empty list: no message was read ahead."""
         return []
 
 
