@@ -25,6 +25,7 @@ from streamem import GaussianMixture, ReadOptions, open_source
 from streamem.core.chunk import Chunk
 from streamem.core.ports import ChunkRef
 from streamem.core.stats import Stats
+from streamem.estimators.making import model_of
 from streamem.executors.threads import ThreadsExecutor
 from streamem.running.fit import EStep
 
@@ -100,7 +101,7 @@ def e_step(x: Any, means: Any) -> EStep:
         means_init=means,
         precisions_init=np.repeat(np.eye(D)[None], K, axis=0),
     ).fit(x)
-    return EStep(model._make_model(), model._params(), None)
+    return EStep(model_of(model, model._now()), model._now().state.params, None)
 
 
 def seconds(task: Any, refs: Sequence[Any], threads: int, forget: Sequence[Path] = ()) -> float:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     )
     from streamem.algorithms import DriftAlarm
     from streamem.cli.demo import run_demo
-    from streamem.estimators.loading import load_model
+    from streamem.estimators.loading import load_model, load_newest
     from streamem.running.memory import Budget
     from streamem.streams.byte_stream import ByteStream
     from streamem.streams.folder import FolderStream
@@ -45,6 +45,7 @@ __all__ = [
     "ReadOptions",
     "RedisStream",
     "load_model",
+    "load_newest",
     "open_sequences",
     "open_source",
     "run_demo",
@@ -63,6 +64,7 @@ _HOMES = {
     "DriftAlarm": "streamem.algorithms",
     "run_demo": "streamem.cli.demo",
     "load_model": "streamem.estimators.loading",
+    "load_newest": "streamem.estimators.loading",
     "Budget": "streamem.running.memory",
     "ByteStream": "streamem.streams.byte_stream",
     "FolderStream": "streamem.streams.folder",

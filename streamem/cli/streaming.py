@@ -63,7 +63,7 @@ class Learning:
     def _model(self, path: str) -> Any:
         if Path(path).exists() or Path(f"{path}.1").exists():
             # Its older generations stand in if it is damaged, which `load` would refuse.
-            model = library.GaussianMixture._load_newest(path, {})
+            model = library.load_newest(library.GaussianMixture, path)
             if self.components not in (None, model.n_components):
                 raise click.ClickException(
                     f"{path} holds {model.n_components} components, not {self.components}: leave out -k to go on with "

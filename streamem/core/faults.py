@@ -5,11 +5,14 @@ Tolerances are bounds on rounding, so that no file is refused that streamem wrot
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from streamem.core.errors import ModelFileError
 
 Array = NDArray[Any]
 
@@ -75,3 +78,17 @@ def prefixed(prefix: str, found: list[str]) -> list[str]:
 
 def _between(low: float, high: float) -> str:
     return f"numbers >= {low:g}" if high == np.inf else f"numbers from {low:g} to {high:g}"
+
+
+def require_faultless(path: str | os.PathLike[str], found: Sequence[str]) -> None:
+    """Refuse a file that contradicts itself.
+
+    Raises
+    ------
+    ModelFileError : naming every member, and what is wrong with it
+    """
+    if found:
+        raise ModelFileError(
+            f"{path} contradicts itself, although its checksums are right: {'; '.join(found)}. streamem does not write "
+            "such files; use another copy, or fit anew"
+        )

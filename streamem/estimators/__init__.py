@@ -2,13 +2,13 @@
 
 from streamem.estimators.bernoulli_hmm import BernoulliHMM
 from streamem.estimators.categorical_hmm import CategoricalHMM
-from streamem.estimators.federated import SharedStats
 from streamem.estimators.gaussian_hmm import GaussianHMM
 from streamem.estimators.gaussian_mixture import GaussianMixture
 from streamem.estimators.gmm_hmm import GMMHMM
 from streamem.estimators.hmm import HMM
 from streamem.estimators.mixture import Mixture
 from streamem.estimators.poisson_hmm import PoissonHMM
+from streamem.running.federated import SharedStats
 
 __all__ = [
     "GMMHMM",

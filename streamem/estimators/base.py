@@ -16,13 +16,13 @@ from sklearn.utils.validation import check_is_fitted
 from streamem.algorithms import BatchEM, IncrementalEM, StepwiseEM
 from streamem.core.arrays import Params
 from streamem.core.errors import ModelFileError, NumericalError, ParameterError, StreamemError
+from streamem.core.faults import require_faultless
 from streamem.core.ports import Algorithm, Source, Variant, variant_of
 from streamem.core.state import State
 from streamem.estimators.persistence import (
     Parts,
     load_parts,
     public_faults,
-    require_faultless,
     restore_common,
     save_estimator,
 )

@@ -3,105 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from streamem.algorithms import BatchEM, rebased, remember, went_online
-from streamem.core.archive import write_archive
-from streamem.core.archive_reading import read_archive
 from streamem.core.arrays import Params
 from streamem.core.chunk import Chunk
 from streamem.core.errors import DataError, ModelFileError, ParameterError
 from streamem.core.ports import Model, Source
 from streamem.core.state import State
-from streamem.core.stats import Stats, stats_faults
+from streamem.core.stats import Stats
 from streamem.estimators.base import EMEstimator
-from streamem.estimators.persistence import require_faultless
 from streamem.estimators.settings import STOPPING
 from streamem.running.answers import reduce_source
+from streamem.running.federated import SharedStats
 from streamem.running.fit import EStep
 
-KIND = "statistics"
-Path = str | os.PathLike[str]
 UNLIMITED = 2**62
-
-
-@dataclass(frozen=True, eq=False)
-class SharedStats:
-    """Expected sufficient statistics of some rows, and the parameters that they belong to.
-
-    Those of several sites can be added, also by ``sum([...])``, if they belong to the same parameters. They hold sums
-    over rows (for a Gaussian: weights, first and second moments of each component) and no row; of very few rows sums
-    can still tell much, so ask a site for many.
-
-    Attributes
-    ----------
-    stats : the sums
-    basis : identifies the model and its parameters
-    """
-
-    stats: Stats
-    basis: str
-
-    @property
-    def rows(self) -> int:
-        """How many rows were summed."""
-        return int(self.stats.rows)
-
-    @property
-    def log_likelihood(self) -> float:
-        """Of these rows under the parameters that the statistics belong to, in nats."""
-        return float(self.stats.log_likelihood)
-
-    def __add__(self, other: SharedStats) -> SharedStats:
-        if not isinstance(other, SharedStats):
-            return NotImplemented
-        if other.basis != self.basis:
-            raise ParameterError(
-                f"statistics of different parameters cannot be added ({self.basis} and {other.basis}): every site has "
-                "to load the model of the same round"
-            )
-        return SharedStats(self.stats + other.stats, self.basis)
-
-    def __radd__(self, other: object) -> SharedStats:
-        return self if isinstance(other, int) and other == 0 else NotImplemented
-
-    def save(self, path: Path) -> None:
-        """Write to one ``.npz`` file, atomically and without pickle.
-
-        Raises
-        ------
-        ParameterError : the path does not end in .npz
-        OutputError : the disk is full or the folder is missing
-        """
-        if not os.fspath(path).endswith(".npz"):
-            raise ParameterError(f"{path}: a file of statistics ends in .npz")
-        write_archive(path, KIND, {"basis": self.basis}, self.stats.flatten())
-
-    @classmethod
-    def load(cls, path: Path) -> SharedStats:
-        """Read what `save` wrote.
-
-        Raises
-        ------
-        ModelFileError : not such a file, damaged, or not to be trusted
-        """
-        archive = read_archive(path, KIND)
-        try:
-            stats = Stats.unflatten(archive.arrays)
-            shared = cls(stats, str(archive.meta["basis"]))
-            require_faultless(path, stats_faults(stats))
-            if not (shared.rows >= 0 and np.isfinite(shared.log_likelihood)):
-                raise ValueError(f"{shared.rows} rows, log-likelihood {shared.log_likelihood}")
-        except ModelFileError:
-            raise
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            raise ModelFileError(f"{path} cannot be trusted as statistics: {error!r}") from error
-        return shared
 
 
 class SharingEstimator(EMEstimator):

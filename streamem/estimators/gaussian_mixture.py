@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from streamem.core.arrays import Params
-from streamem.core.chunk import Chunk
-from streamem.core.errors import DegenerateDataError, ModelFileError, ParameterError
-from streamem.core.state import State
-from streamem.estimators.given_starts import check_means, check_precisions, check_weights, precisions_to_covariances
-from streamem.estimators.sampling import SamplingMixture
-from streamem.families import Gaussian
-from streamem.models import Mixture
+from streamem.estimators.faces.gaussian_mixture import GaussianMixtureFace
+from streamem.estimators.mixtures import MixtureEstimator
 
 Array = NDArray[Any]
 
 
-class GaussianMixture(SamplingMixture):
+class GaussianMixture(MixtureEstimator):
     """Gaussian mixture fitted by EM, out of core.
 
     Parameters, attributes and methods are those of `sklearn.mixture.GaussianMixture`; `fit`, `predict`,
@@ -92,6 +84,10 @@ class GaussianMixture(SamplingMixture):
     [1, 0]
     """
 
+    face: ClassVar[GaussianMixtureFace] = GaussianMixtureFace()
+
+    means_: Array
+    covariances_: Array
     precisions_: Array
     precisions_cholesky_: Array
 
@@ -135,132 +131,3 @@ class GaussianMixture(SamplingMixture):
         self.n_threads = n_threads
         self.memory_limit = memory_limit
         self.chunk_bytes = chunk_bytes
-
-    # --- what the bases ask ------------------------------------------------------------------------------------------
-
-    def _make_family(self) -> Gaussian:
-        if isinstance(self.reg_covar, bool) or not isinstance(self.reg_covar, int | float | np.number):
-            raise ParameterError(f"reg_covar is {self.reg_covar!r}; it must be a number >= 0")
-        return Gaussian(self.covariance_type, float(self.reg_covar))
-
-    def _row_products(self, n_features: int) -> int:
-        """A product for each number of the statistics."""
-        self._check_hyperparameters()
-        return self._make_family().statistics_bytes(int(self.n_components), n_features) // 8
-
-    def _published(self, params: Params, dtype: np.dtype[Any]) -> dict[str, Array]:
-        family, components = self._make_family(), params.components
-        exact = {
-            "weights_": np.array(params.weights),
-            "means_": family.means(components),
-            "covariances_": family.covariances(components),
-            "precisions_": family.precisions(components),
-            "precisions_cholesky_": family.precisions_cholesky(components),
-        }
-        held = dtype if self._holds(dtype, exact) else np.dtype(np.float64)
-        return {name: np.asarray(value).astype(held) for name, value in exact.items()}
-
-    def _holds(self, dtype: np.dtype[Any], exact: Mapping[str, Array]) -> bool:
-        """Whether attributes stay finite and positive in `dtype`: squares of data that float32 holds may not."""
-        family, shape, limits = self._make_family(), exact["means_"].shape, np.finfo(dtype)
-        if dtype == np.float64 or not np.abs(exact["means_"]).max() <= limits.max:
-            return bool(dtype == np.float64)
-        squares = [family.variances(exact[name], *shape) for name in ("covariances_", "precisions_")]
-        factors = family.variances(exact["precisions_cholesky_"], *shape)
-        return all(limits.tiny <= values.min() and values.max() <= limits.max for values in (*squares, factors))
-
-    def _params(self) -> Params:
-        """As everywhere, once the attributes fit the hyperparameters."""
-        self._require_shapes()
-        return super()._params()
-
-    def _require_shapes(self) -> None:
-        k, d = self.n_components, np.shape(self.means_)[-1] if np.ndim(self.means_) else 0
-        kinds = {"full": (k, d, d), "tied": (d, d), "diag": (k, d), "spherical": (k,)}
-        factor = kinds[self._make_family().covariance_type]
-        for name, needed in (("weights_", (k,)), ("means_", (k, d)), ("precisions_cholesky_", factor)):
-            found = np.shape(np.asarray(getattr(self, name, 0.0)))
-            if found != needed:
-                raise ParameterError(
-                    f"{name} has shape {found}, and n_components={k}, covariance_type={self.covariance_type!r} need "
-                    f"{needed}: set these back to what was fitted, or fit anew"
-                )
-        state: State | None = getattr(self, "_state", None)
-        if state is not None and state.params.components.means.shape == (k, d):
-            self._require_fitting_shapes()  # of as many components as features, "diag" looks like "tied"
-
-    def _rebuilt(self) -> Params:
-        """From weights_, means_ and precisions_cholesky_ alone, as scikit-learn predicts."""
-        family = self._make_family()
-        weights, means = (np.asarray(a, dtype=np.float64) for a in (self.weights_, self.means_))
-        factor = np.asarray(self.precisions_cholesky_, dtype=np.float64)
-        precisions = factor @ np.swapaxes(factor, -1, -2) if self.covariance_type in ("full", "tied") else factor**2
-        covariances = precisions_to_covariances(self.covariance_type, precisions)
-        center = weights @ means
-        spread = weights @ (means - center) ** 2 + np.mean(family.variances(covariances, *means.shape), axis=0)
-        components = family.at_anchor(center, family.scale_of(np.sqrt(spread)), len(means))
-        components = family.with_covariances(family.with_means(components, means), covariances)
-        return Params(weights=weights, components=components)
-
-    def _n_parameters(self) -> int:
-        k, d = self.means_.shape
-        return self._make_family().n_parameters(k, d) + k - 1
-
-    def _check_given(self, n_features: int) -> None:
-        check_weights(self.weights_init, self.n_components)
-        check_means(self.means_init, self.n_components, n_features)
-        check_precisions(self.precisions_init, self.covariance_type, self.n_components, n_features)
-
-    def _given_wholly(self) -> bool:
-        return all(value is not None for value in self._given())
-
-    def _make_start(self, model: Mixture, sample: Chunk, rng: np.random.RandomState) -> Params:
-        crude = model.crude(sample) if self._given_wholly() else None
-        params = crude if crude is not None else model.init(sample, rng)
-        if crude is None:
-            self._require_regular(params)
-        family, components = self._make_family(), params.components
-        if self.means_init is not None:
-            components = family.with_means(components, np.asarray(self.means_init, dtype=np.float64))
-        if self.precisions_init is not None:
-            precisions = np.asarray(self.precisions_init, dtype=np.float64)
-            covariances = precisions_to_covariances(self.covariance_type, precisions)
-            components = family.with_covariances(components, covariances)
-        weights = params.weights if self.weights_init is None else np.asarray(self.weights_init, dtype=np.float64)
-        return Params(weights=weights, components=components)
-
-    def _require_regular(self, params: Params) -> None:
-        floored = self._make_family().degenerate(params.components)["floored"]
-        if self.reg_covar == 0 and self.precisions_init is None and floored:
-            raise DegenerateDataError(
-                "Fitting the mixture model failed because some components have ill-defined empirical covariance (for "
-                "instance caused by singleton or collapsed samples). Try to decrease the number of components, "
-                f"increase reg_covar, or scale the input data. Components without spread at the start: {floored}; "
-                "look for constant or duplicated columns"
-            )
-
-    def _run_key(self) -> dict[str, Any]:
-        given = [np.asarray(v, dtype=np.float64).tobytes() if v is not None else b"" for v in self._given()]
-        return {
-            **super()._run_key(),
-            "covariance_type": self.covariance_type,
-            "reg_covar": float(self.reg_covar),
-            "given start": f"{zlib.crc32(b'|'.join(given)):08x}",
-        }
-
-    def _given(self) -> tuple[ArrayLike | None, ...]:
-        return self.weights_init, self.means_init, self.precisions_init
-
-    def _check_loaded(self, params: Params, n_features: int) -> None:
-        k, d = self.n_components, n_features
-        if np.shape(params.components.means) != (k, d):  # before anything of that size is made
-            raise ModelFileError(f"the file's means do not fit {k} components of {d} features")
-        like = Params(
-            weights=np.empty(k),
-            components=self._make_family().at_anchor(np.zeros(d), np.ones(d), k),
-        ).flatten()
-        found = params.flatten()
-        wrong = [name for name, value in like.items() if name not in found or found[name].shape != value.shape]
-        wrong += [name for name in ("active",) if name in found and found[name].shape != ()]
-        if wrong:
-            raise ModelFileError(f"the file's {', '.join(wrong)} do not fit {k} components of {d} features")

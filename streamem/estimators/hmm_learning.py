@@ -18,13 +18,13 @@ from streamem.core.ports import Family, Source, Variant
 from streamem.core.sequences import Sequences
 from streamem.core.validation import forgives, require_finite
 from streamem.estimators.family_facts import settings_of
-from streamem.estimators.federated import SharedStats
 from streamem.estimators.hmm_describing import FLOAT, DescribingHMM
 from streamem.estimators.online import OnlineEstimator, step_rule
 from streamem.estimators.sequence_inputs import SequenceReading, as_sequences, remember_sequences, told_by
 from streamem.online.endless_sequence import go_on
 from streamem.running.answers import map_source, survey_source, take_sample
 from streamem.running.engines import Engine
+from streamem.running.federated import SharedStats
 from streamem.running.sequence_tasks import WeighAlong
 from streamem.sources import Known, open_sequences, open_source
 

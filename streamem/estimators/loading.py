@@ -12,6 +12,7 @@ from streamem.estimators.categorical_hmm import CategoricalHMM
 from streamem.estimators.gaussian_hmm import GaussianHMM
 from streamem.estimators.gaussian_mixture import GaussianMixture
 from streamem.estimators.gmm_hmm import GMMHMM
+from streamem.estimators.model_files import read_model
 from streamem.estimators.persistence import KIND
 from streamem.estimators.poisson_hmm import PoissonHMM
 
@@ -34,3 +35,15 @@ def load_model(path: str | os.PathLike[str]) -> Any:
     if name not in CLASSES:
         raise ModelFileError(f"{path} holds a {name}, which this version does not know; it knows {sorted(CLASSES)}")
     return CLASSES[name].load(path)
+
+
+def load_newest(cls: Any, path: str | os.PathLike[str]) -> Any:
+    """A model of a given class from the newest generation of its file that can be read.
+
+    Raises
+    ------
+    ModelFileError : no generation can be read, or the newest is not to be trusted
+    """
+    estimator, fitted = read_model(cls, path, {}, newest=True)
+    estimator._show(fitted)
+    return estimator

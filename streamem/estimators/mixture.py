@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from streamem.core.arrays import Params
-from streamem.core.errors import ModelFileError, ParameterError
-from streamem.core.ports import Family, Source, Variant
-from streamem.core.state import State
-from streamem.estimators.family_facts import free_parameters, settings_of
-from streamem.estimators.streaming import StreamingMixture
-from streamem.running.answers import survey_source
-
-Array = NDArray[Any]
-Path = str | os.PathLike[str]
+from streamem.core.errors import ParameterError
+from streamem.core.ports import Family
+from streamem.estimators.faces.family import FamilyFace
+from streamem.estimators.mixtures import MixtureEstimator
 
 
-class Mixture(StreamingMixture):
+class Mixture(MixtureEstimator):
     """Mixture of any `Family`, fitted by EM, out of core.
 
     Parameters
@@ -55,6 +49,8 @@ class Mixture(StreamingMixture):
     >>> sorted(mix.params_.rates.ravel().round(3).tolist())
     [1.256, 2.663]
     """
+
+    face: ClassVar[FamilyFace] = FamilyFace()
 
     params_: Params
 
@@ -101,57 +97,3 @@ class Mixture(StreamingMixture):
         if "family" not in objects:
             raise ParameterError("a Mixture is loaded with its family: Mixture.load(path, family=...)")
         return super().load(path, **objects)
-
-    def _make_family(self) -> Family:
-        asked, known = self.__dict__.get("_known_family", (None, None))
-        return known if known is not None and asked is self.family else self.family
-
-    def _fit(
-        self,
-        source: Source,
-        dtype: np.dtype[Any],
-        checkpoint: Path | None,
-        executor: Any,
-        algorithm: Variant,
-    ) -> None:
-        known = survey_source(self.family, source, self._engine("survey", executor))
-        self._known_family = (self.family, known)
-        super()._fit(source, dtype, checkpoint, executor, algorithm)
-
-    def _published(self, params: Params, dtype: np.dtype[Any]) -> dict[str, Any]:
-        return {"weights_": np.array(params.weights)}
-
-    def _adopt(self, state: State, dtype: np.dtype[Any]) -> None:
-        super()._adopt(state, dtype)
-        self.params_ = self._state.params.components
-
-    def _rebuilt(self) -> Params:
-        return Params(weights=np.asarray(self.weights_, dtype=np.float64), components=self.params_)
-
-    def _params(self) -> Params:
-        state: State | None = getattr(self, "_state", None)
-        rebuilt = self._rebuilt()
-        if len(rebuilt.weights) != self.n_components:
-            raise ParameterError(
-                f"{len(rebuilt.weights)} components were fitted, and n_components is {self.n_components} now: set it "
-                "back, or fit anew"
-            )
-        if state is None:
-            return rebuilt
-        same = np.array_equal(state.params.weights, rebuilt.weights) and state.params.components == rebuilt.components
-        return state.params if same else rebuilt
-
-    def _n_parameters(self) -> int:
-        """Those of the family (all its numbers, if it does not tell), and K − 1 weights."""
-        return free_parameters(self._make_family(), self.params_) + self.n_components - 1
-
-    def _run_key(self) -> dict[str, Any]:
-        return {**super()._run_key(), "family": settings_of(self._make_family())}
-
-    def _not_saved(self) -> set[str]:
-        return {"family"}
-
-    def _check_loaded(self, params: Params, n_features: int) -> None:
-        if np.shape(params.get("weights", ())) != (self.n_components,) or "components" not in params:
-            raise ModelFileError(f"the file's weights do not fit {self.n_components} components")
-        self.params_ = params.components

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -86,20 +86,6 @@ def save_estimator(
     write_archive(path, KIND, meta, arrays, keep=keep)
 
 
-def require_faultless(path: Path, found: Sequence[str]) -> None:
-    """Refuse what contradicts itself.
-
-    Raises
-    ------
-    ModelFileError : naming every member, and what is wrong with it
-    """
-    if found:
-        raise ModelFileError(
-            f"{path} contradicts itself, although its checksums are right: {'; '.join(found)}. streamem does not write "
-            "such files; use another copy, or fit anew"
-        )
-
-
 def public_faults(public: Mapping[str, NDArray[Any]], derived: Mapping[str, NDArray[Any]]) -> list[str]:
     """Where fitted attributes in a file are not those of its exact state.
 
@@ -147,7 +133,7 @@ def load_parts(path: Path, class_name: str, newest: bool = False) -> Parts:
     return Parts(parameters, archive.meta, state, own)
 
 
-def _one_way(told: Any) -> dict[str, str]:
+def one_way(told: Any) -> dict[str, str]:
     """By which name in the data sequences are told.
 
     Raises
@@ -166,7 +152,7 @@ def restore_common(estimator: Any, meta: Mapping[str, Any], state: State) -> Non
     if meta["feature_names_in"]:
         estimator.feature_names_in_ = np.asarray(meta["feature_names_in"], dtype=object)
     if told := meta.get("sequences"):
-        estimator.sequences_by_ = _one_way(told)
+        estimator.sequences_by_ = one_way(told)
     if meta.get("categories"):
         estimator.categories_ = dict(meta["categories"])
     estimator.report_ = FitReport.from_dict(meta["report"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -26,7 +26,7 @@ class DataArguments:
     """What a call says of its data, as the user passed it; see `fit` of the estimators.
 
     `in_order` tells whether an algorithm will read the chunks about in their order. `continued` tells that a batch goes
-    on with the sequence of the call before.
+    on with the sequence of the call before. `chunk_bytes` is the size of a chunk where answers are wider than rows.
     """
 
     sample_weight: Any = None
@@ -37,6 +37,7 @@ class DataArguments:
     sequence_column: str | None = None
     in_order: bool = True
     continued: bool = False
+    chunk_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,9 @@ class Structure(Protocol):
     noun: str
     """What a component is called: "component", "state"."""
 
+    answers_lazily: bool = False
+    """Whether answers about a Dask collection are a lazy Dask array, block by block."""
+
     window: int | None = None
     """Steps of a long sequence that "stepwise" draws together; None where rows are drawn one by one."""
 
@@ -96,9 +100,8 @@ class Structure(Protocol):
         SchemaError : another number of features than at fit
         """
 
-    def narrowed(self, settings: Any, column: Column, shape: Shape | None) -> int | None:
-        """Bytes of a chunk for answers that are wider than their rows; None leaves them at the setting."""
-        return None
+    def reopened(self, settings: Any, chunk: Chunk, shape: Shape) -> Source:
+        """A mini-batch of a stream as a source."""
 
     # --- model -------------------------------------------------------------------------------------------------------
 
@@ -109,6 +112,10 @@ class Structure(Protocol):
         """The model for an M-step with statistics of all rows that there are, whatever it was fitted to before."""
         return self.model(settings, family, fitted)
 
+    def row_width(self, family: Family, features: int) -> int:
+        """Values of a row as the model reads it; more than its features where the family looks back on earlier rows."""
+        return features
+
     def least_rows(self, settings: Any, n_features: int) -> int:
         """Rows that tell enough of every component to estimate it."""
 
@@ -116,7 +123,7 @@ class Structure(Protocol):
         """Parameters to start from, with those that the user gave put in."""
 
     def is_given_wholly(self, settings: Any) -> bool:
-        """Whether every starting value is given, or there is nothing to draw: starts then need no seed."""
+        """Whether nothing is drawn for a start, since every value is given: starts then need no seed."""
 
     def steps_weight(self, settings: Any, model: Any, source: Source, engine: Engine) -> float | None:
         """The weight of all steps, found in a pass of its own, if a prior of the structure asks for it."""
@@ -144,8 +151,15 @@ class Structure(Protocol):
     def misfit(self, params: Params, k: int) -> str:
         """Why parameters (of a file, or of other hyperparameters) are not of k components; "" if they are."""
 
-    def n_parameters(self, settings: Any) -> int:
+    def n_parameters(self, settings: Any, params: Params) -> int:
         """Free parameters besides those of the family."""
+
+    # --- rows that are drawn -----------------------------------------------------------------------------------------
+
+    def pieces(
+        self, settings: Any, fitted: Fitted, n_rows: int, step: int, rng: np.random.RandomState
+    ) -> Iterator[Array]:
+        """`n_rows` rows that the fitted model emits, at most `step` of them at a time."""
 
     # --- hyperparameters ---------------------------------------------------------------------------------------------
 
@@ -160,6 +174,9 @@ class Structure(Protocol):
         return {}
 
     # --- in words ----------------------------------------------------------------------------------------------------
+
+    def headline(self, settings: Any, features: int) -> str:
+        """How many components of how many features."""
 
     def table(self, params: Params, words: Sequence[str], title: str) -> list[str]:
         """A head and a line a component, for `describe`: `words` are the face's, `title` their head."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
@@ -20,6 +21,7 @@ from streamem.core.file_locks import locked_folder
 from streamem.core.ports import Stream
 from streamem.core.redaction import redacted
 from streamem.online.append_only_arrow import AppendedStream
+from streamem.online.follow import Learner
 from streamem.online.history import SCHEMA, as_columns
 from streamem.online.mini_batches import Poison
 from streamem.online.updates import Update
@@ -39,12 +41,30 @@ GENERATIONS = 2
 PENDING_UPDATES = 1000
 
 
+@dataclass(frozen=True)
+class LiveModel:
+    """A model that lives on a stream, as its files need it.
+
+    Attributes
+    ----------
+    learner : holds what is fitted
+    restore : from the path of a checkpoint, become what it holds; [path, bytes] of the files beside it
+    show : bring the public attributes up to date
+    save : write the model to a path, with [path, bytes] of the files beside it, and keep so many earlier generations
+    """
+
+    learner: Learner
+    restore: Callable[[Path], Mapping[str, Any]]
+    show: Callable[[], None]
+    save: Callable[[Path, Mapping[str, Any], int], None]
+
+
 class LiveFiles:
     """Everything on disk that belongs to one call of fit_stream.
 
     Parameters
     ----------
-    model : restored from `checkpoint` if that exists
+    model : becomes what `checkpoint` holds, if that exists
     checkpoint, dead_letter, history : paths, or None
     save_every_s : seconds between saves
     dead_letter_limit : most bytes of dead letters, or None
@@ -52,7 +72,7 @@ class LiveFiles:
 
     def __init__(
         self,
-        model: Any,
+        model: LiveModel,
         checkpoint: Any,
         dead_letter: Any,
         history: Any,
@@ -79,13 +99,13 @@ class LiveFiles:
 
     def _open(self) -> None:
         self._require_apart()
-        lengths: dict[str, Any] | None = None
+        lengths: Mapping[str, Any] | None = None
         if self._path is not None:
             if not self._path.parent.is_dir():
                 raise OutputError(f"{self._path}: there is no folder {self._path.parent}; create it first")
             with locked_folder(self._path.parent):
                 if any(path.exists() for path in generations(self._path)):
-                    lengths = self._model._restore_live(self._path)
+                    lengths = self._model.restore(self._path)
                 self._own = _identity(self._path)
         for name, schema in (("dead_letter", DEAD_LETTERS), ("history", SCHEMA)):
             if self._paths[name] is not None:
@@ -148,19 +168,19 @@ class LiveFiles:
         for file in self._files.values():
             file.sync()
         # Before there is a model there is nothing to save, and after a crash the stream is read from its start.
-        if hasattr(self._model, "weights_"):
-            self._model._publish_stream()
+        if self._model.learner.has_model:
+            self._model.show()
             if self._path is not None:
                 self._save_model(self._path, self._marks)
-            positions = self._model.stream_positions_.get(redacted(stream.name), {})
-            stream.commit({partition: where for partition, (where, _) in positions.items()})
+            places = self._model.learner.places().get(redacted(stream.name), {})
+            stream.commit({partition: where for partition, (where, _) in places.items()})
         self._saved, self._dirty = monotonic(), False
 
-    def _save_model(self, path: Path, lengths: dict[str, Any]) -> None:
+    def _save_model(self, path: Path, lengths: Mapping[str, Any]) -> None:
         with locked_folder(path.parent):
             self._require_own(path)
             try:
-                self._model._save_live(path, lengths, GENERATIONS)
+                self._model.save(path, lengths, GENERATIONS)
             finally:  # nobody else can write now, so whatever is there is ours, also after an interrupt
                 self._own = _identity(path)
 

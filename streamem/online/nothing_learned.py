@@ -6,19 +6,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from streamem.core.chunk import Chunk
 from streamem.core.errors import DataError
 
 if TYPE_CHECKING:
+    from streamem.online.follow import Learner
     from streamem.online.mini_batches import Tally
 
 
-def require_learned(model: Any, stream: str, came: Tally, dead_letter: Any, stopped: bool) -> None:
+def require_learned(
+    learner: Learner, n_components: int, stream: str, came: Tally, dead_letter: Any, stopped: bool
+) -> None:
     """Raise unless the model has parameters: from this stream, or from before.
 
     Parameters
     ----------
-    model : the estimator that `fit_stream` was asked of
+    learner : what was fitted, or the rows that are kept for a start
+    n_components : that a start would have
     stream : its name
     came : what the stream delivered in this call
     dead_letter : path of the file of unusable records, or None
@@ -28,7 +31,7 @@ def require_learned(model: Any, stream: str, came: Tally, dead_letter: Any, stop
     ------
     DataError : with what came, what is missing, and what to do
     """
-    if hasattr(model, "weights_"):
+    if learner.has_model:
         return
     refused = ""
     if came.refused:
@@ -37,22 +40,22 @@ def require_learned(model: Any, stream: str, came: Tally, dead_letter: Any, stop
     weightless = f", {came.weightless} of weight 0, which teach nothing" if came.weightless else ""
     raise DataError(
         f"{stream} {'was stopped' if stopped else 'has ended'} before there was a model: {came.messages} messages with "
-        f"{came.records} records came{refused}{weightless}; {_missing(model, stopped)}"
+        f"{came.records} records came{refused}{weightless}; {_missing(learner, n_components, stopped)}"
     )
 
 
-def _missing(model: Any, stopped: bool) -> str:
+def _missing(learner: Learner, n_components: int, stopped: bool) -> str:
     """What a start would need, and what to do."""
-    kept: Chunk | None = getattr(model, "_pending", None)
+    kept = learner.fitted.pending
     if kept is None or kept.rows == 0:
         if stopped:
             return "none was learned; the same call begins again"
         return "none was learned. Look whether it is the right stream, and whether its producer runs"
     anew = "Call again on the same object with more rows, which are added to those kept; or fit first"
-    least = model._least_rows(kept.x.shape[1])
+    least = learner.learning.least_rows(kept.x.shape[1])
     if kept.rows < least:
         return (
-            f"{kept.rows} usable rows are kept, and a start of {model.n_components} components needs at least {least}, "
+            f"{kept.rows} usable rows are kept, and a start of {n_components} components needs at least {least}, "
             f"2·K·(d + 1). {anew}, or take fewer components"
         )
     distinct = len(np.unique(kept.x, axis=0))

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from streamem.algorithms import went_online
 from streamem.core.chunk import Chunk
 from streamem.core.ports import Family
 from streamem.core.state import State
 from streamem.running.report import FitReport
+from streamem.running.starts import Job, fit_job
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,16 @@ class PriorWeight:
 
 @dataclass(frozen=True, eq=False)
 class Surveyed:
-    """A family that has seen all rows, and the settings under which it did."""
+    """What a family became once it had seen all rows.
 
+    Attributes
+    ----------
+    asked : the family before
+    settings : its settings in words: one made anew of equal settings is the same
+    family : the family that has seen them
+    """
+
+    asked: Family
     settings: str
     family: Family
 
@@ -86,7 +96,6 @@ class Fitted:
     surveyed : the family that a survey of the rows made, or None
     stream : see `StreamPlace`; None of a model that never learned from a stream
     pending : rows that are kept until a start can be made of them
-    lower_bounds : log-likelihood per row after each iteration, in nats
     """
 
     state: State | None = None
@@ -97,4 +106,28 @@ class Fitted:
     surveyed: Surveyed | None = None
     stream: StreamPlace | None = None
     pending: Chunk | None = None
-    lower_bounds: tuple[float, ...] = ()
+
+    @property
+    def lower_bounds(self) -> list[float]:
+        """Log-likelihood per row after each iteration of the last fit, in nats."""
+        state = self.state
+        if state is None or not state.iteration:
+            return []
+        own = state.trace[max(0, len(state.trace) - state.iteration) :]
+        return [*own[1:], *([] if state.log_likelihood is None else [state.log_likelihood])]
+
+    @property
+    def learns_online(self) -> bool:
+        """Whether the last steps were of mini-batches."""
+        return self.state is not None and went_online(self.state)
+
+
+def fit(job: Job, fitted: Fitted) -> Fitted:
+    """Run a job to its end; `fitted` holds what is known of the data and of the family.
+
+    Raises
+    ------
+    DataError, MemoryLimitError, WriterConflictError : as `fit_job`
+    """
+    outcome = fit_job(job)
+    return replace(fitted, state=outcome.state, report=outcome.report, seen=job.source.fingerprint())

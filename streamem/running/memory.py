@@ -11,6 +11,7 @@ import ctypes
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from streamem.core.errors import MemoryLimitError, ParameterError
 from streamem.core.ports import ChunkRef
 from streamem.executors.chunk_cache import is_decoded
 from streamem.machine.importing import uninterrupted
-from streamem.running.free_memory import free_memory
+from streamem.running.free_memory import FreeMemory, free_memory
 from streamem.sources.options import DEFAULT_CHUNK_BYTES, MOST_CHUNK_BYTES
 
 MIB = 2**20
@@ -96,8 +97,7 @@ class Budget:
 
     Attributes
     ----------
-    limit_bytes : what a fit may take; half of what is free if the user gave none
-    limit_of : where the limit comes from, in words
+    explicit : the limit that the user gave, or None
     chunk_bytes, most_chunk_bytes, block_bytes, sample_bytes : target sizes of chunks read, of those of large
         arrays (see `ReadOptions`), of blocks written, and of samples
         Functions of an explicit limit only, so that the plan and the start, and with them every bit of the result, are
@@ -106,8 +106,7 @@ class Budget:
         these are all, together with what is in flight
     """
 
-    limit_bytes: int
-    limit_of: str
+    explicit: int | None
     chunk_bytes: int
     most_chunk_bytes: int
     block_bytes: int
@@ -120,17 +119,31 @@ class Budget:
         """From the user's limit and chunk size; None for the defaults."""
         explicit = parse_bytes(limit)
         spread = explicit if explicit is not None else 2**40
-        chunk, free = parse_bytes(chunk_bytes), free_memory()
+        chunk = parse_bytes(chunk_bytes)
         return cls(
-            limit_bytes=explicit if explicit is not None else free.nbytes // 2,
-            limit_of="memory_limit" if explicit is not None else f"half of what {free.of} leaves free",
+            explicit=explicit,
             chunk_bytes=chunk or _between(spread // 64, MIB // 4, DEFAULT_CHUNK_BYTES),
             most_chunk_bytes=chunk or _between(spread // 64, MIB // 4, MOST_CHUNK_BYTES),
             block_bytes=_between(spread // 32, MIB // 4, 32 * MIB),
             sample_bytes=_between(spread // 8, MIB // 4, 64 * MIB),
-            keep_bytes=KEPT_BYTES if explicit is None else min(explicit, free.nbytes // 2),
+            keep_bytes=KEPT_BYTES if explicit is None else min(explicit, free_memory().nbytes // 2),
             pass_bytes=PASS_BYTES if explicit is None else explicit,
         )
+
+    @property
+    def limit_bytes(self) -> int:
+        """What a fit may take; half of what is free if the user gave no limit."""
+        return self._free.nbytes // 2 if self.explicit is None else self.explicit
+
+    @property
+    def limit_of(self) -> str:
+        """Where the limit comes from, in words."""
+        return "memory_limit" if self.explicit is not None else f"half of what {self._free.of} leaves free"
+
+    @cached_property
+    def _free(self) -> FreeMemory:
+        """What is free, looked up when it is first asked for: that takes longer than to predict a row."""
+        return free_memory()
 
 
 def _between(value: int, low: int, high: int) -> int:
@@ -157,25 +170,37 @@ class Projection:
     @property
     def terms(self) -> list[tuple[str, int]]:
         """Each term in words, and its bytes."""
+        words = (
+            *(f"{count} {what} × {format_bytes(size)}" for count, what, size in self._counted),
+            "sample for the start",
+            "result held in memory",
+            "writing the result",
+            "chunks or statistics in use by several",
+            "decoded chunks kept for the next pass",
+        )
+        return list(zip(words, self._sizes, strict=True))
+
+    @property
+    def _counted(self) -> tuple[tuple[int, str, int], ...]:
+        """Terms of which there are several: how many, of what, and the bytes of one."""
         readers = min(self.n_threads, self.in_flight)
-        waiting = self.in_flight - readers
-        held = self.in_flight + self.levels
-        return [
-            (f"{readers} chunks being read × {format_bytes(self.loading)}", readers * self.loading),
-            (f"{waiting} chunks in work × {format_bytes(self.chunk)}", waiting * self.chunk),
-            (f"{self.n_threads} workspaces × {format_bytes(self.workspace)}", self.n_threads * self.workspace),
-            (f"{held} results of chunks × {format_bytes(self.statistics)}", held * self.statistics),
-            ("sample for the start", self.sample),
-            ("result held in memory", self.result),
-            ("writing the result", self.writing),
-            ("chunks or statistics in use by several", self.opened),
-            ("decoded chunks kept for the next pass", self.kept),
-        ]
+        return (
+            (readers, "chunks being read", self.loading),
+            (self.in_flight - readers, "chunks in work", self.chunk),
+            (self.n_threads, "workspaces", self.workspace),
+            (self.in_flight + self.levels, "results of chunks", self.statistics),
+        )
+
+    @property
+    def _sizes(self) -> tuple[int, ...]:
+        """Bytes of each term."""
+        several = (count * size for count, _, size in self._counted)
+        return (*several, self.sample, self.result, self.writing, self.opened, self.kept)
 
     @property
     def total(self) -> int:
         """Sum of all terms."""
-        return sum(size for _, size in self.terms)
+        return sum(self._sizes)
 
     def explain(self) -> str:
         """The arithmetic, one term a line."""

@@ -13,6 +13,7 @@ from streamem import GaussianMixture
 from streamem.algorithms import IncrementalEM, PowerLaw, StepwiseEM
 from streamem.algorithms.schedule import Schedule
 from streamem.core.errors import MemoryLimitError, NonFiniteError, ParameterError
+from streamem.models import Mixture as MixtureModel
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 CENTRES = np.array([[0.0, 0.0, 0.0], [5.0, 1.0, 0.0], [2.0, 6.0, 1.0]])
@@ -135,7 +136,7 @@ def test_a_run_killed_anywhere_goes_on_with_the_same_bits(
 ) -> None:
     monkeypatch.setattr("streamem.running.checkpoint.INTERVAL_S", 0.0)
     monkeypatch.setattr("streamem.running.checkpoint.Checkpoint.__init__.__defaults__", (0.0,))
-    x, e_step = rows(4000), mixture()._make_model().__class__.e_step
+    x, e_step = rows(4000), MixtureModel.e_step
     undisturbed = mixture(max_iter=3, **SMALL).fit(x, algorithm=algorithm)
     for calls in (1, 12, 40, 45):
         left = [calls]

@@ -82,7 +82,7 @@ def test_fit_then_everything_else_agrees_with_python(folder: Path) -> None:
 
 def test_sampling_in_pieces_repeats_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     call(*FIT)
-    monkeypatch.setattr("streamem.estimators.sampling.SAMPLE_PIECE_BYTES", 24 * 1000)
+    monkeypatch.setattr("streamem.estimators.asking.SAMPLE_PIECE_BYTES", 24 * 1000)
     call("sample", "model.npz", "-n", "2500", "--seed", "3", "-o", "drawn.npy")
     assert len(np.unique(np.load("drawn.npy")[:, 0])) == 2500
 

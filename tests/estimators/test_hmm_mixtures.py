@@ -10,6 +10,7 @@ import pytest
 from hmmlearn import hmm as oracle
 from scipy.stats import dirichlet, invwishart
 
+from helpers.fitted_states import state_of
 from helpers.hmm_starts import LENGTHS, Array, D, K, fitted_quietly, gaussian_start, rows, with_attributes
 from streamem import GMMHMM
 from streamem.algorithms import StepwiseEM
@@ -169,7 +170,7 @@ def test_what_priors_survive(tmp_path: Path) -> None:
     whole = fitted_quietly(mixture("tied"), x, LENGTHS)
     for iterations in (7, 20):
         resumed = fitted_quietly(mixture("tied", n_iter=iterations), x, LENGTHS, checkpoint=path)
-    assert resumed._state.params == whole._state.params
+    assert state_of(resumed).params == state_of(whole).params
     for name in GMMHMM.face.priors:
         with pytest.raises(CheckpointMismatchError, match="priors"):
             mixture("tied", **{name: 2.0 * mixture_priors("tied")[name]}).fit(x, LENGTHS, checkpoint=path)
@@ -177,7 +178,7 @@ def test_what_priors_survive(tmp_path: Path) -> None:
     loaded = GMMHMM.load(tmp_path / "m.npz")
     for model in (whole, loaded):
         model.partial_fit(x[:300])
-    assert loaded._state.params == whole._state.params
+    assert state_of(loaded).params == state_of(whole).params
 
 
 @pytest.mark.parametrize("changed", [{"weights_prior": 90.0}, {"means_weight": 200.0}], ids=str)
@@ -191,8 +192,8 @@ def test_priors_that_are_changed_after_a_fit_are_those_of_the_next_step(
     same, loaded = GMMHMM.load(tmp_path / "m.npz"), GMMHMM.load(tmp_path / "m.npz").set_params(**changed)
     for one in (model.set_params(**changed), same, loaded):
         one.partial_fit(x[:300])
-    assert model._state.params == loaded._state.params
-    assert model._state.params != same._state.params
+    assert state_of(model).params == state_of(loaded).params
+    assert state_of(model).params != state_of(same).params
 
 
 @pytest.mark.parametrize("covariance_type", TYPES)

@@ -12,6 +12,7 @@ from hmmlearn import hmm as oracle
 from scipy.stats import invgamma, invwishart, norm
 from sklearn.base import clone
 
+from helpers.fitted_states import state_of
 from helpers.hmm_starts import LENGTHS, Array, D, K, chain, fitted_quietly, gaussian_start, rows, with_attributes
 from streamem import GaussianHMM, PoissonHMM
 from streamem.algorithms import IncrementalEM, StepwiseEM
@@ -236,17 +237,17 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
             np.testing.assert_array_equal(getattr(loaded, name), getattr(model, name))
         for both in (model, loaded):
             both.partial_fit(data[:300])
-        assert loaded._state.params == model._state.params
+        assert state_of(loaded).params == state_of(model).params
 
 
 def test_clones_have_the_priors() -> None:
     model, x = gaussian("diag"), rows()
     copied = with_attributes(clone(model), gaussian_start("diag"))
-    assert fitted_quietly(copied, x)._state.params == fitted_quietly(model, x)._state.params
+    assert state_of(fitted_quietly(copied, x)).params == state_of(fitted_quietly(model, x)).params
     model.set_params(means_weight=0.0, covars_weight=0.0, covars_prior=0.0)
     plain = with_attributes(GaussianHMM(K, "diag", **OURS), gaussian_start("diag"))
     again = with_attributes(model, gaussian_start("diag"))
-    assert fitted_quietly(again, x)._state.params == fitted_quietly(plain, x)._state.params
+    assert state_of(fitted_quietly(again, x)).params == state_of(fitted_quietly(plain, x)).params
 
 
 @pytest.mark.parametrize("algorithm", ["batch", "stepwise"])
@@ -256,7 +257,7 @@ def test_runs_go_on_with_the_same_priors_only(algorithm: str, tmp_path: Path) ->
     for iterations in (7, 20):
         resumed = gaussian("diag", n_iter=iterations)
         fitted_quietly(resumed, x, LENGTHS, algorithm=algorithm, checkpoint=path)
-    assert resumed._state.params == whole._state.params
+    assert state_of(resumed).params == state_of(whole).params
     for name in GaussianHMM.face.priors:
         with pytest.raises(CheckpointMismatchError, match="priors"):
             gaussian("diag", **{name: 61.0}).fit(x, LENGTHS, algorithm=algorithm, checkpoint=path)
@@ -271,7 +272,7 @@ def test_threads_and_cluster_give_the_same_bits(client: Client) -> None:
             one = fitted_quietly(gaussian("tied", chunk_bytes=16 * 150, n_iter=2), x, LENGTHS, **settings)
             two = PoissonHMM(K, chunk_bytes=16 * 150, **{**OURS, "n_iter": 2}, **poisson_priors())
             with_attributes(two, start)
-            fits.append((one._state.params, fitted_quietly(two, y, LENGTHS, **settings)._state.params))
+            fits.append((state_of(one).params, state_of(fitted_quietly(two, y, LENGTHS, **settings)).params))
         assert fits[0] == fits[1]
 
 

@@ -13,6 +13,7 @@ import pytest
 import zarr
 from distributed import Client
 
+from helpers.fitted_states import state_of
 from helpers.hmm_starts import LENGTHS, Array, D, K, fitted_quietly, gaussian_start, rows, with_attributes
 from helpers.watched_source import Countdown, WatchedSource
 from streamem import CategoricalHMM, GaussianHMM, PoissonHMM, ReadOptions, StreamemError, open_sequences, open_source
@@ -181,7 +182,7 @@ def test_partial_fit_learns_sequences_as_they_come() -> None:
     few = GaussianHMM(K, random_state=0).partial_fit(x[:5], [2, 3])
     assert not hasattr(few, "means_")
     few.partial_fit(x[5:500], [495])
-    assert few._state.rows == 500
+    assert state_of(few).rows == 500
 
 
 def alike(weight: float, seen: float) -> float:
@@ -199,11 +200,11 @@ def test_an_endless_sequence_is_known_exactly_while_parameters_stay(cuts: list[i
     model._least_rows = lambda d: 1  # type: ignore[method-assign]
     for first, stop in pairwise([0, *cuts, 4000]):
         model.partial_fit(x[first:stop], continued=True, step=alike)
-    running = model._state.memory.running * 4000.0
+    running = state_of(model).memory.running * 4000.0
     for name, value in whole.flatten().items():
         if name not in ("log_likelihood", "rounding"):
             np.testing.assert_allclose(running.flatten()[name], value, rtol=1e-9, atol=1e-9, err_msg=name)
-    np.testing.assert_allclose(np.exp(model._state.memory.endless.filtered), model.predict_proba(x)[-1], rtol=1e-9)
+    np.testing.assert_allclose(np.exp(state_of(model).memory.endless.filtered), model.predict_proba(x)[-1], rtol=1e-9)
 
 
 def test_batches_of_one_endless_sequence(tmp_path: Path) -> None:
@@ -223,7 +224,7 @@ def test_batches_of_one_endless_sequence(tmp_path: Path) -> None:
         one.partial_fit(x[:500], continued=True)
     assert bits(loaded) == bits(model)
     model.partial_fit(x[:500])
-    assert "endless" not in model._state.memory
+    assert "endless" not in state_of(model).memory
 
 
 # --- what cannot be --------------------------------------------------------------------------------------------------

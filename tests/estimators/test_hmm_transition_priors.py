@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from helpers.fitted_states import state_of
 from helpers.hmm_starts import LENGTHS, K, fitted_quietly, gaussian_start, rows, with_attributes
 from streamem import GaussianHMM
 from streamem.algorithms import IncrementalEM, StepwiseEM
@@ -75,7 +76,7 @@ def test_a_loaded_model_goes_on_alike(tmp_path: Path) -> None:
         loaded = GaussianHMM.load(tmp_path / "m.npz")
         for both in (known, loaded):
             both.partial_fit(x[:300])
-        assert loaded._state.params == known._state.params
+        assert state_of(loaded).params == state_of(known).params
 
 
 def test_sites_together_count_them_once() -> None:

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from helpers.fitted_states import state_of
 from streamem import GMMHMM, GaussianHMM, GaussianMixture, Mixture, PoissonHMM, open_source
 from streamem.algorithms import StepwiseEM
 from streamem.core.chunk import Chunk
 from streamem.core.errors import DataError
 from streamem.core.extremes import balanced
-from streamem.estimators.base import EMEstimator
 from streamem.families import Bernoulli, Gaussian, Poisson
 
 Array = NDArray[Any]
@@ -31,9 +31,9 @@ def scaled(exponent: int) -> Array:
     return np.asarray(np.ldexp(WEIGHT, exponent))
 
 
-def same(one: EMEstimator, other: EMEstimator, tolerance: float) -> None:
+def same(one: Any, other: Any, tolerance: float) -> None:
     """Parameters within a relative tolerance; 0 asks for the bits."""
-    mine, theirs = (model._state.params.flatten() for model in (one, other))  # type: ignore[attr-defined]
+    mine, theirs = (state_of(model).params.flatten() for model in (one, other))  # type: ignore[attr-defined]
     for name, value in mine.items():
         if name != "active":  # a count of pairs
             np.testing.assert_allclose(value, theirs[name], rtol=tolerance, atol=tolerance, err_msg=name)
@@ -110,7 +110,7 @@ def test_weights_whose_sum_overflows_are_named() -> None:
 
 
 def learned(model: Any) -> dict[str, bytes]:
-    return {name: value.tobytes() for name, value in model._state.params.flatten().items()}
+    return {name: value.tobytes() for name, value in state_of(model).params.flatten().items()}
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -118,10 +118,10 @@ def test_a_batch_without_weight_teaches_nothing(dtype: Any) -> None:
     """`partial_fit` counts its rows, tells nobody of a step, and goes on afterwards as if it had not been."""
     x, told = X.astype(dtype), []
     model = GaussianMixture(2, random_state=0).partial_fit(x)
-    before, rows, bound = learned(model), model._state.rows, model.lower_bound_
+    before, rows, bound = learned(model), state_of(model).rows, model.lower_bound_
     model.on_update(told.append).partial_fit(x[:7], sample_weight=np.zeros(7))
     assert (learned(model), model.lower_bound_, told) == (before, bound, [])
-    assert model._state.rows == rows + 7
+    assert state_of(model).rows == rows + 7
     assert len(model.partial_fit(x).lower_bounds_) > 0
     assert len(told) == 1
 
@@ -152,7 +152,7 @@ def test_of_chains_too(continued: bool) -> None:
     model.partial_fit(X[:9], sample_weight=np.zeros(9), continued=continued)
     assert learned(model) == before
     if continued:
-        filtered = model._state.memory.endless.filtered  # type: ignore[union-attr]
+        filtered = state_of(model).memory.endless.filtered  # type: ignore[union-attr]
         assert np.exp(filtered)[np.argmax(model.predict_proba(X[:9])[-1])] > 0.99
     assert learned(model.partial_fit(X, continued=continued)) != before
 
@@ -164,9 +164,9 @@ def test_a_stream_passes_over_them(tmp_path: Path) -> None:
     model.fit_stream([records], batch_rows=100, sample_weight="w", columns=["a"], checkpoint=tmp_path / "m.npz")
     whole = GaussianMixture(1, random_state=0)
     whole.fit_stream([records[:100], records[200:]], batch_rows=100, sample_weight="w", columns=["a"])
-    assert model._state.rows == 300
+    assert state_of(model).rows == 300
     np.testing.assert_allclose(model.means_, whole.means_, rtol=1e-12)
-    assert GaussianMixture.load(tmp_path / "m.npz")._state.rows == 300
+    assert state_of(GaussianMixture.load(tmp_path / "m.npz")).rows == 300
 
 
 def test_windows_of_a_fit_too() -> None:

@@ -22,6 +22,7 @@ from helpers.fit_bits import fitted
 from helpers.watched_source import Countdown, open_data
 from streamem import GaussianHMM, GaussianMixture
 from streamem.core.errors import ClusterError
+from streamem.estimators.making import model_of
 from streamem.executors import able_workers
 from streamem.executors.dask import DaskExecutor
 from streamem.running.fit import EStep
@@ -148,7 +149,8 @@ def test_able_workers_do_the_work_and_when_they_are_gone_the_others_are_named(
         with pytest.warns(RuntimeWarning, match="1 of 2 workers .*" + REMEDY):
             assert fitted(gm.fit(folder / "x.npy", executor=client)) == alone
         assert len(client.nthreads()) == 2
-        refs, task = open_data(str(folder / "x.npy"), CHUNK_BYTES).chunks(), EStep(gm._make_model(), gm._params(), None)
+        refs = open_data(str(folder / "x.npy"), CHUNK_BYTES).chunks()
+        task = EStep(model_of(gm, gm._now()), gm._now().state.params, None)
         with (
             DaskExecutor(client) as executor,
             pytest.warns(RuntimeWarning, match=REMEDY),

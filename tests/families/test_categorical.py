@@ -22,6 +22,7 @@ from streamem.core.arrays import Params
 from streamem.core.chunk import Chunk
 from streamem.core.errors import DataError, ImpossibleValueError, ParameterError
 from streamem.core.ports import ChunkDone
+from streamem.estimators.making import family_of
 from streamem.executors import ThreadsExecutor
 from streamem.families import Categorical, Gaussian
 from streamem.initialization import STARTS
@@ -148,7 +149,7 @@ def test_the_prior_adds_pseudo_counts() -> None:
     mix = streamem.Mixture(Categorical(prior=2.5), 1).fit(x)
     expected = (np.array([5, 3, 2]) + 1.5) / 14.5
     assert mix.params_.probabilities[0] == pytest.approx(expected, rel=1e-14)
-    family = mix._make_family()
+    family = family_of(mix, mix._now())
     stats = family.stats(mix.params_, x, np.ones((10, 1)))
     assert family.maximize(0.1 * stats, mix.params_).probabilities[0] == pytest.approx(expected, rel=1e-14)
     assert family.penalty(mix.params_, stats) == pytest.approx(-1.5 * np.log(expected).sum())

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from helpers.fitted_states import params_now, state_of
 from streamem import GMMHMM, GaussianHMM, GaussianMixture, Mixture, open_source
 from streamem.core.arrays import Params
 from streamem.core.chunk import Chunk
@@ -32,7 +33,7 @@ ATTRIBUTES = ("weights_", "means_", "covariances_", "precisions_", "precisions_c
 
 
 def learned(model: Any) -> dict[str, bytes]:
-    return {name: value.tobytes() for name, value in model._state.params.flatten().items()}
+    return {name: value.tobytes() for name, value in state_of(model).params.flatten().items()}
 
 
 @pytest.mark.parametrize("covariance_type", COVARIANCES)
@@ -174,7 +175,7 @@ def test_attributes_are_float64_where_float32_does_not_hold_them(factor: float, 
         # Float32 products round to 1e-7 of the largest entries, at a conditioning of some hundreds.
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5 * np.abs(wanted).max(), err_msg=name)
     assert np.array_equal(model.predict(x), wide.predict(x.astype(np.float64)))
-    assert model._params() == model._state.params  # what was published is still known for what it is
+    assert params_now(model) == state_of(model).params  # what was published is still known for what it is
 
 
 def test_ordinary_float32_stays_float32() -> None:
@@ -192,7 +193,7 @@ def test_they_survive_a_file_and_further_batches(tmp_path: Path) -> None:
     for each in (model, again):
         assert each.means_.dtype == np.float64
         assert all(np.isfinite(getattr(each, name)).all() for name in ATTRIBUTES)
-        assert each._params() == each._state.params
+        assert params_now(each) == state_of(each).params
     assert np.isfinite(again.partial_fit(open_source(PLAIN)).covariances_).all()
 
 

@@ -287,13 +287,14 @@ def cluster_passes(data: str, chunk_bytes: int, passes: int) -> dict[str, Any]:
     from distributed import Client, LocalCluster
 
     from streamem import GaussianMixture
+    from streamem.estimators.making import model_of
     from streamem.executors.dask import DaskExecutor
     from streamem.running.fit import EStep
 
     refs = open_data(data, chunk_bytes).chunks()
     warnings.simplefilter("default")
     gm = GaussianMixture(3, max_iter=1, random_state=0).fit(np.load(data, mmap_mode="r")[:500])
-    task = EStep(gm._make_model(), gm._params(), None)
+    task = EStep(model_of(gm, gm._now()), gm._now().state.params, None)
     found: dict[str, Any] = {"chunks": len(refs), "memory": [], "tasks": []}
     with (
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,

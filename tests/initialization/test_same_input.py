@@ -12,10 +12,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from helpers.fitted_states import state_of
 from streamem import GMMHMM, CategoricalHMM, GaussianHMM, GaussianMixture, Mixture, PoissonHMM
 from streamem.algorithms import StepwiseEM
-from streamem.estimators.base import EMEstimator
-from streamem.estimators.settings import EMParts
 from streamem.families import Gaussian
 from streamem.running.memory import Budget
 
@@ -34,7 +33,8 @@ GIVEN: dict[str, Any] = {
 @pytest.fixture(autouse=True)
 def little(monkeypatch: pytest.MonkeyPatch) -> None:
     """A budget under which the data exceed the sample."""
-    monkeypatch.setattr(EMParts, "_budget", lambda self: replace(Budget.of(None, None), sample_bytes=SAMPLE_BYTES))
+    small = replace(Budget.of(None, None), sample_bytes=SAMPLE_BYTES)
+    monkeypatch.setattr(Budget, "of", lambda *limits: small)
 
 
 def mixture(**settings: Any) -> GaussianMixture:
@@ -66,9 +66,9 @@ def parts_chain(**settings: Any) -> GMMHMM:
     return model
 
 
-def bits(model: EMEstimator) -> dict[str, bytes]:
+def bits(model: Any) -> dict[str, bytes]:
     """Of the exact parameters."""
-    return {name: value.tobytes() for name, value in model._state.params.flatten().items()}  # type: ignore[attr-defined]
+    return {name: value.tobytes() for name, value in state_of(model).params.flatten().items()}  # type: ignore[attr-defined]
 
 
 def stored(folder: Path) -> Any:
@@ -99,7 +99,9 @@ def test_a_complete_start_needs_no_seed(kind: str, tmp_path: Path) -> None:
     """Of any source; the anchor's rows used to come from NumPy's global generator."""
     data = SOURCES[kind](tmp_path)
     one, other = (mixture().fit(data) for _ in range(2))
-    assert one._state.params.components.center.tolist() != np.median(X, axis=0).tolist()  # not all rows are the sample
+    assert (
+        state_of(one).params.components.center.tolist() != np.median(X, axis=0).tolist()
+    )  # not all rows are the sample
     assert bits(one) == bits(other)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from helpers.fitted_states import state_of
 from streamem import GaussianMixture
 from streamem.core.arrays import Params
 from streamem.core.chunk import Chunk
@@ -173,7 +174,7 @@ def test_a_fit_turns_to_active_pairs_and_says_so() -> None:
     start = Gaussian("full").means(params.components)
     fitted = GaussianMixture(**settings(max_iter=4, means_init=start)).fit(x)
     assert fitted.report_.setting["arithmetic"] == ScreenedKernel.path
-    assert 1.0 <= float(fitted._state.params.active) < 1.1
+    assert 1.0 <= float(state_of(fitted).params.active) < 1.1
 
 
 def test_resumed_and_threaded_runs_have_the_same_bits(tmp_path: Path) -> None:

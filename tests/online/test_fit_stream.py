@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from helpers.fitted_states import state_of
 from helpers.forked import exit_code
 from helpers.users_family import Poisson
 from streamem import GaussianMixture, Mixture
@@ -188,7 +189,7 @@ def test_a_family_of_ones_own_and_weights() -> None:
     counts = rng.poisson(np.where(rng.random((20_000, 1)) < 0.3, 2.0, 9.0)).astype(float)
     records = [{"w": 2.0, "n": float(n)} for n in counts[:, 0]]
     model = Mixture(Poisson(), 2, random_state=0).fit_stream(records, sample_weight="w", batch_rows=200)
-    assert model._state.weight == pytest.approx(40_000)
+    assert state_of(model).weight == pytest.approx(40_000)
     np.testing.assert_allclose(np.sort(model.params_.rates[:, 0]), [2.0, 9.0], rtol=0.1)
 
 

@@ -10,6 +10,7 @@ import pytest
 import zarr
 from sklearn.exceptions import NotFittedError
 
+from helpers.fitted_states import params_now
 from helpers.users_family import Poisson
 from streamem import GaussianMixture, Mixture
 from streamem.algorithms import HalfLife, PowerLaw
@@ -220,7 +221,7 @@ def test_a_stream_that_leaves_its_anchor_takes_a_new_one(covariance_type: str, g
     }[covariance_type]
     np.testing.assert_allclose(gm.means_[0], mean, rtol=1e-14)
     np.testing.assert_allclose(gm.covariances_, expected, rtol=1e-7, atol=1e-7 * np.abs(expected).max())
-    params = gm._params().components
+    params = params_now(gm).components
     assert not about_means(Gaussian(covariance_type)._structure, params).any()
     assert np.abs(params.means).max() < 20
 

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pytest
 from sklearn.exceptions import ConvergenceWarning
 
+from helpers.fitted_states import state_of
 from streamem import GaussianMixture, Mixture, Params, Stats
 from streamem.algorithms import DriftAlarm, StepwiseEM
 from streamem.algorithms.schedule import deal
@@ -32,6 +33,7 @@ from streamem.core.errors import (
     StreamError,
     WriterConflictError,
 )
+from streamem.online import follow
 from streamem.online.append_only_arrow import read_appended
 from streamem.streams.byte_stream import ByteStream
 
@@ -261,14 +263,12 @@ def test_stopping_a_pipe_learns_what_was_read() -> None:
 
 
 def test_an_interrupted_step_buries_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from streamem.estimators.streaming import StreamingMixture
-
     batches = records()
     batches[5][3] = {"a": "bad", "b": 1}
     settings: dict[str, Any] = {
         "batch_rows": 500, "checkpoint": tmp_path / "p.npz", "dead_letter": tmp_path / "p.arrows",
     }  # fmt: skip
-    advance, calls = StreamingMixture._advance, [0]
+    advance, calls = follow._Step.__call__, [0]
 
     def interrupted(self: Any, *arguments: Any) -> Any:
         calls[0] += 1
@@ -277,7 +277,7 @@ def test_an_interrupted_step_buries_once(tmp_path: Path, monkeypatch: pytest.Mon
         return advance(self, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(StreamingMixture, "_advance", interrupted)
+        patch.setattr(follow._Step, "__call__", interrupted)
         with pytest.raises(KeyboardInterrupt):
             mixture().fit_stream(batches, **settings)
     mixture().fit_stream(batches, **settings)
@@ -400,7 +400,7 @@ def put_aside(stream: Any, folder: Path, model: Any = None, **settings: Any) -> 
 def test_mini_batches_without_weight_are_passed_over(tmp_path: Path) -> None:
     stream = [{"a": a, "b": b, "w": 0 if 1000 <= i < 1200 else 1} for i, (a, b) in enumerate(X.tolist())]
     gm = mixture().fit_stream(stream, sample_weight="w", batch_rows=100, checkpoint=tmp_path / "z.npz")
-    assert gm._state.weight == 3800
+    assert state_of(gm).weight == 3800
     assert put_aside([{**r, "w": 0.0} for r in stream[:300]] + stream, tmp_path, sample_weight="w")[1] == []
 
 

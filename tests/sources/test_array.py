@@ -3,7 +3,6 @@ costs much, unless the user said how large."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,11 @@ from numpy.lib.format import open_memmap
 
 from streamem import Categorical, GaussianMixture, Mixture, ReadOptions, open_sequences, open_source
 from streamem.core.errors import ParameterError, SchemaError
-from streamem.estimators.predicting import _Call
+from streamem.estimators.asking import narrowed
+from streamem.estimators.row_inputs import read_options
+from streamem.estimators.structure import DataArguments
 from streamem.running.answers import Column
+from streamem.running.fitted import Fitted, Shape
 from streamem.running.memory import MIB, Budget
 from streamem.sources.options import LEAST_PRODUCTS, LEAST_ROWS
 
@@ -25,6 +27,11 @@ def rows_of(megabytes: int, dtype: Any = np.float64, d: int = 32) -> Any:
     """So many megabytes of rows once they are float64 or float32, and none of memory."""
     itemsize = 8 if dtype == np.float64 else 4  # int8 too is computed with in float32
     return np.broadcast_to(np.zeros((), dtype), (megabytes * MIB // (itemsize * d), d))
+
+
+def options_of(model: Any) -> ReadOptions:
+    """How an unfitted estimator reads."""
+    return read_options(model, DataArguments(), None)
 
 
 def largest(source: Any) -> float:
@@ -53,24 +60,23 @@ def test_a_file_has_the_plan_of_its_array(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("said", ["1MiB", "3MiB", "2MiB"])
 def test_a_chunk_size_that_was_given_is_kept(said: str) -> None:
-    options = GaussianMixture(chunk_bytes=said)._reading().options()
+    options = options_of(GaussianMixture(chunk_bytes=said))
     assert largest(open_source(rows_of(1024), options=options)) == pytest.approx(int(said[0]), rel=0.001)
 
 
 def test_a_limit_bounds_larger_chunks_too() -> None:
     for limit, most in (("64MiB", 1), ("128MiB", 2), ("256MiB", 4), ("1GiB", 8), (None, 8)):
-        options = GaussianMixture(memory_limit=limit)._reading().options()
+        options = options_of(GaussianMixture(memory_limit=limit))
         assert largest(open_source(rows_of(1024), options=options)) == most
         assert Budget.of(limit).chunk_bytes == min(most, 2) * MIB
 
 
 def test_answers_wider_than_their_rows_have_small_chunks() -> None:
-    gm = GaussianMixture(64)
-    gm.n_features_in_ = 2
-    call = _Call(None, False, None, None, None)
+    gm, fitted = GaussianMixture(64), Fitted(shape=Shape(2))
     for width, most in ((64, 2 / 32), (None, 8)):
-        reading = gm._narrowed(Column(width, np.dtype(np.float64), ()), call)
-        assert largest(open_source(rows_of(1024, d=2), options=reading.options())) == most
+        arguments = narrowed(gm, fitted, DataArguments(), Column(width, np.dtype(np.float64), ()))
+        options = read_options(gm, arguments, None)
+        assert largest(open_source(rows_of(1024, d=2), options=options)) == most
 
 
 def test_steps_of_sequences_keep_theirs() -> None:
@@ -86,7 +92,7 @@ def test_less_than_a_chunk_is_refused(most: int) -> None:
 
 def heavy(data: Any, k: int = 64, kind: str = "full", **settings: Any) -> list[int]:
     """Rows of the chunks that an estimator of many components cuts."""
-    options = GaussianMixture(k, covariance_type=kind, **settings)._reading().options()
+    options = options_of(GaussianMixture(k, covariance_type=kind, **settings))
     return [ref.rows for ref in open_source(data, options=options).chunks()]
 
 
@@ -144,8 +150,8 @@ def test_a_cost_that_is_no_function_is_refused() -> None:
 
 
 def test_chunks_drawn_at_random_stay_large() -> None:
-    reading = replace(GaussianMixture(64)._reading(), in_order=False)
-    assert len(open_source(rows_of(2, d=16), options=reading.options()).chunks()) == 1
+    options = read_options(GaussianMixture(64), DataArguments(in_order=False), None)
+    assert len(open_source(rows_of(2, d=16), options=options).chunks()) == 1
 
 
 @pytest.mark.parametrize("kind", [int, np.int64, np.uint8])
@@ -160,7 +166,7 @@ def test_the_plan_does_not_depend_on_what_was_fitted_before() -> None:
     mixture = Mixture(Categorical(), 32, max_iter=1, random_state=0)
 
     def plan() -> list[int]:
-        return [ref.rows for ref in open_source(x, options=mixture._reading().options()).chunks()]
+        return [ref.rows for ref in open_source(x, options=options_of(mixture)).chunks()]
 
     before = plan()
     mixture.fit(x)

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamem.core.arrays import Params
+from streamem.core.completing import as_written
 from streamem.core.errors import ParameterError
-from streamem.core.ports import Family
+from streamem.core.ports import Family, full_family
 from streamem.initialization import STARTS, Start
 from streamem.running.fitted import Shape
 
@@ -104,6 +105,7 @@ class Face(Protocol):
 
     def check_start(self, settings: Any, n_features: int) -> None:
         """Refuse starting values that do not fit the data."""
+        return
 
     def settled(self, settings: Any, components: Params) -> Params:
         """Starting parameters without what no iteration can leave.
@@ -136,11 +138,13 @@ class Face(Protocol):
         ------
         ParameterError : the family cannot draw
         """
-        if not hasattr(family, "draw"):
+        full = full_family(family)
+        if not full.can_draw:
             raise ParameterError(
-                f"{type(family).__name__} cannot draw rows; give it draw(params, component, count, rng) -> (count, d)"
+                f"{type(as_written(family)).__name__} cannot draw rows; give it "
+                "draw(params, component, count, rng) -> (count, d)"
             )
-        return np.asarray(family.draw(components, component, count, rng))
+        return np.asarray(full.draw(components, component, count, rng))
 
     # --- in words ----------------------------------------------------------------------------------------------------
 
@@ -153,8 +157,4 @@ class Face(Protocol):
 
     def key(self, settings: Any) -> dict[str, Any]:
         """What identifies a run in a checkpoint besides the class: hyperparameters and given starting values."""
-        return {}
-
-    def identity(self, settings: Any) -> dict[str, Any]:
-        """Hyperparameters without which parameters mean nothing: those of a checkpoint have to be the same."""
         return {}

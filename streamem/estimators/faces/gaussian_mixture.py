@@ -110,9 +110,8 @@ class GaussianMixtureFace(Face):
         if np.shape(components.get("means", ())) != (k, d):
             return f"the file's means do not fit {k} components of {d} features"
         shapes = self.family(settings, None).shapes(k, d)
-        wrong = [
-            name for name, shape in shapes.items() if name not in components or np.shape(components[name]) != shape
-        ]
+        found = {name: np.shape(value) for name, value in components.items()}
+        wrong = [name for name, shape in shapes.items() if found.get(name) != shape]
         return f"the file's {', '.join(wrong)} do not fit {k} components of {d} features" if wrong else ""
 
     # --- starts ------------------------------------------------------------------------------------------------------

@@ -1,0 +1,138 @@
+"""What is asked of a fitted estimator: answers about every row, log-likelihoods, rows that are drawn."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamem.core.errors import DataError
+from streamem.estimators.hyperparameters import budget_of
+from streamem.estimators.making import engine_for, model_of, n_parameters
+from streamem.estimators.row_inputs import check_lazy, published_dtype, read_options
+from streamem.estimators.structure import DataArguments, Opened
+from streamem.running.answers import (
+    Column,
+    apply_lazily,
+    apply_to_array,
+    apply_to_store,
+    is_dask,
+    reduce_source,
+    require_apart,
+)
+from streamem.running.fitted import Fitted
+from streamem.sinks import ResultLayout, open_sink
+
+Array = NDArray[Any]
+Path = str | os.PathLike[str]
+SAMPLE_PIECE_BYTES = 8 * 2**20
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where an answer goes, and where it is worked out; see `predict`."""
+
+    out: Path | None = None
+    overwrite: bool = False
+    executor: Any = None
+
+
+def answer(settings: Any, fitted: Fitted, question: str, x: Any, arguments: DataArguments, target: Target) -> Any:
+    """The answer to a question of the structure about every row of X: an array, a lazy Dask array, or a path."""
+    structure = settings.structure
+    asked = structure.questions[question]
+    column = asked.column(int(settings.n_components), published_dtype(x), target.out is not None)
+    if structure.answers_lazily and is_dask(x) and target.out is None and arguments.feature_axis is None:
+        return _lazily(settings, fitted, asked.task, x, arguments, column)
+    opened, fitted = opened_for(settings, fitted, x, narrowed(settings, fitted, arguments, column))
+    assert fitted.state is not None
+    model = model_of(settings, fitted)
+    task = asked.task(model, fitted.state.params, opened.source.schema.names, column)
+    engine = engine_for(settings, question.replace("_", " "), model, fitted, target.executor)
+    if target.out is None:
+        return apply_to_array(opened.source, task, column, engine)
+    require_apart(x, target.out)
+    return apply_to_store(opened.source, task, column, engine, target.out, target.overwrite)
+
+
+def opened_for(settings: Any, fitted: Fitted, x: Any, arguments: DataArguments) -> tuple[Opened, Fitted]:
+    """X, and what is fitted; where nobody knows its shape yet (parameters set by hand), that of X."""
+    opened: Opened = settings.structure.open(settings, x, arguments, fitted.shape)
+    return opened, fitted if fitted.shape is not None else replace(fitted, shape=opened.shape)
+
+
+def narrowed(settings: Any, fitted: Fitted, arguments: DataArguments, column: Column) -> DataArguments:
+    """Chunks of fewer rows where an answer is wider than its row."""
+    width = column.width or 1
+    d = width if fitted.shape is None else fitted.shape.features
+    if width <= d:
+        return arguments
+    return replace(arguments, chunk_bytes=max(1, budget_of(settings).chunk_bytes * d // width))
+
+
+def _lazily(
+    settings: Any, fitted: Fitted, task: Callable[..., Any], x: Any, arguments: DataArguments, column: Column
+) -> Any:
+    assert fitted.state is not None
+    assert fitted.shape is not None
+    names = arguments.columns if arguments.columns is not None else fitted.shape.names
+    check_lazy(settings, x, names, fitted.shape.features)
+    options = read_options(settings, DataArguments(columns=names), fitted.shape)
+    return apply_lazily(x, options, task(model_of(settings, fitted), fitted.state.params, None, column), column)
+
+
+def total_of(settings: Any, fitted: Fitted, x: Any, arguments: DataArguments, executor: Any) -> tuple[float, float]:
+    """Log-likelihood of X in nats, and its weight."""
+    opened, fitted = opened_for(settings, fitted, x, arguments)
+    source = opened.source
+    if source.n_rows == 0:
+        raise DataError(f"{source.schema.origin} has no rows to score")
+    assert fitted.state is not None
+    model = model_of(settings, fitted)
+    task = settings.structure.score_task(model, fitted.state.params, source.schema.names)
+    stats = reduce_source(source, task, engine_for(settings, "score", model, fitted, executor), held=64)
+    if not float(stats.weight) > 0:
+        raise DataError(f"the sample weights sum to {float(stats.weight)}; at least one must be > 0")
+    return float(stats.log_likelihood), float(stats.weight)
+
+
+def scores_of(settings: Any, fitted: Fitted, x: Any, arguments: DataArguments, executor: Any) -> dict[str, float]:
+    """Everything that one pass tells of X."""
+    total, weight = total_of(settings, fitted, x, arguments, executor)
+    p = n_parameters(settings, fitted)
+    return {
+        "weight": weight,
+        "log_likelihood": total,
+        "log_likelihood_per_row": total / weight,
+        "aic": -2 * total + 2 * p,
+        "bic": -2 * total + p * float(np.log(weight)),
+    }
+
+
+def write_rows(
+    fitted: Fitted, out: Path, n_rows: int, pieces: Callable[[int], Iterator[Array]], overwrite: bool
+) -> None:
+    """Write rows that are drawn piece by piece; `pieces` gives them from the number of rows a piece."""
+    assert fitted.shape is not None
+    d = fitted.shape.features
+    names = fitted.shape.names or [f"x{j}" for j in range(d)]
+    step = max(1, SAMPLE_PIECE_BYTES // (8 * d))
+    layout = ResultLayout(
+        rows=n_rows,
+        width=d,
+        dtype=np.dtype(np.float64),
+        names=tuple(str(name) for name in names),
+        chunk_rows=step,
+    )
+    sink = open_sink(out, layout, overwrite)
+    try:
+        for piece in pieces(step):
+            sink.write(piece)
+        sink.commit()
+    except BaseException:
+        sink.abort()
+        raise

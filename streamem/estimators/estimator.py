@@ -1,0 +1,448 @@
+"""`Estimator`: what every estimator does, whatever its structure and its face."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from streamem.algorithms import DriftAlarm, StepSize
+from streamem.core.errors import ParameterError
+from streamem.core.ports import Variant
+from streamem.estimators.asking import Target, answer, opened_for, scores_of, write_rows
+from streamem.estimators.attributes import (
+    OPTIONAL,
+    is_complete,
+    require_fit,
+    require_sizes,
+    set_by_hand,
+    shown_facts,
+    shown_parameters,
+    still_shown,
+)
+from streamem.estimators.faces import Face
+from streamem.estimators.fitting import fit_to
+from streamem.estimators.followers import Callback, Followers
+from streamem.estimators.hyperparameters import (
+    check_hyperparameters,
+    chosen_algorithm,
+    stopping_rule,
+)
+from streamem.estimators.in_words import description
+from streamem.estimators.live import OnDrift, StreamArguments, Until, learn_stream
+from streamem.estimators.making import basis, engine_for, family_of, learning_of, model_of, n_parameters, row_width
+from streamem.estimators.model_files import read_model, require_savable, write_model
+from streamem.estimators.row_inputs import published_dtype
+from streamem.estimators.structure import DataArguments, Structure
+from streamem.machine.importing import import_whole
+from streamem.online.learner import step
+from streamem.online.updates import describe_update
+from streamem.running import federated
+from streamem.running.federated import SharedStats
+from streamem.running.fitted import Fitted, Shape
+
+Array = NDArray[Any]
+Path = str | os.PathLike[str]
+
+
+class Estimator(BaseEstimator):
+    """A model that is fitted by EM: subclasses name its structure and its face, and declare the hyperparameters.
+
+    All that a fit leaves is one frozen value, `_fitted`; the public attributes are shown from it, read-only, and
+    whether a user has set others is told by identity (`_published` holds what was shown). Whoever follows the learning
+    belongs to the process (`_followers`).
+    """
+
+    structure: ClassVar[Structure]
+    face: ClassVar[Face]
+
+    _fitted: Fitted | None = None
+    _published: Mapping[str, Any] = MappingProxyType({})
+    _followers: Followers | None = None
+
+    # --- questions ---------------------------------------------------------------------------------------------------
+
+    def sample_to(self, out: Path, n_samples: int, *, overwrite: bool = False) -> None:
+        """Draw rows and write them to `out` (.zarr, .parquet, .npy) piece by piece, with memory that does not grow.
+
+        Columns are named as in fit. Rows come in pieces of 8 MiB.
+        """
+        fitted = self._now()
+        # One generator for all pieces: an integer seed would give the same piece again and again.
+        rng = check_random_state(self.random_state)
+        write_rows(
+            self._with_shape(fitted),
+            out,
+            n_samples,
+            lambda step: self.structure.pieces(self, fitted, n_samples, step, rng),
+            overwrite,
+        )
+
+    def describe(self) -> str:
+        """The fitted model and its report as text for people."""
+        fitted = self._now()
+        return description(self, fitted, n_parameters(self, fitted))
+
+    @property
+    def effective_sample_size_(self) -> float:
+        """How many rows, weighed alike, would tell as much as the statistics hold: (Σ shares²)⁻¹ (Kish 1965)."""
+        state = None if self._fitted is None else self._fitted.state
+        if state is None or state.memory is None:
+            raise AttributeError("effective_sample_size_: the model holds no statistics yet; fit it first")
+        return 1.0 / float(state.memory.crowding)
+
+    # --- learning ----------------------------------------------------------------------------------------------------
+
+    def fit_stream(
+        self,
+        stream: Any,
+        *,
+        half_life: float | None = None,
+        step: StepSize | None = None,
+        batch_rows: int = 1000,
+        columns: Sequence[str] | None = None,
+        sample_weight: str | None = None,
+        checkpoint: Path | None = None,
+        save_every_s: float = 10.0,
+        dead_letter: Path | None = None,
+        poison_limit: float = 0.01,
+        dead_letter_limit: int | str | None = "1GiB",
+        history: Path | None = None,
+        drift: DriftAlarm | None = None,
+        on_drift: OnDrift = "log",
+        until: Until | None = None,
+    ) -> Self:
+        """Learn from a stream, mini-batch by mini-batch, until it ends or `stop` is called.
+
+        The state of the model and the positions in the stream are one file, written atomically at the boundary of a
+        mini-batch: started again with the same arguments after any crash, nothing is lost and nothing is learned twice,
+        and the bits are those of a run without the crash (for streams that can be read again; and where several
+        partitions run dry by turns, for the same order of arrival).
+
+        Parameters
+        ----------
+        stream : what `streamem.streams.open_stream` takes: "-", a file or pipe (Arrow IPC or JSON lines), a growing
+            folder of Parquet files, "tcp://…", "kafka://…/topic", "redis://…/key", an iterable of batches; or a
+            `Stream` such as ``KafkaStream(...)``
+        half_life, step : as in `partial_fit`
+        batch_rows : rows of a mini-batch; only a stream's end makes a smaller one
+        columns : names of the features, others are ignored; by default those fitted, or those of the first record
+            A model that was fitted without names needs them, in its order, for records that have names.
+        sample_weight : name of the column or field of weights
+        checkpoint : ``.npz`` file with the model and its positions, which `load` reads too
+            If it exists, the call goes on from there, whatever this object has learned before. One process writes it
+            at a time; the second fails.
+        save_every_s : seconds between saves; 0 saves after every mini-batch
+        dead_letter : Arrow IPC stream file to which unusable records are appended with position, reason and bytes
+            Without it the first such record is an error. Only what is wrong with a record itself is put there; a
+            library or a store that fails is an error, and no record is lost.
+        poison_limit : share of the latest records that may be unusable
+            A message that is refused as a whole, such as a row group without the columns, counts by the records that
+            it holds; one of which nothing can be read counts as one.
+        dead_letter_limit : most that the file of dead letters may hold, such as "1GiB" or a number of bytes, or None
+            Reaching it is an error before anything is lost: with another file, or a higher limit, the call goes on.
+        history : Arrow IPC stream file to which one row an update is appended; see `Update`
+        drift : DriftAlarm or None
+            Watches the predictive log-likelihood; see `on_drift`. None watches only if `on_drift` is not "log".
+        on_drift : "log", "reset" (all rows to come count alike again, so that the model is learned anew), or a
+            function of the `Update`
+        until : rows to learn in this call, or a function of the `Update` that says when to end
+            Looked at after every mini-batch, once there is a model. What a plain iterator had given beyond that is kept
+            for the next call with the same iterator; what was read ahead of a pipe is gone.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        StreamError : the stream fails for good
+        PoisonError : more unusable records than allowed
+        DataError : the stream has ended, or `stop` was called, and there is still no model: too few usable rows, or all
+            without weight. A model that was fitted before may learn nothing.
+        OutputError : a file cannot be written, or dead letters would exceed their limit
+        WriterConflictError : another process saves to the same checkpoint
+        CheckpointMismatchError : the checkpoint is of a model with other hyperparameters
+        """
+        arguments = StreamArguments(
+            half_life,
+            step,
+            batch_rows,
+            columns,
+            sample_weight,
+            checkpoint,
+            save_every_s,
+            dead_letter,
+            poison_limit,
+            dead_letter_limit,
+            history,
+            drift,
+            on_drift,
+            until,
+        )
+        learn_stream(self, stream, arguments)
+        return self
+
+    def stop(self) -> None:
+        """End a running `fit_stream`, from any thread or signal handler.
+
+        After the present mini-batch; of a pipe or an iterator, which cannot be read again, after what was read of it.
+        """
+        if self._followers is not None and (stopping := self._followers.stopping) is not None:
+            stopping.set()
+
+    def on_update(self, callback: Callback) -> Self:
+        """Call back after every mini-batch of `partial_fit` and `fit_stream`, with an `Update`.
+
+        The attributes of the model are up to date then. An error in the callback ends the call; the mini-batch counts
+        as learned.
+
+        >>> from streamem import GaussianMixture
+        >>> gm = GaussianMixture(1).on_update(lambda update: print(update.rows))
+        >>> gm = gm.partial_fit([[0.0], [1.0], [2.0], [3.0]])
+        4
+        """
+        self._following().callbacks.append(callback)
+        return self
+
+    @property
+    def history_(self) -> Any:
+        """The latest 10,000 updates of this object, a pyarrow Table: see `Update` for its columns."""
+        updates = [] if self._followers is None else list(self._followers.updates)
+        return import_whole("streamem.online.history").as_table(updates)
+
+    def maximize(self, statistics: SharedStats) -> Self:
+        """M-step: the parameters that maximize the expected log-likelihood of these statistics.
+
+        `n_iter_` counts these calls on from the last fit, or from 1 if the statistics are of another number of rows
+        than those before (a site that is missing): log-likelihoods of other rows cannot be compared. `lower_bound_`
+        becomes the log-likelihood per row of the parameters that *entered*, which is what the statistics tell, and
+        `converged_` what the stopping rule says of it; only the next round knows more.
+
+        Parameters
+        ----------
+        statistics : of all sites, ``sum([...])``, under the present parameters; a site that is in it twice counts twice
+
+        Raises
+        ------
+        ParameterError : the statistics belong to other parameters
+        MonotonicityError : of as many rows, the log-likelihood fell since the round before: not the same rows
+        """
+        fitted = self._to_go_on()
+        assert fitted.state is not None
+        federated.require_statistics_of(statistics, basis(self, fitted))
+        model = self.structure.model_of_all(self, family_of(self, fitted), fitted, statistics.stats)
+        width = row_width(self, model, fitted)
+        state = federated.maximize(model, fitted.state, statistics.stats, stopping_rule(self), width)
+        self._show(replace(fitted, state=state, seen=""))
+        return self
+
+    # --- files -------------------------------------------------------------------------------------------------------
+
+    def save(self, path: Path) -> None:
+        """Write the fitted model to one ``.npz`` file, atomically and without pickle.
+
+        Raises
+        ------
+        OutputError : the disk is full or the folder is missing; an earlier file is left intact
+        """
+        self._require_fitted()
+        if not os.fspath(path).endswith(".npz"):
+            raise ParameterError(f"{path}: a model file ends in .npz")
+        fitted = self._with_shape(self._now())
+        if fitted is self._fitted:
+            write_model(path, self, fitted, self._published)
+            return
+        require_savable(self, fitted)
+        assert fitted.state is not None
+        assert fitted.shape is not None
+        write_model(path, self, fitted, shown_parameters(self, fitted.state.params, fitted.shape.dtype))
+
+    @classmethod
+    def load(cls, path: Path, **objects: Any) -> Self:
+        """Read a model that `save` wrote.
+
+        Raises
+        ------
+        ModelFileError : not such a file, damaged, newer than this library, or not to be trusted
+        """
+        estimator, fitted = read_model(cls, path, objects)
+        estimator._show(fitted)
+        loaded: Self = estimator
+        return loaded
+
+    # --- inner -------------------------------------------------------------------------------------------------------
+
+    def _fit(
+        self,
+        x: Any,
+        arguments: DataArguments,
+        algorithm: str | Variant,
+        checkpoint: Path | None,
+        executor: Any,
+    ) -> None:
+        """Fit anew, or go on with a warm start; a fit that fails leaves the model as it was."""
+        chosen = chosen_algorithm(self, algorithm)
+        if not chosen.reads_in_order:
+            arguments = replace(arguments, in_order=False)
+        opened = self.structure.open(self, x, arguments, None)
+        goes_on = getattr(self, "warm_start", False) and self._fitted is not None and self._fitted.state is not None
+        self._show(fit_to(self, opened, chosen, self._now() if goes_on else None, checkpoint, executor))
+        limit = self.structure.iterations
+        if not self.converged_ and getattr(self, limit) and not chosen.can_end_unconverged:
+            warnings.warn(
+                "Best performing initialization did not converge. Try different init parameters, or increase "
+                f"{limit}, tol, or check for degenerate data.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+
+    def _learn(self, x: Any, arguments: DataArguments, rule: StepSize, executor: Any) -> None:
+        """One step of online EM with X as mini-batch."""
+        fitted = self._to_learn()
+        opened = self.structure.open(self, x, arguments, fitted.shape)
+        check_hyperparameters(self)
+        self.structure.check_start(self, opened.shape)
+        if fitted.state is None:
+            fitted = replace(fitted, shape=replace(opened.shape, dtype=published_dtype(x)))
+        elif fitted.shape is None:
+            fitted = replace(fitted, shape=opened.shape)
+        source = opened.source
+        after = step(learning_of(self, rule, executor), fitted, source)
+        least = self.structure.least_rows(self, source.schema.n_features)
+        if source.n_rows < least and _begins_statistics(fitted, after):
+            raise ParameterError(
+                f"this model holds no statistics to go on from (its attributes were set by hand), so the first batch "
+                f"needs at least {least} rows, 2·K·(d + 1); it has {source.n_rows}"
+            )
+        self._took(fitted, after)
+
+    def _took(self, before: Fitted, after: Fitted) -> None:
+        """Show what a step of online EM led to, and tell those who follow."""
+        self._show(after)
+        known = None if before.state is None else before.state.memory
+        if after.state is not None and after.state.memory is not None and after.state.memory is not known:
+            self._following().tell(describe_update(model_of(self, after), before.state, after.state))
+
+    def _expected(self, x: Any, arguments: DataArguments, executor: Any) -> SharedStats:
+        """Expected sufficient statistics of X under the present parameters."""
+        opened, fitted = opened_for(self, self._to_go_on(), x, arguments)
+        assert fitted.state is not None
+        model = model_of(self, fitted)
+        engine = engine_for(self, "expected statistics", model, fitted, executor)
+        params = fitted.state.params
+        return federated.expected_statistics(model, params, opened.source, engine, basis(self, fitted))
+
+    def _answer(self, question: str, x: Any, arguments: DataArguments, target: Target) -> Any:
+        """The answer to a question of the structure about every row of X."""
+        return answer(self, self._now(), question, x, arguments, target)
+
+    def _scores(self, x: Any, arguments: DataArguments, executor: Any) -> dict[str, float]:
+        """Everything that one pass tells of X."""
+        return scores_of(self, self._now(), x, arguments, executor)
+
+    # --- what is fitted ----------------------------------------------------------------------------------------------
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return (self._fitted is not None and self._fitted.state is not None) or is_complete(self)
+
+    def _require_fitted(self) -> None:
+        if not self.__sklearn_is_fitted__():
+            check_is_fitted(self)  # which raises, in scikit-learn's words
+
+    def _now(self) -> Fitted:
+        """What is fitted; where a user has set attributes since, what these amount to.
+
+        Raises
+        ------
+        NotFittedError : nothing is
+        ParameterError : it does not fit the hyperparameters as they are now
+        """
+        self._require_fitted()
+        fitted = self._fitted or Fitted()
+        if fitted.state is None or not still_shown(self, self._published):
+            return set_by_hand(self, fitted, self._published)
+        require_sizes(self, self._published, 0 if fitted.shape is None else fitted.shape.features)
+        require_fit(self, fitted)
+        return fitted
+
+    def _to_go_on(self) -> Fitted:
+        """The same, to learn further from."""
+        self._require_fitted()
+        if self._fitted is not None and self._fitted.state is not None:
+            require_fit(self, self._fitted)
+        return self._now()
+
+    def _to_learn(self) -> Fitted:
+        """What is fitted, or what is known before there are parameters."""
+        return self._to_go_on() if self.__sklearn_is_fitted__() else self._fitted or Fitted()
+
+    def _with_shape(self, fitted: Fitted) -> Fitted:
+        """With the shape of rows that are drawn, where parameters that were set by hand do not tell it."""
+        if fitted.shape is not None:
+            return fitted
+        rows = next(self.structure.pieces(self, fitted, 1, 1, np.random.RandomState(0)))
+        return replace(fitted, shape=Shape(int(rows.shape[1])))
+
+    def _show(self, fitted: Fitted) -> Fitted:
+        """Take over what is fitted, and show it as attributes: all of it, or nothing where some cannot be shown.
+
+        Attributes are put into ``__dict__`` itself: where a class has a property of that name, the property decides
+        what users see and set.
+        """
+        published: dict[str, Any] = {}
+        if fitted.state is not None:
+            assert fitted.shape is not None
+            published = shown_parameters(self, fitted.state.params, fitted.shape.dtype)
+            first = published.get(self.structure.names[0])
+            if isinstance(first, np.ndarray) and first.dtype != fitted.shape.dtype:
+                fitted = replace(fitted, shape=replace(fitted.shape, dtype=first.dtype))
+        facts = shown_facts(fitted)
+        for name in OPTIONAL:
+            self.__dict__.pop(name, None)
+        self.__dict__.update(**published, **facts, _fitted=fitted, _published=published)
+        return fitted
+
+    def _following(self) -> Followers:
+        """Those who follow this object."""
+        if self._followers is None:
+            self._followers = Followers()
+        return self._followers
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without followers; of what was published, only what is not shown any more, and the names of the rest."""
+        state: dict[str, Any] = dict(super().__getstate__())
+        state.pop("_followers", None)
+        if published := state.get("_published"):
+            state["_published"] = {
+                name: None if state.get(name) is value else value for name, value in published.items()
+            }
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Copies of arrays come back writeable: those that were published are made read-only again."""
+        super().__setstate__(state)
+        published = self.__dict__.get("_published", {})
+        self.__dict__["_published"] = shown = {
+            name: self.__dict__[name] if value is None else value for name, value in published.items()
+        }
+        for value in shown.values():
+            if isinstance(value, np.ndarray):
+                value.setflags(write=False)
+
+
+def _begins_statistics(before: Fitted, after: Fitted) -> bool:
+    """Whether parameters that came without statistics have got their first."""
+    if before.state is None or after.state is None:
+        return False
+    return before.state.memory is None and after.state.memory is not None

@@ -1,0 +1,49 @@
+"""The face of estimators that take any family: its parameters are shown as they are, under ``params_``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from streamem.core.arrays import Params
+from streamem.core.ports import Family
+from streamem.estimators.faces.face import Face
+from streamem.estimators.family_facts import settings_of
+from streamem.estimators.in_words import in_short
+from streamem.running.fitted import Shape
+
+SHOWN = 4
+"""Numbers of an array that are told in words."""
+
+
+class FamilyFace(Face):
+    """params_, the `Params` of the family that the user passed as ``family=``."""
+
+    names = ("params_",)
+    objects = frozenset({"family"})
+
+    def family(self, settings: Any, shape: Shape | None) -> Family:
+        """The family that the user passed."""
+        family: Family = settings.family
+        return family
+
+    def published(self, settings: Any, components: Params, dtype: np.dtype[Any]) -> dict[str, Any]:
+        """The very parameters, which are immutable."""
+        return {"params_": components}
+
+    def rebuilt(self, settings: Any, attributes: Mapping[str, Any], shape: Shape | None) -> Params:
+        """The parameters that the user set."""
+        params: Params = attributes["params_"]
+        return params
+
+    def words(self, settings: Any, components: Params) -> Sequence[str]:
+        """The first numbers of every array that has a row a component."""
+        k = int(settings.n_components)
+        leaves = {name: leaf for name, leaf in components.flatten().items() if np.shape(leaf)[:1] == (k,)}
+        return ["; ".join(f"{name} {in_short(leaf[i], SHOWN)}" for name, leaf in leaves.items()) for i in range(k)]
+
+    def key(self, settings: Any) -> dict[str, Any]:
+        """Class and settings of the family."""
+        return {"family": settings_of(settings.family)}

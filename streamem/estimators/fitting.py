@@ -1,0 +1,100 @@
+"""`fit`: from an opened source and hyperparameters to what is fitted."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from streamem.core.arrays import Params
+from streamem.core.chunk import Chunk
+from streamem.core.ports import Algorithm, Variant, full_family
+from streamem.core.state import State
+from streamem.estimators.attributes import require_fit
+from streamem.estimators.family_facts import settings_of
+from streamem.estimators.hyperparameters import generator_of, run_key
+from streamem.estimators.making import engine_for, model_of
+from streamem.estimators.structure import Opened
+from streamem.running.answers import survey_source
+from streamem.running.fitted import Fitted, PriorWeight, Surveyed, fit
+from streamem.running.starts import Job
+
+Path = str | os.PathLike[str]
+
+
+def fit_to(
+    settings: Any,
+    opened: Opened,
+    algorithm: Variant,
+    earlier: Fitted | None,
+    checkpoint: Path | None,
+    executor: Any,
+) -> Fitted:
+    """What is fitted to the source.
+
+    Parameters
+    ----------
+    earlier : a fit to go on from, or None to start anew
+    """
+    structure, source = settings.structure, opened.source
+    structure.check_start(settings, opened.shape)
+    known = _surveyed(settings, opened, algorithm, executor)
+    model = model_of(settings, known)
+    job = Job(
+        model=model,
+        source=source,
+        algorithm=algorithm,
+        make_start=_maker(settings, model, opened),
+        n_components=settings.n_components,
+        n_init=1 if earlier else settings.n_init,
+        rng=generator_of(settings),
+        engine=engine_for(settings, type(settings).__name__, model, known, executor),
+        least_rows=structure.least_rows(settings, source.schema.n_features),
+        max_iter=getattr(settings, structure.iterations),
+        warm=None if earlier is None else _warm(settings, earlier, opened),
+        checkpoint=checkpoint,
+        key={**run_key(settings), "algorithm": algorithm.key},
+    )
+    fitted = fit(job, known)
+    if not algorithm.sees_all_rows or fitted.state is None:
+        return fitted
+    return replace(fitted, prior_weight=replace(fitted.prior_weight, steps=fitted.state.weight))
+
+
+def _maker(settings: Any, model: Any, opened: Opened) -> Callable[[Chunk, np.random.RandomState], Params]:
+    def start(sample: Chunk, rng: np.random.RandomState) -> Params:
+        params: Params = settings.structure.start(settings, model, sample, rng, opened.shape)
+        return params
+
+    return start
+
+
+def _surveyed(settings: Any, opened: Opened, algorithm: Variant, executor: Any) -> Fitted:
+    """What passes before the first start tell: of the family, and of how much data there is for priors to weigh."""
+    known, source = Fitted(shape=opened.shape), opened.source
+    asked = settings.face.family(settings, opened.shape)
+    if not full_family(asked).is_surveyed:
+        engine = engine_for(settings, "survey", model_of(settings, known), known, executor)
+        family: Any = survey_source(asked, source, engine)
+        surveyed = Surveyed(asked, settings_of(asked), family)
+        data = getattr(family, "total_weight", None)
+        known = replace(known, surveyed=surveyed, prior_weight=PriorWeight(data))
+    if algorithm.sees_all_rows:
+        return known
+    model = model_of(settings, known)
+    engine = engine_for(settings, "survey", model, known, executor)
+    steps = settings.structure.steps_weight(settings, model, source, engine)
+    return replace(known, prior_weight=replace(known.prior_weight, steps=steps))
+
+
+def _warm(settings: Any, earlier: Fitted, opened: Opened) -> Callable[[Algorithm], State]:
+    """From the algorithm, the state to go on from: of the same data, the trace goes on too."""
+    require_fit(settings, earlier, opened.shape.features)
+    state = earlier.state
+    assert state is not None
+    if earlier.seen != opened.source.fingerprint():
+        return lambda algorithm: algorithm.start(state.params)
+    return lambda algorithm: algorithm.resume(state)

@@ -1,0 +1,40 @@
+"""Those who follow a model while it learns: callbacks, the latest updates, and what a call of `fit_stream` shares."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from streamem.online.updates import Update
+
+REMEMBERED = 10_000
+"""Updates that `history_` holds."""
+
+Callback = Callable[[Update], object]
+
+
+@dataclass(eq=False)
+class Followers:
+    """What belongs to a process, not to a model: neither copied nor pickled.
+
+    Attributes
+    ----------
+    callbacks : called after every mini-batch
+    updates : the latest ones
+    stopping : ends a running `fit_stream`
+    unread : a stream that cannot be read again, and what was read of it beyond the last mini-batch
+    """
+
+    callbacks: list[Callback] = field(default_factory=list)
+    updates: deque[Update] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+    stopping: threading.Event | None = None
+    unread: tuple[Any, Any] | None = None
+
+    def tell(self, update: Update) -> None:
+        """Remember an update, and call back."""
+        self.updates.append(update)
+        for callback in self.callbacks:
+            callback(update)

@@ -1,0 +1,265 @@
+"""`MixtureEstimator`: what every mixture of independent rows does, whatever its family."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, DensityMixin, TransformerMixin
+from sklearn.utils import check_random_state
+
+from streamem.algorithms import StepSize
+from streamem.core.errors import ParameterError
+from streamem.core.ports import Variant
+from streamem.estimators.asking import Target
+from streamem.estimators.estimator import Estimator
+from streamem.estimators.rows import ROWS
+from streamem.estimators.structure import DataArguments
+from streamem.online.learner import step_rule
+from streamem.running.federated import SharedStats
+
+Array = NDArray[Any]
+Path = str | os.PathLike[str]
+
+
+class MixtureEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Estimator):
+    """A mixture that is fitted to rows; subclasses name the face of its family, and declare the hyperparameters."""
+
+    structure = ROWS
+
+    n_components: int
+    random_state: Any
+    weights_: Array
+    stream_positions_: dict[str, dict[str, Any]]
+
+    # --- learning ----------------------------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: ArrayLike | str | None = None,
+        *,
+        columns: Sequence[str] | None = None,
+        feature_axis: int | str | None = None,
+        checkpoint: Path | None = None,
+        executor: Any = None,
+        algorithm: str | Variant = "batch",
+    ) -> Self:
+        """Fit by EM; by default one pass over the data an iteration.
+
+        Parameters
+        ----------
+        X : array-like (n, d), or a path, table or collection that `streamem.open_source` can open
+        y : ignored
+        sample_weight : (n,) array, column name, or path of a one-dimensional Zarr array or ``.npy`` file
+            Non-negative; a weight of 2 counts a row twice. None weighs all rows 1.
+        columns : feature columns of a source that has names
+        feature_axis : which axis of an array holds the features; needed for more than two dimensions
+        checkpoint : path of an ``.npz`` file
+            Saved after every iteration. If it exists, the fit goes on from there and ends with the same bits as one
+            that was never interrupted.
+        executor : None, "threads" or distributed.Client
+            Where to run; None is the active Dask client if there is one, else threads of this process. The result's
+            bits are the same.
+        algorithm : "batch", "stepwise", "incremental", or an object, like ``StepwiseEM(passes=2)``
+            "stepwise" makes an M-step after each of at least 200 shuffled mini-batches a pass: from a poor start five
+            of its passes get as far as tens of "batch". It ends after its passes, not by `tol`, so
+            `converged_` is False; `n_iter_` counts M-steps. "incremental" remembers the statistics of 32 blocks of
+            rows and makes an M-step after each block; `tol` and `max_iter` count passes.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        DataError : NaN or infinity, too few rows, weights that are negative or all zero
+        SourceError : a store that is damaged or changes meanwhile
+        MemoryLimitError : the projection exceeds `memory_limit`
+        MonotonicityError : an iteration lowered the log-likelihood
+        """
+        arguments = DataArguments(sample_weight, columns, feature_axis)
+        self._fit(X, arguments, algorithm, checkpoint, executor)
+        return self
+
+    def fit_predict(self, X: Any, y: Any = None, **options: Any) -> Array:
+        """`fit`, then `predict` of the same data: (n,) labels. Options are those of `fit`."""
+        self.fit(X, y, **options)
+        chosen = {name: value for name, value in options.items() if name in ("columns", "feature_axis", "executor")}
+        return np.asarray(self.predict(X, **chosen))
+
+    def partial_fit(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: ArrayLike | str | None = None,
+        *,
+        half_life: float | None = None,
+        step: StepSize | None = None,
+        columns: Sequence[str] | None = None,
+        feature_axis: int | str | None = None,
+        executor: Any = None,
+    ) -> Self:
+        """One step of online EM with X as mini-batch: its E-step, then an M-step on a moving average of statistics.
+
+        Starts from nothing: rows are kept until there are 2·K·(d + 1) and a start can be made of them. Or goes on from
+        `fit`, whose last statistics count with the weight of their rows, from `load`, or from earlier calls.
+        `lower_bound_` is then the log-likelihood per row of X *before* the step: how well the model predicted it. Set
+        `random_state` for a repeatable start. `fit` starts anew.
+
+        Parameters
+        ----------
+        X, sample_weight, columns, feature_axis, executor : as in `fit`; the whole of X is one mini-batch
+            Weights are frequencies, 2 is the row twice, also for `half_life`. Sorted data makes a poor model: shuffle.
+        y : ignored
+        half_life : rows after which what was known before counts half, for data that drifts
+            None lets all rows count in the end: see `step`.
+        step : StepSize, by default ``PowerLaw(0.7)``
+            γ as a function of the weight of X and of that seen before (`streamem.algorithms`).
+
+        Returns
+        -------
+        self
+        """
+        arguments = DataArguments(sample_weight, columns, feature_axis)
+        self._learn(X, arguments, step_rule(half_life, step), executor)
+        return self
+
+    def expected_statistics(
+        self,
+        X: Any,
+        sample_weight: ArrayLike | str | None = None,
+        *,
+        columns: Sequence[str] | None = None,
+        feature_axis: int | str | None = None,
+        executor: Any = None,
+    ) -> SharedStats:
+        """E-step: expected sufficient statistics of X under the present parameters; one pass over the data.
+
+        A start that all sites share comes from ``fit(sample)`` with ``max_iter=0``.
+
+        Parameters
+        ----------
+        X, sample_weight, columns, feature_axis, executor : as in `fit`
+
+        Raises
+        ------
+        DataError : no rows, or NaN or infinity among them
+        """
+        return self._expected(X, DataArguments(sample_weight, columns, feature_axis), executor)
+
+    # --- questions ---------------------------------------------------------------------------------------------------
+
+    def predict(
+        self,
+        X: Any,
+        *,
+        out: Path | None = None,
+        overwrite: bool = False,
+        columns: Sequence[str] | None = None,
+        feature_axis: int | str | None = None,
+        executor: Any = None,
+    ) -> Any:
+        """Most probable component of every row.
+
+        Parameters
+        ----------
+        X : anything that `fit` takes
+        out : path ending in .zarr, .parquet or .npy
+            Written chunk by chunk; it appears when complete.
+        overwrite : replace an existing `out`
+        columns, feature_axis, executor : as in `fit`; by default the columns that were fitted
+
+        Returns
+        -------
+        (n,) int64 array; a lazy Dask array for a Dask collection; `out` if that was given (stored as int32).
+        """
+        target = Target(out, overwrite, executor)
+        return self._answer("labels", X, DataArguments(None, columns, feature_axis), target)
+
+    def predict_proba(
+        self,
+        X: Any,
+        *,
+        out: Path | None = None,
+        overwrite: bool = False,
+        columns: Sequence[str] | None = None,
+        feature_axis: int | str | None = None,
+        executor: Any = None,
+    ) -> Any:
+        """Posterior probability of every component (n, K); arguments and result as in `predict`."""
+        target = Target(out, overwrite, executor)
+        return self._answer("responsibilities", X, DataArguments(None, columns, feature_axis), target)
+
+    def score_samples(
+        self,
+        X: Any,
+        *,
+        out: Path | None = None,
+        overwrite: bool = False,
+        columns: Sequence[str] | None = None,
+        feature_axis: int | str | None = None,
+        executor: Any = None,
+    ) -> Any:
+        """Log-density of every row (n,), in nats; arguments and result as in `predict`."""
+        target = Target(out, overwrite, executor)
+        return self._answer("log_density", X, DataArguments(None, columns, feature_axis), target)
+
+    def transform(self, X: Any) -> Any:
+        """Posterior probabilities as features for a next step (n, K): `predict_proba`."""
+        return self.predict_proba(X)
+
+    def score(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: ArrayLike | str | None = None,
+        *,
+        columns: Sequence[str] | None = None,
+        feature_axis: int | str | None = None,
+        executor: Any = None,
+    ) -> float:
+        """Mean log-density per unit of weight, in nats."""
+        return self._scores(X, DataArguments(sample_weight, columns, feature_axis), executor)["log_likelihood_per_row"]
+
+    def bic(self, X: Any, **options: Any) -> float:
+        """Bayesian information criterion (Schwarz 1978): −2ℓ + p·log(Σ weights). Options are those of `score`."""
+        return self.scores(X, **options)["bic"]
+
+    def aic(self, X: Any, **options: Any) -> float:
+        """Akaike's information criterion (1974): −2ℓ + 2p. Options are those of `score`."""
+        return self.scores(X, **options)["aic"]
+
+    def scores(self, X: Any, *, executor: Any = None, **options: Any) -> dict[str, float]:
+        """Everything that one pass tells of X: rows' weight, log-likelihood (total, per row), AIC, BIC.
+
+        Options are those of `score`.
+        """
+        return self._scores(X, DataArguments(**options), executor)
+
+    def sample(self, n_samples: int = 1) -> tuple[Array, Array]:
+        """Draw rows from the fitted mixture, component after component.
+
+        Returns
+        -------
+        X (n_samples, d), labels (n_samples,)
+
+        Raises
+        ------
+        ParameterError : the family cannot draw
+        """
+        fitted = self._now()
+        if isinstance(n_samples, bool) or not n_samples >= 1:
+            raise ParameterError(
+                f"Invalid value for 'n_samples': {n_samples}. The sampling requires at least one sample."
+            )
+        return ROWS.drawn(self, fitted, n_samples, check_random_state(self.random_state))
+
+    @property
+    def _n_features_out(self) -> int:
+        """For `get_feature_names_out`: one feature a component."""
+        return self.n_components

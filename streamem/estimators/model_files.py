@@ -1,0 +1,144 @@
+"""Model files: hyperparameters, the exact state and the public attributes in one archive, without pickle."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from streamem.core.archive import write_archive
+from streamem.core.errors import ModelFileError, ParameterError, StreamemError
+from streamem.core.faults import require_faultless
+from streamem.core.state import State
+from streamem.estimators.attributes import misfit, shown_parameters
+from streamem.estimators.making import model_of, row_width
+from streamem.estimators.persistence import KIND, Parts, load_parts, one_way, public_faults
+from streamem.running.fitted import Fitted, PriorWeight, Shape, StreamPlace
+from streamem.running.report import FitReport
+
+Path = str | os.PathLike[str]
+UNTRUSTED = (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, MemoryError)
+
+
+def write_model(path: Path, settings: Any, fitted: Fitted, public: Mapping[str, Any], keep: int = 0) -> None:
+    """Write a fitted estimator.
+
+    Parameters
+    ----------
+    public : parameters under their public names, so that ``numpy.load`` shows them too
+    keep : earlier generations of the file that stay
+
+    Raises
+    ------
+    OutputError : the disk is full or the folder is missing; an earlier file is intact
+    """
+    assert fitted.state is not None
+    arrays = {f"state.{name}": value for name, value in fitted.state.to_arrays().items()}
+    arrays |= {name: value for name, value in public.items() if isinstance(value, np.ndarray)}
+    meta = {**_meta(settings, fitted), "parameters": {}}
+    for name, value in settings.get_params(deep=False).items():
+        if name in settings.face.objects:
+            continue
+        if isinstance(value, np.random.RandomState):
+            value = None
+        if value is None or isinstance(value, str | bool | int | float):
+            meta["parameters"][name] = value
+        elif isinstance(value, np.generic):
+            meta["parameters"][name] = value.item()
+        else:
+            arrays[f"parameter.{name}"] = np.asarray(value)
+    write_archive(path, KIND, meta, arrays, keep=keep)
+
+
+def _meta(settings: Any, fitted: Fitted) -> dict[str, Any]:
+    shape, report = fitted.shape, fitted.report or FitReport()
+    assert shape is not None
+    meta: dict[str, Any] = {
+        "class": type(settings).__name__,
+        "n_features_in": int(shape.features),
+        "feature_names_in": list(shape.names or ()),
+        "lower_bounds": [float(value) for value in fitted.lower_bounds],
+        "report": report.to_dict(),
+        "seen": fitted.seen,
+        "categories": {name: list(values) for name, values in (shape.categories or {}).items()},
+        "sequences": dict(shape.sequences),
+        "published_dtype": str(shape.dtype),
+        "data_weight": fitted.prior_weight.data,
+        "steps_weight": fitted.prior_weight.steps,
+    }
+    if fitted.stream is not None:
+        meta["stream_positions"] = fitted.stream.positions
+        if fitted.stream.lengths:
+            meta["live_lengths"] = fitted.stream.lengths
+    return meta
+
+
+def require_savable(settings: Any, fitted: Fitted) -> None:
+    """Refuse attributes that were set by hand and that `read_model` would refuse.
+
+    Raises
+    ------
+    ParameterError : naming what contradicts itself
+    """
+    if found := faults_of(settings, fitted):
+        raise ParameterError(
+            f"the attributes as they are now contradict themselves: {'; '.join(found)}. Nothing was written; set "
+            "them right, or fit anew"
+        )
+
+
+def faults_of(settings: Any, fitted: Fitted) -> list[str]:
+    """What contradicts itself in parameters."""
+    assert fitted.state is not None
+    model = model_of(settings, fitted)
+    return model.faults(fitted.state.params, int(settings.n_components), row_width(settings, model, fitted))
+
+
+def read_model(cls: type[Any], path: Path, objects: Mapping[str, Any], newest: bool = False) -> tuple[Any, Fitted]:
+    """An unfitted estimator of the class with the hyperparameters of a file, and what was fitted.
+
+    Parameters
+    ----------
+    objects : hyperparameters that are code
+    newest : take the newest generation of the file that can be read
+
+    Raises
+    ------
+    ModelFileError : not such a file, damaged, newer than this library, or not to be trusted
+    """
+    parts = load_parts(path, cls.__name__, newest=newest)
+    try:
+        settings = cls(**parts.parameters, **objects)
+        return settings, _restored(path, settings, parts)
+    except StreamemError:
+        raise
+    except UNTRUSTED as error:
+        raise ModelFileError(f"{path} cannot be trusted as a {cls.__name__}: {error!r}") from error
+
+
+def _restored(path: Path, settings: Any, parts: Parts) -> Fitted:
+    meta, state = parts.meta, parts.state
+    features = int(meta["n_features_in"])
+    if wrong := misfit(settings, state.params, features):
+        raise ModelFileError(wrong)
+    fitted = _fitted(meta, state, features)
+    require_faultless(path, state.faults() + faults_of(settings, fitted))
+    public = shown_parameters(settings, state.params, np.dtype(meta["published_dtype"]))
+    arrays = {name: value for name, value in public.items() if isinstance(value, np.ndarray)}
+    require_faultless(path, public_faults(parts.public, arrays))
+    return fitted
+
+
+def _fitted(meta: Mapping[str, Any], state: State, features: int) -> Fitted:
+    names = tuple(meta["feature_names_in"]) or None
+    categories = {name: tuple(values) for name, values in dict(meta.get("categories") or {}).items()}
+    ways = one_way(meta["sequences"]) if meta.get("sequences") else {}
+    shape = Shape(features, names, categories or None, dtype=np.dtype(meta["published_dtype"]), sequences=ways)
+    weights = [None if (value := meta.get(name)) is None else float(value) for name in ("data_weight", "steps_weight")]
+    stream = None
+    if "stream_positions" in meta or "live_lengths" in meta:
+        stream = StreamPlace(dict(meta.get("stream_positions", {})), dict(meta.get("live_lengths", {})))
+    report = FitReport.from_dict(meta["report"])
+    return Fitted(state, shape, report, str(meta["seen"]), PriorWeight(*weights), stream=stream)

@@ -1,0 +1,254 @@
+"""From what the user passes as X to a source of rows, with scikit-learn's checks of names and shapes."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import validate_data
+
+from streamem.core.errors import DataError, ParameterError, SchemaError, StreamemError
+from streamem.core.ports import Source, full_family
+from streamem.estimators.hyperparameters import budget_of, check_hyperparameters
+from streamem.estimators.structure import DataArguments, Opened
+from streamem.running.fitted import Shape
+from streamem.sources import ReadOptions, is_source, open_source
+from streamem.sources.numeric import as_array, numbers_in, refuse_masked
+from streamem.sources.stored_index import is_reserved
+
+FLOATS = (np.dtype(np.float64), np.dtype(np.float32))
+
+
+def open_rows(settings: Any, x: Any, arguments: DataArguments, shape: Shape | None) -> Opened:
+    """Open X and check it against the shape of the fit; before a fit (None), its own shape is the answer.
+
+    Raises
+    ------
+    SchemaError : another number of features than at fit, or other names
+    DataError : masked values, or what scikit-learn refuses
+    """
+    _refuse_what_cannot_be_read(x)
+    if isinstance(x, np.ma.MaskedArray):
+        refuse_masked(x, "the array", "drop or impute them first")
+    options = read_options(settings, arguments, shape)
+    if _is_in_memory(x):
+        return _open_in_memory(settings, x, arguments, options, shape)
+    if shape is None or arguments.columns is not None or shape.names is None:
+        source = open_source(x, weight=arguments.sample_weight, options=options)
+    else:
+        source = _open_by_names(x, arguments, options, list(shape.names))
+    return Opened(source, _checked_features(settings, source, shape))
+
+
+def read_options(settings: Any, arguments: DataArguments, shape: Shape | None) -> ReadOptions:
+    """How a source is read for this estimator (`streamem.sources.ReadOptions`)."""
+    budget, columns = budget_of(settings), arguments.columns
+    wide = arguments.chunk_bytes
+
+    def row_products(n_features: int) -> int:
+        check_hyperparameters(settings)
+        return int(settings.face.row_products(settings, n_features))
+
+    return ReadOptions(
+        columns=None if columns is None else tuple([columns] if isinstance(columns, str) else columns),
+        feature_axis=arguments.feature_axis,
+        chunk_bytes=budget.chunk_bytes if wide is None else wide,
+        most_chunk_bytes=budget.most_chunk_bytes if wide is None else wide,
+        categories=categories_for(settings, shape),
+        in_order=arguments.in_order,
+        row_products=row_products if settings.chunk_bytes is None else None,
+    )
+
+
+def categories_for(settings: Any, shape: Shape | None) -> Any:
+    """How columns of text are read: as codes where the family counts categories, those of the data that was fitted."""
+    if not full_family(settings.face.family(settings, shape)).takes_codes:
+        return None
+    return "text" if shape is None else shape.categories
+
+
+def is_frame(x: Any) -> bool:
+    """Whether x is a pandas or polars DataFrame."""
+    return type(x).__module__.partition(".")[0] in ("pandas", "polars") and hasattr(x, "columns")
+
+
+def check_lazy(settings: Any, x: Any, names: Sequence[str] | None, features: int) -> None:
+    """Refuse a Dask collection that does not fit a fitted estimator, without computing anything.
+
+    Raises
+    ------
+    SchemaError : another number of features, or missing columns
+    """
+    if hasattr(x, "columns") and names is not None:
+        _require_columns(list(x.columns), names, "the Dask DataFrame")
+    width = len(names) if names is not None and hasattr(x, "columns") else x.shape[1] if len(x.shape) == 2 else None
+    if width != features:
+        raise SchemaError(
+            f"the Dask collection has shape {x.shape}, so {width} features, but {type(settings).__name__} is "
+            f"expecting {features} features as input"
+        )
+
+
+def _require_columns(there: Sequence[Any], wanted: Sequence[str], what: str) -> None:
+    if missing := [name for name in wanted if name not in there]:
+        raise SchemaError(f"{what} has no columns {missing}; it has {[str(name) for name in there]}")
+
+
+def _refuse_what_cannot_be_read(x: Any) -> None:
+    """Mistakes that would otherwise fail, or worse, succeed, further down."""
+    if type(x).__name__ == "LazyFrame":
+        raise ParameterError("a LazyFrame holds no rows yet; call its collect(), or sink_parquet() and pass the file")
+    if isinstance(x, list | tuple) and x and all(isinstance(item, str | os.PathLike) for item in x):
+        raise ParameterError("a list of paths cannot be read; pass their folder, or a pyarrow.dataset.dataset of them")
+
+
+# --- in memory -------------------------------------------------------------------------------------------------------
+
+
+def _is_in_memory(x: Any) -> bool:
+    """Arrays, lists and data frames that scikit-learn's own checks understand."""
+    if type(x) is np.ndarray:
+        return True
+    library = type(x).__module__.partition(".")[0]
+    return isinstance(x, np.ndarray | list | tuple) or is_frame(x) or library == "scipy"
+
+
+def _open_in_memory(
+    settings: Any, x: Any, arguments: DataArguments, options: ReadOptions, shape: Shape | None
+) -> Opened:
+    try:
+        x, found = _checked(settings, x, arguments, options, shape)
+    except StreamemError:
+        raise
+    except ValueError as error:  # scikit-learn's own words, under the root of our errors
+        raise DataError(str(error)) from error
+    if shape is not None and is_frame(x) and options.columns is None and shape.names is not None:
+        options = replace(options, columns=shape.names)
+    source = open_source(x, weight=arguments.sample_weight, options=options)
+    if shape is not None:
+        return Opened(source, shape)
+    # Only part of a frame was fitted, so the same part is meant later on.
+    chosen = options.columns is not None or isinstance(arguments.sample_weight, str)
+    columns = found.names if chosen else None
+    return Opened(source, replace(found, columns=columns, categories=source.schema.categories))
+
+
+def _checked(
+    settings: Any, x: Any, arguments: DataArguments, options: ReadOptions, shape: Shape | None
+) -> tuple[Any, Shape]:
+    """X as an array or frame, and its shape."""
+    dtype = published_dtype(x)
+    if is_frame(x):
+        return x, replace(_checked_frame(settings, x, arguments, options, shape), dtype=dtype)
+    if isinstance(x, list | tuple):
+        x = as_array(x)
+        refuse_masked(x, "the list", "drop or impute them first")
+    if isinstance(x, np.ndarray):
+        x = numbers_in(x, "the array")
+    plain = isinstance(x, np.ndarray) and x.size > 0
+    axis = arguments.feature_axis
+    if plain and x.ndim >= 2 and axis is not None:
+        known = isinstance(axis, int) and -x.ndim <= axis < x.ndim
+        width = x.shape[axis] if known else 0
+        return x, Shape(width, dtype=dtype) if not known else _validated(settings, np.empty((1, width)), shape, dtype)
+    if plain and x.ndim == 2:
+        if shape is not None and x.shape[1] != shape.features:
+            raise SchemaError(
+                f"X has {x.shape[1]} features, but {type(settings).__name__} is expecting {shape.features} "
+                "features as input"
+            )
+        if type(x) is np.ndarray and (shape is None or shape.names is None):
+            return x, Shape(x.shape[1], dtype=dtype)  # nothing is left for scikit-learn to check
+        # Converted chunk by chunk, not as a whole.
+        return x, _validated(settings, x, shape, dtype)
+    proxy = _proxy(settings, shape)
+    x = validate_data(proxy, x, dtype=[np.float64, np.float32], ensure_all_finite=False, reset=shape is None)
+    return x, _shape_of(proxy, dtype)
+
+
+def _checked_frame(settings: Any, x: Any, arguments: DataArguments, options: ReadOptions, shape: Shape | None) -> Shape:
+    chosen = options.columns
+    if chosen is None and shape is not None:
+        chosen = shape.columns
+    if chosen is not None:
+        _require_columns(list(x.columns), chosen, "the DataFrame")
+    features = _default_features(x, arguments) if chosen is None else x[list(chosen)]
+    found = _validated(settings, features, shape, np.dtype(np.float64))
+    if not len(x) or not len(x.columns):
+        validate_data(_proxy(settings, shape), features, reset=shape is None)
+    return found
+
+
+def _proxy(settings: Any, shape: Shape | None) -> Any:
+    """An empty estimator of the class, on which scikit-learn may look for and leave what it knows of features."""
+    proxy = object.__new__(type(settings))
+    if shape is not None:
+        proxy.__dict__["n_features_in_"] = shape.features
+        if shape.names is not None:
+            proxy.__dict__["feature_names_in_"] = np.asarray(shape.names, dtype=object)
+    return proxy
+
+
+def _validated(settings: Any, x: Any, shape: Shape | None, dtype: np.dtype[Any]) -> Shape:
+    """scikit-learn's checks of the names and the number of features."""
+    proxy = _proxy(settings, shape)
+    validate_data(proxy, x, skip_check_array=True, reset=shape is None)
+    return _shape_of(proxy, dtype)
+
+
+def _shape_of(proxy: Any, dtype: np.dtype[Any]) -> Shape:
+    names = proxy.__dict__.get("feature_names_in_")
+    return Shape(proxy.n_features_in_, None if names is None else tuple(names), dtype=dtype)
+
+
+def _default_features(frame: Any, arguments: DataArguments) -> Any:
+    """All columns but the weights and a stored index (of a frame that was read from where pandas had written it)."""
+    weight = arguments.sample_weight if isinstance(arguments.sample_weight, str) else None
+    kept = [name for name in frame.columns if not is_reserved(name) and (weight is None or name != weight)]
+    return frame if len(kept) == len(frame.columns) else frame[kept]
+
+
+# --- elsewhere -------------------------------------------------------------------------------------------------------
+
+
+def _open_by_names(x: Any, arguments: DataArguments, options: ReadOptions, names: list[str]) -> Source:
+    """Columns by the names seen in fit; data without names is taken as it is."""
+    weight = arguments.sample_weight
+    if is_source(x):
+        # Open already: `_checked_features` compares its names with those fitted.
+        return open_source(x, weight=weight, options=options)
+    columns = tuple(dict.fromkeys(re.sub(r"\[\d+\]$", "", name) for name in names))
+    try:
+        return open_source(x, weight=weight, options=replace(options, columns=columns))
+    except SchemaError:
+        plain = open_source(x, weight=weight, options=options)
+        if plain.schema.names is None or list(plain.schema.names) == names:
+            return plain
+        raise
+
+
+def _checked_features(settings: Any, source: Source, shape: Shape | None) -> Shape:
+    schema = source.schema
+    if schema.n_features == 0:
+        raise SchemaError(f"{schema.origin} has no features; at least one column is needed")
+    if shape is None:
+        return Shape(schema.n_features, schema.names, schema.categories)
+    if schema.n_features != shape.features:
+        raise SchemaError(
+            f"{schema.origin} has {schema.n_features} features, but {type(settings).__name__} is expecting "
+            f"{shape.features} features as input"
+        )
+    if shape.names and schema.names is not None and schema.names != shape.names:
+        fitted = list(shape.names)
+        raise SchemaError(f"{schema.origin}: features {list(schema.names)} were chosen, but {fitted} were fitted")
+    return shape
+
+
+def published_dtype(x: Any) -> np.dtype[Any]:
+    """float32 for a float32 array, as scikit-learn does; float64 for everything else."""
+    is_float32 = isinstance(x, np.ndarray) and x.dtype == np.float32
+    return np.dtype(np.float32 if is_float32 else np.float64)

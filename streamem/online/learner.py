@@ -1,0 +1,169 @@
+"""Online EM: one mini-batch after the other; `step` makes of a fitted model and a batch the next fitted model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from streamem.algorithms import HalfLife, PowerLaw, StepSize, StepwiseEM
+from streamem.core.arrays import Params
+from streamem.core.blas import one_blas_thread
+from streamem.core.chunk import Chunk
+from streamem.core.errors import DataError, DegenerateDataError, ParameterError
+from streamem.core.ports import ChunkDone, Executor, Model, Source
+from streamem.core.sequences import Sequences
+from streamem.core.state import State
+from streamem.core.stats import Stats
+from streamem.running.answers import reduce_source, take_sample
+from streamem.running.engines import Engine
+from streamem.running.fit import EStep
+from streamem.running.fitted import Fitted, Shape
+from streamem.running.report import TOMBSTONES, FitReport
+from streamem.sources import open_sequences, open_source
+
+PATIENCE = 10
+"""How many times the least number of rows may be kept while no start can be made of them."""
+
+
+@dataclass(frozen=True)
+class Learning:
+    """How an estimator learns from mini-batches: what a step needs to know of its hyperparameters.
+
+    Attributes
+    ----------
+    model : the model for what is fitted so far
+    start : parameters from the model, a sample, a random generator, and the shape of the rows
+    least_rows : from the number of features, the rows that tell enough of every component
+    generator : what starts draw from
+    engine : from the words for a progress bar, the model and what is fitted, how a pass is run
+    rule : the step size
+    """
+
+    model: Callable[[Fitted], Model]
+    start: Callable[[Model, Chunk, np.random.RandomState, Shape], Params]
+    least_rows: Callable[[int], int]
+    generator: Callable[[], np.random.RandomState]
+    engine: Callable[[str, Model, Fitted], Engine]
+    rule: StepSize
+
+
+def step(learning: Learning, fitted: Fitted, source: Source, executor: Executor | None = None) -> Fitted:
+    """What is fitted after one mini-batch: the E-step of all rows of the source, then an M-step.
+
+    Parameters
+    ----------
+    fitted : without a state, rows are kept in `Fitted.pending` until a start can be made of them
+    executor : runs the E-step, if it is given; else an engine is made for this step
+
+    Raises
+    ------
+    DataError : no rows
+    """
+    if source.n_rows == 0:
+        raise DataError(f"{source.schema.origin} has 0 sample(s) (rows) while a minimum of 1 is required")
+    # Starts too: pools of OpenMP threads hang in a forked child, and k-means would sum in their order.
+    with one_blas_thread():
+        if fitted.state is None:
+            return _begin(learning, fitted, source)
+        model, state = learning.model(fitted), fitted.state
+        rule = StepwiseEM(learning.rule, least=learning.least_rows(source.schema.n_features))
+        if executor is None:
+            stats = _e_step(model, state, source, learning.engine("partial fit", model, fitted))
+        else:
+            task, refs = EStep(model, state.params, _names(source, fitted)), source.chunks()
+            stats = executor.reduce(task.ready(executor, refs), refs, _nobody_watches)
+        return learned(fitted, rule.update(model, state, stats))
+
+
+def learned(fitted: Fitted, state: State) -> Fitted:
+    """The model after an online step that led to `state`."""
+    kept = {} if fitted.report is None else fitted.report.events
+    events = {name: kept[name] for name in (TOMBSTONES,) if name in kept}
+    features = 0 if fitted.shape is None else fitted.shape.features
+    report = FitReport("learned online", state.rows, features, 1, events=events)
+    return replace(fitted, state=state, report=report, seen="", pending=None)
+
+
+def _begin(learning: Learning, fitted: Fitted, source: Source) -> Fitted:
+    """Keep rows until a start can be made; then take the first step with all of them."""
+    assert fitted.shape is not None
+    features, model = source.schema.n_features, learning.model(fitted)
+    engine, rng = learning.engine("partial fit", model, fitted), learning.generator()
+    least, kept = learning.least_rows(features), fitted.pending
+    have = 0 if kept is None else kept.rows
+    room = max(least, engine.budget.sample_bytes // (8 * features))
+    sample = _taken(model, source, min(source.n_rows, room), rng, engine)
+    if sample.weight is not None and not sample.weight.any():
+        return fitted
+    drawn = _joined(kept, sample)
+    if have + source.n_rows < least:
+        return replace(fitted, pending=drawn)
+    try:
+        state = State(learning.start(model, drawn, rng, fitted.shape))
+    except DegenerateDataError:
+        if have + source.n_rows >= PATIENCE * least:
+            raise
+        every = sample if sample.rows == source.n_rows else _taken(model, source, source.n_rows, rng, engine)
+        return replace(fitted, pending=_joined(kept, every))
+    stats = _e_step(model, state, source, engine)
+    if kept is not None:
+        stats = _e_step(model, state, _reopened(kept), engine) + stats
+    return learned(fitted, StepwiseEM(learning.rule, least=least).begin(model, state, stats))
+
+
+def _taken(model: Model, source: Source, size: int, rng: np.random.RandomState, engine: Engine) -> Chunk:
+    """So many rows of a source, all of them in order if that is their number."""
+    return take_sample(source, size, rng, engine, missing_steps=model.allows_missing_steps)
+
+
+def _reopened(kept: Chunk) -> Source:
+    """Rows that were kept, as a source."""
+    if kept.sequences is None:
+        return open_source(kept.x, weight=kept.weight)
+    return open_sequences(kept.x, offsets=kept.sequences.offsets, weight=kept.weight)
+
+
+def _e_step(model: Model, state: State, source: Source, engine: Engine) -> Stats:
+    task = EStep(model, state.params, source.schema.names)
+    return reduce_source(source, task, engine, model.statistics_bytes(source.schema.n_features))
+
+
+def _names(source: Source, fitted: Fitted) -> tuple[str, ...] | None:
+    """Of the features, for messages; a stream's mini-batches have none of their own."""
+    known = None if fitted.shape is None else fitted.shape.names
+    fitting = known if known is not None and len(known) == source.schema.n_features else None
+    return source.schema.names or fitting
+
+
+def _nobody_watches(done: ChunkDone) -> None:
+    """No progress is shown of a mini-batch."""
+
+
+def step_rule(half_life: float | None, step_size: StepSize | None) -> StepSize:
+    """The step size of a call.
+
+    Raises
+    ------
+    ParameterError : two of them
+    """
+    if half_life is not None and step_size is not None:
+        raise ParameterError("half_life and step both say how large a step is; pass one of them")
+    if half_life is not None:
+        return HalfLife(half_life)
+    return PowerLaw() if step_size is None else step_size
+
+
+def _joined(earlier: Chunk | None, later: Chunk) -> Chunk:
+    """Rows of both; a missing weight is 1."""
+    if earlier is None:
+        return Chunk(np.array(later.x), None if later.weight is None else np.array(later.weight), later.sequences)
+    weights: list[Any] = [np.ones(part.rows) if part.weight is None else part.weight for part in (earlier, later)]
+    weight = None if earlier.weight is None and later.weight is None else np.concatenate(weights)
+    sequences = None
+    if earlier.sequences is not None and later.sequences is not None:
+        offsets = np.concatenate([earlier.sequences.offsets, earlier.rows + later.sequences.offsets[1:]])
+        sequences = Sequences(offsets, padded=earlier.sequences.padded or later.sequences.padded)
+    return Chunk(np.concatenate([earlier.x, later.x]), weight, sequences)

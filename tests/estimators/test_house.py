@@ -1,0 +1,132 @@
+"""The house of the estimators: how many classes, methods and private attributes each has, and what it can do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import streamem
+from streamem import GaussianMixture, Mixture
+from streamem.estimators.estimator import Estimator
+from streamem.families import Gaussian
+
+MOST_CLASSES, MOST_METHODS, MOST_PRIVATE = 3, 50, 3
+
+ABILITIES = (
+    "fit",
+    "fit_predict",
+    "predict",
+    "predict_proba",
+    "score_samples",
+    "score",
+    "scores",
+    "bic",
+    "aic",
+    "sample",
+    "sample_to",
+    "describe",
+    "partial_fit",
+    "fit_stream",
+    "on_update",
+    "history_",
+    "expected_statistics",
+    "maximize",
+    "save",
+    "load",
+)
+
+X = np.concatenate([np.random.default_rng(seed).normal(5.0 * seed, 1.0, size=(60, 2)) for seed in (0, 1)])
+
+ESTIMATORS: dict[str, Any] = {
+    "GaussianMixture": GaussianMixture(2, random_state=0),
+    "Mixture": Mixture(Gaussian("diag"), 2, random_state=0),
+}
+
+
+def own_classes(cls: type) -> list[type]:
+    """Classes of this package that an estimator inherits from, itself included."""
+    return [base for base in cls.__mro__ if base.__module__.partition(".")[0] != "sklearn" and base is not object]
+
+
+def own_methods(cls: type) -> list[str]:
+    """Names of methods that one of these classes defines."""
+    return [
+        name
+        for name in dir(cls)
+        if callable(getattr(cls, name, None)) and any(name in vars(base) for base in own_classes(cls))
+    ]
+
+
+def private_state(estimator: Any) -> list[str]:
+    """Private attributes of an object."""
+    return [name for name in vars(estimator) if name.startswith("_")]
+
+
+def trained(name: str) -> Any:
+    """An estimator that was fitted, learned online and was followed."""
+    model = unfitted(ESTIMATORS[name]).on_update(lambda update: None)
+    return model.fit(X).partial_fit(X).fit_stream([X], batch_rows=60)
+
+
+def unfitted(estimator: Any) -> Any:
+    """An unfitted estimator of the same hyperparameters."""
+    return type(estimator)(**estimator.get_params(deep=False))
+
+
+def _is_estimator(thing: Any) -> bool:
+    return isinstance(thing, type) and issubclass(thing, Estimator)
+
+
+def violations(cls: type, estimator: Any) -> list[str]:
+    """What an estimator has too much of, or lacks."""
+    found = [f"{len(own_classes(cls))} classes"] if len(own_classes(cls)) > MOST_CLASSES else []
+    found += [f"{len(own_methods(cls))} methods"] if len(own_methods(cls)) > MOST_METHODS else []
+    found += [f"state {private_state(estimator)}"] if len(private_state(estimator)) > MOST_PRIVATE else []
+    return found + [f"no {name}" for name in ABILITIES if not hasattr(cls, name)]
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_an_estimator_is_small_and_can_do_all(name: str) -> None:
+    model = trained(name)
+    assert violations(type(model), model) == []
+
+
+def test_more_than_that_is_found() -> None:
+    """The check can fail: a tower, a large class, state beside the value, an ability that is gone."""
+
+    class Tower(GaussianMixture):
+        sample = property()
+
+    for i in range(MOST_METHODS):
+        setattr(Tower, f"method_{i}", lambda self: None)
+    tower = Tower(2, random_state=0).fit(X)
+    tower._one = tower._two = 1
+    found = violations(Tower, tower)
+    assert [text.split()[-1] for text in found[:2]] == ["classes", "methods"]
+    assert "_one" in found[2]
+    del Tower.sample
+    Tower.sample_to = property(lambda self: None)  # type: ignore[assignment, method-assign]
+    assert violations(type("Bare", (), {}), object.__new__(Tower))[-len(ABILITIES) :] == [
+        f"no {name}" for name in ABILITIES
+    ]
+
+
+def test_every_public_estimator_is_looked_at() -> None:
+    public = {name for name in dir(streamem) if _is_estimator(getattr(streamem, name))}
+    assert public == ESTIMATORS.keys()
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_attributes_are_read_only_and_known_by_identity(name: str) -> None:
+    model = trained(name)
+    with pytest.raises(ValueError, match="read-only"):
+        model.weights_[0] = 0.5
+    before = model.predict_proba(X)
+    model.weights_ = model.weights_.copy()  # another object, the same numbers: nothing was changed
+    assert model._now() is model._fitted
+    assert np.array_equal(model.predict_proba(X), before)
+    model.weights_ = np.array([0.9, 0.1])
+    assert model._now() is not model._fitted
+    assert not np.array_equal(model.predict_proba(X), before)
