@@ -18,7 +18,7 @@ class SourceKind(ABC):
     """One kind of data: how it is recognised, and how its rows are read. `register` makes it known.
 
     Handles (`ChunkRef`) of what `open` returns travel to the workers of a cluster, where their module has to be
-    importable. Errors that a user may meet are those of `streamem.errors`.
+    importable. Errors that a user may meet are those of `streamem.core.errors`.
 
     Attributes
     ----------

@@ -204,7 +204,10 @@ class Algorithm(Variant):
 
     @abstractmethod
     def update(self, model: Model, state: State, stats: Stats) -> State:
-        """The state after the window's statistics."""
+        """The state after the window's statistics.
+
+        `partial_fit` goes on from the last state: its memory is None, or what `streamem.algorithms.remember` makes.
+        """
 
 
 def variant_of(chosen: Any) -> Variant | None:
