@@ -195,6 +195,8 @@ class AutoregressiveGaussian(FullFamily):
         k, d, width = params.regression.shape
         return k * (d * width + d * (d + 1) // 2)
 
+    estimates, overflows = "a covariance", "whose squares overflow"
+
     # --- the data's own units ----------------------------------------------------------------------------------------
 
     def intercepts(self, params: Params) -> Array:

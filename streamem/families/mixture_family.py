@@ -98,6 +98,16 @@ class MixtureFamily(FullFamily):
         return Params(weights=np.full((k, m), 1 / m), parts=parts, crude=np.True_)
 
     @property
+    def estimates(self) -> str:
+        """What the family of the parts needs two rows to estimate."""
+        return self.family.estimates
+
+    @property
+    def overflows(self) -> str:
+        """Which values the family of the parts has no log-density for."""
+        return self.family.overflows
+
+    @property
     def takes_codes(self) -> bool:
         """Whether the family of the parts does."""
         return self.family.takes_codes

@@ -153,7 +153,7 @@ class ChainPass:
         exit = self._exit if last and self._exit is not None else np.zeros(self._k)
         total = kernels.log_forward(log_prob, entry, self._chain.log_transmat, alpha, gains)
         if not np.isfinite(total) or not (alpha[-1] + exit > -np.inf).any():
-            raise NumericalError(impossible(s, first, stop, log_prob))
+            raise NumericalError(impossible(s, first, stop, log_prob, self.emissions.overflows))
         transposed = np.ascontiguousarray(self._chain.log_transmat.T)
         kernels.log_backward(log_prob, exit, transposed, alpha, gains, weight, self.sums.transitions)
         v[first - offset : stop - offset, : self._k] = alpha
@@ -171,7 +171,10 @@ def entry_of(chain: Chain, before: Array | None, question: str = POSTERIOR) -> A
     return np.asarray(SUMS[question].reduce(before[:, None] + chain.log_transmat, axis=0))
 
 
-def impossible(s: int, first: int, stop: int, log_prob: Array) -> str:
+EMIT_NOT = "remove values that no state can emit"
+
+
+def impossible(s: int, first: int, stop: int, log_prob: Array, overflows: str) -> str:
     """Why a sequence has no finite log-likelihood."""
     where = f"sequence {s} of the chunk (its rows {first}–{stop - 1})"
     best = log_prob.max(axis=1)
@@ -180,7 +183,7 @@ def impossible(s: int, first: int, stop: int, log_prob: Array) -> str:
         row = first + int(np.argmax(lost))
         return (
             f"{where} cannot have come from the model: row {row} of the chunk has no finite log-density in any state; "
-            "rescale the data, or remove values that no state can emit or whose squares overflow"
+            + (f"rescale the data, or remove values that no state can emit or {overflows}" if overflows else EMIT_NOT)
         )
     with np.errstate(over="ignore"):
         total = float(best.sum())
@@ -188,7 +191,8 @@ def impossible(s: int, first: int, stop: int, log_prob: Array) -> str:
         row = first + int(best.argmin())
         return (
             f"{where} has a log-likelihood below what float64 holds (row {row} of the chunk tells {best.min():.3g} "
-            "nats); rescale the data, or remove values whose squares, or sums of them, overflow"
+            "nats); "
+            + ("rescale the data, or remove values whose squares, or sums of them, overflow" if overflows else EMIT_NOT)
         )
     return (
         f"{where} cannot have come from the model: every path through it takes a step of probability 0; "

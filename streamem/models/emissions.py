@@ -21,9 +21,11 @@ class Emissions:
     kernel : the family at fixed parameters
     x : (n, d)
     missing : (n,) bool rows without values, whose densities are 1 in every state, or None
+    overflows : which finite values have no log-density, in words
     """
 
-    def __init__(self, kernel: Kernel, x: Array, missing: Array | None) -> None:
+    def __init__(self, kernel: Kernel, x: Array, missing: Array | None, overflows: str = "") -> None:
+        self.overflows = overflows
         self.kernel, self._x, self._missing, self._k = kernel, x, missing, kernel.n_components
         self._dense: tuple[int, int] | None = None  # rows that the kernel still has from `densities`
         self._accumulated = False

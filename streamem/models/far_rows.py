@@ -54,9 +54,14 @@ def judged_far(family: FullFamily, params: Any, log_weights: Array, x: Array) ->
     return None if np.isnan(log_joint).any() or np.isnan(order).any() else FarRows(log_joint, order)
 
 
-def no_density(row: int, x: Array) -> NumericalError:
+def remedy(overflows: str) -> str:
+    """What to do about rows without a density, where values may be such that a family says `overflows` of them."""
+    return f"rescale the data, or remove values {overflows}" if overflows else "remove values that nothing can emit"
+
+
+def no_density(row: int, x: Array, overflows: str) -> NumericalError:
     """The error that a row x (d,) of a chunk has no finite log-density."""
     return NumericalError(
         f"row {row} of the chunk has no finite log-density under any component (its largest value is "
-        f"{np.abs(x).max():.3g}); rescale the data, or remove values whose squares overflow"
+        f"{np.abs(x).max():.3g}); {remedy(overflows)}"
     )

@@ -27,6 +27,11 @@ class ForwardsToFamily(Model):
     family: FullFamily
     n_components: int
 
+    @property
+    def estimates(self) -> str:
+        """What the family needs two rows to estimate."""
+        return self.family.estimates
+
     def penalty(self, params: Params, stats: Stats) -> float:
         """The family's penalty, in nats."""
         return self.family.penalty(params.components, stats.components)

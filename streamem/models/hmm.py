@@ -238,7 +238,7 @@ class HMM(ForwardsToFamily):
             enter, leave = filled_up(np.stack([entry, exit]), width)
             doubtful = bool(np.isnan(log_prob).any())
             if doubtful or not np.isfinite(kernels.paths(width).best(log_prob, enter, leave, moves, out[first:stop])):
-                raise NumericalError(impossible(s, first, stop, emissions.log_prob(first, stop)))
+                raise NumericalError(impossible(s, first, stop, emissions.log_prob(first, stop), emissions.overflows))
         return out
 
     @small_buffers()
@@ -291,7 +291,7 @@ class HMM(ForwardsToFamily):
 
     def _emissions(self, params: Params, chunk: Chunk, steps: Steps, dtype: DTypeLike) -> Emissions:
         made = partial(kernel_of, self.family, params.components, self.n_components, dtype)
-        return Emissions(reused_kernel(self, params, dtype, made), chunk.x, steps.missing)
+        return Emissions(reused_kernel(self, params, dtype, made), chunk.x, steps.missing, self.family.overflows)
 
     def _share(self, stats: Stats) -> float:
         """Which share of the data the statistics stand for, against which priors are weighed."""

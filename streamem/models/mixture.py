@@ -19,7 +19,7 @@ from streamem.core.numerics import Normalized, normalize_log_rows, small_buffers
 from streamem.core.ports import Family, Kernel, Mixing, MixtureSums, full_family, kernel_of
 from streamem.core.stats import Stats
 from streamem.kernels.plain_kernel import reused_kernel
-from streamem.models.far_rows import FarRows, judged_far, no_density
+from streamem.models.far_rows import FarRows, judged_far, no_density, remedy
 from streamem.models.forwards_to_family import ForwardsToFamily
 
 Array = NDArray[Any]
@@ -199,9 +199,9 @@ class Mixture(ForwardsToFamily):
             for _ in self._posterior(self._kernel(params, chunk.x.dtype), params, chunk.x):
                 pass  # raises at the row
             row = int(np.abs(chunk.x).max(axis=1).argmax())
+            largest = f"row {row} holds the largest, {np.abs(chunk.x[row]).max():.3g}"
             raise NumericalError(
-                f"the log-likelihood of the chunk is {sums.log_likelihood}: rescale the data, or remove values whose "
-                f"squares overflow (row {row} holds the largest, {np.abs(chunk.x[row]).max():.3g})"
+                f"the log-likelihood of the chunk is {sums.log_likelihood}: {remedy(self.family.overflows)} ({largest})"
             )
         return sums
 
@@ -220,7 +220,7 @@ class Mixture(ForwardsToFamily):
         rows = x[block][far]
         found = judged_far(self.family, params.components, _log_weights(params), rows)
         if found is None:
-            raise no_density(block.start + int(far[0]), rows[0])
+            raise no_density(block.start + int(far[0]), rows[0], self.family.overflows)
         return found
 
     def _posterior(
@@ -231,7 +231,7 @@ class Mixture(ForwardsToFamily):
         for block, resp in self._log_prob(kernel, params, x):
             known = normalize_log_rows(resp, log_weights)
             if strict and (far := _lost(known.log_density)) is not None:
-                raise no_density(block.start + int(far[0]), x[block][far[0]])
+                raise no_density(block.start + int(far[0]), x[block][far[0]], self.family.overflows)
             yield block, resp, known
 
 

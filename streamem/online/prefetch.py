@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from streamem.core.message import Damaged, Message
-from streamem.core.ports import Shared, Stream
+from streamem.core.ports import Stream
 
 MESSAGES, NBYTES = 1024, 2**20
 WAIT_S = 0.25
@@ -41,8 +41,7 @@ class Prefetch:
         self._held = 0
         self._ended = self._stopped = False
         self._error: BaseException | None = None
-        if isinstance(stream, Shared):
-            stream.handover = self._hand_over
+        stream.on_handover(self._hand_over)
         self._thread = threading.Thread(target=self._read, name="streamem-stream", daemon=True)
 
     def __enter__(self) -> Self:

@@ -77,7 +77,7 @@ def fit_job(job: Job) -> Outcome:
     WriterConflictError : another fit saves to the same checkpoint
     """
     refs = job.source.chunks()
-    require_rows(job.source, job.n_components)
+    require_rows(job.source, job.n_components, job.model.estimates)
     algorithm, opened = _planned(job, refs)
     projection = _project(job, refs, opened)
     report = _new_report(job, refs, projection)
@@ -109,12 +109,12 @@ def _planned(job: Job, refs: Sequence[ChunkRef]) -> tuple[Algorithm, int]:
     return job.algorithm.planned(refs, limits), job.algorithm.open_bytes(refs, limits)
 
 
-def require_rows(source: Source, n_components: int) -> None:
+def require_rows(source: Source, n_components: int, estimates: str) -> None:
     """Refuse sources with fewer than two rows or fewer rows than components."""
     n = source.n_rows
     if n < 2:
         raise DataError(
-            f"{source.schema.origin} has {n} sample(s) (rows) while a minimum of 2 is required to estimate a covariance"
+            f"{source.schema.origin} has {n} sample(s) (rows) while a minimum of 2 is required to estimate {estimates}"
         )
     if n < n_components:
         raise DataError(

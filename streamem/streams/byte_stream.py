@@ -19,6 +19,7 @@ from streamem.core.errors import StreamemError, StreamError
 from streamem.core.formats import BYTE_ORDER_MARK, SEPARATOR, foreign_format, table_of_text
 from streamem.core.json_text import parse_json
 from streamem.core.message import KEPT_BYTES, Damaged, Message
+from streamem.core.ports import Stream
 from streamem.core.redaction import presentable, redacted
 from streamem.streams.arrow_bytes import CONTINUATION, FILE, UNREADABLE, arrow_batches
 from streamem.streams.byte_reader import ByteReader
@@ -31,7 +32,7 @@ CONNECT_S = 10.0
 LARGEST_LINE_BYTES = 64 * 2**20
 
 
-class ByteStream:
+class ByteStream(Stream):
     """Record batches of Arrow IPC streams (or files), or lines of JSON: the first bytes decide which.
 
     Arrow streams may follow each other, as ``cat a.arrows b.arrows`` gives them: of the same columns, and nothing else

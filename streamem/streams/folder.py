@@ -18,6 +18,7 @@ from streamem.core.data_folders import LakeTable, is_hidden, table_around_local,
 from streamem.core.errors import StreamError
 from streamem.core.message import Damaged, Message
 from streamem.core.parquet_pages import require_modest_pages
+from streamem.core.ports import Stream
 
 logger = logging.getLogger("streamem")
 
@@ -32,7 +33,7 @@ class _File:
     modified_ns: int
 
 
-class FolderStream:
+class FolderStream(Stream):
     """Row groups of Parquet files, file after file as they appear, the oldest first.
 
     A file is read once, when it is complete, and recognized by its name later: write new data under new names, best

@@ -7,11 +7,12 @@ from typing import Any
 
 from streamem.core.errors import ParameterError, StreamemError, StreamError
 from streamem.core.message import Message
+from streamem.core.ports import Stream
 
 PARTITION = ""
 
 
-class IteratorStream:
+class IteratorStream(Stream):
     """Items of an iterable: arrays (n, d), tables, record batches, data frames, mappings of names to numbers.
 
     A function that returns a new iterator, or an iterable that can be iterated again, is replayable: a call with a

@@ -15,6 +15,7 @@ from typing import Any
 
 from streamem.core.errors import MissingDependencyError, ParameterError, StreamError
 from streamem.core.message import Message
+from streamem.core.ports import Stream
 from streamem.machine.importing import uninterrupted
 from streamem.streams.kafka_lane import Lane
 
@@ -52,7 +53,7 @@ def _library() -> Any:
     return confluent_kafka
 
 
-class KafkaStream:
+class KafkaStream(Stream):
     """A topic of a Kafka cluster.
 
     Parameters
@@ -103,6 +104,10 @@ class KafkaStream:
         self.handover: Callable[[Sequence[str]], None] | None = None
         self._saved: Mapping[str, Any] = {}
         self._sent: Mapping[str, Any] = self._saved
+
+    def on_handover(self, hand_over: Callable[[Sequence[str]], None]) -> None:
+        """Have `hand_over` called when the group gives partitions of this reader to another."""
+        self.handover = hand_over
 
     def messages(self, positions: Mapping[str, Any]) -> Iterator[Message | None]:
         """Messages from the given offsets on, and None when none came for half a second.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from streamem.core.completing import completed
 from streamem.core.errors import ParameterError
 from streamem.core.ports import Stream
 from streamem.machine.importing import import_whole
@@ -25,7 +26,10 @@ class Kind:
 
 def is_stream(data: Any) -> bool:
     """Whether data is a `Stream` already."""
-    return all(hasattr(type(data), name) for name in ("messages", "commit")) and isinstance(data, Stream)
+    if isinstance(data, Stream):
+        return True
+    of_class = all(hasattr(type(data), name) for name in ("messages", "commit"))
+    return of_class and all(hasattr(data, name) for name in ("name", "replayable"))
 
 
 def _part(module: str, name: str) -> Any:
@@ -132,8 +136,7 @@ def open_stream(data: Any, columns: Sequence[str] | None = None) -> Stream:
     ParameterError : nothing of these
     """
     if is_stream(data):
-        stream: Stream = data
-        return stream
+        return completed(data, Stream)
     for kind in KINDS:
         if kind.recognises(data):
             return kind.open(data, columns)

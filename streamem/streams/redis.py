@@ -14,6 +14,7 @@ from typing import Any
 
 from streamem.core.errors import MissingDependencyError, ParameterError, StreamError
 from streamem.core.message import Message
+from streamem.core.ports import Stream
 from streamem.core.redaction import redacted
 from streamem.machine.importing import uninterrupted
 from streamem.streams.redis_places import BEGINNING, Extent, Place, text_of
@@ -70,7 +71,7 @@ class _Outage:
         self._since, self._delay_s, self._patience_s = None, 0.05, self._most_s
 
 
-class RedisStream:
+class RedisStream(Stream):
     """A stream of a Redis server, read with plain XRANGE and XREAD.
 
     Parameters

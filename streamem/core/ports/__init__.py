@@ -1,6 +1,6 @@
 """The ports: what a family, model, source, sink, executor or algorithm does. A user's own need not inherit."""
 
-from streamem.core.ports.data import ChunkRef, Schema, Shared, Sink, Source, Stream
+from streamem.core.ports.data import ChunkRef, Schema, Sink, Source, Stream
 from streamem.core.ports.family import Family, FullFamily, full_family, kernel_of
 from streamem.core.ports.kernel import Kernel, Mixing, MixtureSums, PlainKernel
 from streamem.core.ports.model import Model
@@ -35,7 +35,6 @@ __all__ = [
     "PassTask",
     "PlainKernel",
     "Schema",
-    "Shared",
     "Sink",
     "Source",
     "StoppingRule",

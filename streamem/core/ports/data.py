@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -178,23 +178,23 @@ class Sink(Protocol):
         """Remove every trace."""
 
 
-@runtime_checkable
-class Stream(Protocol):
-    """Records that arrive, message by message.
+class Stream(ABC):
+    """Records that arrive, message by message. A user's own stream need not inherit.
 
     Laws: started at positions that messages carried, it delivers what followed them, in the same order as before if all
     of it was there before; it never delivers a message twice; where partitions are read together, their order follows
     from the positions alone as long as none of them runs dry.
+
+    Attributes
+    ----------
+    name : what identifies it in a checkpoint, machine and process apart ("kafka:telemetry")
+    replayable : whether what was delivered can be had again; of a pipe it cannot
     """
 
-    @property
-    def name(self) -> str:
-        """What identifies it in a checkpoint, machine and process apart ("kafka:telemetry")."""
+    name: str
+    replayable: bool
 
-    @property
-    def replayable(self) -> bool:
-        """Whether what was delivered can be had again; of a pipe it cannot."""
-
+    @abstractmethod
     def messages(self, positions: Mapping[str, Any]) -> Iterator[Message | None]:
         """Messages from the given position of each partition on (of those not named, from the stream's own beginning).
 
@@ -206,16 +206,13 @@ class Stream(Protocol):
         StreamError : a broker, socket or file that fails for good, or no longer holds what was asked for
         """
 
+    @abstractmethod
     def commit(self, positions: Mapping[str, Any]) -> None:
         """Tell the broker how far a saved model has come, for displays of lag; may do nothing. Called in any thread."""
 
+    def on_handover(self, hand_over: Callable[[Sequence[str]], None]) -> None:  # noqa: B027 - the default is to do nothing
+        """Have `hand_over` called before partitions go to another reader, with their names, in the thread that reads.
 
-@runtime_checkable
-class Shared(Protocol):
-    """A stream whose partitions may go to another reader while it runs.
-
-    Before some go, it calls `handover` with their names, in the thread that reads, and waits: meanwhile what was
-    learned of them is saved and committed, and what was delivered beyond that is given up.
-    """
-
-    handover: Callable[[Sequence[str]], None] | None
+        While it runs, what was learned of them is saved and committed, and what was delivered beyond that is given up.
+        By default partitions stay, so nobody is called.
+        """

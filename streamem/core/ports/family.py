@@ -148,6 +148,18 @@ class FullFamily(ABC):
         """This distribution about a better anchor; `params` itself as long as the present anchor will do."""
         return params
 
+    # --- words for messages ------------------------------------------------------------------------------------------
+
+    @property
+    def estimates(self) -> str:
+        """What at least two rows are needed to estimate, for messages."""
+        return "a model"
+
+    @property
+    def overflows(self) -> str:
+        """Which finite values have no log-density, for messages ("whose squares overflow"); empty if there are none."""
+        return ""
+
     # --- what is asked of parameters ---------------------------------------------------------------------------------
 
     def free_parameters(self, params: Any) -> int:

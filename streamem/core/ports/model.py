@@ -28,6 +28,11 @@ class Model(ABC):
     allows_missing_steps: bool = False
     """Whether rows without any value (all NaN) are steps at which nothing was observed."""
 
+    @property
+    def estimates(self) -> str:
+        """What at least two rows are needed to estimate, for messages."""
+        return "a model"
+
     @abstractmethod
     def init(self, sample: Chunk, rng: np.random.RandomState) -> Params:
         """Parameters to start from, estimated on a sample."""

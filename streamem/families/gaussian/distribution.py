@@ -239,6 +239,8 @@ class Gaussian(FullFamily):
         noise = rng.standard_normal((count, len(mean)))
         return np.asarray(mean + noise * np.sqrt(covariances[component]))
 
+    estimates, overflows = "a covariance", "whose squares overflow"
+
     # --- the data's own units ----------------------------------------------------------------------------------------
 
     def means(self, params: Params) -> Array:
