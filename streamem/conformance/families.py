@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from streamem.conformance.tolerance import assert_close, relabelled, require, tolerance
 from streamem.core.arrays import Params
-from streamem.core.ports import Family, Kernel, full_family, kernel_of
+from streamem.core.completing import has_own
+from streamem.core.ports import Family, FullFamily, Kernel, full_family, kernel_of
 from streamem.core.stats import Stats
 
 Array = NDArray[Any]
@@ -27,6 +28,10 @@ class Quadrature:
     error: float = 0.0
 
 
+MOST_MISSED = 1e-7
+"""Share of the expected log-likelihood that an M-step on ordinary data may miss by rounding."""
+
+
 class FamilySuite:
     """Laws that every family must obey.
 
@@ -35,12 +40,14 @@ class FamilySuite:
     seed, n_rows : of the rows that are drawn
     shared : names of parameters whose axis 0 is not the component
     conditioning : by how much `maximize` may amplify rounding of the statistics
+    unchecked : arrays of the parameters in which `faults` cannot tell what is wrong
     """
 
     seed = 0
     n_rows = 257
     shared: frozenset[str] = frozenset()
     conditioning = 1e3
+    unchecked: tuple[str, ...] = ()
 
     # --- to override -------------------------------------------------------------------------------------------------
 
@@ -137,6 +144,33 @@ class FamilySuite:
                 f"{highest!r} of what maximize returned",
             )
 
+    def test_the_shortfall_is_a_rounding_error(self) -> None:
+        """`shortfall` is at least 0, and on ordinary data no more than rounding; an M-step loses no more than that."""
+        case = _Case(self)
+        stats = case.stats(case.x, case.resp)
+        if case.family.reads_rounding:
+            stats = stats.replace(rounding=case.kernel().rounding)
+        best = case.family.maximize(stats, case.params)
+        missed = case.family.shortfall(case.params, best, stats)
+        size = float(np.abs(case.resp * case.family.log_prob(best, case.x)).sum())
+        require(0.0 <= missed <= MOST_MISSED * self.conditioning * size, f"shortfall is {missed} nats of {size}")
+        lost = case.expected_log_likelihood(case.params, stats) - case.expected_log_likelihood(best, stats)
+        require(lost <= missed + case.rtol * size, f"maximize loses {lost} nats, and shortfall says {missed}")
+
+    def test_parameters_of_an_m_step_have_no_faults(self) -> None:
+        """`faults` finds nothing in what `maximize` makes, and something in numbers that are none."""
+        case = _Case(self)
+        best = case.family.maximize(case.stats(case.x, case.resp), case.params)
+        k, d = case.resp.shape[1], case.x.shape[1]
+        require(case.family.faults(best, k, d) == [], f"faults: {case.family.faults(best, k, d)}")
+        if not has_own(case.family, FullFamily, "faults"):
+            raise SkipTest("the family looks for no faults")
+        leaves = best.flatten()
+        for name, leaf in leaves.items():
+            if leaf.dtype.kind == "f" and name not in self.unchecked:
+                spoiled = Params.unflatten({**leaves, name: np.full_like(leaf, np.nan)})
+                require(bool(case.family.faults(spoiled, k, d)), f"{name} is NaN everywhere, and faults finds nothing")
+
     # --- laws of the density -----------------------------------------------------------------------------------------
 
     def test_relabelling_relabels_the_result(self) -> None:
@@ -157,6 +191,19 @@ class FamilySuite:
         far = case.family.log_prob(case.params, self.make_far_row(case.x))
         require(bool(np.isfinite(far).all()), f"log_prob of a far row is {far!r}")
         require(bool((far < case.family.log_prob(case.params, case.x).min()).all()), f"a far row is likely: {far!r}")
+
+    def test_far_judgement_is_that_of_near_rows(self) -> None:
+        """`far_log_prob` is `log_prob` where both can tell, and `far_order` orders the components of far rows alike."""
+        case = _Case(self)
+        found = case.family.far_log_prob(case.params, case.x)
+        if found is None or np.isnan(found).any():
+            raise SkipTest("the family does not judge far rows")
+        near = case.family.log_prob(case.params, case.x)
+        assert_close(found, near, case.rtol * self.conditioning, "far_log_prob of near rows", np.abs(near).max())
+        far = self.make_far_row(case.x)
+        order, known = case.family.far_order(case.params, far), case.family.log_prob(case.params, far)
+        require(order is not None and not np.isnan(order).any(), f"far_order of a far row is {order!r}")
+        require(order is None or int(order.argmax()) == int(known.argmax()), "far_order prefers another component")
 
     def test_rows_do_not_see_each_other(self) -> None:
         """log_prob of a row is the same alone and among others."""

@@ -489,6 +489,39 @@ def test_a_family_is_checked_in_one_call() -> None:
     assert "log prob is a normalized density" in laws
     with pytest.raises(AssertionError, match="weight 2|linearity"):
         check_family(Squared(), params, x)
-    assert check_family(Doubled(), params, x)  # nothing to compare with
-    with pytest.raises(AssertionError, match="expected log-likelihood"):
+    with pytest.raises(AssertionError, match="maximize loses"):
+        check_family(Doubled(), params, x)
+    with pytest.raises(AssertionError, match="expected log-likelihood|maximize loses"):
         check_family(Doubled(), params, x, perturbed=nearby)
+
+
+class Careless(Poisson):
+    """Finds no faults, and misses more than rounding."""
+
+    def faults(self, params: Params, n_components: int, n_features: int) -> list[str]:
+        return []
+
+    def shortfall(self, old: Params, new: Params, stats: Stats) -> float:
+        return 1.0
+
+
+class Turned(Gaussian):
+    """Judges far rows the wrong way round."""
+
+    def far_log_prob(self, params: Params, x: Array) -> Array:
+        return super().far_log_prob(params, x)[:, ::-1]
+
+
+PLANTED = [
+    (Careless(), TestPoisson, "test_parameters_of_an_m_step_have_no_faults"),
+    (Careless(), TestPoisson, "test_the_shortfall_is_a_rounding_error"),
+    (Turned("diag"), TestGaussian, "test_far_judgement_is_that_of_near_rows"),
+]
+
+
+@pytest.mark.parametrize(("family", "suite", "law"), PLANTED, ids=[law for _, _, law in PLANTED])
+def test_laws_of_abilities_can_fail(family: Any, suite: Any, law: str) -> None:
+    laws = suite()
+    laws.family, laws.make_family = family, lambda: family
+    with pytest.raises(AssertionError):
+        getattr(laws, law)()
