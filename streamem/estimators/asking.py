@@ -101,7 +101,7 @@ def total_of(settings: Any, fitted: Fitted, x: Any, arguments: DataArguments, ex
 
 
 def scores_of(settings: Any, fitted: Fitted, x: Any, arguments: DataArguments, executor: Any) -> dict[str, float]:
-    """Everything that one pass tells of X."""
+    """Scores of X from one pass: rows, weight, log-likelihood, AIC, BIC."""
     total, weight = total_of(settings, fitted, x, arguments, executor)
     p = n_parameters(settings, fitted)
     return {

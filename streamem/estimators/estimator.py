@@ -348,7 +348,7 @@ class Estimator(BaseEstimator):
         return answer(self, self._now(), question, x, arguments, target)
 
     def _scores(self, x: Any, arguments: DataArguments, executor: Any) -> dict[str, float]:
-        """Everything that one pass tells of X."""
+        """Scores of X from one pass: rows, weight, log-likelihood, AIC, BIC."""
         return scores_of(self, self._now(), x, arguments, executor)
 
     # --- what is fitted ----------------------------------------------------------------------------------------------
@@ -377,7 +377,7 @@ class Estimator(BaseEstimator):
         return fitted
 
     def _to_go_on(self) -> Fitted:
-        """The same, to learn further from."""
+        """The fitted value to learn further from; an error where attributes or data cannot be learned on."""
         self._require_fitted()
         if self._fitted is not None and self._fitted.state is not None:
             require_fit(self, self._fitted)
@@ -388,7 +388,7 @@ class Estimator(BaseEstimator):
         return self._to_go_on() if self.__sklearn_is_fitted__() else self._fitted or Fitted()
 
     def _with_shape(self, fitted: Fitted) -> Fitted:
-        """With the shape of rows that are drawn, where parameters that were set by hand do not tell it."""
+        """What is fitted, with the shape of rows that are drawn, where attributes set by hand leave it open."""
         if fitted.shape is not None:
             return fitted
         rows = next(self.structure.pieces(self, fitted, 1, 1, np.random.RandomState(0)))
@@ -414,13 +414,13 @@ class Estimator(BaseEstimator):
         return fitted
 
     def _following(self) -> Followers:
-        """Those who follow this object."""
+        """The followers of this object: callbacks and recent updates."""
         if self._followers is None:
             self._followers = Followers()
         return self._followers
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without followers; of what was published, only what is not shown any more, and the names of the rest."""
+        """Pickled state: no followers; of published attributes the names only, unless a user has replaced them."""
         state: dict[str, Any] = dict(super().__getstate__())
         state.pop("_followers", None)
         if published := state.get("_published"):

@@ -1,4 +1,4 @@
-"""Those who follow a model while it learns: callbacks, the latest updates, and what a call of `fit_stream` shares."""
+"""Followers of a model that learns: callbacks, the latest updates, and what a call of `fit_stream` shares."""
 
 from __future__ import annotations
 

@@ -136,8 +136,8 @@ class HMMParts(EMParts):
         if self._given_wholly():
             first = model.transitions.first()
             kept = np.zeros(self.n_components, dtype=np.bool_)
-            crude = model.crude(sample)
-            known = None if crude is None else self.face.with_given(self, crude.components, given)
+            anchored = model.anchor_only(sample)
+            known = None if anchored is None else self.face.with_given(self, anchored.components, given)
             components = self._emissions_rebuilt() if known is None else known
             return Params(startprob=first.startprob, transmat=first.transmat, kept=kept, components=components)
         params = self._starter(sample).init(sample, rng)

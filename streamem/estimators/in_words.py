@@ -41,7 +41,7 @@ def description(settings: Any, fitted: Fitted, n_parameters: int) -> str:
 
 
 def _how_it_came(fitted: Fitted) -> list[str]:
-    """By iterations over data at rest, by mini-batches, or by hand; and how far in which streams."""
+    """How the model came about: iterations over data at rest, mini-batches or by hand, and the position in streams."""
     state = fitted.state
     assert state is not None
     if state.memory is not None and fitted.learns_online:

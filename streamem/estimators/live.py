@@ -216,7 +216,7 @@ def _require_same_model(mine: Mapping[str, Any], theirs: Mapping[str, Any], path
 
 
 def _feature_names(learner: Learner, columns: Sequence[str] | None) -> list[str] | None:
-    """Those fitted, in their order, whatever the order of `columns`; before the fit, `columns`."""
+    """Names of the fitted features in their order, whatever the order of `columns`; before the fit, `columns`."""
     shape = learner.fitted.shape
     fitted = [] if shape is None else [str(name) for name in shape.names or ()]
     if columns is None:

@@ -235,7 +235,7 @@ class MixtureEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densit
         return self.scores(X, **options)["aic"]
 
     def scores(self, X: Any, *, executor: Any = None, **options: Any) -> dict[str, float]:
-        """Everything that one pass tells of X: rows' weight, log-likelihood (total, per row), AIC, BIC.
+        """Scores of X from one pass: rows, weight, log-likelihood (total, per row), AIC, BIC.
 
         Options are those of `score`.
         """

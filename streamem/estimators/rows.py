@@ -80,16 +80,16 @@ class Rows(Structure):
         return 2 * int(settings.n_components) * (n_features + 1)
 
     def start(self, settings: Any, model: Any, sample: Chunk, rng: np.random.RandomState, shape: Shape) -> Params:
-        """An M-step from the sample's responsibilities, or crude parameters where all values are given."""
+        """An M-step from the sample's responsibilities, or the anchor alone where all values are given."""
         face, weights = settings.face, self._given_weights(settings)
-        crude = model.crude(sample) if self.is_given_wholly(settings) else None
-        if crude is None:
+        anchored = model.anchor_only(sample) if self.is_given_wholly(settings) else None
+        if anchored is None:
             params: Params = model.init(sample, rng)
             if not hasattr(settings, "weights_init"):
                 return params
             params = params.replace(components=face.settled(settings, params.components))
         else:
-            params = crude
+            params = anchored
         components = face.with_given(settings, params.components, face.given(settings))
         return Params(weights=params.weights if weights is None else weights, components=components)
 
@@ -106,7 +106,7 @@ class Rows(Structure):
         return {"weights_": np.array(params.weights).astype(dtype)}
 
     def rebuilt(self, settings: Any, attributes: Mapping[str, Any], components: Params) -> Params:
-        """With the weights as they are."""
+        """Parameters of a mixture from attributes: the weights as they are."""
         return Params(weights=np.asarray(attributes["weights_"], dtype=np.float64), components=components)
 
     def shapes(self, k: int) -> Mapping[str, tuple[int, ...]]:

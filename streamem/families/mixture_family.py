@@ -69,7 +69,7 @@ class MixtureFamily(FullFamily):
 
     def stats(self, params: Params, x: Array, resp: Array) -> Stats:
         """weight (K, M), and the statistics of the parts, for resp (n, K)."""
-        if _is_crude(params):
+        if _is_anchor_only(params):
             return self._first_stats(params.parts, x, resp)
         kernel, step = self.kernel(params), self.block_rows(params)
         for first in range(0, max(len(x), 1), step):
@@ -82,7 +82,7 @@ class MixtureFamily(FullFamily):
         total = stats.weight.sum(axis=1)
         empty = empty_components(total)[:, None]
         weights = np.where(empty, previous.weights, stats.weight / np.where(empty, 1.0, total[:, None]))
-        before = self._known(previous.parts) if _is_crude(previous) else previous.parts
+        before = self._known(previous.parts) if _is_anchor_only(previous) else previous.parts
         return Params(weights=weights, parts=self.family.maximize(self._parts(stats), before))
 
     # --- capabilities ------------------------------------------------------------------------------------------------
@@ -91,10 +91,10 @@ class MixtureFamily(FullFamily):
         """Equal components, each of M parts that split the rows x (n, d) of the sample along one direction."""
         counted = np.ones(len(x)) if weight is None else np.asarray(weight, dtype=np.float64)
         k, m = n_components, self.n_mix
-        crude = self.family.start(x, weight, k * m)
+        anchored = self.family.start(x, weight, k * m)
         labels = np.repeat(split_rows(np.asarray(x, dtype=np.float64), counted, m)[:, None], k, axis=1)
-        stats = self._stats_of_labels(crude, x, np.repeat(counted[:, None], k, axis=1), labels)
-        parts = self.family.maximize(stats.parts, crude)
+        stats = self._stats_of_labels(anchored, x, np.repeat(counted[:, None], k, axis=1), labels)
+        parts = self.family.maximize(stats.parts, anchored)
         return Params(weights=np.full((k, m), 1 / m), parts=parts, crude=np.True_)
 
     @property
@@ -175,8 +175,8 @@ class MixtureFamily(FullFamily):
 
         Equal parts have responsibilities of 1/M each, from which labels are log M nats away.
         """
-        split = float(np.log(self.n_mix) * stats.weight.sum()) if _is_crude(old) else 0.0
-        if _is_crude(old) and not self.family.has_start:
+        split = float(np.log(self.n_mix) * stats.weight.sum()) if _is_anchor_only(old) else 0.0
+        if _is_anchor_only(old) and not self.family.has_start:
             return split
         return split + self.family.shortfall(old.parts, new.parts, self._parts(stats))
 
@@ -251,6 +251,6 @@ class MixtureFamily(FullFamily):
         return sum(found[1:], start=found[0])
 
 
-def _is_crude(params: Params) -> bool:
+def _is_anchor_only(params: Params) -> bool:
     """Whether parameters are those of `start`, whose parts of a component are still alike."""
     return "crude" in params

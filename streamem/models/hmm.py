@@ -103,8 +103,8 @@ class HMM(ForwardsToFamily):
         components = self.family.maximize(self.family.stats(previous, x, resp), previous)
         return self._assembled(components)
 
-    def crude(self, sample: Chunk) -> Params | None:
-        """The transitions' start and the family's crude parameters, if it has any."""
+    def anchor_only(self, sample: Chunk) -> Params | None:
+        """The transitions' start and the family's `start`, whose anchor alone means something; None if it has none."""
         if not self.family.has_start:
             return None
         x, weight = _observed(sample)

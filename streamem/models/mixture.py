@@ -51,7 +51,7 @@ class Mixture(ForwardsToFamily):
     def init(self, sample: Chunk, rng: np.random.RandomState) -> Params:
         """One M-step from the starting responsibilities of a sample."""
         sample, _ = balanced(sample)
-        previous = self.crude(sample)
+        previous = self.anchor_only(sample)
         resp = self._start(sample.x, sample.weight, self.n_components, rng)
         if sample.weight is not None:
             resp = resp * sample.weight[:, None]
@@ -60,8 +60,8 @@ class Mixture(ForwardsToFamily):
         stats = Stats(responsibilities=resp.sum(axis=0), components=components)
         return self._maximize(stats, family_previous)
 
-    def crude(self, sample: Chunk) -> Params | None:
-        """Equal weights and the family's crude parameters, if it has any."""
+    def anchor_only(self, sample: Chunk) -> Params | None:
+        """Equal weights and the family's `start`, whose anchor alone means something; None if it has none."""
         components = self.family.start(sample.x, sample.weight, self.n_components)
         if components is None:
             return None

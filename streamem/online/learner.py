@@ -115,7 +115,7 @@ def _begin(learning: Learning, fitted: Fitted, source: Source) -> Fitted:
 
 
 def _taken(model: Model, source: Source, size: int, rng: np.random.RandomState, engine: Engine) -> Chunk:
-    """So many rows of a source, all of them in order if that is their number."""
+    """A sample of rows of a source; all rows in order if the source has no more."""
     return take_sample(source, size, rng, engine, missing_steps=model.allows_missing_steps)
 
 
@@ -132,14 +132,14 @@ def _e_step(model: Model, state: State, source: Source, engine: Engine) -> Stats
 
 
 def _names(source: Source, fitted: Fitted) -> tuple[str, ...] | None:
-    """Of the features, for messages; a stream's mini-batches have none of their own."""
+    """Names of the features, for messages; mini-batches of a stream have none of their own."""
     known = None if fitted.shape is None else fitted.shape.names
     fitting = known if known is not None and len(known) == source.schema.n_features else None
     return source.schema.names or fitting
 
 
 def _nobody_watches(done: ChunkDone) -> None:
-    """No progress is shown of a mini-batch."""
+    """Do nothing: no progress is shown of a mini-batch."""
 
 
 def step_rule(half_life: float | None, step_size: StepSize | None) -> StepSize:

@@ -53,7 +53,7 @@ class SharedStats:
 
     @property
     def log_likelihood(self) -> float:
-        """Of these rows under the parameters that the statistics belong to, in nats."""
+        """Log-likelihood of these rows under the parameters that the statistics belong to, in nats."""
         return float(self.stats.log_likelihood)
 
     def __add__(self, other: SharedStats) -> SharedStats:

@@ -42,7 +42,7 @@ class AnyHMMFace(EmissionFace):
         return given.get("params_", components)
 
     def check_start(self, settings: Any, n_features: int) -> None:
-        """Nothing is known of the shapes of a user's family."""
+        """Accept any start: the shapes of a user's family are its own."""
 
     def words(self, settings: Any, components: Params) -> Sequence[str]:
         """The first numbers of every array that has a row a state."""

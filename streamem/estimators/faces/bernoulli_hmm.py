@@ -45,7 +45,7 @@ class BernoulliHMMFace(EmissionFace):
         return self.rebuilt(settings, given, Shape(np.shape(components.probabilities)[1])) if given else components
 
     def shapes(self, settings: Any, k: int, d: int) -> Mapping[str, tuple[int, ...]]:
-        """Of the probabilities."""
+        """Shape of the probabilities."""
         return {"emissionprob_": (k, d)}
 
     def width(self, settings: Any, attributes: Mapping[str, Any]) -> int | None:

@@ -56,7 +56,7 @@ class CategoricalHMMFace(EmissionFace):
         return self.rebuilt(settings, given, Shape(len(components.starts) - 1)) if given else components
 
     def given(self, settings: Any) -> dict[str, Any]:
-        """Both attributes, where `emissionprob_` is set and not to be made anew."""
+        """Attributes that a user gave: both, where `emissionprob_` is set and not to be made anew."""
         return {name: getattr(settings, name) for name in self.names} if super().given(settings) else {}
 
     def is_given_wholly(self, settings: Any) -> bool:

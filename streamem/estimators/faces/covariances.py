@@ -15,7 +15,7 @@ COVARIANCE_TYPES = ("full", "tied", "diag", "spherical")
 
 
 def covariances_shape(covariance_type: str, k: int, d: int) -> tuple[int, ...]:
-    """That of k covariances."""
+    """Shape of k covariances."""
     return {"full": (k, d, d), "tied": (d, d), "diag": (k, d), "spherical": (k,)}[covariance_type]
 
 
@@ -98,7 +98,7 @@ def _require_covariances(own: Array, covariance_type: str, k: int) -> None:
 
 
 def _is_positive(matrix: Array) -> bool:
-    """Whether it is positive definite, whatever the units of the columns: those of 1e-12 and of 1e12 may be beside."""
+    """Whether a matrix is positive definite, whatever the units of its columns (1e-12 beside 1e12)."""
     variances = np.diag(matrix)
     if not (variances > 0).all():
         return False

@@ -49,7 +49,7 @@ class GaussianHMMFace(EmissionFace):
         return Gaussian(settings.covariance_type, float(settings.reg_covar))
 
     def _prior(self, settings: Any, shape: Shape | None) -> GaussianPrior | None:
-        """None where there is none, and before any data has told the number of features."""
+        """The prior of the Gaussians; None where there is none, or the number of features is still open."""
         if shape is None:
             return None
         sizes = (settings.covariance_type, int(settings.n_components), shape.features)
@@ -75,7 +75,7 @@ class GaussianHMMFace(EmissionFace):
         return family.with_covariances(family.with_means(components, means), covariances)
 
     def with_given(self, settings: Any, components: Params, given: Mapping[str, Any]) -> Params:
-        """With the given means and covariances."""
+        """Parameters with the given means and covariances."""
         family, shape = self.free_family(settings, None), Shape(np.shape(components.means)[1])
         if "means_" in given:
             components = family.with_means(components, matrix_of(settings, given, "means_", shape))
@@ -85,7 +85,7 @@ class GaussianHMMFace(EmissionFace):
         return components
 
     def shapes(self, settings: Any, k: int, d: int) -> Mapping[str, tuple[int, ...]]:
-        """Of means and of full matrices."""
+        """Shapes of the means and of the covariances as full matrices."""
         return {"means_": (k, d), "covars_": (k, d, d)}
 
     def width(self, settings: Any, attributes: Mapping[str, Any]) -> int | None:

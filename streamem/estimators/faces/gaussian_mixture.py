@@ -54,7 +54,7 @@ class GaussianMixtureFace(Face):
         return {name: np.asarray(value).astype(shown) for name, value in exact.items()}
 
     def completed(self, settings: Any, attributes: Mapping[str, Any]) -> dict[str, Any]:
-        """With factors of the precisions that were set, or of the inverses of the covariances."""
+        """Attributes with factors of the precisions that were set, or of the inverses of the covariances."""
         known = dict(attributes)
         if "precisions_cholesky_" in known or not {"covariances_", "precisions_"} & known.keys():
             return known
@@ -80,7 +80,7 @@ class GaussianMixtureFace(Face):
         return family.with_covariances(family.with_means(components, means), covariances)
 
     def with_given(self, settings: Any, components: Params, given: Mapping[str, Any]) -> Params:
-        """With the given means and precisions."""
+        """Parameters with the given means and precisions."""
         family = self.family(settings, None)
         if "means_" in given:
             components = family.with_means(components, np.asarray(given["means_"], dtype=np.float64))
@@ -91,7 +91,7 @@ class GaussianMixtureFace(Face):
         return components
 
     def shapes(self, settings: Any, k: int, d: int) -> Mapping[str, tuple[int, ...]]:
-        """Of the means and of the factors of the precisions."""
+        """Shapes of the means and of the factors of the precisions."""
         kinds = {"full": (k, d, d), "tied": (d, d), "diag": (k, d), "spherical": (k,)}
         kind = self.family(settings, None).covariance_type
         return {"means_": (k, d), "precisions_cholesky_": kinds[kind]}
@@ -132,7 +132,7 @@ class GaussianMixtureFace(Face):
         check_precisions(settings.precisions_init, settings.covariance_type, settings.n_components, n_features)
 
     def settled(self, settings: Any, components: Params) -> Params:
-        """The same; an error where a component has no spread, and nothing gives it any."""
+        """The first parameters as they are; an error where a component has no spread, and nothing gives it any."""
         floored = self.family(settings, None).degenerate(components)["floored"]
         if settings.reg_covar == 0 and settings.precisions_init is None and floored:
             raise DegenerateDataError(

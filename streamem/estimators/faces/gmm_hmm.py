@@ -76,7 +76,7 @@ class GMMHMMFace(EmissionFace):
         return self.with_given(settings, Params(weights=known["weights_"], parts=anchored), own)
 
     def with_given(self, settings: Any, components: Params, given: Mapping[str, Any]) -> Params:
-        """With the given weights, means and covariances."""
+        """Parameters with the given weights, means and covariances."""
         parts, gaussian = components.parts, _gaussian(settings)
         known = _checked(settings, given, np.shape(parts.means)[1])
         if "means_" in known:
@@ -86,7 +86,7 @@ class GMMHMMFace(EmissionFace):
         return Params(weights=known.get("weights_", components.weights), parts=parts)
 
     def shapes(self, settings: Any, k: int, d: int) -> Mapping[str, tuple[int, ...]]:
-        """Of weights, means and covariances."""
+        """Shapes of weights, means and covariances."""
         m = int(settings.n_mix)
         covars = {"full": (k, m, d, d), "diag": (k, m, d), "spherical": (k, m), "tied": (k, d, d)}
         return {"weights_": (k, m), "means_": (k, m, d), "covars_": covars[settings.covariance_type]}
@@ -143,7 +143,7 @@ def _n_parts(settings: Any) -> int:
 
 
 def _gaussian_prior(face: GMMHMMFace, settings: Any, shape: Shape | None) -> GaussianPrior | None:
-    """None where there is none, and before any data has told the number of features."""
+    """The prior of the Gaussians; None where there is none, or the number of features is still open."""
     if shape is None or settings.covariance_type not in TYPES:
         return None
     sizes = (int(settings.n_components), _n_parts(settings), shape.features)

@@ -55,7 +55,7 @@ class PoissonHMMFace(EmissionFace):
         return self.rebuilt(settings, given, Shape(np.shape(components.rates)[1])) if given else components
 
     def shapes(self, settings: Any, k: int, d: int) -> Mapping[str, tuple[int, ...]]:
-        """Of the rates."""
+        """Shape of the rates."""
         return {"lambdas_": (k, d)}
 
     def width(self, settings: Any, attributes: Mapping[str, Any]) -> int | None:
