@@ -55,7 +55,7 @@ class ImpossibleValueError(DataError):
     ----------
     value, column : what was found, and in which column
     needed : what the distribution can emit, and what to do
-    place : where the value lies, once that is known
+    place : where the value lies; the code that holds the chunk adds it
     """
 
     def __init__(self, value: float, column: int, needed: str, place: str = "") -> None:

@@ -1,4 +1,4 @@
-"""Formats that are no stream of records, known by their first bytes, and the calls that read them."""
+"""Formats that are no stream of records, recognized by their first bytes, and the calls that read them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that are not complete yet: named so that what a killed process left behind can be told and removed.
+"""Files that are not complete yet: named so that what a killed process left behind can be recognized and removed.
 
 A name holds the host (a checksum of its name), the process and a random token; while the file grows its writer holds a
 lock on it.

@@ -35,7 +35,7 @@ class Damaged:
 
     Attributes
     ----------
-    reason, data : why, and its own bytes as far as they are known and fit `KEPT_BYTES`
+    reason, data : why, and its own bytes if they can be had, as far as they fit `KEPT_BYTES`
     records : how many records it is known to hold; 1 where that is not known
     """
 

@@ -1,7 +1,7 @@
 """Passwords, keys and tokens are taken out of whatever people may see: messages, logs, names, reports.
 
 Used where such texts are made: `StreamemError` redacts its text, the logger "streamem" its records, `Schema` and
-`FitReport` their origin, and streams are known in model files by their redacted name.
+`FitReport` their origin, and model files name streams by their redacted name.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ class State:
 
     @property
     def finished(self) -> bool:
-        """Whether the log-likelihood of the final parameters is known."""
+        """Whether the run is over: the log-likelihood of the final parameters has been computed."""
         return self.closing and self.log_likelihood is not None
 
     @property

@@ -1,4 +1,4 @@
-"""Public attributes of a fitted estimator: shown read-only, and known again by identity."""
+"""Public attributes of a fitted estimator: shown read-only, and recognized by identity."""
 
 from __future__ import annotations
 

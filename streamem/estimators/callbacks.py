@@ -1,4 +1,4 @@
-"""Being told of every step of online EM."""
+"""Callbacks after every step of online EM."""
 
 from __future__ import annotations
 

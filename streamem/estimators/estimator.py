@@ -95,7 +95,7 @@ class Estimator(BaseEstimator):
 
     @property
     def effective_sample_size_(self) -> float:
-        """How many rows, weighed alike, would tell as much as the statistics hold: (Σ shares²)⁻¹ (Kish 1965)."""
+        """How many rows, weighed alike, would hold as much information as the statistics: (Σ shares²)⁻¹ (Kish 1965)."""
         state = None if self._fitted is None else self._fitted.state
         if state is None or state.memory is None:
             raise AttributeError("effective_sample_size_: the model holds no statistics yet; fit it first")
@@ -328,7 +328,7 @@ class Estimator(BaseEstimator):
         self._took(fitted, after)
 
     def _took(self, before: Fitted, after: Fitted) -> None:
-        """Show what a step of online EM led to, and tell those who follow."""
+        """Show what a step of online EM led to, and call the followers."""
         self._show(after)
         known = None if before.state is None else before.state.memory
         if after.state is not None and after.state.memory is not None and after.state.memory is not known:
@@ -384,7 +384,7 @@ class Estimator(BaseEstimator):
         return self._now()
 
     def _to_learn(self) -> Fitted:
-        """What is fitted, or what is known before there are parameters."""
+        """What is fitted, or settings alone before there are parameters."""
         return self._to_go_on() if self.__sklearn_is_fitted__() else self._fitted or Fitted()
 
     def _with_shape(self, fitted: Fitted) -> Fitted:

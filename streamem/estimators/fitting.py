@@ -73,7 +73,7 @@ def _maker(settings: Any, model: Any, opened: Opened) -> Callable[[Chunk, np.ran
 
 
 def _surveyed(settings: Any, opened: Opened, algorithm: Variant, executor: Any) -> Fitted:
-    """What passes before the first start tell: of the family, and of how much data there is for priors to weigh."""
+    """Passes before the first start: the survey of a family, and the weight of the data for priors."""
     known, source = Fitted(shape=opened.shape), opened.source
     asked = settings.face.family(settings, opened.shape)
     if not full_family(asked).is_surveyed:

@@ -38,7 +38,7 @@ def row_width(settings: Any, model: Any, fitted: Fitted) -> int:
 
 
 def engine_for(settings: Any, what: str, model: Model, fitted: Fitted, executor: Any) -> Engine:
-    """How a call runs a pass; `what` is told by a progress bar."""
+    """How a call runs a pass; `what` is shown by a progress bar."""
     return engine_of(settings, what, model, row_width(settings, model, fitted), executor)
 
 
@@ -59,7 +59,7 @@ def learning_of(settings: Any, rule: Any, executor: Any) -> Learning:
 
 
 def n_parameters(settings: Any, fitted: Fitted) -> int:
-    """Free parameters: those of the structure and those of the family (all its numbers, if it does not tell)."""
+    """Free parameters: those of the structure and those of the family (all its numbers, if the family does not say)."""
     assert fitted.state is not None
     params = fitted.state.params
     own = int(settings.structure.n_parameters(settings, params))

@@ -116,7 +116,7 @@ class MixtureEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densit
         X, sample_weight, columns, feature_axis, executor : as in `fit`; the whole of X is one mini-batch
             Weights are frequencies, 2 is the row twice, also for `half_life`. Sorted data makes a poor model: shuffle.
         y : ignored
-        half_life : rows after which what was known before counts half, for data that drifts
+        half_life : rows after which earlier rows count half, for data that drifts
             None lets all rows count in the end: see `step`.
         step : StepSize, by default ``PowerLaw(0.7)``
             γ as a function of the weight of X and of that seen before (`streamem.algorithms`).

@@ -117,7 +117,7 @@ class Structure(Protocol):
         return features
 
     def least_rows(self, settings: Any, n_features: int) -> int:
-        """Rows that tell enough of every component to estimate it."""
+        """Rows that are enough to estimate every component."""
 
     def start(self, settings: Any, model: Any, sample: Chunk, rng: np.random.RandomState, shape: Shape) -> Params:
         """Parameters to start from, with those that the user gave put in."""

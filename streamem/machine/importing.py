@@ -26,7 +26,7 @@ def uninterrupted(*modules: str) -> Iterator[None]:
 
     Parameters
     ----------
-    modules : all that the block imports, if that is known: once they are loaded, the block costs nothing
+    modules : all that the block imports, where they can be listed: once they are loaded, the block costs nothing
     """
     if modules and all(name in sys.modules for name in modules):
         yield

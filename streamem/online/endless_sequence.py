@@ -30,7 +30,7 @@ NEVER = -650.0
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """What a block of steps tells under fixed parameters.
+    """What a block of steps contributes under fixed parameters.
 
     Attributes
     ----------

@@ -36,7 +36,7 @@ class Learning:
     ----------
     model : the model for what is fitted so far
     start : parameters from the model, a sample, a random generator, and the shape of the rows
-    least_rows : from the number of features, the rows that tell enough of every component
+    least_rows : from the number of features, the rows that are enough to estimate every component
     generator : what starts draw from
     engine : from the words for a progress bar, the model and what is fitted, how a pass is run
     rule : the step size

@@ -93,7 +93,7 @@ class Cutter:
 
         Raises
         ------
-        PoisonError : too many unusable records; `waiting` tells those that no mini-batch has passed
+        PoisonError : too many unusable records; `waiting` gives those that no mini-batch has passed
         Exception : something else failed than the message; it is kept, see `resume`
         """
         self._unread = message

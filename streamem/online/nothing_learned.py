@@ -1,4 +1,4 @@
-"""What is said when a stream has ended and there is still no model."""
+"""The error when a stream has ended and there is still no model."""
 
 from __future__ import annotations
 

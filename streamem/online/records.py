@@ -111,7 +111,7 @@ class Decoder:
     ----------
     columns : names of the features; None takes those of the first payload that has names
     weight : name of the column or field of sample weights
-    n_features : d, once it is known
+    n_features : d, once a record has shown it
     """
 
     def __init__(self, columns: Sequence[str] | None, weight: str | None, n_features: int | None) -> None:

@@ -23,7 +23,7 @@ class Update:
     rows : learned in all
     log_likelihood : of the mini-batch under the parameters *before* the step, nats per row: how well it was predicted
     step_size : γ
-    effective_sample_size : rows that would tell as much
+    effective_sample_size : equally weighted rows of as much information
     drift : whether the alarm was raised
     born, died : components whose share rose above, or fell below, a tenth of 1/K
     """

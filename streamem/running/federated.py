@@ -35,7 +35,7 @@ class SharedStats:
 
     Those of several sites can be added, also by ``sum([...])``, if they belong to the same parameters. They hold sums
     over rows (for a Gaussian: weights, first and second moments of each component) and no row; of very few rows sums
-    can still tell much, so ask a site for many.
+    can still reveal much, so ask a site for many.
 
     Attributes
     ----------

@@ -56,7 +56,7 @@ class ChunkRef(ABC):
         """This chunk with its stored bytes in memory; unchanged where bytes cannot be had apart from the rows.
 
         A thread that waits for a disk does this, a thread that computes makes rows of the bytes, which are in its cache
-        then. What is wrong with them `load` tells.
+        then. `load` raises what is wrong with the bytes.
         """
         return self
 

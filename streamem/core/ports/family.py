@@ -70,7 +70,7 @@ class FullFamily(ABC):
         return True
 
     def survey(self, x: Array, weight: Array | None) -> Array:
-        """What rows x (n, d) of weight (n,) tell; rows of all NaN tell nothing.
+        """What a survey finds in rows x (n, d) of weight (n,); rows of all NaN count nothing.
 
         Raises
         ------
@@ -79,7 +79,7 @@ class FullFamily(ABC):
         return np.empty(0)
 
     def surveyed(self, found: Sequence[Array]) -> Family:
-        """The family that knows what all chunks told."""
+        """The family with what a survey of all chunks found."""
         return self
 
     @property
@@ -190,7 +190,7 @@ class FullFamily(ABC):
     def far_log_prob(self, params: Any, x: Array) -> Array | None:
         """Log-densities (n, k) of rows x (n, d) whose squared distances overflow, in nats; −∞ below what float64 holds.
 
-        NaN, or None for all of them, says that the family cannot tell.
+        NaN, or None for all of them, says that the family cannot judge.
         """
         return None
 

@@ -159,7 +159,7 @@ class Kernel(Mixing):
             self.accumulate(resp)
 
     def blocks(self, rows: int) -> Iterator[slice]:
-        """Blocks of so many rows; of none one that is empty, so that statistics are known even then."""
+        """Blocks of so many rows; of none one that is empty, so that there are statistics even then."""
         for first in range(0, max(rows, 1), self.block_rows):
             yield slice(first, min(first + self.block_rows, rows))
 

@@ -39,7 +39,7 @@ class Model(ABC):
 
     @abstractmethod
     def e_step(self, params: Params, chunk: Chunk, message: Boundary | None = None) -> Stats:
-        """Expected sufficient statistics of a chunk under `params`; `message` tells what lies beyond it."""
+        """Expected sufficient statistics of a chunk under `params`; `message` is the boundary to what lies beyond it."""
 
     @abstractmethod
     def m_step(self, stats: Stats, previous: Params) -> Params:
@@ -101,7 +101,7 @@ class Model(ABC):
         return has_own(self, Model, "scans")
 
     def scans(self, params: Params, question: str) -> bool:
-        """Whether pieces should tell of themselves in any order (`operator_of`), or one be asked after another."""
+        """Whether pieces should give their operators in any order (`operator_of`), or be asked in turn."""
         raise NotImplementedError
 
     def forward_of(self, params: Params, chunk: Chunk, question: str, boundary: Boundary) -> Array:

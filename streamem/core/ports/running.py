@@ -43,7 +43,7 @@ class PassTask(ABC, Generic[Result_co]):
 
 @dataclass(frozen=True)
 class ChunkDone:
-    """What an executor tells after each chunk."""
+    """What an executor reports after each chunk."""
 
     rows: int
     nbytes: int
@@ -108,7 +108,7 @@ class Limits:
     Attributes
     ----------
     open_bytes : of chunks that may be open at once, and of statistics that may be remembered
-    least_rows : that tell enough of every component to estimate it
+    least_rows : enough to estimate every component
     statistics_bytes : of the statistics of one window
     max_iter : most passes, where the algorithm does not say itself
     """
