@@ -25,7 +25,7 @@ def cached_by_identity(
 ) -> Value:
     """What `answer` says of two arrays, asked once as long as both live.
 
-    Arrays are recognized by identity: arrays of parameters are read-only, and a pass hands the same ones to every chunk.
+    Arrays are recognized by identity: those of parameters are read-only, and a pass hands the same ones to every chunk.
     """
     key = (id(array), id(other), question)
     known = _known(key, array, other)

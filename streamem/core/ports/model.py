@@ -39,7 +39,7 @@ class Model(ABC):
 
     @abstractmethod
     def e_step(self, params: Params, chunk: Chunk, message: Boundary | None = None) -> Stats:
-        """Expected sufficient statistics of a chunk under `params`; `message` is the boundary to what lies beyond it."""
+        """Expected sufficient statistics of a chunk under `params`; `message` is the boundary beyond it."""
 
     @abstractmethod
     def m_step(self, stats: Stats, previous: Params) -> Params:
