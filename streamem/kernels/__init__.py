@@ -11,15 +11,12 @@ from typing import TYPE_CHECKING
 from streamem.core.lazy_names import lazy_names
 
 if TYPE_CHECKING:
+    from streamem.kernels.block_passes import densities_pass, mixture_pass, statistics_pass
     from streamem.kernels.chains.forward_backward import FLOOR, recursions
     from streamem.kernels.chains.log_recursions import log_backward, log_forward, log_scores
     from streamem.kernels.chains.viterbi import paths
     from streamem.kernels.features.anchored_rows import load_anchored
-    from streamem.kernels.features.diagonal_rows_pass import squares_pass
     from streamem.kernels.features.feature_products import accumulate_posterior, multiply_features
-    from streamem.kernels.features.mixture_pass import mixture_pass
-    from streamem.kernels.features.residual_pass import densities_of_residuals
-    from streamem.kernels.features.rows_pass import accumulate_rows, densities_of_rows
     from streamem.kernels.features.tied_pass import add_moments
     from streamem.kernels.nested.nested_mixtures_pass import divided, joined
     from streamem.kernels.pairs.active_pairs import load_rows
@@ -33,31 +30,19 @@ if TYPE_CHECKING:
     from streamem.kernels.pairs.screened_pass import screened_pass
     from streamem.kernels.pairs.sketched_pass import sketched_pass
     from streamem.kernels.tables.count_checks import LOG_FACTORIALS, first_beyond, log_factorials
-    from streamem.kernels.tables.table_pass import (
-        accumulate_codes,
-        add_at,
-        categorical_pass,
-        densities_of_codes,
-        look_up,
-        places_of,
-    )
+    from streamem.kernels.tables.table_steps import add_at, look_up, places_of
 
 __all__ = [
     "FLOOR",
     "LOG_FACTORIALS",
     "accumulate_apart_rows",
-    "accumulate_codes",
     "accumulate_posterior",
-    "accumulate_rows",
     "add_at",
     "add_moments",
     "add_pairs",
     "apart_densities",
     "apart_pass",
-    "categorical_pass",
-    "densities_of_codes",
-    "densities_of_residuals",
-    "densities_of_rows",
+    "densities_pass",
     "divided",
     "first_beyond",
     "joined",
@@ -76,10 +61,13 @@ __all__ = [
     "recursions",
     "screened_pass",
     "sketched_pass",
-    "squares_pass",
+    "statistics_pass",
 ]
 
 _HOMES = {
+    "densities_pass": "streamem.kernels.block_passes",
+    "mixture_pass": "streamem.kernels.block_passes",
+    "statistics_pass": "streamem.kernels.block_passes",
     "FLOOR": "streamem.kernels.chains.forward_backward",
     "recursions": "streamem.kernels.chains.forward_backward",
     "log_backward": "streamem.kernels.chains.log_recursions",
@@ -87,13 +75,8 @@ _HOMES = {
     "log_scores": "streamem.kernels.chains.log_recursions",
     "paths": "streamem.kernels.chains.viterbi",
     "load_anchored": "streamem.kernels.features.anchored_rows",
-    "squares_pass": "streamem.kernels.features.diagonal_rows_pass",
     "accumulate_posterior": "streamem.kernels.features.feature_products",
     "multiply_features": "streamem.kernels.features.feature_products",
-    "mixture_pass": "streamem.kernels.features.mixture_pass",
-    "densities_of_residuals": "streamem.kernels.features.residual_pass",
-    "accumulate_rows": "streamem.kernels.features.rows_pass",
-    "densities_of_rows": "streamem.kernels.features.rows_pass",
     "add_moments": "streamem.kernels.features.tied_pass",
     "divided": "streamem.kernels.nested.nested_mixtures_pass",
     "joined": "streamem.kernels.nested.nested_mixtures_pass",
@@ -108,12 +91,9 @@ _HOMES = {
     "LOG_FACTORIALS": "streamem.kernels.tables.count_checks",
     "first_beyond": "streamem.kernels.tables.count_checks",
     "log_factorials": "streamem.kernels.tables.count_checks",
-    "accumulate_codes": "streamem.kernels.tables.table_pass",
-    "add_at": "streamem.kernels.tables.table_pass",
-    "categorical_pass": "streamem.kernels.tables.table_pass",
-    "densities_of_codes": "streamem.kernels.tables.table_pass",
-    "look_up": "streamem.kernels.tables.table_pass",
-    "places_of": "streamem.kernels.tables.table_pass",
+    "add_at": "streamem.kernels.tables.table_steps",
+    "look_up": "streamem.kernels.tables.table_steps",
+    "places_of": "streamem.kernels.tables.table_steps",
 }
 
 if not TYPE_CHECKING:  # else every name would be known to the type checker

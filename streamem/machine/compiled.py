@@ -27,10 +27,13 @@ LEAST, LEAST_32 = -650.0, np.float32(-69.0)
 """Below these the exponential is 0: products with its smallest values would be denormal, which processors hate."""
 
 
+OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz"}}
+"""Of all compiled functions."""
+
+
 def compiled(function: Function) -> Function:
     """Compile at the first call; keep the result on disk where a folder can be written."""
-    options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz"}}
-    dispatcher = njit(**options)(function)
+    dispatcher = njit(**OPTIONS)(function)
     keep_on_disk(dispatcher, function)
     return cast(Function, dispatcher)
 

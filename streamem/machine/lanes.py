@@ -32,7 +32,7 @@ def in_lanes(values: Array) -> Array:
     return filled
 
 
-def fill_in_lanes(out: Array, fill: Callable[[Array], None]) -> None:
+def fill_in_lanes(out: Array, fill: Callable[[Array], object]) -> None:
     """Have `fill` write out (n, width), or an array as above from which it is copied."""
     if _is_suited(out):
         fill(out)

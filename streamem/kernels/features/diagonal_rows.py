@@ -32,7 +32,26 @@ def suits_rows(k: int, row_bytes: int) -> bool:
     return row_bytes >= LEAST_ROW_BYTES and in_strips(k)
 
 
-class Squares(NamedTuple):
+class DiagonalRows(NamedTuple):
+    """What passes over rows as they lie work with; blocks have as many rows as z.
+
+    Attributes
+    ----------
+    coefficients, center, unscale : see `DiagonalParams`
+    z : (rows of a block, at least width) buffer for anchored rows, 0 beyond the last feature
+    totals : (K, rows of a block) float64, weights by place in a block
+    sums : (2K, width) float64, of x̃ and of x̃² for each component in turn
+    """
+
+    coefficients: Array
+    center: Array
+    unscale: Array
+    z: Array
+    totals: Array
+    sums: Array
+
+
+class DiagonalParams(NamedTuple):
     """Parameters of an E-step over rows as they lie.
 
     Attributes
@@ -54,35 +73,29 @@ class Squares(NamedTuple):
         z = thread_buffer("squares z", (BLOCK_ROWS, _stride(width, dtype.itemsize)), dtype)
         z[:, d:] = 0
         totals, moments = np.zeros((k, BLOCK_ROWS)), np.zeros((2 * k, width))
-        found: tuple[float, float] = kernels.squares_pass(
+        _, log_likelihood, pairs = kernels.mixture_pass(
             x,
             weight,
             (log_weights + self.constants).astype(dtype),
-            self.coefficients,
-            self.center,
-            self.unscale,
-            z,
+            DiagonalRows(self.coefficients, self.center, self.unscale, z, totals, moments),
             thread_buffer("joint", (k * BLOCK_ROWS,), dtype),
             thread_buffer("row sums", (3, BLOCK_ROWS), dtype),
-            totals,
-            moments,
-            VECTOR_BYTES // dtype.itemsize,
             dtype.type(least),
         )
         sums[0] += totals.sum(axis=1)
         sums[1 : 1 + d] += moments[0::2, :d].T
         sums[1 + d : 1 + 2 * d] += moments[1::2, :d].T
-        return found
+        return log_likelihood, pairs
 
 
-def squares_of(natural: Array, center: Array, unscale: Array) -> Squares:
+def diagonal_params_of(natural: Array, center: Array, unscale: Array) -> DiagonalParams:
     """Coefficients of squares from natural parameters (K, at least 1 + 2d), in their dtype."""
     k, d = len(natural), len(center)
     lanes = VECTOR_BYTES // natural.itemsize
     coefficients = np.zeros((2 * k, -(-d // lanes) * lanes), dtype=natural.dtype)
     coefficients[0::2, :d] = natural[:, 1 : 1 + d]
     coefficients[1::2, :d] = natural[:, 1 + d : 1 + 2 * d]
-    return Squares(natural[:, 0].astype(np.float64), coefficients, center.copy(), unscale)
+    return DiagonalParams(natural[:, 0].astype(np.float64), coefficients, center.copy(), unscale)
 
 
 def _stride(width: int, itemsize: int) -> int:

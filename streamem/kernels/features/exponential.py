@@ -16,7 +16,8 @@ from streamem import kernels
 from streamem.core.numerics import negligible
 from streamem.core.ports import Kernel, MixtureSums
 from streamem.core.stats import Stats
-from streamem.kernels.features.diagonal_rows import Squares, squares_of, suits_rows
+from streamem.kernels.features.diagonal_rows import DiagonalParams, diagonal_params_of, suits_rows
+from streamem.kernels.features.feature_sums import FeatureSums
 from streamem.kernels.features.features import AnchoredBlock, Features, as_rows
 from streamem.kernels.tiling import Products, block_rows, products_of, tiling
 from streamem.machine.lanes import fill_in_lanes, in_lanes
@@ -105,11 +106,12 @@ class ExponentialKernel(Kernel):
         before = self._sums[0, 0].copy()
         rows, weights = as_rows(x), NO_WEIGHTS if weight is None else as_rows(weight)
         least = self.dtype.type(negligible(len(log_weights)))
-        if self._squares is not None:
-            log_likelihood, pairs = self._squares.mix(rows, weights, log_weights, least, self._sums[0])
+        if self._diagonal is not None:
+            log_likelihood, pairs = self._diagonal.mix(rows, weights, log_weights, least, self._sums[0])
         else:
-            log_likelihood, pairs = kernels.mixture_pass(
-                rows, weights, log_weights.astype(self.dtype), *self.workplace, self._sums, least
+            place, sums = self.workplace, self._feature_sums(self.workplace.products)
+            _, log_likelihood, pairs = kernels.mixture_pass(
+                rows, weights, log_weights.astype(self.dtype), sums, place.joint, place.scratch, least
             )
         if not np.isfinite(self._sums).all():  # a log-density may be finite whose squares are not
             log_likelihood = np.nan
@@ -117,27 +119,32 @@ class ExponentialKernel(Kernel):
 
     def densities(self, x: Array, b: Array, peaks: Array) -> None:
         """Densities of all rows x (n, d), row after row."""
-        joint = thread_buffer("joint", (self._sums.shape[2] * self._rows,), self.dtype)
-        fill_in_lanes(b, lambda b: kernels.densities_of_rows(as_rows(x), self._held_products, joint, b, peaks))
+        k, own = self._sums.shape[2], self._feature_sums(self._held_products)
+        joint = thread_buffer("joint", (k * self._rows,), self.dtype)
+        fill_in_lanes(b, lambda b: kernels.densities_pass(as_rows(x), k, own, joint, b, peaks))
 
     def accumulate_rows(self, x: Array, weights: Array, again: bool) -> None:
         """Add the statistics of all rows x (n, d) with weights (n, at least K)."""
-        products, (resp, product) = self._held_products, self._resp_buffers()
-        kernels.accumulate_rows(as_rows(x), products, self._rows, in_lanes(weights), resp, product, self._sums, again)
+        own = self._feature_sums(self._held_products)
+        kernels.statistics_pass(as_rows(x), in_lanes(weights), own, self._rows, again)
 
     @cached_property
-    def _squares(self) -> Squares | None:
+    def _diagonal(self) -> DiagonalParams | None:
         """Where rows stay as they lie."""
         k, d = self._sums.shape[2], len(self._center)
         if not (self._features.squares and suits_rows(k, d * self.dtype.itemsize)):
             return None
-        return squares_of(self._panels[0], self._center, 1.0 / self._scale)
+        return diagonal_params_of(self._panels[0], self._center, 1.0 / self._scale)
+
+    @property
+    def _rows_of_pass(self) -> int:
+        """Rows of a block of a mixture: a tile, if one panel holds all features, which are not filled twice then."""
+        return self._tile if self._tile and len(self._sums) == 1 else self._rows
 
     @cached_property
     def workplace(self) -> Workplace:
         """Products and buffers of this thread."""
-        k = self._sums.shape[2]
-        rows = self._tile if self._tile and len(self._sums) == 1 else self._rows
+        k, rows = self._sums.shape[2], self._rows_of_pass
         joint, sums = thread_buffer("joint", (k * rows,), self.dtype), thread_buffer("row sums", (3, rows), self.dtype)
         return Workplace(self._products(), joint, sums, *self._resp_buffers())
 
@@ -146,6 +153,10 @@ class ExponentialKernel(Kernel):
         """Products whose rows stay loaded: with a row buffer of their own."""
         products = self._products()
         return products._replace(z_buffer=np.empty_like(products.z_buffer))
+
+    def _feature_sums(self, products: Products) -> FeatureSums:
+        """What passes add to, with buffers of this thread."""
+        return FeatureSums(products, *self._resp_buffers(), self._sums, self._rows_of_pass <= self._tile)
 
     def _products(self) -> Products:
         return products_of(self._panels, self._features, self._center, self._scale, max(self._rows, self._tile))

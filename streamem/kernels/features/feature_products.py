@@ -35,9 +35,15 @@ def rows_of_block(left: int, most: int, strips: bool) -> int:
 
 
 @compiled
-def load_block(x: Array, products: Products, z: Array) -> None:
+def loaded_rows(products: Products, b: int) -> Array:
+    """z (rows of z, b) of the block of so many rows that was loaded, or is going to be."""
+    return products.z_buffer[: products.z_rows * b].reshape(products.z_rows, b)
+
+
+@compiled
+def load_block(x: Array, products: Products) -> Array:
     """z (rows of z, b) of rows x (b, d): 1, x̃ and where it is wanted |x̃|²."""
-    d = x.shape[1]
+    d, z = x.shape[1], loaded_rows(products, x.shape[0])
     z[0] = 1
     load_anchored(x, products.center, products.unscale, z[1 : 1 + d])
     if products.z_rows > 1 + d:
@@ -47,6 +53,7 @@ def load_block(x: Array, products: Products, z: Array) -> None:
             row = z[j]
             for i in range(row.size):
                 norm[i] += row[i] * row[i]
+    return z
 
 
 @compiled

@@ -13,6 +13,7 @@ from streamem.core.ports import Kernel
 from streamem.core.stats import Stats
 from streamem.kernels.features.exponential import ExponentialKernel
 from streamem.kernels.features.features import as_rows, features_of_moments
+from streamem.kernels.features.residuals import Residuals
 from streamem.kernels.tiling import panels_of
 from streamem.machine.lanes import fill_in_lanes
 from streamem.machine.thread_buffer import thread_buffer
@@ -77,8 +78,8 @@ class ResidualKernel(Kernel):
         """Densities of all rows x (n, D), row after row."""
         k, width = len(self._constants), self._whitened.shape[1]
         z, joint = thread_buffer("residual z", (width * TILE,)), thread_buffer("joint", (k * TILE,))
-        own = *self._anchor, self._whitened, self._constants.copy(), z, self._residuals, joint
-        fill_in_lanes(b, lambda b: kernels.densities_of_residuals(as_rows(x), *own, b, peaks))
+        own = Residuals(*self._anchor, self._whitened, self._constants.copy(), z, self._residuals)
+        fill_in_lanes(b, lambda b: kernels.densities_pass(as_rows(x), k, own, joint, b, peaks))
 
     def accumulate_rows(self, x: Array, weights: Array, again: bool) -> None:
         """Add the statistics of all rows x (n, D) with weights (n, at least K)."""

@@ -10,20 +10,16 @@ from numpy.typing import NDArray
 from streamem.kernels.features.feature_products import (
     accumulate_posterior,
     load_block,
+    loaded_rows,
     multiply_features,
     rows_of_block,
 )
-from streamem.kernels.features.mixture_pass import log_likelihood_of
-from streamem.kernels.pairs.active_pairs import (
-    load_row,
-    matrix_log_prob,
-    matrix_statistics,
-    variance_log_prob,
-    variance_statistics,
-)
+from streamem.kernels.pairs.active_pairs import load_row
 from streamem.kernels.pairs.apart_buffers import Apart, Room
 from streamem.kernels.pairs.apart_pairs import count_active, find_pairs, join_pairs
 from streamem.kernels.pairs.pair_buffers import PairBuffers
+from streamem.kernels.pairs.pair_steps import pairs_log_prob, pairs_statistics, weigh_pairs
+from streamem.kernels.shares import count_pairs, log_likelihood_of
 from streamem.kernels.tiling import Products
 from streamem.machine.compiled import compiled
 from streamem.machine.log_sum_exp import normalize
@@ -56,11 +52,7 @@ def _weigh(resp: Array, weight: Array, room: Room, joined: bool) -> None:
 @compiled
 def add_pairs(origins: Array, sums: Array, moments: Array, buffers: PairBuffers) -> None:
     """Statistics over pairs of anchored rows, about the components' origins."""
-    rows, starts, values = buffers.rows, buffers.starts, buffers.values
-    if moments.ndim == 3:
-        matrix_statistics(buffers.x, rows, starts, values, origins, sums, moments, buffers)
-    else:
-        variance_statistics(buffers.x, rows, starts, values, origins, sums, moments)
+    pairs_statistics(buffers.x, buffers.values, origins, sums, moments, buffers)
 
 
 @compiled
@@ -88,7 +80,7 @@ def apart_pass(
 
     Adds to sums what L components get, to apart_sums, apart_moments and occupied (S,) what the others get.
     """
-    n, some, others, block = x.shape[0], log_weights.size, apart_log_weights.size, scratch.shape[1]
+    n, some, block = x.shape[0], log_weights.size, scratch.shape[1]
     tile, width, factors = products.panel.shape[1], apart.gaussians.width, apart.gaussians.factors
     log_likelihood, pairs = 0.0, 0.0
     start, b = 0, 0
@@ -98,9 +90,9 @@ def apart_pass(
         w, chosen = weight[start : start + b] if weight.size else weight, x[start : start + b]
         high, inverse, active = room.high[:b], room.inverse[:b], room.active[:b]
         posterior = joint[: some * b].reshape(some, b)
-        z = products.z_buffer[: products.z_rows * b].reshape(products.z_rows, b)
+        z = loaded_rows(products, b)
         if some:
-            load_block(chosen, products, z)
+            load_block(chosen, products)
             multiply_features(products, z, posterior)
             normalize(posterior, log_weights, scratch[0, :b], scratch[1, :b], scratch[2, :b], least)
             high[:], inverse[:], active[:] = scratch[0, :b], scratch[1, :b], scratch[2, :b]
@@ -114,17 +106,12 @@ def apart_pass(
             join_pairs(apart_log_weights, room, buffers, b)
             count_active(posterior, least, room, buffers)
         log_likelihood += log_likelihood_of(high, inverse, w)
-        for i in range(b):
-            pairs += active[i] * w[i] if w.size else active[i]
+        pairs = count_pairs(active, w, pairs)
         _weigh(posterior, w, room, found > 0)
         if some:
             accumulate_posterior(posterior, products, z, resp, product, sums, block <= tile)
         if found:
-            for s in range(others):
-                for p in range(buffers.starts[s], buffers.starts[s + 1]):
-                    if w.size:
-                        buffers.values[p] *= w[buffers.rows[p]]
-                    occupied[s] += buffers.values[p]
+            weigh_pairs(buffers.values, w, buffers, occupied)
             add_pairs(apart.gaussians.origins, apart_sums, apart_moments, buffers)
     return log_likelihood, pairs
 
@@ -145,7 +132,7 @@ def apart_densities(
     b: Array,
     peaks: Array,
 ) -> None:
-    """`rows_pass.densities_of_rows` for L components by products, and S others: 0 where further than `width` below.
+    """`densities_pass` for L components by products, and S others: 0 where further than `width` below.
 
     members (K,) are the L components, and then the S others; joint (L · rows,) and together (K · rows,) are buffers.
     """
@@ -158,8 +145,7 @@ def apart_densities(
         log_prob = together[: k_all * rows].reshape(k_all, rows)
         high[:] = -np.inf
         if some:
-            z = products.z_buffer[: products.z_rows * rows].reshape(products.z_rows, rows)
-            load_block(chosen, products, z)
+            z = load_block(chosen, products)
             scores = joint[: some * rows].reshape(some, rows)
             multiply_features(products, z, scores)
             for k in range(some):
@@ -200,8 +186,7 @@ def accumulate_apart_rows(
         rows = min(block, n - start)
         chosen, own = x[start : start + rows], weights[start : start + rows]
         if some:
-            z = products.z_buffer[: products.z_rows * rows].reshape(products.z_rows, rows)
-            load_block(chosen, products, z)
+            z = load_block(chosen, products)
             posterior = joint[: some * rows].reshape(some, rows)
             for i in range(rows):
                 for k in range(some):
@@ -229,7 +214,4 @@ def log_prob_of_all(apart: Apart, factors: Array, rows: int, buffers: PairBuffer
             buffers.rows[s * rows + i] = i
     buffers.starts[apart.gaussians.means.shape[0]] = apart.gaussians.means.shape[0] * rows
     begins, ends = buffers.starts[:-1], buffers.starts[1:]
-    if factors.ndim == 3:
-        matrix_log_prob(buffers.x, apart.gaussians, buffers.rows, begins, ends, buffers.values, buffers)
-    else:
-        variance_log_prob(buffers.x, apart.gaussians, buffers.rows, begins, ends, buffers.values)
+    pairs_log_prob(buffers.x, apart.gaussians, factors, buffers.rows, begins, ends, buffers.values, buffers)

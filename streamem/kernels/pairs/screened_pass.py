@@ -7,37 +7,13 @@ from typing import Any
 from numpy.typing import NDArray
 
 from streamem.kernels.features.feature_products import load_block, multiply_features, rows_of_block
-from streamem.kernels.features.mixture_pass import log_likelihood_of
-from streamem.kernels.pairs.active_pairs import (
-    load_rows,
-    matrix_log_prob,
-    matrix_statistics,
-    normalize_pairs,
-    select,
-    variance_log_prob,
-    variance_statistics,
-)
+from streamem.kernels.pairs.active_pairs import load_rows, select
 from streamem.kernels.pairs.pair_buffers import Gaussians, PairBuffers
+from streamem.kernels.pairs.pair_steps import pairs_log_prob, share_pairs
 from streamem.kernels.tiling import Products
 from streamem.machine.compiled import compiled
 
 Array = NDArray[Any]
-
-
-@compiled
-def sum_block(
-    rows: Array, starts: Array, values: Array, weight: Array, scratch: Array, occupied: Array
-) -> tuple[float, float]:
-    """Weighted log-likelihood and number of active pairs; weighs the responsibilities and adds them by component."""
-    pairs = 0.0
-    for i in range(scratch.shape[1]):
-        pairs += scratch[2, i] * weight[i] if weight.size else scratch[2, i]
-    for k in range(occupied.size):
-        for p in range(starts[k], starts[k + 1]):
-            if weight.size:
-                values[p] *= weight[rows[p]]
-            occupied[k] += values[p]
-    return log_likelihood_of(scratch[0], scratch[1], weight), pairs
 
 
 @compiled
@@ -66,23 +42,14 @@ def screened_pass(
         b = rows_of_block(n - start, block, products.strips)
         w = weight[start : start + b] if weight.size else weight
         chosen, anchored = x[start : start + b], buffers.x
-        z = products.z_buffer[: products.z_rows * b].reshape(products.z_rows, b)
-        load_block(chosen, products, z)
+        z = load_block(chosen, products)
         scores = buffers.joint[: k_all * b].reshape(k_all, b)
         multiply_features(products, z, scores)
         select(scores, log_weights, gaussians.width, gaussians.ordinary, rows, starts)
         load_rows(chosen, products.center, products.unscale, anchored)
-        values, known = buffers.values[: starts[k_all]], buffers.scratch[:, :b]
-        if moments.ndim == 3:
-            matrix_log_prob(anchored, gaussians, rows, starts[:-1], starts[1:], values, buffers)
-        else:
-            variance_log_prob(anchored, gaussians, rows, starts[:-1], starts[1:], values)
-        normalize_pairs(rows, starts, values, log_weights, known[0], known[1], known[2], least)
-        added = sum_block(rows, starts, values, w, known, occupied)
+        values = buffers.values[: starts[k_all]]
+        pairs_log_prob(anchored, gaussians, gaussians.factors, rows, starts[:-1], starts[1:], values, buffers)
+        added = share_pairs(b, w, log_weights, gaussians, buffers, sums, moments, occupied, least)
         log_likelihood += added[0]
         pairs += added[1]
-        if moments.ndim == 3:
-            matrix_statistics(anchored, rows, starts, values, gaussians.origins, sums, moments, buffers)
-        else:
-            variance_statistics(anchored, rows, starts, values, gaussians.origins, sums, moments)
     return log_likelihood, pairs

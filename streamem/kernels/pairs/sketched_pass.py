@@ -8,16 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamem.kernels.features.feature_products import load_block, multiply_features, rows_of_block
-from streamem.kernels.pairs.active_pairs import (
-    load_rows,
-    matrix_log_prob,
-    matrix_statistics,
-    normalize_pairs,
-    variance_log_prob,
-    variance_statistics,
-)
+from streamem.kernels.pairs.active_pairs import load_rows
 from streamem.kernels.pairs.pair_buffers import Gaussians, PairBuffers
-from streamem.kernels.pairs.screened_pass import sum_block
+from streamem.kernels.pairs.pair_steps import pairs_log_prob, share_pairs
 from streamem.kernels.tiling import Products
 from streamem.machine.compiled import compiled
 
@@ -134,27 +127,15 @@ def sketched_pass(
         w = weight[start : start + b] if weight.size else weight
         load_rows(x[start : start + b], center, unscale, buffers.x)
         project(buffers.x[:b], directions, chosen, projected[:b])
-        z = products.z_buffer[: products.z_rows * b].reshape(products.z_rows, b)
-        load_block(projected[:b], products, z)
+        z = load_block(projected[:b], products)
         bounds = buffers.joint[: k_all * b].reshape(k_all, b)
         multiply_features(products, z, bounds)
         nominate(bounds, log_weights, best[:b], top[:b], top_rows, top_starts)
-        if moments.ndim == 3:
-            matrix_log_prob(buffers.x, gaussians, top_rows, top_starts[:-1], top_starts[1:], top_values, buffers)
-        else:
-            variance_log_prob(buffers.x, gaussians, top_rows, top_starts[:-1], top_starts[1:], top_values)
+        firsts, lasts = top_starts[:-1], top_starts[1:]
+        pairs_log_prob(buffers.x, gaussians, gaussians.factors, top_rows, firsts, lasts, top_values, buffers)
         add_rivals(bounds, log_weights, gaussians, top, top_rows, top_starts, top_values, best[:b], buffers, begins)
-        if moments.ndim == 3:
-            matrix_log_prob(buffers.x, gaussians, rows, begins, starts[1:], buffers.values, buffers)
-        else:
-            variance_log_prob(buffers.x, gaussians, rows, begins, starts[1:], buffers.values)
-        values, known = buffers.values[: starts[k_all]], buffers.scratch[:, :b]
-        normalize_pairs(rows, starts, values, log_weights, known[0], known[1], known[2], least)
-        added = sum_block(rows, starts, values, w, known, occupied)
+        pairs_log_prob(buffers.x, gaussians, gaussians.factors, rows, begins, starts[1:], buffers.values, buffers)
+        added = share_pairs(b, w, log_weights, gaussians, buffers, sums, moments, occupied, least)
         log_likelihood += added[0]
         pairs += added[1]
-        if moments.ndim == 3:
-            matrix_statistics(buffers.x, rows, starts, values, gaussians.origins, sums, moments, buffers)
-        else:
-            variance_statistics(buffers.x, rows, starts, values, gaussians.origins, sums, moments)
     return log_likelihood, pairs

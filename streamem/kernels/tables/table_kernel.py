@@ -16,6 +16,7 @@ from streamem.core.ports import Kernel, MixtureSums
 from streamem.core.stats import Stats
 from streamem.kernels.features.exponential import NO_WEIGHTS
 from streamem.kernels.features.features import as_rows
+from streamem.kernels.tables.codes import Codes
 from streamem.kernels.tiling import block_rows
 from streamem.machine.lanes import fill_in_lanes, in_lanes
 from streamem.machine.thread_buffer import thread_buffer
@@ -96,19 +97,13 @@ class CategoricalKernel(Kernel):
     def mix(self, x: Array, weight: Array | None, log_weights: Array) -> MixtureSums:
         """Responsibilities of all rows x (n, d), block by block, and their statistics."""
         occupied = np.zeros(self._k)
-        bad, log_likelihood, pairs = kernels.categorical_pass(
+        bad, log_likelihood, pairs = kernels.mixture_pass(
             as_rows(x),
             NO_WEIGHTS if weight is None else as_rows(weight),
             log_weights,
-            self._starts,
-            self._table,
-            thread_buffer("places", (self._rows, self._d), np.int32),
-            thread_buffer("near", (TILE, self._k)),
+            self._codes(occupied),
             thread_buffer("joint", (self._k * self._rows,)),
             thread_buffer("row sums", (3, self._rows)),
-            thread_buffer("resp", (self._rows, self._k)),
-            self._sums,
-            occupied,
             negligible(self._k),
         )
         if bad >= 0:
@@ -118,11 +113,10 @@ class CategoricalKernel(Kernel):
 
     def densities(self, x: Array, b: Array, peaks: Array) -> None:
         """Densities of all rows x (n, d), row after row."""
-        places, near = thread_buffer("places", (self._rows, self._d), np.int32), thread_buffer("near", (TILE, self._k))
-        joint = thread_buffer("joint", (self._k * self._rows,))
+        own, joint = self._codes(self._weight), thread_buffer("joint", (self._k * self._rows,))
 
         def fill(b: Array) -> None:
-            bad = kernels.densities_of_codes(as_rows(x), self._starts, self._table, places, near, joint, b, peaks)
+            bad = kernels.densities_pass(as_rows(x), self._k, own, joint, b, peaks)
             if bad >= 0:
                 raise unknown_code(x, bad, self._starts)
 
@@ -130,10 +124,22 @@ class CategoricalKernel(Kernel):
 
     def accumulate_rows(self, x: Array, weights: Array, again: bool) -> None:
         """Add the statistics of all rows x (n, d) with weights (n, at least K)."""
-        places = thread_buffer("places", (self._rows, self._d), np.int32)
-        bad = kernels.accumulate_codes(as_rows(x), self._starts, places, in_lanes(weights), self._sums, self._weight)
+        own = self._codes(self._weight)
+        bad = kernels.statistics_pass(as_rows(x), in_lanes(weights), own, self._rows, False)
         if bad >= 0:
             raise unknown_code(x, bad, self._starts)
+
+    def _codes(self, occupied: Array) -> Codes:
+        """Of this thread; weights of components are added to `occupied`."""
+        return Codes(
+            self._starts,
+            self._table,
+            thread_buffer("places", (self._rows, self._d), np.int32),
+            thread_buffer("near", (TILE, self._k)),
+            thread_buffer("resp", (self._rows, self._k)),
+            self._sums,
+            occupied,
+        )
 
     def restart(self) -> None:
         """Begin anew."""

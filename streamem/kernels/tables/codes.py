@@ -1,0 +1,31 @@
+"""What passes over codes of categories work with."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+class Codes(NamedTuple):
+    """A table of log-probabilities, and the statistics that are added to.
+
+    Attributes
+    ----------
+    starts : (d + 1,) where the codes of each column begin in the table
+    table : (V, K) log-probabilities
+    places : (rows of a block, d) int32, buffer for places in the table
+    near : (rows of a tile, K) buffer
+    resp : (rows of a block, K) buffer
+    sums, occupied : (V, K) and (K,)
+    """
+
+    starts: Array
+    table: Array
+    places: Array
+    near: Array
+    resp: Array
+    sums: Array
+    occupied: Array
