@@ -130,7 +130,7 @@ class CategoricalKernel(Kernel):
             raise unknown_code(x, bad, self._starts)
 
     def _codes(self, occupied: Array) -> Codes:
-        """Of this thread; weights of components are added to `occupied`."""
+        """Codes and buffers of this thread; weights of components are added to `occupied`."""
         return Codes(
             self._starts,
             self._table,
