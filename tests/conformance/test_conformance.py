@@ -41,6 +41,7 @@ from streamem.core.sequences import Sequences
 from streamem.core.stats import Stats
 from streamem.executors import ThreadsExecutor
 from streamem.families import Gaussian
+from streamem.families.gaussian.held import HeldGaussian
 from streamem.families.gaussian.prior import GaussianPrior
 from streamem.families.gaussian.with_prior import PriorGaussian
 from streamem.initialization import STARTS
@@ -134,6 +135,16 @@ class TestGaussianWithPrior(TestGaussian):
         own = scatter.get(covariance_type, np.full(k, 70.0))
         prior = GaussianPrior(np.full((k, d), 1001.0), np.full(k, 40.0), own, count)
         return PriorGaussian(covariance_type, reg_covar, prior, total_weight=2.0 * self.n_rows)
+
+
+class TestGaussianWithMeansHeld(TestGaussian):
+    """The M-step leaves the means where they are."""
+
+    def family_of(self, covariance_type: str, reg_covar: float) -> Gaussian:
+        return HeldGaussian(covariance_type, reg_covar, "means")
+
+    def perturbed(self, params: Params, rng: np.random.Generator, scale: float) -> Params:
+        return self._moved(params, self.family.means(params), rng, scale)
 
 
 class TestPoisson(FamilySuite):

@@ -26,6 +26,7 @@ from streamem import (
     Mixture,
     MixtureFamily,
     Poisson,
+    estimators,
 )
 
 Change = Callable[[Any], Any]
@@ -138,6 +139,15 @@ ORDERED = {
 def test_nothing_fails(name: str) -> None:
     failed = failures(CASES[name]())
     assert {check: failed[check] for check in failed if "Autoregressive" not in name or check not in ORDERED} == {}
+
+
+def test_every_estimator_has_a_case() -> None:
+    """Found by what `streamem.estimators` exports."""
+    public = {name: getattr(streamem, name) for name in estimators.__all__}
+    fitted = {name for name, kind in public.items() if isinstance(kind, type) and hasattr(kind, "fit")}
+    assert fitted
+    tried = [type(make()) for make in CASES.values()]
+    assert {name for name in fitted if not any(issubclass(kind, public[name]) for kind in tried)} == set()
 
 
 PASSED_BY_HMMLEARN = {

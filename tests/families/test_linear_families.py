@@ -23,6 +23,7 @@ from streamem.core.chunk import Chunk
 from streamem.core.errors import DataError, ImpossibleValueError
 from streamem.core.ports import Family
 from streamem.families import Bernoulli, Poisson
+from streamem.families.prior_poisson import PriorPoisson
 from streamem.initialization import STARTS
 from streamem.models import Mixture
 
@@ -51,6 +52,13 @@ class TestPoisson(FamilySuite):
     def quadrature(self, params: Params) -> Quadrature:
         x = np.array(list(itertools.product(range(60), repeat=2)), dtype=np.float64)
         return Quadrature(x, np.ones(len(x)))
+
+
+class TestPoissonWithPrior(TestPoisson):
+    """A gamma prior, weighed against twice the rows."""
+
+    def make_family(self) -> Poisson:
+        return PriorPoisson(np.full((3, 2), 3.0), np.full((3, 2), 0.5), total_weight=2.0 * self.n_rows)
 
 
 class TestBernoulli(FamilySuite):

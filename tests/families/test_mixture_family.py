@@ -17,10 +17,11 @@ from streamem.conformance.tolerance import relabelled, tolerance
 from streamem.core.arrays import Params
 from streamem.core.chunk import Chunk
 from streamem.core.errors import ParameterError
-from streamem.core.ports import Family
+from streamem.core.ports import Family, full_family
 from streamem.core.stats import Stats
 from streamem.families import Categorical, Gaussian, MixtureFamily, Poisson
 from streamem.families.first_split import split_rows
+from streamem.families.prior_mixture import PriorMixture
 from streamem.initialization import STARTS
 from streamem.models import Mixture
 
@@ -54,12 +55,12 @@ class Laws(FamilySuite):
     def test_the_maximum_beats_perturbations(self) -> None:
         """Of a mixture EM's M-step maximizes a bound on the expected log-likelihood, not itself: it never lowers it."""
         rng = np.random.default_rng(self.seed)
-        family, params, x = self.make_family(), self.make_params(rng), self.make_rows(rng, 400)
+        family, params, x = full_family(self.make_family()), self.make_params(rng), self.make_rows(rng, 400)
         resp = rng.dirichlet(np.ones(K), size=len(x))
         before = -np.inf
         for _ in range(30):
             stats = family.stats(params, x, resp)
-            value = float((resp * family.log_prob(params, x)).sum())
+            value = float((resp * family.log_prob(params, x)).sum()) - family.penalty(params, stats)
             assert value >= before - tolerance(np.float64, 400) * abs(value)
             before, params = value, family.maximize(stats, params)
 
@@ -93,6 +94,13 @@ class TestMixturesOfGaussians(Laws):
         parts = [multivariate_normal(m, np.diag(v)).logpdf(x) for m, v in zip(means, variances, strict=True)]
         joint = np.array(parts).reshape(K, M, -1) + np.log(params.weights)[:, :, None]
         return np.logaddexp.reduce(joint, axis=1).T
+
+
+class TestMixturesOfGaussiansWithPriors(TestMixturesOfGaussians):
+    """Dirichlet priors of the weights, weighed against twice the rows."""
+
+    def make_family(self) -> MixtureFamily:
+        return PriorMixture(Gaussian(self.covariance_type), M, np.full((K, M), 3.0)).weighed(2.0 * self.n_rows)
 
 
 @pytest.mark.parametrize("inner", [Poisson(), PlainPoisson()])

@@ -22,9 +22,12 @@ from test_redis import Server, needs_server
 from helpers import hostile_arrow
 from helpers.forked import exit_code
 from streamem import GaussianMixture
+from streamem.conformance import StreamSuite
 from streamem.online.append_only_arrow import read_appended
 from streamem.streams.kafka import KafkaStream
 from streamem.streams.redis import RedisStream
+
+pytestmark = pytest.mark.brokers
 
 N, DEADLINE_S = 3000, 60.0
 ARRAYS = ("weights_", "means_", "covariances_")
@@ -81,6 +84,33 @@ def wait_for(happened: Callable[[], bool]) -> None:
     while not happened():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+class TestKafka(StreamSuite):
+    expected = 23
+
+    @pytest.fixture(autouse=True)
+    def _fill(self, cluster: MockCluster) -> None:
+        cluster.create("laws", 2)
+        for partition, values in enumerate((X[:14], X[14 : self.expected])):
+            cluster.send("laws", partition, *map(record, values))
+        self.servers = cluster.servers
+
+    def make_stream(self) -> KafkaStream:
+        return KafkaStream(self.servers, "laws")
+
+
+@needs_server
+class TestRedis(StreamSuite):
+    expected = 23
+
+    @pytest.fixture(autouse=True)
+    def _fill(self, server: Server) -> None:
+        server.add(*({"a": a, "b": b} for a, b in X[: self.expected].tolist()), key="laws")
+        self.where = server.where
+
+    def make_stream(self) -> RedisStream:
+        return RedisStream(self.where, "laws")
 
 
 def die_before_commit(servers: str, folder: Path, count: int) -> None:
