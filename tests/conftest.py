@@ -1,35 +1,59 @@
-"""Tests marked `long` run only when they are asked for; a small cluster for whoever names `client`."""
+"""Which tests run without being asked for (README.md here says which are not), and a small cluster for them."""
 
 from __future__ import annotations
 
-import re
+from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     from distributed import Client
 
-LEFT_OUT = pytest.StashKey[int]()
+LEFT_OUT = pytest.StashKey[Counter[str]]()
+WHY = {"slow": "they vary what the others show", "long": "they take minutes or gigabytes"}
+KERNEL_ROOMS = ("kernels", "machine")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Nothing is left out yet."""
+    config.stash[LEFT_OUT] = Counter()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect `long` unless the -m expression speaks of it."""
-    if re.search(r"\blong\b", config.option.markexpr):
+    """Mark what folder or fixture tell; deselect `slow` and `long` unless the -m expression speaks of one of them."""
+    for item in items:
+        if Path(item.path).parent.name in KERNEL_ROOMS:
+            item.add_marker("kernels")
+        if "client" in getattr(item, "fixturenames", ()):
+            item.add_marker("cluster")
+    if any(name in config.option.markexpr for name in WHY):
         return
-    long = [item for item in items if item.get_closest_marker("long")]
-    config.stash[LEFT_OUT] = len(long)
-    if long:
-        config.hook.pytest_deselected(items=long)
-        items[:] = [item for item in items if item not in long]
+    reasons = [next((name for name in WHY if item.get_closest_marker(name)), "") for item in items]
+    config.stash[LEFT_OUT].update(filter(None, reasons))
+    config.hook.pytest_deselected(items=[item for item, why in zip(items, reasons, strict=True) if why])
+    items[:] = [item for item, why in zip(items, reasons, strict=True) if not why]
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker of xdist, which collects what the others collect too, tells what it left out."""
+    if (output := getattr(session.config, "workeroutput", None)) is not None:
+        output["left_out"] = dict(session.config.stash[LEFT_OUT])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """One worker's word is enough."""
+    node.config.stash[LEFT_OUT] = Counter(getattr(node, "workeroutput", {}).get("left_out", {}))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Say what was left out, and why."""
-    if left_out := config.stash.get(LEFT_OUT, 0):
+    for name, count in config.stash[LEFT_OUT].items():
         terminalreporter.write_line(
-            f"{left_out} tests marked 'long' were left out: they take minutes or gigabytes. Run them with -m long."
+            f"{count} tests marked '{name}' were left out: {WHY[name]}. Run them with -m {name}."
         )
 
 

@@ -81,10 +81,16 @@ def mixture(covariance_type: str, **settings: Any) -> GMMHMM:
     return with_attributes(GMMHMM(K, M, covariance_type, **chosen), mixture_start(covariance_type))
 
 
-@pytest.mark.parametrize(
-    ("params", "priors"), [("stmcw", True), ("stmcw", False), ("stmw", True), ("stcw", True), ("m", True), ("w", False)]
-)
-@pytest.mark.parametrize("covariance_type", TYPES)
+LEARNED = [("stmcw", True), ("stmcw", False), ("stmw", True), ("stcw", True), ("m", True), ("w", False)]
+BESIDE = [
+    pytest.param(kind, *learned, marks=() if j == 0 or (i + j) % 4 == 0 else pytest.mark.slow)
+    for i, kind in enumerate(TYPES)
+    for j, learned in enumerate(LEARNED)
+]
+"""Every type with everything learned, and every choice of what is learned with one type or two; the others are slow."""
+
+
+@pytest.mark.parametrize(("covariance_type", "params", "priors"), BESIDE)
 def test_beside_hmmlearn(covariance_type: str, params: str, priors: bool) -> None:
     x = rows()
     chosen = mixture_priors(covariance_type) if priors else NONE[covariance_type]

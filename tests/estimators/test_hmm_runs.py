@@ -160,16 +160,19 @@ def limits() -> Any:
     return Limits(open_bytes=2**20, least_rows=1, statistics_bytes=100, max_iter=10)
 
 
-def test_stepwise_comes_close_to_converged_em() -> None:
+@pytest.mark.parametrize(
+    ("lengths", "settings"),
+    [
+        pytest.param([100] * 200, {"chunk_bytes": 16 * 1500}, id="chunks"),
+        pytest.param([100] * 200, {}, marks=pytest.mark.slow, id="one chunk"),
+        pytest.param(None, {}, marks=pytest.mark.slow, id="windows of one sequence"),
+    ],
+)
+def test_stepwise_comes_close_to_converged_em(lengths: list[int] | None, settings: dict[str, Any]) -> None:
     x = rows(20_000)
-    lengths = [100] * 200
     converged = GaussianHMM(K, random_state=0, tol=1e-8, n_iter=1000).fit(x, lengths)
-    for settings in ({}, {"chunk_bytes": 16 * 1500}):
-        quick = GaussianHMM(K, random_state=0, **settings).fit(x, lengths, algorithm="stepwise")
-        assert converged.score(x, lengths) - quick.score(x, lengths) < 40
-    one = GaussianHMM(K, random_state=0, tol=1e-8, n_iter=1000).fit(x)
-    windows = GaussianHMM(K, random_state=0).fit(x, algorithm="stepwise")
-    assert one.score(x) - windows.score(x) < 40
+    quick = GaussianHMM(K, random_state=0, **settings).fit(x, lengths, algorithm="stepwise")
+    assert converged.score(x, lengths) - quick.score(x, lengths) < 40
 
 
 def test_partial_fit_learns_sequences_as_they_come() -> None:

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 LEFT_OUT = {
     "test_score[float32]": "wants the score to seven decimals as the float32 mean that theirs is; ours is in float64",
     "test_gaussian_mixture_precisions_init": "calls the private method _initialize",
@@ -16,6 +18,7 @@ LEFT_OUT = {
 }
 
 
+@pytest.mark.slow
 def test_suite_with_the_import_changed(tmp_path: Path) -> None:
     found = importlib.util.find_spec("sklearn.mixture.tests.test_gaussian_mixture")
     assert found is not None

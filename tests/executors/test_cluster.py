@@ -25,6 +25,8 @@ from helpers.clusters import cluster_of
 from helpers.fit_bits import fitted
 from streamem import GaussianMixture, Stats
 from streamem.algorithms import StepwiseEM
+from streamem.conformance import ExecutorSuite
+from streamem.conformance.probes import Sums, ignore, make_refs, sum_by_hand
 from streamem.core.chunk import Chunk
 from streamem.core.errors import (
     ClusterError,
@@ -41,7 +43,7 @@ from streamem.executors.worker_side import CACHE
 from streamem.sinks import ResultLayout, open_parted_sink
 from streamem.sources import ReadOptions, open_source
 
-pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")]
 ROWS, CHUNK_ROWS, FEATURES = 6000, 200, 3
 
 
@@ -80,9 +82,21 @@ def test_same_bits_as_threads(client: Client, path: str, kind: str) -> None:
     np.testing.assert_array_equal(np.asarray(here.predict(data[kind], executor="threads")), there_labels)
 
 
-@pytest.mark.parametrize("kind", ["zarr", "array", "persisted"])
-@pytest.mark.parametrize("algorithm", [StepwiseEM(passes=2, batch_rows=300), StepwiseEM(passes=1, batch_rows=5000)])
-def test_mini_batches_give_the_bits_of_threads(client: Client, path: str, kind: str, algorithm: StepwiseEM) -> None:
+ALGORITHMS: dict[str, Any] = {
+    "small batches": StepwiseEM(passes=2, batch_rows=300),
+    "large batches": StepwiseEM(passes=1, batch_rows=5000),
+    "blocks": "incremental",
+}
+MINI_BATCHES = [
+    pytest.param(name, kind, marks=() if kind == "zarr" or name == "large batches" else pytest.mark.slow)
+    for name in ALGORITHMS
+    for kind in ("zarr", "array", "persisted")
+]
+
+
+@pytest.mark.parametrize(("name", "kind"), MINI_BATCHES)
+def test_mini_batches_give_the_bits_of_threads(client: Client, path: str, kind: str, name: str) -> None:
+    algorithm = ALGORITHMS[name]
     whole = zarr.open_array(path)[:]
     lazy = dask.array.from_array(whole, chunks=(CHUNK_ROWS, -1))
     data = {"zarr": path, "array": whole, "persisted": lazy}[kind]
@@ -90,8 +104,6 @@ def test_mini_batches_give_the_bits_of_threads(client: Client, path: str, kind: 
     cluster = mixture().fit(client.persist(lazy) if kind == "persisted" else data, executor=client, algorithm=algorithm)
     assert threads.means_.tobytes() == cluster.means_.tobytes()
     assert threads.n_iter_ == cluster.n_iter_
-    incremental = [mixture().fit(data, executor=where, algorithm="incremental") for where in ("threads", client)]
-    assert incremental[0].means_.tobytes() == incremental[1].means_.tobytes()
 
 
 @pytest.mark.parametrize("n_workers", [1, 4])
@@ -127,6 +139,36 @@ def test_the_active_client_is_used_and_threads_on_request(client: Client, path: 
 
 
 # --- persisted collections -------------------------------------------------------------------------------------------
+
+
+class TestDask(ExecutorSuite):
+    """The laws that need no view into the workers; two of them in the words of a cluster."""
+
+    shares_memory = False
+
+    @pytest.fixture(autouse=True)
+    def _choose(self, client: Client) -> None:
+        self.client = client
+
+    def make_executor(self) -> DaskExecutor:
+        return DaskExecutor(self.client)
+
+    def test_every_chunk_is_told_once(self) -> None:
+        """Spans of chunks are told, not single ones: all rows and bytes once."""
+        refs, told = make_refs(40), []
+        with self.make_executor() as executor:
+            executor.reduce(Sums(), refs, told.append)
+        assert sum(done.rows for done in told) == sum(ref.rows for ref in refs)
+        assert sum(done.nbytes for done in told) == sum(ref.nbytes for ref in refs)
+
+    def test_an_error_in_a_load_surfaces(self) -> None:
+        """As an error that names the chunk; the cluster goes on to work. All chunks of an executor are of one plan."""
+        for position in (0, 4, 8):
+            failing = rf"chunk {position} .*PlantedError: planted"
+            with self.make_executor() as executor, pytest.raises(SourceError, match=failing):
+                executor.reduce(Sums(), make_refs(9, fail_at=position), ignore)
+        with self.make_executor() as executor:
+            assert executor.reduce(Sums(), make_refs(9), ignore) == sum_by_hand(make_refs(9))
 
 
 def received_bytes(client: Client) -> int:

@@ -26,11 +26,15 @@ from streamem.executors.dask import IN_FLIGHT_PER_THREAD, DaskExecutor, _Running
 from streamem.executors.spans import span_length
 from streamem.executors.worker_side import ChunkCache
 
+pytestmark = pytest.mark.cluster
+
 MB = 10**6
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="VmRSS is Linux's")
 @pytest.mark.parametrize("n_chunks", [1_500, pytest.param(10_000, marks=pytest.mark.long)])
+@pytest.mark.slow
+@pytest.mark.memory
 def test_memory_of_client_and_scheduler_is_flat(tmp_path: Path, n_chunks: int) -> None:
     """Twenty passes over many small chunks; client and scheduler are one process here."""
     np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(n_chunks * 50, 2)))

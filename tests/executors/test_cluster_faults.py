@@ -26,7 +26,7 @@ from streamem.core.ports import ChunkRef
 from streamem.executors import ThreadsExecutor
 from streamem.executors.dask import DaskExecutor
 
-pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")]
 ROWS, CHUNK_ROWS, FEATURES = 6000, 100, 3
 CHUNK_BYTES = CHUNK_ROWS * FEATURES * 8
 UNLUCKY = 17
@@ -134,7 +134,7 @@ class KillOnce:
             kill()
 
 
-@pytest.mark.parametrize("suffix", ["zarr", "parquet"])
+@pytest.mark.parametrize("suffix", ["parquet", pytest.param("zarr", marks=pytest.mark.slow)])
 def test_a_worker_killed_while_it_writes_results(refs: Any, tmp_path: Path, suffix: str) -> None:
     data = str(tmp_path / "x.zarr")
     gm = GaussianMixture(2, random_state=0, max_iter=2, init_params="random_from_data", chunk_bytes=CHUNK_BYTES)

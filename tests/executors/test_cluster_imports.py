@@ -27,7 +27,7 @@ from streamem.executors import able_workers
 from streamem.executors.dask import DaskExecutor
 from streamem.running.fit import EStep
 
-pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")]
 REMEDY = r"cannot import .*No module named 'streamem'.* Install streamem \d.*PipInstall"
 
 HOOK = """

@@ -23,7 +23,7 @@ from streamem import GaussianMixture
 from streamem.core.archive_reading import read_newest
 from streamem.core.errors import SchedulerLostError
 
-pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")]
 ROWS, CHUNK_ROWS = 4000, 200
 SETTINGS: dict[str, Any] = {
     "n_components": 3,
@@ -78,6 +78,7 @@ def newest_iteration(checkpoint: Path) -> int:
     return int(read_newest(checkpoint, "checkpoint").arrays["state.iteration"]) if checkpoint.exists() else 0
 
 
+@pytest.mark.slow
 def test_the_command_line_on_a_cluster_of_programs(data: str, tmp_path: Path) -> None:
     streamem = [sys.executable, "-m", "streamem"]
     with programs(tmp_path) as (file, _):

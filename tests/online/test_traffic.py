@@ -92,6 +92,7 @@ def disturbed(folder: Path) -> None:
     assert process.wait(timeout=60) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_the_final_model_is_that_of_a_quiet_day(tmp_path: Path) -> None:
     for name in ("wild", "quiet"):

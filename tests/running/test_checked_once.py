@@ -81,7 +81,7 @@ WAYS = [
 
 
 @pytest.mark.filterwarnings("ignore:invalid value encountered in matmul")  # NumPy's, of a tied covariance
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("value", [np.nan, *(pytest.param(x, marks=pytest.mark.slow) for x in (np.inf, -np.inf))])
 @pytest.mark.parametrize(("covariance_type", "dtype", "separation", "n"), WAYS)
 def test_what_is_written_meanwhile_is_an_error(
     value: float, covariance_type: str, dtype: Any, separation: float, n: int, monkeypatch: pytest.MonkeyPatch

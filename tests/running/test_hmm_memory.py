@@ -12,7 +12,7 @@ from dask.utils import parse_bytes
 
 from helpers import subprocess_jobs
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="VmHWM is Linux's")
+pytestmark = [pytest.mark.memory, pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="VmHWM is Linux's")]
 
 MB = 10**6
 K, D = 8, 10
@@ -32,6 +32,7 @@ def write(path: Path, rows: int, piece_rows: int = 50_000) -> Path:
 
 
 @pytest.mark.parametrize("rows", [400_000, pytest.param(10_000_000, marks=pytest.mark.long)])
+@pytest.mark.slow
 def test_one_long_sequence(rows: int, tmp_path: Path) -> None:
     """Ten million steps in one sequence, learned and decoded, under 600 MB with all libraries."""
     warm_up, data = write(tmp_path / "small.zarr", 20_000), write(tmp_path / "x.zarr", rows)

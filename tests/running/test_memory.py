@@ -20,6 +20,7 @@ from streamem.core.errors import MemoryLimitError
 from streamem.running import starts as fitting
 
 pytestmark = [
+    pytest.mark.memory,
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
     pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="VmHWM is Linux's"),
 ]
@@ -108,6 +109,7 @@ def check_total(stores: Stores, suffix: str, tmp_path: Path, nbytes: int) -> dic
     return measured
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_400_mb(stores: Stores, tmp_path: Path, suffix: str) -> None:
     check_total(stores, suffix, tmp_path, 400 * MB)
@@ -119,7 +121,7 @@ def test_chunks_of_16_mib(stores: Stores) -> None:
     assert max(measured["peak"], measured["reported"]) < PEAK_BYTES
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", ["parquet", pytest.param("zarr", marks=pytest.mark.slow)])
 def test_a_limit_is_kept_and_more_rows_need_no_more(stores: Stores, tmp_path: Path, suffix: str) -> None:
     """On top of what the process holds before, with the libraries loaded. The limit also bounds the sample for the
     start, whose k-means would drown everything else in noise."""
@@ -143,10 +145,10 @@ def test_4_gb(stores: Stores, tmp_path: Path, suffix: str) -> None:
 # --- the projection --------------------------------------------------------------------------------------------------
 
 SHAPES = [
-    pytest.param("zarr", 8, 4, MIB, "full", id="zarr, d=8, K=4"),
-    pytest.param("parquet", 8, 4, MIB, "diag", id="parquet, d=8, K=4"),
-    pytest.param("zarr", 64, 16, MIB, "full", id="zarr, d=64, K=16"),
-    pytest.param("parquet", 64, 16, MIB, "full", id="parquet, d=64, K=16"),
+    pytest.param("zarr", 8, 4, MIB, "full", marks=pytest.mark.slow, id="zarr, d=8, K=4"),
+    pytest.param("parquet", 8, 4, MIB, "diag", marks=pytest.mark.slow, id="parquet, d=8, K=4"),
+    pytest.param("zarr", 64, 16, MIB, "full", marks=pytest.mark.slow, id="zarr, d=64, K=16"),
+    pytest.param("parquet", 64, 16, MIB, "full", marks=pytest.mark.slow, id="parquet, d=64, K=16"),
     pytest.param("parquet", 16, 4, 40 * MIB, "full", id="large row groups"),
     pytest.param("zarr", 16, 4, 40 * MIB, "full", id="large Zarr chunks"),
 ]

@@ -434,6 +434,8 @@ def test_the_remedy_of_a_refusal_is_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="VmHWM is Linux's")
+@pytest.mark.slow
+@pytest.mark.memory
 def test_memory_of_a_file_of_one_row_group(tmp_path: Path) -> None:
     """A million rows and 128 MiB, with dictionaries, the costliest pages: read whole, they took 600 MB."""
     rng = np.random.default_rng(0)
@@ -456,6 +458,8 @@ def test_memory_of_a_file_of_one_row_group(tmp_path: Path) -> None:
     assert 100 * MB < measured["fit"] - measured["before"] < 300 * MB
 
 
+@pytest.mark.slow
+@pytest.mark.memory
 def test_what_loading_is_said_to_take_is_true(tmp_path: Path) -> None:
     """Of all that Arrow and NumPy hold while one reader goes through a row group."""
     taken = subprocess_jobs.run("read_parts", folder=str(tmp_path))

@@ -21,6 +21,8 @@ from streamem.streams import kafka
 from streamem.streams.kafka import KafkaStream
 from streamem.streams.kafka_lane import MESSAGE_BYTES, QUANTUM
 
+pytestmark = pytest.mark.brokers
+
 DEADLINE_S = 60.0
 Place = tuple[str, int]
 

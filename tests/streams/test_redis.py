@@ -22,6 +22,8 @@ from streamem.streams import redis
 from streamem.streams.redis import RedisStream
 from streamem.streams.redis_places import Extent, Place
 
+pytestmark = pytest.mark.brokers
+
 DEADLINE_S = 30.0
 BINARY = shutil.which("redis-server")
 needs_server = pytest.mark.skipif(BINARY is None, reason="redis-server is not installed")

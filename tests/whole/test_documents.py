@@ -43,6 +43,7 @@ def test_readme_block(number: int, tmp_path: Path) -> None:
     assert done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "example", sorted(path.name for path in (ROOT / "examples").iterdir() if path.suffix in (".py", ".sh"))
 )
@@ -73,6 +74,7 @@ def test_the_top_level_holds_nothing_else() -> None:
     assert {name for name in top if not name.startswith(".")} <= allowed
 
 
+@pytest.mark.slow
 def test_quick_bench_reports_every_engine(tmp_path: Path) -> None:
     done = run([sys.executable, "-m", "bench", "--quick", "--only", "diag", "--out", str(tmp_path / "t.md")], ROOT)
     assert done.returncode == 0, done.stderr
@@ -80,6 +82,7 @@ def test_quick_bench_reports_every_engine(tmp_path: Path) -> None:
     assert [row.split("|")[2].strip() for row in rows] == ["streamem", "scikit-learn"]
 
 
+@pytest.mark.slow
 def test_quick_bench_of_sequences(tmp_path: Path) -> None:
     """Peers that are missing, or end without an answer, are reported with the reason."""
     killed = tmp_path / "pomegranate" / "bin" / "python"
@@ -105,6 +108,7 @@ def test_quick_bench_of_sequences(tmp_path: Path) -> None:
     assert all("million steps/s" in note or "missing" in note for note in notes.values())
 
 
+@pytest.mark.slow
 def test_quick_grid_names_missing_peers_and_checks_parameters(tmp_path: Path) -> None:
     """A peer that is not installed is reported; every cell is compared with float64."""
     command = [sys.executable, "-m", "bench.grid", "--quick", "--out", str(tmp_path / "t.md")]
@@ -132,6 +136,7 @@ grid.main()
 """
 
 
+@pytest.mark.slow
 def test_a_cell_that_fails_is_named_and_the_others_go_on(tmp_path: Path) -> None:
     command = [
         sys.executable,
@@ -151,6 +156,7 @@ def test_a_cell_that_fails_is_named_and_the_others_go_on(tmp_path: Path) -> None
     assert "diag float32 K=4 d=3" in (tmp_path / "t.md").read_text()
 
 
+@pytest.mark.slow
 def test_quick_dense_share() -> None:
     """It is of the dense path, in the precision of the rows, and shares are of something."""
     done = run([sys.executable, "-m", "bench.dense_share", "--quick"], ROOT)
@@ -160,6 +166,7 @@ def test_quick_dense_share() -> None:
     assert all(rows == products and int(share) > 0 for rows, products, share in found)
 
 
+@pytest.mark.slow
 def test_quick_tight_components() -> None:
     """With one tight component it goes by differences, the others by products."""
     done = run([sys.executable, "-m", "bench.tight", "--quick"], ROOT)
@@ -169,6 +176,7 @@ def test_quick_tight_components() -> None:
     assert "float32 products, float64 differences for 1 of 8 |" in lines[1]
 
 
+@pytest.mark.slow
 def test_quick_memory_of_fits() -> None:
     """Of every kind of file, few rows and five times as many."""
     done = run([sys.executable, "-m", "bench.fit_memory", "--quick"], ROOT)
@@ -183,6 +191,7 @@ def test_quick_memory_of_fits() -> None:
     )
 
 
+@pytest.mark.slow
 def test_quick_passes(tmp_path: Path) -> None:
     done = run([sys.executable, "-m", "bench.passes", "--quick"], ROOT)
     assert done.returncode == 0, done.stderr
@@ -190,6 +199,7 @@ def test_quick_passes(tmp_path: Path) -> None:
         assert words in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("only", ["online,", "poor start"])
 def test_quick_bench_of_streams(only: str, tmp_path: Path) -> None:
     done = run([sys.executable, "-m", "bench", "--quick", "--only", only, "--out", str(tmp_path / "t.md")], ROOT)
