@@ -11,16 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamem.core.errors import DataError
+from streamem.core.ports import Model
 from streamem.estimators.hyperparameters import budget_of
 from streamem.estimators.making import engine_for, model_of, n_parameters
 from streamem.estimators.row_inputs import check_lazy, published_dtype, read_options
 from streamem.estimators.structure import DataArguments, Opened
 from streamem.running.answers import (
     Column,
+    apply_here,
     apply_lazily,
     apply_to_array,
     apply_to_store,
     is_dask,
+    is_light,
     reduce_source,
     require_apart,
 )
@@ -52,11 +55,22 @@ def answer(settings: Any, fitted: Fitted, question: str, x: Any, arguments: Data
     assert fitted.state is not None
     model = model_of(settings, fitted)
     task = asked.task(model, fitted.state.params, opened.source.schema.names, column)
+    if _is_light(settings, model, opened, target):
+        return apply_here(opened.source, task)
     engine = engine_for(settings, question.replace("_", " "), model, fitted, target.executor)
     if target.out is None:
         return apply_to_array(opened.source, task, column, engine)
     require_apart(x, target.out)
     return apply_to_store(opened.source, task, column, engine, target.out, target.overwrite)
+
+
+def _is_light(settings: Any, model: Model, opened: Opened, target: Target) -> bool:
+    """Whether rows are so few that the calling thread answers at once, where nobody wants to see or limit anything."""
+    plain = target.out is None and settings.memory_limit is None and settings.n_threads is None and not settings.verbose
+    if not (plain and settings.structure.answers_lazily):
+        return False
+    statistics = model.statistics_bytes(opened.source.schema.n_features) // 8
+    return is_light(opened.source, statistics, target.executor)
 
 
 def opened_for(settings: Any, fitted: Fitted, x: Any, arguments: DataArguments) -> tuple[Opened, Fitted]:

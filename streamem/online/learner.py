@@ -17,6 +17,7 @@ from streamem.core.ports import ChunkDone, Executor, Model, Source
 from streamem.core.sequences import Sequences
 from streamem.core.state import State
 from streamem.core.stats import Stats
+from streamem.kernels.plain_kernel import drop_kernel
 from streamem.running.answers import reduce_source, take_sample
 from streamem.running.engines import Engine
 from streamem.running.fit import EStep
@@ -64,18 +65,23 @@ def step(learning: Learning, fitted: Fitted, source: Source, executor: Executor 
     """
     if source.n_rows == 0:
         raise DataError(f"{source.schema.origin} has 0 sample(s) (rows) while a minimum of 1 is required")
+    if executor is not None and fitted.state is not None:
+        return _moved(learning, fitted, source, executor)
     # Starts too: pools of OpenMP threads hang in a forked child, and k-means would sum in their order.
     with one_blas_thread():
-        if fitted.state is None:
-            return _begin(learning, fitted, source)
-        model, state = learning.model(fitted), fitted.state
-        rule = StepwiseEM(learning.rule, least=learning.least_rows(source.schema.n_features))
-        if executor is None:
-            stats = _e_step(model, state, source, learning.engine("partial fit", model, fitted))
-        else:
-            task, refs = EStep(model, state.params, _names(source, fitted)), source.chunks()
-            stats = executor.reduce(task.ready(executor, refs), refs, _nobody_watches)
-        return learned(fitted, rule.update(model, state, stats))
+        return _begin(learning, fitted, source) if fitted.state is None else _moved(learning, fitted, source, None)
+
+
+def _moved(learning: Learning, fitted: Fitted, source: Source, executor: Executor | None) -> Fitted:
+    assert fitted.state is not None
+    model, state = learning.model(fitted), fitted.state
+    rule = StepwiseEM(learning.rule, least=learning.least_rows(source.schema.n_features))
+    if executor is None:
+        stats = _e_step(model, state, source, learning.engine("partial fit", model, fitted))
+    else:
+        task, refs = EStep(model, state.params, _names(source, fitted)), source.chunks()
+        stats = executor.reduce(task.ready(executor, refs), refs, _nobody_watches)
+    return learned(fitted, rule.update(model, state, stats))
 
 
 def learned(fitted: Fitted, state: State) -> Fitted:
@@ -127,8 +133,15 @@ def _reopened(kept: Chunk) -> Source:
 
 
 def _e_step(model: Model, state: State, source: Source, engine: Engine) -> Stats:
-    task = EStep(model, state.params, source.schema.names)
-    return reduce_source(source, task, engine, model.statistics_bytes(source.schema.n_features))
+    task, refs = EStep(model, state.params, source.schema.names), source.chunks()
+    held = model.statistics_bytes(source.schema.n_features)
+    if len(refs) > 1 or engine.verbose or engine.is_remote:
+        return reduce_source(source, task, engine, held)
+    engine.project(source, refs, held)  # which refuses what does not fit
+    try:
+        return task(refs[0].load(), refs[0])  # no other thread could help, and no sequence is cut
+    finally:
+        drop_kernel()
 
 
 def _names(source: Source, fitted: Fitted) -> tuple[str, ...] | None:

@@ -20,7 +20,7 @@ from streamem.core.ports import ChunkRef, Executor, Family, OnChunk, PassTask, S
 from streamem.core.stats import Stats
 from streamem.initialization import sample_rows
 from streamem.machine.importing import import_whole
-from streamem.running.engines import Engine
+from streamem.running.engines import Engine, client_of
 from streamem.running.fit import require_unchanged
 from streamem.running.progress import Progress
 from streamem.running.row_tasks import Apply, Score, WritePart
@@ -61,6 +61,27 @@ def apply_to_array(source: Source, task: Apply, column: Column, engine: Engine) 
         for ref, values in zip(refs, _answers(source, refs, task, executor, engine), strict=True):
             result[ref.start : ref.start + ref.rows] = values
     return result
+
+
+LIGHT_PRODUCTS = 2**13
+"""Of a call that the calling thread answers at once: no BLAS that is known shares so little among threads."""
+
+
+def is_light(source: Source, n_statistics: int, executor: Any) -> bool:
+    """Whether threads, a look at free memory and a progress bar would take longer than the answers themselves.
+
+    Parameters
+    ----------
+    n_statistics : numbers of the model's statistics, each of which costs about a product a row
+    executor : as `Engine.choice`
+    """
+    return 0 < source.n_rows * n_statistics <= LIGHT_PRODUCTS and client_of(executor) is None
+
+
+def apply_here(source: Source, task: Apply) -> Array:
+    """The answers for the rows of a light call, by the calling thread; each chunk is answered by itself."""
+    answers = [task(ref.load(), ref) for ref in source.chunks()]
+    return answers[0] if len(answers) == 1 else np.concatenate(answers)
 
 
 def apply_to_store(source: Source, task: Apply, column: Column, engine: Engine, out: Out, overwrite: bool) -> Out:

@@ -27,6 +27,9 @@ MIB = 2**20
 KEPT_BYTES = 96 * MIB
 """Of decoded chunks that a fit keeps from pass to pass if the user set no limit."""
 
+UNASKED_BYTES = 16 * MIB
+"""What a call may take without a look at free memory, which takes longer than a small call; if nobody set a limit."""
+
 PASS_BYTES = 144 * MIB
 """Of what is in flight, and of chunks kept where these are not all there are, together, if the user set no limit."""
 
@@ -252,6 +255,8 @@ def fit_into(projection: Projection, budget: Budget, origin: str) -> Projection:
     ------
     MemoryLimitError : one chunk at a time is still too much; the message shows the arithmetic
     """
+    if budget.explicit is None and projection.total <= UNASKED_BYTES:
+        return projection
     for in_flight in range(projection.in_flight, 0, -1):
         smaller = replace(projection, in_flight=in_flight, n_threads=min(projection.n_threads, in_flight))
         if smaller.total <= budget.limit_bytes:

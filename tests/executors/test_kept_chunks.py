@@ -129,7 +129,7 @@ def test_a_limit_is_shared(path: Path) -> None:
     refs = source_of(path).chunks()
     projection = project(refs, 2, 1000, 1000)
     for left, kept in [(0, 0), (10_000, 5_000), (2**30, N_ROWS * N_FEATURES * 8)]:
-        budget = replace(Budget.of("1GiB"), limit_bytes=projection.total + left)
+        budget = replace(Budget.of("1GiB"), explicit=projection.total + left)
         assert keeping(projection, refs, budget).kept == kept
     assert Budget.of(None).keep_bytes == KEPT_BYTES
     assert Budget.of("64MiB").keep_bytes == 64 * 2**20
@@ -140,7 +140,7 @@ def test_without_a_limit_large_chunks_leave_less_room(path: Path) -> None:
     """Unless all can be kept: chunks in flight and kept together take no more than a constant."""
     refs = source_of(path).chunks()
     projection, all_of_them = project(refs, 2, 1000, 1000), N_ROWS * N_FEATURES * 8
-    budget = replace(Budget.of(None), limit_bytes=2**40)
+    budget = replace(Budget.of(None), explicit=2**40)
     assert keeping(projection, refs, budget).kept == all_of_them
     for left, kept in [(all_of_them // 2, all_of_them // 2), (refs[0].nbytes - 1, 0), (-(2**20), 0)]:
         tight = replace(budget, keep_bytes=all_of_them - 1, pass_bytes=projection.total + left)
