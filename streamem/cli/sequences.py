@@ -57,8 +57,19 @@ OPTIONS = (
 )
 
 
-def _emission(_: click.Context, __: click.Parameter, value: str) -> str:
-    if GAUSSIAN.fullmatch(value) or MIXTURE.fullmatch(value) or value in ("categorical", "poisson", "bernoulli"):
+def emission(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    """What a state emits, checked.
+
+    Raises
+    ------
+    BadParameter : none of `EMISSIONS`
+    """
+    if (
+        value is None
+        or GAUSSIAN.fullmatch(value)
+        or MIXTURE.fullmatch(value)
+        or value in ("categorical", "poisson", "bernoulli")
+    ):
         return value
     raise click.BadParameter(f"{value!r} is none of {EMISSIONS}")
 
@@ -83,7 +94,7 @@ def make_hmm(emission: str, components: int, reg_covar: float, settings: dict[st
 @click.option("-o", "--output", type=click.Path(dir_okay=False), required=True, help="Model file to write (.npz).")
 @click.option(
     "--emission",
-    callback=_emission,
+    callback=emission,
     default="gaussian-diag",
     show_default=True,
     metavar="WHAT",

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from streamem.cli import library
+from streamem.cli.sequences import EMISSIONS, emission, make_hmm
 from streamem.core.redaction import redacted
 
 MODEL = click.argument("model", type=click.Path(dir_okay=False))
@@ -36,11 +37,15 @@ class Learning:
     components: int | None
     covariance_type: str
     seed: int | None
+    sequence_column: str | None
+    continued: bool
+    emission: str | None
 
     def run(self, path: str, stream: Any) -> None:
         """Update the model file from the stream until it ends, or until SIGTERM or Ctrl-C."""
         model = self._model(path)
         before = model.report_.n_rows if hasattr(model, "report_") else 0
+        sequences = self._sequences(model)
         with _stopping(model):
             model.fit_stream(
                 stream,
@@ -57,13 +62,14 @@ class Learning:
                 drift=None if self.drift == "off" else library.DriftAlarm(),
                 on_drift="log" if self.drift == "off" else self.drift,
                 until=self.until_rows,
+                **sequences,
             )
         click.echo(_told(model, path, before))
 
     def _model(self, path: str) -> Any:
         if Path(path).exists() or Path(f"{path}.1").exists():
             # Its older generations stand in if it is damaged, which `load` would refuse.
-            model = library.load_newest(library.GaussianMixture, path)
+            model = library.load_newest(path)
             if self.components not in (None, model.n_components):
                 raise click.ClickException(
                     f"{path} holds {model.n_components} components, not {self.components}: leave out -k to go on with "
@@ -74,7 +80,27 @@ class Learning:
             raise click.ClickException(
                 f"{path}: no such model; fit one with `streamem fit gmm`, or pass -k to start from the stream alone"
             )
+        if self.emission is not None:
+            return make_hmm(self.emission, self.components, 0.0, {"random_state": self.seed})
         return library.GaussianMixture(self.components, covariance_type=self.covariance_type, random_state=self.seed)
+
+    def _sequences(self, model: Any) -> dict[str, Any]:
+        """What models of sequences take besides; refused by models of independent rows."""
+        given: dict[str, Any] = {} if self.sequence_column is None else {"sequence_column": self.sequence_column}
+        if self.continued:
+            given["continued"] = True
+        if given and not hasattr(model, "transmat_prior"):
+            name = next(iter(given)).replace("_", "-")
+            raise click.UsageError(f"--{name} is for models of sequences; this is a {type(model).__name__}")
+        return given
+
+
+def _column_of(path: str, learning: Learning) -> str | None:
+    """The column that identifies sequences: the one that was named, else that of a model file."""
+    if learning.sequence_column is not None or learning.continued or not Path(path).exists():
+        return learning.sequence_column
+    column: str | None = getattr(library.load_newest(path), "sequences_by_", {}).get("sequence_column")
+    return column
 
 
 def _told(model: Any, path: str, before: int) -> str:
@@ -145,6 +171,14 @@ OPTIONS = (
     click.option(
         "--covariance-type", type=click.Choice(["full", "tied", "diag", "spherical"]), default="full", show_default=True
     ),
+    click.option("--sequence-column", metavar="NAME", help="Field that identifies the sequence of each record."),
+    click.option("--continued", is_flag=True, help="All records are steps of one endless sequence."),
+    click.option(
+        "--emission",
+        callback=emission,
+        metavar="WHAT",
+        help=f"Start a new hidden Markov model that emits so: {EMISSIONS}.",
+    ),
     click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Makes the start of a new model repeatable."),
 )
 
@@ -205,6 +239,6 @@ def update(
 def watch(folder: str, model: str, once: bool, learning: Learning) -> None:
     """Update MODEL from Parquet files as they appear in FOLDER."""
     columns = None if learning.columns is None else [name.strip() for name in learning.columns.split(",")]
-    if columns is not None and learning.weight is not None:
-        columns.append(learning.weight)
+    if columns is not None:
+        columns += [name for name in (learning.weight, _column_of(model, learning)) if name is not None]
     learning.run(model, library.FolderStream(folder, columns, follow=not once))

@@ -89,7 +89,7 @@ def attributes_of(settings: Any) -> dict[str, Any]:
 def is_complete(settings: Any) -> bool:
     """Whether there is every attribute from which parameters are made, fitted or set by hand."""
     return all(
-        getattr(settings, name, None) is not None for name in (*settings.structure.names, *settings.face.names)
+        hasattr(settings, name) for name in (*settings.structure.names, *settings.face.names)
     ) or not missing_from(settings, attributes_of(settings))
 
 
@@ -108,6 +108,7 @@ def set_by_hand(settings: Any, fitted: Fitted, published: Mapping[str, Any]) -> 
     attributes = attributes_of(settings)
     if missing := missing_from(settings, attributes):
         raise ParameterError(f"{', '.join(missing)} are neither fitted nor set; call fit, or set them all")
+    settings.structure.check_by_hand(settings, attributes)
     width = settings.face.width(settings, attributes)
     require_sizes(settings, attributes, width or (0 if fitted.shape is None else fitted.shape.features))
     names = (*settings.structure.names, *settings.face.names)

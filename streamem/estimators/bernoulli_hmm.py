@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from streamem.estimators.declaring import hyperparameters
 from streamem.estimators.faces.bernoulli_hmm import BernoulliHMMFace
-from streamem.estimators.hmm_drawing import SamplingHMM
+from streamem.estimators.sequences import SequenceEstimator
 
 Array = NDArray[Any]
 
 
 @hyperparameters()
-class BernoulliHMM(SamplingHMM):
+class BernoulliHMM(SequenceEstimator):
     """Hidden Markov model whose states emit independent values of 0 or 1, fitted by EM, out of core.
 
     Parameters

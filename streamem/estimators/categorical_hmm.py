@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from streamem.estimators.declaring import hyperparameters
 from streamem.estimators.faces.categorical_hmm import CategoricalHMMFace, columns_of, side_by_side
-from streamem.estimators.hmm_drawing import SamplingHMM
+from streamem.estimators.sequences import SequenceEstimator
 
 Array = NDArray[Any]
 
 
 @hyperparameters()
-class CategoricalHMM(SamplingHMM):
+class CategoricalHMM(SequenceEstimator):
     """Hidden Markov model whose states emit symbols, fitted by EM, out of core.
 
     Parameters

@@ -42,10 +42,9 @@ from streamem.estimators.in_words import description
 from streamem.estimators.live import OnDrift, StreamArguments, Until, learn_stream
 from streamem.estimators.making import basis, engine_for, family_of, learning_of, model_of, n_parameters, row_width
 from streamem.estimators.model_files import read_model, require_savable, write_model
-from streamem.estimators.row_inputs import published_dtype
 from streamem.estimators.structure import DataArguments, Structure
 from streamem.machine.importing import import_whole
-from streamem.online.learner import step
+from streamem.online.learner import Advance, step
 from streamem.online.updates import describe_update
 from streamem.running import federated
 from streamem.running.federated import SharedStats
@@ -238,7 +237,7 @@ class Estimator(BaseEstimator):
         ParameterError : the statistics belong to other parameters
         MonotonicityError : of as many rows, the log-likelihood fell since the round before: not the same rows
         """
-        fitted = self._to_go_on()
+        fitted = self._with_shape(self._to_go_on())
         assert fitted.state is not None
         federated.require_statistics_of(statistics, basis(self, fitted))
         model = self.structure.model_of_all(self, family_of(self, fitted), fitted, statistics.stats)
@@ -307,23 +306,22 @@ class Estimator(BaseEstimator):
                 stacklevel=3,
             )
 
-    def _learn(self, x: Any, arguments: DataArguments, rule: StepSize, executor: Any) -> None:
-        """One step of online EM with X as mini-batch."""
+    def _learn(self, x: Any, arguments: DataArguments, rule: StepSize, executor: Any, advance: Advance = step) -> None:
+        """One step of online EM with X as mini-batch; `advance` makes it."""
         fitted = self._to_learn()
         opened = self.structure.open(self, x, arguments, fitted.shape)
         check_hyperparameters(self)
         self.structure.check_start(self, opened.shape)
-        if fitted.state is None:
-            fitted = replace(fitted, shape=replace(opened.shape, dtype=published_dtype(x)))
-        elif fitted.shape is None:
+        if fitted.state is None or fitted.shape is None:
             fitted = replace(fitted, shape=opened.shape)
-        source = opened.source
-        after = step(learning_of(self, rule, executor), fitted, source)
+        source, learning = opened.source, learning_of(self, rule, executor)
+        self.structure.check_online(learning.model(fitted), fitted)
+        after = advance(learning, fitted, source, None)
         least = self.structure.least_rows(self, source.schema.n_features)
-        if source.n_rows < least and _begins_statistics(fitted, after):
+        if advance is step and source.n_rows < least and _begins_statistics(fitted, after):
             raise ParameterError(
                 f"this model holds no statistics to go on from (its attributes were set by hand), so the first batch "
-                f"needs at least {least} rows, 2·K·(d + 1); it has {source.n_rows}"
+                f"needs at least {least} rows, {self.structure.least_formula}; it has {source.n_rows}"
             )
         self._took(fitted, after)
 

@@ -12,13 +12,13 @@ from streamem.core.errors import ParameterError
 from streamem.estimators.declaring import hyperparameters
 from streamem.estimators.faces.covariances import full_covariances, own_covariances
 from streamem.estimators.faces.gaussian_hmm import GaussianHMMFace
-from streamem.estimators.hmm_drawing import SamplingHMM
+from streamem.estimators.sequences import SequenceEstimator
 
 Array = NDArray[Any]
 
 
 @hyperparameters(priors=GaussianHMMFace.priors, behind="transmat_prior")
-class GaussianHMM(SamplingHMM):
+class GaussianHMM(SequenceEstimator):
     """Hidden Markov model with Gaussian emissions, fitted by EM (Baum & Welch), out of core.
 
     Names are those of `hmmlearn.hmm.GaussianHMM`; what differs is that it is maximum likelihood unless priors are
@@ -120,13 +120,18 @@ class GaussianHMM(SamplingHMM):
     @property
     def covars_(self) -> Array:
         """Covariances of all states as full matrices (K, d, d)."""
-        if "_covars_" not in self.__dict__:
+        if "covars_" not in self.__dict__:
             raise AttributeError("covars_")
+        own = self.__dict__["covars_"]
+        if own.ndim == 3:
+            return own
         shape = np.shape(self.means_)
         if len(shape) != 2:
             raise ParameterError(f"means_ has shape {shape}; finite numbers ({self.n_components}, d) are needed")
-        return full_covariances(self._covars_, self.covariance_type, *shape)
+        return full_covariances(own, self.covariance_type, *shape)
 
     @covars_.setter
     def covars_(self, covars: ArrayLike) -> None:
-        self._covars_ = own_covariances(covars, self.covariance_type, int(self.n_components))
+        own = own_covariances(covars, self.covariance_type, int(self.n_components))
+        given = np.array(covars, dtype=np.float64)
+        self.__dict__["covars_"] = given if given.ndim == 3 else own

@@ -9,13 +9,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from streamem.estimators.declaring import hyperparameters
 from streamem.estimators.faces.gmm_hmm import GMMHMMFace
-from streamem.estimators.hmm_drawing import SamplingHMM
+from streamem.estimators.sequences import SequenceEstimator
 
 Array = NDArray[Any]
 
 
 @hyperparameters(priors=GMMHMMFace.priors, behind="transmat_prior")
-class GMMHMM(SamplingHMM):
+class GMMHMM(SequenceEstimator):
     """Hidden Markov model whose states emit mixtures of Gaussians, fitted by EM, out of core.
 
     Parameters

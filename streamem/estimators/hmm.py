@@ -6,21 +6,18 @@ import os
 from dataclasses import field
 from typing import Any, ClassVar, Self
 
-import numpy as np
-
 from streamem.core.arrays import Params
 from streamem.core.errors import ParameterError
 from streamem.core.ports import Family
-from streamem.core.state import State
 from streamem.estimators.declaring import hyperparameters
 from streamem.estimators.faces.any_hmm import AnyHMMFace
-from streamem.estimators.hmm_drawing import SamplingHMM
+from streamem.estimators.sequences import SequenceEstimator
 
 Path = str | os.PathLike[str]
 
 
 @hyperparameters()
-class HMM(SamplingHMM):
+class HMM(SequenceEstimator):
     """Hidden Markov model with emissions of any `Family`, fitted by EM (Baum & Welch), out of core.
 
     Parameters
@@ -73,17 +70,3 @@ class HMM(SamplingHMM):
         if "family" not in objects:
             raise ParameterError("an HMM is loaded with its family: HMM.load(path, family=...)")
         return super().load(path, **objects)
-
-    def _adopt(self, state: State, dtype: np.dtype[Any]) -> None:
-        super()._adopt(state, dtype)
-        self.params_ = self._state.params.components
-
-    def _params(self) -> Params:
-        state: State | None = getattr(self, "_state", None)
-        if state is not None and self.params_ != state.params.components:
-            return self._rebuilt()
-        return super()._params()
-
-    def _check_loaded(self, params: Params, n_features: int) -> None:
-        super()._check_loaded(params, n_features)
-        self.params_ = params.components

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path as PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,17 +22,21 @@ from streamem.estimators.hyperparameters import check_hyperparameters, run_key
 from streamem.estimators.making import learning_of
 from streamem.estimators.model_files import read_model, write_model
 from streamem.machine.importing import import_whole
+from streamem.online.continued import continued_step
 from streamem.online.follow import Learner, Reader, follow
-from streamem.online.learner import step_rule
+from streamem.online.learner import step, step_rule
 from streamem.online.nothing_learned import require_learned
 from streamem.online.updates import Update
 from streamem.running.fitted import Fitted, StreamPlace
 from streamem.running.memory import parse_bytes
 from streamem.streams import open_stream
 
+if TYPE_CHECKING:
+    from streamem.online.mini_batches import Cutter
+    from streamem.online.records import Decoder
+
 logger = logging.getLogger("streamem")
 
-NEEDS_ARROW = ("streamem.online.live_files", "streamem.online.mini_batches", "streamem.online.records")
 IDENTITY = ("class", "n_components", "n_mix", "covariance_type", "family")
 """Hyperparameters without which parameters mean nothing: those of a checkpoint have to be the same."""
 
@@ -59,6 +63,9 @@ class StreamArguments:
     drift: DriftAlarm | None
     on_drift: OnDrift
     until: Until | None
+    sequence_column: str | None = None
+    continued: bool = False
+    most_steps: int = 0
 
     def check(self) -> None:
         """Refuse values that cannot be."""
@@ -75,6 +82,16 @@ class StreamArguments:
         if not (self.until is None or callable(self.until) or _is_count(self.until)):
             raise ParameterError(
                 f"until is {self.until!r}; it must be a number of rows >= 1, or a function of the update"
+            )
+
+    def check_sequences(self) -> None:
+        """Refuse what is said of sequences and cannot be."""
+        if not _is_count(self.most_steps):
+            raise ParameterError(f"most_steps is {self.most_steps!r}; it must be an integer >= 1")
+        if self.continued and self.sequence_column is not None:
+            raise ParameterError(
+                f"continued=True takes all records for steps of one sequence, and sequence_column="
+                f"{self.sequence_column!r} tells several apart; pass one of them"
             )
 
     @property
@@ -94,7 +111,7 @@ def learn_stream(estimator: Any, stream: Any, arguments: StreamArguments) -> Non
     arguments.check()
     rule, most_letters = step_rule(arguments.half_life, arguments.step), parse_bytes(arguments.dead_letter_limit)
     # Arrow is imported by those only who read a stream.
-    live_files, mini_batches, records = map(import_whole, NEEDS_ARROW)
+    live_files = import_whole("streamem.online.live_files")
     learner = _learner(estimator, rule, arguments)
     followers, before = estimator._following(), learner.fitted
     with ExitStack() as stack:
@@ -109,14 +126,15 @@ def learn_stream(estimator: Any, stream: Any, arguments: StreamArguments) -> Non
                 most_letters,
             )
         )
-        names = _feature_names(learner, arguments.columns)
-        weight = arguments.sample_weight
-        opened = open_stream(stream, None if names is None else names + ([] if weight is None else [weight]))
-        shape = learner.fitted.shape
-        decoder = records.Decoder(names, weight, None if shape is None else shape.features)
+        estimator.structure.check_online(learner.learning.model(learner.fitted), learner.fitted)
+        names, weight = _feature_names(learner, arguments.columns), arguments.sample_weight
+        column = _sequence_column(estimator, learner, arguments)
+        also = [name for name in (weight, column) if name is not None]
+        opened = open_stream(stream, None if names is None else names + also)
+        decoder = _decoder(estimator, learner, names, weight, column)
         if arguments.checkpoint is None and getattr(opened, "anonymous", False):
             learner.moved(opened, {})  # another list is other data
-        cutter = mini_batches.Cutter(decoder, learner.positions(opened), int(arguments.batch_rows), arguments.limit)
+        cutter = _cutter(estimator, decoder, learner.positions(opened), arguments, column)
         unread, followers.unread = followers.unread, None
         if unread is not None and unread[0] is stream:
             cutter.resume(unread[1])
@@ -144,8 +162,50 @@ def _learner(estimator: Any, rule: StepSize, arguments: StreamArguments) -> Lear
     def opened(chunk: Any, shape: Any) -> Any:
         return structure.reopened(estimator, chunk, shape)
 
-    learning = learning_of(estimator, rule, "threads")
-    return Learner(estimator._to_learn(), learning, opened, arguments.alarm, arguments.on_drift == "reset")
+    learning, resets = learning_of(estimator, rule, "threads"), arguments.on_drift == "reset"
+    learner = Learner(estimator._to_learn(), learning, opened, arguments.alarm, resets)
+    if structure.is_sequential:
+        arguments.check_sequences()
+        learner.sequences = {}
+        learner.advance = continued_step if arguments.continued else step
+    return learner
+
+
+def _sequence_column(estimator: Any, learner: Learner, arguments: StreamArguments) -> str | None:
+    """The field that identifies sequences: the one that was passed, else that of the fit."""
+    if not estimator.structure.is_sequential or arguments.continued:
+        return None
+    column, shape = arguments.sequence_column, learner.fitted.shape
+    if column is None and shape is not None:
+        column = shape.sequences.get("sequence_column")
+    learner.sequences = {} if column is None else {"sequence_column": column}
+    return column
+
+
+def _decoder(estimator: Any, learner: Learner, names: Any, weight: str | None, column: str | None) -> Decoder:
+    """What makes rows, or steps, of messages; Arrow is imported by those only who read a stream."""
+    shape = learner.fitted.shape
+    width = None if shape is None else shape.features
+    if not estimator.structure.is_sequential:
+        decoder: Decoder = import_whole("streamem.online.records").Decoder(names, weight, width)
+    else:
+        decoder = import_whole("streamem.online.sequence_records").StepDecoder(names, weight, width, column)
+    return decoder
+
+
+def _cutter(
+    estimator: Any, decoder: Decoder, positions: Mapping[str, Any], arguments: StreamArguments, column: str | None
+) -> Cutter:
+    """What makes mini-batches: of so many rows, of whole sequences, or of blocks of one that never ends."""
+    given = decoder, positions, int(arguments.batch_rows), arguments.limit
+    if not estimator.structure.is_sequential:
+        cutter: Cutter = import_whole("streamem.online.mini_batches").Cutter(*given)
+    elif arguments.continued:
+        cutter = import_whole("streamem.online.sequence_batches").EndlessCutter(*given)
+    else:
+        sequences = import_whole("streamem.online.sequence_batches")
+        cutter = sequences.SequenceCutter(*given, int(arguments.most_steps), column is None)
+    return cutter
 
 
 def _learn_all(estimator: Any, learner: Learner, reader: Reader, arguments: StreamArguments) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from streamem.core.archive_reading import read_archive
+from streamem.core.archive_reading import Archive, read_archive, read_newest
 from streamem.core.errors import ModelFileError
 from streamem.estimators.bernoulli_hmm import BernoulliHMM
 from streamem.estimators.categorical_hmm import CategoricalHMM
@@ -29,21 +29,25 @@ def load_model(path: str | os.PathLike[str]) -> Any:
     ------
     ModelFileError : not such a file, damaged, newer than this library, or of a class that needs its family to be loaded
     """
-    name = read_archive(path, KIND).meta.get("class")
+    return _class_of(path, read_archive(path, KIND)).load(path)
+
+
+def load_newest(path: str | os.PathLike[str]) -> Any:
+    """The model of the newest generation of a file that can be read, with the class that it names.
+
+    Raises
+    ------
+    ModelFileError : no generation can be read, or the newest is not to be trusted, or its class needs its family
+    """
+    estimator, fitted = read_model(_class_of(path, read_newest(path, KIND)), path, {}, newest=True)
+    estimator._show(fitted)
+    return estimator
+
+
+def _class_of(path: str | os.PathLike[str], archive: Archive) -> Any:
+    name = archive.meta.get("class")
     if name in NEED_FAMILY:
         raise ModelFileError(f"{path} holds a {name}, whose family is code: load it with {name}.load(path, family=...)")
     if name not in CLASSES:
         raise ModelFileError(f"{path} holds a {name}, which this version does not know; it knows {sorted(CLASSES)}")
-    return CLASSES[name].load(path)
-
-
-def load_newest(cls: Any, path: str | os.PathLike[str]) -> Any:
-    """A model of a given class from the newest generation of its file that can be read.
-
-    Raises
-    ------
-    ModelFileError : no generation can be read, or the newest is not to be trusted
-    """
-    estimator, fitted = read_model(cls, path, {}, newest=True)
-    estimator._show(fitted)
-    return estimator
+    return CLASSES[name]

@@ -55,6 +55,7 @@ def learning_of(settings: Any, rule: Any, executor: Any) -> Learning:
         generator=lambda: generator_of(settings),
         engine=engine,
         rule=rule,
+        least_formula=structure.least_formula,
     )
 
 

@@ -9,16 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streamem.core.archive import write_archive
 from streamem.core.archive_reading import read_archive, read_newest
 from streamem.core.errors import ModelFileError
 from streamem.core.state import State
-from streamem.running.report import FitReport
 
 KIND = "model"
 Path = str | os.PathLike[str]
-STREAM = {"stream_positions_": "stream_positions", "_live_lengths": "live_lengths"}
-"""Attributes of a model that has learned from streams, and their names in the file."""
 
 
 class Parts(NamedTuple):
@@ -36,54 +32,6 @@ class Parts(NamedTuple):
     meta: dict[str, Any]
     state: State
     public: dict[str, NDArray[Any]]
-
-
-def save_estimator(
-    path: Path,
-    estimator: Any,
-    state: State,
-    public: Mapping[str, NDArray[Any]],
-    dtype: np.dtype[Any],
-    skip: set[str],
-    keep: int = 0,
-) -> None:
-    """Write hyperparameters, state, report and public arrays.
-
-    Parameters
-    ----------
-    public : fitted arrays under their scikit-learn names, so that ``numpy.load`` shows them too
-    dtype : in which the attributes were published
-    skip : hyperparameters that are objects and have to be given again when loading
-    keep : earlier generations of the file that stay
-    """
-    meta: dict[str, Any] = {
-        "class": type(estimator).__name__,
-        "parameters": {},
-        "n_features_in": int(estimator.n_features_in_),
-        "feature_names_in": list(getattr(estimator, "feature_names_in_", [])),
-        "lower_bounds": [float(value) for value in estimator.lower_bounds_],
-        "report": estimator.report_.to_dict(),
-        "seen": getattr(estimator, "_seen", ""),
-        "categories": getattr(estimator, "categories_", {}),
-        "sequences": getattr(estimator, "sequences_by_", {}),
-        "published_dtype": str(dtype),
-        "data_weight": getattr(estimator, "_data_weight", None),
-        "steps_weight": getattr(estimator, "_steps_weight", None),
-    }
-    arrays = {f"state.{name}": value for name, value in state.to_arrays().items()} | dict(public)
-    for name, value in estimator.get_params(deep=False).items():
-        if name in skip:
-            continue
-        if isinstance(value, np.random.RandomState):
-            value = None
-        if value is None or isinstance(value, str | bool | int | float):
-            meta["parameters"][name] = value
-        elif isinstance(value, np.generic):
-            meta["parameters"][name] = value.item()
-        else:
-            arrays[f"parameter.{name}"] = np.asarray(value)
-    meta |= {stored: getattr(estimator, name) for name, stored in STREAM.items() if hasattr(estimator, name)}
-    write_archive(path, KIND, meta, arrays, keep=keep)
 
 
 def public_faults(public: Mapping[str, NDArray[Any]], derived: Mapping[str, NDArray[Any]]) -> list[str]:
@@ -144,25 +92,3 @@ def one_way(told: Any) -> dict[str, str]:
     if not fits or not all(isinstance(name, str) for name in told.values()):
         raise ModelFileError(f"the file says {told!r:.200} of sequences; one way and one name are needed")
     return dict(told)
-
-
-def restore_common(estimator: Any, meta: Mapping[str, Any], state: State) -> None:
-    """Put back what every fitted estimator has, besides the parameters themselves."""
-    estimator.n_features_in_ = int(meta["n_features_in"])
-    if meta["feature_names_in"]:
-        estimator.feature_names_in_ = np.asarray(meta["feature_names_in"], dtype=object)
-    if told := meta.get("sequences"):
-        estimator.sequences_by_ = one_way(told)
-    if meta.get("categories"):
-        estimator.categories_ = dict(meta["categories"])
-    estimator.report_ = FitReport.from_dict(meta["report"])
-    estimator.converged_ = state.converged
-    estimator.n_iter_ = state.iteration
-    estimator.lower_bound_ = state.last_known
-    estimator.lower_bounds_ = list(meta["lower_bounds"])
-    for name in ("data_weight", "steps_weight"):
-        if meta.get(name) is not None:
-            setattr(estimator, f"_{name}", float(meta[name]))
-    for name, stored in STREAM.items():
-        if stored in meta:
-            setattr(estimator, name, dict(meta[stored]))

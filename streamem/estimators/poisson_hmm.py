@@ -9,13 +9,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from streamem.estimators.declaring import hyperparameters
 from streamem.estimators.faces.poisson_hmm import PoissonHMMFace
-from streamem.estimators.hmm_drawing import SamplingHMM
+from streamem.estimators.sequences import SequenceEstimator
 
 Array = NDArray[Any]
 
 
 @hyperparameters(priors=PoissonHMMFace.priors, behind="transmat_prior")
-class PoissonHMM(SamplingHMM):
+class PoissonHMM(SequenceEstimator):
     """Hidden Markov model whose states emit independent Poisson counts, fitted by EM, out of core.
 
     Parameters

@@ -31,7 +31,7 @@ def open_rows(settings: Any, x: Any, arguments: DataArguments, shape: Shape | No
     SchemaError : another number of features than at fit, or other names
     DataError : masked values, or what scikit-learn refuses
     """
-    _refuse_what_cannot_be_read(x)
+    refuse_what_cannot_be_read(x)
     if isinstance(x, np.ma.MaskedArray):
         refuse_masked(x, "the array", "drop or impute them first")
     options = read_options(settings, arguments, shape)
@@ -98,7 +98,7 @@ def _require_columns(there: Sequence[Any], wanted: Sequence[str], what: str) -> 
         raise SchemaError(f"{what} has no columns {missing}; it has {[str(name) for name in there]}")
 
 
-def _refuse_what_cannot_be_read(x: Any) -> None:
+def refuse_what_cannot_be_read(x: Any) -> None:
     """Mistakes that would otherwise fail, or worse, succeed, further down."""
     if type(x).__name__ == "LazyFrame":
         raise ParameterError("a LazyFrame holds no rows yet; call its collect(), or sink_parquet() and pass the file")

@@ -84,6 +84,9 @@ class Structure(Protocol):
     noun: str
     """What a component is called: "component", "state"."""
 
+    is_sequential: bool = False
+    """Whether rows are steps of sequences."""
+
     answers_lazily: bool = False
     """Whether answers about a Dask collection are a lazy Dask array, block by block."""
 
@@ -116,11 +119,18 @@ class Structure(Protocol):
         """Values of a row as the model reads it; more than its features where the family looks back on earlier rows."""
         return features
 
+    least_formula: str = "2·K·(d + 1)"
+    """What `least_rows` computes, in words."""
+
     def least_rows(self, settings: Any, n_features: int) -> int:
         """Rows that are enough to estimate every component."""
 
     def start(self, settings: Any, model: Any, sample: Chunk, rng: np.random.RandomState, shape: Shape) -> Params:
         """Parameters to start from, with those that the user gave put in."""
+
+    def check_online(self, model: Any, fitted: Fitted) -> None:
+        """Refuse to learn from mini-batches where only a fit can tell how much data there is, for a prior to weigh."""
+        return
 
     def is_given_wholly(self, settings: Any) -> bool:
         """Whether nothing is drawn for a start, since every value is given: starts then need no seed."""
@@ -136,6 +146,10 @@ class Structure(Protocol):
 
     def published(self, params: Params, dtype: np.dtype[Any]) -> dict[str, Array]:
         """The attributes in `names`, of exact parameters."""
+
+    def check_by_hand(self, settings: Any, attributes: Mapping[str, Any]) -> None:
+        """Refuse attributes in `names` that a user set and that cannot be, before those of the family are looked at."""
+        return
 
     def rebuilt(self, settings: Any, attributes: Mapping[str, Any], components: Params) -> Params:
         """Parameters from the attributes in `names` and those of the family.

@@ -44,4 +44,9 @@ def without(batch: MiniBatch, rows: Sequence[int], reason: str) -> MiniBatch:
 
 
 def _rows(chunk: Chunk, which: Any) -> Chunk:
-    return Chunk(np.ascontiguousarray(chunk.x[which]), None if chunk.weight is None else chunk.weight[which])
+    weight = None if chunk.weight is None else chunk.weight[which]
+    sequences = None
+    if chunk.sequences is not None and not isinstance(which, slice):  # where sequences begin matters to no search
+        before = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(which)])
+        sequences = replace(chunk.sequences, offsets=np.unique(before[chunk.sequences.offsets]))
+    return Chunk(np.ascontiguousarray(chunk.x[which]), weight, sequences)

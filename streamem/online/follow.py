@@ -18,7 +18,7 @@ from streamem.core.ports import Executor, Source, Stream
 from streamem.core.redaction import redacted
 from streamem.core.state import State
 from streamem.machine.importing import import_whole
-from streamem.online.learner import Learning, step
+from streamem.online.learner import Advance, Learning, step
 from streamem.online.prefetch import NBYTES, Handover, Inline, Prefetch, reading
 from streamem.online.updates import Update, describe_update
 from streamem.running.fitted import Fitted, Shape, StreamPlace
@@ -46,6 +46,8 @@ class Learner:
     open : a mini-batch as a source, checked against the shape of the fit
     alarm : watches how well mini-batches are predicted, or None
     resets : whether an alarm lets all rows to come count alike again
+    advance : what learns a mini-batch: `step`, or what goes on with an endless sequence
+    sequences : of a model of sequences, by which name in the data its sequences are found; None of independent rows
     """
 
     fitted: Fitted
@@ -53,6 +55,8 @@ class Learner:
     open: Callable[[Any, Shape], Source]
     alarm: DriftAlarm | None = None
     resets: bool = False
+    advance: Advance = step
+    sequences: Mapping[str, str] | None = None
 
     @property
     def has_model(self) -> bool:
@@ -151,7 +155,7 @@ class _Step:
         if self._executor is None:
             self._executor = self._threads(source)
         with np.errstate(over="ignore", invalid="ignore"):  # of absurd records, which an error names
-            after = step(learner.learning, before, source, self._executor)
+            after = learner.advance(learner.learning, before, source, self._executor)
         assert after.state is not None
         if after.state.memory is before.state.memory:  # weights of 0 teach nothing
             learner.fitted = after
@@ -168,8 +172,10 @@ class _Step:
             x = batch.chunk.x
             dtype = np.dtype(np.float32 if x.dtype == np.float32 else np.float64)
             shape = Shape(x.shape[1], None if names is None else tuple(names), dtype=dtype)
+            if learner.sequences is not None:  # whose attributes are float64 whatever their data are
+                shape = replace(shape, dtype=np.dtype(np.float64), sequences=learner.sequences)
         fitted = replace(learner.fitted, shape=shape)
-        learner.fitted = step(learner.learning, fitted, learner.open(batch.chunk, shape))
+        learner.fitted = learner.advance(learner.learning, fitted, learner.open(batch.chunk, shape), None)
         state = learner.fitted.state
         return None if state is None else describe_update(learner.learning.model(learner.fitted), None, state)
 

@@ -41,6 +41,7 @@ class Learning:
     generator : what starts draw from
     engine : from the words for a progress bar, the model and what is fitted, how a pass is run
     rule : the step size
+    least_formula : how `least_rows` follows from K and d, in words
     """
 
     model: Callable[[Fitted], Model]
@@ -49,6 +50,11 @@ class Learning:
     generator: Callable[[], np.random.RandomState]
     engine: Callable[[str, Model, Fitted], Engine]
     rule: StepSize
+    least_formula: str = "2·K·(d + 1)"
+
+
+Advance = Callable[[Learning, Fitted, Source, Executor | None], Fitted]
+"""What makes of a fitted model and a mini-batch the next fitted model: `step`, or another way to learn."""
 
 
 def step(learning: Learning, fitted: Fitted, source: Source, executor: Executor | None = None) -> Fitted:

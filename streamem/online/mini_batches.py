@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,17 +51,21 @@ class Tally:
 
 
 @dataclass(eq=False)
-class _Segment:
+class Segment:
+    """A decoded message, and how many of its usable records have been taken."""
+
     message: Message
     records: Records
     taken: int = 0
 
     @property
     def left(self) -> int:
+        """Usable records that have not been taken."""
         return len(self.records.x) - self.taken
 
     @property
     def passed(self) -> int:
+        """Records of the message up to the last that was taken."""
         return int(self.records.ends[self.taken - 1]) if self.taken else 0
 
 
@@ -80,9 +84,9 @@ class Cutter:
         self._decoder, self._batch_rows, self._limit = decoder, batch_rows, limit
         self._positions = dict(positions)
         self._skip = {partition: int(position[1]) for partition, position in positions.items()}
-        self._segments: deque[_Segment] = deque()
+        self._segments: deque[Segment] = deque()
         self._unread: Message | None = None
-        self._cut_off: list[_Segment] = []
+        self._cut_off: list[Segment] = []
         self._before: tuple[dict[str, Any], int] = ({}, 0)
         self._rows = 0
         self._seen = self._bad = 0.0
@@ -103,9 +107,17 @@ class Cutter:
         if skipped > records.count:  # messages that are cut otherwise than they were
             self._skip[message.partition] = skipped - records.count
         records, skipped = records.after(skipped), min(skipped, records.count)
-        self._segments.append(_Segment(message, records))
-        self._rows += len(records.x)
+        self._append(Segment(message, records))
         self._judge(records, skipped)
+        yield from self._complete()
+
+    def _append(self, segment: Segment) -> None:
+        """Let a decoded message wait."""
+        self._segments.append(segment)
+        self._rows += segment.left
+
+    def _complete(self) -> Iterator[MiniBatch]:
+        """The mini-batches for which enough waits."""
         while self._rows >= self._batch_rows:
             yield self._cut(self._batch_rows)
 
@@ -154,21 +166,22 @@ class Cutter:
             if take:
                 xs.append(segment.records.x[part])
                 weights.append(None if segment.records.weight is None else segment.records.weight[part])
+            self._cut_off.append(segment)
             poison += self._passed(segment, take)
+            if segment.left == 0:
+                self._segments.popleft()
             tombstones += segment.message.payload is None
             wanted -= take
         self._rows -= rows
-        chunk = _joined(xs, weights, self._decoder.n_features or 1)
+        chunk = joined(xs, weights, self._decoder.n_features or 1)
         return MiniBatch(chunk, tuple(poison), dict(self._positions), tombstones)
 
-    def _passed(self, segment: _Segment, take: int) -> list[Poison]:
-        """Move on within the first segment; the unusable records that this passes."""
+    def _passed(self, segment: Segment, take: int) -> list[Poison]:
+        """Move on within a message; the unusable records that this passes."""
         message, records = segment.message, segment.records
         before = segment.passed
-        self._cut_off.append(segment)
         segment.taken += take
         if segment.left == 0:
-            self._segments.popleft()
             stop, position = records.count, [message.after, 0]
         else:
             stop = segment.passed
@@ -199,34 +212,38 @@ class Cutter:
             self._seen, self._bad = self._seen / 2, self._bad / 2
 
     @property
-    def unread(self) -> tuple[tuple[_Segment, ...], Message | None]:
+    def unread(self) -> tuple[tuple[Segment, ...], Message | None]:
         """What no mini-batch has taken yet, to go on with in another cutter: decoded messages, and one that is not."""
-        return tuple(self._segments), self._unread
+        return tuple(self._waiting_segments), self._unread
 
-    def resume(self, unread: tuple[tuple[_Segment, ...], Message | None]) -> None:
+    def resume(self, unread: tuple[tuple[Segment, ...], Message | None]) -> None:
         """Go on with what another cutter had left; `again` gives the mini-batches."""
         segments, self._unread = unread
-        self._segments.extend(segments)
-        self._rows = sum(segment.left for segment in self._segments)
+        for segment in segments:
+            self._append(segment)
 
     def again(self) -> Iterator[MiniBatch]:
         """The mini-batches that were complete, or that the message completes that could not be decoded before."""
-        while self._rows >= self._batch_rows:
-            yield self._cut(self._batch_rows)
+        yield from self._complete()
         if self._unread is not None:
             yield from self.add(self._unread)
+
+    @property
+    def _waiting_segments(self) -> Sequence[Segment]:
+        return self._segments
 
     def waiting(self) -> list[Poison]:
         """Unusable records of messages that no mini-batch has passed yet."""
         return [
             Poison(segment.message.partition, segment.message.at, bad)
-            for segment in self._segments
+            for segment in self._waiting_segments
             for bad in segment.records.unusable
             if bad.record >= segment.passed
         ]
 
 
-def _joined(xs: list[Any], weights: list[Any], n_features: int) -> Chunk:
+def joined(xs: list[Any], weights: list[Any], n_features: int) -> Chunk:
+    """Rows of several messages, one after the other; a missing weight is 1."""
     if not xs:
         return Chunk(np.empty((0, n_features)))
     if len(xs) == 1:

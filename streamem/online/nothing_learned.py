@@ -56,7 +56,7 @@ def _missing(learner: Learner, n_components: int, stopped: bool) -> str:
     if kept.rows < least:
         return (
             f"{kept.rows} usable rows are kept, and a start of {n_components} components needs at least {least}, "
-            f"2·K·(d + 1). {anew}, or take fewer components"
+            f"{learner.learning.least_formula}. {anew}, or take fewer components"
         )
     distinct = len(np.unique(kept.x, axis=0))
     return (

@@ -86,6 +86,7 @@ class Records:
     ends : (n,) for each usable record the number of records of the message up to and including it
     count : records of the message
     unusable : the others
+    ids : (n,) of each usable record the sequence of which it is a step; empty where nobody asked
     """
 
     x: Array
@@ -93,6 +94,7 @@ class Records:
     ends: Array
     count: int
     unusable: tuple[Unusable, ...]
+    ids: Sequence[Any] = ()
 
     def after(self, skipped: int) -> Records:
         """Records without the first `skipped`."""
@@ -101,7 +103,8 @@ class Records:
         kept = self.ends > skipped
         weight = None if self.weight is None else self.weight[kept]
         unusable = tuple(bad for bad in self.unusable if bad.record + bad.records > skipped)
-        return Records(self.x[kept], weight, self.ends[kept], self.count, unusable)
+        ids = [one for one, keep in zip(self.ids, kept, strict=True) if keep] if self.ids else ()
+        return Records(self.x[kept], weight, self.ends[kept], self.count, unusable, ids)
 
 
 class Decoder:
@@ -194,7 +197,7 @@ class Decoder:
         failure: Exception = ValueError("there are no fields")
         for record in objects:
             try:
-                names = [str(name) for name in record if name != self._weight and not is_reserved(name)]
+                names = [str(name) for name in record if self._is_feature(name)]
                 "".join(names).encode()  # half of a surrogate pair cannot be written into any file
                 _row(record, names)
             except (ValueError, TypeError, OverflowError) as error:
@@ -203,6 +206,10 @@ class Decoder:
             if names:
                 return names
         raise SchemaError(f"{failure}; say which fields are features with columns=") from failure
+
+    def _is_feature(self, name: Any) -> bool:
+        """Whether a field is a feature where nobody says which ones are."""
+        return name != self._weight and not is_reserved(name)
 
     def _array(self, array: Array) -> Records:
         """Rows without names."""
@@ -279,7 +286,7 @@ class Decoder:
             suspicious = not np.isfinite(np.sum(x, dtype=np.float64)) or weight is not None
         if not suspicious:
             return Records(x, weight, ends, len(x), ())
-        good = np.isfinite(x).all(axis=1)
+        good = self._good(x)
         if weight is not None:
             good &= np.isfinite(weight) & (weight >= 0)
         if good.all():
@@ -289,6 +296,10 @@ class Decoder:
             for i in np.flatnonzero(~good)
         )
         return Records(x[good], None if weight is None else weight[good], ends[good], len(x), unusable)
+
+    def _good(self, x: Array) -> NDArray[np.bool_]:
+        """Rows (n,) whose values can be used."""
+        return np.asarray(np.isfinite(x).all(axis=1))
 
     def _fault(self, row: Array, weight: Array | None, i: int) -> str:
         bad = np.flatnonzero(~np.isfinite(row))

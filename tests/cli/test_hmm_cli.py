@@ -119,3 +119,75 @@ def test_resumed_from_a_checkpoint(folder: Path) -> None:
     resumed = load_model("m.npz")
     call(*FIT, "--max-iter", "6", "--tol", "0")
     np.testing.assert_array_equal(load_model("m.npz").means_, resumed.means_)
+
+
+# --- learning from streams -------------------------------------------------------------------------------------------
+
+
+def visits_as_lines() -> str:
+    table = pq.read_table("visits.parquet").drop_columns(["n"])
+    return "".join(json.dumps(one) + "\n" for one in table.to_pylist())
+
+
+BY_ID = ("--sequence-column", "id", "--columns", "a,b")
+
+
+def test_update_learns_whole_sequences_from_a_pipe(folder: Path) -> None:
+    call("fit", "hmm", "visits.parquet", "-k", "3", "--seed", "0", "-o", "m.npz", *BY_ID, "--max-iter", "3")
+    taught = GaussianHMM.load("m.npz")
+    told = CliRunner().invoke(main, ["update", "m.npz", "-", "--sequence-column", "id"], input=visits_as_lines())
+    assert told.exit_code == 0, told.output
+    assert "m.npz: 600 rows learned, 1,200 in all" in told.output
+    taught.partial_fit(pq.read_table("visits.parquet"))
+    loaded = GaussianHMM.load("m.npz")
+    assert loaded.means_.tobytes() == taught.means_.tobytes()
+    assert loaded.transmat_.tobytes() == taught.transmat_.tobytes()
+    shown = call("show", "m.npz")
+    assert "online for 1 mini-batches" in shown
+    assert "sequences by sequence_column 'id'" in shown
+
+
+def test_update_starts_a_new_model_of_sequences(folder: Path) -> None:
+    Path("x.jsonl").write_text(visits_as_lines())
+    new = ("update", "new.npz", "x.jsonl", "-k", "3", "--seed", "0", "--emission", "gaussian-full", *BY_ID)
+    assert "300 rows learned, 300 in all" in call(*new, "--batch-rows", "250", "--until-rows", "1")
+    assert "300 rows learned, 600 in all" in call("update", "new.npz", "x.jsonl", "--batch-rows", "250")
+    assert "nothing new" in call("update", "new.npz", "x.jsonl")
+    table = pq.read_table("visits.parquet")
+    taught = GaussianHMM(3, "full", random_state=0)
+    for part in (table.slice(0, 300), table.slice(300, 251), table.slice(551)):
+        taught.partial_fit(part, sequence_column="id", columns=["a", "b"])
+    assert GaussianHMM.load("new.npz").means_.tobytes() == taught.means_.tobytes()
+
+
+def test_update_goes_on_with_an_endless_sequence(folder: Path) -> None:
+    x = rows()
+    call(*FIT, "--max-iter", "3")
+    taught = GaussianHMM.load("m.npz")
+    text = "".join(json.dumps(row) + "\n" for row in x.tolist())
+    told = CliRunner().invoke(main, ["update", "m.npz", "--continued", "--batch-rows", "200"], input=text)
+    assert told.exit_code == 0, told.output
+    for first in range(0, len(x), 200):
+        taught.partial_fit(x[first : first + 200], continued=True)
+    assert GaussianHMM.load("m.npz").means_.tobytes() == taught.means_.tobytes()
+
+
+@pytest.mark.parametrize("columns", [(), ("--columns", "a,b")], ids=["all columns", "chosen columns"])
+def test_watch_learns_sequences_from_files(folder: Path, columns: tuple[str, ...]) -> None:
+    call("fit", "hmm", "visits.parquet", "-k", "2", "--seed", "0", "-o", "m.npz", *BY_ID, "--max-iter", "2")
+    taught = GaussianHMM.load("m.npz")
+    Path("new").mkdir()
+    table = pq.read_table("visits.parquet")
+    pq.write_table(table, "new/0.parquet", row_group_size=97)
+    assert "600 rows learned, 1,200 in all" in call("watch", "new", "m.npz", "--once", *columns)
+    taught.partial_fit(table)
+    assert GaussianHMM.load("m.npz").means_.tobytes() == taught.means_.tobytes()
+
+
+def test_what_is_said_of_sequences_is_refused_by_mixtures(folder: Path) -> None:
+    call("fit", "gmm", "recording.zarr", "-k", "2", "-o", "g.npz")
+    assert "this is a GaussianMixture" in fail("update", "g.npz", "-", "--sequence-column", "id")
+    assert "this is a GaussianMixture" in fail("update", "g.npz", "-", "--continued")
+    assert "is none of gaussian-diag" in fail("update", "x.npz", "-", "-k", "2", "--emission", "gauss")
+    call(*FIT, "--max-iter", "1")
+    assert "pass one of them" in fail("update", "m.npz", "-", "--continued", "--sequence-column", "id")

@@ -14,10 +14,12 @@ import pytest
 import zarr
 from sklearn.base import clone
 
+from helpers.fitted_states import params_now
 from helpers.hmm_starts import LENGTHS, Array, D, K, fitted_quietly, gaussian_start, rows, with_attributes
 from streamem import GMMHMM, HMM, BernoulliHMM, CategoricalHMM, GaussianHMM, PoissonHMM, open_sequences
 from streamem.core.errors import ModelFileError
 from streamem.estimators.loading import load_model
+from streamem.estimators.making import family_of, n_parameters
 from streamem.families import AutoregressiveGaussian, Gaussian
 
 OFFSETS = np.concatenate([[0], np.cumsum(LENGTHS)])
@@ -183,8 +185,8 @@ def test_topologies_and_ties() -> None:
     tied = fitted_quietly(GaussianHMM(K, tied_transitions=[[0, 2]], **SHORT), x, LENGTHS)
     np.testing.assert_array_equal(tied.transmat_[0], tied.transmat_[2])
     free = fitted_quietly(GaussianHMM(K, **SHORT), x, LENGTHS)
-    assert free._n_parameters() - tied._n_parameters() == K - 1
-    assert free._n_parameters() == K * K - 1 + 2 * K * D
+    assert n_parameters(free, free._now()) - n_parameters(tied, tied._now()) == K - 1
+    assert n_parameters(free, free._now()) == K * K - 1 + 2 * K * D
 
 
 def test_left_right_chains_start_in_order() -> None:
@@ -235,7 +237,7 @@ def test_rows_are_drawn_from_their_states() -> None:
     for estimator, x in estimators():
         fitted_quietly(estimator, x, LENGTHS)
         drawn, states = estimator.sample(40_000, random_state=0)
-        params, family = estimator._params().components, estimator._make_family()
+        params, family = params_now(estimator).components, family_of(estimator, estimator._now())
         for k in range(2):
             rows_of_k = drawn[states == k]
             resp = np.zeros((len(rows_of_k), 2))
@@ -299,7 +301,7 @@ def test_saved_models_are_the_same(number: int, tmp_path: Path) -> None:
     for letter, name in (("s", "startprob_"), ("t", "transmat_")):
         assert letter in copy.init_params
         setattr(copy, name, getattr(estimator, name))
-    for name in copy.letters:
+    for name in copy.face.letters:
         setattr(copy, name, getattr(estimator, name))
     assert copy.score(x, LENGTHS) == pytest.approx(estimator.score(x, LENGTHS), rel=1e-10)
 

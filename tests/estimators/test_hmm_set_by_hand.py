@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hmmlearn import hmm as oracle
 from sklearn.exceptions import ConvergenceWarning
 
 from helpers.hmm_starts import with_attributes
-from streamem import GMMHMM, BernoulliHMM, CategoricalHMM, GaussianHMM, PoissonHMM
+from streamem import GMMHMM, HMM, BernoulliHMM, CategoricalHMM, GaussianHMM, Params, PoissonHMM
 from streamem.core.errors import ParameterError
+from streamem.families import Poisson
 
 MOVES = {"startprob_": np.array([0.5, 0.5]), "transmat_": np.array([[0.9, 0.1], [0.2, 0.8]])}
 COUNTS = np.array([[1.0], [0.0], [3.0], [4.0], [2.0], [0.0]])
@@ -98,3 +101,110 @@ def test_a_constant_column_costs_no_accuracy(value: float) -> None:
         warnings.simplefilter("ignore", ConvergenceWarning)  # of k-means, about so few distinct rows
         model = GaussianHMM(2, random_state=0).fit(x)
     np.testing.assert_allclose(model.means_, value)
+
+
+def bernoulli() -> Any:
+    return with_attributes(BernoulliHMM(2), {**MOVES, "emissionprob_": np.array([[0.1, 0.5], [0.8, 0.3]])})
+
+
+def normal(kind: str) -> Any:
+    covars = {
+        "full": np.array([np.eye(2), 2 * np.eye(2)]),
+        "tied": np.eye(2) + 0.5,
+        "diag": np.array([[1.0, 2], [3, 1]]),
+    }
+    own = {**covars, "spherical": np.array([1.0, 2.0])}[kind]
+    return with_attributes(GaussianHMM(2, kind), {**MOVES, "means_": np.arange(4.0).reshape(2, 2), "covars_": own})
+
+
+def wholes() -> Any:
+    return np.random.default_rng(0).integers(0, 3, (40, 2)).astype(np.float64)
+
+
+BY_HAND: dict[str, Any] = {
+    **{f"Gaussian, {kind}": lambda kind=kind: normal(kind) for kind in ("full", "tied", "diag", "spherical")},
+    "mixtures": mixed,
+    "counts": lambda: poisson(lambdas_=np.array([[1.0, 2.0], [3.0, 0.5]])),
+    "symbols": lambda: symbols([np.full((2, 3), 1 / 3), np.array([[0.5, 0.25, 0.25], [0.1, 0.1, 0.8]])]),
+    "answers": bernoulli,
+    "a family": lambda: with_attributes(
+        HMM(Poisson(), 2),
+        {**MOVES, "params_": Params(rates=np.array([[1.0, 2.0], [3.0, 0.5]]), empty=np.zeros(2, bool))},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_a_model_set_by_hand_answers_everything(name: str, tmp_path: Path) -> None:
+    model, x = BY_HAND[name](), wholes()
+    x = (x > 1).astype(np.float64) if name == "answers" else x
+    assert model.describe().splitlines()[2] == "set by hand"
+    scores = model.scores(x, [15, 25])
+    assert scores["log_likelihood"] == model.score(x, [15, 25])
+    assert scores["bic"] == model.bic(x, [15, 25]) > scores["aic"] == model.aic(x, [15, 25])
+    assert model.predict(x).shape == (40,)
+    assert model.predict_proba(x).shape == (40, 2)
+    assert model.sample(5, random_state=0)[0].shape == (5, 2)
+    model.sample_to(tmp_path / "x.npy", 7)
+    assert np.load(tmp_path / "x.npy").shape == (7, 2)
+    statistics = model.expected_statistics(x, [15, 25])
+    assert statistics.log_likelihood == pytest.approx(model.score(x, [15, 25]))
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_a_model_set_by_hand_is_saved(name: str, tmp_path: Path) -> None:
+    model, x = BY_HAND[name](), wholes()
+    x = (x > 1).astype(np.float64) if name == "answers" else x
+    model.save(tmp_path / "model.npz")
+    objects = {"family": Poisson()} if name == "a family" else {}
+    loaded = type(model).load(tmp_path / "model.npz", **objects)
+    assert loaded.score(x) == model.score(x)
+    np.testing.assert_array_equal(loaded.predict_proba(x), model.predict_proba(x))
+    assert "set by hand" in loaded.describe()
+    assert loaded.lower_bounds_ == []
+
+
+@pytest.mark.parametrize("kind", ["full", "tied", "diag", "spherical"])
+def test_a_model_set_by_hand_answers_as_that_of_hmmlearn(kind: str) -> None:
+    model, x = normal(kind), wholes()
+    theirs = oracle.GaussianHMM(2, kind)
+    theirs.n_features = 2
+    for name in ("startprob_", "transmat_", "means_"):
+        setattr(theirs, name, getattr(model, name))
+    theirs.covars_ = {"full": model.covars_, "tied": model.covars_[0]}.get(kind, np.diagonal(model.covars_, 0, 1, 2))
+    if kind == "spherical":
+        theirs.covars_ = np.array([1.0, 2.0])
+    np.testing.assert_allclose(model.score(x, [15, 25]), theirs.score(x, [15, 25]), rtol=1e-12)
+    np.testing.assert_array_equal(model.predict(x), theirs.predict(x))
+    np.testing.assert_allclose(model.predict_proba(x), theirs.predict_proba(x), atol=1e-12)
+    np.testing.assert_allclose(model.decode(x)[0], theirs.decode(x)[0], rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_a_model_set_by_hand_learns_on(name: str) -> None:
+    model, x = BY_HAND[name](), wholes()
+    x = (x > 1).astype(np.float64) if name == "answers" else x
+    before = model.score(x)
+    statistics = model.expected_statistics(x)
+    model.maximize(statistics)
+    assert model.score(x) >= before
+    again = BY_HAND[name]().partial_fit(x)
+    assert again.score(x) >= before
+    np.testing.assert_allclose(again.transmat_, model.transmat_, rtol=1e-9)
+
+
+def test_what_is_set_after_a_fit_counts_at_once() -> None:
+    x = wholes()
+    model = GaussianHMM(2, random_state=0, n_iter=2, tol=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(x)
+    shown, before = model.covars_, model.score(x)
+    model.covars_ = shown  # the very object: nothing was changed
+    assert model._now() is model._fitted
+    model.covars_ = shown.copy()
+    assert model._now() is model._fitted
+    model.covars_ = 4.0 * shown
+    assert model.score(x) != before
+    with pytest.raises(ValueError, match="read-only"):
+        shown[0, 0, 0] = 1.0

@@ -10,8 +10,9 @@ import numpy as np
 
 from streamem.core.arrays import Params
 from streamem.core.ports import Family
-from streamem.estimators.faces.emissions import EmissionFace, in_short
+from streamem.estimators.faces.emissions import EmissionFace
 from streamem.estimators.family_facts import settings_of
+from streamem.estimators.in_words import in_short
 from streamem.running.fitted import Shape
 
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from streamem.core.arrays import Params
 from streamem.core.errors import ParameterError
-from streamem.estimators.faces.emissions import EmissionFace, in_short, matrix_of
+from streamem.estimators.faces.emissions import EmissionFace, matrix_of
+from streamem.estimators.in_words import in_short
 from streamem.families import Bernoulli
 from streamem.initialization import DISCRETE_STARTS, Start
 from streamem.running.fitted import Shape

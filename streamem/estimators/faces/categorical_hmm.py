@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from streamem.core.arrays import Params
 from streamem.core.errors import ParameterError
 from streamem.core.validation import numbers
-from streamem.estimators.faces.emissions import EmissionFace, in_short
+from streamem.estimators.faces.emissions import EmissionFace
+from streamem.estimators.in_words import in_short
 from streamem.families import Categorical
 from streamem.initialization import DISCRETE_STARTS, Start
 from streamem.running.fitted import Shape

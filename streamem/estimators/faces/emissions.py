@@ -67,9 +67,3 @@ def checked_regularization(reg_covar: Any) -> float:
     if isinstance(reg_covar, bool) or not isinstance(reg_covar, int | float | np.number):
         raise ParameterError(f"reg_covar is {reg_covar!r}; it must be a number >= 0")
     return float(reg_covar)
-
-
-def in_short(values: Array, most: int = 8) -> str:
-    """The first numbers of an array, for a line of text."""
-    flat = np.ravel(values)
-    return " ".join(f"{value:.6g}" for value in flat[:most]) + (" …" if len(flat) > most else "")

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from streamem.core.arrays import Params
 from streamem.core.errors import ParameterError
 from streamem.estimators.faces.covariances import covariances_shape, full_covariances, own_covariances
-from streamem.estimators.faces.emissions import EmissionFace, checked_regularization, in_short, matrix_of
+from streamem.estimators.faces.emissions import EmissionFace, checked_regularization, matrix_of
 from streamem.estimators.faces.priors import gaussian_prior
+from streamem.estimators.in_words import in_short
 from streamem.families import Gaussian
 from streamem.families.gaussian.held import HeldGaussian
 from streamem.families.gaussian.prior import GaussianPrior

@@ -13,8 +13,9 @@ from streamem.core.arrays import Params
 from streamem.core.errors import ParameterError
 from streamem.core.validation import numbers
 from streamem.estimators.faces.covariances import own_covariances
-from streamem.estimators.faces.emissions import EmissionFace, checked_regularization, in_short
+from streamem.estimators.faces.emissions import EmissionFace, checked_regularization
 from streamem.estimators.faces.priors import mixture_prior, prior_values
+from streamem.estimators.in_words import in_short
 from streamem.families import Gaussian, MixtureFamily
 from streamem.families.gaussian.held import HeldGaussian
 from streamem.families.gaussian.prior import GaussianPrior

@@ -10,8 +10,9 @@ import numpy as np
 
 from streamem.core.arrays import Params
 from streamem.core.errors import ParameterError
-from streamem.estimators.faces.emissions import EmissionFace, in_short, matrix_of
+from streamem.estimators.faces.emissions import EmissionFace, matrix_of
 from streamem.estimators.faces.priors import prior_values
+from streamem.estimators.in_words import in_short
 from streamem.families import Poisson
 from streamem.families.prior_poisson import PriorPoisson
 from streamem.running.fitted import Shape

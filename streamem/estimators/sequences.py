@@ -1,0 +1,431 @@
+"""`SequenceEstimator`: what every hidden Markov model does, whatever its emissions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import field
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils import check_random_state
+
+from streamem.algorithms import DriftAlarm, StepSize
+from streamem.core.errors import ParameterError
+from streamem.core.ports import Variant
+from streamem.estimators.asking import Target, opened_for
+from streamem.estimators.declaring import hyperparameters
+from streamem.estimators.decoding import QUESTIONS, best_path, decoder_of, stationary_distribution, sum_of_best
+from streamem.estimators.estimator import Estimator
+from streamem.estimators.faces.emissions import EmissionFace
+from streamem.estimators.live import OnDrift, StreamArguments, Until, learn_stream
+from streamem.estimators.steps import SEQUENCES
+from streamem.estimators.structure import DataArguments
+from streamem.online.continued import continued_step
+from streamem.online.learner import step, step_rule
+from streamem.running.federated import SharedStats
+from streamem.running.fitted import Fitted
+
+Array = NDArray[Any]
+Path = str | os.PathLike[str]
+
+
+@hyperparameters()
+class SequenceEstimator(Estimator):
+    """A hidden Markov model that is fitted to sequences; subclasses name the face of its emissions.
+
+    Hyperparameters that all hidden Markov models have are declared here.
+    """
+
+    startprob_prior: ArrayLike = 1.0
+    transmat_prior: ArrayLike = 1.0
+    algorithm: str = "viterbi"
+    random_state: int | np.random.RandomState | None = None
+    n_iter: int = 100
+    tol: float = 1e-4
+    verbose: int = 0
+    params: str = "ste"
+    init_params: str = "ste"
+    start: str = "kmeans"
+    n_init: int = 1
+    topology: Any = "ergodic"
+    tied_transitions: Sequence[Sequence[int]] | None = None
+    stopping: str = "aitken"
+    n_threads: int | None = None
+    memory_limit: str | int | None = None
+    chunk_bytes: str | int | None = None
+
+    startprob_: Array = field(init=False)
+    transmat_: Array = field(init=False)
+
+    n_features_in_: int = field(init=False)
+
+    structure = SEQUENCES
+    face: ClassVar[EmissionFace]
+
+    # --- learning ----------------------------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        X: Any,
+        lengths: Any = None,
+        *,
+        offsets: Any = None,
+        sequence_column: str | None = None,
+        sample_weight: ArrayLike | str | None = None,
+        columns: Sequence[str] | None = None,
+        feature_axis: int | str | None = None,
+        checkpoint: Path | None = None,
+        executor: Any = None,
+        algorithm: str | Variant = "batch",
+    ) -> Self:
+        """Fit by EM (Baum & Welch); by default one pass over the data an iteration.
+
+        A sequence that is longer than a chunk costs a second read in each pass; the result is that of the uncut one.
+
+        Parameters
+        ----------
+        X : array-like (n, d), or a path, table or collection that `streamem.open_sequences` can open
+            The rows of all sequences, one after the other; or a list of arrays (n_i, d); or an array of three axes,
+            sequences × steps × features, shorter ones ending with NaN. A row of NaN is a step without observation.
+        lengths : (s,) steps of each sequence, or the path of a ``.npy`` file of them
+        offsets : (s,) or (s + 1,) where sequences begin instead, or the name of an array beside X in a Zarr group
+        sequence_column : column that identifies the sequence of each row instead; it is no feature
+            Without any of these, all rows are one sequence. The model remembers the column, or the name of an array
+            beside X (`sequences_by_`): later data is read by it, unless something else is said of its sequences, and
+            refused if it lacks it. Lengths and offsets that are numbers are those of X alone.
+        sample_weight : (s,) weights of sequences, or (n,) equal within each, or the name of a column
+        columns, feature_axis, checkpoint, executor : as in `GaussianMixture.fit`
+        algorithm : "batch", "stepwise", "incremental", or an object, like ``StepwiseEM(passes=2)``
+            "stepwise" makes an M-step after each of many mini-batches of whole sequences; longer ones are drawn in
+            windows of 1000 steps, which count as sequences of their own. "incremental" remembers blocks of sequences.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        DataError : lengths that do not sum to the rows, empty sequences, rows missing in part, too few rows
+        SourceError : a store that is damaged or changes meanwhile
+        MemoryLimitError : the projection exceeds `memory_limit`
+        MonotonicityError : an iteration lowered the log-likelihood
+        """
+        arguments = DataArguments(sample_weight, columns, feature_axis, lengths, offsets, sequence_column)
+        self._fit(X, arguments, algorithm, checkpoint, executor)
+        return self
+
+    def fit_predict(self, X: Any, lengths: Any = None, **options: Any) -> Array:
+        """`fit`, then `predict` of the same sequences: (n,) states. Options are those of `fit`."""
+        self.fit(X, lengths, **options)
+        reading = ("offsets", "sequence_column", "columns", "feature_axis", "executor")
+        chosen = {name: value for name, value in options.items() if name in reading}
+        return np.asarray(self.predict(X, lengths, **chosen))
+
+    def partial_fit(
+        self,
+        X: Any,
+        lengths: Any = None,
+        *,
+        offsets: Any = None,
+        sequence_column: str | None = None,
+        sample_weight: ArrayLike | str | None = None,
+        continued: bool = False,
+        half_life: float | None = None,
+        step: StepSize | None = None,
+        columns: Sequence[str] | None = None,
+        feature_axis: int | str | None = None,
+        executor: Any = None,
+    ) -> Self:
+        """One step of online EM with the sequences of X as mini-batch: its E-step, then an M-step on a moving average.
+
+        Sequences are kept until a start can be made of them, or the first call goes on from `fit` or `load`.
+        `lower_bound_` is then the log-likelihood per row of X *before* the step.
+
+        Parameters
+        ----------
+        X, lengths, offsets, sequence_column, sample_weight, columns, feature_axis, executor : as in `fit`
+        continued : bool, default False
+            Batches of one endless sequence, by Cappé's (2011) recursion: X goes on where that of the call before
+            ended. What was learned is kept for every state in which the chain may stand, so that later steps still
+            decide what earlier ones were; the transition into X is counted, and no start. X is one sequence, taken
+            into memory, and costs an E-step for every state. The first such call begins the sequence, one without
+            ends it; of a model without parameters, it counts as a sequence of its own.
+        half_life, step : as in `GaussianMixture.partial_fit`
+
+        Returns
+        -------
+        self
+        """
+        arguments = DataArguments(
+            sample_weight, columns, feature_axis, lengths, offsets, sequence_column, continued=continued
+        )
+        advance = continued_step if continued else _step
+        self._learn(X, arguments, step_rule(half_life, step), executor, advance)
+        return self
+
+    def fit_stream(
+        self,
+        stream: Any,
+        *,
+        sequence_column: str | None = None,
+        continued: bool = False,
+        most_steps: int = 100_000,
+        half_life: float | None = None,
+        step: StepSize | None = None,
+        batch_rows: int = 1000,
+        columns: Sequence[str] | None = None,
+        sample_weight: str | None = None,
+        checkpoint: Path | None = None,
+        save_every_s: float = 10.0,
+        dead_letter: Path | None = None,
+        poison_limit: float = 0.01,
+        dead_letter_limit: int | str | None = "1GiB",
+        history: Path | None = None,
+        drift: DriftAlarm | None = None,
+        on_drift: OnDrift = "log",
+        until: Until | None = None,
+    ) -> Self:
+        """Learn from a stream of sequences, mini-batch by mini-batch, until it ends or `stop` is called.
+
+        Files, positions and crashes are as in `GaussianMixture.fit_stream`. A mini-batch is learned as by
+        `partial_fit`, with equal bits.
+
+        Parameters
+        ----------
+        stream : as in `GaussianMixture.fit_stream`
+        sequence_column : field that identifies the sequence of each record, by numbers or text; it is no feature
+            Consecutive records of a partition with equal values are the steps of one sequence. A sequence ends where
+            the value changes, and where the stream ends: it is learned as a whole then. By default that by which the
+            model was fitted (`sequences_by_`). A model without one takes every message for a sequence of its own.
+        continued : bool, default False
+            All records are steps of one endless sequence, each mini-batch going on where the one before ended, as in
+            ``partial_fit(continued=True)``; of a stream with one partition.
+        most_steps : steps of a sequence that are gathered
+            A longer one is learned in pieces of so many steps, which count as sequences of their own.
+        batch_rows : steps of a mini-batch: whole sequences until there are at least so many
+            With `continued`, exactly so many steps. Only a stream's end makes a smaller mini-batch.
+        half_life, step, columns, sample_weight, checkpoint, save_every_s, dead_letter, poison_limit : see there
+        dead_letter_limit, history, drift, on_drift, until : as in `GaussianMixture.fit_stream`
+            A record whose features are all missing is a step without observation; one that cannot be used is left out
+            of its sequence. Weights are equal within a sequence.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        StreamError : the stream fails for good, or has several partitions, which no endless sequence has
+        PoisonError : more unusable records than allowed
+        DataError : the stream has ended, or `stop` was called, and there is still no model
+        OutputError : a file cannot be written, or dead letters would exceed their limit
+        WriterConflictError : another process saves to the same checkpoint
+        CheckpointMismatchError : the checkpoint is of a model with other hyperparameters
+        """
+        arguments = StreamArguments(
+            half_life,
+            step,
+            batch_rows,
+            columns,
+            sample_weight,
+            checkpoint,
+            save_every_s,
+            dead_letter,
+            poison_limit,
+            dead_letter_limit,
+            history,
+            drift,
+            on_drift,
+            until,
+            sequence_column,
+            continued,
+            most_steps,
+        )
+        learn_stream(self, stream, arguments)
+        return self
+
+    def expected_statistics(
+        self,
+        X: Any,
+        lengths: Any = None,
+        *,
+        offsets: Any = None,
+        sequence_column: str | None = None,
+        sample_weight: ArrayLike | str | None = None,
+        columns: Sequence[str] | None = None,
+        feature_axis: int | str | None = None,
+        executor: Any = None,
+    ) -> SharedStats:
+        """E-step: expected sufficient statistics of the sequences of X under the present parameters.
+
+        Those of several sites, each of which holds whole sequences, are added, and `maximize` makes the M-step.
+
+        Parameters
+        ----------
+        X, lengths, offsets, sequence_column, sample_weight, columns, feature_axis, executor : as in `fit`
+        """
+        arguments = DataArguments(sample_weight, columns, feature_axis, lengths, offsets, sequence_column)
+        return self._expected(X, arguments, executor)
+
+    # --- questions ---------------------------------------------------------------------------------------------------
+
+    def decode(
+        self,
+        X: Any,
+        lengths: Any = None,
+        algorithm: str | None = None,
+        *,
+        offsets: Any = None,
+        sequence_column: str | None = None,
+        out: Path | None = None,
+        overwrite: bool = False,
+        columns: Sequence[str] | None = None,
+        feature_axis: int | str | None = None,
+        executor: Any = None,
+    ) -> tuple[float, Any]:
+        """States of every step, and how probable they are.
+
+        The data is read once, or where a sequence is longer than a chunk once more for what lies beyond each chunk;
+        the answers are those that the uncut sequence would get.
+
+        Parameters
+        ----------
+        X, lengths, offsets, sequence_column, columns, feature_axis, executor : as in `fit`
+        algorithm : "viterbi" (the most probable path), "map" (the most probable state of each step), or None for
+            the estimator's
+        out : path ending in .zarr, .parquet or .npy
+            Written chunk by chunk; it appears when complete.
+        overwrite : replace an existing `out`
+
+        Returns
+        -------
+        log_prob : float
+            Of the data and the path together, in nats; with "map" the sum of the largest probabilities, as hmmlearn
+            has it.
+        states : (n,) int64, −1 for padding; `out` if that was given (stored as int32)
+        """
+        chosen, now = decoder_of(self, algorithm), self._now()
+        arguments = DataArguments(None, columns, feature_axis, lengths, offsets, sequence_column)
+        opened, fitted = opened_for(self, now, X, arguments)
+        if chosen == "viterbi" and out is None:
+            return best_path(self, fitted, opened.source, executor, keep=True)
+        states = self._answer(QUESTIONS[chosen], X, arguments, Target(out, overwrite, executor))
+        if chosen == "viterbi":
+            return best_path(self, fitted, opened.source, executor, keep=False)[0], states
+        return sum_of_best(self, fitted, opened.source, executor), states
+
+    def predict(
+        self,
+        X: Any,
+        lengths: Any = None,
+        *,
+        offsets: Any = None,
+        sequence_column: str | None = None,
+        out: Path | None = None,
+        overwrite: bool = False,
+        columns: Sequence[str] | None = None,
+        feature_axis: int | str | None = None,
+        executor: Any = None,
+    ) -> Any:
+        """States of every step, by the estimator's `algorithm`; arguments and result as in `decode`."""
+        arguments = DataArguments(None, columns, feature_axis, lengths, offsets, sequence_column)
+        return self._answer(QUESTIONS[decoder_of(self, None)], X, arguments, Target(out, overwrite, executor))
+
+    def predict_proba(
+        self,
+        X: Any,
+        lengths: Any = None,
+        *,
+        offsets: Any = None,
+        sequence_column: str | None = None,
+        out: Path | None = None,
+        overwrite: bool = False,
+        columns: Sequence[str] | None = None,
+        feature_axis: int | str | None = None,
+        executor: Any = None,
+    ) -> Any:
+        """Probability of every state at every step given its whole sequence (n, K), NaN for padding.
+
+        Arguments and result as in `decode`.
+        """
+        arguments = DataArguments(None, columns, feature_axis, lengths, offsets, sequence_column)
+        return self._answer("posteriors", X, arguments, Target(out, overwrite, executor))
+
+    def score_samples(self, X: Any, lengths: Any = None, **options: Any) -> tuple[float, Any]:
+        """(log-likelihood of all sequences in nats, `predict_proba`); options are those of `predict_proba`."""
+        posteriors = self.predict_proba(X, lengths, **options)
+        asked = {name: value for name, value in options.items() if name not in ("out", "overwrite")}
+        return self.score(X, lengths, **asked), posteriors
+
+    def score(
+        self,
+        X: Any,
+        lengths: Any = None,
+        *,
+        offsets: Any = None,
+        sequence_column: str | None = None,
+        sample_weight: Any = None,
+        columns: Sequence[str] | None = None,
+        feature_axis: int | str | None = None,
+        executor: Any = None,
+    ) -> float:
+        """Log-likelihood of all sequences together, in nats."""
+        arguments = DataArguments(sample_weight, columns, feature_axis, lengths, offsets, sequence_column)
+        return self._scores(X, arguments, executor)["log_likelihood"]
+
+    def get_stationary_distribution(self) -> Array:
+        """(K,) shares of time that a chain spends in each state in the long run: π = π·transmat (hmmlearn's name)."""
+        self._require_fitted()
+        return stationary_distribution(self.transmat_)
+
+    def bic(self, X: Any, lengths: Any = None, **options: Any) -> float:
+        """Bayesian information criterion (Schwarz 1978): −2ℓ + p·log(rows). Options are those of `score`."""
+        return self.scores(X, lengths, **options)["bic"]
+
+    def aic(self, X: Any, lengths: Any = None, **options: Any) -> float:
+        """Akaike's information criterion (1974): −2ℓ + 2p. Options are those of `score`."""
+        return self.scores(X, lengths, **options)["aic"]
+
+    def scores(self, X: Any, lengths: Any = None, *, executor: Any = None, **options: Any) -> dict[str, float]:
+        """Everything that one pass tells of X: rows' weight, log-likelihood (total, per row), AIC, BIC.
+
+        Options are those of `score`.
+        """
+        return self._scores(X, DataArguments(lengths=lengths, **options), executor)
+
+    def sample(
+        self,
+        n_samples: int = 1,
+        random_state: int | np.random.RandomState | None = None,
+        currstate: int | None = None,
+    ) -> tuple[Array, Array]:
+        """Draw one sequence of `n_samples` steps.
+
+        Parameters
+        ----------
+        random_state : None uses that of the estimator
+        currstate : the state of the first step; None draws it from startprob
+
+        Returns
+        -------
+        X (n_samples, d), states (n_samples,)
+        """
+        fitted, k = self._now(), int(self.n_components)
+        if currstate is not None and not 0 <= currstate < k:
+            raise ParameterError(f"currstate is {currstate!r}; it must be a state from 0 to {k - 1}")
+        rng = check_random_state(self.random_state if random_state is None else random_state)
+        chances = None if currstate is None else np.eye(k)[int(currstate)]
+        return SEQUENCES.drawn(self, fitted, n_samples, rng, chances)
+
+    def _now(self) -> Fitted:
+        """What is fitted; of parameters that were set by hand, the number of features is shown too."""
+        fitted = super()._now()
+        if (self._fitted is None or self._fitted.shape is None) and fitted.shape is not None:
+            self.n_features_in_ = fitted.shape.features
+        return fitted
+
+
+_step = step
+"""One step of online EM, under a name that no argument of `partial_fit` has."""
