@@ -47,9 +47,17 @@ def write_model(path: Path, settings: Any, fitted: Fitted, public: Mapping[str, 
             meta["parameters"][name] = value
         elif isinstance(value, np.generic):
             meta["parameters"][name] = value.item()
+        elif _is_ragged(value):
+            meta["parameters"][name] = [[int(number) for number in row] for row in value]
         else:
             arrays[f"parameter.{name}"] = np.asarray(value)
     write_archive(path, KIND, meta, arrays, keep=keep)
+
+
+def _is_ragged(value: Any) -> bool:
+    """Whether a value is lists of different lengths, which make no array."""
+    rows = isinstance(value, list | tuple) and all(isinstance(row, list | tuple) for row in value)
+    return rows and len({len(row) for row in value}) > 1
 
 
 def _meta(settings: Any, fitted: Fitted) -> dict[str, Any]:

@@ -189,7 +189,7 @@ class Sequences(Structure):
         """As many as the topology has; zeros that were given count, too."""
         first = Transitions(int(settings.n_components), settings.topology).first()
         start, moves = np.asarray(first.startprob) > 0, np.asarray(first.transmat) > 0
-        tied = [state for group in settings.tied_transitions or () for state in list(group)[1:]]
+        tied = [state for group in tied_groups(settings) for state in group[1:]]
         free = np.maximum(moves.sum(axis=1) - 1, 0)
         free[tied] = 0
         return max(int(start.sum()) - 1, 0) + int(free.sum())
@@ -227,7 +227,7 @@ class Sequences(Structure):
             "params": "".join(sorted(set(settings.params))),
             "init_params": "".join(sorted(set(settings.init_params))),
             "topology": repr(settings.topology),
-            "tied_transitions": repr([list(group) for group in settings.tied_transitions or ()]),
+            "tied_transitions": repr(tied_groups(settings)),
             "given start and priors": f"{zlib.crc32(held):08x}",
         }
 
@@ -294,6 +294,12 @@ def _draw_states(rng: np.random.RandomState, n: int, first: Array, transmat: Arr
     return states
 
 
+def tied_groups(settings: Any) -> list[list[int]]:
+    """The groups of states that share their transitions; a model file holds groups of one size as an array."""
+    groups = settings.tied_transitions
+    return groups.tolist() if isinstance(groups, np.ndarray) else [list(group) for group in groups or ()]
+
+
 def _chain(settings: Any, family: Family, total_weight: float | None, start: Start | None = None) -> ChainModel:
     """The model of the hyperparameters."""
     return ChainModel(
@@ -301,7 +307,7 @@ def _chain(settings: Any, family: Family, total_weight: float | None, start: Sta
         int(settings.n_components),
         start or settings.face.starts()[settings.start],
         topology=settings.topology,
-        tied_transitions=settings.tied_transitions or (),
+        tied_transitions=tied_groups(settings),
         startprob_prior=settings.startprob_prior,
         transmat_prior=settings.transmat_prior,
         startprob_init=_given(settings, "startprob_"),

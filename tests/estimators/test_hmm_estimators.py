@@ -306,6 +306,21 @@ def test_saved_models_are_the_same(number: int, tmp_path: Path) -> None:
     assert copy.score(x, LENGTHS) == pytest.approx(estimator.score(x, LENGTHS), rel=1e-10)
 
 
+@pytest.mark.parametrize("tied", [[[0, 1]], [[0, 1], [2, 3, 4]], [(0, 1), (3, 4)]])
+def test_tied_transitions_are_saved(tied: list[list[int]], tmp_path: Path) -> None:
+    """Groups of one size and of several; a loaded model goes on with the same bits."""
+    x = np.random.default_rng(3).normal(size=(200, 2))
+    model = GaussianHMM(5, tied_transitions=tied, n_iter=2, tol=0, random_state=0)
+    fitted_quietly(model, x, None)
+    model.save(tmp_path / "model.npz")
+    loaded = GaussianHMM.load(tmp_path / "model.npz")
+    assert [list(group) for group in loaded.tied_transitions] == [list(group) for group in tied]
+    assert loaded.bic(x) == model.bic(x)
+    one, other = model.partial_fit(x), loaded.partial_fit(x)
+    np.testing.assert_array_equal(one.transmat_, other.transmat_)
+    np.testing.assert_array_equal(other.transmat_[tied[0][0]], other.transmat_[tied[0][1]])
+
+
 def test_a_family_is_given_again_at_loading(tmp_path: Path) -> None:
     x = rows()
     hmm = fitted_quietly(HMM(Gaussian("diag"), 2, **SHORT), x, LENGTHS)
