@@ -12,9 +12,9 @@ import pytest
 from sklearn.exceptions import ConvergenceWarning
 
 from streamem import GaussianMixture, ReadOptions, open_source
+from streamem.core import loops
 from streamem.core.errors import NonFiniteError, NumericalError
 from streamem.core.validation import Checked
-from streamem.machine import finite
 
 N, D, K = 6144, 4, 8
 CHUNK_BYTES = 2**15
@@ -47,8 +47,8 @@ def as_zarr(x: Any, folder: Path) -> Any:
 )
 def test_how_often(stored: Callable[..., Any], again: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[int] = []
-    look = finite.all_finite
-    monkeypatch.setattr(finite, "all_finite", lambda x: bool(looks.append(len(x))) or look(x))
+    look = loops.all_finite
+    monkeypatch.setattr(loops, "all_finite", lambda x: bool(looks.append(len(x))) or look(x))
     data, counts = stored(rows(), tmp_path), []
     start = {"weights_init": np.full(K, 1 / K), "means_init": rows()[:K], "precisions_init": np.stack([np.eye(D)] * K)}
     for iterations in (1, 4):
