@@ -76,7 +76,7 @@ class SinkSuite:
     # --- what is written ---------------------------------------------------------------------------------------------
 
     def test_a_result_reads_back_bit_for_bit(self) -> None:
-        """In its shape and dtype, one number a row or several, whatever the numbers."""
+        """A result has its shape and dtype again, of one number a row or several, whatever the numbers are."""
         for dtype in map(np.dtype, self.dtypes):
             for width in self.widths:
                 values = self._values(dtype, width)
@@ -162,7 +162,7 @@ class SinkSuite:
             assert_equal(self.read(path), values, "after refused rows")
 
     def test_an_ended_sink_takes_nothing(self) -> None:
-        """Neither rows nor a second end."""
+        """A sink that was committed or aborted refuses rows and a second end."""
         values = self._values(np.dtype(np.float64), None)
         with self._folder() as path:
             sink = self._write(path, values)

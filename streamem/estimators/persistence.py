@@ -82,7 +82,7 @@ def load_parts(path: Path, class_name: str, newest: bool = False) -> Parts:
 
 
 def one_way(told: Any) -> dict[str, str]:
-    """By which name in the data sequences are told.
+    """The name in the data that says where sequences begin: a column, offsets or lengths.
 
     Raises
     ------

@@ -389,7 +389,7 @@ class SequenceEstimator(Estimator):
         return self.scores(X, lengths, **options)["aic"]
 
     def scores(self, X: Any, lengths: Any = None, *, executor: Any = None, **options: Any) -> dict[str, float]:
-        """Everything that one pass tells of X: rows' weight, log-likelihood (total, per row), AIC, BIC.
+        """One pass over X gives the rows' weight, log-likelihood (total, per row), AIC, BIC.
 
         Options are those of `score`.
         """

@@ -98,7 +98,7 @@ class Sequences(Structure):
         return _chain(settings, weighed, None)
 
     def row_width(self, family: Any, features: int) -> int:
-        """With the values of the earlier steps on which the family looks back."""
+        """The width of a row as the family sees it: with the values of earlier steps that the family looks back on."""
         return features * (int(getattr(family, "lag", 0)) + 1)
 
     def least_rows(self, settings: Any, n_features: int) -> int:
@@ -164,7 +164,7 @@ class Sequences(Structure):
         self._by_hand(settings, attributes)
 
     def rebuilt(self, settings: Any, attributes: Mapping[str, Any], components: Params) -> Params:
-        """With the probabilities as they are, of whatever topology."""
+        """Parameters of the published attributes; probabilities enter as they are, of whatever topology."""
         chain, kept = self._by_hand(settings, attributes), np.zeros(int(settings.n_components), dtype=np.bool_)
         return Params(startprob=chain.startprob, transmat=chain.transmat, kept=kept, components=components)
 
@@ -186,7 +186,7 @@ class Sequences(Structure):
         return ""
 
     def n_parameters(self, settings: Any, params: Params) -> int:
-        """As many as the topology has; zeros that were given count, too."""
+        """The free parameters of a chain: as many as its topology has; zeros that were given count, too."""
         first = Transitions(int(settings.n_components), settings.topology).first()
         start, moves = np.asarray(first.startprob) > 0, np.asarray(first.transmat) > 0
         tied = [state for group in tied_groups(settings) for state in group[1:]]
@@ -238,7 +238,7 @@ class Sequences(Structure):
         return f"{settings.n_components} states, {features} features"
 
     def table(self, params: Params, words: Sequence[str], title: str) -> list[str]:
-        """Of each state its share of starts, its probability to stay, and its emissions in words."""
+        """A line for each state: its share of starts, its probability to stay, and its emissions in words."""
         start, moves = np.asarray(params.startprob), np.asarray(params.transmat)
         lines = (f"{k:5d}{start[k]:9.4f}{moves[k, k]:9.4f}  {told}" for k, told in enumerate(words))
         return [f"state    start    stays  {title}", *lines]

@@ -48,17 +48,9 @@ def found(code: str) -> Iterator[tuple[int, str, str]]:
             yield getattr(node, "lineno", 1), getattr(node, "name", "module"), text.splitlines()[0]
 
 
-ON_THEIR_WAY_OUT = tuple(
-    f"estimators/{name}.py"
-    for name in ("hmm_describing", "hmm_parts", "inputs", "online", "persistence", "sequence_inputs", "settings")
-)
-"""The old tower of hidden Markov models, until the structure of sequences takes its place."""
-
-
 def test_no_docstring_opens_with_a_word_that_refers_elsewhere() -> None:
     assert len(docstrings()) > 2000
-    staying = {where: text for where, text in docstrings().items() if not where.startswith(ON_THEIR_WAY_OUT)}
-    assert {where: text for where, text in staying.items() if REFERRING.match(text)} == {}
+    assert {where: text for where, text in docstrings().items() if REFERRING.match(text)} == {}
 
 
 @pytest.mark.parametrize(
