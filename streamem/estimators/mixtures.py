@@ -16,6 +16,7 @@ from streamem.core.errors import ParameterError
 from streamem.core.ports import Variant
 from streamem.estimators.asking import Target
 from streamem.estimators.estimator import Estimator
+from streamem.estimators.making import n_parameters
 from streamem.estimators.rows import ROWS
 from streamem.estimators.structure import DataArguments
 from streamem.online.learner import step_rule
@@ -258,6 +259,10 @@ class MixtureEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densit
                 f"Invalid value for 'n_samples': {n_samples}. The sampling requires at least one sample."
             )
         return ROWS.drawn(self, fitted, n_samples, check_random_state(self.random_state))
+
+    def _n_parameters(self) -> int:
+        """The number of free parameters, under scikit-learn's name."""
+        return n_parameters(self, self._now())
 
     @property
     def _n_features_out(self) -> int:

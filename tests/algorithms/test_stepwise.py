@@ -162,7 +162,7 @@ def test_a_run_killed_anywhere_goes_on_with_the_same_bits(
     for calls in (1, 12, 45):
         left = [calls]
 
-        def dies(self: Any, params: Any, chunk: Any, left: list[int] = left) -> Any:
+        def dies(self: Any, params: Any, chunk: Any, _: Any = None, left: list[int] = left) -> Any:
             left[0] -= 1
             if left[0] < 0:
                 raise KeyboardInterrupt

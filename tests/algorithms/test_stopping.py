@@ -179,6 +179,12 @@ def test_a_fall_beyond_the_allowance_is_an_error() -> None:
 class Still:
     """A model that learns nothing."""
 
+    def shortfall(self, old: Params, new: Params, stats: Stats) -> float:
+        return 0.0
+
+    def penalty(self, params: Params, stats: Stats) -> float:
+        return 0.0
+
     def m_step(self, stats: Stats, previous: Params) -> Params:
         return previous
 

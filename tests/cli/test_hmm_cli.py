@@ -109,7 +109,7 @@ def test_mistakes_are_told_in_words(folder: Path) -> None:
     )
     call(*FIT)
     assert "predict --proba" in fail("score", "m.npz", "recording.zarr", "-o", "d.npy")
-    assert "GaussianHMM" in fail("update", "m.npz", "nothing.arrows")
+    assert "cannot open the stream nothing.arrows" in fail("update", "m.npz", "nothing.arrows")
     assert "no folder" in fail(*FIT[:-3], "nowhere/m.npz")
 
 

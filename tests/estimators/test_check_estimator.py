@@ -93,6 +93,7 @@ def rows(cls: type[BaseEstimator], name: str, change: Change, own_sequences: boo
     own: dict[str, Any] = {method: asked(method) for method in methods if hasattr(cls, method)}
     if "transform" not in own:
         own["score_samples"] = property(_none)  # as hmmlearn has it: a sum, and probabilities
+        own["fit_predict"] = lambda self, X, y=None: self.fit(X).predict(X)
     else:
         own["fit_transform"] = lambda self, X, y=None: self.fit(X).transform(X)
         own["fit_predict"] = lambda self, X, y=None: self.fit(X).predict(X)

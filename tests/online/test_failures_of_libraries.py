@@ -15,6 +15,7 @@ import pytest
 from streamem import GaussianMixture
 from streamem.core.errors import NumericalError, PoisonError, SourceError
 from streamem.core.message import Damaged
+from streamem.online import follow, learner, records
 from streamem.online.append_only_arrow import read_appended
 from streamem.online.records import Decoder
 from streamem.streams.folder import FolderStream
@@ -95,16 +96,8 @@ def test_nothing_of_an_iterator_is_lost(place: str, tmp_path: Path, monkeypatch:
     whole = model().fit_stream(iter(x), batch_rows=300)
     gm, items = model(), iter(x)
     with monkeypatch.context() as patch:
-        if place == "_take":
-            patch.setattr(gm, "_take", FailsOnce(gm._take, AttributeError("half imported"), 4), raising=False)
-        else:
-            import streamem.online.records
-
-            patch.setattr(
-                streamem.online.records,
-                "open_source",
-                FailsOnce(streamem.online.records.open_source, AttributeError("half imported"), 7),
-            )
+        module, name, n = (follow, "_take", 4) if place == "_take" else (records, "open_source", 7)
+        patch.setattr(module, name, FailsOnce(getattr(module, name), AttributeError("half imported"), n))
         with pytest.raises(AttributeError, match="half imported"):
             gm.fit_stream(items, batch_rows=300, dead_letter=tmp_path / "bad.arrows")
     gm.fit_stream(items, batch_rows=300, dead_letter=tmp_path / "bad.arrows")
@@ -216,13 +209,13 @@ def test_halving_takes_no_failure_of_a_library_for_a_bad_row(tmp_path: Path, mon
     assert gm.report_.n_rows == 699
 
 
-def test_a_numerical_error_of_a_start_is_no_dead_letter(tmp_path: Path) -> None:
+def test_a_numerical_error_of_a_start_is_no_dead_letter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gm = model()
 
     def failing(*_: Any) -> Any:
         raise NumericalError("the model itself")
 
-    gm._learn_batch = failing  # type: ignore[method-assign]
+    monkeypatch.setattr(learner, "_begin", failing)
     with pytest.raises(NumericalError, match="the model itself"):
         gm.fit_stream([rows(500)], dead_letter=tmp_path / "bad.arrows")
     assert read_appended(tmp_path / "bad.arrows").num_rows == 0
