@@ -21,17 +21,22 @@ class Arrays(Mapping[str, Any]):
     ['inner.scale', 'rates']
     """
 
-    __slots__ = ("_items",)
+    __slots__ = ("__dict__", "_items")
     _items: dict[str, Any]
 
     def __init__(self, **items: Any) -> None:
-        object.__setattr__(self, "_items", {name: self._freeze(value) for name, value in items.items()})
+        self._hold({name: self._freeze(value) for name, value in items.items()})
+
+    def _hold(self, items: dict[str, Any]) -> None:
+        object.__setattr__(self, "_items", items)
+        if RESERVED.isdisjoint(items):  # so that Python finds them without `__getattr__`, which takes ten times as long
+            self.__dict__.update(items)
 
     @classmethod
     def _of_frozen(cls, items: dict[str, Any]) -> Self:
         """A new object of values that `_freeze` would leave as they are."""
         made = object.__new__(cls)
-        object.__setattr__(made, "_items", items)
+        made._hold(items)
         return made
 
     @staticmethod
@@ -63,6 +68,9 @@ class Arrays(Mapping[str, Any]):
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"{type(self).__name__} is immutable; make a new one with .replace({name}=...)")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"{type(self).__name__} is immutable; {name!r} cannot be deleted")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self._items)
@@ -121,6 +129,10 @@ class Arrays(Mapping[str, Any]):
                 items[head] = leaf
         items.update({head: cls.unflatten(branch) for head, branch in nested.items()})
         return cls(**items)
+
+
+RESERVED = frozenset(dir(Arrays))
+"""Names that an attribute must not hide."""
 
 
 def _rebuild(cls: type[Arrays], items: dict[str, Any]) -> Arrays:

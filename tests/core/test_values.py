@@ -74,12 +74,23 @@ def test_values_cannot_be_changed() -> None:
     value = params()
     with pytest.raises(AttributeError, match=r"immutable.*replace\(weights="):
         value.weights = 1.0  # type: ignore[misc]
+    with pytest.raises(AttributeError, match="weights"):
+        del value.weights
     with pytest.raises(ValueError, match="read-only"):
         value.weights[0] = 1.0
     with pytest.raises(AttributeError, match="holds weights, components, deep, last"):
         _ = value.wights
     with pytest.raises(TypeError, match="unhashable"):
         hash(value)
+
+
+def test_names_of_methods_are_kept_apart() -> None:
+    """A family may call a parameter "values": the mapping stays one, and the array is found by its name."""
+    value = Params(values=[2.0], rates=[1.0])
+    assert list(value) == list(value.keys()) == ["values", "rates"]
+    assert [array.tolist() for array in value.values()] == [[2.0], [1.0]]
+    assert (value["values"].tolist(), value.rates.tolist()) == ([2.0], [1.0])
+    assert pickle.loads(pickle.dumps(value)) == value
 
 
 def test_the_given_array_stays_writable() -> None:
