@@ -56,7 +56,7 @@ def test_only_classes_that_inherit_the_suite_count(tmp_path: Path) -> None:
 def test_tables_that_users_choose_from_have_their_cases() -> None:
     """Sources and sinks are chosen by tables: every line has a case in the test of its suite."""
     from test_conformance import CASES
-    from test_sinks import READERS
+    from test_sink_laws import READERS
 
     assert READERS.keys() == SINKS.keys()
     assert len(CASES) >= len(KINDS)  # test_every_kind_of_source_has_a_case says which one is missing
