@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 
@@ -44,8 +45,8 @@ class WatchedRef:
 
     @property
     def load_nbytes(self) -> int:
-        """No more than the rows: nothing is decoded, so that it is read anew in every pass."""
-        return int(self.base.nbytes)
+        """So few that a fit keeps no chunk and reads all in every pass, also of rows whose weights lie apart."""
+        return int(self.base.nbytes) - 8 * int(self.base.rows)
 
     def load(self) -> Any:
         """Tell, then read."""
@@ -54,12 +55,11 @@ class WatchedRef:
 
 
 class Countdown:
-    """Calls `act` at the n-th call, and never again."""
+    """Calls `act` at the n-th call, whatever threads call, and never again."""
 
     def __init__(self, n: int, act: Callable[[], object]) -> None:
-        self._left, self._act = n, act
+        self._calls, self._n, self._act = count(1), n, act
 
     def __call__(self, *_: Any) -> None:
-        self._left -= 1
-        if self._left == 0:
+        if next(self._calls) == self._n:  # one step for all threads, where "less one, is it 0?" are two
             self._act()

@@ -110,8 +110,8 @@ def test_killed_at_random_chunks(
     rng = np.random.default_rng(seed)
     kills = 0
     for _ in range(3):
-        # Past the sampling pass; twice the length of a third of the run, so that most of the kills come before its end.
-        n_bytes = int(rng.integers(N_CHUNKS, N_CHUNKS * 8))
+        # Past the sampling pass, and so early that two kills come before the end even if everything was saved.
+        n_bytes = int(rng.integers(N_CHUNKS, N_CHUNKS * 4))
         kills += subprocess_jobs.kill_after(subprocess_jobs.start("fit", **arguments, pause_at=n_bytes), n_bytes)
     assert kills > 1
     final = unhex(subprocess_jobs.run("fit", **arguments))
