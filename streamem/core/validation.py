@@ -1,7 +1,7 @@
 """The checks at the boundary: every value that enters an E-step is finite, every weight non-negative.
 
-A row of NaN alone is a missing step, for models that allow for such. What users set by hand
-are numbers.
+NaN is a value that was not observed, for models that allow for such: in rows as a whole, or anywhere. What users set
+by hand are numbers.
 """
 
 from __future__ import annotations
@@ -17,20 +17,23 @@ from numpy.typing import ArrayLike, NDArray
 from streamem.core import loops
 from streamem.core.chunk import Chunk
 from streamem.core.errors import DataError, ImpossibleValueError, NonFiniteError, ParameterError
+from streamem.core.missing import Missing
 from streamem.core.ports import ChunkRef
 
 MANY = 4096
 """Values for whose sake compiled code is worth its loading."""
 
 
-def require_finite(chunk: Chunk, ref: ChunkRef, names: Sequence[str] | None, missing_steps: bool = False) -> None:
+def require_finite(
+    chunk: Chunk, ref: ChunkRef, names: Sequence[str] | None, missing: Missing = Missing.NOTHING
+) -> None:
     """Raise `NonFiniteError`, naming chunk, rows, column and count, unless every value is finite.
 
-    With `missing_steps` a row may consist of NaN. The weights are checked too: `DataError` if one is negative or not
+    `missing` says where NaN may stand. The weights are checked too: `DataError` if one is negative or not
     finite.
     """
-    if _suspicious(chunk.x) and not (finite := _usable(chunk.x, missing_steps)).all():
-        raise NonFiniteError(_describe_non_finite(chunk, finite, ref, names, missing_steps))
+    if _suspicious(chunk.x) and not (finite := _usable(chunk.x, missing)).all():
+        raise NonFiniteError(_describe_non_finite(chunk, finite, ref, names, missing))
     weight = chunk.weight
     if weight is not None and not (valid := np.isfinite(weight) & (weight >= 0)).all():
         row = int(np.argmin(valid))
@@ -54,13 +57,13 @@ class Checked:
         return Checked, ()  # another process looks for itself
 
     def require_finite(
-        self, chunk: Chunk, ref: ChunkRef, names: Sequence[str] | None, missing_steps: bool = False
+        self, chunk: Chunk, ref: ChunkRef, names: Sequence[str] | None, missing: Missing = Missing.NOTHING
     ) -> None:
         """Check a chunk as `require_finite` does, unless this has been done in an earlier pass."""
         in_memory = ref.in_memory and not _mapped(chunk.x)
         if in_memory and ref.index in self._positions:
             return
-        require_finite(chunk, ref, names, missing_steps)
+        require_finite(chunk, ref, names, missing)
         if in_memory:
             self._positions.add(ref.index)
 
@@ -92,17 +95,13 @@ def _suspicious(x: NDArray[Any]) -> bool:
         return not np.isfinite(np.sum(x, dtype=np.float64))
 
 
-def _usable(x: NDArray[Any], missing_steps: bool) -> NDArray[np.bool_]:
-    """(n, d) which values are finite, or belong to a missing row."""
+def _usable(x: NDArray[Any], missing: Missing) -> NDArray[np.bool_]:
+    """(n, d) which values are finite, or missing where they may be."""
     finite = np.isfinite(x)
-    if missing_steps:
-        finite |= np.isnan(x).all(axis=1, keepdims=True)
+    if missing is not Missing.NOTHING:
+        absent = np.isnan(x)
+        finite |= absent if missing is Missing.VALUES else absent.all(axis=1, keepdims=True)
     return finite
-
-
-def forgives(model: Any) -> bool:
-    """Whether a model knows missing steps."""
-    return bool(model.allows_missing_steps)
 
 
 def where(ref: ChunkRef) -> str:
@@ -111,7 +110,7 @@ def where(ref: ChunkRef) -> str:
 
 
 def _describe_non_finite(
-    chunk: Chunk, finite: NDArray[np.bool_], ref: ChunkRef, names: Sequence[str] | None, missing_steps: bool
+    chunk: Chunk, finite: NDArray[np.bool_], ref: ChunkRef, names: Sequence[str] | None, missing: Missing
 ) -> str:
     columns = np.flatnonzero(~finite.all(axis=0))
     parts = []
@@ -122,7 +121,9 @@ def _describe_non_finite(
         parts.append(f"{len(bad)} in column {column}{name} (the first, {kind}, in row {ref.row(int(bad[0]))})")
     more = f" and {len(columns) - 3} more columns" if len(columns) > 3 else ""
     need = "Every value must be finite; drop or impute these rows first"
-    if missing_steps:
+    if missing is Missing.VALUES:
+        need = "A value may be missing (NaN), but not infinite; drop these rows, or make the values NaN"
+    elif missing is Missing.STEPS:
         need = (
             "A row may be missing as a whole (NaN in every column: a step at which nothing was observed), but not in "
             "part; impute these values, or make the whole row NaN"

@@ -33,7 +33,7 @@ def _asking(method: str) -> Any:
 
     def task(model: Any, params: Params, names: tuple[str, ...] | None, column: Column) -> Apply:
         describe: Describe = getattr(model, method)
-        return Apply(describe, params, names, column.dtype, column.row_nbytes)
+        return Apply(describe, params, names, column.dtype, column.row_nbytes, model.missing)
 
     return task
 

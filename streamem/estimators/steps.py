@@ -44,7 +44,7 @@ def asking(method: str, kind: str) -> Any:
     def task(model: Any, params: Params, names: tuple[str, ...] | None, column: Column) -> ApplyAlong:
         dtype, nbytes = column.dtype, column.row_nbytes
         describe = getattr(model, method)
-        return ApplyAlong(describe, params, names, dtype, nbytes, missing_steps=True, model=model, kind=kind)
+        return ApplyAlong(describe, params, names, dtype, nbytes, missing=model.missing, model=model, kind=kind)
 
     return task
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamem.core.chunk import Chunk
+from streamem.core.missing import Missing
 from streamem.core.ports import ChunkRef, Executor, OnChunk
 from streamem.core.sequences import Sequences
 from streamem.core.validation import require_finite
@@ -23,11 +24,11 @@ class TakeRows:
 
     picks: NDArray[np.int64] | None
     names: tuple[str, ...] | None
-    missing_steps: bool = False
+    missing: Missing = Missing.NOTHING
 
     def __call__(self, chunk: Chunk, ref: ChunkRef) -> Chunk:
         """The sampled rows and their weights."""
-        require_finite(chunk, ref, self.names, self.missing_steps)
+        require_finite(chunk, ref, self.names, self.missing)
         if self.picks is None:
             return chunk
         first, last = np.searchsorted(self.picks, [ref.start, ref.start + ref.rows])
@@ -44,12 +45,12 @@ def sample_rows(
     rng: np.random.RandomState,
     names: tuple[str, ...] | None,
     on_chunk: OnChunk,
-    missing_steps: bool = False,
+    missing: Missing = Missing.NOTHING,
     offsets: NDArray[np.int64] | None = None,
 ) -> Chunk:
     """Draw `size` rows without replacement, in the order of the source; all rows (and no random number) if size ≥ n.
 
-    With `missing_steps` rows may be missing as a whole: NaN in every column. `offsets` (s + 1,) are first rows of
+    `missing` says what of a row may be NaN. `offsets` (s + 1,) are first rows of
     sequences, and n.
 
     Returns
@@ -57,7 +58,7 @@ def sample_rows(
     Chunk with x (min(size, n), d), the weights of these rows, and with `offsets` which of them are of one sequence.
     """
     picks = None if size >= n_rows else draw_indices(n_rows, size, rng)
-    pieces = list(executor.map(TakeRows(picks, names, missing_steps), refs, on_chunk))
+    pieces = list(executor.map(TakeRows(picks, names, missing), refs, on_chunk))
     weights = [piece.weight for piece in pieces if piece.weight is not None]
     sequences = None
     if offsets is not None:

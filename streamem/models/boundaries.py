@@ -124,7 +124,7 @@ class Question:
 
     def __call__(self, chunk: Chunk, ref: ChunkRef) -> Cut:
         """What a chunk contributes to the boundaries of the sequences that it cuts."""
-        require_finite(chunk, ref, self.names, self.model.allows_missing_steps)
+        require_finite(chunk, ref, self.names, self.model.missing)
         first, last = part(chunk, 0), part(chunk, -1)
         opened, continued = _of(first).opened, _of(last).continued
         padded, passed = _of(first).padded, self.operators and opened and _of(first).continued

@@ -28,6 +28,11 @@ class ForwardsToFamily(Model):
     n_components: int
 
     @property
+    def allows_missing_values(self) -> bool:
+        """Whether the family integrates over values that were not observed."""
+        return self.family.allows_missing
+
+    @property
     def estimates(self) -> str:
         """What the family needs two rows to estimate."""
         return self.family.estimates

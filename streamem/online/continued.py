@@ -11,7 +11,7 @@ from streamem.core.chunk import Chunk
 from streamem.core.errors import DataError, ParameterError
 from streamem.core.ports import Executor, Source
 from streamem.core.sequences import Sequences
-from streamem.core.validation import forgives, require_finite
+from streamem.core.validation import require_finite
 from streamem.online.endless_sequence import go_on
 from streamem.online.learner import Learning, learned, step
 from streamem.running.fitted import Fitted
@@ -34,7 +34,7 @@ def continued_step(learning: Learning, fitted: Fitted, source: Source, executor:
         return step(learning, fitted, source, executor)
     model: Any = learning.model(fitted)
     chunk = _whole(source)
-    require_finite(chunk, open_source(chunk.x).chunks()[0], source.schema.names, forgives(model))
+    require_finite(chunk, open_source(chunk.x).chunks()[0], source.schema.names, model.missing)
     rule = StepwiseEM(learning.rule, least=learning.least_rows(source.schema.n_features))
     return learned(fitted, go_on(rule, model, fitted.state, chunk))
 

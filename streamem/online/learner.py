@@ -128,7 +128,7 @@ def _begin(learning: Learning, fitted: Fitted, source: Source) -> Fitted:
 
 def _taken(model: Model, source: Source, size: int, rng: np.random.RandomState, engine: Engine) -> Chunk:
     """A sample of rows of a source; all rows in order if the source has no more."""
-    return take_sample(source, size, rng, engine, missing_steps=model.allows_missing_steps)
+    return take_sample(source, size, rng, engine, missing=model.missing)
 
 
 def _reopened(kept: Chunk) -> Source:

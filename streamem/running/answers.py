@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from streamem.core.blas import one_blas_thread
 from streamem.core.chunk import Chunk, as_floats
 from streamem.core.errors import OutputError
+from streamem.core.missing import Missing
 from streamem.core.ports import ChunkRef, Executor, Family, OnChunk, PassTask, Source, full_family
 from streamem.core.stats import Stats
 from streamem.initialization import sample_rows
@@ -176,11 +177,11 @@ def survey_source(family: Family, source: Source, engine: Engine) -> Family:
 
 
 def take_sample(
-    source: Source, size: int, rng: np.random.RandomState, engine: Engine, missing_steps: bool = False
+    source: Source, size: int, rng: np.random.RandomState, engine: Engine, missing: Missing = Missing.NOTHING
 ) -> Chunk:
     """A uniform sample of rows, checked; all of them in order if `size` is their number.
 
-    With `missing_steps` rows may be missing as a whole.
+    `missing` says what of a row may be NaN.
     """
     refs, names = source.chunks(), source.schema.names
     row = 8 * (source.schema.n_features + 1)
@@ -188,7 +189,7 @@ def take_sample(
         engine.executor(source, engine.project(source, refs, held=0, sample=2 * row * size)) as executor,
         _watched(source, engine) as on_chunk,
     ):
-        return sample_rows(refs, source.n_rows, size, executor, rng, names, on_chunk, missing_steps, source.offsets)
+        return sample_rows(refs, source.n_rows, size, executor, rng, names, on_chunk, missing, source.offsets)
 
 
 def require_apart(data: Any, out: Out) -> None:

@@ -34,7 +34,7 @@ class EStep(PassTask[Stats]):
 
     def __call__(self, chunk: Chunk, ref: ChunkRef) -> Stats:
         """Statistics of one chunk."""
-        self.checked.require_finite(chunk, ref, self.names, self.model.allows_missing_steps)
+        self.checked.require_finite(chunk, ref, self.names, self.model.missing)
         try:
             with locating(chunk, ref, self.names):
                 return self.model.e_step(self.params, chunk, self.messages.get(ref.index))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from streamem.core.arrays import Params
 from streamem.core.boundary import Boundary
 from streamem.core.chunk import Chunk
+from streamem.core.missing import Missing
 from streamem.core.ports import ChunkRef, Executor, PassTask, Task
 from streamem.core.stats import Stats
 from streamem.core.validation import locating, require_finite
@@ -56,7 +57,7 @@ class Apply(PassTask[Array]):
     names: tuple[str, ...] | None
     dtype: np.dtype[Any]
     row_nbytes: int
-    missing_steps: bool = False
+    missing: Missing = Missing.NOTHING
     messages: Mapping[int, Boundary] = field(default_factory=dict)
     """What lies beyond chunks that cut a sequence, by index."""
 
@@ -66,7 +67,7 @@ class Apply(PassTask[Array]):
 
     def __call__(self, chunk: Chunk, ref: ChunkRef) -> Array:
         """The answer for one chunk, in the dtype wanted."""
-        require_finite(chunk, ref, self.names, self.missing_steps)
+        require_finite(chunk, ref, self.names, self.missing)
         known = (self.messages[ref.index],) if ref.index in self.messages else ()
         with locating(chunk, ref, self.names):
             answer = self.describe(self.params, chunk, *known)
@@ -84,7 +85,7 @@ class Score(PassTask[Stats]):
 
     def __call__(self, chunk: Chunk, ref: ChunkRef) -> Stats:
         """weight and log_likelihood of one chunk."""
-        require_finite(chunk, ref, self.names)
+        require_finite(chunk, ref, self.names, self.model.missing)
         with locating(chunk, ref, self.names):
             density = self.model.log_density(self.params, chunk)
         weight = np.ones(chunk.rows) if chunk.weight is None else chunk.weight
@@ -104,6 +105,6 @@ class ScoreSequences(PassTask[Stats]):
 
     def __call__(self, chunk: Chunk, ref: ChunkRef) -> Stats:
         """rows, weight and log_likelihood of one chunk."""
-        require_finite(chunk, ref, self.names, self.model.allows_missing_steps)
+        require_finite(chunk, ref, self.names, self.model.missing)
         with locating(chunk, ref, self.names):
             return self.model.log_likelihood(self.params, chunk, self.messages.get(ref.index))

@@ -120,7 +120,7 @@ class ScorePath(PassTask[PathPart]):
 
     def __call__(self, chunk: Chunk, ref: ChunkRef) -> PathPart:
         """The answer for one chunk."""
-        require_finite(chunk, ref, self.names, self.model.allows_missing_steps)
+        require_finite(chunk, ref, self.names, self.model.missing)
         with locating(chunk, ref, self.names), _named(ref):
             states = self.model.path(self.params, chunk, self.messages.get(ref.index))
             own = self._emitted(chunk.x, states)

@@ -248,7 +248,7 @@ class _Starts:
                 job.rng,
                 job.source.schema.names,
                 self._progress.chunk_done,
-                job.model.allows_missing_steps,
+                job.model.missing,
                 job.source.offsets,
             )
             self._progress.end()

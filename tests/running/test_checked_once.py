@@ -14,6 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from streamem import GaussianMixture, ReadOptions, open_source
 from streamem.core import loops
 from streamem.core.errors import NonFiniteError, NumericalError
+from streamem.core.missing import Missing
 from streamem.core.validation import Checked
 
 N, D, K = 6144, 4, 8
@@ -97,8 +98,8 @@ def test_what_is_written_meanwhile_is_an_error(
     passes: list[int] = []
     original = Checked.require_finite
 
-    def require(self: Checked, chunk: Any, ref: Any, names: Any, missing_steps: bool = False) -> None:
-        original(self, chunk, ref, names, missing_steps)
+    def require(self: Checked, chunk: Any, ref: Any, names: Any, missing: Any = Missing.NOTHING) -> None:
+        original(self, chunk, ref, names, missing)
         if ref.start <= at < ref.start + ref.rows:
             passes.append(ref.index)
             if len(passes) == 4:

@@ -87,6 +87,52 @@ class FullFamily(ABC):
         """Whether rows may be codes of categories, so that text can be read for the family."""
         return False
 
+    # --- values that were not observed -------------------------------------------------------------------------------
+
+    @property
+    def allows_missing(self) -> bool:
+        """Whether rows may hold NaN, values that were not observed, over which the family integrates.
+
+        `log_prob` is then of the values that were observed (0 where none were), and `stats` holds the expected
+        statistics given these (Dempster, Laird & Rubin 1977, §4.1.1). Rows without any value add nothing.
+        """
+        return False
+
+    def integrating(self) -> Family:
+        """This family for rows that may hold NaN; its parameters have the same names and shapes.
+
+        Raises
+        ------
+        ParameterError : the family knows no missing values
+        """
+        if self.allows_missing:
+            return self
+        raise ParameterError(
+            f'{type(as_written(self)).__name__} knows no missing values: leave missing="error" and drop or impute '
+            "them, or give the family allows_missing = True and let log_prob and stats read NaN as not observed"
+        )
+
+    def filled(self, params: Any, x: Array, resp: Array) -> Array:
+        """Rows x (n, d) whose NaN are replaced by conditional means, mixed by resp (n, k), given what was observed.
+
+        Raises
+        ------
+        ParameterError : the family knows no conditional means
+        """
+        raise ParameterError(f"{type(as_written(self)).__name__} cannot impute: it has no filled(params, x, resp)")
+
+    def drawn_for_missing(self, params: Any, x: Array, component: Array, rng: np.random.RandomState) -> Array:
+        """Rows x (n, d) whose NaN are drawn from each row's component (n,), given what was observed.
+
+        Raises
+        ------
+        ParameterError : the family cannot draw
+        """
+        raise ParameterError(
+            f"{type(as_written(self)).__name__} cannot draw missing values: it has no "
+            "drawn_for_missing(params, x, component, rng)"
+        )
+
     # --- how it is computed ------------------------------------------------------------------------------------------
 
     def block_rows(self, params: Any) -> int:

@@ -13,6 +13,7 @@ from streamem.core.arrays import Params
 from streamem.core.boundary import Boundary
 from streamem.core.chunk import Chunk
 from streamem.core.completing import has_own
+from streamem.core.missing import Missing
 from streamem.core.stats import Stats
 
 Array = NDArray[Any]
@@ -27,6 +28,18 @@ class Model(ABC):
 
     allows_missing_steps: bool = False
     """Whether rows without any value (all NaN) are steps at which nothing was observed."""
+
+    @property
+    def allows_missing_values(self) -> bool:
+        """Whether any value of a row may be NaN, one that was not observed."""
+        return False
+
+    @property
+    def missing(self) -> Missing:
+        """What of a row may be NaN."""
+        if self.allows_missing_values:
+            return Missing.VALUES
+        return Missing.STEPS if self.allows_missing_steps else Missing.NOTHING
 
     @property
     def estimates(self) -> str:
