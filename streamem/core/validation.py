@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from streamem.core import loops
 from streamem.core.chunk import Chunk
-from streamem.core.errors import DataError, ImpossibleValueError, NonFiniteError, ParameterError
+from streamem.core.errors import DataError, DegenerateDataError, ImpossibleValueError, NonFiniteError, ParameterError
 from streamem.core.missing import Missing
 from streamem.core.ports import ChunkRef
 
@@ -104,6 +104,24 @@ def _usable(x: NDArray[Any], missing: Missing) -> NDArray[np.bool_]:
     return finite
 
 
+def require_seen(sample: Chunk, names: Sequence[str] | None) -> None:
+    """Refuse rows that show nothing of a column, of which nothing can be estimated.
+
+    Raises
+    ------
+    DegenerateDataError : naming the columns
+    """
+    x = sample.x if sample.weight is None else sample.x[sample.weight > 0]
+    unseen = np.flatnonzero(np.isnan(x).all(axis=0) & (len(x) > 0))
+    if len(unseen):
+        known = names if names is not None and len(names) == sample.x.shape[1] else None
+        told = ", ".join(f"{column}{'' if known is None else f' {known[column]!r}'}" for column in unseen[:5])
+        raise DegenerateDataError(
+            f"column {told}{' …' if len(unseen) > 5 else ''}: missing in all {len(x)} rows of weight that a start is "
+            "made of, so nothing can be estimated; leave the column out, or pass more rows"
+        )
+
+
 def where(ref: ChunkRef) -> str:
     """How messages name a chunk: its index and its rows, both ends included."""
     return ref.place
@@ -120,13 +138,16 @@ def _describe_non_finite(
         name = f" {names[column]!r}" if names is not None else ""
         parts.append(f"{len(bad)} in column {column}{name} (the first, {kind}, in row {ref.row(int(bad[0]))})")
     more = f" and {len(columns) - 3} more columns" if len(columns) > 3 else ""
-    need = "Every value must be finite; drop or impute these rows first"
+    need = (
+        "Every value must be finite; drop or impute these rows first, or, where NaN is a value that was not observed, "
+        'pass missing="integrate"'
+    )
     if missing is Missing.VALUES:
         need = "A value may be missing (NaN), but not infinite; drop these rows, or make the values NaN"
     elif missing is Missing.STEPS:
         need = (
             "A row may be missing as a whole (NaN in every column: a step at which nothing was observed), but not in "
-            "part; impute these values, or make the whole row NaN"
+            'part; impute these values, make the whole row NaN, or pass missing="integrate"'
         )
     return f"{where(ref)}: {int((~finite).sum())} non-finite values (NaN or infinity): {'; '.join(parts)}{more}. {need}"
 

@@ -32,7 +32,7 @@ class CategoricalHMM(SequenceEstimator):
     start : str, default "random"
         "random" deals the symbols to the states at random; others as in `GaussianHMM`.
     startprob_prior, transmat_prior, algorithm, random_state, n_iter, tol, n_init, topology, tied_transitions
-    verbose, stopping, n_threads, memory_limit, chunk_bytes
+    verbose, stopping, missing, n_threads, memory_limit, chunk_bytes
         As in `GaussianHMM`.
 
     Attributes

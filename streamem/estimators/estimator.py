@@ -62,6 +62,8 @@ class Estimator(BaseEstimator):
     belongs to the process (`_followers`).
     """
 
+    missing: str
+
     structure: ClassVar[Structure]
     face: ClassVar[Face]
 
@@ -348,6 +350,12 @@ class Estimator(BaseEstimator):
     def _scores(self, x: Any, arguments: DataArguments, executor: Any) -> dict[str, float]:
         """Scores of X from one pass: rows, weight, log-likelihood, AIC, BIC."""
         return scores_of(self, self._now(), x, arguments, executor)
+
+    def __sklearn_tags__(self) -> Any:
+        """scikit-learn's facts of an estimator: NaN is allowed where it is integrated over."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = self.missing == "integrate"
+        return tags
 
     # --- what is fitted ----------------------------------------------------------------------------------------------
 

@@ -22,6 +22,22 @@ def settings_of(family: Any) -> str:
     return f"{type(family).__name__}{settings}"
 
 
+def kind_of(settings: Any) -> str:
+    """The class of an estimator, and how it takes missing values, if it does: statistics depend on both."""
+    name = type(settings).__name__
+    return f'{name}(missing="integrate")' if settings.missing == "integrate" else name
+
+
+def integrated(settings: Any, family: Any) -> Any:
+    """The family as `missing` asks for it.
+
+    Raises
+    ------
+    ParameterError : missing="integrate", of a family that knows no missing values
+    """
+    return full_family(family).integrating() if settings.missing == "integrate" else family
+
+
 def weighed_against(family: Any, weight: float | None) -> Any:
     """The family with its prior weighed against so much data, where it has one and does not know better."""
     if weight is None or getattr(family, "total_weight", weight) is not None:

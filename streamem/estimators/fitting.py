@@ -14,9 +14,9 @@ from streamem.core.chunk import Chunk
 from streamem.core.ports import Algorithm, Variant, full_family
 from streamem.core.state import State
 from streamem.estimators.attributes import require_fit
-from streamem.estimators.family_facts import settings_of
+from streamem.estimators.family_facts import integrated, settings_of
 from streamem.estimators.hyperparameters import generator_of, run_key
-from streamem.estimators.making import engine_for, model_of
+from streamem.estimators.making import engine_for, model_of, start_of
 from streamem.estimators.structure import Opened
 from streamem.running.answers import survey_source
 from streamem.running.fitted import Fitted, PriorWeight, Surveyed, fit
@@ -66,8 +66,7 @@ def fit_to(
 
 def _maker(settings: Any, model: Any, opened: Opened) -> Callable[[Chunk, np.random.RandomState], Params]:
     def start(sample: Chunk, rng: np.random.RandomState) -> Params:
-        params: Params = settings.structure.start(settings, model, sample, rng, opened.shape)
-        return params
+        return start_of(settings, model, sample, rng, opened.shape)
 
     return start
 
@@ -78,7 +77,7 @@ def _surveyed(settings: Any, opened: Opened, algorithm: Variant, executor: Any) 
     asked = settings.face.family(settings, opened.shape)
     if not full_family(asked).is_surveyed:
         engine = engine_for(settings, "survey", model_of(settings, known), known, executor)
-        family: Any = survey_source(asked, source, engine)
+        family: Any = survey_source(integrated(settings, asked), source, engine)
         surveyed = Surveyed(asked, settings_of(asked), family)
         data = getattr(family, "total_weight", None)
         known = replace(known, surveyed=surveyed, prior_weight=PriorWeight(data))

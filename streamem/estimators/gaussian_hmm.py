@@ -65,6 +65,9 @@ class GaussianHMM(SequenceEstimator):
     stopping : {"aitken", "change"}, default "aitken"
         "aitken" stops when the gain still to come, predicted by Aitken's rule, is below `tol` twice running; "change"
         when the last gain was.
+    missing : {"error", "integrate"}, default "error"
+        As in `GaussianMixture`: whether single values of a step may be missing. A step of which nothing was observed,
+        NaN in every column, is one in either case.
     n_threads, memory_limit, chunk_bytes : as in `GaussianMixture`
 
     Attributes

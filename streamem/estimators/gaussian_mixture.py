@@ -45,6 +45,10 @@ class GaussianMixture(MixtureEstimator):
         "change" stops when the last gain was below `tol`: scikit-learn's rule, so that the same start and tolerance
         give its number of iterations and its numbers. "aitken" stops when the gain still to come, predicted by Aitken's
         rule, is below `tol` twice running: a slowly converging run is not taken for a converged one.
+    missing : {"error", "integrate"}, default "error"
+        What a value that was not observed is: NaN, a null of a table, a value that a mask hides. "integrate" is exact
+        maximum likelihood where values are missing at random (Dempster, Laird & Rubin 1977): the E-step integrates over
+        them, log-likelihoods are of what was observed, and a row without any value counts as a row and nothing else.
     n_threads : int or None
         None uses all cores that this process may use. The result does not depend on it.
     memory_limit : str, int or None
@@ -109,6 +113,7 @@ class GaussianMixture(MixtureEstimator):
         verbose: int = 0,
         verbose_interval: int = 10,
         stopping: str = "change",
+        missing: str = "error",
         n_threads: int | None = None,
         memory_limit: str | int | None = None,
         chunk_bytes: str | int | None = None,
@@ -128,6 +133,7 @@ class GaussianMixture(MixtureEstimator):
         self.verbose = verbose
         self.verbose_interval = verbose_interval
         self.stopping = stopping
+        self.missing = missing
         self.n_threads = n_threads
         self.memory_limit = memory_limit
         self.chunk_bytes = chunk_bytes

@@ -41,7 +41,7 @@ class GMMHMM(SequenceEstimator):
         Wishart priors of matrices, (K, M, d, d) and (K, M) for full, ν at least −(d + 2), (K, d, d) and (K,) for tied
         ones, ν at least −(M + d + 1). A number fills the whole of a matrix.
     start, startprob_prior, transmat_prior, algorithm, random_state, n_iter, tol, n_init, topology, tied_transitions
-    verbose, stopping, n_threads, memory_limit, chunk_bytes
+    verbose, stopping, missing, n_threads, memory_limit, chunk_bytes
         As in `GaussianHMM`.
 
     Attributes

@@ -12,11 +12,14 @@ from sklearn.utils import check_random_state
 from streamem.algorithms import Aitken, BatchEM, Change, IncrementalEM, StepwiseEM, StoppingRule
 from streamem.core.errors import ParameterError
 from streamem.core.ports import Model, Variant, variant_of
+from streamem.estimators.family_facts import kind_of
 from streamem.machine.importing import uninterrupted
 from streamem.running.engines import Engine
 from streamem.running.memory import Budget
 
 STOPPING: dict[str, Callable[[float], StoppingRule]] = {"aitken": Aitken, "change": Change}
+MISSING = ("error", "integrate")
+"""What a value that was not observed may be."""
 COUNTS = {"n_components": 1, "n_init": 1}
 """Hyperparameters that are whole numbers, and the least value of each."""
 
@@ -35,6 +38,7 @@ def check_hyperparameters(settings: Any) -> None:
         raise ParameterError(f"tol is {tol!r}; it must be a number >= 0, in nats per row")
     settings.structure.check(settings)
     require_choice(settings, "stopping", STOPPING)
+    require_choice(settings, "missing", MISSING)
 
 
 def require_count(name: str, value: Any, low: int) -> None:
@@ -90,7 +94,7 @@ def run_key(settings: Any) -> dict[str, Any]:
     most, n_init = getattr(settings, settings.structure.iterations), settings.n_init
     ending = f"at most {most} iterations, tol {settings.tol}, stopping {settings.stopping}"
     return {
-        "class": type(settings).__name__,
+        "class": kind_of(settings),
         "n_components": int(settings.n_components),
         "init_params": settings.init_params,
         "random_state": _seed_key(settings.random_state),

@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
+from streamem.core.arrays import Params
+from streamem.core.chunk import Chunk
+from streamem.core.missing import Missing
 from streamem.core.ports import Family, Model
-from streamem.estimators.family_facts import free_parameters, settings_of, weighed_against
+from streamem.core.validation import require_seen
+from streamem.estimators.family_facts import free_parameters, integrated, kind_of, settings_of, weighed_against
 from streamem.estimators.hyperparameters import engine_of, generator_of
 from streamem.online.learner import Learning
 from streamem.running.engines import Engine
 from streamem.running.federated import basis_of
-from streamem.running.fitted import Fitted
+from streamem.running.fitted import Fitted, Shape
 
 
 def family_of(settings: Any, fitted: Fitted) -> Family:
@@ -21,13 +27,14 @@ def family_of(settings: Any, fitted: Fitted) -> Family:
     if surveyed is not None:
         same = surveyed.asked is asked or (not settings.face.objects and surveyed.settings == settings_of(asked))
         known = surveyed.family if same else asked
-    family: Family = weighed_against(known, fitted.prior_weight.data)
+    family: Family = weighed_against(integrated(settings, known), fitted.prior_weight.data)
     return family
 
 
 def model_of(settings: Any, fitted: Fitted) -> Model:
     """The model at the present hyperparameters."""
     model: Model = settings.structure.model(settings, family_of(settings, fitted), fitted)
+    model.integrates = settings.missing == "integrate"
     return model
 
 
@@ -42,6 +49,19 @@ def engine_for(settings: Any, what: str, model: Model, fitted: Fitted, executor:
     return engine_of(settings, what, model, row_width(settings, model, fitted), executor)
 
 
+def start_of(settings: Any, model: Any, sample: Chunk, rng: np.random.RandomState, shape: Shape) -> Params:
+    """Parameters to start from, of rows in which every column was observed somewhere.
+
+    Raises
+    ------
+    DegenerateDataError : a column was observed nowhere in the sample
+    """
+    if model.missing is Missing.VALUES:
+        require_seen(sample, shape.names)
+    params: Params = settings.structure.start(settings, model, sample, rng, shape)
+    return params
+
+
 def learning_of(settings: Any, rule: Any, executor: Any) -> Learning:
     """How the estimator learns from mini-batches."""
     structure = settings.structure
@@ -50,7 +70,7 @@ def learning_of(settings: Any, rule: Any, executor: Any) -> Learning:
     )
     return Learning(
         model=lambda fitted: model_of(settings, fitted),
-        start=lambda model, sample, rng, shape: structure.start(settings, model, sample, rng, shape),
+        start=lambda model, sample, rng, shape: start_of(settings, model, sample, rng, shape),
         least_rows=lambda n_features: int(structure.least_rows(settings, n_features)),
         generator=lambda: generator_of(settings),
         engine=engine,
@@ -72,4 +92,4 @@ def basis(settings: Any, fitted: Fitted) -> str:
     assert fitted.state is not None
     names = () if fitted.shape is None else fitted.shape.names or ()
     regularization = settings.face.key(settings).get("reg_covar")
-    return basis_of(type(settings).__name__, fitted.state.params, names, regularization)
+    return basis_of(kind_of(settings), fitted.state.params, names, regularization)

@@ -25,6 +25,9 @@ class Mixture(MixtureEstimator):
     tol, max_iter, n_init, init_params, random_state, warm_start, verbose, stopping
     n_threads, memory_limit, chunk_bytes
         As in `GaussianMixture`, but `stopping` is "aitken" by default.
+    missing : {"error", "integrate"}, default "error"
+        As in `GaussianMixture`; "integrate" needs a family that knows missing values (`FullFamily.integrating`), such
+        as one of your own with ``allows_missing = True`` whose `log_prob` and `stats` leave out what is NaN.
 
     Attributes
     ----------
@@ -67,6 +70,7 @@ class Mixture(MixtureEstimator):
         warm_start: bool = False,
         verbose: int = 0,
         stopping: str = "aitken",
+        missing: str = "error",
         n_threads: int | None = None,
         memory_limit: str | int | None = None,
         chunk_bytes: str | int | None = None,
@@ -81,6 +85,7 @@ class Mixture(MixtureEstimator):
         self.warm_start = warm_start
         self.verbose = verbose
         self.stopping = stopping
+        self.missing = missing
         self.n_threads = n_threads
         self.memory_limit = memory_limit
         self.chunk_bytes = chunk_bytes

@@ -29,7 +29,7 @@ class PoissonHMM(SequenceEstimator):
     params, init_params : str, default "stl"
         Which parts are updated, and which are made anew by `fit`: s startprob, t transmat, l lambdas.
     start, startprob_prior, transmat_prior, algorithm, random_state, n_iter, tol, n_init, topology, tied_transitions
-    verbose, stopping, n_threads, memory_limit, chunk_bytes
+    verbose, stopping, missing, n_threads, memory_limit, chunk_bytes
         As in `GaussianHMM`.
 
     Attributes

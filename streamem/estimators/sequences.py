@@ -52,6 +52,7 @@ class SequenceEstimator(Estimator):
     topology: Any = "ergodic"
     tied_transitions: Sequence[Sequence[int]] | None = None
     stopping: str = "aitken"
+    missing: str = "error"
     n_threads: int | None = None
     memory_limit: str | int | None = None
     chunk_bytes: str | int | None = None

@@ -17,12 +17,14 @@ from streamem.core.errors import ParameterError
 from streamem.core.ports import Family, Source, Task
 from streamem.core.stats import Stats
 from streamem.estimators.attributes import attributes_of
+from streamem.estimators.family_facts import integrated
 from streamem.estimators.hyperparameters import require_choice
 from streamem.estimators.making import family_of
 from streamem.estimators.sequence_inputs import open_steps, step_options
 from streamem.estimators.structure import DataArguments, Opened, Question, Structure
 from streamem.initialization import Start, in_order
 from streamem.models import HMM as ChainModel
+from streamem.models.steps import missing_rows
 from streamem.models.transitions import Transitions
 from streamem.running.answers import Column, map_source
 from streamem.running.engines import Engine
@@ -122,10 +124,11 @@ class Sequences(Structure):
     def _starter(self, settings: Any, model: Any, sample: Chunk, shape: Shape) -> ChainModel:
         """The model that makes the first parameters: states of a left-right chain share each sequence evenly."""
         face, k = settings.face, int(settings.n_components)
-        family = face.free_family(settings, shape) if face.priors else model.family
+        family = integrated(settings, face.free_family(settings, shape)) if face.priors else model.family
         if settings.topology != "left-right" or sample.sequences is None:
             return _chain(settings, family, model.total_weight)
-        present = ~np.isnan(sample.x[:, 0])
+        missing = missing_rows(sample.x)
+        present = np.ones(sample.rows, dtype=np.bool_) if missing is None else ~missing
         states = in_order(present, sample.sequences.offsets, k)[present]
         return _chain(settings, family, model.total_weight, lambda x, weight, k, rng: np.eye(k)[states])
 

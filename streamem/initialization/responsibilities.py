@@ -1,7 +1,7 @@
 """Responsibilities of a sample from which the first parameters are estimated, under scikit-learn's names.
 
 All draw from a `numpy.random.RandomState` as scikit-learn does, so that the same seed on the same rows gives the same
-start.
+start. In rows, NaN is a value that was not observed: distances are of those that were.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from streamem.core.errors import DataError
 from streamem.core.extremes import exponent_of
+from streamem.initialization.partly_observed import PartlyObserved, lloyd, spread_rows
 from streamem.machine.importing import uninterrupted
 
 Array = NDArray[Any]
@@ -34,12 +35,22 @@ def _within_range(x: Array, weight: Array | None) -> tuple[Array, Array | None]:
 
     Powers of two are taken out, which changes no label; float32 gives way to float64, which holds more of one range.
     """
-    if weight is not None:
-        weight = np.ldexp(weight, -exponent_of(weight))
+    weight = _near_one(weight)
     largest, range_of = exponent_of(x), np.finfo(x.dtype)
     if 2 * largest + int(x.size).bit_length() + 4 < range_of.maxexp and 2 * largest > range_of.minexp + FINE:
         return x, weight
     return np.ldexp(x.astype(np.float64), -largest), weight
+
+
+def _near_one(weight: Array | None) -> Array | None:
+    """Weights of which the largest lies in [1, 2)."""
+    return None if weight is None else np.ldexp(weight, -exponent_of(weight))
+
+
+def _is_partial(x: Array) -> bool:
+    """Whether values are missing."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isnan(np.sum(x, dtype=np.float64)) and np.isnan(x).any())
 
 
 def _require_rows(x: Array, k: int) -> None:
@@ -57,6 +68,9 @@ def from_kmeans(x: Array, weight: Array | None, k: int, rng: np.random.RandomSta
         from sklearn.cluster import KMeans
 
     _require_rows(x, k)
+    if _is_partial(x):
+        labels = lloyd(PartlyObserved(x, _near_one(weight)), k, rng)
+        return _one_hot(np.arange(len(x)), labels, (len(x), k))
     x, weight = _within_range(x, weight)
     labels = KMeans(n_clusters=k, n_init=1, random_state=rng).fit(x, sample_weight=weight).labels_
     return _one_hot(np.arange(len(x)), labels, (len(x), k))
@@ -68,6 +82,9 @@ def from_kmeans_plusplus(x: Array, weight: Array | None, k: int, rng: np.random.
         from sklearn.cluster import kmeans_plusplus
 
     _require_rows(x, k)
+    if _is_partial(x):
+        rows = spread_rows(PartlyObserved(x, _near_one(weight)), k, rng)
+        return _one_hot(rows, np.arange(k), (len(x), k))
     x, weight = _within_range(x, weight)
     _, rows = kmeans_plusplus(x, k, sample_weight=weight, random_state=rng)
     return _one_hot(rows, np.arange(k), (len(x), k))
@@ -94,7 +111,8 @@ def from_patterns(x: Array, weight: Array | None, k: int, rng: np.random.RandomS
 
     Noise for every row by itself averages out, so that all components would start alike.
     """
-    patterns, which = np.unique(x, axis=0, return_inverse=True)
+    # NaN is no number like itself.
+    patterns, which = np.unique(np.where(np.isnan(x), np.inf, x), axis=0, return_inverse=True)
     return np.asarray(rng.dirichlet(np.ones(k), size=len(patterns))[which.ravel()])
 
 

@@ -23,10 +23,16 @@ from streamem.core.errors import NumericalError
 from streamem.core.ports import ChunkDone, ChunkRef, Executor, Model, OnChunk
 from streamem.core.sequences import Sequences
 from streamem.core.validation import require_finite, where
+from streamem.models.steps import missing_rows
 
 Array = NDArray[Any]
 Pieces = Sequence[ChunkRef]
 """Chunks that hold one sequence between them, in order."""
+
+
+def _is_blank(chunk: Chunk) -> bool:
+    missing = missing_rows(chunk.x)
+    return not chunk.rows or (missing is not None and bool(missing.all()))
 
 
 def ignored(done: ChunkDone) -> None:
@@ -135,7 +141,7 @@ class Question:
                 head=self._head(first, ref) if head else None,
                 whole=self.model.operator_of(self.params, first, self.kind, affordable=True) if passed else None,
                 tail=self._tail(last, ref) if tail else None,
-                blank=opened and padded and bool(np.isnan(first.x[:, 0]).all()),
+                blank=opened and padded and _is_blank(first),
             )
         except NumericalError as error:
             raise NumericalError(f"{where(ref)}: {error}") from error

@@ -63,5 +63,5 @@ def no_density(row: int, x: Array, overflows: str) -> NumericalError:
     """The error that a row x (d,) of a chunk has no finite log-density."""
     return NumericalError(
         f"row {row} of the chunk has no finite log-density under any component (its largest value is "
-        f"{np.abs(x).max():.3g}); {remedy(overflows)}"
+        f"{np.fmax.reduce(np.abs(x)):.3g}); {remedy(overflows)}"
     )

@@ -30,7 +30,7 @@ class ForwardsToFamily(Model):
     @property
     def allows_missing_values(self) -> bool:
         """Whether the family integrates over values that were not observed."""
-        return self.family.allows_missing
+        return self.integrates and self.family.allows_missing
 
     @property
     def estimates(self) -> str:

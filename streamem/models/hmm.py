@@ -25,7 +25,8 @@ from streamem.models.chain_operators import ChainOperators, filled_up
 from streamem.models.chain_pass import Chain, ChainPass, entry_of, impossible
 from streamem.models.emissions import Emissions
 from streamem.models.forwards_to_family import ForwardsToFamily
-from streamem.models.steps import Steps, missing_rows, steps_of
+from streamem.models.observed import covered, observed
+from streamem.models.steps import Steps, steps_of
 from streamem.models.transitions import Topology, Transitions
 
 Array = NDArray[Any]
@@ -97,7 +98,7 @@ class HMM(ForwardsToFamily):
         sample, _ = balanced(sample)
         x, weight = _observed(sample)
         previous = self.family.start(x, weight, self.n_components)
-        resp = self._start(x, weight, self.n_components, rng)
+        resp = covered(x, self._start(x, weight, self.n_components, rng))
         if weight is not None:
             resp = resp * weight[:, None]
         components = self.family.maximize(self.family.stats(previous, x, resp), previous)
@@ -319,9 +320,7 @@ def _weight(chunk: Chunk, steps: Steps) -> float:
 
 def _observed(sample: Chunk) -> tuple[Array, Array | None]:
     """The rows of a sample that have values, and their weights."""
-    missing = missing_rows(sample.x)
-    if missing is None:
-        return sample.x, sample.weight
-    if missing.all():
+    seen = observed(sample)
+    if sample.rows and not seen.rows:
         raise ParameterError("every row of the sample is missing; a model cannot start from that")
-    return sample.x[~missing], None if sample.weight is None else sample.weight[~missing]
+    return seen.x, seen.weight

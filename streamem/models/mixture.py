@@ -15,12 +15,15 @@ from streamem.core.chunk import Chunk
 from streamem.core.errors import NumericalError
 from streamem.core.extremes import balanced, expected, far_rounding
 from streamem.core.faults import missing, shares, within
+from streamem.core.missing import Missing
 from streamem.core.numerics import Normalized, normalize_log_rows, small_buffers
 from streamem.core.ports import Family, Kernel, Mixing, MixtureSums, full_family, kernel_of
 from streamem.core.stats import Stats
 from streamem.kernels.plain_kernel import reused_kernel
 from streamem.models.far_rows import FarRows, judged_far, no_density, remedy
 from streamem.models.forwards_to_family import ForwardsToFamily
+from streamem.models.observed import covered, observed
+from streamem.models.steps import missing_rows
 
 Array = NDArray[Any]
 Responsibilities = Callable[[Array, Array | None, int, np.random.RandomState], Array]
@@ -41,6 +44,8 @@ class Mixture(ForwardsToFamily):
     Parameters: weights (K,), components (those of the family), and active, the number of components of a row that
     had more than a rounding error of its responsibility in the statistics from which these parameters come: where that
     is small, a `Screenable` family computes no others. E- and M-step: McLachlan & Peel 2000, §2.8.
+
+    Where the family integrates over missing values, a row without any has log-density 0, and adds to ``rows`` only.
     """
 
     def __init__(self, family: Family, n_components: int, start: Responsibilities) -> None:
@@ -51,8 +56,9 @@ class Mixture(ForwardsToFamily):
     def init(self, sample: Chunk, rng: np.random.RandomState) -> Params:
         """One M-step from the starting responsibilities of a sample."""
         sample, _ = balanced(sample)
+        sample = self._observed(sample)
         previous = self.anchor_only(sample)
-        resp = self._start(sample.x, sample.weight, self.n_components, rng)
+        resp = covered(sample.x, self._start(sample.x, sample.weight, self.n_components, rng))
         if sample.weight is not None:
             resp = resp * sample.weight[:, None]
         family_previous = None if previous is None else previous.components
@@ -62,6 +68,7 @@ class Mixture(ForwardsToFamily):
 
     def anchor_only(self, sample: Chunk) -> Params | None:
         """Equal weights and the family's `start`, whose anchor alone means something; None if it has none."""
+        sample = self._observed(sample)
         components = self.family.start(sample.x, sample.weight, self.n_components)
         if components is None:
             return None
@@ -76,10 +83,11 @@ class Mixture(ForwardsToFamily):
     def _expected(self, params: Params, chunk: Chunk) -> Stats:
         dtype = chunk.x.dtype
         kernel = reused_kernel(self, params, dtype, lambda: self._fastest(params, dtype))
+        rows, chunk = chunk.rows, self._observed(chunk)
         sums = self._mix(kernel, params, chunk)
         weight = float(chunk.rows) if chunk.weight is None else float(chunk.weight.sum())
         return Stats(
-            rows=chunk.rows,
+            rows=rows,
             weight=weight,
             log_likelihood=sums.log_likelihood,
             rounding=weight * kernel.rounding + far_rounding(kernel, sums.log_likelihood),
@@ -163,9 +171,15 @@ class Mixture(ForwardsToFamily):
                 out[block] = known.log_density
                 if (far := _lost(known.log_density)) is not None:
                     out[block][far] = self._far(params, chunk.x, block, far).log_density
+        if self.missing is Missing.VALUES and (missing := missing_rows(chunk.x)) is not None:
+            out[missing] = 0.0  # without what the sum of the weights rounds to
         return out
 
     # --- inner -------------------------------------------------------------------------------------------------------
+
+    def _observed(self, chunk: Chunk) -> Chunk:
+        """The rows of the chunk that say something."""
+        return observed(chunk) if self.missing is Missing.VALUES else chunk
 
     def _maximize(self, stats: Stats, family_previous: Any) -> Params:
         total = stats.responsibilities.sum()
@@ -198,8 +212,9 @@ class Mixture(ForwardsToFamily):
                 raise NumericalError("float32 overflows")  # which float64 may not; see `core.extremes`
             for _ in self._posterior(self._kernel(params, chunk.x.dtype), params, chunk.x):
                 pass  # raises at the row
-            row = int(np.abs(chunk.x).max(axis=1).argmax())
-            largest = f"row {row} holds the largest, {np.abs(chunk.x[row]).max():.3g}"
+            sizes = np.fmax.reduce(np.abs(chunk.x), axis=1)
+            row = int(sizes.argmax())
+            largest = f"row {row} holds the largest, {sizes[row]:.3g}"
             raise NumericalError(
                 f"the log-likelihood of the chunk is {sums.log_likelihood}: {remedy(self.family.overflows)} ({largest})"
             )

@@ -64,12 +64,14 @@ def steps_of(chunk: Chunk, boundary: Boundary) -> Steps:
 
 
 def missing_rows(x: Array) -> Array | None:
-    """(n,) which rows hold NaN, or None if none does. Partly missing rows were refused before."""
+    """(n,) which rows hold no value, NaN in every column, or None if all hold some."""
     # One sum tells in most cases; that of huge values may be wrong, and only costs the second look.
     with np.errstate(over="ignore", invalid="ignore"):
         if not x.size or not np.isnan(np.sum(x[:, 0], dtype=np.float64)):
             return None
     missing = np.isnan(x[:, 0])
+    doubtful = np.flatnonzero(missing)
+    missing[doubtful] = np.isnan(x[doubtful]).all(axis=1)
     return missing if missing.any() else None
 
 

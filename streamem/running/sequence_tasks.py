@@ -20,6 +20,7 @@ from streamem.core.stats import Stats
 from streamem.core.validation import locating, require_finite, where
 from streamem.models import HMM
 from streamem.models.boundaries import boundaries
+from streamem.models.steps import missing_rows
 from streamem.running.row_tasks import Apply, ScoreSequences
 
 Array = NDArray[Any]
@@ -128,7 +129,8 @@ class ScorePath(PassTask[PathPart]):
         return PathPart(states, own + self._moved(states, sequences), sequences.opened, sequences.continued)
 
     def _emitted(self, x: Array, states: Array) -> float:
-        seen = ~np.isnan(x[:, 0]) & (states >= 0)
+        missing = missing_rows(x)
+        seen = states >= 0 if missing is None else ~missing & (states >= 0)
         log_prob = self.model.family.log_prob(self.params.components, x[seen])
         return float(np.take_along_axis(log_prob, states[seen][:, None], axis=1).sum())
 

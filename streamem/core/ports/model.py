@@ -29,6 +29,9 @@ class Model(ABC):
     allows_missing_steps: bool = False
     """Whether rows without any value (all NaN) are steps at which nothing was observed."""
 
+    integrates: bool = True
+    """Whether NaN is taken for a value that was not observed, where the family can integrate over such."""
+
     @property
     def allows_missing_values(self) -> bool:
         """Whether any value of a row may be NaN, one that was not observed."""
