@@ -5,6 +5,7 @@ from streamem.estimators.categorical_hmm import CategoricalHMM
 from streamem.estimators.gaussian_hmm import GaussianHMM
 from streamem.estimators.gaussian_mixture import GaussianMixture
 from streamem.estimators.gmm_hmm import GMMHMM
+from streamem.estimators.grouped_mixture import GroupedMixture
 from streamem.estimators.hmm import HMM
 from streamem.estimators.mixture import Mixture
 from streamem.estimators.poisson_hmm import PoissonHMM
@@ -17,6 +18,7 @@ __all__ = [
     "CategoricalHMM",
     "GaussianHMM",
     "GaussianMixture",
+    "GroupedMixture",
     "Mixture",
     "PoissonHMM",
     "SharedStats",

@@ -21,6 +21,7 @@ from streamem.running.answers import (
     apply_here,
     apply_lazily,
     apply_to_array,
+    apply_to_sequences,
     apply_to_store,
     is_dask,
     is_light,
@@ -58,9 +59,12 @@ def answer(settings: Any, fitted: Fitted, question: str, x: Any, arguments: Data
     if _is_light(settings, model, opened, target):
         return apply_here(opened.source, task)
     engine = engine_for(settings, question.replace("_", " "), model, fitted, target.executor)
+    if target.out is not None:
+        require_apart(x, target.out)
+    if asked.per_sequence:
+        return apply_to_sequences(opened.source, task, column, engine, asked.added, target.out, target.overwrite)
     if target.out is None:
         return apply_to_array(opened.source, task, column, engine)
-    require_apart(x, target.out)
     return apply_to_store(opened.source, task, column, engine, target.out, target.overwrite)
 
 

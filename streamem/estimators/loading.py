@@ -19,7 +19,7 @@ from streamem.estimators.poisson_hmm import PoissonHMM
 CLASSES: dict[str, Any] = {
     one.__name__: one for one in (GaussianMixture, GaussianHMM, GMMHMM, CategoricalHMM, PoissonHMM, BernoulliHMM)
 }
-NEED_FAMILY = ("Mixture", "HMM")
+NEED_FAMILY = ("Mixture", "HMM", "GroupedMixture")
 
 
 def load_model(path: str | os.PathLike[str]) -> Any:

@@ -57,10 +57,14 @@ class Question:
     column : from the number of components, the dtype that the user's data asks for, and whether the answer is written
         to a store, the shape of the answer
     task : from the model, its parameters, the names of the features and the column, the task for a chunk
+    per_sequence : whether every sequence has one answer, instead of each row; a chunk tells those of its sequences, and
+        of one that is cut all pieces but the first tell nothing, or add to it (`added`)
     """
 
     column: Callable[[int, np.dtype[Any], bool], Column]
     task: Callable[[Any, Params, tuple[str, ...] | None, Column], Apply]
+    per_sequence: bool = False
+    added: bool = False
 
 
 class Structure(Protocol):

@@ -1,6 +1,7 @@
 """How hidden variables tie components together. One latent structure a file; families come in as arguments."""
 
+from streamem.models.grouped_mixture import GroupedMixture
 from streamem.models.hmm import HMM
 from streamem.models.mixture import Mixture
 
-__all__ = ["HMM", "Mixture"]
+__all__ = ["HMM", "GroupedMixture", "Mixture"]

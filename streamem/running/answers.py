@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,6 +104,53 @@ def apply_to_store(source: Source, task: Apply, column: Column, engine: Engine, 
         sink.abort()
         raise
     return out
+
+
+def apply_to_sequences(
+    source: Any, task: Apply, column: Column, engine: Engine, added: bool, out: Out | None, overwrite: bool
+) -> Array | Out:
+    """One answer for every sequence, in their order: an array, or written to `out`, complete or absent.
+
+    `added` says that the pieces of a cut sequence have one each, which are added; else the first piece tells it.
+    """
+    refs, n = source.chunks(), int(source.n_sequences)
+    largest = max((len(ref.sequences) for ref in refs if ref.sequences is not None), default=1)
+    layout = ResultLayout(n, column.width, column.dtype, column.names, largest, engine.budget.block_bytes)
+    sink = None if out is None else open_sink(out, layout, overwrite)
+    held, result = column.row_nbytes * largest, 0 if sink is not None else column.row_nbytes * n
+    written = 0 if sink is None else sink.held_nbytes
+    found: list[Array] = []
+    try:
+        projection = engine.project(source, refs, held, result=result, writing=written, summed=False)
+        with engine.executor(source, projection) as executor:
+            answers = _answers(source, refs, task.ready(executor, refs), executor, engine)
+            for values in _of_sequences(refs, answers) if added else answers:
+                (found.append if sink is None else sink.write)(values)
+        if sink is not None:
+            sink.commit()
+    except BaseException:
+        if sink is not None:
+            sink.abort()
+        raise
+    if out is not None:
+        return out
+    empty = np.empty(0 if column.width is None else (0, column.width), dtype=column.dtype)
+    return np.concatenate([empty, *found])
+
+
+def _of_sequences(refs: Sequence[ChunkRef], answers: Iterable[Array]) -> Iterator[Array]:
+    """Answers of whole sequences, from those of chunks: of a cut one the sum of its pieces."""
+    kept: Array | None = None
+    for ref, values in zip(refs, answers, strict=True):
+        assert ref.sequences is not None
+        if kept is not None and ref.sequences.opened and len(values):
+            values[0] += kept[0]
+        elif kept is not None:
+            yield kept
+        kept, values = (values[-1:], values[:-1]) if ref.sequences.continued else (None, values)
+        yield values
+    if kept is not None:
+        yield kept
 
 
 def _write_from_workers(

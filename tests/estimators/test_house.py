@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 
 import streamem
-from streamem import GMMHMM, HMM, BernoulliHMM, CategoricalHMM, GaussianHMM, GaussianMixture, Mixture, PoissonHMM
+from streamem import (
+    GMMHMM,
+    HMM,
+    BernoulliHMM,
+    CategoricalHMM,
+    GaussianHMM,
+    GaussianMixture,
+    GroupedMixture,
+    Mixture,
+    PoissonHMM,
+)
 from streamem.estimators.estimator import Estimator
 from streamem.families import Gaussian
 
@@ -48,6 +58,7 @@ ESTIMATORS: dict[str, Any] = {
     "PoissonHMM": PoissonHMM(2, random_state=0),
     "BernoulliHMM": BernoulliHMM(2, random_state=0),
     "HMM": HMM(Gaussian("diag"), 2, random_state=0),
+    "GroupedMixture": GroupedMixture(Gaussian("diag"), 2, random_state=0),
 }
 
 
@@ -74,11 +85,13 @@ def trained(name: str) -> Any:
     """An estimator that was fitted, learned online and was followed."""
     model = unfitted(ESTIMATORS[name]).on_update(lambda update: None)
     x = rows(name)
-    return model.fit(x).partial_fit(x).fit_stream([x], batch_rows=60)
+    return model.fit(x).partial_fit(x).fit_stream(x if isinstance(x, list) else [x], batch_rows=60)
 
 
-def rows(name: str) -> np.ndarray[Any, Any]:
+def rows(name: str) -> Any:
     """Data that the estimator takes."""
+    if name == "GroupedMixture":
+        return list(X.reshape(30, 4, 2))
     if name in ("CategoricalHMM", "BernoulliHMM"):
         return (X > 2.5).astype(np.float64)
     return np.abs(X).round() if name == "PoissonHMM" else X

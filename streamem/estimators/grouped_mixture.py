@@ -1,0 +1,382 @@
+"""`GroupedMixture`: repeated measures, panels and items; all rows of one identifier share their component."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import field
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils import check_random_state
+
+from streamem.algorithms import DriftAlarm, StepSize
+from streamem.core.arrays import Params
+from streamem.core.errors import ParameterError
+from streamem.core.ports import Family, Variant
+from streamem.estimators.asking import Target
+from streamem.estimators.declaring import hyperparameters
+from streamem.estimators.estimator import Estimator
+from streamem.estimators.faces.family import FamilyFace
+from streamem.estimators.groups import GROUPS
+from streamem.estimators.live import OnDrift, StreamArguments, Until, learn_stream
+from streamem.estimators.structure import DataArguments
+from streamem.online.learner import step_rule
+from streamem.running.federated import SharedStats
+
+Array = NDArray[Any]
+Path = str | os.PathLike[str]
+
+
+@hyperparameters()
+class GroupedMixture(Estimator):
+    """Mixture of groups of rows with components of any `Family`, fitted by EM, out of core.
+
+    All rows of one group (a person's repeated measures, a panel's waves, the items of an order) are drawn from the same
+    component: p(group) = Σ_k w_k Π_rows p_k(x).
+
+    Parameters
+    ----------
+    family : object with ``log_prob(params, x)``, ``stats(params, x, resp)`` and ``maximize(stats, previous)``
+        What works in `Mixture` works here.
+    n_components : int, default 1
+    init_params : {"kmeans", "k-means++", "random", "random_from_data"}, default "kmeans"
+        How the groups of a sample are split for the start, by the means of their rows.
+    tol, max_iter, n_init, random_state, warm_start, verbose, stopping, n_threads, memory_limit, chunk_bytes
+        As in `Mixture`. `tol` is in nats per row.
+
+    Attributes
+    ----------
+    weights_ : (K,) shares of the groups
+    params_ : Params of the family
+    sequences_by_ : how the groups were named in the data of the fit, and will be looked for in later data
+    converged_, n_iter_, lower_bound_, lower_bounds_, report_, n_features_in_ : as in `GaussianMixture`
+
+    Notes
+    -----
+    The rows of a group follow each other in the data. A group that is larger than a chunk is one group all the same:
+    it costs a second read in each pass. A row of NaN is one at which nothing was observed.
+
+    Examples
+    --------
+    Ten people, of whom some are calm and some are busy, were counted five times each:
+
+    >>> import numpy as np
+    >>> from streamem import GroupedMixture
+    >>> from streamem.families import Poisson
+    >>> rng = np.random.default_rng(0)
+    >>> rate = np.repeat([2.0, 7.0, 2.0, 2.0, 7.0, 7.0, 2.0, 7.0, 2.0, 2.0], 5)
+    >>> counts, lengths = rng.poisson(rate)[:, None], [5] * 10
+    >>> model = GroupedMixture(Poisson(), 2, random_state=0).fit(counts, lengths)
+    >>> labels = model.predict(counts, lengths)
+    >>> bool((labels[[1, 4, 5, 7]] == labels[1]).all()), int((labels == labels[0]).sum())
+    (True, 6)
+    """
+
+    family: Family = field(kw_only=False)
+    n_components: int = field(default=1, kw_only=False)
+    tol: float = 1e-3
+    max_iter: int = 100
+    n_init: int = 1
+    init_params: str = "kmeans"
+    random_state: int | np.random.RandomState | None = None
+    warm_start: bool = False
+    verbose: int = 0
+    stopping: str = "aitken"
+    n_threads: int | None = None
+    memory_limit: str | int | None = None
+    chunk_bytes: str | int | None = None
+
+    weights_: Array = field(init=False)
+    params_: Params = field(init=False)
+    n_features_in_: int = field(init=False)
+
+    structure = GROUPS
+    face: ClassVar[FamilyFace] = FamilyFace()
+
+    # --- learning ----------------------------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        X: Any,
+        lengths: Any = None,
+        *,
+        offsets: Any = None,
+        sequence_column: str | None = None,
+        sample_weight: ArrayLike | str | None = None,
+        columns: Sequence[str] | None = None,
+        feature_axis: int | str | None = None,
+        checkpoint: Path | None = None,
+        executor: Any = None,
+        algorithm: str | Variant = "batch",
+    ) -> Self:
+        """Fit by EM; one pass over the data an iteration.
+
+        Parameters
+        ----------
+        X : array-like (n, d), or a path, table or collection that `streamem.open_sequences` can open
+            The rows of all groups, one group after the other; or a list of arrays (n_i, d), one a group.
+        lengths : (g,) rows of each group, or the path of a ``.npy`` file of them
+        offsets : (g,) or (g + 1,) where groups begin instead, or the name of an array beside X in a Zarr group
+        sequence_column : column that identifies the group of each row instead; it is no feature
+            The model remembers the column (`sequences_by_`).
+        sample_weight : (g,) weights of groups, or (n,) equal within each, or the name of a column
+        columns, feature_axis, checkpoint, executor : as in `GaussianMixture.fit`
+        algorithm : "batch", "stepwise", "incremental", or an object
+            As in `GaussianMixture.fit`; mini-batches are of whole groups, but of pieces of groups of more than 65,536
+            rows, which count as groups of their own.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ParameterError : nobody says which rows are one group
+        DataError : lengths that do not sum to the rows, empty groups, too few rows
+        SourceError : a store that is damaged or changes meanwhile
+        MemoryLimitError : the projection exceeds `memory_limit`
+        MonotonicityError : an iteration lowered the log-likelihood
+        """
+        arguments = DataArguments(sample_weight, columns, feature_axis, lengths, offsets, sequence_column)
+        self._fit(X, arguments, algorithm, checkpoint, executor)
+        return self
+
+    def fit_predict(self, X: Any, lengths: Any = None, **options: Any) -> Array:
+        """`fit`, then `predict` of the same groups: (g,) labels. Options are those of `fit`."""
+        self.fit(X, lengths, **options)
+        reading = ("offsets", "sequence_column", "columns", "feature_axis", "executor")
+        chosen = {name: value for name, value in options.items() if name in reading}
+        return np.asarray(self.predict(X, lengths, **chosen))
+
+    def partial_fit(
+        self,
+        X: Any,
+        lengths: Any = None,
+        *,
+        offsets: Any = None,
+        sequence_column: str | None = None,
+        sample_weight: ArrayLike | str | None = None,
+        half_life: float | None = None,
+        step: StepSize | None = None,
+        columns: Sequence[str] | None = None,
+        feature_axis: int | str | None = None,
+        executor: Any = None,
+    ) -> Self:
+        """One step of online EM with the groups of X as mini-batch; see `GaussianMixture.partial_fit`.
+
+        Parameters
+        ----------
+        X, lengths, offsets, sequence_column, sample_weight, columns, feature_axis, executor : as in `fit`
+        half_life, step : as in `GaussianMixture.partial_fit`
+
+        Returns
+        -------
+        self
+        """
+        arguments = DataArguments(sample_weight, columns, feature_axis, lengths, offsets, sequence_column)
+        self._learn(X, arguments, step_rule(half_life, step), executor)
+        return self
+
+    def fit_stream(
+        self,
+        stream: Any,
+        *,
+        sequence_column: str | None = None,
+        most_steps: int = 100_000,
+        half_life: float | None = None,
+        step: StepSize | None = None,
+        batch_rows: int = 1000,
+        columns: Sequence[str] | None = None,
+        sample_weight: str | None = None,
+        checkpoint: Path | None = None,
+        save_every_s: float = 10.0,
+        dead_letter: Path | None = None,
+        poison_limit: float = 0.01,
+        dead_letter_limit: int | str | None = "1GiB",
+        history: Path | None = None,
+        drift: DriftAlarm | None = None,
+        on_drift: OnDrift = "log",
+        until: Until | None = None,
+    ) -> Self:
+        """Learn from a stream of groups, mini-batch by mini-batch, until it ends or `stop` is called.
+
+        Parameters
+        ----------
+        stream : as in `GaussianMixture.fit_stream`
+        sequence_column : field that identifies the group of each record; it is no feature
+            Consecutive records of a partition with equal values are one group. Without it, a message is a group.
+        most_steps : rows of a group that are gathered; a larger one is learned in pieces, as groups of their own
+        half_life, step, batch_rows, columns, sample_weight, checkpoint, save_every_s, dead_letter, poison_limit
+        dead_letter_limit, history, drift, on_drift, until : as in `GaussianHMM.fit_stream`
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        StreamError, PoisonError, DataError, OutputError, WriterConflictError, CheckpointMismatchError
+            As in `GaussianMixture.fit_stream`.
+        """
+        arguments = StreamArguments(
+            half_life,
+            step,
+            batch_rows,
+            columns,
+            sample_weight,
+            checkpoint,
+            save_every_s,
+            dead_letter,
+            poison_limit,
+            dead_letter_limit,
+            history,
+            drift,
+            on_drift,
+            until,
+            sequence_column,
+            most_steps=most_steps,
+        )
+        learn_stream(self, stream, arguments)
+        return self
+
+    def expected_statistics(
+        self,
+        X: Any,
+        lengths: Any = None,
+        *,
+        offsets: Any = None,
+        sequence_column: str | None = None,
+        sample_weight: ArrayLike | str | None = None,
+        columns: Sequence[str] | None = None,
+        feature_axis: int | str | None = None,
+        executor: Any = None,
+    ) -> SharedStats:
+        """E-step: expected sufficient statistics of the groups of X under the present parameters.
+
+        Those of several sites, each of which holds whole groups, are added, and `maximize` makes the M-step.
+
+        Parameters
+        ----------
+        X, lengths, offsets, sequence_column, sample_weight, columns, feature_axis, executor : as in `fit`
+        """
+        arguments = DataArguments(sample_weight, columns, feature_axis, lengths, offsets, sequence_column)
+        return self._expected(X, arguments, executor)
+
+    # --- questions ---------------------------------------------------------------------------------------------------
+
+    def predict(
+        self,
+        X: Any,
+        lengths: Any = None,
+        *,
+        offsets: Any = None,
+        sequence_column: str | None = None,
+        out: Path | None = None,
+        overwrite: bool = False,
+        columns: Sequence[str] | None = None,
+        feature_axis: int | str | None = None,
+        executor: Any = None,
+    ) -> Any:
+        """Most probable component of every group, in the order of the groups in X.
+
+        Parameters
+        ----------
+        X, lengths, offsets, sequence_column, columns, feature_axis, executor : as in `fit`
+        out : path ending in .zarr, .parquet or .npy; it appears when complete
+        overwrite : replace an existing `out`
+
+        Returns
+        -------
+        (g,) int64 array, one a group; `out` if that was given (stored as int32)
+        """
+        arguments = DataArguments(None, columns, feature_axis, lengths, offsets, sequence_column)
+        return self._answer("labels", X, arguments, Target(out, overwrite, executor))
+
+    def predict_proba(
+        self,
+        X: Any,
+        lengths: Any = None,
+        *,
+        offsets: Any = None,
+        sequence_column: str | None = None,
+        out: Path | None = None,
+        overwrite: bool = False,
+        columns: Sequence[str] | None = None,
+        feature_axis: int | str | None = None,
+        executor: Any = None,
+    ) -> Any:
+        """Probability of every component given a whole group, (g, K); arguments and result as in `predict`."""
+        arguments = DataArguments(None, columns, feature_axis, lengths, offsets, sequence_column)
+        return self._answer("responsibilities", X, arguments, Target(out, overwrite, executor))
+
+    def score_samples(
+        self,
+        X: Any,
+        lengths: Any = None,
+        *,
+        offsets: Any = None,
+        sequence_column: str | None = None,
+        out: Path | None = None,
+        overwrite: bool = False,
+        columns: Sequence[str] | None = None,
+        feature_axis: int | str | None = None,
+        executor: Any = None,
+    ) -> Any:
+        """Log-likelihood of every group (g,), in nats; arguments and result as in `predict`."""
+        arguments = DataArguments(None, columns, feature_axis, lengths, offsets, sequence_column)
+        return self._answer("log_density", X, arguments, Target(out, overwrite, executor))
+
+    def score(self, X: Any, lengths: Any = None, **options: Any) -> float:
+        """Mean log-likelihood of a group, in nats. Options are those of `fit` about the data."""
+        return self.scores(X, lengths, **options)["log_likelihood_per_group"]
+
+    def bic(self, X: Any, lengths: Any = None, **options: Any) -> float:
+        """Bayesian information criterion (Schwarz 1978): −2ℓ + p·log(groups). Options are those of `score`."""
+        return self.scores(X, lengths, **options)["bic"]
+
+    def aic(self, X: Any, lengths: Any = None, **options: Any) -> float:
+        """Akaike's information criterion (1974): −2ℓ + 2p. Options are those of `score`."""
+        return self.scores(X, lengths, **options)["aic"]
+
+    def scores(self, X: Any, lengths: Any = None, *, executor: Any = None, **options: Any) -> dict[str, float]:
+        """One pass over X gives the groups' weight, log-likelihood (total, per group), AIC, BIC.
+
+        Options are those of `score`.
+        """
+        found = self._scores(X, DataArguments(lengths=lengths, **options), executor)
+        found["log_likelihood_per_group"] = found.pop("log_likelihood_per_row")
+        return found
+
+    def sample(self, lengths: ArrayLike = (1,), random_state: int | np.random.RandomState | None = None) -> Any:
+        """Draw groups of so many rows.
+
+        Parameters
+        ----------
+        lengths : (g,) rows of each group
+        random_state : None uses that of the estimator
+
+        Returns
+        -------
+        X (Σ lengths, d), one group after the other; labels (g,)
+
+        Raises
+        ------
+        ParameterError : lengths that are no integers >= 1, or a family that cannot draw
+        """
+        rng = check_random_state(self.random_state if random_state is None else random_state)
+        return GROUPS.drawn_groups(self, self._now(), np.asarray(lengths), rng)
+
+    @classmethod
+    def load(cls, path: Path, **objects: Any) -> Self:
+        """Read a model that `save` wrote; ``family=`` has to be given again, since code is not saved.
+
+        Raises
+        ------
+        ParameterError : no family
+        ModelFileError : not such a file, damaged, newer than this library, or not to be trusted
+        """
+        if "family" not in objects:
+            raise ParameterError("a GroupedMixture is loaded with its family: GroupedMixture.load(path, family=...)")
+        return super().load(path, **objects)
