@@ -43,7 +43,8 @@ class GroupedMixture(Estimator):
     n_components : int, default 1
     init_params : {"kmeans", "k-means++", "random", "random_from_data"}, default "kmeans"
         How the groups of a sample are split for the start, by the means of their rows.
-    tol, max_iter, n_init, random_state, warm_start, verbose, stopping, n_threads, memory_limit, chunk_bytes
+    tol, max_iter, n_init, random_state, warm_start, verbose, stopping, missing, n_threads, memory_limit
+    chunk_bytes
         As in `Mixture`. `tol` is in nats per row.
 
     Attributes
@@ -84,6 +85,7 @@ class GroupedMixture(Estimator):
     warm_start: bool = False
     verbose: int = 0
     stopping: str = "aitken"
+    missing: str = "error"
     n_threads: int | None = None
     memory_limit: str | int | None = None
     chunk_bytes: str | int | None = None

@@ -75,8 +75,8 @@ class Groups(Rows):
         silent = all(value is None for value in said) and not source.told and not isinstance(x, list | tuple)
         if silent and not is_source(x) and source.n_sequences == 1 < source.n_rows:
             raise ParameterError(
-                f"which of the {source.n_rows} rows of {source.schema.origin} are one group? Pass lengths=, offsets= or "
-                "sequence_column=, or a list of arrays; where every row is by itself, use Mixture"
+                f"which of the {source.n_rows} rows of {source.schema.origin} are one group? Pass lengths=, offsets= "
+                "or sequence_column=, or a list of arrays; where every row is by itself, use Mixture"
             )
         return opened
 
