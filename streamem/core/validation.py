@@ -32,7 +32,7 @@ def require_finite(
     `missing` says where NaN may stand. The weights are checked too: `DataError` if one is negative or not
     finite.
     """
-    if _suspicious(chunk.x) and not (finite := _usable(chunk.x, missing)).all():
+    if _suspicious(chunk.x) and not (finite := usable(chunk.x, missing)).all():
         raise NonFiniteError(_describe_non_finite(chunk, finite, ref, names, missing))
     weight = chunk.weight
     if weight is not None and not (valid := np.isfinite(weight) & (weight >= 0)).all():
@@ -95,7 +95,7 @@ def _suspicious(x: NDArray[Any]) -> bool:
         return not np.isfinite(np.sum(x, dtype=np.float64))
 
 
-def _usable(x: NDArray[Any], missing: Missing) -> NDArray[np.bool_]:
+def usable(x: NDArray[Any], missing: Missing) -> NDArray[np.bool_]:
     """(n, d) which values are finite, or missing where they may be."""
     finite = np.isfinite(x)
     if missing is not Missing.NOTHING:

@@ -15,7 +15,7 @@ from streamem.core.ports import Model
 from streamem.estimators.hyperparameters import budget_of
 from streamem.estimators.making import engine_for, model_of, n_parameters
 from streamem.estimators.row_inputs import check_lazy, published_dtype, read_options
-from streamem.estimators.structure import DataArguments, Opened
+from streamem.estimators.structure import DataArguments, Opened, Question
 from streamem.running.answers import (
     Column,
     apply_here,
@@ -47,10 +47,23 @@ class Target:
 
 def answer(settings: Any, fitted: Fitted, question: str, x: Any, arguments: DataArguments, target: Target) -> Any:
     """The answer to a question of the structure about every row of X: an array, a lazy Dask array, or a path."""
-    structure = settings.structure
-    asked = structure.questions[question]
+    asked = settings.structure.questions[question]
     column = asked.column(int(settings.n_components), published_dtype(x), target.out is not None)
-    if structure.answers_lazily and is_dask(x) and target.out is None and arguments.feature_axis is None:
+    return answered(settings, fitted, question.replace("_", " "), asked, x, arguments, column, target)
+
+
+def answered(
+    settings: Any,
+    fitted: Fitted,
+    what: str,
+    asked: Question,
+    x: Any,
+    arguments: DataArguments,
+    column: Column,
+    target: Target,
+) -> Any:
+    """What a task says of every row of X, in the shape of `column`; `what` is shown by a progress bar."""
+    if settings.structure.answers_lazily and is_dask(x) and target.out is None and arguments.feature_axis is None:
         return _lazily(settings, fitted, asked.task, x, arguments, column)
     opened, fitted = opened_for(settings, fitted, x, narrowed(settings, fitted, arguments, column))
     assert fitted.state is not None
@@ -58,7 +71,7 @@ def answer(settings: Any, fitted: Fitted, question: str, x: Any, arguments: Data
     task = asked.task(model, fitted.state.params, opened.source.schema.names, column)
     if _is_light(settings, model, opened, target):
         return apply_here(opened.source, task)
-    engine = engine_for(settings, question.replace("_", " "), model, fitted, target.executor)
+    engine = engine_for(settings, what, model, fitted, target.executor)
     if target.out is not None:
         require_apart(x, target.out)
     if asked.per_sequence:

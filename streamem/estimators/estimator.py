@@ -38,6 +38,7 @@ from streamem.estimators.hyperparameters import (
     chosen_algorithm,
     stopping_rule,
 )
+from streamem.estimators.imputing import impute
 from streamem.estimators.in_words import description
 from streamem.estimators.live import OnDrift, StreamArguments, Until, learn_stream
 from streamem.estimators.making import basis, engine_for, family_of, learning_of, model_of, n_parameters, row_width
@@ -62,7 +63,7 @@ class Estimator(BaseEstimator):
     belongs to the process (`_followers`).
     """
 
-    missing: str
+    missing: str = "error"
 
     structure: ClassVar[Structure]
     face: ClassVar[Face]
@@ -346,6 +347,10 @@ class Estimator(BaseEstimator):
     def _answer(self, question: str, x: Any, arguments: DataArguments, target: Target) -> Any:
         """The answer to a question of the structure about every row of X."""
         return answer(self, self._now(), question, x, arguments, target)
+
+    def _impute(self, x: Any, arguments: DataArguments, n_draws: int, target: Target) -> Any:
+        """X with values in place of those that were not observed."""
+        return impute(self, self._now(), x, arguments, n_draws, target)
 
     def _scores(self, x: Any, arguments: DataArguments, executor: Any) -> dict[str, float]:
         """Scores of X from one pass: rows, weight, log-likelihood, AIC, BIC."""

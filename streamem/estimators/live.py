@@ -186,10 +186,11 @@ def _decoder(estimator: Any, learner: Learner, names: Any, weight: str | None, c
     """What makes rows, or steps, of messages; Arrow is imported by those only who read a stream."""
     shape = learner.fitted.shape
     width = None if shape is None else shape.features
+    missing = learner.learning.model(learner.fitted).missing
     if not estimator.structure.is_sequential:
-        decoder: Decoder = import_whole("streamem.online.records").Decoder(names, weight, width)
+        decoder: Decoder = import_whole("streamem.online.records").Decoder(names, weight, width, missing)
     else:
-        decoder = import_whole("streamem.online.sequence_records").StepDecoder(names, weight, width, column)
+        decoder = import_whole("streamem.online.sequence_records").StepDecoder(names, weight, width, column, missing)
     return decoder
 
 

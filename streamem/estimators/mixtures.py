@@ -210,6 +210,50 @@ class MixtureEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densit
         target = Target(out, overwrite, executor)
         return self._answer("log_density", X, DataArguments(None, columns, feature_axis), target)
 
+    def impute(
+        self,
+        X: Any,
+        *,
+        n_draws: int = 0,
+        out: Path | None = None,
+        overwrite: bool = False,
+        columns: Sequence[str] | None = None,
+        feature_axis: int | str | None = None,
+        executor: Any = None,
+    ) -> Any:
+        """X with values in place of those that were not observed; needs ``missing="integrate"``.
+
+        Parameters
+        ----------
+        X : anything that `fit` takes; NaN, null or masked is what was not observed
+        n_draws : 0 for conditional means given what was observed of the row, Σ_k r_k E_k[x | observed]
+            Else so many draws from the conditional distribution, of a component and then of its values, by
+            `random_state`: multiple imputation (Rubin 1987) at the fitted parameters. Equal chunks get equal draws,
+            whatever the number of threads.
+        out, overwrite, columns, feature_axis, executor : as in `predict`; columns are named as those of the data
+
+        Returns
+        -------
+        (n, d) array of X, float32 for a float32 array, in which observed values are what they were; draws are
+        (n_draws, n, d). A lazy Dask array for a Dask collection. `out` if that was given, in which draws are columns
+        beside each other, ``income_0``, ``visits_0``, ``income_1``, …
+
+        Raises
+        ------
+        ParameterError : ``missing="error"``, or a family that cannot impute
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from streamem import GaussianMixture
+        >>> X = np.array([[1.0, 2.0], [2.0, 4.0], [3.0, 6.0], [4.0, np.nan]])
+        >>> gm = GaussianMixture(missing="integrate", reg_covar=1e-9, tol=1e-9).fit(X)
+        >>> gm.impute(X)[3].round(3).tolist()
+        [4.0, 8.0]
+        """
+        target = Target(out, overwrite, executor)
+        return self._impute(X, DataArguments(None, columns, feature_axis), n_draws, target)
+
     def transform(self, X: Any) -> Any:
         """Posterior probabilities as features for a next step (n, K): `predict_proba`."""
         return self.predict_proba(X)

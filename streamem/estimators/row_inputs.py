@@ -33,7 +33,7 @@ def open_rows(settings: Any, x: Any, arguments: DataArguments, shape: Shape | No
     """
     refuse_what_cannot_be_read(x)
     if isinstance(x, np.ma.MaskedArray):
-        refuse_masked(x, "the array", "drop or impute them first")
+        _require_none_masked(settings, x, "the array")
     options = read_options(settings, arguments, shape)
     if _is_in_memory(x):
         return _open_in_memory(settings, x, arguments, options, shape)
@@ -42,6 +42,12 @@ def open_rows(settings: Any, x: Any, arguments: DataArguments, shape: Shape | No
     else:
         source = _open_by_names(x, arguments, options, list(shape.names))
     return Opened(source, _checked_features(settings, source, shape))
+
+
+def _require_none_masked(settings: Any, x: Any, what: str) -> None:
+    """Refuse masked values, unless they count as missing."""
+    if settings.missing != "integrate":
+        refuse_masked(x, what, 'drop or impute them first, or pass missing="integrate"')
 
 
 def read_options(settings: Any, arguments: DataArguments, shape: Shape | None) -> ReadOptions:
@@ -146,7 +152,7 @@ def _checked(
         return x, replace(_checked_frame(settings, x, arguments, options, shape), dtype=dtype)
     if isinstance(x, list | tuple):
         x = as_array(x)
-        refuse_masked(x, "the list", "drop or impute them first")
+        _require_none_masked(settings, x, "the list")
     if isinstance(x, np.ndarray):
         x = numbers_in(x, "the array")
     plain = isinstance(x, np.ndarray) and x.size > 0

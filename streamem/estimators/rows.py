@@ -17,7 +17,7 @@ from streamem.estimators.attributes import attributes_of
 from streamem.estimators.hyperparameters import require_choice
 from streamem.estimators.making import family_of
 from streamem.estimators.row_inputs import open_rows, read_options
-from streamem.estimators.structure import DataArguments, Opened, Question, Structure
+from streamem.estimators.structure import Asked, DataArguments, Opened, Question, Structure, imputing
 from streamem.initialization import STARTS
 from streamem.models import Mixture
 from streamem.running.answers import Column
@@ -100,6 +100,10 @@ class Rows(Structure):
     def score_task(self, model: Any, params: Params, names: tuple[str, ...] | None) -> Task[Stats]:
         """The weighted sum of log-densities."""
         return Score(model, params, names)
+
+    def imputing(self, n_draws: int, seed: int | None) -> Asked:
+        """From the responsibilities of each row."""
+        return imputing(_asking("imputed"), n_draws, seed)
 
     def published(self, params: Params, dtype: np.dtype[Any]) -> dict[str, Array]:
         """weights_ (K,)."""

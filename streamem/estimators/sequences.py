@@ -354,6 +354,41 @@ class SequenceEstimator(Estimator):
         arguments = DataArguments(None, columns, feature_axis, lengths, offsets, sequence_column)
         return self._answer("posteriors", X, arguments, Target(out, overwrite, executor))
 
+    def impute(
+        self,
+        X: Any,
+        lengths: Any = None,
+        *,
+        n_draws: int = 0,
+        offsets: Any = None,
+        sequence_column: str | None = None,
+        out: Path | None = None,
+        overwrite: bool = False,
+        columns: Sequence[str] | None = None,
+        feature_axis: int | str | None = None,
+        executor: Any = None,
+    ) -> Any:
+        """Steps with values in place of those that were not observed; needs ``missing="integrate"``.
+
+        The states of a step are weighed by their probabilities given its whole sequence; draws of different steps are
+        made independently of each other. Padding stays NaN.
+
+        Parameters
+        ----------
+        n_draws : 0 for conditional means, else so many draws by `random_state`, as in `GaussianMixture.impute`
+        X, lengths, offsets, sequence_column, out, overwrite, columns, feature_axis, executor : as in `decode`
+
+        Returns
+        -------
+        (n, d) array; draws are (n_draws, n, d). `out` if that was given, as in `GaussianMixture.impute`.
+
+        Raises
+        ------
+        ParameterError : ``missing="error"``, or a family that cannot impute
+        """
+        arguments = DataArguments(None, columns, feature_axis, lengths, offsets, sequence_column)
+        return self._impute(X, arguments, n_draws, Target(out, overwrite, executor))
+
     def score_samples(self, X: Any, lengths: Any = None, **options: Any) -> tuple[float, Any]:
         """(log-likelihood of all sequences in nats, `predict_proba`); options are those of `predict_proba`."""
         posteriors = self.predict_proba(X, lengths, **options)

@@ -21,7 +21,7 @@ from streamem.estimators.family_facts import integrated
 from streamem.estimators.hyperparameters import require_choice
 from streamem.estimators.making import family_of
 from streamem.estimators.sequence_inputs import open_steps, step_options
-from streamem.estimators.structure import DataArguments, Opened, Question, Structure
+from streamem.estimators.structure import Asked, DataArguments, Opened, Question, Structure, imputing
 from streamem.initialization import Start, in_order
 from streamem.models import HMM as ChainModel
 from streamem.models.steps import missing_rows
@@ -155,6 +155,10 @@ class Sequences(Structure):
     def score_task(self, model: Any, params: Params, names: tuple[str, ...] | None) -> Task[Stats]:
         """The weighted log-likelihood of the sequences."""
         return ScoreAlong(model, params, names)
+
+    def imputing(self, n_draws: int, seed: int | None) -> Asked:
+        """From the probabilities of the states of each step given its whole sequence."""
+        return imputing(asking("imputed", POSTERIOR), n_draws, seed)
 
     # --- public names ------------------------------------------------------------------------------------------------
 

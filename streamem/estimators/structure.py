@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -48,6 +49,10 @@ class Opened:
     shape: Shape
 
 
+Asked = Callable[[Any, Params, tuple[str, ...] | None, Column], Apply]
+"""From the model, its parameters, the names of the features and the shape of an answer, the task for a chunk."""
+
+
 @dataclass(frozen=True)
 class Question:
     """What a fitted model can be asked of every row.
@@ -56,15 +61,25 @@ class Question:
     ----------
     column : from the number of components, the dtype that the user's data asks for, and whether the answer is written
         to a store, the shape of the answer
-    task : from the model, its parameters, the names of the features and the column, the task for a chunk
+    task : what works it out
     per_sequence : whether every sequence has one answer, instead of each row; a chunk tells those of its sequences, and
         of one that is cut all pieces but the first tell nothing, or add to it (`added`)
     """
 
     column: Callable[[int, np.dtype[Any], bool], Column]
-    task: Callable[[Any, Params, tuple[str, ...] | None, Column], Apply]
+    task: Asked
     per_sequence: bool = False
     added: bool = False
+
+
+def imputing(asked: Asked, n_draws: int, seed: int | None) -> Asked:
+    """The task of a question to ``imputed`` of a model, with the number of draws and the seed."""
+
+    def task(model: Any, params: Params, names: tuple[str, ...] | None, column: Column) -> Apply:
+        made = asked(model, params, names, column)
+        return replace(made, describe=partial(made.describe, n_draws=n_draws), seed=seed)
+
+    return task
 
 
 class Structure(Protocol):
@@ -145,6 +160,9 @@ class Structure(Protocol):
 
     def score_task(self, model: Any, params: Params, names: tuple[str, ...] | None) -> Task[Stats]:
         """The task whose sum over chunks holds weight and log_likelihood."""
+
+    def imputing(self, n_draws: int, seed: int | None) -> Asked:
+        """The task that fills in what was not observed; `seed` is that of draws, None for conditional means."""
 
     # --- public names ------------------------------------------------------------------------------------------------
 

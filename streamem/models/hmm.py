@@ -25,6 +25,7 @@ from streamem.models.chain_operators import ChainOperators, filled_up
 from streamem.models.chain_pass import Chain, ChainPass, entry_of, impossible
 from streamem.models.emissions import Emissions
 from streamem.models.forwards_to_family import ForwardsToFamily
+from streamem.models.imputing import completed_rows
 from streamem.models.observed import covered, observed
 from streamem.models.steps import Steps, steps_of
 from streamem.models.transitions import Topology, Transitions
@@ -216,6 +217,19 @@ class HMM(ForwardsToFamily):
         posteriors = self.posteriors(params, chunk, message)
         absent = np.isnan(posteriors[:, 0])
         return np.asarray(np.where(absent, -1, np.argmax(posteriors, axis=1)), dtype=np.int64)
+
+    def imputed(
+        self,
+        params: Params,
+        chunk: Chunk,
+        message: Boundary | None = None,
+        *,
+        n_draws: int = 0,
+        rng: np.random.RandomState | None = None,
+    ) -> Array:
+        """Steps with values in place of NaN, by each step's own posterior; padding stays. See `completed_rows`."""
+        resp = self.posteriors(params, chunk, message)
+        return completed_rows(self.family, params.components, chunk.x, resp, n_draws, rng)
 
     @small_buffers()
     def path(self, params: Params, chunk: Chunk, message: Boundary | None = None) -> Array:

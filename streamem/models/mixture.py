@@ -22,6 +22,7 @@ from streamem.core.stats import Stats
 from streamem.kernels.plain_kernel import reused_kernel
 from streamem.models.far_rows import FarRows, judged_far, no_density, remedy
 from streamem.models.forwards_to_family import ForwardsToFamily
+from streamem.models.imputing import completed_rows
 from streamem.models.observed import covered, observed
 from streamem.models.steps import missing_rows
 
@@ -174,6 +175,13 @@ class Mixture(ForwardsToFamily):
         if self.missing is Missing.VALUES and (missing := missing_rows(chunk.x)) is not None:
             out[missing] = 0.0  # without what the sum of the weights rounds to
         return out
+
+    def imputed(
+        self, params: Params, chunk: Chunk, *, n_draws: int = 0, rng: np.random.RandomState | None = None
+    ) -> Array:
+        """Rows with values in place of NaN; see `completed_rows`."""
+        resp = self.responsibilities(params, chunk)
+        return completed_rows(self.family, params.components, chunk.x, resp, n_draws, rng)
 
     # --- inner -------------------------------------------------------------------------------------------------------
 

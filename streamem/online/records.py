@@ -18,6 +18,8 @@ from streamem.core.errors import DataError, ParameterError, SchemaError, Streame
 from streamem.core.formats import BYTE_ORDER_MARK, foreign_format
 from streamem.core.json_text import parse_json
 from streamem.core.message import KEPT_BYTES, Damaged
+from streamem.core.missing import Missing
+from streamem.core.validation import usable
 from streamem.online.kept_bytes import bytes_at, bytes_of, elements_of, shown
 from streamem.sources import ReadOptions, open_source
 from streamem.sources.column_values import gather
@@ -107,6 +109,13 @@ class Records:
         return Records(self.x[kept], weight, self.ends[kept], self.count, unusable, ids)
 
 
+NEEDED = {
+    Missing.NOTHING: 'every value must be finite (missing="integrate" takes NaN for values that were not observed)',
+    Missing.STEPS: "every value must be finite, or all of a step missing",
+    Missing.VALUES: "a value may be missing, but not infinite",
+}
+
+
 class Decoder:
     """Makes rows of payloads.
 
@@ -115,13 +124,21 @@ class Decoder:
     columns : names of the features; None takes those of the first payload that has names
     weight : name of the column or field of sample weights
     n_features : d, once a record has shown it
+    missing : what of a record may be null or NaN
     """
 
-    def __init__(self, columns: Sequence[str] | None, weight: str | None, n_features: int | None) -> None:
+    def __init__(
+        self,
+        columns: Sequence[str] | None,
+        weight: str | None,
+        n_features: int | None,
+        missing: Missing = Missing.NOTHING,
+    ) -> None:
         self.names = None if columns is None else tuple(columns)
         self.n_features = n_features
         self._fitted = n_features is not None
         self._weight = weight
+        self._missing = missing
         self._layout: tuple[pa.Schema, TableLayout] | None = None
 
     def decode(self, payload: Any) -> Records:
@@ -299,16 +316,16 @@ class Decoder:
 
     def _good(self, x: Array) -> NDArray[np.bool_]:
         """Rows (n,) whose values can be used."""
-        return np.asarray(np.isfinite(x).all(axis=1))
+        return np.asarray(usable(x, self._missing).all(axis=1))
 
     def _fault(self, row: Array, weight: Array | None, i: int) -> str:
-        bad = np.flatnonzero(~np.isfinite(row))
+        bad = np.flatnonzero(~usable(row[None], self._missing)[0])
         if len(bad) == 0:
             return f"the weight is {weight[i] if weight is not None else None}; it must be finite and >= 0"
         column = int(bad[0])
         name = f" {self.names[column]!r}" if self.names is not None else ""
         kind = "missing or NaN" if np.isnan(row[column]) else "infinite"
-        return f"column {column}{name} is {kind}; every value must be finite"
+        return f"column {column}{name} is {kind}; {NEEDED[self._missing]}"
 
     def _refused(self, reason: str, payload: Any, records: int) -> Records:
         if isinstance(payload, Damaged):

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamem.core.errors import SchemaError
+from streamem.core.missing import Missing
 from streamem.online.kept_bytes import bytes_at
 from streamem.online.records import TABLES, Decoder, Records, Unusable, judging
 
@@ -21,7 +22,7 @@ class StepDecoder(Decoder):
 
     Parameters
     ----------
-    columns, weight, n_features : as in `Decoder`
+    columns, weight, n_features, missing : as in `Decoder`
     sequence_column : name of the field that identifies the sequence of a record; None where nobody asks
     """
 
@@ -31,12 +32,10 @@ class StepDecoder(Decoder):
         weight: str | None,
         n_features: int | None,
         sequence_column: str | None = None,
+        missing: Missing = Missing.STEPS,
     ) -> None:
-        super().__init__(columns, weight, n_features)
+        super().__init__(columns, weight, n_features, missing)
         self._column = sequence_column
-
-    def _good(self, x: Array) -> NDArray[np.bool_]:
-        return super()._good(x) | np.isnan(x).all(axis=1)
 
     def _is_feature(self, name: Any) -> bool:
         return name != self._column and super()._is_feature(name)

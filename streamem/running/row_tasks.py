@@ -60,6 +60,8 @@ class Apply(PassTask[Array]):
     missing: Missing = Missing.NOTHING
     messages: Mapping[int, Boundary] = field(default_factory=dict)
     """What lies beyond chunks that cut a sequence, by index."""
+    seed: int | None = None
+    """Of the random numbers of a chunk, where `describe` takes ``rng``: they depend on the seed and the chunk alone."""
 
     def ready(self, executor: Executor, refs: Sequence[ChunkRef]) -> Apply:
         """The task with all that it needs to know of other chunks: nothing."""
@@ -69,10 +71,16 @@ class Apply(PassTask[Array]):
         """The answer for one chunk, in the dtype wanted."""
         require_finite(chunk, ref, self.names, self.missing)
         known = (self.messages[ref.index],) if ref.index in self.messages else ()
+        random = {} if self.seed is None else {"rng": _generator(self.seed, ref.index)}
         with locating(chunk, ref, self.names):
-            answer = self.describe(self.params, chunk, *known)
+            answer = self.describe(self.params, chunk, *known, **random)
         with np.errstate(over="ignore"):  # float32 has no log-density below −3e38, and rounds it to −∞
             return answer.astype(self.dtype, copy=False)
+
+
+def _generator(seed: int, index: int) -> np.random.RandomState:
+    """Random numbers of a chunk of its own."""
+    return np.random.RandomState(np.random.MT19937(np.random.SeedSequence([seed, index])))
 
 
 @dataclass(frozen=True, eq=False)

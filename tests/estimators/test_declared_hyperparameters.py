@@ -16,7 +16,7 @@ from streamem.families import Poisson
 CHAIN = ("startprob_prior", "transmat_prior")
 RUN = (
     *("algorithm", "random_state", "n_iter", "tol", "verbose", "params", "init_params", "start", "n_init"),
-    *("topology", "tied_transitions", "stopping", "n_threads", "memory_limit", "chunk_bytes"),
+    *("topology", "tied_transitions", "stopping", "missing", "n_threads", "memory_limit", "chunk_bytes"),
 )
 GAUSSIAN = ("means_prior", "means_weight", "covars_prior", "covars_weight")
 SIGNATURES: dict[Any, tuple[tuple[str, ...], tuple[str, ...]]] = {
