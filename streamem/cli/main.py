@@ -1,4 +1,4 @@
-"""The command line: ``streamem fit | predict | score | update | watch | show | sample | demo``."""
+"""The command line: ``streamem fit | predict | score | impute | update | watch | show | sample | demo``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import click
 from streamem import __version__
 from streamem.cli import library
 from streamem.cli.checks import require_writable, verbosity
-from streamem.cli.reading import ReadingOptions, reading_options
+from streamem.cli.reading import ReadingOptions, missing_option, reading_options
 from streamem.cli.sequences import SequencesSaid, fit_hmm, sequence_options
 from streamem.cli.streaming import update, watch
 from streamem.core.errors import StreamemError
@@ -25,6 +25,7 @@ OPTIONS = {
     "feature_axis=": "--feature-axis",
     "columns=": "--columns",
     "memory_limit": "--memory",
+    'missing="integrate"': "--missing integrate",
     "checkpoint='run.npz'": "--checkpoint run.npz",
     "dead_letter='bad.arrows'": "--dead-letter bad.arrows",
     "dead_letter_limit": "--dead-letter-limit",
@@ -100,6 +101,7 @@ def fit() -> None:
     show_default=True,
     help="When to make an M-step: once a pass, after mini-batches, after blocks of rows.",
 )
+@missing_option
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Makes the result repeatable.")
 @click.option("--weight", help="Sample weights: a column name, or the path of a Zarr array or .npy file.")
 @click.option("--checkpoint", type=click.Path(dir_okay=False), help="Save every iteration here; resume if it exists.")
@@ -204,6 +206,35 @@ def score(
         return
     for name, value in scores.items():
         click.echo(f"{name:24} {value:.12g}")
+
+
+@main.command()
+@click.argument("model", type=click.Path())
+@click.argument("data", type=click.Path())
+@click.option("-o", "--output", type=click.Path(), required=True, help="Where to write (.zarr, .parquet, .npy).")
+@click.option("--draws", type=click.IntRange(0), default=0, show_default=True, help="Draws; 0 for conditional means.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Makes the draws repeatable.")
+@click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
+@sequence_options
+@reading_options
+def impute(
+    model: str,
+    data: str,
+    output: str,
+    draws: int,
+    seed: int | None,
+    overwrite: bool,
+    sequences: SequencesSaid,
+    reading: ReadingOptions,
+) -> None:
+    """Write DATA with values in place of those that were not observed; MODEL was fitted with --missing integrate."""
+    fitted = _load(model).set_params(random_state=seed, **reading.settings)
+    with reading.opened(data, None, sequences.arguments(fitted, reading.missing_chunks == "fill")) as (
+        source,
+        arguments,
+    ):
+        fitted.impute(source, n_draws=draws, out=output, overwrite=overwrite, **arguments)
+    click.echo(output)
 
 
 main.add_command(update)

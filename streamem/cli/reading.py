@@ -69,6 +69,15 @@ class ReadingOptions:
         return library.open_source(data, weight=weight, options=options)
 
 
+missing_option = click.option(
+    "--missing",
+    type=click.Choice(["error", "integrate"]),
+    default="error",
+    show_default=True,
+    help="Values that were not observed (NaN, null, masked): an error, or integrated over.",
+)
+
+
 @contextmanager
 def connected(cluster: str) -> Iterator[Any]:
     """A client of a running scheduler, or of a cluster of this machine's processes that ends with the command."""

@@ -12,7 +12,7 @@ import click
 
 from streamem.cli import library
 from streamem.cli.checks import require_writable, verbosity
-from streamem.cli.reading import ReadingOptions, reading_options
+from streamem.cli.reading import ReadingOptions, missing_option, reading_options
 
 GAUSSIAN = re.compile(r"gaussian-(diag|full|tied|spherical)")
 MIXTURE = re.compile(r"gmm:([1-9]\d*)")
@@ -109,6 +109,7 @@ def make_hmm(emission: str, components: int, reg_covar: float, settings: dict[st
 @click.option(
     "--algorithm", type=click.Choice(["batch", "stepwise", "incremental"]), default="batch", show_default=True
 )
+@missing_option
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Makes the result repeatable.")
 @click.option("--weight", help="Weights of sequences: a column name, or the path of a Zarr array or .npy file.")
 @click.option("--checkpoint", type=click.Path(dir_okay=False), help="Save every iteration here; resume if it exists.")

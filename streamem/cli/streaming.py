@@ -40,6 +40,7 @@ class Learning:
     sequence_column: str | None
     continued: bool
     emission: str | None
+    missing: str | None
 
     def run(self, path: str, stream: Any) -> None:
         """Update the model file from the stream until it ends, or until SIGTERM or Ctrl-C."""
@@ -75,14 +76,20 @@ class Learning:
                     f"{path} holds {model.n_components} components, not {self.components}: leave out -k to go on with "
                     "it, or name another file"
                 )
+            if self.missing not in (None, model.missing):
+                raise click.ClickException(
+                    f"{path} was learned with --missing {model.missing}, whose statistics are others: leave out "
+                    "--missing to go on with it, or name another file"
+                )
             return model
         if self.components is None:
             raise click.ClickException(
                 f"{path}: no such model; fit one with `streamem fit gmm`, or pass -k to start from the stream alone"
             )
+        settings: dict[str, Any] = {"random_state": self.seed, "missing": self.missing or "error"}
         if self.emission is not None:
-            return make_hmm(self.emission, self.components, 0.0, {"random_state": self.seed})
-        return library.GaussianMixture(self.components, covariance_type=self.covariance_type, random_state=self.seed)
+            return make_hmm(self.emission, self.components, 0.0, settings)
+        return library.GaussianMixture(self.components, covariance_type=self.covariance_type, **settings)
 
     def _sequences(self, model: Any) -> dict[str, Any]:
         """What models of sequences take besides; refused by models of independent rows."""
@@ -178,6 +185,11 @@ OPTIONS = (
         callback=emission,
         metavar="WHAT",
         help=f"Start a new hidden Markov model that emits so: {EMISSIONS}.",
+    ),
+    click.option(
+        "--missing",
+        type=click.Choice(["error", "integrate"]),
+        help="Of a new model: null and NaN are an error, or integrated over. [default: error, or that of MODEL]",
     ),
     click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Makes the start of a new model repeatable."),
 )

@@ -10,6 +10,7 @@ from unittest import SkipTest
 import numpy as np
 from numpy.typing import NDArray
 
+from streamem.conformance.missing_values import MissingValueLaws
 from streamem.conformance.tolerance import assert_close, relabelled, require, tolerance
 from streamem.core.arrays import Params
 from streamem.core.completing import has_own
@@ -32,7 +33,7 @@ MOST_MISSED = 1e-7
 """Share of the expected log-likelihood that an M-step on ordinary data may miss by rounding."""
 
 
-class FamilySuite:
+class FamilySuite(MissingValueLaws):
     """Laws that every family must obey.
 
     Attributes
