@@ -21,14 +21,28 @@ MOST_ROWS = 8192
 def location_and_spread(x: Array, weight: Array | None) -> tuple[Array, Array]:
     """Median and spread of every column of the rows that count, float64: what a few wild values cannot move.
 
-    The spread is the interquartile range in standard deviations of a Gaussian (Tukey 1977), or where that is nil the
-    standard deviation. Of many rows, quartiles are those of some, the same in every run.
+    NaN, values that were not observed, do not count; of a column without any value both are 0. The spread is the
+    interquartile range in standard deviations of a Gaussian (Tukey 1977), or where that is nil the standard deviation.
+    Of many rows, quartiles are those of some, the same in every run.
 
     Raises
     ------
     NumericalError : squares of a column overflow float64
     """
     counted = x if weight is None else x[weight > 0]
+    if not np.isnan(counted).any():
+        return _of_columns(counted, np.arange(x.shape[1]))
+    center, deviation = np.zeros((2, x.shape[1]))
+    for column in range(x.shape[1]):
+        own = counted[:, column : column + 1]
+        own = own[~np.isnan(own[:, 0])]
+        if len(own):
+            center[column : column + 1], deviation[column : column + 1] = _of_columns(own, np.array([column]))
+    return center, deviation
+
+
+def _of_columns(counted: Array, names: Array) -> tuple[Array, Array]:
+    """Of rows (n, columns) without NaN; `names` are the columns' numbers."""
     low, center, high = np.quantile(_some(counted), [0.25, 0.5, 0.75], axis=0)
     with np.errstate(over="ignore", invalid="ignore"):
         deviation = (high - low) / IQR_OF_GAUSSIAN
@@ -39,8 +53,8 @@ def location_and_spread(x: Array, weight: Array | None) -> tuple[Array, Array]:
     if not np.isfinite(plain).all():
         column = int(unclear[np.argmin(np.isfinite(plain))])
         raise NumericalError(
-            f"column {column} holds values up to {np.abs(x[:, column]).max():.3g}, whose squares overflow float64; "
-            "rescale it first"
+            f"column {names[column]} holds values up to {np.abs(counted[:, column]).max():.3g}, whose squares overflow "
+            "float64; rescale it first"
         )
     deviation[unclear] = np.where(high[unclear] > low[unclear], deviation[unclear], plain)
     return center, deviation

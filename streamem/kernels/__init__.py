@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from streamem.kernels.features.anchored_rows import load_anchored
     from streamem.kernels.features.feature_products import accumulate_posterior, multiply_features
     from streamem.kernels.features.tied_pass import add_moments
+    from streamem.kernels.incomplete.matrix_steps import add_incomplete, fill_incomplete, incomplete_log_prob
+    from streamem.kernels.incomplete.variance_steps import (
+        add_incomplete_by_variances,
+        fill_incomplete_by_variances,
+        incomplete_log_prob_by_variances,
+    )
     from streamem.kernels.nested.nested_mixtures_pass import divided, joined
     from streamem.kernels.pairs.active_pairs import load_rows
     from streamem.kernels.pairs.apart_pass import (
@@ -38,13 +44,19 @@ __all__ = [
     "accumulate_apart_rows",
     "accumulate_posterior",
     "add_at",
+    "add_incomplete",
+    "add_incomplete_by_variances",
     "add_moments",
     "add_pairs",
     "apart_densities",
     "apart_pass",
     "densities_pass",
     "divided",
+    "fill_incomplete",
+    "fill_incomplete_by_variances",
     "first_beyond",
+    "incomplete_log_prob",
+    "incomplete_log_prob_by_variances",
     "joined",
     "load_anchored",
     "load_rows",
@@ -78,6 +90,12 @@ _HOMES = {
     "accumulate_posterior": "streamem.kernels.features.feature_products",
     "multiply_features": "streamem.kernels.features.feature_products",
     "add_moments": "streamem.kernels.features.tied_pass",
+    "add_incomplete": "streamem.kernels.incomplete.matrix_steps",
+    "fill_incomplete": "streamem.kernels.incomplete.matrix_steps",
+    "incomplete_log_prob": "streamem.kernels.incomplete.matrix_steps",
+    "add_incomplete_by_variances": "streamem.kernels.incomplete.variance_steps",
+    "fill_incomplete_by_variances": "streamem.kernels.incomplete.variance_steps",
+    "incomplete_log_prob_by_variances": "streamem.kernels.incomplete.variance_steps",
     "divided": "streamem.kernels.nested.nested_mixtures_pass",
     "joined": "streamem.kernels.nested.nested_mixtures_pass",
     "load_rows": "streamem.kernels.pairs.active_pairs",

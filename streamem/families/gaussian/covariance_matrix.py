@@ -113,6 +113,11 @@ def _inverse_cholesky(covariance: Array) -> Array:
     return inverse
 
 
+def inverses_of_upper(factors: Array) -> Array:
+    """Inverses of upper triangles (K, d, d): of U with P = U·Uᵀ, that is Vᵀ with V·Vᵀ = Σ."""
+    return np.stack([dtrtri(factor, lower=0)[0] for factor in factors])
+
+
 class Full:
     """A covariance matrix (K, d, d) of its own for every component."""
 

@@ -8,8 +8,9 @@ scaling never rounds.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -25,8 +26,11 @@ from streamem.families.empty_components import empty_components
 from streamem.families.far_rows import Residuals, anchored_far, far_log_prob, far_order
 from streamem.families.gaussian.apart import arithmetic, choose_kernel, components_apart, workspace_bytes
 from streamem.families.gaussian.arithmetic import about_means, log_constants, origins
+from streamem.families.gaussian.conditional import filled_rows
 from streamem.families.gaussian.covariance import COVARIANCES
 from streamem.families.gaussian.faults import gaussian_faults
+from streamem.families.gaussian.incomplete import IncompleteKernel, incomplete_bytes
+from streamem.families.gaussian.marginal import by_pattern, drawn
 from streamem.families.gaussian.screen import screen_bytes, screen_of
 from streamem.families.gaussian.shortfall import Sizes, expected_log_likelihood, least_of, precision_diagonal, shortfall
 from streamem.kernels.tiling import block_rows
@@ -69,7 +73,7 @@ class Gaussian(FullFamily):
         self.covariance_type = covariance_type
         self.reg_covar = float(reg_covar)
         self._structure = COVARIANCES[covariance_type]
-        self.together = 1
+        self.together, self._integrates = 1, False
 
     # --- the Family port ---------------------------------------------------------------------------------------------
 
@@ -95,6 +99,41 @@ class Gaussian(FullFamily):
         found = self._estimated(stats, previous)
         sizes = self._sizes(stats, previous, found.means)
         return self._assemble(previous, found.means, found.covariances, found.empty, sizes)
+
+    # --- values that were not observed -------------------------------------------------------------------------------
+
+    @property
+    def allows_missing(self) -> bool:
+        """Whether rows may hold NaN: of what `integrating` returns."""
+        return self._integrates
+
+    def integrating(self) -> Self:
+        """These Gaussians for rows that may hold NaN: values that were not observed, missing at random (Rubin 1976).
+
+        The E-step takes expected statistics given the observed values; with missing values x_m of a row and P the
+        precision, E[x_m] = m_m + Σ_mo Σ_oo⁻¹ (x_o − m_o), and (P_mm)⁻¹ is added to its square (Dempster, Laird & Rubin
+        1977, §4.1.1; Little & Rubin 2002, §11.2). Of variances alone, E[x_m] = m_m. Everything else stays: parameters,
+        statistics, the M-step with its floor and penalty.
+        """
+        other = copy.copy(self)
+        other._integrates = True
+        return other
+
+    def filled(self, params: Params, x: Array, resp: Array) -> Array:
+        """Rows x (n, d) whose NaN are replaced by Σ_k resp_k · E_k[x_m | x_o], for resp (n, K); the dtype of x."""
+        return filled_rows(self._structure, params, x, resp)
+
+    def drawn_for_missing(self, params: Params, x: Array, component: Array, rng: np.random.RandomState) -> Array:
+        """Rows x (n, d) whose NaN are drawn from each row's component (n,), given what was observed.
+
+        With y drawn from the component, E[x_m | x_o] + y_m − E[y_m | y_o] has the conditional distribution (Matheron's
+        rule; Journel & Huijbregts 1978, §VII.A.2).
+        """
+        chosen = np.eye(len(params.means))[component]
+        y = drawn(self._structure, params, component, rng.standard_normal(x.shape))
+        lacking = np.isnan(x)
+        left = y - self.filled(params, np.where(lacking, np.nan, y), chosen)
+        return np.where(lacking, self.filled(params, x, chosen) + left.astype(x.dtype), x)
 
     # --- capabilities ------------------------------------------------------------------------------------------------
 
@@ -148,14 +187,19 @@ class Gaussian(FullFamily):
 
     def kernel(self, params: Params, dtype: DTypeLike = np.float64) -> Kernel:
         """The fastest kernel that is accurate at these parameters, for rows of `dtype`."""
+        if self._integrates:
+            return IncompleteKernel(self._structure, params, dtype)
         return choose_kernel(self._structure, params, dtype)
 
     def arithmetic(self, params: Params, dtype: DTypeLike = np.float64) -> str:
         """Which arithmetic the kernel runs at these parameters on rows of `dtype`, in words."""
-        return arithmetic(self._structure, params, dtype)
+        words = arithmetic(self._structure, params, dtype)
+        return IncompleteKernel.in_words(words) if self._integrates else words
 
     def screen(self, params: Params, dtype: DTypeLike, pairs_per_row: float, rows: float = 0.0) -> Mixing | None:
-        """Active pairs only, where they are few enough and float32 scores or bounds tell them."""
+        """Active pairs only, where they are few enough and float32 scores or bounds tell them; of complete rows."""
+        if self._integrates:
+            return None
         return screen_of(self._structure, params, dtype, pairs_per_row, rows)
 
     def faults(self, params: Params, n_components: int, n_features: int) -> list[str]:
@@ -164,15 +208,17 @@ class Gaussian(FullFamily):
 
     def far_log_prob(self, params: Params, x: Array) -> Array:
         """Log-densities (n, K) of rows x (n, d) whose squares may overflow, in nats; −∞ below what float64 holds."""
-        return far_log_prob(self._residuals(params, x))
+        return by_pattern(self._structure, params, x, lambda own, x: far_log_prob(self._residuals(own, x)))
 
     def far_order(self, params: Params, x: Array) -> Array:
         """Numbers (n, K) that order components where all of these are −∞."""
-        return far_order(self._residuals(params, x))
+        return by_pattern(self._structure, params, x, lambda own, x: far_order(self._residuals(own, x)))
 
     def workspace_bytes(self, n_components: int, n_features: int) -> int:
         """What a kernel and the responsibilities of a block hold, and what a screen holds beyond."""
         dense = workspace_bytes(self._structure, n_components, n_features)
+        if self._integrates:
+            return dense + incomplete_bytes(self._structure, n_components, n_features)
         return dense + screen_bytes(self._structure, n_components, n_features)
 
     def statistics_bytes(self, n_components: int, n_features: int) -> int:

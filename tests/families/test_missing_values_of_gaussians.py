@@ -1,0 +1,250 @@
+"""Gaussians on rows that lack values: densities of what was observed, and expected statistics given it."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.stats import multivariate_normal
+
+from helpers.missing_oracle import expected, matrices, random_case, with_holes
+from streamem.conformance import FamilySuite
+from streamem.conformance.tolerance import assert_close, tolerance
+from streamem.core.arrays import Params
+from streamem.core.chunk import Chunk
+from streamem.core.ports import kernel_of
+from streamem.core.stats import Stats
+from streamem.families import Gaussian
+from streamem.families.gaussian.arithmetic import origins
+from streamem.families.gaussian.held import HeldGaussian
+from streamem.families.gaussian.shortfall import expected_log_likelihood
+from streamem.models import Mixture
+
+Array = NDArray[Any]
+COVARIANCE_TYPES = ["full", "tied", "diag", "spherical"]
+TIED = frozenset({"covariances", "precisions_cholesky", "floored"})
+
+CHOLESTEROL = np.array(
+    [
+        *[[270, 218, 156], [236, 234, np.nan], [210, 214, 242], [142, 116, np.nan], [280, 200, np.nan]],
+        *[[272, 276, 256], [160, 146, 142], [220, 182, 216], [226, 238, 248], [242, 288, np.nan]],
+        *[[186, 190, 168], [266, 236, 236], [206, 244, np.nan], [318, 258, 200], [294, 240, 264]],
+        *[[282, 294, np.nan], [234, 220, 264], [224, 200, np.nan], [276, 220, 188], [282, 186, 182]],
+        *[[360, 352, 294], [310, 202, 214], [280, 218, np.nan], [278, 248, 198], [288, 278, np.nan]],
+        *[[288, 248, 256], [244, 270, 280], [236, 242, 204]],
+    ]
+)
+"""Serum cholesterol of 28 patients 2, 4 and 14 days after a heart attack (Ryan & Joiner 1994; Schafer 1997, §5.3.6)."""
+
+
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+@pytest.mark.parametrize("share", [0.2, 0.7])
+class TestGaussianOfObservedValues(FamilySuite):
+    """Around a mean of (40, …); statistics are expectations at the parameters of the case."""
+
+    @pytest.fixture(autouse=True)
+    def _choose(self, covariance_type: str, share: float) -> None:
+        self.family, self.share = Gaussian(covariance_type).integrating(), share
+        self.shared = frozenset({"center", "scale"}) | (TIED if covariance_type == "tied" else frozenset())
+
+    def make_family(self) -> Gaussian:
+        return self.family
+
+    def make_params(self, rng: np.random.Generator) -> Params:
+        return random_case(rng, self.family.covariance_type, 3, 4, 50)[1]
+
+    def make_rows(self, rng: np.random.Generator, n: int) -> Array:
+        return with_holes(rng, 40.0 + 2.0 * rng.normal(size=(n, 4)), self.share)
+
+    def make_far_row(self, x: Array) -> Array:
+        return np.where(np.arange(4) == 1, np.nan, np.nanmean(x, axis=0) + 1e6 * np.nanstd(x, axis=0))[None]
+
+    def perturbed(self, params: Params, rng: np.random.Generator, scale: float) -> Params:
+        means, covariances = self.family.means(params), self.family.covariances(params)
+        if self.family.covariance_type in ("full", "tied"):
+            a = np.eye(4) + scale * rng.normal(size=covariances.shape)
+            covariances = a @ covariances @ np.swapaxes(a, -1, -2)
+            covariances = (covariances + np.swapaxes(covariances, -1, -2)) / 2
+        else:
+            covariances = covariances * np.exp(scale * rng.normal(size=covariances.shape))
+        moved = self.family.with_means(params, means + scale * rng.normal(size=means.shape))
+        return self.family.with_covariances(moved, covariances)
+
+    def expected_log_likelihood(self, case: Any, params: Params, stats: Stats) -> float:
+        """By the statistics, which are expected ones: what the EM algorithm maximizes."""
+        structure = self.family._structure
+        gained = expected_log_likelihood(structure, params, stats, origins(structure, case.params))
+        return float(gained.sum()) - 4 * np.log(2 * np.pi) / 2 * float(stats.weight.sum())
+
+    def reference_log_prob(self, params: Params, x: Array) -> Array:
+        return expected(self.family, params, x, np.ones((len(x), 3))).log_prob
+
+
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize(("d", "k"), [(1, 1), (2, 3), (5, 9), (13, 8)])
+def test_statistics_are_those_of_the_textbook(covariance_type: str, dtype: Any, d: int, k: int) -> None:
+    rng = np.random.default_rng(d)
+    family, params, x = random_case(rng, covariance_type, k, d, 90)
+    x[rng.random(x.shape) < np.array([[0.0], [0.1], [0.5], [0.9]])[rng.integers(4, size=90)]] = np.nan
+    x, resp = x.astype(dtype), rng.random((90, k))
+    kernel, found = kernel_of(family, params, k, dtype), np.empty((k, 90))
+    kernel.load(x)
+    kernel.log_prob(found)
+    kernel.accumulate(np.ascontiguousarray(resp.T))
+    oracle, stats = expected(family, params, x.astype(np.float64), resp), kernel.stats()
+    rtol = tolerance(dtype, 90, 100.0)
+    assert_close(found.T, oracle.log_prob, rtol, "log_prob", np.abs(oracle.log_prob).max() + d)
+    for name in ("weight", "first", "second"):
+        own = getattr(oracle, name)
+        assert_close(stats[name], own, rtol, name, np.abs(own).max() + resp.sum())
+    np.testing.assert_allclose(
+        family.filled(params, x, resp / resp.sum(axis=1, keepdims=True)),
+        np.where(np.isnan(x), np.einsum("nk,nkd->nd", resp / resp.sum(axis=1, keepdims=True), oracle.means), x),
+        rtol=rtol,
+    )
+
+
+@pytest.mark.parametrize("d", [2, 3])
+def test_densities_are_integrals_over_what_is_missing(d: int) -> None:
+    """By the trapezoidal rule, which is exact to rounding for densities that vanish at both ends."""
+    family, params, x = random_case(np.random.default_rng(3), "full", 2, d, 6)
+    for lacking in ([0], [d - 1], [0, 1] if d == 3 else [1]):
+        row = np.where(np.isin(np.arange(d), lacking), np.nan, x[0])
+        axes = [np.linspace(15.0, 65.0, 501)] * len(lacking)
+        points = np.repeat(row[None], 501 ** len(lacking), axis=0)
+        points[:, lacking] = np.array(list(product(*axes)))
+        own = zip(family.means(params), matrices(family, params), strict=True)
+        densities = np.column_stack([multivariate_normal(mean, c).pdf(points) for mean, c in own])
+        mass = densities.sum(axis=0) * 0.1 ** len(lacking)
+        np.testing.assert_allclose(np.exp(family.log_prob(params, row[None]))[0], mass, rtol=1e-9)
+        means = np.einsum("pk,pd->kd", densities, points) * 0.1 ** len(lacking) / mass[:, None]
+        for k in range(2):
+            np.testing.assert_allclose(family.filled(params, row[None], np.eye(2)[[k]])[0], means[k], rtol=1e-9)
+
+
+def maximum(x: Array, covariance_type: str = "full", steps: int = 400) -> tuple[Gaussian, Params, float]:
+    """One Gaussian of rows x, by so many steps; the log-likelihood never falls."""
+    family = Gaussian(covariance_type).integrating()
+    model = Mixture(family, 1, lambda x, weight, k, rng: np.ones((len(x), 1)))
+    params, last = model.init(Chunk(x), np.random.RandomState(0)), -np.inf
+    for _ in range(steps):
+        stats = model.e_step(params, Chunk(x))
+        assert float(stats.log_likelihood) >= last - float(stats.rounding)
+        last, params = float(stats.log_likelihood), model.m_step(stats, params)
+    return family, params.components, last
+
+
+def test_the_cholesterol_data_give_the_published_estimates() -> None:
+    family, params, log_likelihood = maximum(CHOLESTEROL)
+    np.testing.assert_allclose(family.means(params)[0], [253.9286, 230.6429, 222.2371], atol=5e-5)
+    rows, columns = np.triu_indices(3)
+    published = [2194.9949, 1454.6173, 835.3973, 2127.158, 1515.458, 1952.218]
+    np.testing.assert_allclose(family.covariances(params)[0][rows, columns], published, rtol=1e-5)
+    np.testing.assert_allclose(log_likelihood, -376.915465, atol=5e-7)
+
+
+def test_monotone_patterns_have_a_closed_form() -> None:
+    """Anderson 1957: the marginal of what all rows have, and regressions of the rest on it."""
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=(200, 3)) @ rng.normal(size=(3, 3)) + [3.0, -5.0, 100.0]
+    x[120:, 2], x[160:, 1] = np.nan, np.nan
+    family, params, _ = maximum(x, steps=2000)
+    mean, covariance = np.array([x[:, 0].mean()]), np.array([[x[:, 0].var()]])
+    for j in (1, 2):
+        known = x[~np.isnan(x[:, j])]
+        design = np.column_stack([np.ones(len(known)), known[:, :j]])
+        slopes = np.linalg.lstsq(design, known[:, j], rcond=None)[0]
+        noise = np.mean((known[:, j] - design @ slopes) ** 2)
+        across = covariance @ slopes[1:]
+        mean = np.append(mean, slopes[0] + slopes[1:] @ mean)
+        covariance = np.block([[covariance, across[:, None]], [across, noise + slopes[1:] @ across]])
+    np.testing.assert_allclose(family.means(params)[0], mean, rtol=1e-7)
+    np.testing.assert_allclose(family.covariances(params)[0], covariance, rtol=1e-6)
+
+
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+def test_the_gradient_vanishes_at_the_maximum(covariance_type: str) -> None:
+    """Of the log-density of what was observed, by differences along random directions."""
+    rng = np.random.default_rng(8)
+    x = with_holes(rng, rng.normal(size=(60, 3)) @ rng.normal(size=(3, 3)), 0.25)
+    family, params, log_likelihood = maximum(x, covariance_type, 2000)
+    means, covariances = family.means(params), family.covariances(params)
+    for _ in range(6):
+        along, across = rng.normal(size=means.shape), rng.normal(size=covariances.shape)
+        if across.ndim > 1 and across.shape[-1] == across.shape[-2]:
+            across = across + np.swapaxes(across, -1, -2)
+        sides = [
+            family.with_covariances(family.with_means(params, means + h * along), covariances + h * across)
+            for h in (1e-5, -1e-5)
+        ]
+        high, low = (float(family.log_prob(side, x).sum()) for side in sides)
+        assert abs(high - low) / 2e-5 < 1e-4 * abs(log_likelihood)
+
+
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+def test_a_row_without_any_value_changes_nothing(covariance_type: str) -> None:
+    rng = np.random.default_rng(2)
+    family, params, x = random_case(rng, covariance_type, 2, 3, 50)
+    x = with_holes(rng, x, 0.3)
+    with_empty = np.vstack([x[:20], np.full((3, 3), np.nan), x[20:]])
+    kernel, log_weights = kernel_of(family, params, 2), np.log([0.3, 0.7])
+    without, with_them = (
+        (kernel.restart(), kernel.mix(rows, None, log_weights), kernel.stats()) for rows in (x, with_empty)
+    )
+    np.testing.assert_allclose(without[1].log_likelihood, with_them[1].log_likelihood, rtol=1e-13)
+    np.testing.assert_allclose(without[1].responsibilities, with_them[1].responsibilities, rtol=1e-12)
+    assert_close(with_them[2], without[2], 1e-12, "statistics", without[2])
+    assert not family.log_prob(params, np.full((1, 3), np.nan)).any()
+
+
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+def test_draws_have_the_conditional_distribution(covariance_type: str) -> None:
+    family, params, x = random_case(np.random.default_rng(4), covariance_type, 2, 3, 1)
+    row, rng = np.where(np.arange(3) == 1, x[0], np.nan), np.random.RandomState(0)
+    count = 20_000
+    drawn = family.drawn_for_missing(params, np.repeat(row[None], count, axis=0), np.ones(count, dtype=int), rng)
+    covariance, lacking = matrices(family, params)[1], [0, 2]
+    mean = family.filled(params, row[None], np.array([[0.0, 1.0]]))[0]
+    left = (
+        covariance[np.ix_(lacking, lacking)]
+        - np.outer(covariance[lacking, 1], covariance[1, lacking]) / (covariance[1, 1])
+    )
+    np.testing.assert_array_equal(drawn[:, 1], row[1])
+    errors = np.sqrt(np.diag(left) / count)
+    assert (np.abs(drawn[:, lacking].mean(axis=0) - mean[lacking]) < 5 * errors).all()
+    allowed = 5 * np.sqrt(2 / count) * np.sqrt(np.outer(np.diag(left), np.diag(left)))
+    assert (np.abs(np.cov(drawn[:, lacking].T, bias=True) - left) < allowed).all()
+
+
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+def test_far_rows_are_judged_by_what_was_observed(covariance_type: str) -> None:
+    family, params, x = random_case(np.random.default_rng(6), covariance_type, 3, 4, 30)
+    x = with_holes(np.random.default_rng(1), x, 0.4)
+    near = family.far_log_prob(params, x)
+    np.testing.assert_allclose(near, family.log_prob(params, x), rtol=1e-11)
+    far = np.array([[1e170, np.nan, 40.0, np.nan], [np.nan, np.nan, np.nan, -1e200]])
+    order = family.far_order(params, far)
+    assert np.isfinite(order).all()
+    observed = [[0, 2], [3]]
+    for row, own, found in zip(far, observed, order, strict=True):
+        direction = np.where(np.abs(row[own]) > 1e100, np.sign(row[own]), 0.0)
+        squares = [direction @ np.linalg.solve(c[np.ix_(own, own)], direction) for c in matrices(family, params)]
+        if covariance_type != "tied":
+            assert found.argmax() == np.argmin(squares)
+
+
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+def test_components_kept_fixed_and_anchors_take_missing_values(covariance_type: str) -> None:
+    """The flag goes with every kind of Gaussian, and an anchor comes from what was observed."""
+    family = HeldGaussian(covariance_type, 0.0, "means").integrating()
+    assert isinstance(family, HeldGaussian)
+    assert family.allows_missing
+    assert not HeldGaussian(covariance_type, 0.0, "means").allows_missing
+    x = np.array([[1.0, np.nan], [2.0, np.nan], [3.0, np.nan], [np.nan, np.nan]])
+    start = family.start(x, None, 2)
+    assert start.center.tolist() == [2.0, 0.0]
+    assert np.isfinite(family.maximize(family.stats(start, x, np.ones((4, 2))), start).covariances).all()

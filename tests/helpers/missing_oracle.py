@@ -1,0 +1,87 @@
+"""What a Gaussian says of a row of which values were not observed, written down row by row from the textbook."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamem.core.arrays import Params
+from streamem.families import Gaussian
+from streamem.families.gaussian.covariance_matrix import pack
+
+Array = NDArray[Any]
+
+
+class Expected(NamedTuple):
+    """Log-densities (n, K), conditional means (n, K, d), and statistics about the anchor."""
+
+    log_prob: Array
+    means: Array
+    weight: Array
+    first: Array
+    second: Array
+
+
+def matrices(family: Gaussian, params: Params) -> Array:
+    """Covariances (K, d, d) in units of the data, whatever the type."""
+    (k, d), covariances = params.means.shape, family.covariances(params)
+    if family.covariance_type == "full":
+        return covariances
+    if family.covariance_type == "tied":
+        return np.repeat(covariances[None], k, axis=0)
+    return np.reshape(covariances, (k, -1))[:, :, None] * np.eye(d)
+
+
+def expected(family: Gaussian, params: Params, x: Array, resp: Array) -> Expected:
+    """Little & Rubin 2002, §11.2, by solving one system of equations a row and component."""
+    (k, d), means, covariances = params.means.shape, family.means(params), matrices(family, params)
+    log_prob, filled = np.zeros((len(x), k)), np.zeros((len(x), k, d))
+    weight, first, second = np.zeros(k), np.zeros((k, d)), np.zeros((k, d, d))
+    for n, row in enumerate(x):
+        o, m = ~np.isnan(row), np.isnan(row)
+        for c, (mean, covariance) in enumerate(zip(means, covariances, strict=True)):
+            own, across = covariance[np.ix_(o, o)], covariance[np.ix_(m, o)]
+            slopes, left = np.linalg.solve(own, across.T).T, np.zeros((d, d))
+            filled[n, c] = np.where(m, mean, row)
+            filled[n, c, m] += slopes @ (row[o] - mean[o])
+            left[np.ix_(m, m)] = covariance[np.ix_(m, m)] - slopes @ across.T
+            if o.any():
+                away = row[o] - mean[o]
+                log_det = np.linalg.slogdet(2 * np.pi * own)[1]
+                log_prob[n, c] = -0.5 * (log_det + away @ np.linalg.solve(own, away))
+                z = (filled[n, c] - params.center) / params.scale
+                weight[c] += resp[n, c]
+                first[c] += resp[n, c] * z
+                second[c] += resp[n, c] * (np.outer(z, z) + left / np.outer(params.scale, params.scale))
+    return Expected(log_prob, filled, weight, first, _as_kept(family.covariance_type, second))
+
+
+def _as_kept(covariance_type: str, second: Array) -> Array:
+    """Second moments as the statistics have them."""
+    diagonal = np.einsum("kii->ki", second)
+    kept = {"full": pack(second), "tied": pack(second.sum(axis=0)), "diag": diagonal}
+    return np.asarray(kept.get(covariance_type, diagonal.sum(axis=1, keepdims=True)))
+
+
+def with_holes(rng: np.random.Generator, x: Array, share: float) -> Array:
+    """The rows with a share of their values missing at random, but at least one in each row."""
+    lacking = rng.random(x.shape) < share
+    lacking[np.arange(len(x)), rng.integers(x.shape[1], size=len(x))] = False
+    return np.where(lacking, np.nan, x)
+
+
+def random_case(
+    rng: np.random.Generator, covariance_type: str, k: int, d: int, n: int
+) -> tuple[Gaussian, Params, Array]:
+    """Gaussians far from the origin, and complete rows of them."""
+    family, roots = Gaussian(covariance_type).integrating(), rng.normal(size=(k, d, d))
+    covariances = roots @ np.swapaxes(roots, 1, 2) / d + 0.2 * np.eye(d)
+    means = 40.0 + 2.0 * rng.normal(size=(k, d))
+    own = {"full": covariances, "tied": covariances[0], "diag": np.einsum("kii->ki", covariances)}
+    source = rng.integers(k, size=n)
+    x = means[source] + rng.normal(size=(n, d))
+    params = family.start(x, None, k)
+    params = family.with_covariances(family.with_means(params, means), own.get(covariance_type, covariances[:, 0, 0]))
+    return family, params, x
