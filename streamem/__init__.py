@@ -27,7 +27,15 @@ if TYPE_CHECKING:
         PoissonHMM,
         SharedStats,
     )
-    from streamem.families import AutoregressiveGaussian, Bernoulli, Categorical, Gaussian, MixtureFamily, Poisson
+    from streamem.families import (
+        AutoregressiveGaussian,
+        Bernoulli,
+        Categorical,
+        Gaussian,
+        MixtureFamily,
+        Poisson,
+        Product,
+    )
     from streamem.sources import ReadOptions, open_sequences, open_source
 
 __version__ = "0.1.0"
@@ -48,6 +56,7 @@ __all__ = [
     "Params",
     "Poisson",
     "PoissonHMM",
+    "Product",
     "ReadOptions",
     "SharedStats",
     "Stats",
@@ -74,6 +83,7 @@ _HOMES = {
     "MixtureFamily": "streamem.families",
     "Params": "streamem.core.arrays",
     "Poisson": "streamem.families",
+    "Product": "streamem.families",
     "ReadOptions": "streamem.sources",
     "Stats": "streamem.core.stats",
     "StreamemError": "streamem.core.errors",

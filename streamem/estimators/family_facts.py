@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,23 @@ from streamem.core.ports import Family, full_family
 
 def settings_of(family: Any) -> str:
     """What identifies a family in another process too: its class and settings, families within included."""
-    family, settings = as_written(family), {}
-    for name, value in sorted(vars(family).items()):
-        if isinstance(value, str | int | float | tuple | np.generic):
-            settings[name] = value
-        elif hasattr(value, "log_prob"):
-            settings[name] = settings_of(value)
-    return f"{type(family).__name__}{settings}"
+    family = as_written(family)
+    told = {name: _told(value) for name, value in sorted(vars(family).items())}
+    return f"{type(family).__name__}{ {name: value for name, value in told.items() if value is not None} }"
+
+
+def _told(value: Any) -> Any:
+    """A setting, with families in it by their own settings; None for what is none."""
+    if hasattr(value, "log_prob"):
+        return settings_of(value)
+    if isinstance(value, tuple):  # of families, perhaps, in records
+        return tuple(
+            {field.name: _told(getattr(item, field.name)) for field in fields(item)}
+            if is_dataclass(item)
+            else _told(item)
+            for item in value
+        )
+    return value if isinstance(value, str | int | float | np.generic) else None
 
 
 def kind_of(settings: Any) -> str:

@@ -16,7 +16,7 @@ from streamem.core.state import State
 from streamem.estimators.attributes import require_fit
 from streamem.estimators.family_facts import integrated, settings_of
 from streamem.estimators.hyperparameters import generator_of, run_key
-from streamem.estimators.making import engine_for, model_of, start_of
+from streamem.estimators.making import engine_for, for_rows_of, model_of, start_of
 from streamem.estimators.structure import Opened
 from streamem.running.answers import survey_source
 from streamem.running.fitted import Fitted, PriorWeight, Surveyed, fit
@@ -75,9 +75,10 @@ def _surveyed(settings: Any, opened: Opened, algorithm: Variant, executor: Any) 
     """Passes before the first start: the survey of a family, and the weight of the data for priors."""
     known, source = Fitted(shape=opened.shape), opened.source
     asked = settings.face.family(settings, opened.shape)
-    if not full_family(asked).is_surveyed:
+    resolved = for_rows_of(asked, opened.shape)
+    if not full_family(resolved).is_surveyed:
         engine = engine_for(settings, "survey", model_of(settings, known), known, executor)
-        family: Any = survey_source(integrated(settings, asked), source, engine)
+        family: Any = survey_source(integrated(settings, resolved), source, engine)
         surveyed = Surveyed(asked, settings_of(asked), family)
         data = getattr(family, "total_weight", None)
         known = replace(known, surveyed=surveyed, prior_weight=PriorWeight(data))

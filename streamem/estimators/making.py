@@ -9,8 +9,9 @@ import numpy as np
 
 from streamem.core.arrays import Params
 from streamem.core.chunk import Chunk
+from streamem.core.errors import ImpossibleValueError
 from streamem.core.missing import Missing
-from streamem.core.ports import Family, Model
+from streamem.core.ports import Family, Model, full_family
 from streamem.core.validation import require_seen
 from streamem.estimators.family_facts import free_parameters, integrated, kind_of, settings_of, weighed_against
 from streamem.estimators.hyperparameters import engine_of, generator_of
@@ -23,12 +24,21 @@ from streamem.running.fitted import Fitted, Shape
 def family_of(settings: Any, fitted: Fitted) -> Family:
     """The family at the present hyperparameters, with what the rows of the fit taught it."""
     asked: Family = settings.face.family(settings, fitted.shape)
-    known, surveyed = asked, fitted.surveyed
+    surveyed, known = fitted.surveyed, None
     if surveyed is not None:
         same = surveyed.asked is asked or (not settings.face.objects and surveyed.settings == settings_of(asked))
-        known = surveyed.family if same else asked
+        known = surveyed.family if same else None
+    if known is None:
+        known = for_rows_of(asked, fitted.shape)
     family: Family = weighed_against(integrated(settings, known), fitted.prior_weight.data)
     return family
+
+
+def for_rows_of(family: Family, shape: Shape | None) -> Family:
+    """The family that knows names and categories of its columns, as far as there is a shape that tells them."""
+    if shape is None:
+        return family
+    return full_family(family).for_columns(shape.features, shape.names, shape.categories)
 
 
 def model_of(settings: Any, fitted: Fitted) -> Model:
@@ -58,7 +68,13 @@ def start_of(settings: Any, model: Any, sample: Chunk, rng: np.random.RandomStat
     """
     if model.missing is Missing.VALUES:
         require_seen(sample, shape.names)
-    params: Params = settings.structure.start(settings, model, sample, rng, shape)
+    try:
+        params: Params = settings.structure.start(settings, model, sample, rng, shape)
+    except ImpossibleValueError as error:
+        if shape.names is None or error.place or error.column >= len(shape.names):
+            raise
+        place = f"column {error.column} {str(shape.names[error.column])!r} of the sample"
+        raise ImpossibleValueError(error.value, error.column, error.needed, place) from error
     return params
 
 

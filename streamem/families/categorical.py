@@ -122,6 +122,16 @@ class Categorical(FullFamily):
 
     takes_codes = True
 
+    def for_columns(
+        self, n_features: int, names: Sequence[str] | None, categories: Mapping[str, Sequence[Any]] | None
+    ) -> Categorical:
+        """The family with the number of categories of every column, where all columns are text."""
+        known = None if names is None else [categories.get(name) for name in names] if categories else None
+        if self.n_categories is not None or known is None or None in known:
+            return self
+        sizes = tuple(max(1, len(values)) for values in known if values is not None)
+        return Categorical(sizes, self.prior, self.total_weight)
+
     @property
     def is_surveyed(self) -> bool:
         """Whether the number of categories, and for a prior the weight of the data, have been found."""

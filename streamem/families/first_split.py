@@ -13,11 +13,16 @@ Array = NDArray[Any]
 def split_rows(x: Array, weight: Array, n_parts: int) -> Array:
     """Labels (n,) of `n_parts` groups of equal weight, by rank along the first principal direction of standardized x.
 
-    Deterministic. Ranks rather than values: groups differ even where half of the rows are equal.
+    Deterministic. Ranks rather than values: groups differ even where half of the rows are equal. A value that was not
+    observed (NaN) counts as the mean of its column.
     """
     total = float(weight.sum())
     if n_parts == 1 or not total > 0:
         return np.zeros(len(x), dtype=np.intp)
+    if (absent := np.isnan(x)).any():
+        present = weight @ ~absent
+        means = weight @ np.where(absent, 0.0, x) / np.where(present > 0, present, 1.0)
+        x = np.where(absent, means, x)
     centered = x - weight @ x / total
     spread = np.sqrt(weight @ centered**2 / total)
     centered = np.divide(centered, spread, out=np.zeros_like(centered), where=spread > 0)

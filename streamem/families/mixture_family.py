@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -112,6 +113,29 @@ class MixtureFamily(FullFamily):
         """Whether the family of the parts does."""
         return self.family.takes_codes
 
+    def for_columns(
+        self, n_features: int, names: Sequence[str] | None, categories: Mapping[str, Sequence[Any]] | None
+    ) -> Family:
+        """This family with parts that know the columns."""
+        return self._of(self.family.for_columns(n_features, names, categories))
+
+    @property
+    def allows_missing(self) -> bool:
+        """Whether the family of the parts does."""
+        return self.family.allows_missing
+
+    def integrating(self) -> Family:
+        """This family with parts that integrate over what was not observed."""
+        return self._of(self.family.integrating())
+
+    def _of(self, family: Family) -> Self:
+        """This family with other parts; itself, if they are the same."""
+        if family is self.family:
+            return self
+        other = copy.copy(self)
+        other.family = full_family(family)
+        return other
+
     @property
     def is_surveyed(self) -> bool:
         """Whether the family of the parts is."""
@@ -123,8 +147,7 @@ class MixtureFamily(FullFamily):
 
     def surveyed(self, found: Sequence[Array]) -> Family:
         """This family with parts that know what the survey of all chunks found."""
-        known = self.family.surveyed(found)
-        return self if known is self.family else MixtureFamily(known, self.n_mix)
+        return self._of(self.family.surveyed(found))
 
     def block_rows(self, params: Params) -> int:
         """Rows a block, those of the family of the parts."""

@@ -53,6 +53,21 @@ class FullFamily(ABC):
     def maximize(self, stats: Stats, previous: Any) -> Params:
         """Parameters of largest expected log-likelihood; `previous` fills what is empty or held fixed."""
 
+    # --- the columns of the data -------------------------------------------------------------------------------------
+
+    def for_columns(
+        self, n_features: int, names: Sequence[str] | None, categories: Mapping[str, Sequence[Any]] | None
+    ) -> Family:
+        """This family for rows of d features, of which the data may tell names, and the categories of text by name.
+
+        Called with what the rows of a fit look like, before a survey, a start, and every later call.
+
+        Raises
+        ------
+        SchemaError, ParameterError : columns that the family needs are not there, or do not hold what it takes
+        """
+        return self
+
     # --- before the first parameters ---------------------------------------------------------------------------------
 
     def start(self, x: Array, weight: Array | None, n_components: int) -> Params | None:
