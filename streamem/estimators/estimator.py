@@ -359,7 +359,8 @@ class Estimator(BaseEstimator):
     def __sklearn_tags__(self) -> Any:
         """scikit-learn's facts of an estimator: NaN is allowed where it is integrated over."""
         tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = self.missing == "integrate"
+        # Checks of names ask an object without hyperparameters.
+        tags.input_tags.allow_nan = getattr(self, "missing", "error") == "integrate"
         return tags
 
     # --- what is fitted ----------------------------------------------------------------------------------------------

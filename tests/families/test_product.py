@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.special import gammaln
@@ -178,20 +178,23 @@ class TestMixtureOfProducts(ModelSuite):
     def make_chunk(self, rng: np.random.Generator, n: int) -> Chunk:
         high = rng.random(n) < 0.4
         x = np.column_stack([rng.normal(np.where(high, 4.0, 0.0)), rng.poisson(np.where(high, 9.0, 2.0))])
-        if self.holes:
-            x[rng.random(x.shape) < 0.2] = np.nan
+        if self.holes:  # of one column or the other: rows without any value do not count
+            x[rng.random(n) < 0.2, 0] = np.nan
+            x[(rng.random(n) < 0.2) & ~np.isnan(x[:, 0]), 1] = np.nan
         return Chunk(x)
 
 
 # --- against EM that is written out ----------------------------------------------------------------------------------
 
 
+@settings(deadline=None, max_examples=25)
 @given(seed=st.integers(0, 2**31), share=st.sampled_from([0.0, 0.3]))
 def test_iterations_are_those_of_em_written_out(seed: int, share: float) -> None:
     """A normal column and a column of counts, weights, values that are missing: three iterations in plain NumPy."""
     rng = np.random.default_rng(seed)
     x = np.column_stack([rng.normal(3.0, 2.0, 60), rng.poisson(4.0, 60)])
-    x[rng.random(x.shape) < share] = np.nan
+    x[rng.random(60) < share, 0] = np.nan
+    x[(rng.random(60) < share) & ~np.isnan(x[:, 0]), 1] = np.nan
     weight = rng.uniform(0.5, 2.0, 60)
     family = Product({0: Gaussian("diag"), 1: Poisson()}).integrating()
     model = MixtureModel(family, 2, STARTS["random"])
@@ -464,3 +467,33 @@ def test_float32_rows_stay_float32() -> None:
     )
     assert "float32" in narrow.report_.setting["arithmetic"]
     assert narrow.score(x) == pytest.approx(wide.score(x), rel=tolerance(np.float32, 1000, 1e2))
+
+
+def test_values_that_are_missing_from_a_file(tmp_path: Path) -> None:
+    """Nulls in Parquet, of numbers and of text: each drops its factor; the rest is found as without them."""
+    table = survey_table(6000).select(CHOSEN)
+    rng = np.random.default_rng(2)
+    holed = {name: pa.array(table[name].to_pylist(), mask=rng.random(6000) < 0.15) for name in CHOSEN}
+    pq.write_table(pa.table(holed), tmp_path / "x.parquet", row_group_size=1000)
+    whole = Mixture(survey_family(), 2, random_state=0, tol=1e-8, max_iter=500).fit(table.to_pandas())
+    mix = Mixture(survey_family(), 2, random_state=0, tol=1e-8, max_iter=500, missing="integrate")
+    mix.fit(tmp_path / "x.parquet")
+    rich, other = int(np.argmax(mix.params_.visits.rates)), int(np.argmax(whole.params_.visits.rates))
+    assert mix.weights_[rich] == pytest.approx(whole.weights_[other], abs=0.02)
+    assert mix.params_.region.probabilities[rich] == pytest.approx(whole.params_.region.probabilities[other], abs=0.02)
+    assert np.isfinite(mix.score(tmp_path / "x.parquet"))
+    with pytest.raises(DataError, match="NaN"):
+        Mixture(survey_family(), 2, random_state=0).fit(tmp_path / "x.parquet")
+
+
+def test_steps_that_are_missing_in_part(tmp_path: Path) -> None:
+    """In a hidden Markov model a step without correctness still tells its response time."""
+    frame = pd.read_csv(SPEED)
+    frame.loc[::7, "corr"] = None
+    frame.loc[3::11, "rt"] = np.nan
+    frame.loc[20:22] = [np.nan, None]
+    settings: dict[str, Any] = {"random_state": 0, "tol": 1e-9, "n_iter": 500}
+    hmm = HMM(Product({"rt": Gaussian(), "corr": Categorical()}), 2, missing="integrate", **settings)
+    hmm.fit(frame, lengths=[168, 134, 137])
+    assert sorted(np.diag(hmm.transmat_)) == pytest.approx([0.89, 0.92], abs=0.03)
+    assert hmm.lower_bounds_ == sorted(hmm.lower_bounds_)
