@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +20,20 @@ LEFT_OUT = pytest.StashKey[Counter[str]]()
 WHY = {"slow": "they vary what the others show", "long": "they take minutes or gigabytes"}
 KERNEL_ROOMS = ("kernels", "machine")
 
+COMPILED = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "streamem-tests")
+"""Where compiled code is kept between runs, for all clones, unless `NUMBA_CACHE_DIR` says where."""
+KEPT_DAYS = 14
+
+os.environ.setdefault("NUMBA_CACHE_DIR", str(COMPILED))  # before anything imports Numba, and for every process
+
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Nothing is left out yet."""
+    """Nothing is left out yet; compiled code that nobody may need any more is removed."""
     config.stash[LEFT_OUT] = Counter()
+    for folder in COMPILED.glob("streamem-*"):  # one for each version of the compiled code
+        with suppress(FileNotFoundError):  # another session may be at it
+            if folder.stat().st_mtime < time.time() - KEPT_DAYS * 86400:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

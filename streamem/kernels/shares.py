@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamem.machine.compiled import compiled
+from streamem.machine.compiled import compiled_inside
 from streamem.machine.log_sum_exp import normalize
 
 Array = NDArray[Any]
@@ -16,7 +16,7 @@ FACTORS = 16
 """Sums of K exponentials at most 1 whose product still is a float64: one logarithm serves them all."""
 
 
-@compiled
+@compiled_inside
 def log_likelihood_of(peak: Array, inverse: Array, weight: Array) -> float:
     """Σ w·(peak − log inverse), of float32 or float64, in float64."""
     total = 0.0
@@ -33,7 +33,7 @@ def log_likelihood_of(peak: Array, inverse: Array, weight: Array) -> float:
     return total
 
 
-@compiled
+@compiled_inside
 def count_pairs(active: Array, weight: Array, pairs: float) -> float:
     """pairs + Σ w·active (b,); weight is (b,) or (0,) for ones."""
     for i in range(active.size):
@@ -41,7 +41,7 @@ def count_pairs(active: Array, weight: Array, pairs: float) -> float:
     return pairs
 
 
-@compiled
+@compiled_inside
 def share_out(
     posterior: Array, log_weights: Array, weight: Array, b: int, scratch: Array, least: float, pairs: float
 ) -> tuple[float, float]:

@@ -91,31 +91,31 @@ def implement(
     _STEPS[kind] = _Steps(load, scores, add, add_rows, next_rows, filled_up)
 
 
-@overload(load, jit_options=OPTIONS)  # type: ignore[untyped-decorator]
+@overload(load, jit_options=OPTIONS, inline="always")  # type: ignore[untyped-decorator]
 def _load(own: Any, x: Any) -> Any:
     return _STEPS[own.instance_class].load
 
 
-@overload(scores, jit_options=OPTIONS)  # type: ignore[untyped-decorator]
+@overload(scores, jit_options=OPTIONS, inline="always")  # type: ignore[untyped-decorator]
 def _scores(own: Any, out: Any) -> Any:
     return _STEPS[own.instance_class].scores
 
 
-@overload(add, jit_options=OPTIONS)  # type: ignore[untyped-decorator]
+@overload(add, jit_options=OPTIONS, inline="always")  # type: ignore[untyped-decorator]
 def _add(own: Any, posterior: Any, b: Any) -> Any:
     return _STEPS[own.instance_class].add
 
 
-@overload(add_rows, jit_options=OPTIONS)  # type: ignore[untyped-decorator]
+@overload(add_rows, jit_options=OPTIONS, inline="always")  # type: ignore[untyped-decorator]
 def _add_rows(own: Any, weights: Any) -> Any:
     return _STEPS[own.instance_class].add_rows
 
 
-@overload(next_rows, jit_options=OPTIONS)  # type: ignore[untyped-decorator]
+@overload(next_rows, jit_options=OPTIONS, inline="always")  # type: ignore[untyped-decorator]
 def _next_rows(own: Any, left: Any, most: Any) -> Any:
     return _STEPS[own.instance_class].next_rows
 
 
-@overload(filled_up, jit_options=OPTIONS)  # type: ignore[untyped-decorator]
+@overload(filled_up, jit_options=OPTIONS, inline="always")  # type: ignore[untyped-decorator]
 def _filled_up(own: Any, b: Any) -> Any:
     return _STEPS[own.instance_class].filled_up

@@ -1,5 +1,6 @@
 """Compiled code on disk, with a checksum: a damaged file is compiled again, where Numba's own cache fails for ever.
 
+Code of this package goes by the contents of its files: below `NUMBA_CACHE_DIR` all copies of one version share it.
 Half a file was an `UnpicklingError` at every call, a flipped byte of machine code ended the process. Built on classes
 of `numba.core.caching`, which are half public: without them Numba's own cache serves.
 """
@@ -16,13 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from streamem.machine.processor import USUAL_WIDTH, VECTOR_BITS
-from streamem.machine.whole_numba import caching
+from streamem.machine.whole_numba import caching, config
 
 logger = logging.getLogger("streamem")
 
 DIGEST_BYTES = 16
 
+PACKAGE = Path(__file__).parents[1]
+
 FunctionCache: Any = getattr(caching, "FunctionCache", object)
+Implementation: Any = getattr(FunctionCache, "_impl_class", object)
 IndexDataCacheFile: Any = getattr(caching, "IndexDataCacheFile", object)
 
 _TOLD: set[tuple[str, str]] = set()
@@ -39,8 +43,48 @@ def keep_on_disk(dispatcher: Any, function: Callable[..., Any]) -> None:
             dispatcher.enable_caching()
 
 
+class SharedPlace:
+    """Where all copies of one version keep a function of this package: a folder named by the contents of its files.
+
+    One of Numba's locators, which otherwise name a folder by the path of the source.
+    """
+
+    def __init__(self, line: int, room: Path) -> None:
+        self._line, self._folder = line, Path(config.CACHE_DIR, f"streamem-{_stamp_of_rooms()}", room)
+
+    @classmethod
+    def from_function(cls, function: Callable[..., Any], source: str) -> SharedPlace | None:
+        """None, so that Numba goes on looking, without `NUMBA_CACHE_DIR` or for a function of other files."""
+        file = Path(source)
+        if not config.CACHE_DIR or file not in _files_of_rooms():
+            return None
+        return cls(function.__code__.co_firstlineno, file.parent.relative_to(PACKAGE))
+
+    def get_cache_path(self) -> str:
+        """The folder."""
+        return str(self._folder)
+
+    def ensure_cache_path(self) -> None:
+        """Make the folder."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+
+    def get_source_stamp(self) -> str:
+        """What says whether the source has changed."""
+        return _stamp_of_rooms()
+
+    def get_disambiguator(self) -> str:
+        """What tells functions of one name in one file apart."""
+        return str(self._line)
+
+
+class _PlacedImplementation(Implementation):
+    _locator_classes = (SharedPlace, *getattr(Implementation, "_locator_classes", ()))
+
+
 class CheckedCache(FunctionCache):
     """Numba's cache of a function, whose files are checked before they are used and need not be writable."""
+
+    _impl_class = _PlacedImplementation
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)
@@ -118,15 +162,19 @@ class _CheckedFiles(IndexDataCacheFile):
 
 
 @cache
+def _files_of_rooms() -> tuple[Path, ...]:
+    """All files of compiled code."""
+    return tuple(sorted(path for room in ("machine", "kernels") for path in (PACKAGE / room).rglob("*.py")))
+
+
+@cache
 def _stamp_of_rooms() -> str:
-    """Names, times and sizes of all files of compiled code: a function holds the code of those that it calls.
+    """Digest of the names and contents of all files of compiled code: a function holds the code of those that it calls.
 
     Numba looks at the function's own file alone, and would go on with the old code of a file that it calls.
     """
-    package = Path(__file__).parents[1]
-    files = sorted(path for room in ("machine", "kernels") for path in (package / room).rglob("*.py"))
-    stamps = [(str(path.relative_to(package)), path.stat().st_mtime_ns, path.stat().st_size) for path in files]
-    return _digest(repr(stamps).encode()).hex()
+    contents = [(str(path.relative_to(PACKAGE)), path.read_bytes()) for path in _files_of_rooms()]
+    return _digest(repr(contents).encode()).hex()
 
 
 def _digest(data: bytes) -> bytes:

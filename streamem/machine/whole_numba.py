@@ -44,4 +44,4 @@ def tell_if_untested(version: tuple[int, ...]) -> None:
 
 tell_if_untested(tuple(numba.version_info[:2]))
 
-__all__ = ["caching", "carray", "cgutils", "intrinsic", "ir", "njit", "overload", "types"]
+__all__ = ["caching", "carray", "cgutils", "config", "intrinsic", "ir", "njit", "overload", "types"]

@@ -36,13 +36,14 @@ def named_in_suites(suite: str, tests: Path = TESTS) -> set[str]:
     return {name for node in _suites(suite, tests) for name in _names(node)}
 
 
+@cache
+def _classes(tests: Path) -> tuple[ast.ClassDef, ...]:
+    nodes = (node for path in sorted(tests.rglob("test_*.py")) for node in ast.walk(ast.parse(path.read_text())))
+    return tuple(node for node in nodes if isinstance(node, ast.ClassDef))
+
+
 def _suites(suite: str, tests: Path) -> Iterator[ast.ClassDef]:
-    classes = [
-        node
-        for path in sorted(tests.rglob("test_*.py"))
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.ClassDef)
-    ]
+    classes = _classes(tests)
     heirs, size = {suite}, 0
     while size < len(heirs):
         size = len(heirs)

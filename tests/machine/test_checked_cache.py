@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 from numba import config
 
+import streamem
 from streamem.machine import checked_cache
 from streamem.machine.checked_cache import CheckedCache
 
@@ -194,6 +196,28 @@ def test_code_of_another_version_of_what_a_function_calls(
     third = double()
     assert third(21) == 42
     assert hits(third) == 0
+
+
+def test_copies_of_one_version_share_a_folder(tmp_path: Path) -> None:
+    """Below `NUMBA_CACHE_DIR`, wherever a copy lies and whenever it was written; another version compiles anew."""
+    code = (
+        "import numpy; from streamem.machine.row_major import scaled; "
+        "scaled(numpy.zeros((2, 3)), numpy.zeros((3, 4)), numpy.zeros(3)); "
+        "print(sum(scaled.stats.cache_hits.values()))"
+    )
+    told = []
+    for name in ("one", "other", "changed"):
+        copy = tmp_path / name / "streamem"
+        shutil.copytree(Path(streamem.__file__).parent, copy, copy_function=shutil.copyfile)
+        if name == "changed":
+            with (copy / "machine" / "lanes.py").open("a") as file:
+                file.write("# another version\n")
+        path = os.pathsep.join([str(copy.parent), *filter(None, sys.path)])
+        environment = {**os.environ, "PYTHONPATH": path, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+        command = [sys.executable, "-P", "-c", code]
+        told.append(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.split())
+    assert told == [["0"], ["1"], ["0"]]
+    assert len(list((tmp_path / "cache").iterdir())) == 2
 
 
 WIDTH = """

@@ -9,7 +9,7 @@ import pytest
 from scipy.special import logsumexp
 
 from streamem.core.numerics import negligible, normalize_log_rows
-from streamem.machine.compiled import LEAST, LEAST_32, compiled, exp_nonpositive
+from streamem.machine.compiled import LEAST, LEAST_32, compiled, compiled_inside, exp_nonpositive
 
 
 @compiled
@@ -62,3 +62,20 @@ def test_without_a_folder_to_keep_code_in() -> None:
     scope: dict[str, Any] = {}
     exec(compile("def double(x):\n    return 2 * x", "/nowhere/at/all.py", "exec"), scope)
     assert compiled(scope["double"])(21.0) == 42.0
+
+
+@compiled_inside
+def twice(x: float) -> float:
+    return 2 * x
+
+
+@compiled
+def four_times(x: float) -> float:
+    return twice(twice(x))
+
+
+def test_what_is_compiled_inside_serves_compiled_callers_alone() -> None:
+    for _ in range(2):  # before and after there is machine code for it
+        with pytest.raises(TypeError, match="twice is compiled for callers that are compiled, and Python called it"):
+            twice(1.0)
+        assert four_times(1.0) == 4.0

@@ -114,9 +114,9 @@ def test_rebased_statistics_are_those_taken_there(covariance_type: str, apart: f
 def test_single_rows_in_ten_dimensions_stay_positive_definite(covariance_type: str) -> None:
     rng = np.random.default_rng(0)
     gm = GaussianMixture(2, covariance_type=covariance_type, random_state=0, reg_covar=0.0)
-    for _ in range(1000):
+    for _ in range(300):
         gm.partial_fit(rng.normal(size=(1, 10)) + 4.0 * rng.integers(2))
-    assert gm.n_iter_ > 900
+    assert gm.n_iter_ > 200
     assert np.isfinite(gm.score(rng.normal(size=(100, 10))))
     variances = gm.covariances_ if covariance_type in ("diag", "spherical") else np.linalg.eigvalsh(gm.covariances_)
     assert variances.min() > 0.01

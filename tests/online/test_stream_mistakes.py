@@ -96,7 +96,8 @@ def test_max_iter_zero_and_weights_of_zero() -> None:
     weight[:2500] = 0
     start = {"means_init": [[1.0, 1.0], [5.0, 5.0]]}
     pairs = StepwiseEM(batch_rows=2, passes=1)
-    assert np.isfinite(mixture().fit(X, sample_weight=weight, algorithm=pairs).lower_bound_)
+    some = slice(2200, 2800)
+    assert np.isfinite(mixture().fit(X[some], sample_weight=weight[some], algorithm=pairs).lower_bound_)
     gm = mixture(**start).fit(X, sample_weight=weight, algorithm=StepwiseEM(batch_rows=50))
     assert gm.score(X[2500:]) == pytest.approx(mixture(**start).fit(X[2500:]).lower_bound_, abs=0.01)
     fitted = mixture().fit(X)

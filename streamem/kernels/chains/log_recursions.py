@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamem.machine.compiled import compiled, exp_nonpositive
+from streamem.machine.compiled import compiled, compiled_inside, exp_nonpositive
 
 Array = NDArray[Any]
 
@@ -56,7 +56,7 @@ def log_backward(
         _add_exponentials(alpha[t], gamma, weight)
 
 
-@compiled
+@compiled_inside
 def _add_exponentials(sums: Array, logs: Array, weight: float) -> None:
     """In a function of its own: Numba warns where one inlines the exponential twice."""
     for j in range(sums.size):
@@ -79,7 +79,7 @@ def log_scores(log_prob: Array, entry: Array, matrix: Array) -> Array:
     return now + level
 
 
-@compiled
+@compiled_inside
 def _log_product(row: Array, matrix: Array, out: Array, peak: Array) -> None:
     """out[j] = log Σ_i exp(row[i] + matrix[i, j])."""
     k = row.size
@@ -96,7 +96,7 @@ def _log_product(row: Array, matrix: Array, out: Array, peak: Array) -> None:
         out[j] = peak[j] + np.log(out[j]) if peak[j] > -np.inf else -np.inf
 
 
-@compiled
+@compiled_inside
 def _log_sum(values: Array) -> float:
     """log Σ exp; −inf where all are, NaN where one is."""
     highest = -np.inf

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamem.kernels.chains.row_products import climb
-from streamem.machine.compiled import compiled
+from streamem.machine.compiled import compiled, compiled_inside
 
 Array = NDArray[Any]
 
@@ -85,7 +85,7 @@ def paths(width: int) -> Paths:
     return Paths(best, scores)
 
 
-@compiled
+@compiled_inside
 def _lowered(values: Array) -> float:
     """Subtracts the largest value, and returns it: sums over millions of steps would lose digits."""
     highest = values.max()

@@ -18,13 +18,13 @@ from streamem.kernels.features.diagonal_rows_llvm import (
     multiply_squares,
 )
 from streamem.kernels.steps import FINE, implement
-from streamem.machine.compiled import compiled
+from streamem.machine.compiled import compiled_inside
 from streamem.machine.lanes import LANES, VECTOR_BYTES
 
 Array = NDArray[Any]
 
 
-@compiled
+@compiled_inside
 def anchor_rows(x: Array, center: Array, unscale: Array, out: Array) -> None:
     """(x − center) / scale of rows x (b, d) into the first columns of out (at least b, at least d)."""
     d = x.shape[1]
@@ -34,7 +34,7 @@ def anchor_rows(x: Array, center: Array, unscale: Array, out: Array) -> None:
             target[j] = (row[j] - center[j]) * unscale[j]
 
 
-@compiled
+@compiled_inside
 def _multiply(coefficients: Array, z: Array, out: Array) -> None:
     """out (K, rows) of whole groups of rows, without the constant term."""
     for row in range(0, out.shape[1], LANES):
@@ -42,7 +42,7 @@ def _multiply(coefficients: Array, z: Array, out: Array) -> None:
             multiply_squares(coefficients, min(SCORES_AT_ONCE, out.shape[0] - k), k, z, row, out)
 
 
-@compiled
+@compiled_inside
 def _accumulate(resp: Array, own: DiagonalRows, b: int) -> None:
     """Totals (K, rows), by place in a block, and sums (2K, width) += of so many rows."""
     width = own.coefficients.shape[1]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from streamem.kernels.features.anchored_rows import load_anchored
 from streamem.kernels.features.strips import accumulate_strips, multiply_strips
 from streamem.kernels.tiling import Products
-from streamem.machine.compiled import compiled
+from streamem.machine.compiled import compiled, compiled_inside
 
 Array = NDArray[Any]
 
@@ -34,13 +34,13 @@ def rows_of_block(left: int, most: int, strips: bool) -> int:
     return left - SPARED_ROWS if strips and left % 64 == 0 else left
 
 
-@compiled
+@compiled_inside
 def loaded_rows(products: Products, b: int) -> Array:
     """z (rows of z, b) of the block of so many rows that was loaded, or is going to be."""
     return products.z_buffer[: products.z_rows * b].reshape(products.z_rows, b)
 
 
-@compiled
+@compiled_inside
 def load_block(x: Array, products: Products) -> Array:
     """z (rows of z, b) of rows x (b, d): 1, x̃ and where it is wanted |x̃|²."""
     d, z = x.shape[1], loaded_rows(products, x.shape[0])
@@ -56,7 +56,7 @@ def load_block(x: Array, products: Products) -> Array:
     return z
 
 
-@compiled
+@compiled_inside
 def _fill(z: Array, left: Array, right: Array, first: int, start: int, panel: Array) -> None:
     """Features `first` onwards of rows `start` onwards; zeros where there are no more."""
     rows = min(panel.shape[1], z.shape[1] - start)
@@ -94,7 +94,7 @@ def multiply_features(products: Products, z: Array, out: Array) -> None:
                         target[i] += source[i]
 
 
-@compiled
+@compiled_inside
 def transpose_blockwise(source: Array, out: Array) -> None:
     """out (b, K) = sourceᵀ, a few rows at a time: written column by column it would miss the cache at every value."""
     for start in range(0, source.shape[1], TRANSPOSED_ROWS):
@@ -105,7 +105,7 @@ def transpose_blockwise(source: Array, out: Array) -> None:
                 target[i, k] = values[i]
 
 
-@compiled
+@compiled_inside
 def accumulate_features(resp: Array, products: Products, z: Array, product: Array, sums: Array, filled: bool) -> None:
     """sums (panels, features of a panel, K) float64 += T·Rᵀ, for resp (whole tiles, K), zero beyond the rows of z.
 

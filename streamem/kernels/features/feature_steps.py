@@ -16,7 +16,7 @@ from streamem.kernels.features.feature_products import (
 )
 from streamem.kernels.features.feature_sums import FeatureSums
 from streamem.kernels.steps import FINE, implement
-from streamem.machine.compiled import compiled
+from streamem.machine.compiled import compiled_inside
 from streamem.machine.row_major import columns
 
 Array = NDArray[Any]
@@ -47,7 +47,7 @@ def _next_rows(own: Any, left: Any, most: Any) -> Any:
 implement(FeatureSums, _load, _scores, _add, _add_rows, _next_rows)
 
 
-@compiled
+@compiled_inside
 def _accumulate_rows(own: FeatureSums, weights: Array) -> None:
     products, resp = own.products, own.resp
     rows, k, tile = weights.shape[0], products.natural.shape[1], products.panel.shape[1]

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from streamem.kernels.features.anchored_rows import load_anchored
 from streamem.kernels.features.residuals import Residuals
 from streamem.kernels.steps import FINE, implement
-from streamem.machine.compiled import compiled
+from streamem.machine.compiled import compiled_inside
 
 Array = NDArray[Any]
 
 
-@compiled
+@compiled_inside
 def _load_rows(own: Residuals, x: Array) -> None:
     """[1, x̃] of rows x (b, D) with rows last."""
     width, rows = own.whitened.shape[1], x.shape[0]
@@ -24,7 +24,7 @@ def _load_rows(own: Residuals, x: Array) -> None:
     load_anchored(x, own.center, own.unscale, z[1:])
 
 
-@compiled
+@compiled_inside
 def _log_prob(own: Residuals, out: Array) -> None:
     """out (K, b) = constant − ½ |W z|²."""
     (every, width), (k, rows) = own.whitened.shape, out.shape

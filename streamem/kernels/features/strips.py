@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from streamem.kernels.features.group_llvm import accumulate_row, accumulate_two_rows, multiply_group
 from streamem.kernels.features.strip_llvm import accumulate, multiply
 from streamem.kernels.tiling import MOST_AT_ONCE, STRIP_BYTES, Products
-from streamem.machine.compiled import compiled
+from streamem.machine.compiled import compiled_inside
 from streamem.machine.lanes import VECTOR_BYTES
 
 Array = NDArray[Any]
@@ -22,7 +22,7 @@ NEAR_FEATURES = 16
 """Whose rows of z stay in the first-level cache while all components go by."""
 
 
-@compiled
+@compiled_inside
 def part_size(left: int) -> int:
     """Components that are next at work together: `left` is cut into the fewest groups of nearly equal size.
 
@@ -32,7 +32,7 @@ def part_size(left: int) -> int:
     return -(-left // parts)
 
 
-@compiled
+@compiled_inside
 def _multiply(natural: Array, left: Array, right: Array, groups: Array, z: Array, columns: int, out: Array) -> None:
     """The first columns, whole strips."""
     rows, k_all = STRIP_BYTES // natural.itemsize, natural.shape[0]
@@ -50,7 +50,7 @@ def _multiply(natural: Array, left: Array, right: Array, groups: Array, z: Array
         k += size
 
 
-@compiled
+@compiled_inside
 def multiply_strips(products: Products, z: Array, out: Array) -> None:
     """out (K, b) = η·T."""
     natural, last, scores = products.natural[0], products.panel, products.scores
@@ -67,7 +67,7 @@ def multiply_strips(products: Products, z: Array, out: Array) -> None:
         out[k, whole:] = scores[k, :rest]
 
 
-@compiled
+@compiled_inside
 def _accumulate(resp: Array, left: Array, right: Array, z: Array, columns: int, sums: Array) -> None:
     """Over the first columns, whole vectors. An odd last feature meets itself, in a row of sums that nobody reads."""
     k_all = resp.shape[0]
@@ -80,7 +80,7 @@ def _accumulate(resp: Array, left: Array, right: Array, z: Array, columns: int, 
             k += size
 
 
-@compiled
+@compiled_inside
 def _accumulate_groups(resp: Array, groups: Array, z: Array, columns: int, buffer: Array, sums: Array) -> None:
     """Add statistics of a block, group by group of features."""
     k_all = resp.shape[0]
@@ -102,7 +102,7 @@ def _accumulate_groups(resp: Array, groups: Array, z: Array, columns: int, buffe
             k += size
 
 
-@compiled
+@compiled_inside
 def accumulate_strips(resp: Array, products: Products, z: Array, sums: Array) -> None:
     """sums float64 += T·Rᵀ for resp (K, b); sums have at least F rows, an even number, and K columns."""
     left, right = products.left, products.right

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from streamem.kernels.features.strips import part_size
 from streamem.kernels.pairs.pair_buffers import STRIP_ROWS, Gaussians, PairBuffers
 from streamem.kernels.pairs.pair_llvm import add_products, add_squares, turn_differences
-from streamem.machine.compiled import compiled, exp_nonpositive
+from streamem.machine.compiled import compiled, compiled_inside, exp_nonpositive
 from streamem.machine.lanes import LANES
 
 Array = NDArray[Any]
 
 
-@compiled
+@compiled_inside
 def load_row(x: Array, center: Array, inverse_scale: Array, out: Array) -> None:
     """(x − center) / scale of one row (d,) into out (d,) float64."""
     for j in range(center.size):
@@ -30,7 +30,7 @@ def load_rows(x: Array, center: Array, inverse_scale: Array, out: Array) -> None
         load_row(x[i], center, inverse_scale, out[i])
 
 
-@compiled
+@compiled_inside
 def select(scores: Array, log_weights: Array, margin: float, ordinary: float, rows: Array, starts: Array) -> None:
     """Pairs within `margin` nats of the best score of their row; all of a row whose best score is not `ordinary`.
 
@@ -56,7 +56,7 @@ def select(scores: Array, log_weights: Array, margin: float, ordinary: float, ro
     starts[k_all] = count
 
 
-@compiled
+@compiled_inside
 def _load_differences(x: Array, rows: Array, mean: Array, strips: Array) -> None:
     """x̃ − m of these rows, strip by strip (s, d, STRIP_ROWS), the last vector filled up with the last row."""
     d, last = mean.size, rows.size - 1
@@ -131,7 +131,7 @@ def matrix_statistics(
                 i += size
 
 
-@compiled
+@compiled_inside
 def variance_log_prob(x: Array, gaussians: Gaussians, rows: Array, begins: Array, ends: Array, values: Array) -> None:
     """values[p] = constant_k − ½ Σ_j (U_kj (x̃_j − m_kj))² for begins[k] ≤ p < ends[k], and U (K, d)."""
     d = x.shape[1]
@@ -154,7 +154,7 @@ def variance_log_prob(x: Array, gaussians: Gaussians, rows: Array, begins: Array
             values[p] = constant - 0.5 * ((a + b) + (c + e))
 
 
-@compiled
+@compiled_inside
 def variance_statistics(
     x: Array, rows: Array, starts: Array, values: Array, origins: Array, sums: Array, moments: Array
 ) -> None:
@@ -171,7 +171,7 @@ def variance_statistics(
                 second[j] += weighted * value
 
 
-@compiled
+@compiled_inside
 def normalize_pairs(
     rows: Array,
     starts: Array,

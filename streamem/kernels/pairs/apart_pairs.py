@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from streamem.kernels.pairs.active_pairs import load_row, matrix_log_prob, variance_log_prob
 from streamem.kernels.pairs.apart_buffers import Apart, Room
 from streamem.kernels.pairs.pair_buffers import PairBuffers
-from streamem.machine.compiled import compiled, exp_nonpositive
+from streamem.machine.compiled import compiled_inside, exp_nonpositive
 
 Array = NDArray[Any]
 
@@ -23,7 +23,7 @@ FEATURES_AT_ONCE = 16
 """Of variances, after which a pair is given up once it lies too far out."""
 
 
-@compiled
+@compiled_inside
 def _bound_pairs(
     x: Array, center: Array, unscale: Array, log_weights: Array, apart: Apart, room: Room, bounds: Array
 ) -> None:
@@ -48,7 +48,7 @@ def _bound_pairs(
                 row[i] -= 0.5 * (white[i] * white[i])
 
 
-@compiled
+@compiled_inside
 def _nominate(bounds: Array, room: Room) -> None:
     """The component with the largest bound for each row where that is not cut off, and the rows of each component."""
     count, b = bounds.shape
@@ -79,7 +79,7 @@ def _nominate(bounds: Array, room: Room) -> None:
     starts[0] = 0
 
 
-@compiled
+@compiled_inside
 def _add_rivals(bounds: Array, log_weights: Array, width: float, room: Room, buffers: PairBuffers) -> None:
     """All pairs that may matter: the nominated ones, which cut off others, then from `begins` on their rivals."""
     count, b = bounds.shape
@@ -103,7 +103,7 @@ def _add_rivals(bounds: Array, log_weights: Array, width: float, room: Room, buf
     starts[count] = found
 
 
-@compiled
+@compiled_inside
 def _rival_variances(
     x: Array, apart: Apart, log_weights: Array, begins: Array, ends: Array, cut: Array, rows: Array, values: Array
 ) -> None:
@@ -125,7 +125,7 @@ def _rival_variances(
             values[p] = -np.inf if total > most else constant - 0.5 * total
 
 
-@compiled
+@compiled_inside
 def _keep(log_weights: Array, cut: Array, buffers: PairBuffers) -> None:
     """Keep only pairs whose weighted log-density is not below the row's cut."""
     rows, starts, values = buffers.rows, buffers.starts, buffers.values
@@ -141,7 +141,7 @@ def _keep(log_weights: Array, cut: Array, buffers: PairBuffers) -> None:
     starts[log_weights.size] = kept
 
 
-@compiled
+@compiled_inside
 def find_pairs(
     x: Array,
     center: Array,
@@ -182,7 +182,7 @@ def find_pairs(
     return buffers.starts[count]
 
 
-@compiled
+@compiled_inside
 def _shares_left(before: Array, room: Room, mass: Array, b: int) -> None:
     """factor and mass (b,) of touched rows: the sum of the other components' densities, relative to the new largest."""
     for i in range(b):
@@ -194,7 +194,7 @@ def _shares_left(before: Array, room: Room, mass: Array, b: int) -> None:
         room.factor[i] = mass[i] if room.touched[i] > 0.0 else 1.0
 
 
-@compiled
+@compiled_inside
 def join_pairs(log_weights: Array, room: Room, buffers: PairBuffers, b: int) -> None:
     """Log-sum-exp over the other components and pairs, whose values become responsibilities.
 
@@ -233,7 +233,7 @@ def join_pairs(log_weights: Array, room: Room, buffers: PairBuffers, b: int) -> 
         values[p] *= inverse[rows[p]]
 
 
-@compiled
+@compiled_inside
 def count_active(resp: Array, least: float, room: Room, buffers: PairBuffers) -> None:
     """room.active of touched rows, from responsibilities (L, b) that await their factor, and from pairs."""
     active, factor, touched = room.active, room.factor, room.touched

@@ -21,21 +21,21 @@ from streamem.kernels.pairs.pair_buffers import PairBuffers
 from streamem.kernels.pairs.pair_steps import pairs_log_prob, pairs_statistics, weigh_pairs
 from streamem.kernels.shares import count_pairs, log_likelihood_of
 from streamem.kernels.tiling import Products
-from streamem.machine.compiled import compiled
+from streamem.machine.compiled import compiled, compiled_inside
 from streamem.machine.log_sum_exp import normalize
 from streamem.machine.row_major import scaled
 
 Array = NDArray[Any]
 
 
-@compiled
+@compiled_inside
 def _cut_below(high: Array, width: float, slack: float, cut: Array) -> None:
     """What lies `width` nats below the highest does not matter, nor what rounding of that says."""
     for i in range(high.size):
         cut[i] = -np.inf if high[i] == -np.inf else high[i] - width - slack * abs(high[i])
 
 
-@compiled
+@compiled_inside
 def _weigh(resp: Array, weight: Array, room: Room, joined: bool) -> None:
     """resp (L, b) times weight (b,), and factors where pairs were joined."""
     factor = room.factor

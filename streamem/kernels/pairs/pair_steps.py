@@ -15,12 +15,12 @@ from streamem.kernels.pairs.active_pairs import (
 )
 from streamem.kernels.pairs.pair_buffers import Gaussians, PairBuffers
 from streamem.kernels.shares import count_pairs, log_likelihood_of
-from streamem.machine.compiled import compiled
+from streamem.machine.compiled import compiled_inside
 
 Array = NDArray[Any]
 
 
-@compiled
+@compiled_inside
 def pairs_log_prob(
     x: Array,
     gaussians: Gaussians,
@@ -41,7 +41,7 @@ def pairs_log_prob(
         variance_log_prob(x, gaussians, rows, begins, ends, values)
 
 
-@compiled
+@compiled_inside
 def pairs_statistics(
     x: Array, values: Array, origins: Array, sums: Array, moments: Array, buffers: PairBuffers
 ) -> None:
@@ -52,7 +52,7 @@ def pairs_statistics(
         variance_statistics(x, buffers.rows, buffers.starts, values, origins, sums, moments)
 
 
-@compiled
+@compiled_inside
 def weigh_pairs(values: Array, weight: Array, buffers: PairBuffers, occupied: Array) -> None:
     """values (pairs,) times the weights of their rows, (b,) or (0,) for ones, and their sums by component."""
     for k in range(occupied.size):
@@ -62,7 +62,7 @@ def weigh_pairs(values: Array, weight: Array, buffers: PairBuffers, occupied: Ar
             occupied[k] += values[p]
 
 
-@compiled
+@compiled_inside
 def share_pairs(
     b: int,
     weight: Array,

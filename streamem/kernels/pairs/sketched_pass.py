@@ -12,12 +12,12 @@ from streamem.kernels.pairs.active_pairs import load_rows
 from streamem.kernels.pairs.pair_buffers import Gaussians, PairBuffers
 from streamem.kernels.pairs.pair_steps import pairs_log_prob, share_pairs
 from streamem.kernels.tiling import Products
-from streamem.machine.compiled import compiled
+from streamem.machine.compiled import compiled, compiled_inside
 
 Array = NDArray[Any]
 
 
-@compiled
+@compiled_inside
 def nominate(bounds: Array, log_weights: Array, best: Array, top: Array, rows: Array, starts: Array) -> None:
     """The component with the largest bound for each row, and the rows (b,) of each component, in order.
 
@@ -46,7 +46,7 @@ def nominate(bounds: Array, log_weights: Array, best: Array, top: Array, rows: A
     starts[0] = 0
 
 
-@compiled
+@compiled_inside
 def add_rivals(
     bounds: Array,
     log_weights: Array,
@@ -81,7 +81,7 @@ def add_rivals(
     starts[k_all] = count
 
 
-@compiled
+@compiled_inside
 def project(x: Array, directions: Array, chosen: Array, out: Array) -> None:
     """Bᵀx of rows x (b, d) into out (b, r), or the chosen features."""
     if directions.size:
