@@ -198,7 +198,7 @@ class SinkSuite:
 
     def test_no_more_is_held_than_told(self) -> None:
         """`held_nbytes` covers what writing takes of memory that Python can trace, however many rows there are."""
-        values = np.zeros((3 * SMALL_CHANGE_BYTES // 16, 2))
+        values = np.zeros((8 * SMALL_CHANGE_BYTES // 16, 2))
         with self._folder() as path:
             self._write(path, values[:100])  # imports and caches
         with self._folder() as path:

@@ -51,7 +51,8 @@ class TestSinks(SinkSuite):
     def make_sink(
         self, path: Path, rows: int, width: int | None, dtype: np.dtype[Any], names: tuple[str, ...], overwrite: bool
     ) -> Sink:
-        return open_sink(path, ResultLayout(rows, width, dtype, names, 100, block_bytes=2**18), overwrite)
+        chunk_rows = 100 if rows < 10_000 else 5_000  # files enough, not thousands of them
+        return open_sink(path, ResultLayout(rows, width, dtype, names, chunk_rows, block_bytes=2**18), overwrite)
 
     def read(self, path: Path) -> Array:
         return READERS[self.suffix][0](path)
