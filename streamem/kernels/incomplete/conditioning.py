@@ -26,7 +26,7 @@ from streamem.kernels.incomplete.group_llvm import (
     take_multiple,
 )
 from streamem.kernels.incomplete.groups import GROUP, SPARE, Matrices, Work
-from streamem.machine.compiled import compiled
+from streamem.machine.compiled import compiled_inside
 
 Array = NDArray[Any]
 
@@ -36,7 +36,7 @@ FEW = 1e100
 """A product of diagonals of R beyond this, or below its inverse, is made a logarithm before the next factor."""
 
 
-@compiled
+@compiled_inside
 def split_row(x: Array, center: Array, unscale: Array, work: Work) -> int:
     """Anchored values of a row x (d,), which were observed, and which it lacks, from the last on; how many were."""
     d, seen = x.size, 0
@@ -55,7 +55,7 @@ def split_row(x: Array, center: Array, unscale: Array, work: Work) -> int:
     return seen
 
 
-@compiled
+@compiled_inside
 def center_row(means: Array, seen: int, work: Work) -> None:
     """z = the observed values less means (d, GROUP)."""
     for c in range(seen):
@@ -65,7 +65,7 @@ def center_row(means: Array, seen: int, work: Work) -> None:
             row[lane] = value - mean[lane]
 
 
-@compiled
+@compiled_inside
 def condition(matrices: Matrices, f: int, seen: int, work: Work, wanted: bool) -> None:
     """Fill in z; distance and log|R|, with a sign, into scalars; where it is wanted, the conditional covariance."""
     d = work.row.size
@@ -75,7 +75,7 @@ def condition(matrices: Matrices, f: int, seen: int, work: Work, wanted: bool) -
         _by_observed(matrices, f, seen, work, wanted)
 
 
-@compiled
+@compiled_inside
 def _by_lacking(factors: Array, f: int, seen: int, work: Work, wanted: bool) -> None:
     d = work.row.size
     lacking, stride, matrix = d - seen, d + SPARE, f * d * d
@@ -99,7 +99,7 @@ def _by_lacking(factors: Array, f: int, seen: int, work: Work, wanted: bool) -> 
         _invert(work, lacking)
 
 
-@compiled
+@compiled_inside
 def _whiten(factors: Array, matrix: int, seen: int, work: Work) -> None:
     """white = Uᵀz over the observed features; of row i of U columns from i on are not 0."""
     reached = 0
@@ -109,7 +109,7 @@ def _whiten(factors: Array, matrix: int, seen: int, work: Work) -> None:
         sum_chosen(work.white, j, factors, matrix + j, work.z, work.observed, reached)
 
 
-@compiled
+@compiled_inside
 def _normalize(work: Work, c: int, at: int, count: int) -> None:
     """Vector c of the basis, from `at` on, by its length R_cc."""
     d = work.row.size
@@ -118,7 +118,7 @@ def _normalize(work: Work, c: int, at: int, count: int) -> None:
     multiply(work.basis, at, work.sizes, c, work.basis, at, count)
 
 
-@compiled
+@compiled_inside
 def _log_root(work: Work, count: int) -> None:
     """−log|R| of so many columns: the logarithms of products, few enough that none overflows."""
     total, product = work.scalars[LOG_ROOT], work.scalars[SCRATCH]
@@ -138,7 +138,7 @@ def _log_root(work: Work, count: int) -> None:
         total[lane] += np.log(product[lane])
 
 
-@compiled
+@compiled_inside
 def _fill_by_lacking(work: Work, lacking: int) -> None:
     """z of what is lacking: −R⁻¹ times the coordinates of the residual."""
     d = work.row.size
@@ -153,7 +153,7 @@ def _fill_by_lacking(work: Work, lacking: int) -> None:
             target[lane] = -total[lane] * size[lane]
 
 
-@compiled
+@compiled_inside
 def _invert(work: Work, lacking: int) -> None:
     """covariance (lacking, lacking) = R⁻¹R⁻ᵀ, its upper triangle."""
     d, total = work.row.size, work.scalars[SUM]
@@ -172,7 +172,7 @@ def _invert(work: Work, lacking: int) -> None:
             dot(work.covariance, a * d + b, work.inverse, a * d + b, work.inverse, b * d + b, lacking - b)
 
 
-@compiled
+@compiled_inside
 def _by_observed(matrices: Matrices, f: int, seen: int, work: Work, wanted: bool) -> None:
     d, roots = work.row.size, matrices.roots
     stride = d + SPARE
@@ -200,7 +200,7 @@ def _by_observed(matrices: Matrices, f: int, seen: int, work: Work, wanted: bool
         _left_by_observed(matrices, f, seen, work)
 
 
-@compiled
+@compiled_inside
 def _left_by_observed(matrices: Matrices, f: int, seen: int, work: Work) -> None:
     """covariance (lacking, lacking) = Σ_mm less what the observed features explain, its upper triangle."""
     d = work.row.size

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from streamem.kernels.incomplete.conditioning import DISTANCE, LOG_ROOT, center_row, condition, split_row
 from streamem.kernels.incomplete.group_llvm import add_multiple
 from streamem.kernels.incomplete.groups import GROUP, Matrices, Work
-from streamem.machine.compiled import compiled
+from streamem.machine.compiled import compiled, compiled_inside
 
 Array = NDArray[Any]
 
@@ -70,7 +70,7 @@ def fill_incomplete(x: Array, resp: Array, matrices: Matrices, work: Work, out: 
                 add_means(matrices.means[g], matrices.center, matrices.unscale, x.shape[1] - seen, work, out[r])
 
 
-@compiled
+@compiled_inside
 def take_weights(resp: Array, g: int, r: int, work: Work) -> bool:
     """The responsibilities of a group's components for a row, zeros beyond the last; whether there are any."""
     anything = False
@@ -82,7 +82,7 @@ def take_weights(resp: Array, g: int, r: int, work: Work) -> bool:
     return anything
 
 
-@compiled
+@compiled_inside
 def add_first(offsets: Array, work: Work, sums: Array) -> None:
     """z becomes the expected row about the origins; adds weights and first moments; along = weighted z."""
     for lane in range(GROUP):
@@ -95,7 +95,7 @@ def add_first(offsets: Array, work: Work, sums: Array) -> None:
             total[lane] += weighted[lane]
 
 
-@compiled
+@compiled_inside
 def add_means(means: Array, center: Array, unscale: Array, lacking: int, work: Work, out: Array) -> None:
     """out (d,) += weighted conditional means."""
     for c in range(lacking):
@@ -104,7 +104,7 @@ def add_means(means: Array, center: Array, unscale: Array, lacking: int, work: W
             out[i] += work.resp[lane] * (center[i] + (work.z[i, lane] + means[i, lane]) / unscale[i])
 
 
-@compiled
+@compiled_inside
 def _add_second(work: Work, lacking: int, moments: Array) -> None:
     d, at = work.row.size, 0
     for i in range(d):
@@ -117,13 +117,13 @@ def _add_second(work: Work, lacking: int, moments: Array) -> None:
             add_multiple(moments, i * d - (i * (i - 1)) // 2 + j - i, work.resp, 0, work.covariance[a, b], 0, 1)
 
 
-@compiled
+@compiled_inside
 def _set_of(matrices: Matrices, g: int) -> int:
     """Which matrices serve a group."""
     return min(g, matrices.factors.shape[0] - 1)
 
 
-@compiled
+@compiled_inside
 def _volume(volumes: Array, seen: int, work: Work) -> float:
     total = 0.0
     for c in range(seen):

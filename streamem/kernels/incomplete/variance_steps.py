@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from streamem.kernels.incomplete.conditioning import split_row
 from streamem.kernels.incomplete.groups import GROUP, Variances, Work
 from streamem.kernels.incomplete.matrix_steps import add_first, add_means, take_weights
-from streamem.machine.compiled import compiled
+from streamem.machine.compiled import compiled, compiled_inside
 
 Array = NDArray[Any]
 
@@ -71,7 +71,7 @@ def fill_incomplete_by_variances(x: Array, resp: Array, variances: Variances, wo
                 add_means(variances.means[g], variances.center, variances.unscale, x.shape[1] - seen, work, out[r])
 
 
-@compiled
+@compiled_inside
 def _expect(means: Array, seen: int, work: Work) -> None:
     """z = the row less the means, 0 for what it lacks."""
     work.z[:] = 0.0
@@ -82,7 +82,7 @@ def _expect(means: Array, seen: int, work: Work) -> None:
             row[lane] = value - mean[lane]
 
 
-@compiled
+@compiled_inside
 def _add_squares(variances: Array, lacking: int, work: Work, moments: Array) -> None:
     for i in range(work.row.size):
         z, weighted, total = work.z[i], work.along[i], moments[i]
