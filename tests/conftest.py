@@ -24,13 +24,15 @@ COMPILED = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "str
 """Where compiled code is kept between runs, for all clones, unless `NUMBA_CACHE_DIR` says where."""
 KEPT_DAYS = 14
 
-os.environ.setdefault("NUMBA_CACHE_DIR", str(COMPILED))  # before anything imports Numba, and for every process
+with suppress(OSError):  # of a home that takes nothing; then compiled code lies beside the source, as for users
+    COMPILED.mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(COMPILED))  # before anything imports Numba, and for every process
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Nothing is left out yet; compiled code that nobody may need any more is removed."""
     config.stash[LEFT_OUT] = Counter()
-    for folder in COMPILED.glob("streamem-*"):  # one for each version of the compiled code
+    for folder in COMPILED.glob("*"):  # one for each version of the compiled code, and of tests that compile
         with suppress(FileNotFoundError):  # another session may be at it
             if folder.stat().st_mtime < time.time() - KEPT_DAYS * 86400:
                 shutil.rmtree(folder, ignore_errors=True)
