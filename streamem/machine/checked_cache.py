@@ -54,7 +54,7 @@ class SharedPlace:
 
     @classmethod
     def from_function(cls, function: Callable[..., Any], source: str) -> SharedPlace | None:
-        """None, so that Numba goes on looking, without `NUMBA_CACHE_DIR` or for a function of other files."""
+        """A place; None, so that Numba goes on looking, without `NUMBA_CACHE_DIR` or for a function of other files."""
         file = Path(source)
         if not config.CACHE_DIR or file not in _files_of_rooms():
             return None
