@@ -23,6 +23,7 @@ EXPERIMENTS = [
     Experiment("Grid of shapes", "bench.grid"),
     Experiment("Passes", "bench.passes", draws=False),
     Experiment("Share of a product's speed", "bench.dense_share", draws=False),
+    Experiment("Paths of the dense E-step", "bench.paths", draws=False),
     Experiment("Memory of fits", "bench.fit_memory", draws=False),
     Experiment("Tight components", "bench.tight", draws=False),
     Experiment("Chains of other families", "bench.chain_families", draws=False),
