@@ -29,8 +29,8 @@ EXPERIMENTS = [
     Experiment("Chains of other families", "bench.chain_families", draws=False),
     Experiment("Work of all cores", "bench.bare_loop", draws=False),
 ]
-ALONE = {experiment.module.rpartition(".")[2] for experiment in EXPERIMENTS}
-"""Benches that run by their name."""
+ALONE = {experiment.module.rpartition(".")[2] for experiment in EXPERIMENTS} | {"before"}
+"""Benches that run by their name; `before` needs another tree."""
 
 
 def cases(quick: bool) -> list[Case]:

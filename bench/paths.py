@@ -101,7 +101,7 @@ def kernels_of(shape: Shape, start: Any) -> Iterator[tuple[str, Any]]:
 @contextmanager
 def by(path: str) -> Iterator[None]:
     """Kernels that are made, and first used, within compute by this path."""
-    with mock.patch.object(tiling, "in_panels", lambda: path == "panels"):
+    with mock.patch.object(tiling, "in_panels", return_value=path == "panels"):
         yield
 
 

@@ -1,4 +1,7 @@
-"""Memory that a thread uses again and again: fresh megabytes for every chunk cost as much as the arithmetic on them."""
+"""Memory that a thread uses again and again: fresh megabytes for every chunk cost as much as the arithmetic on them.
+
+It begins with a line of the cache, because a vector of 512 bits that begins elsewhere is read from two lines.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,17 @@ from numpy.typing import DTypeLike, NDArray
 
 _OWN = threading.local()
 
+LINE_BYTES = 64
+"""Of a cache."""
+
+
+def empty_lines(shape: tuple[int, ...], dtype: DTypeLike = np.float64) -> NDArray[Any]:
+    """An array of anything that begins with a line of the cache."""
+    size = prod(shape) * np.dtype(dtype).itemsize
+    held = np.empty(size + LINE_BYTES, dtype=np.uint8)
+    first = -held.ctypes.data % LINE_BYTES
+    return held[first : first + size].view(dtype).reshape(shape)
+
 
 def thread_buffer(purpose: str, shape: tuple[int, ...], dtype: DTypeLike = np.float64) -> NDArray[Any]:
     """An array of this thread for a purpose; what it held is lost, and so will this be at the next call for the same.
@@ -21,5 +35,5 @@ def thread_buffer(purpose: str, shape: tuple[int, ...], dtype: DTypeLike = np.fl
     size = prod(shape) * np.dtype(dtype).itemsize
     held = kept.get(purpose)
     if held is None or held.nbytes < size or held.nbytes > 4 * size + 2**20:
-        held = kept[purpose] = np.empty(size, dtype=np.uint8)
+        held = kept[purpose] = empty_lines((size,), np.uint8)
     return held[:size].view(dtype).reshape(shape)

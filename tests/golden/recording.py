@@ -7,6 +7,7 @@ these words are not those of a recording, bits cannot be compared, and numbers a
 from __future__ import annotations
 
 import json
+import os
 import platform
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -24,20 +25,26 @@ PATH = Path(__file__).with_name("fits.json")
 LIBRARIES = ("numpy", "scipy", "scikit-learn", "numba", "llvmlite")
 
 TOLERANCE, TOLERANCE_32 = 1e-7, 1e-4
-"""Of a number's size, on float64 and float32 rows: between the two vector widths numbers differ by up to 1.3e-13 and
+"""Of a number's size, on float64 and float32 rows: between vector widths numbers differ by up to 1.3e-13 and
 1.3e-6, and fits from other roundings drift apart, while a wrong term of a formula shows in the first digits."""
+
+FLAT, FLAT_TOLERANCE = {"HMM: MixtureFamily of Poisson": ("lower_bound", "score")}, 1e-6
+"""Cases of more parts than the data tell apart, and the numbers of them that are compared: k-means on counts has ties,
+which BLAS for Haswell and for SkylakeX break otherwise; from there fits come to other parts of as likely a model."""
 
 Results = Mapping[str, Mapping[str, Any]]
 
 
 def machine() -> str:
     """Versions and processor, as far as bits depend on them."""
+    width = os.environ.get("STREAMEM_VECTORS", "").strip()  # an earlier version knows none
     processor, features = llvmlite.binding.get_host_cpu_name(), llvmlite.binding.get_host_cpu_features()
     return "; ".join(
         [
             "Python " + ".".join(platform.python_version_tuple()[:2]) + ", " + " ".join(platform.libc_ver()),
             ", ".join(f"{name} {version(name)}" for name in LIBRARIES),
-            f"{processor}, AVX-512 {'yes' if features.get('avx512f') else 'no'}",
+            f"{processor}, AVX-512 {'yes' if features.get('avx512f') else 'no'}"
+            + (f", vectors of {width} bits by hand" if width else ""),
             "NumPy for " + " ".join(np.show_config(mode="dicts")["SIMD Extensions"].get("found", [])),
             "BLAS for " + ", ".join(sorted(_blas_cores())),
         ]
@@ -67,6 +74,9 @@ def differing_bits(results: Results, known: Mapping[str, Mapping[str, str]]) -> 
 
 def differing_numbers(case: str, result: Mapping[str, Any], known: Mapping[str, list[float]]) -> list[str]:
     """Which numbers of a case are not those recorded, beyond rounding."""
+    if case in FLAT:
+        own, known = ({name: numbers[name] for name in FLAT[case]} for numbers in (result["numbers"], known))
+        return far_apart(own, known, FLAT_TOLERANCE)
     return far_apart(result["numbers"], known, TOLERANCE_32 if "float32" in case else TOLERANCE)
 
 

@@ -25,6 +25,8 @@ from streamem.kernels.pairs.pair_buffers import (
 
 Array = NDArray[Any]
 
+pytestmark = pytest.mark.widths
+
 COUNTS = (0, 1, 3, 4, 5, 8, 9, GROUP_ROWS - 1, GROUP_ROWS, GROUP_ROWS + 1, 2 * GROUP_ROWS + 5)
 """Rows of the components: none, parts of a vector and of a strip, whole and several groups."""
 

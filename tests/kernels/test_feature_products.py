@@ -17,6 +17,8 @@ from streamem.machine.thread_buffer import thread_buffer
 
 Array = NDArray[Any]
 
+pytestmark = pytest.mark.widths
+
 KINDS = ["full", "diag", "spherical", "linear"]
 LEAST = {np.float64: 1e-13, np.float32: 1e-5}
 """Relative to the sum of sizes; a few units in the last place."""

@@ -18,6 +18,7 @@ from streamem.core.ports import Kernel
 from streamem.families import AutoregressiveGaussian, Categorical, Gaussian, MixtureFamily
 from streamem.initialization.responsibilities import from_kmeans
 from streamem.kernels.nested.nested_mixtures_kernel import ManyRowsOfParts, PartsKernel
+from streamem.machine.lanes import lanes_for
 from streamem.machine.row_major import columns, scaled
 from streamem.models import HMM
 
@@ -56,7 +57,7 @@ def case_of(name: str, n: int) -> tuple[Any, Params, Array]:
 
 def block_by_block(family: Any, params: Params, x: Array, weights: Array, kernel: Any) -> tuple[Array, Array, Any]:
     k, step = weights.shape[1], family.block_rows(params)
-    b, peaks = np.zeros((len(x), -(-k // 4) * 4)), np.empty(len(x))
+    b, peaks = np.zeros((len(x), lanes_for(k))), np.empty(len(x))
     for first in range(0, len(x), step):
         rows = slice(first, first + step)
         kernel.load(x[rows])

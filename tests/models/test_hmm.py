@@ -204,6 +204,7 @@ def in_logarithms(model: HMM, params: Params, chunk: Chunk, monkeypatch: pytest.
         monkeypatch.undo()
 
 
+@pytest.mark.widths
 @pytest.mark.parametrize("k", [2, 4, 7, 33])
 def test_scaled_and_in_logarithms_are_the_same(k: int, monkeypatch: pytest.MonkeyPatch) -> None:
     chunk = spread(k, 2, [150, 3, 1, 90], seed=k, missing=0.1)

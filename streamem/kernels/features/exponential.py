@@ -21,7 +21,7 @@ from streamem.kernels.features.feature_sums import FeatureSums
 from streamem.kernels.features.features import AnchoredBlock, Features, as_rows
 from streamem.kernels.tiling import Products, block_rows, products_of, tiling
 from streamem.machine.lanes import fill_in_lanes, in_lanes
-from streamem.machine.thread_buffer import thread_buffer
+from streamem.machine.thread_buffer import empty_lines, thread_buffer
 
 Array = NDArray[Any]
 
@@ -152,7 +152,7 @@ class ExponentialKernel(Kernel):
     def _held_products(self) -> Products:
         """Products whose rows stay loaded: with a row buffer of their own."""
         products = self._products()
-        return products._replace(z_buffer=np.empty_like(products.z_buffer))
+        return products._replace(z_buffer=empty_lines(products.z_buffer.shape, self.dtype))
 
     def _feature_sums(self, products: Products) -> FeatureSums:
         """What passes add to, with buffers of this thread."""
