@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -77,6 +79,13 @@ def threads_of(settings: Any) -> int:
                 f"n_threads is {settings.n_threads}; it must be an integer >= 1, or None for all cores"
             )
         return int(settings.n_threads)
+    allowed = frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+    return _cores(allowed, os.environ.get("LOKY_MAX_CPU_COUNT"))
+
+
+@lru_cache(maxsize=8)
+def _cores(allowed: frozenset[int] | None, most: str | None) -> int:
+    """Cores of this process, under what may change in its life; joblib reads files of control groups at each call."""
     with uninterrupted("joblib"):
         from joblib import cpu_count
 

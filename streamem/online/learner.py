@@ -74,7 +74,7 @@ def step(learning: Learning, fitted: Fitted, source: Source, executor: Executor 
     if executor is not None and fitted.state is not None:
         return _moved(learning, fitted, source, executor)
     # Starts too: pools of OpenMP threads hang in a forked child, and k-means would sum in their order.
-    with one_blas_thread():
+    with one_blas_thread(brief=fitted.state is not None):
         return _begin(learning, fitted, source) if fitted.state is None else _moved(learning, fitted, source, None)
 
 

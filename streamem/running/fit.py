@@ -30,6 +30,8 @@ class EStep(PassTask[Stats]):
 
     def ready(self, executor: Executor, refs: Sequence[ChunkRef]) -> EStep:
         """This task with the boundaries of cut sequences: takes passes over the chunks that cut one."""
+        if not self.model.joins_pieces:
+            return self
         return replace(self, messages=boundaries(self.model, self.params, refs, executor, self.names))
 
     def __call__(self, chunk: Chunk, ref: ChunkRef) -> Stats:

@@ -63,6 +63,10 @@ class Grid:
         """The keys of every `step`-th place."""
         return map(self.key, range(0, self.size, step))
 
+    def spread(self, most: int) -> list[str]:
+        """The keys of at most so many places, evenly spaced."""
+        return list(self.every(max(1, -(-self.size // most))))
+
     def position(self, key: str) -> int | None:
         """The number of the place that a key belongs to; None if it belongs to none."""
         place = [int(number) for number in NUMBER.findall(key)][-len(self.shape) :] if self.shape else []

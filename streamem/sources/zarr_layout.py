@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -65,7 +66,7 @@ class MatrixLayout:
         """The array."""
         return (self.variable,)
 
-    @property
+    @cached_property
     def row_shape(self) -> tuple[int, ...]:
         """All axes but that of the features."""
         return self.variable.shape[: self.axis] + self.variable.shape[self.axis + 1 :]
@@ -74,12 +75,12 @@ class MatrixLayout:
     def _cut_axis(self) -> int:
         return 1 if self.axis == 0 else 0
 
-    @property
+    @cached_property
     def unit(self) -> int:
         """Length of a shard or chunk along the first row axis."""
         return self.variable.unit[self._cut_axis]
 
-    @property
+    @cached_property
     def n_features(self) -> int:
         """Length of the feature axis."""
         return self.variable.shape[self.axis]
@@ -89,7 +90,7 @@ class MatrixLayout:
         """An array's features have none."""
         return None
 
-    @property
+    @cached_property
     def dtype(self) -> np.dtype[Any]:
         """The dtype of the array's values."""
         return self.variable.dtype
@@ -97,7 +98,7 @@ class MatrixLayout:
     def read(self, positions: slice, rows: range) -> NDArray[Any]:
         """The rows, as Zarr read them if nothing needs converting."""
         raw = np.moveaxis(self.variable.read(self._cut_axis, positions, rows), self.axis, -1)
-        if self.variable.is_plain():
+        if self.variable.is_plain:
             return np.ascontiguousarray(raw).reshape(-1, self.n_features)
         out = np.empty(raw.shape, self.dtype)
         self.variable.packing.unpack(raw, out)
@@ -110,7 +111,7 @@ class MatrixLayout:
 
     def reading_nbytes(self, positions: int) -> int:
         """The units being decoded and, where the rows are converted or transposed, what was read."""
-        as_read = self.variable.is_plain() and self.axis == len(self.variable.shape) - 1
+        as_read = self.variable.is_plain and self.axis == len(self.variable.shape) - 1
         stored = 0 if as_read else self.variable.stored_nbytes(self._cut_axis, positions)
         return stored + self.variable.decoding_nbytes(self._cut_axis, positions)
 
@@ -122,22 +123,22 @@ class ColumnsLayout:
     variables: tuple[Variable, ...]
     names: tuple[str, ...]
 
-    @property
+    @cached_property
     def row_shape(self) -> tuple[int, ...]:
         """The common shape."""
         return self.variables[0].shape
 
-    @property
+    @cached_property
     def unit(self) -> int:
         """The longest shard or chunk along the first axis."""
         return max(variable.unit[0] for variable in self.variables)
 
-    @property
+    @cached_property
     def n_features(self) -> int:
         """Number of arrays."""
         return len(self.variables)
 
-    @property
+    @cached_property
     def dtype(self) -> np.dtype[Any]:
         """float32 if that is exact for all."""
         return np.result_type(*(variable.dtype for variable in self.variables))

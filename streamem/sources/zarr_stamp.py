@@ -55,19 +55,15 @@ def _marks(array: zarr.Array[Any], store: Store) -> Iterator[str]:
         yield from told
     else:
         most = SAMPLED_IN_MEMORY if isinstance(store, MemoryStore) else SAMPLED_OBJECTS
-        keys = (*KEYS_OF_FORMAT[array.metadata.zarr_format], *_sampled_keys(array, most))
+        keys = (*KEYS_OF_FORMAT[array.metadata.zarr_format], *grid_of(array).spread(most))
         yield from (_content_mark(store, f"{array.path}/{key}" if array.path else key) for key in keys)
 
 
-def _sampled_keys(array: zarr.Array[Any], most: int) -> Iterator[str]:
-    grid = grid_of(array)
-    return grid.every(max(1, -(-grid.size // most)))
-
-
 def _file_marks(array: zarr.Array[Any], folder: Path) -> list[str]:
-    marks = [_file_mark(folder / key) for key in (*METADATA_KEYS, *_sampled_keys(array, STAMPED_FILES))]
+    grid = grid_of(array)
+    marks = [_file_mark(folder / key) for key in (*METADATA_KEYS, *grid.spread(STAMPED_FILES))]
     absent = sum(mark.endswith("absent;") for mark in marks)
-    if 2 * absent < len(marks) or grid_of(array).size <= STAMPED_FILES:
+    if 2 * absent < len(marks) or grid.size <= STAMPED_FILES:
         return marks
     stored = sorted(stored_keys(array))  # most places of a large grid are empty: what is there says more
     step = max(1, -(-len(stored) // STAMPED_FILES))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -45,16 +46,17 @@ class Variable:
     dtype: np.dtype[Any]
     direct: DirectReader | None = None
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, ...]:
         """Shape of the array."""
         return self.array.shape
 
-    @property
+    @cached_property
     def unit(self) -> tuple[int, ...]:
         """Shape of a shard, or of a chunk if there are no shards."""
         return storage_unit(self.array)
 
+    @cached_property
     def is_plain(self) -> bool:
         """Whether stored numbers are the values, bit for bit."""
         return self.packing.is_identity(self.dtype)
