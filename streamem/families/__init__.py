@@ -2,10 +2,40 @@
 
 from streamem.families.autoregressive import AutoregressiveGaussian
 from streamem.families.bernoulli import Bernoulli
+from streamem.families.beta import Beta
 from streamem.families.categorical import Categorical
+from streamem.families.exponential import Exponential
+from streamem.families.exponential_family import ExponentialFamily
+from streamem.families.gamma import Gamma
 from streamem.families.gaussian.distribution import Gaussian
+from streamem.families.geometric import Geometric
+from streamem.families.log_normal import LogNormal
 from streamem.families.mixture_family import MixtureFamily
+from streamem.families.multinomial import Multinomial
+from streamem.families.negative_binomial import NegativeBinomial
 from streamem.families.poisson import Poisson
 from streamem.families.product import Product
 
 __all__ = ["AutoregressiveGaussian", "Bernoulli", "Categorical", "Gaussian", "MixtureFamily", "Poisson", "Product"]
+from streamem.families.von_mises import VonMises
+from streamem.families.von_mises_fisher import VonMisesFisher
+from streamem.families.weibull import Weibull
+__all__ = [
+    "AutoregressiveGaussian",
+    "Bernoulli",
+    "Beta",
+    "Categorical",
+    "Exponential",
+    "ExponentialFamily",
+    "Gamma",
+    "Gaussian",
+    "Geometric",
+    "LogNormal",
+    "MixtureFamily",
+    "Multinomial",
+    "NegativeBinomial",
+    "Poisson",
+    "VonMises",
+    "VonMisesFisher",
+    "Weibull",
+]

@@ -5,19 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from streamem import kernels
 from streamem.core.arrays import Params
 from streamem.core.errors import ImpossibleValueError
 from streamem.core.faults import flags, missing, within
-from streamem.core.ports import Kernel
 from streamem.core.stats import Stats
 from streamem.families.covariance_floor import FLOOR
-from streamem.families.empty_components import empty_components
-from streamem.families.linear_family import LinearFamily, first_means
+from streamem.families.linear_family import Coefficients, LinearFamily, first_means
 from streamem.kernels.features.features import as_rows
-from streamem.kernels.features.linear_kernel import linear_kernel
 
 Array = NDArray[Any]
 
@@ -60,17 +57,21 @@ class Bernoulli(LinearFamily):
             )
         return NO_MEASURE
 
-    def kernel(self, params: Params, dtype: DTypeLike = np.float64) -> Kernel:
-        """Products with the log-odds, in float64 whatever the rows."""
+    def coefficients(self, params: Params) -> Coefficients:
+        """log(1 − p) and the log-odds."""
         p = params.probabilities
         never, always = p == 0, p == 1
         inner = np.where(never | always, 0.5, p)
         yes, no = np.log(inner), np.log1p(-inner)
         yes[always] = no[never] = yes[never] = no[always] = 0.0
-        natural = np.column_stack([no.sum(axis=1), yes - no])
         # x·never where 0 is certain, (1 − x)·always where 1 is.
-        forbidden = np.column_stack([always.sum(axis=1), never.astype(np.float64) - always])
-        return linear_kernel(natural, np.abs(yes).sum(axis=1) + np.abs(no).sum(axis=1), forbidden, self.measure)
+        barred = always.astype(np.float64)
+        terms = np.abs(yes).sum(axis=1) + np.abs(no).sum(axis=1)
+        return Coefficients(no, yes - no, terms, barred, never.astype(np.float64) - barred)
+
+    def mean(self, params: Params) -> Array:
+        """p (K, d)."""
+        return np.asarray(params.probabilities)
 
     def faults(self, params: Params, n_components: int, n_features: int) -> list[str]:
         """Probabilities that are none."""
@@ -86,14 +87,13 @@ class Bernoulli(LinearFamily):
 
     def maximize(self, stats: Stats, previous: Params | None) -> Params:
         """Weighted shares of 1."""
-        empty = empty_components(stats.weight)
-        shares = stats.x / np.where(empty, 1.0, stats.weight)[:, None]
+        known = self.means(stats)
+        shares = known.means
         if previous is None:
-            overall = (stats.x.sum(axis=0) + 0.5) / (stats.weight.sum() + 1.0)
-            overall = np.clip(overall, FLOOR, 1 - FLOOR)  # of weights whose half rounds away, too
-            shares = first_means(np.where(empty[:, None], overall, shares), overall)
+            overall = np.clip(known.overall, FLOOR, 1 - FLOOR)  # of weights whose half rounds away, too
+            shares = first_means(np.where(known.absent, overall, shares), overall)
         else:
             p = previous.probabilities
             shares = np.where((p == 0) | (p == 1), p, np.clip(shares, FLOOR, 1 - FLOOR))
-            shares = np.where(empty[:, None], p, shares)
-        return Params(probabilities=shares, empty=empty)
+            shares = np.where(known.absent, p, shares)
+        return Params(probabilities=shares, empty=known.empty)

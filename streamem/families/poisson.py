@@ -5,19 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from streamem import kernels
 from streamem.core.arrays import Params
 from streamem.core.errors import ImpossibleValueError
 from streamem.core.faults import flags, missing, within
-from streamem.core.ports import Kernel
 from streamem.core.stats import Stats
 from streamem.families.covariance_floor import FLOOR
-from streamem.families.empty_components import empty_components
-from streamem.families.linear_family import LinearFamily, first_means
+from streamem.families.independent_columns import without_holes
+from streamem.families.linear_family import Coefficients, LinearFamily, first_means
 from streamem.kernels.features.features import as_rows
-from streamem.kernels.features.linear_kernel import linear_kernel
 
 Array = NDArray[Any]
 
@@ -48,8 +46,8 @@ class Poisson(LinearFamily):
         ------
         ImpossibleValueError : a negative or fractional value
         """
-        out = np.empty(len(x))
-        bad = kernels.log_factorials(as_rows(x), kernels.LOG_FACTORIALS, out)
+        out, seen = np.empty(len(x)), without_holes(x) if self.integrates else x
+        bad = kernels.log_factorials(as_rows(seen), kernels.LOG_FACTORIALS, out)
         if bad >= 0:
             raise ImpossibleValueError(
                 float(x.flat[bad]),
@@ -58,14 +56,16 @@ class Poisson(LinearFamily):
             )
         return out
 
-    def kernel(self, params: Params, dtype: DTypeLike = np.float64) -> Kernel:
-        """Products with log λ, in float64 whatever the rows."""
+    def coefficients(self, params: Params) -> Coefficients:
+        """−λ and log λ."""
         rates, zero = params.rates, params.rates == 0
         slopes = np.log(np.where(zero, 1.0, rates))
-        natural = np.column_stack([-rates.sum(axis=1), slopes])
         terms = (rates * (1 + 2 * np.abs(slopes))).sum(axis=1)
-        forbidden = np.column_stack([np.zeros(len(rates)), zero])
-        return linear_kernel(natural, terms, forbidden, self.measure)
+        return Coefficients(-rates, slopes, terms, np.zeros_like(rates), zero.astype(np.float64))
+
+    def mean(self, params: Params) -> Array:
+        """λ (K, d)."""
+        return np.asarray(params.rates)
 
     def faults(self, params: Params, n_components: int, n_features: int) -> list[str]:
         """Rates that are none."""
@@ -81,13 +81,12 @@ class Poisson(LinearFamily):
 
     def maximize(self, stats: Stats, previous: Params | None) -> Params:
         """Weighted means."""
-        empty = empty_components(stats.weight)
-        rates = stats.x / np.where(empty, 1.0, stats.weight)[:, None]
+        known = self.means(stats)
+        rates = known.means
         if previous is None:
-            overall = (stats.x.sum(axis=0) + 0.5) / (stats.weight.sum() + 1.0)
-            rates = first_means(np.where(empty[:, None], overall, rates), overall)
+            rates = first_means(np.where(known.absent, known.overall, rates), known.overall)
         else:
             zero = previous.rates == 0
             rates = np.where(zero, 0.0, np.maximum(rates, FLOOR))
-            rates = np.where(empty[:, None], previous.rates, rates)
-        return Params(rates=rates, empty=empty)
+            rates = np.where(known.absent, previous.rates, rates)
+        return Params(rates=rates, empty=known.empty)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from streamem.core.arrays import Params
 from streamem.core.stats import Stats
 from streamem.families.covariance_floor import FLOOR
+from streamem.families.independent_columns import column_weights
 from streamem.families.poisson import Poisson
 from streamem.families.prior_scaling import Weighed
 
@@ -40,7 +41,12 @@ class PriorPoisson(Weighed, Poisson):
         self.share(stats.weight)  # which refuses to guess how much data there is
         free = super().maximize(stats, previous)
         alpha, beta = self.shape / self.total_weight, self.rate / self.total_weight
-        rates = np.where(free.rates == 0, 0.0, np.maximum((alpha + free.rates) / (1.0 + beta), FLOOR))
+        seen = (
+            column_weights(stats, stats.x) / np.where(free.empty, 1.0, stats.weight)[:, None]
+            if self.integrates
+            else 1.0
+        )
+        rates = np.where(free.rates == 0, 0.0, np.maximum((alpha + seen * free.rates) / (seen + beta), FLOOR))
         return free.replace(rates=np.where(free.empty[:, None], free.rates, rates))
 
     def penalty(self, params: Params, stats: Stats) -> float:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         fill_incomplete_by_variances,
         incomplete_log_prob_by_variances,
     )
+    from streamem.kernels.features.transform_fill import fill_features, first_outside
     from streamem.kernels.nested.nested_mixtures_pass import divided, joined
     from streamem.kernels.pairs.active_pairs import load_rows
     from streamem.kernels.pairs.apart_pass import (
@@ -52,9 +53,11 @@ __all__ = [
     "apart_pass",
     "densities_pass",
     "divided",
+    "fill_features",
     "fill_incomplete",
     "fill_incomplete_by_variances",
     "first_beyond",
+    "first_outside",
     "incomplete_log_prob",
     "incomplete_log_prob_by_variances",
     "joined",
@@ -96,6 +99,8 @@ _HOMES = {
     "add_incomplete_by_variances": "streamem.kernels.incomplete.variance_steps",
     "fill_incomplete_by_variances": "streamem.kernels.incomplete.variance_steps",
     "incomplete_log_prob_by_variances": "streamem.kernels.incomplete.variance_steps",
+    "fill_features": "streamem.kernels.features.transform_fill",
+    "first_outside": "streamem.kernels.features.transform_fill",
     "divided": "streamem.kernels.nested.nested_mixtures_pass",
     "joined": "streamem.kernels.nested.nested_mixtures_pass",
     "load_rows": "streamem.kernels.pairs.active_pairs",

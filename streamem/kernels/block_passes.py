@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 import streamem.kernels.features.diagonal_rows_steps
 import streamem.kernels.features.feature_steps
 import streamem.kernels.features.residual_steps
+import streamem.kernels.features.transform_steps
 import streamem.kernels.tables.table_steps  # noqa: F401 — each says what its steps are
 from streamem.kernels.shares import share_out
 from streamem.kernels.steps import FINE, add, add_rows, filled_up, load, next_rows, scores

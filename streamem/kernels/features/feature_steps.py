@@ -37,7 +37,7 @@ def _add(own: Any, posterior: Any, b: Any) -> Any:
 
 
 def _add_rows(own: Any, weights: Any) -> Any:
-    _accumulate_rows(own, weights)
+    accumulate_rows(own, weights)
 
 
 def _next_rows(own: Any, left: Any, most: Any) -> Any:
@@ -48,7 +48,8 @@ implement(FeatureSums, _load, _scores, _add, _add_rows, _next_rows)
 
 
 @compiled_inside
-def _accumulate_rows(own: FeatureSums, weights: Array) -> None:
+def accumulate_rows(own: FeatureSums, weights: Array) -> None:
+    """Add the statistics of the loaded rows, weighted by weights (b, at least K)."""
     products, resp = own.products, own.resp
     rows, k, tile = weights.shape[0], products.natural.shape[1], products.panel.shape[1]
     z = loaded_rows(products, rows)

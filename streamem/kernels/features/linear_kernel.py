@@ -88,24 +88,22 @@ class LinearKernel(ExponentialKernel):
 class BoundaryKernel(Kernel):
     """A linear kernel whose components cannot emit some values: a rate or a probability is exactly 0 (or 1).
 
-    It looks at the rows that were loaded, so it must not outlive them: nobody may hold it (no `restart`).
+    It looks at the features of the rows that were loaded; block by block, and for one chunk (no `restart`).
     """
 
     def __init__(self, kernel: LinearKernel, forbidden: Array) -> None:
         self._kernel, self._forbidden = kernel, forbidden
         self.rounding, self.dtype, self.path = kernel.rounding, kernel.dtype, f"{kernel.path}, zeros apart"
         self.float32_products = kernel.float32_products
-        self._x: Array = np.empty((0, forbidden.shape[1] - 1))
 
     def load(self, x: Array) -> None:
         """Take the next block (b, d)."""
         self._kernel.load(x)
-        self._x = x
 
     def log_prob(self, out: Array) -> None:
         """Log-densities of the loaded rows; −∞ for values that a component cannot emit."""
         self._kernel.log_prob(out)
-        out[self._forbidden[:, :1] + self._forbidden[:, 1:] @ self._x.T > 0.5] = -np.inf
+        out[self._forbidden @ self._kernel.z > 0.5] = -np.inf
 
     def accumulate(self, resp: Array) -> None:
         """The answer of the linear kernel."""
