@@ -2,6 +2,14 @@
 
 from streamem.estimators.bernoulli_hmm import BernoulliHMM
 from streamem.estimators.categorical_hmm import CategoricalHMM
+from streamem.estimators.family_mixtures import (
+    BernoulliMixture,
+    GammaMixture,
+    MultinomialMixture,
+    NegativeBinomialMixture,
+    PoissonMixture,
+    VonMisesFisherMixture,
+)
 from streamem.estimators.gaussian_hmm import GaussianHMM
 from streamem.estimators.gaussian_mixture import GaussianMixture
 from streamem.estimators.gmm_hmm import GMMHMM
@@ -15,11 +23,17 @@ __all__ = [
     "GMMHMM",
     "HMM",
     "BernoulliHMM",
+    "BernoulliMixture",
     "CategoricalHMM",
+    "GammaMixture",
     "GaussianHMM",
     "GaussianMixture",
     "GroupedMixture",
     "Mixture",
+    "MultinomialMixture",
+    "NegativeBinomialMixture",
     "PoissonHMM",
+    "PoissonMixture",
     "SharedStats",
+    "VonMisesFisherMixture",
 ]

@@ -9,6 +9,14 @@ from streamem.core.archive_reading import Archive, read_archive, read_newest
 from streamem.core.errors import ModelFileError
 from streamem.estimators.bernoulli_hmm import BernoulliHMM
 from streamem.estimators.categorical_hmm import CategoricalHMM
+from streamem.estimators.family_mixtures import (
+    BernoulliMixture,
+    GammaMixture,
+    MultinomialMixture,
+    NegativeBinomialMixture,
+    PoissonMixture,
+    VonMisesFisherMixture,
+)
 from streamem.estimators.gaussian_hmm import GaussianHMM
 from streamem.estimators.gaussian_mixture import GaussianMixture
 from streamem.estimators.gmm_hmm import GMMHMM
@@ -17,7 +25,21 @@ from streamem.estimators.persistence import KIND
 from streamem.estimators.poisson_hmm import PoissonHMM
 
 CLASSES: dict[str, Any] = {
-    one.__name__: one for one in (GaussianMixture, GaussianHMM, GMMHMM, CategoricalHMM, PoissonHMM, BernoulliHMM)
+    one.__name__: one
+    for one in (
+        GaussianMixture,
+        GaussianHMM,
+        GMMHMM,
+        CategoricalHMM,
+        PoissonHMM,
+        BernoulliHMM,
+        PoissonMixture,
+        BernoulliMixture,
+        GammaMixture,
+        NegativeBinomialMixture,
+        MultinomialMixture,
+        VonMisesFisherMixture,
+    )
 }
 NEED_FAMILY = ("Mixture", "HMM", "GroupedMixture")
 

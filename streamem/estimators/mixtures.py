@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import field
 from typing import Any, Self
 
 import numpy as np
@@ -15,6 +16,7 @@ from streamem.algorithms import StepSize
 from streamem.core.errors import ParameterError
 from streamem.core.ports import Variant
 from streamem.estimators.asking import Target
+from streamem.estimators.declaring import hyperparameters
 from streamem.estimators.estimator import Estimator
 from streamem.estimators.making import n_parameters
 from streamem.estimators.rows import ROWS
@@ -26,15 +28,31 @@ Array = NDArray[Any]
 Path = str | os.PathLike[str]
 
 
+@hyperparameters()
 class MixtureEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Estimator):
-    """A mixture that is fitted to rows; subclasses name the face of its family, and declare the hyperparameters."""
+    """A mixture that is fitted to rows; subclasses name the face of its family.
+
+    Hyperparameters that all mixtures have are declared here.
+    """
 
     structure = ROWS
 
-    n_components: int
-    random_state: Any
-    weights_: Array
-    stream_positions_: dict[str, dict[str, Any]]
+    n_components: int = field(default=1, kw_only=False)
+    tol: float = 1e-3
+    max_iter: int = 100
+    n_init: int = 1
+    init_params: str = "kmeans"
+    random_state: int | np.random.RandomState | None = None
+    warm_start: bool = False
+    verbose: int = 0
+    stopping: str = "aitken"
+    missing: str = "error"
+    n_threads: int | None = None
+    memory_limit: str | int | None = None
+    chunk_bytes: str | int | None = None
+
+    weights_: Array = field(init=False)
+    stream_positions_: dict[str, dict[str, Any]] = field(init=False)
 
     # --- learning ----------------------------------------------------------------------------------------------------
 

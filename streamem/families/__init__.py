@@ -15,11 +15,10 @@ from streamem.families.multinomial import Multinomial
 from streamem.families.negative_binomial import NegativeBinomial
 from streamem.families.poisson import Poisson
 from streamem.families.product import Product
-
-__all__ = ["AutoregressiveGaussian", "Bernoulli", "Categorical", "Gaussian", "MixtureFamily", "Poisson", "Product"]
 from streamem.families.von_mises import VonMises
 from streamem.families.von_mises_fisher import VonMisesFisher
 from streamem.families.weibull import Weibull
+
 __all__ = [
     "AutoregressiveGaussian",
     "Bernoulli",
@@ -35,6 +34,7 @@ __all__ = [
     "Multinomial",
     "NegativeBinomial",
     "Poisson",
+    "Product",
     "VonMises",
     "VonMisesFisher",
     "Weibull",

@@ -54,7 +54,7 @@ class Gamma(ExponentialFamily):
         gap = np.log(means[..., 0]) - means[..., 1]
         known = np.maximum(gap, 0.25 / MOST)
         first = (3.0 - known + np.sqrt((known - 3.0) ** 2 + 24.0 * known)) / (12.0 * known)
-        shapes = root_of(lambda a: _excess(a, gap), first, np.float64(LEAST), np.float64(MOST))
+        shapes = root_of(lambda a: _excess(a, gap), first, LEAST, MOST)
         return Params(shapes=shapes, scales=means[..., 0] / shapes, floored=shapes >= 0.999 * MOST)
 
     def mean(self, params: Params) -> Array:

@@ -59,7 +59,7 @@ class NegativeBinomial(ExponentialFamily):
         return Params(sizes=sizes, means=means, crude=np.bool_(True))
 
     def table(self, params: Params | None, d: int) -> FeatureTable:
-        """x of every column; for every component and column log Γ(x + r) − log Γ(r) − x log r, and the expectation of L."""
+        """x of every column; for each component and column log Γ(x + r) − log Γ(r) − x log r and the mean of L."""
         table = features_of_columns(self.features, d, self.integrates)
         if params is None:
             raise ValueError("statistics of negative binomial counts need sizes: those of start")
@@ -106,8 +106,7 @@ class NegativeBinomial(ExponentialFamily):
             rate = np.log1p(mean / r)
             return tables - r * rate, -r * (rate - mean / (r + mean))
 
-        most = np.float64(MOST)
-        sizes = root_of(lacking, np.clip(before, LEAST, MOST), np.float64(LEAST), most)
+        sizes = root_of(lacking, np.clip(before, LEAST, MOST), LEAST, MOST)
         nothing = ~(means[..., 0] > FLOOR)  # zeros alone say nothing of r
         return Params(sizes=np.where(nothing, before, sizes), means=mean, floored=~nothing & (sizes >= 0.999 * MOST))
 

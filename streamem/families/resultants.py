@@ -37,7 +37,7 @@ def concentration(length: Array, d: int) -> Array:
         a = mean_length(kappa, d)
         return r - a, -np.abs(kappa * ((1.0 - a) * (1.0 + a) - (d - 1.0) * a / kappa))
 
-    return root_of(lacking, first, np.float64(LEAST_KAPPA), np.float64(MOST))
+    return root_of(lacking, first, LEAST_KAPPA, MOST)
 
 
 def mean_length(kappa: Array, d: int) -> Array:

@@ -24,23 +24,24 @@ STEPS = 100
 """Most steps of a search: bisection alone would need fewer."""
 
 
-def root_of(slope: Callable[[Array], tuple[Array, Array]], start: Array, low: Array, high: Array) -> Array:
+def root_of(slope: Callable[[Array], tuple[Array, Array]], start: Array, low: float, high: float) -> Array:
     """Where a falling function of log s crosses 0, between low and high: Newton's steps, else bisection in log s.
 
     Parameters
     ----------
     slope : s → the function and its derivative by log s
-    start, low, high : bounds of s, of the shape of the result; a function that has no root there ends at a bound
+    start : where to begin, of the shape of the result
+    low, high : bounds of s; where there is no root between them, the result ends at one
     """
-    low, high = np.log(np.broadcast_to(low, start.shape)), np.log(np.broadcast_to(high, start.shape))
-    at = np.clip(np.log(start), low, high)
+    below, above = np.full(start.shape, np.log(low)), np.full(start.shape, np.log(high))
+    at = np.clip(np.log(start), below, above)
     for _ in range(STEPS):
         value, derivative = slope(np.exp(at))
-        low, high = np.where(value > 0, at, low), np.where(value > 0, high, at)
+        below, above = np.where(value > 0, at, below), np.where(value > 0, above, at)
         with np.errstate(all="ignore"):
             step = at - value / derivative
-        inside = (step > low) & (step < high)  # a step that is no number is not
-        after = np.where(value == 0, at, np.where(inside, step, 0.5 * (low + high)))
+        inside = (step > below) & (step < above)  # a step that is no number is not
+        after = np.where(value == 0, at, np.where(inside, step, 0.5 * (below + above)))
         if not (np.abs(after - at) > 4e-16 * np.maximum(1.0, np.abs(at))).any():
             break
         at = after

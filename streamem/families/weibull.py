@@ -31,8 +31,8 @@ class Weibull(ExponentialFamily):
     -----
     Parameters: shapes c, scales s (K, d), and trials (K, d), shapes that the last M-step proposes. Σ x^c has no
     statistic of fixed size that serves every c, so an E-step takes it, with its first two derivatives, at the present
-    shape and at the one proposed. The M-step knows the expected log-likelihood at both exactly, each with its best scale
-    s^c = mean of x^c, takes the better, and proposes a Newton step from there (Menon 1963 has the equation), or a
+    shape and at the one proposed. The M-step knows the expected log-likelihood at both exactly, each with its best
+    scale s^c = mean of x^c, takes the better, and proposes a Newton step from there (Menon 1963 has the equation), or a
     quarter of the last one if that was refused: a generalized M-step, which never lowers the likelihood and reaches the
     maximum at the speed of Newton's steps. Averages of statistics (stepwise EM) mix those of several shapes and are
     approximate. Shapes end at 2²⁰ ("floored"). A component without rows keeps its parameters.

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from streamem.kernels.features.anchored_rows import load_anchored
     from streamem.kernels.features.feature_products import accumulate_posterior, multiply_features
     from streamem.kernels.features.tied_pass import add_moments
+    from streamem.kernels.features.transform_fill import fill_features, first_outside
     from streamem.kernels.incomplete.matrix_steps import add_incomplete, fill_incomplete, incomplete_log_prob
     from streamem.kernels.incomplete.variance_steps import (
         add_incomplete_by_variances,
         fill_incomplete_by_variances,
         incomplete_log_prob_by_variances,
     )
-    from streamem.kernels.features.transform_fill import fill_features, first_outside
     from streamem.kernels.nested.nested_mixtures_pass import divided, joined
     from streamem.kernels.pairs.active_pairs import load_rows
     from streamem.kernels.pairs.apart_pass import (

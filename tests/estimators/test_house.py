@@ -12,12 +12,18 @@ from streamem import (
     GMMHMM,
     HMM,
     BernoulliHMM,
+    BernoulliMixture,
     CategoricalHMM,
+    GammaMixture,
     GaussianHMM,
     GaussianMixture,
     GroupedMixture,
     Mixture,
+    MultinomialMixture,
+    NegativeBinomialMixture,
     PoissonHMM,
+    PoissonMixture,
+    VonMisesFisherMixture,
 )
 from streamem.estimators.estimator import Estimator
 from streamem.families import Gaussian
@@ -59,6 +65,12 @@ ESTIMATORS: dict[str, Any] = {
     "BernoulliHMM": BernoulliHMM(2, random_state=0),
     "HMM": HMM(Gaussian("diag"), 2, random_state=0),
     "GroupedMixture": GroupedMixture(Gaussian("diag"), 2, random_state=0),
+    "PoissonMixture": PoissonMixture(2, random_state=0),
+    "BernoulliMixture": BernoulliMixture(2, random_state=0),
+    "GammaMixture": GammaMixture(2, random_state=0),
+    "NegativeBinomialMixture": NegativeBinomialMixture(2, random_state=0),
+    "MultinomialMixture": MultinomialMixture(2, random_state=0),
+    "VonMisesFisherMixture": VonMisesFisherMixture(2, random_state=0),
 }
 
 
@@ -92,9 +104,11 @@ def rows(name: str) -> Any:
     """Data that the estimator takes."""
     if name == "GroupedMixture":
         return list(X.reshape(30, 4, 2))
-    if name in ("CategoricalHMM", "BernoulliHMM"):
+    if name in ("CategoricalHMM", "BernoulliHMM", "BernoulliMixture"):
         return (X > 2.5).astype(np.float64)
-    return np.abs(X).round() if name == "PoissonHMM" else X
+    if name in ("GammaMixture", "VonMisesFisherMixture"):
+        return np.abs(X) + 0.1 if name == "GammaMixture" else X / np.linalg.norm(X, axis=1, keepdims=True)
+    return np.abs(X).round() if name.startswith(("Poisson", "NegativeBinomial", "Multinomial")) else X
 
 
 def unfitted(estimator: Any) -> Any:

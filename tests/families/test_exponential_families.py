@@ -94,7 +94,7 @@ class TestWeibull(PositiveSuite):
         return scipy_stats.weibull_min.logpdf(x[:, None, :], params.shapes, scale=params.scales).sum(axis=2)
 
     def test_the_maximum_beats_perturbations(self) -> None:
-        """An M-step is one Newton step; at given responsibilities they never lower the likelihood, and end at the top."""
+        """An M-step is one Newton step; with fixed responsibilities none lowers the likelihood, and the top is met."""
         rng = np.random.default_rng(self.seed)
         family, params, x = self.make_family(), self.make_params(rng), self.make_rows(rng, self.n_rows)
         resp = rng.dirichlet(np.ones(3), size=len(x))
@@ -216,7 +216,7 @@ class TestVonMisesFisher(FamilySuite):
         return Params(directions=units(rng.normal(size=(3, 4))), kappas=rng.uniform(0.5, 9.0, 3))
 
     def make_rows(self, rng: np.random.Generator, n: int) -> Array:
-        return units(rng.normal(size=(n, 4)) + [1.0, 0.0, -0.5, 0.0])
+        return units(rng.normal([1.0, 0.0, -0.5, 0.0], 1.0, (n, 4)))
 
     def perturbed(self, params: Params, rng: np.random.Generator, scale: float) -> Params:
         turned = units(params.directions + scale * rng.normal(size=(3, 4)))
