@@ -179,7 +179,7 @@ class ExponentialFamily(FullFamily):
         return self._closed(found, empty, absent, previous)
 
     def _closed(self, found: Params, empty: Array, absent: Array, previous: Params) -> Params:
-        kept = {name: np.where(absent, previous[name], found[name]) for name in self.bounds}
+        kept = {name: np.where(absent, previous.get(name, found[name]), found[name]) for name in self.bounds}
         floored = found.get("floored", np.zeros_like(absent)) & ~absent
         return found.replace(**kept, empty=empty, floored=floored.any(axis=1))
 

@@ -154,7 +154,7 @@ class TestNegativeBinomial(PositiveSuite):
             return float((resp * family.log_prob(params, x)).sum())
 
         values = [value(params)]
-        for _ in range(300):
+        for _ in range(700):
             params = family.maximize(family.stats(params, x, resp), params)
             values.append(value(params))
         assert (np.diff(values) >= -1e-12 * np.abs(values[-1])).all()
@@ -282,6 +282,10 @@ class InverseGaussian(ExponentialFamily):
 
     def mean(self, params: Params) -> Array:
         return np.asarray(params.means)
+
+    def draw(self, params: Params, component: int, count: int, rng: np.random.RandomState) -> Array:
+        means, shapes = (np.asarray(params[name][component]) for name in ("means", "shapes"))
+        return np.asarray(rng.wald(means, shapes, size=(count, len(means))))
 
 
 class TestInverseGaussian(PositiveSuite):

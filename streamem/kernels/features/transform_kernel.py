@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from streamem import kernels
 from streamem.core.numerics import EPS
 from streamem.core.stats import Stats
-from streamem.kernels.features.features import as_rows
+from streamem.kernels.features.features import AnchoredBlock, as_rows
 from streamem.kernels.features.linear_kernel import SAFETY, LinearKernel, Measure
 from streamem.kernels.features.transform_sums import TransformSums
 from streamem.kernels.features.transforms import FeatureTable
@@ -58,19 +58,19 @@ class TransformKernel(LinearKernel):
         return TransformSums(super()._feature_sums(products), self._table, columns)
 
 
-class _TransformedBlock:
-    """A block of rows as [1, T(x)], rows last; what `AnchoredBlock` is to features that are products of pairs."""
+class _TransformedBlock(AnchoredBlock):
+    """A block of rows as [1, T(x)], rows last."""
 
     def __init__(self, table: FeatureTable, most_rows: int, width: int, n_columns: int) -> None:
-        self._table, self._most, self._width, self._n_columns = table, most_rows, width, n_columns
-        self._buffer: Array | None = None
-        self.z: Array = np.empty((width, 0))
+        super().__init__(np.zeros(width - 1), np.ones(width - 1), most_rows, np.float64)
+        self._table, self._n_columns = table, n_columns
 
     def load(self, x: Array) -> None:
         """Take rows x (b, d)."""
+        width, most = self._shape
         if self._buffer is None:
-            self._buffer = np.empty(self._width * self._most)
-        self.z = self._buffer[: self._width * len(x)].reshape(self._width, len(x))
+            self._buffer = np.empty(width * most)
+        self.z = self._buffer[: width * len(x)].reshape(width, len(x))
         kernels.fill_features(as_rows(x), self._table, thread_buffer("columns", (self._n_columns * len(x),)), self.z)
 
 
