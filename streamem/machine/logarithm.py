@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streamem.machine.compiled import _as_float, _bits, compiled
+from streamem.machine.compiled import _as_float, _bits, compiled_inside
 
 LN2_HIGH, LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
 ONE_BITS, ROOT_HALF_BITS, MANTISSA = 0x3FF0000000000000, 0x3FE6A09E667F3BCD, 0x000FFFFFFFFFFFFF
@@ -12,7 +12,7 @@ WHOLE_BITS, WHOLE = 0x4330000000000000, 2.0**52 + 1023.0
 LEAST_NORMAL, RAISED, WHOLE_RAISED = 2.0**-1022, 2.0**54, WHOLE + 54.0
 
 
-@compiled
+@compiled_inside
 def log_positive(x: float) -> float:
     """log x of a finite x > 0 to a unit in the last place; call it from compiled functions. NaN stays NaN.
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from streamem.kernels.features.anchored_rows import load_anchored
 from streamem.kernels.features.transforms import LOOKED_UP, MOST_EXPONENT, POWER, FeatureTable
-from streamem.machine.compiled import compiled
+from streamem.machine.compiled import compiled, compiled_inside
 from streamem.machine.logarithm import log_positive
 
 Array = NDArray[Any]
@@ -40,7 +40,7 @@ def fill_features(x: Array, table: FeatureTable, columns: Array, z: Array) -> No
             _without_holes(turned[table.columns[f]], z[1 + f])
 
 
-@compiled
+@compiled_inside
 def _observed_rows(columns: Array, out: Array) -> None:
     """1 for rows with any value, else 0."""
     out[:] = 0.0
@@ -50,13 +50,13 @@ def _observed_rows(columns: Array, out: Array) -> None:
             out[i] = 1.0 if values[i] == values[i] else out[i]
 
 
-@compiled
+@compiled_inside
 def _without_holes(values: Array, out: Array) -> None:
     for i in range(out.size):
         out[i] = out[i] if values[i] == values[i] else 0.0
 
 
-@compiled
+@compiled_inside
 def _function(code: int, x: Array, out: Array) -> None:
     """Codes of `FUNCTIONS`."""
     if code == 0:
@@ -94,7 +94,7 @@ def _function(code: int, x: Array, out: Array) -> None:
             out[i] = math.sin(x[i])
 
 
-@compiled
+@compiled_inside
 def _powers(x: Array, power: float, shift: float, once: Array, times: Array, twice: Array) -> None:
     """t, t·l and t·l² of l = log x − shift and t = exp(power·l)."""
     for i in range(x.size):
@@ -107,7 +107,7 @@ def _powers(x: Array, power: float, shift: float, once: Array, times: Array, twi
         twice[i] = times[i] * value
 
 
-@compiled
+@compiled_inside
 def _look_up(x: Array, known: Array, size: float, kind: float, out: Array) -> None:
     """Entries of a table by count; larger counts from the series. NaN gives NaN."""
     for i in range(x.size):
@@ -120,7 +120,7 @@ def _look_up(x: Array, known: Array, size: float, kind: float, out: Array) -> No
             out[i] = size * (_digamma(value + size) - _digamma(size)) if kind > 0 else _rising(value, size)
 
 
-@compiled
+@compiled_inside
 def _rising(x: float, s: float) -> float:
     """log Γ(x + s) − log Γ(s) − x log s, for x + s ≥ LARGE (Stirling's series, DLMF 5.11.1)."""
     if s < LARGE:
@@ -128,13 +128,13 @@ def _rising(x: float, s: float) -> float:
     return (x + s - 0.5) * math.log1p(x / s) - x + _remainder(x + s) - _remainder(s)
 
 
-@compiled
+@compiled_inside
 def _remainder(z: float) -> float:
     w = 1.0 / (z * z)
     return (1.0 / 12.0 - w * (1.0 / 360.0 - w * (1.0 / 1260.0 - w / 1680.0))) / z
 
 
-@compiled
+@compiled_inside
 def _digamma(z: float) -> float:
     """ψ(z) for z > 0: the recurrence up to LARGE, then DLMF 5.11.2."""
     below = 0.0
