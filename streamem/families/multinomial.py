@@ -54,7 +54,7 @@ class Multinomial(LinearFamily):
         self.trials = trials
 
     def integrating(self) -> Self:
-        """None: the number of trials is not known where a count is missing.
+        """Refuse: the number of trials is not known where a count is missing.
 
         Raises
         ------

@@ -67,7 +67,7 @@ class NegativeBinomial(ExponentialFamily):
         return with_rising(table, np.tile(np.arange(d), len(sizes)), sizes.ravel())
 
     def coefficients(self, params: Params) -> Array:
-        """Those of the linear part, and 1 for the component's own log Γ."""
+        """Coefficients of the linear part, and 1 for the component's own log Γ."""
         linear = super().coefficients(params)
         k, d = self._shape(params)
         own = np.zeros((k, k, d, 2))

@@ -49,7 +49,7 @@ class VonMisesFisher(LinearFamily):
     name = "directions"
 
     def integrating(self) -> Self:
-        """None: a part of a unit vector has no density in closed form.
+        """Refuse: a part of a unit vector has no density in closed form.
 
         Raises
         ------

@@ -77,7 +77,7 @@ class Weibull(ExponentialFamily):
         return with_powers(table, columns, powers.ravel(), shifts.ravel())
 
     def coefficients(self, params: Params) -> Array:
-        """Those of the logarithms, and −1 for the component's own power."""
+        """Coefficients of the logarithms, and −1 for the component's own power."""
         linear = super().coefficients(params)
         k, d = self._shape(params)
         own = np.zeros((k, k, d, 6))
