@@ -330,6 +330,41 @@ class GroupedMixture(Estimator):
         arguments = DataArguments(None, columns, feature_axis, lengths, offsets, sequence_column)
         return self._answer("log_density", X, arguments, Target(out, overwrite, executor))
 
+    def impute(
+        self,
+        X: Any,
+        lengths: Any = None,
+        *,
+        n_draws: int = 0,
+        offsets: Any = None,
+        sequence_column: str | None = None,
+        out: Path | None = None,
+        overwrite: bool = False,
+        columns: Sequence[str] | None = None,
+        feature_axis: int | str | None = None,
+        executor: Any = None,
+    ) -> Any:
+        """Rows with values in place of those that were not observed; needs ``missing="integrate"``.
+
+        Components are weighed by their probabilities given the whole group; draws of different rows are made
+        independently of each other. Padding stays NaN.
+
+        Parameters
+        ----------
+        n_draws : 0 for conditional means, else so many draws by `random_state`, as in `GaussianMixture.impute`
+        X, lengths, offsets, sequence_column, out, overwrite, columns, feature_axis, executor : as in `predict`
+
+        Returns
+        -------
+        (n, d) array; draws are (n_draws, n, d). `out` if that was given, as in `GaussianMixture.impute`.
+
+        Raises
+        ------
+        ParameterError : ``missing="error"``, or a family that cannot impute
+        """
+        arguments = DataArguments(None, columns, feature_axis, lengths, offsets, sequence_column)
+        return self._impute(X, arguments, n_draws, Target(out, overwrite, executor))
+
     def score(self, X: Any, lengths: Any = None, **options: Any) -> float:
         """Mean log-likelihood of a group, in nats. Options are those of `fit` about the data."""
         return self.scores(X, lengths, **options)["log_likelihood_per_group"]

@@ -20,7 +20,7 @@ from streamem.estimators.making import family_of
 from streamem.estimators.rows import Rows
 from streamem.estimators.sequence_inputs import open_steps, step_options
 from streamem.estimators.steps import asking
-from streamem.estimators.structure import DataArguments, Opened, Question
+from streamem.estimators.structure import Asked, DataArguments, Opened, Question, imputing
 from streamem.initialization import STARTS
 from streamem.models import GroupedMixture
 from streamem.running.answers import Column
@@ -89,6 +89,10 @@ class Groups(Rows):
     def model(self, settings: Any, family: Family, fitted: Fitted | None) -> Any:
         """The mixture of groups."""
         return GroupedMixture(family, int(settings.n_components), STARTS[settings.init_params])
+
+    def imputing(self, n_draws: int, seed: int | None) -> Asked:
+        """From the probabilities of the components given the whole group."""
+        return imputing(asking("imputed", POSTERIOR), n_draws, seed)
 
     def score_task(self, model: Any, params: Params, names: tuple[str, ...] | None) -> Task[Stats]:
         """The weighted log-likelihood of the groups."""

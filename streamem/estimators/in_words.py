@@ -31,6 +31,7 @@ def description(settings: Any, fitted: Fitted, n_parameters: int) -> str:
         f"features: {', '.join(names[:SHOWN_NAMES])}{' …' if len(names) > SHOWN_NAMES else ''}"
         if names
         else "features: unnamed",
+        *(["missing values are integrated over"] if settings.missing == "integrate" else []),
         *([] if shape is None else [f"sequences by {way} {name!r}" for way, name in shape.sequences.items()]),
         *_how_it_came(fitted),
         "",

@@ -22,6 +22,7 @@ from streamem.kernels.plain_kernel import reused_kernel
 from streamem.models.emissions import Emissions
 from streamem.models.far_rows import remedy
 from streamem.models.forwards_to_family import ForwardsToFamily
+from streamem.models.imputing import completed_rows
 from streamem.models.mixture import Responsibilities
 from streamem.models.steps import Steps, missing_rows, steps_of
 
@@ -174,6 +175,23 @@ class GroupedMixture(ForwardsToFamily):
         """log p(rows) of every group, in nats: of a piece given the pieces before it, so that pieces add up."""
         found = [group.log_density for group in self._asked(params, chunk, message)]
         return np.concatenate(found) if found else np.empty(0)
+
+    @small_buffers()
+    def imputed(
+        self,
+        params: Params,
+        chunk: Chunk,
+        message: Boundary | None = None,
+        *,
+        n_draws: int = 0,
+        rng: np.random.RandomState | None = None,
+    ) -> Array:
+        """Rows with values in place of NaN, by the posterior of their group; padding stays. See `completed_rows`."""
+        resp = np.full((chunk.rows, self.n_components), np.nan)
+        for group in self._asked(params, chunk, message):
+            for (first, stop), posterior in zip(group.spans.tolist(), group.posterior, strict=True):
+                resp[first:stop] = posterior
+        return completed_rows(self.family, params.components, chunk.x, resp, n_draws, rng)
 
     @small_buffers()
     def log_likelihood(self, params: Params, chunk: Chunk, message: Boundary | None = None) -> Stats:

@@ -58,6 +58,8 @@ def _missing(learner: Learner, n_components: int, stopped: bool) -> str:
             f"{kept.rows} usable rows are kept, and a start of {n_components} components needs at least {least}, "
             f"{learner.learning.least_formula}. {anew}, or take fewer components"
         )
+    if len(unseen := np.flatnonzero(np.isnan(kept.x).all(axis=0))):
+        return f"{kept.rows} usable rows are kept, and none has a value in columns {unseen.tolist()[:20]}. {anew}"
     distinct = len(np.unique(kept.x, axis=0))
     return (
         f"{kept.rows} usable rows are kept, {distinct} of them distinct, of which no covariance can be estimated. "

@@ -22,7 +22,7 @@ from scipy.special import logsumexp
 from scipy.stats import norm
 from sklearn.utils import get_tags
 
-from streamem import HMM, GaussianHMM, GaussianMixture, Mixture
+from streamem import HMM, GaussianHMM, GaussianMixture, GroupedMixture, Mixture
 from streamem.core.errors import CheckpointMismatchError, DataError, NonFiniteError, ParameterError, PoisonError
 from tests.helpers.gappy import GappyNormal
 
@@ -206,6 +206,7 @@ def test_files_remember_it(tmp_path: Path) -> None:
     model.save(tmp_path / "m.npz")
     loaded = Mixture.load(tmp_path / "m.npz", family=GappyNormal())
     assert loaded.missing == "integrate"
+    assert "missing values are integrated over" in loaded.describe()
     np.testing.assert_array_equal(loaded.predict(X), model.predict(X))
     assert mixture(max_iter=4).fit(X, checkpoint=tmp_path / "run.npz").params_ == model.params_
     complete = np.nan_to_num(X)
@@ -281,6 +282,17 @@ def test_chains_climb_and_may_be_cut() -> None:
     assert np.diff(whole.lower_bounds_).min() > -1e-9
     np.testing.assert_allclose(cut.params_.means, whole.params_.means, rtol=1e-8)
     np.testing.assert_allclose(cut.transmat_, whole.transmat_, rtol=1e-8)
+
+
+def test_groups_are_imputed_from_their_component() -> None:
+    x, lengths = X[:200], [7, 93, 100]
+    model = GroupedMixture(GappyNormal(), 2, missing="integrate", random_state=0).fit(x, lengths)
+    chances = np.repeat(model.predict_proba(x, lengths), lengths, axis=0)
+    expected = np.where(np.isnan(x), chances @ model.params_.means, x)
+    np.testing.assert_allclose(model.impute(x, lengths), expected, rtol=1e-10)
+    cut = model.set_params(chunk_bytes=480).impute(x, lengths)
+    np.testing.assert_allclose(cut, expected, rtol=1e-10)
+    assert np.isfinite(model.impute(x, lengths, n_draws=2)).all()
 
 
 # --- imputing --------------------------------------------------------------------------------------------------------
