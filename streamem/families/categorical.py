@@ -39,6 +39,9 @@ class Categorical(FullFamily):
     total_weight : float or None
         Σ weights of the rows that the prior is weighed against, so that sums of statistics and averages (online EM) get
         the same prior. A fit finds it; online it has to be given.
+    missing : bool, default False
+        Whether a code may be NaN, one that was not observed: it drops its column from the row, which is exact where
+        codes are missing at random (Little & Rubin 2019, §13.2). Estimators set it by ``missing="integrate"``.
 
     Notes
     -----
@@ -56,11 +59,14 @@ class Categorical(FullFamily):
     array([[-2.0794]])
     """
 
+    missing: bool = False
+
     def __init__(
         self,
         n_categories: int | Sequence[int] | None = None,
         prior: float = 1.0,
         total_weight: float | None = None,
+        missing: bool = False,
     ) -> None:
         if not prior >= 1.0:
             raise ParameterError(f"prior is {prior}; it must be a number >= 1 (1 is maximum likelihood)")
@@ -69,6 +75,8 @@ class Categorical(FullFamily):
         self.n_categories = _checked(n_categories)
         self.prior = float(prior)
         self.total_weight = None if total_weight is None else float(total_weight)
+        if missing:  # only then: checkpoints of earlier versions name the settings of a family
+            self.missing = True
 
     # --- the Family port ---------------------------------------------------------------------------------------------
 
@@ -84,10 +92,11 @@ class Categorical(FullFamily):
     def stats(self, params: Params | None, x: Array, resp: Array) -> Stats:
         """weight (K,) and counts (K, ΣV_j), weighted by resp (n, K)."""
         starts = _starts(self._sizes(x.shape[1])) if params is None else params.starts.copy()
-        places = places_in(starts, x, np.empty(x.shape, dtype=np.int32))
-        sums, weight = np.zeros((int(starts[-1]), resp.shape[1])), np.zeros(resp.shape[1])
+        codes = int(starts[-1])
+        places = places_in(starts, x, np.empty(x.shape, dtype=np.int32), codes if self.missing else -1)
+        sums, weight = np.zeros((codes + self.missing, resp.shape[1])), np.zeros(resp.shape[1])
         kernels.add_at(places, np.array(resp, dtype=np.float64, order="C"), sums, weight)
-        return Stats(weight=weight, counts=sums.T)
+        return Stats(weight=weight, counts=sums[:codes].T)
 
     def maximize(self, stats: Stats, previous: Params | None) -> Params:
         """Weighted shares of every code, with the pseudo-counts of the prior."""
@@ -96,11 +105,14 @@ class Categorical(FullFamily):
         if previous is None:
             starts = self._starts_of(counts.shape[1])
             overall = _shares(stats.counts.sum(axis=0, keepdims=True) + 0.5, starts)
-            shares = np.where(empty[:, None], overall, _shares(np.where(empty[:, None], 1.0, counts), starts))
+            shares = _shares(np.where(empty[:, None], 1.0, counts), starts)
+            shares = np.where(empty[:, None] | (_sums(counts, starts) == 0), overall, shares)
             return Params(probabilities=first_means(shares, overall), starts=starts, empty=empty)
         starts, before = previous.starts, previous.probabilities
-        shares = _floored(np.where(before == 0, 0.0, counts), before > 0, starts)
-        return Params(probabilities=np.where(empty[:, None], before, shares), starts=starts, empty=empty)
+        counts = np.where(before == 0, 0.0, counts)
+        shares = _floored(counts, before > 0, starts)
+        kept = empty[:, None] | (_sums(counts, starts) == 0)  # a column of which the component saw nothing
+        return Params(probabilities=np.where(kept, before, shares), starts=starts, empty=empty)
 
     # --- capabilities ------------------------------------------------------------------------------------------------
 
@@ -133,6 +145,33 @@ class Categorical(FullFamily):
         return Categorical(sizes, self.prior, self.total_weight)
 
     @property
+    def allows_missing(self) -> bool:
+        """Whether NaN is a code that was not observed."""
+        return self.missing
+
+    def integrating(self) -> Categorical:
+        """This family for rows in which codes may be NaN."""
+        return Categorical(self.n_categories, self.prior, self.total_weight, missing=True)
+
+    def filled(self, params: Params, x: Array, resp: Array) -> Array:
+        """Codes x (n, d) whose NaN are replaced by the most probable code, mixed by resp (n, K): codes have no mean."""
+        out, mixed = np.array(x, dtype=np.float64), resp @ np.asarray(params.probabilities)
+        for j, (first, stop) in enumerate(pairwise(np.asarray(params.starts).tolist())):
+            absent = np.isnan(out[:, j])
+            out[absent, j] = np.argmax(mixed[absent, first:stop], axis=1)
+        return out
+
+    def drawn_for_missing(self, params: Params, x: Array, component: Array, rng: np.random.RandomState) -> Array:
+        """Codes x (n, d) whose NaN are drawn from each row's component (n,)."""
+        out, table = np.array(x, dtype=np.float64), np.asarray(params.probabilities)
+        for j, (first, stop) in enumerate(pairwise(np.asarray(params.starts).tolist())):
+            absent = np.flatnonzero(np.isnan(out[:, j]))
+            sums = np.cumsum(table[component[absent], first:stop], axis=1)
+            below = rng.random_sample(len(absent))[:, None] * sums[:, -1:] >= sums
+            out[absent, j] = np.minimum(below.sum(axis=1), stop - first - 1)
+        return out
+
+    @property
     def is_surveyed(self) -> bool:
         """Whether the number of categories, and for a prior the weight of the data, have been found."""
         return self.n_categories is not None and (self.prior == 1.0 or self.total_weight is not None)
@@ -157,11 +196,11 @@ class Categorical(FullFamily):
         told = np.stack(list(found))
         seen = tuple(int(code) + 1 for code in np.maximum(told[:, :-1].max(axis=0), 0.0))
         sizes, total = (seen if self.n_categories is None else self.n_categories), float(told[:, -1].sum())
-        return Categorical(sizes, self.prior, self.total_weight or total or None)
+        return Categorical(sizes, self.prior, self.total_weight or total or None, self.missing)
 
     def weighed(self, total_weight: float) -> Categorical:
         """The family with its prior weighed against so much data."""
-        return Categorical(self.n_categories, self.prior, total_weight)
+        return Categorical(self.n_categories, self.prior, total_weight, self.missing)
 
     def block_rows(self, params: Params) -> int:
         """Rows a block."""
@@ -169,7 +208,7 @@ class Categorical(FullFamily):
 
     def kernel(self, params: Params, dtype: DTypeLike = np.float64) -> Kernel:
         """Look-ups, in float64 whatever the rows."""
-        return CategoricalKernel(params)
+        return CategoricalKernel(params, self.missing)
 
     def workspace_bytes(self, n_components: int, n_features: int) -> int:
         """Table, sums, and a block's codes and responsibilities."""

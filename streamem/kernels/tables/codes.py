@@ -15,14 +15,16 @@ class Codes(NamedTuple):
     Attributes
     ----------
     starts : (d + 1,) where the codes of each column begin in the table
-    table : (V, K) log-probabilities
+    absent : the place of a value that was not observed, behind all codes, or −1 where none may be missing
+    table : (V, K) log-probabilities, or (V + 1, K) with a last row of zeros for what is missing
     places : (rows of a block, d) int32, buffer for places in the table
     near : (rows of a tile, K) buffer
     resp : (rows of a block, K) buffer
-    sums, occupied : (V, K) and (K,)
+    sums, occupied : shape of the table, and (K,)
     """
 
     starts: Array
+    absent: int
     table: Array
     places: Array
     near: Array

@@ -37,14 +37,14 @@ def _table(probabilities: Array) -> Array:
         return np.ascontiguousarray(np.log(probabilities).T)
 
 
-def places_in(starts: Array, x: Array, out: Array) -> Array:
-    """Rows of the table (b, d) that codes x (b, d) stand for.
+def places_in(starts: Array, x: Array, out: Array, absent: int = -1) -> Array:
+    """Rows of the table (b, d) that codes x (b, d) stand for; NaN for row `absent`, if there is one.
 
     Raises
     ------
     ImpossibleValueError : a negative or fractional value, or a code beyond those known
     """
-    bad = kernels.places_of(as_rows(x), starts, out)
+    bad = kernels.places_of(as_rows(x), starts, absent, out)
     if bad >= 0:
         raise unknown_code(x, bad, starts)
     return out[: len(x)]
@@ -65,12 +65,18 @@ def unknown_code(x: Array, position: int, starts: Array) -> ImpossibleValueError
 
 
 class CategoricalKernel(Kernel):
-    """Sums of log-probabilities by look-up, statistics by addition in place; runs mixtures by itself."""
+    """Sums of log-probabilities by look-up, statistics by addition in place; runs mixtures by itself.
+
+    With `missing`, NaN is a code of its own behind all others: of probability 1, and left out of the statistics.
+    """
 
     path, dtype = "float64 look-ups", np.dtype(np.float64)
 
-    def __init__(self, params: Params) -> None:
+    def __init__(self, params: Params, missing: bool = False) -> None:
         self._starts, self._table = params.starts.copy(), table_of(params)
+        self._absent = len(self._table) if missing else -1
+        if missing:
+            self._table = np.vstack([self._table, np.zeros((1, self._table.shape[1]))])
         (v, k), d = self._table.shape, len(params.starts) - 1
         self._k, self._d, self._rows = k, d, block_rows(k, d)
         finite = np.where(np.isfinite(self._table), np.abs(self._table), 0.0)
@@ -83,7 +89,7 @@ class CategoricalKernel(Kernel):
         """Take the next block of codes (b, d)."""
         if self._buffer is None:
             self._buffer = np.empty((self._rows, self._d), dtype=np.int32)
-        self._places = places_in(self._starts, x, self._buffer)
+        self._places = places_in(self._starts, x, self._buffer, self._absent)
 
     def log_prob(self, out: Array) -> None:
         """out (K, b) = Σ_j log p_j."""
@@ -133,6 +139,7 @@ class CategoricalKernel(Kernel):
         """Codes and buffers of this thread; weights of components are added to `occupied`."""
         return Codes(
             self._starts,
+            self._absent,
             self._table,
             thread_buffer("places", (self._rows, self._d), np.int32),
             thread_buffer("near", (TILE, self._k)),
@@ -147,4 +154,4 @@ class CategoricalKernel(Kernel):
 
     def stats(self) -> Stats:
         """weight (K,) and counts (K, V)."""
-        return Stats(weight=self._weight.copy(), counts=self._sums.T.copy())
+        return Stats(weight=self._weight.copy(), counts=self._sums[: self._starts[-1]].T.copy())

@@ -19,10 +19,10 @@ Array = NDArray[Any]
 
 
 @compiled
-def places_of(x: Array, starts: Array, places: Array) -> int:
+def places_of(x: Array, starts: Array, absent: int, places: Array) -> int:
     """places (b, d) in the table of codes x (b, d); the position of the first that is no known code, or −1.
 
-    NaN is taken for code 0.
+    NaN has the place `absent`, and is taken for code 0 where that is −1.
     """
     for i in range(x.shape[0]):
         row, target = x[i], places[i]
@@ -30,7 +30,10 @@ def places_of(x: Array, starts: Array, places: Array) -> int:
             value = row[j]
             if value < 0 or value >= starts[j + 1] - starts[j] or value - np.floor(value) > 0:
                 return i * row.size + j
-            target[j] = starts[j] + (np.int32(value) if value == value else 0)
+            if value == value:
+                target[j] = starts[j] + np.int32(value)
+            else:
+                target[j] = absent if absent >= 0 else starts[j]
     return -1
 
 
@@ -67,7 +70,7 @@ def add_at(places: Array, resp: Array, sums: Array, weight: Array) -> None:
 
 
 def _load(own: Any, x: Any) -> Any:
-    return places_of(x, own.starts, own.places)
+    return places_of(x, own.starts, own.absent, own.places)
 
 
 def _scores(own: Any, out: Any) -> Any:
