@@ -1,50 +1,29 @@
-"""The multivariate Gaussian with full, tied, diagonal or spherical covariance.
-
-Statistics are moments about an **anchor** x̃ = (x − center) / scale, chosen from the first sample and kept in the
-parameters: moments stay linear, and data far from the origin loses no digits. Only a stream that drifts away from its
-anchor gets a new one (`reanchored`). Scales are powers of two, so that
-scaling never rounds.
-"""
+"""The multivariate Gaussian with full, tied, diagonal or spherical covariance: see `elliptical` for its frame."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from streamem.core.arrays import Params
-from streamem.core.errors import NumericalError, ParameterError
-from streamem.core.numerics import EPS
-from streamem.core.ports import FullFamily, Kernel, Mixing
+from streamem.core.ports import Kernel, Mixing
 from streamem.core.stats import Stats
-from streamem.families.anchor import location_and_spread
-from streamem.families.covariance_floor import FLOOR, eps_of
 from streamem.families.empty_components import empty_components
-from streamem.families.far_rows import Residuals, anchored_far, far_log_prob, far_order
-from streamem.families.gaussian.apart import arithmetic, choose_kernel, components_apart, workspace_bytes
-from streamem.families.gaussian.arithmetic import about_means, log_constants, origins
-from streamem.families.gaussian.conditional import filled_rows
-from streamem.families.gaussian.covariance import COVARIANCES
-from streamem.families.gaussian.faults import gaussian_faults
+from streamem.families.far_rows import far_log_prob, far_order
+from streamem.families.gaussian.apart import arithmetic, choose_kernel, workspace_bytes
+from streamem.families.gaussian.arithmetic import origins
+from streamem.families.gaussian.elliptical import Elliptical
 from streamem.families.gaussian.incomplete import IncompleteKernel, incomplete_bytes
 from streamem.families.gaussian.marginal import by_pattern, drawn
 from streamem.families.gaussian.screen import screen_bytes, screen_of
-from streamem.families.gaussian.shortfall import Sizes, expected_log_likelihood, least_of, precision_diagonal, shortfall
-from streamem.kernels.tiling import block_rows
+from streamem.families.gaussian.shortfall import Sizes, expected_log_likelihood, precision_diagonal, shortfall
 
 Array = NDArray[Any]
 
-LEAST_SPREAD = 2.0**-505
-"""Of a column without regularization: its square, and the inverse of that, are float64."""
 
-FAR = 16.0
-"""An anchor that is so many spreads away from the components, or so much smaller than their spread, is given up."""
-
-
-class Gaussian(FullFamily):
+class Gaussian(Elliptical):
     """Gaussian components N(m_k, Σ_k).
 
     Parameters
@@ -66,32 +45,8 @@ class Gaussian(FullFamily):
     """
 
     def __init__(self, covariance_type: str = "full", reg_covar: float = 0.0) -> None:
-        if covariance_type not in COVARIANCES:
-            raise ParameterError(f"covariance_type is {covariance_type!r}; it must be one of {list(COVARIANCES)}")
-        if not reg_covar >= 0:
-            raise ParameterError(f"reg_covar is {reg_covar}; it must be a number >= 0")
-        self.covariance_type = covariance_type
-        self.reg_covar = float(reg_covar)
-        self._structure = COVARIANCES[covariance_type]
-        self.together, self._integrates = 1, False
-
-    # --- the Family port ---------------------------------------------------------------------------------------------
-
-    def log_prob(self, params: Params, x: Array) -> Array:
-        """Log-densities (n, K) of rows x (n, d), in nats."""
-        kernel, out = self.kernel(params), np.empty((len(params.means), x.shape[0]))
-        for block in self._blocks(params, x):
-            kernel.load(x[block])
-            kernel.log_prob(out[:, block])
-        return out.T
-
-    def stats(self, params: Params, x: Array, resp: Array) -> Stats:
-        """Moments about the anchor of `params`, weighted by resp (n, K)."""
-        kernel = self.kernel(params)
-        for block in self._blocks(params, x):
-            kernel.load(x[block])
-            kernel.accumulate(np.ascontiguousarray(resp[block].T))
-        return kernel.stats()
+        super().__init__(covariance_type, reg_covar)
+        self.together = 1
 
     @np.errstate(over="ignore", invalid="ignore")  # a covariance that is not finite is an error
     def maximize(self, stats: Stats, previous: Params) -> Params:
@@ -101,27 +56,6 @@ class Gaussian(FullFamily):
         return self._assemble(previous, found.means, found.covariances, found.empty, sizes)
 
     # --- values that were not observed -------------------------------------------------------------------------------
-
-    @property
-    def allows_missing(self) -> bool:
-        """Whether rows may hold NaN: of what `integrating` returns."""
-        return self._integrates
-
-    def integrating(self) -> Self:
-        """These Gaussians for rows that may hold NaN: values that were not observed, missing at random (Rubin 1976).
-
-        The E-step takes expected statistics given the observed values; with missing values x_m of a row and P the
-        precision, E[x_m] = m_m + Σ_mo Σ_oo⁻¹ (x_o − m_o), and (P_mm)⁻¹ is added to its square (Dempster, Laird & Rubin
-        1977, §4.1.1; Little & Rubin 2002, §11.2). Of variances alone, E[x_m] = m_m. Everything else stays: parameters,
-        statistics, the M-step with its floor and penalty.
-        """
-        other = copy.copy(self)
-        other._integrates = True
-        return other
-
-    def filled(self, params: Params, x: Array, resp: Array) -> Array:
-        """Rows x (n, d) whose NaN are replaced by Σ_k resp_k · E_k[x_m | x_o], for resp (n, K); the dtype of x."""
-        return filled_rows(self._structure, params, x, resp)
 
     def drawn_for_missing(self, params: Params, x: Array, component: Array, rng: np.random.RandomState) -> Array:
         """Rows x (n, d) whose NaN are drawn from each row's component (n,), given what was observed.
@@ -136,54 +70,6 @@ class Gaussian(FullFamily):
         return np.where(lacking, self.filled(params, x, chosen) + left.astype(x.dtype), x)
 
     # --- capabilities ------------------------------------------------------------------------------------------------
-
-    def start(self, x: Array, weight: Array | None, n_components: int) -> Params:
-        """The anchor from a sample x (n, d), and one standard Gaussian at it for every component."""
-        center, deviation = location_and_spread(x, weight)
-        self._require_squares(deviation)
-        return self.at_anchor(center, self.scale_of(deviation), n_components)
-
-    def _require_squares(self, deviation: Array) -> None:
-        """Refuse columns of standard deviations (d,) so small that variances, or precisions, leave float64.
-
-        Raises
-        ------
-        NumericalError : a column without regularization whose squares vanish
-        """
-        wide = np.maximum(deviation, np.sqrt(self.reg_covar))
-        if self._structure.isotropic:
-            wide = np.full_like(wide, wide.max())
-        vanishing = np.flatnonzero((deviation > 0) & (wide < LEAST_SPREAD))
-        if len(vanishing):
-            raise NumericalError(
-                f"column {vanishing[0]} spreads over {deviation[vanishing[0]]:.3g} only, whose square vanishes in "
-                "float64, or its inverse overflows; rescale it first"
-            )
-
-    def scale_of(self, deviation: Array) -> Array:
-        """The anchor's scale (d,) for columns of given standard deviations (d,)."""
-        if self._structure.isotropic:
-            deviation = np.full_like(deviation, np.sqrt(np.mean(deviation**2)))
-        # A column without spread of its own is measured by the regularization that it will get.
-        deviation = np.maximum(deviation, np.sqrt(self.reg_covar))
-        deviation[deviation == 0] = 1.0
-        return np.exp2(np.round(np.log2(deviation)))
-
-    def at_anchor(self, center: Array, scale: Array, n_components: int) -> Params:
-        """Standard Gaussians at a given anchor (d,), (d,)."""
-        d = len(center)
-        anchor = Params(center=center, scale=scale)
-        identity = {
-            "full": np.repeat(np.eye(d)[None], n_components, axis=0),
-            "tied": np.eye(d),
-            "diag": np.ones((n_components, d)),
-            "spherical": np.ones(n_components),
-        }[self.covariance_type]
-        return self._assemble(anchor, np.zeros((n_components, d)), identity, np.zeros(n_components, dtype=np.bool_))
-
-    def block_rows(self, params: Params) -> int:
-        """Rows a block."""
-        return block_rows(*params.means.shape)
 
     def kernel(self, params: Params, dtype: DTypeLike = np.float64) -> Kernel:
         """The fastest kernel that is accurate at these parameters, for rows of `dtype`."""
@@ -201,10 +87,6 @@ class Gaussian(FullFamily):
         if self._integrates:
             return None
         return screen_of(self._structure, params, dtype, pairs_per_row, rows)
-
-    def faults(self, params: Params, n_components: int, n_features: int) -> list[str]:
-        """What contradicts itself."""
-        return gaussian_faults(params, self.covariance_type, n_components, n_features)
 
     def far_log_prob(self, params: Params, x: Array) -> Array:
         """Log-densities (n, K) of rows x (n, d) whose squares may overflow, in nats; −∞ below what float64 holds."""
@@ -242,39 +124,7 @@ class Gaussian(FullFamily):
 
     def rebase(self, stats: Stats, old: Params, new: Params) -> Stats:
         """Moments about the origins that `old` implies (its anchor, or each mean) → those of `new`, exactly."""
-        ratio = old.scale / new.scale
-        if (ratio != 1.0).any():
-            second = self._structure.stretched(stats.second, ratio)
-            stats = stats.replace(first=stats.first * ratio, second=second)
-        moved = (origins(self._structure, old) * old.scale + (old.center - new.center)) / new.scale
-        shift = moved - origins(self._structure, new)
-        if not shift.any():
-            return stats
-        second = self._structure.shifted(stats.second, stats.first, stats.weight, shift)
-        return stats.replace(first=stats.first + stats.weight[:, None] * shift, second=second)
-
-    def reanchored(self, params: Params) -> Params:
-        """These Gaussians about an anchor in their middle, if the present anchor has come to lie far off."""
-        k, d = params.means.shape
-        center = np.median(params.means, axis=0)
-        variances = self._structure.variances(params.covariances, k, d)
-        spread = np.sqrt(np.mean(variances + (params.means - center) ** 2, axis=0))
-        if self._structure.isotropic:
-            spread = np.full(d, np.sqrt(np.mean(spread**2)))
-        # At the floor a spread tells nothing, and following it would shrink the scale without end.
-        grown = (spread > FAR) | ((spread < 1 / FAR) & (spread > 2 * np.sqrt(FLOOR)))
-        if not grown.any() and (np.abs(center) <= FAR * np.maximum(spread, 1.0)).all():
-            return params
-        scale = np.where(grown, params.scale * spread, params.scale)
-        anchor = Params(center=params.center + params.scale * center, scale=self.scale_of(scale))
-        ratio = params.scale / anchor.scale
-        means = (params.means * params.scale + (params.center - anchor.center)) / anchor.scale
-        return self._assemble(anchor, means, self._structure.scaled(params.covariances, ratio), params.empty)
-
-    def degenerate(self, params: Params) -> Mapping[str, list[int]]:
-        """Components to which a policy was applied in the last M-step."""
-        floored = np.broadcast_to(params.floored, params.empty.shape)
-        return {"empty": np.flatnonzero(params.empty).tolist(), "floored": np.flatnonzero(floored).tolist()}
+        return self._moved(stats, old, new)
 
     def draw(self, params: Params, component: int, count: int, rng: np.random.RandomState) -> Array:
         """Rows (count, d) that a component emits."""
@@ -285,132 +135,17 @@ class Gaussian(FullFamily):
         noise = rng.standard_normal((count, len(mean)))
         return np.asarray(mean + noise * np.sqrt(covariances[component]))
 
-    estimates, overflows = "a covariance", "whose squares overflow"
-
-    # --- the data's own units ----------------------------------------------------------------------------------------
-
-    def means(self, params: Params) -> Array:
-        """Means (K, d) in units of the data."""
-        return np.asarray(params.center + params.scale * params.means)
-
-    def covariances(self, params: Params) -> Array:
-        """Covariances in units of the data, shaped as scikit-learn's."""
-        return self._structure.scaled(params.covariances, params.scale)
-
-    def precisions_cholesky(self, params: Params) -> Array:
-        """Upper-triangular U with P = U Uᵀ in units of the data, shaped as scikit-learn's."""
-        return self._structure.scaled_cholesky(params.precisions_cholesky, params.scale)
-
-    def precisions(self, params: Params) -> Array:
-        """Precision matrices in units of the data."""
-        return self._structure.precisions(self.precisions_cholesky(params))
-
-    def factors_of(self, covariances: Array) -> Array:
-        """Upper-triangular U with P = U Uᵀ of covariances in any units.
-
-        Raises
-        ------
-        ParameterError : a covariance that is not positive definite
-        """
-        try:
-            return self._structure.precisions_cholesky(covariances)
-        except np.linalg.LinAlgError as error:
-            raise ParameterError(f"covariances must be symmetric and positive definite: {error}") from error
-
-    def shapes(self, k: int, d: int) -> dict[str, tuple[int, ...]]:
-        """Shape of every array of the parameters of k components in d features."""
-        matrix = {"full": (k, d, d), "tied": (d, d), "diag": (k, d), "spherical": (k,)}[self.covariance_type]
-        floored = () if self._structure.shared else (k,)
-        return {
-            "means": (k, d),
-            "covariances": matrix,
-            "precisions_cholesky": matrix,
-            "center": (d,),
-            "scale": (d,),
-            "empty": (k,),
-            "floored": floored,
-        }
-
-    def variances(self, covariances: Array, k: int, d: int) -> Array:
-        """Variance of every component and feature (K, d), of covariances in any units."""
-        return self._structure.variances(covariances, k, d)
-
-    def n_parameters(self, k: int, d: int) -> int:
-        """Free parameters of k means and their covariances."""
-        return k * d + self._structure.n_parameters(k, d)
-
-    def free_parameters(self, params: Params) -> int:
-        """Number of free parameters of these components."""
-        return self.n_parameters(*params.means.shape)
-
-    def with_means(self, params: Params, means: Array) -> Params:
-        """Exchange the means, given in units of the data."""
-        return params.replace(means=(means - params.center) / params.scale)
-
-    def with_covariances(self, params: Params, covariances: Array) -> Params:
-        """Exchange the covariances, given in units of the data."""
-        anchored = self._structure.scaled(covariances, 1.0 / params.scale)
-        return self._assemble(params, params.means, anchored, params.empty)
-
     # --- inner -------------------------------------------------------------------------------------------------------
 
     def _estimated(self, stats: Stats, previous: Params) -> Params:
         """Means and covariances before the floor, which components are empty, and the weight (K,) of the others."""
-        empty = empty_components(stats.weight)
-        weight = np.where(empty, 1.0, stats.weight)
-        shift = np.where(empty[:, None], 0.0, stats.first / weight[:, None])
-        origin, own = origins(self._structure, previous), about_means(self._structure, previous)
-        shift = np.where((empty & ~own)[:, None], previous.means, shift)
-        reg, counted = self.reg_covar / previous.scale**2, np.where(empty, 0.0, stats.weight)
-        pooled = counted if self._structure.shared else weight
-        covariances = self._structure.estimate(pooled, shift, stats.second, reg)
-        if not self._structure.shared:
-            covariances[empty] = previous.covariances[empty]
-        return Params(means=origin + shift, covariances=covariances, empty=empty, weight=counted)
-
-    def _residuals(self, params: Params, x: Array) -> Residuals:
-        rows, exponents = anchored_far(x.astype(np.float64), params.center, params.scale)
-        factor, whiten = params.precisions_cholesky, self._structure.whiten
-        turned, means = np.ascontiguousarray(rows.T), params.means[:, :, None]
-        own = [-whiten(factor, k, mean, np.empty_like(mean))[:, 0] for k, mean in enumerate(means)]
-        return Residuals(
-            exponents,
-            lambda k: np.asarray(whiten(factor, k, turned, np.empty_like(turned))),
-            np.array(own),
-            log_constants(self._structure, params),
-        )
+        return self._estimate(stats, previous, empty_components(stats.weight))
 
     def _sizes(self, stats: Stats, previous: Params, means: Array) -> Sizes:
         """Mean squares of which the covariances are differences."""
-        empty = empty_components(stats.weight)
-        counted = np.where(empty, 0.0 if self._structure.shared else 1.0, stats.weight)
-        squares = self._structure.squares(counted, stats.second, means.shape[1])
-        # Of statistics by products in float32, some components' are sums of differences, in float64.
-        apart = components_apart(self._structure, previous, np.float32)
-        eps = np.where(apart, EPS, eps_of(stats, means.shape[1]))
-        each = eps.max() if self._structure.shared else eps.reshape(-1, *[1] * (squares.ndim - 1))
-        return Sizes(squares, self._structure.pooled(counted, means**2), np.broadcast_to(each, squares.shape))
+        return self._sizes_of(stats, previous, means, empty_components(stats.weight))
 
     def _penalties(self, params: Params, weight: Array) -> Array:
         """The penalty of each component (K,), for their weights."""
         reg = self.reg_covar / params.scale**2
         return np.asarray(0.5 * weight * (precision_diagonal(self._structure, params) @ reg))
-
-    def _assemble(
-        self, anchor: Params, means: Array, covariances: Array, empty: Array, sizes: Sizes | None = None
-    ) -> Params:
-        least = least_of(self._structure, covariances, sizes)
-        covariances, floored, factors = self._structure.floor_and_factor(covariances, least)
-        return Params(
-            means=means,
-            covariances=covariances,
-            precisions_cholesky=factors,
-            center=anchor.center,
-            scale=anchor.scale,
-            empty=empty,
-            floored=floored,
-        )
-
-    def _blocks(self, params: Params, x: Array) -> list[slice]:
-        step = self.block_rows(params)
-        return [slice(start, min(start + step, len(x))) for start in range(0, len(x), step)]
