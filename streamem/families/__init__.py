@@ -15,6 +15,7 @@ from streamem.families.multinomial import Multinomial
 from streamem.families.negative_binomial import NegativeBinomial
 from streamem.families.poisson import Poisson
 from streamem.families.product import Product
+from streamem.families.student.distribution import StudentT
 from streamem.families.von_mises import VonMises
 from streamem.families.von_mises_fisher import VonMisesFisher
 from streamem.families.weibull import Weibull
@@ -35,6 +36,7 @@ __all__ = [
     "NegativeBinomial",
     "Poisson",
     "Product",
+    "StudentT",
     "VonMises",
     "VonMisesFisher",
     "Weibull",

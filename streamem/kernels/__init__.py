@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from streamem.kernels.chains.viterbi import paths
     from streamem.kernels.features.anchored_rows import load_anchored
     from streamem.kernels.features.feature_products import accumulate_posterior, multiply_features
+    from streamem.kernels.features.heavy_tails_steps import bend, weigh
     from streamem.kernels.features.tied_pass import add_moments
     from streamem.kernels.features.transform_fill import fill_features, first_outside
     from streamem.kernels.incomplete.matrix_steps import add_incomplete, fill_incomplete, incomplete_log_prob
@@ -51,6 +52,7 @@ __all__ = [
     "add_pairs",
     "apart_densities",
     "apart_pass",
+    "bend",
     "densities_pass",
     "divided",
     "fill_features",
@@ -77,6 +79,7 @@ __all__ = [
     "screened_pass",
     "sketched_pass",
     "statistics_pass",
+    "weigh",
 ]
 
 _HOMES = {
@@ -92,6 +95,8 @@ _HOMES = {
     "load_anchored": "streamem.kernels.features.anchored_rows",
     "accumulate_posterior": "streamem.kernels.features.feature_products",
     "multiply_features": "streamem.kernels.features.feature_products",
+    "bend": "streamem.kernels.features.heavy_tails_steps",
+    "weigh": "streamem.kernels.features.heavy_tails_steps",
     "add_moments": "streamem.kernels.features.tied_pass",
     "add_incomplete": "streamem.kernels.incomplete.matrix_steps",
     "fill_incomplete": "streamem.kernels.incomplete.matrix_steps",

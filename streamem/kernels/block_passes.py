@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 import streamem.kernels.features.diagonal_rows_steps
 import streamem.kernels.features.feature_steps
+import streamem.kernels.features.heavy_tails_steps
 import streamem.kernels.features.residual_steps
 import streamem.kernels.features.transform_steps
 import streamem.kernels.tables.table_steps  # noqa: F401 — each says what its steps are

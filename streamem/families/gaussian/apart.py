@@ -65,13 +65,16 @@ MOST_MIDDLING = 0.25
 """Share of components that may go by differences on float32 rows although products in float64 would serve them."""
 
 
-def choose_kernel(structure: Covariance, params: Params, dtype: DTypeLike) -> Kernel:
-    """Feature products where they are accurate enough for rows of `dtype`, differences for the other components."""
+def choose_kernel(structure: Covariance, params: Params, dtype: DTypeLike, distances: bool = False) -> Kernel:
+    """Feature products where they are accurate enough for rows of `dtype`, differences for the other components.
+
+    With `distances` its log-densities are −½ of squared distances, without constants.
+    """
     apart = components_apart(structure, params, dtype)
     if apart.any():
-        return ApartKernel(structure, params, dtype, apart)
+        return ApartKernel(structure, params, dtype, apart, distances)
     kind = TiedKernel if structure.shared else GaussianKernel
-    return kind(structure, params, product_dtype(structure, params, dtype))
+    return kind(structure, params, product_dtype(structure, params, dtype), distances)
 
 
 def arithmetic(structure: Covariance, params: Params, dtype: DTypeLike) -> str:
@@ -134,21 +137,24 @@ class ApartKernel(Kernel):
     ----------
     dtype : of the rows
     apart : (K,) bool, which components go by differences; at least one
+    distances : −½δ in place of log-densities; such a kernel runs block by block, and is not asked to `mix`
     """
 
     dtype = np.dtype(np.float64)
 
-    def __init__(self, structure: Covariance, params: Params, dtype: DTypeLike, apart: Array) -> None:
+    def __init__(
+        self, structure: Covariance, params: Params, dtype: DTypeLike, apart: Array, distances: bool = False
+    ) -> None:
         (self._k, self._d), self._structure = params.means.shape, structure
         self._center, self._unscale = params.center.copy(), 1.0 / params.scale
         self._split = cached_by_identity(
             params.means,
             params.precisions_cholesky,
-            ("apart", type(structure), apart.tobytes()),
-            lambda: _split(structure, params, apart),
+            ("apart", type(structure), apart.tobytes(), distances),
+            lambda: _split(structure, params, apart, distances),
         )
         self._some, self._others = np.split(self._split.members, [self._k - int(apart.sum())])
-        self._products = self._product_kernel(params, dtype)
+        self._products = self._product_kernel(params, dtype, distances)
         self.rounding = max(self._split.rounding, self._products.rounding)
         self.path = arithmetic(structure, params, dtype)
         self.float32_products = len(self._some) > 0 and self._products.float32_products
@@ -273,11 +279,11 @@ class ApartKernel(Kernel):
         spherical = self._structure.n_moments(self._d) < self._d
         return np.asarray(self._moments.sum(axis=1, keepdims=True)) if spherical else self._moments
 
-    def _product_kernel(self, params: Params, dtype: DTypeLike) -> ExponentialKernel:
+    def _product_kernel(self, params: Params, dtype: DTypeLike, distances: bool) -> ExponentialKernel:
         """The kernel of the components that go by products; where there are none, a kernel that is never asked."""
         if len(self._some):
             own = self._split.some
-            return GaussianKernel(self._structure, own, product_dtype(self._structure, own, dtype))
+            return GaussianKernel(self._structure, own, product_dtype(self._structure, own, dtype), distances)
         nothing = panels_of(np.zeros((1, 1 + self._d)), np.float64)
         return ExponentialKernel(nothing, linear_features(self._d), params.center, params.scale, 0.0)
 
@@ -295,18 +301,19 @@ def _chosen(structure: Covariance, params: Params, chosen: Array) -> Params:
     return params.replace(**{name: np.asarray(params[name])[chosen] for name in names})
 
 
-def _split(structure: Covariance, params: Params, apart: Array) -> _Split:
+def _split(structure: Covariance, params: Params, apart: Array, distances: bool) -> _Split:
     rounding = difference_rounding(structure, _chosen(structure, params, apart))
     members = np.concatenate([np.flatnonzero(~apart), np.flatnonzero(apart)])
-    return _Split(_chosen(structure, params, ~apart), members, _apart_of(structure, params, apart), rounding)
+    others = _apart_of(structure, params, apart, distances)
+    return _Split(_chosen(structure, params, ~apart), members, others, rounding)
 
 
-def _apart_of(structure: Covariance, params: Params, apart: Array) -> Apart:
+def _apart_of(structure: Covariance, params: Params, apart: Array, distances: bool) -> Apart:
     own, (k, d) = _chosen(structure, params, apart), params.means.shape
     gaussians = Gaussians(
         means=own.means.copy(),
         factors=own_factors(structure, own),
-        constants=log_constants(structure, own).copy(),
+        constants=np.zeros(len(own.means)) if distances else log_constants(structure, own).copy(),
         width=1.0 - float(np.log(negligible(k))),
         ordinary=-np.inf,
         origins=origins(structure, params)[apart],

@@ -93,18 +93,18 @@ def log_constants(structure: Covariance, params: Params) -> Array:
     return np.broadcast_to(np.asarray(constant - np.log(params.scale).sum()), (k,))
 
 
-def natural_parameters(structure: Covariance, params: Params) -> Array:
-    """Coefficients (K, F) of the features in the log-density."""
-    return np.hstack([_linear(structure, params), structure.quadratic(params.precisions_cholesky)])
+def natural_parameters(structure: Covariance, params: Params, distances: bool = False) -> Array:
+    """Coefficients (K, F) of the features in the log-density, or in −½ of the squared distance."""
+    return np.hstack([_linear(structure, params, distances), structure.quadratic(params.precisions_cholesky)])
 
 
-def natural_panels(structure: Covariance, params: Params, dtype: DTypeLike) -> Array:
+def natural_panels(structure: Covariance, params: Params, dtype: DTypeLike, distances: bool = False) -> Array:
     """Natural parameters, cut into panels for products in `dtype`."""
     return cached_by_identity(
         params.means,
         params.precisions_cholesky,
-        ("natural panels", type(structure), np.dtype(dtype)),
-        lambda: panels_of(natural_parameters(structure, params), dtype),
+        ("natural panels", type(structure), np.dtype(dtype), distances),
+        lambda: panels_of(natural_parameters(structure, params, distances), dtype),
     )
 
 
@@ -116,10 +116,12 @@ def features_of(structure: Covariance, params: Params) -> Features:
     )
 
 
-def _linear(structure: Covariance, params: Params) -> Array:
+def _linear(structure: Covariance, params: Params, distances: bool) -> Array:
     """Natural parameters of [1, x̃]: (K, 1 + d)."""
     slopes = structure.precision_times(params.precisions_cholesky, params.means)
-    constant = log_constants(structure, params) - 0.5 * np.einsum("kd,kd->k", slopes, params.means)
+    constant = (0.0 if distances else log_constants(structure, params)) - 0.5 * np.einsum(
+        "kd,kd->k", slopes, params.means
+    )
     return np.column_stack([constant, slopes])
 
 
@@ -138,12 +140,12 @@ def as_stats(sums: Array, moments: Array, d: int) -> Stats:
 
 
 class GaussianKernel(ExponentialKernel):
-    """Full, diagonal and spherical Gaussians by feature products."""
+    """Full, diagonal and spherical Gaussians by feature products; with `distances`, −½δ in place of log-densities."""
 
-    def __init__(self, structure: Covariance, params: Params, dtype: DTypeLike) -> None:
+    def __init__(self, structure: Covariance, params: Params, dtype: DTypeLike, distances: bool = False) -> None:
         self._d = params.means.shape[1]
         rounding = product_rounding(structure, params, dtype)
-        panels = natural_panels(structure, params, dtype)
+        panels = natural_panels(structure, params, dtype, distances)
         super().__init__(panels, features_of(structure, params), params.center, params.scale, rounding)
 
     def stats(self) -> Stats:
@@ -156,22 +158,22 @@ class TiedKernel(ExponentialKernel):
     """A tied Gaussian: the quadratic term is common to all components, so the features are 1 and x̃ alone.
 
     Responsibilities do not need it. Second moments M = Σ w x̃ x̃ᵀ of all rows are one matrix, not K, and give the rest of
-    the log-likelihood of many rows, −½ Σ P∘M.
+    the log-likelihood of many rows, −½ Σ P∘M. With `distances`, −½δ stands in place of log-densities.
     """
 
-    def __init__(self, structure: Covariance, params: Params, dtype: DTypeLike) -> None:
+    def __init__(self, structure: Covariance, params: Params, dtype: DTypeLike, distances: bool = False) -> None:
         self._d = params.means.shape[1]
         panels = cached_by_identity(
             params.means,
             params.precisions_cholesky,
-            ("linear panels", np.dtype(dtype)),
-            lambda: panels_of(_linear(structure, params), dtype),
+            ("linear panels", np.dtype(dtype), distances),
+            lambda: panels_of(_linear(structure, params, distances), dtype),
         )
         rounding = product_rounding(structure, params, dtype)
         super().__init__(panels, linear_features(self._d), params.center, params.scale, rounding)
-        self._whitening = np.ascontiguousarray(params.precisions_cholesky.T, dtype=self.dtype)
+        self.whitening = np.ascontiguousarray(params.precisions_cholesky.T, dtype=self.dtype)
         self._precision = params.precisions_cholesky @ params.precisions_cholesky.T
-        self._moments = np.zeros((self._d, self._d))
+        self.moments = np.zeros((self._d, self._d))
 
     def log_prob(self, out: Array) -> None:
         """out (K, b) = linear part + the common quadratic term."""
@@ -182,12 +184,12 @@ class TiedKernel(ExponentialKernel):
         """Linear sums by component, second moments once."""
         super().accumulate(resp)
         xt = self._block.xt
-        self._moments += (xt * resp.sum(axis=0).astype(self.dtype)) @ xt.T
+        self.moments += (xt * resp.sum(axis=0).astype(self.dtype)) @ xt.T
 
     def mix(self, x: Array, weight: Array | None, log_weights: Array) -> MixtureSums:
         """The E-step by the linear terms; the sum of the common one is added to the log-likelihood."""
         sums, moments = super().mix(x, weight, log_weights), self._moments_of(x, weight)
-        self._moments += moments
+        self.moments += moments
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is an error where the sums arrive
             common = -0.5 * float(np.sum(self._precision * moments))
         return sums._replace(log_likelihood=sums.log_likelihood + common)
@@ -202,27 +204,27 @@ class TiedKernel(ExponentialKernel):
     def accumulate_rows(self, x: Array, weights: Array, again: bool) -> None:
         """Add statistics of rows, and second moments of all rows."""
         super().accumulate_rows(x, weights, again)
-        self._moments += self._moments_of(x, weights[:, : self._sums.shape[2]].sum(axis=1))
+        self.moments += self._moments_of(x, weights[:, : self._sums.shape[2]].sum(axis=1))
 
     def restart(self) -> None:
         """Begin anew."""
         super().restart()
-        self._moments = np.zeros_like(self._moments)
+        self.moments = np.zeros_like(self.moments)
 
     def stats(self) -> Stats:
         """weight (K,), first (K, d), second (M,)."""
-        return as_stats(self.sums(), pack(self._moments), self._d)
+        return as_stats(self.sums(), pack(self.moments), self._d)
 
     def _shared_quadratic(self) -> Array:
         """−½ x̃ᵀPx̃ of the loaded rows (b,)."""
-        whitened = self._whitening @ self._block.xt
+        whitened = self.whitening @ self._block.xt
         quadratic = np.einsum("db,db->b", whitened, whitened)
         quadratic *= -0.5
         return quadratic
 
     def _moments_of(self, x: Array, weight: Array | None) -> Array:
         """Σ w x̃ x̃ᵀ of all rows x (n, d)."""
-        moments, products = np.zeros_like(self._moments), self.workplace.products
+        moments, products = np.zeros_like(self.moments), self.workplace.products
         kernels.add_moments(
             as_rows(x),
             NO_WEIGHTS if weight is None else as_rows(weight),

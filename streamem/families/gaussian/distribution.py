@@ -18,7 +18,7 @@ from streamem.families.gaussian.elliptical import Elliptical
 from streamem.families.gaussian.incomplete import IncompleteKernel, incomplete_bytes
 from streamem.families.gaussian.marginal import by_pattern, drawn
 from streamem.families.gaussian.screen import screen_bytes, screen_of
-from streamem.families.gaussian.shortfall import Sizes, expected_log_likelihood, precision_diagonal, shortfall
+from streamem.families.gaussian.shortfall import Sizes, expected_log_likelihood, shortfall
 
 Array = NDArray[Any]
 
@@ -144,8 +144,3 @@ class Gaussian(Elliptical):
     def _sizes(self, stats: Stats, previous: Params, means: Array) -> Sizes:
         """Mean squares of which the covariances are differences."""
         return self._sizes_of(stats, previous, means, empty_components(stats.weight))
-
-    def _penalties(self, params: Params, weight: Array) -> Array:
-        """The penalty of each component (K,), for their weights."""
-        reg = self.reg_covar / params.scale**2
-        return np.asarray(0.5 * weight * (precision_diagonal(self._structure, params) @ reg))

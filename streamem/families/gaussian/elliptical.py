@@ -27,7 +27,7 @@ from streamem.families.gaussian.arithmetic import about_means, log_constants, or
 from streamem.families.gaussian.conditional import filled_rows
 from streamem.families.gaussian.covariance import COVARIANCES
 from streamem.families.gaussian.faults import gaussian_faults
-from streamem.families.gaussian.shortfall import Sizes, least_of
+from streamem.families.gaussian.shortfall import Sizes, least_of, precision_diagonal
 from streamem.kernels.tiling import block_rows
 
 Array = NDArray[Any]
@@ -306,6 +306,11 @@ class Elliptical(FullFamily):
             np.array(own),
             log_constants(self._structure, params),
         )
+
+    def _penalties(self, params: Params, weight: Array) -> Array:
+        """The penalty of each component (K,), for their weights."""
+        reg = self.reg_covar / params.scale**2
+        return np.asarray(0.5 * weight * (precision_diagonal(self._structure, params) @ reg))
 
     def _assemble(
         self, anchor: Params, means: Array, covariances: Array, empty: Array, sizes: Sizes | None = None

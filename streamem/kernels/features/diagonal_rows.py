@@ -68,24 +68,33 @@ class DiagonalParams(NamedTuple):
 
     def mix(self, x: Array, weight: Array, log_weights: Array, least: float, sums: Array) -> tuple[float, float]:
         """Log-likelihood and number of active pairs of rows x (n, d); adds to sums (at least 1 + 2d, K)."""
-        (rows_of_k, width), d, dtype = self.coefficients.shape, x.shape[1], self.coefficients.dtype
-        k = rows_of_k // 2
+        own, dtype = self.rows(x.shape[1]), self.coefficients.dtype
+        joint, scratch = self.buffers()
+        starting = (log_weights + self.constants).astype(dtype)
+        _, log_likelihood, pairs = kernels.mixture_pass(x, weight, starting, own, joint, scratch, dtype.type(least))
+        add_diagonal_sums(own, x.shape[1], sums)
+        return log_likelihood, pairs
+
+    def rows(self, d: int) -> DiagonalRows:
+        """What a pass over rows of d features works with, its sums at 0."""
+        (rows_of_k, width), dtype = self.coefficients.shape, self.coefficients.dtype
         z = thread_buffer("squares z", (BLOCK_ROWS, _stride(width, dtype.itemsize)), dtype)
         z[:, d:] = 0
-        totals, moments = np.zeros((k, BLOCK_ROWS)), np.zeros((2 * k, width))
-        _, log_likelihood, pairs = kernels.mixture_pass(
-            x,
-            weight,
-            (log_weights + self.constants).astype(dtype),
-            DiagonalRows(self.coefficients, self.center, self.unscale, z, totals, moments),
-            thread_buffer("joint", (k * BLOCK_ROWS,), dtype),
-            thread_buffer("row sums", (3, BLOCK_ROWS), dtype),
-            dtype.type(least),
-        )
-        sums[0] += totals.sum(axis=1)
-        sums[1 : 1 + d] += moments[0::2, :d].T
-        sums[1 + d : 1 + 2 * d] += moments[1::2, :d].T
-        return log_likelihood, pairs
+        totals, moments = np.zeros((rows_of_k // 2, BLOCK_ROWS)), np.zeros((rows_of_k, width))
+        return DiagonalRows(self.coefficients, self.center, self.unscale, z, totals, moments)
+
+    def buffers(self) -> tuple[Array, Array]:
+        """Log-densities (K · rows,) and row sums (3, rows) of a block."""
+        dtype = self.coefficients.dtype
+        joint = thread_buffer("joint", (len(self.constants) * BLOCK_ROWS,), dtype)
+        return joint, thread_buffer("row sums", (3, BLOCK_ROWS), dtype)
+
+
+def add_diagonal_sums(own: DiagonalRows, d: int, sums: Array) -> None:
+    """sums (at least 1 + 2d, K) += weights, and sums of x̃ and x̃² of d features."""
+    sums[0] += own.totals.sum(axis=1)
+    sums[1 : 1 + d] += own.sums[0::2, :d].T
+    sums[1 + d : 1 + 2 * d] += own.sums[1::2, :d].T
 
 
 def diagonal_params_of(natural: Array, center: Array, unscale: Array) -> DiagonalParams:

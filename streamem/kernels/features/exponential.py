@@ -106,10 +106,10 @@ class ExponentialKernel(Kernel):
         before = self._sums[0, 0].copy()
         rows, weights = as_rows(x), NO_WEIGHTS if weight is None else as_rows(weight)
         least = self.dtype.type(negligible(len(log_weights)))
-        if self._diagonal is not None:
-            log_likelihood, pairs = self._diagonal.mix(rows, weights, log_weights, least, self._sums[0])
+        if self.diagonal is not None:
+            log_likelihood, pairs = self.diagonal.mix(rows, weights, log_weights, least, self._sums[0])
         else:
-            place, sums = self.workplace, self._feature_sums(self.workplace.products)
+            place, sums = self.workplace, self.feature_sums(self.workplace.products)
             _, log_likelihood, pairs = kernels.mixture_pass(
                 rows, weights, log_weights.astype(self.dtype), sums, place.joint, place.scratch, least
             )
@@ -119,17 +119,17 @@ class ExponentialKernel(Kernel):
 
     def densities(self, x: Array, b: Array, peaks: Array) -> None:
         """Densities of all rows x (n, d), row after row."""
-        k, own = self._sums.shape[2], self._feature_sums(self._held_products)
+        k, own = self._sums.shape[2], self.feature_sums(self._held_products)
         joint = thread_buffer("joint", (k * self._rows,), self.dtype)
         fill_in_lanes(b, lambda b: kernels.densities_pass(as_rows(x), k, own, joint, b, peaks))
 
     def accumulate_rows(self, x: Array, weights: Array, again: bool) -> None:
         """Add the statistics of all rows x (n, d) with weights (n, at least K)."""
-        own = self._feature_sums(self._held_products)
+        own = self.feature_sums(self._held_products)
         kernels.statistics_pass(as_rows(x), in_lanes(weights), own, self._rows, again)
 
     @cached_property
-    def _diagonal(self) -> DiagonalParams | None:
+    def diagonal(self) -> DiagonalParams | None:
         """Where rows stay as they lie."""
         k, d = self._sums.shape[2], len(self._center)
         if not (self._features.squares and suits_rows(k, d * self.dtype.itemsize)):
@@ -154,7 +154,7 @@ class ExponentialKernel(Kernel):
         products = self._products()
         return products._replace(z_buffer=empty_lines(products.z_buffer.shape, self.dtype))
 
-    def _feature_sums(self, products: Products) -> FeatureSums:
+    def feature_sums(self, products: Products) -> FeatureSums:
         """What passes add to, with buffers of this thread."""
         return FeatureSums(products, *self._resp_buffers(), self._sums, self._rows_of_pass <= self._tile)
 

@@ -1,0 +1,4 @@
+"""Multivariate t distributions.
+
+README.md here tells what was decided, why, and what was measured.
+"""
