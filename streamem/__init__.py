@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         PoissonHMM,
         PoissonMixture,
         SharedStats,
+        StudentTMixture,
         VonMisesFisherMixture,
     )
     from streamem.families import (
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
         NegativeBinomial,
         Poisson,
         Product,
+        StudentT,
         VonMises,
         VonMisesFisher,
         Weibull,
@@ -91,6 +93,8 @@ __all__ = [
     "SharedStats",
     "Stats",
     "StreamemError",
+    "StudentT",
+    "StudentTMixture",
     "VonMises",
     "VonMisesFisher",
     "VonMisesFisherMixture",
@@ -132,6 +136,8 @@ _HOMES = {
     "Mixture": "streamem.estimators",
     "SharedStats": "streamem.estimators",
     "MixtureFamily": "streamem.families",
+    "StudentT": "streamem.families",
+    "StudentTMixture": "streamem.estimators",
     "Params": "streamem.core.arrays",
     "Poisson": "streamem.families",
     "Product": "streamem.families",

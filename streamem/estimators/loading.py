@@ -28,7 +28,8 @@ CLASSES: dict[str, Any] = {
     one.__name__: one
     for one in (
         GaussianMixture,
-        GaussianHMM,
+        GaussianMixture,
+        StudentTMixture,
         GMMHMM,
         CategoricalHMM,
         PoissonHMM,
