@@ -26,6 +26,7 @@ EXPERIMENTS = [
     Experiment("Paths of the dense E-step", "bench.paths", draws=False),
     Experiment("Memory of fits", "bench.fit_memory", draws=False),
     Experiment("Tight components", "bench.tight", draws=False),
+    Experiment("Heavy tails", "bench.heavy_tails", draws=False),
     Experiment("Chains of other families", "bench.chain_families", draws=False),
     Experiment("Mixtures of exponential families", "bench.exponential_families", draws=False),
     Experiment("Work of all cores", "bench.bare_loop", draws=False),

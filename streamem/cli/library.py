@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         GaussianMixture,
         PoissonHMM,
         ReadOptions,
+        StudentTMixture,
         open_sequences,
         open_source,
     )
@@ -44,6 +45,7 @@ __all__ = [
     "PoissonHMM",
     "ReadOptions",
     "RedisStream",
+    "StudentTMixture",
     "load_model",
     "load_newest",
     "open_sequences",
@@ -59,6 +61,7 @@ _HOMES = {
     "GaussianMixture": "streamem",
     "PoissonHMM": "streamem",
     "ReadOptions": "streamem",
+    "StudentTMixture": "streamem",
     "open_sequences": "streamem",
     "open_source": "streamem",
     "DriftAlarm": "streamem.algorithms",

@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -75,40 +76,88 @@ def fit() -> None:
     """Fit a model to DATA (.zarr, .parquet file or folder, .npy, .arrow) and write it to a file."""
 
 
+def mixture_options(stopping: str) -> Callable[[Any], Any]:
+    """What fitting any mixture takes, in the order of help; `stopping` is its default."""
+    options = (
+        click.argument("data", type=click.Path()),
+        click.option("-k", "--components", type=click.IntRange(1), required=True, help="Number of components."),
+        click.option(
+            "-o", "--output", type=click.Path(dir_okay=False), required=True, help="Model file to write (.npz)."
+        ),
+        click.option(
+            "--covariance-type",
+            type=click.Choice(["full", "tied", "diag", "spherical"]),
+            default="full",
+            show_default=True,
+        ),
+        click.option("--tol", type=float, default=1e-3, show_default=True, help="Nats per row."),
+        click.option("--stopping", type=click.Choice(["change", "aitken"]), default=stopping, show_default=True),
+        click.option("--reg-covar", type=float, default=1e-6, show_default=True),
+        click.option("--max-iter", type=click.IntRange(0), default=100, show_default=True),
+        click.option("--n-init", type=click.IntRange(1), default=1, show_default=True),
+        click.option(
+            "--init",
+            "init_params",
+            type=click.Choice(["kmeans", "k-means++", "random", "random_from_data"]),
+            default="kmeans",
+            show_default=True,
+        ),
+        click.option(
+            "--algorithm",
+            type=click.Choice(["batch", "stepwise", "incremental"]),
+            default="batch",
+            show_default=True,
+            help="When to make an M-step: once a pass, after mini-batches, after blocks of rows.",
+        ),
+        missing_option,
+        click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Makes the result repeatable."),
+        click.option("--weight", help="Sample weights: a column name, or the path of a Zarr array or .npy file."),
+        click.option(
+            "--checkpoint", type=click.Path(dir_okay=False), help="Save every iteration here; resume if it exists."
+        ),
+        reading_options,
+    )
+
+    def decorated(command: Any) -> Any:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorated
+
+
 @fit.command("gmm")
-@click.argument("data", type=click.Path())
-@click.option("-k", "--components", type=click.IntRange(1), required=True, help="Number of components.")
-@click.option("-o", "--output", type=click.Path(dir_okay=False), required=True, help="Model file to write (.npz).")
-@click.option(
-    "--covariance-type", type=click.Choice(["full", "tied", "diag", "spherical"]), default="full", show_default=True
-)
-@click.option("--tol", type=float, default=1e-3, show_default=True, help="Nats per row.")
-@click.option("--stopping", type=click.Choice(["change", "aitken"]), default="change", show_default=True)
-@click.option("--reg-covar", type=float, default=1e-6, show_default=True)
-@click.option("--max-iter", type=click.IntRange(0), default=100, show_default=True)
-@click.option("--n-init", type=click.IntRange(1), default=1, show_default=True)
-@click.option(
-    "--init",
-    "init_params",
-    type=click.Choice(["kmeans", "k-means++", "random", "random_from_data"]),
-    default="kmeans",
-    show_default=True,
-)
-@click.option(
-    "--algorithm",
-    type=click.Choice(["batch", "stepwise", "incremental"]),
-    default="batch",
-    show_default=True,
-    help="When to make an M-step: once a pass, after mini-batches, after blocks of rows.",
-)
-@missing_option
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Makes the result repeatable.")
-@click.option("--weight", help="Sample weights: a column name, or the path of a Zarr array or .npy file.")
-@click.option("--checkpoint", type=click.Path(dir_okay=False), help="Save every iteration here; resume if it exists.")
-@reading_options
+@mixture_options("change")
 @click.pass_context
-def fit_gmm(
+def fit_gmm(ctx: click.Context, /, **given: Any) -> None:
+    """Gaussian mixture."""
+    _fit_mixture(ctx, library.GaussianMixture, **given)
+
+
+@fit.command("student-t")
+@mixture_options("aitken")
+@click.option(
+    "--dof",
+    default="estimated",
+    show_default=True,
+    help="Degrees of freedom: estimated, tied, or a number to fix them.",
+)
+@click.pass_context
+def fit_student(ctx: click.Context, /, dof: str, **given: Any) -> None:
+    """Mixture of t distributions, which outliers do not move."""
+    _fit_mixture(ctx, library.StudentTMixture, dof=_dof_of(dof), **given)
+
+
+def _dof_of(dof: str) -> str | float:
+    try:
+        return float(dof)
+    except ValueError:
+        return dof
+
+
+def _fit_mixture(
     ctx: click.Context,
+    kind: Any,
     /,
     data: str,
     components: int,
@@ -120,9 +169,9 @@ def fit_gmm(
     reading: ReadingOptions,
     **settings: Any,
 ) -> None:
-    """Gaussian mixture."""
+    """Fit a mixture to data, and write it to a file."""
     require_writable(output, checkpoint)
-    model = library.GaussianMixture(
+    model = kind(
         components,
         random_state=seed,
         verbose=verbosity(ctx),

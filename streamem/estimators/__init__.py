@@ -17,6 +17,7 @@ from streamem.estimators.grouped_mixture import GroupedMixture
 from streamem.estimators.hmm import HMM
 from streamem.estimators.mixture import Mixture
 from streamem.estimators.poisson_hmm import PoissonHMM
+from streamem.estimators.student_mixture import StudentTMixture
 from streamem.running.federated import SharedStats
 
 __all__ = [
@@ -35,5 +36,6 @@ __all__ = [
     "PoissonHMM",
     "PoissonMixture",
     "SharedStats",
+    "StudentTMixture",
     "VonMisesFisherMixture",
 ]

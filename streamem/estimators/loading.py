@@ -17,7 +17,6 @@ from streamem.estimators.family_mixtures import (
     PoissonMixture,
     VonMisesFisherMixture,
 )
-from streamem.estimators.gaussian_hmm import GaussianHMM
 from streamem.estimators.gaussian_mixture import GaussianMixture
 from streamem.estimators.gmm_hmm import GMMHMM
 from streamem.estimators.model_files import read_model

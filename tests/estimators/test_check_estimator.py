@@ -113,6 +113,7 @@ def _init_of(cls: Any) -> Any:
 
 CASES: dict[str, Callable[[], Any]] = {
     "GaussianMixture": GaussianMixture,
+    "StudentTMixture": streamem.StudentTMixture,
     "Mixture of Gaussian": lambda: Mixture(Gaussian()),
     "Mixture of Poisson": lambda: rows(Mixture, "CountMixture", counts)(Poisson()),
     "Mixture of Bernoulli": lambda: rows(Mixture, "BitMixture", bits)(Bernoulli()),

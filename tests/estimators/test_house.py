@@ -23,6 +23,7 @@ from streamem import (
     NegativeBinomialMixture,
     PoissonHMM,
     PoissonMixture,
+    StudentTMixture,
     VonMisesFisherMixture,
 )
 from streamem.estimators.estimator import Estimator
@@ -57,6 +58,7 @@ X = np.concatenate([np.random.default_rng(seed).normal(5.0 * seed, 1.0, size=(60
 
 ESTIMATORS: dict[str, Any] = {
     "GaussianMixture": GaussianMixture(2, random_state=0),
+    "StudentTMixture": StudentTMixture(2, random_state=0),
     "Mixture": Mixture(Gaussian("diag"), 2, random_state=0),
     "GaussianHMM": GaussianHMM(2, random_state=0),
     "GMMHMM": GMMHMM(2, 2, random_state=0),

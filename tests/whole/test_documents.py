@@ -180,6 +180,14 @@ def test_quick_tight_components() -> None:
 
 
 @pytest.mark.slow
+def test_quick_heavy_tails() -> None:
+    """A ratio for every cell."""
+    done = run([sys.executable, "-m", "bench.heavy_tails", "--quick"], ROOT)
+    assert done.returncode == 0, done.stderr
+    assert len(re.findall(r"\| \d+ \| \d+ \| \d+\.\d\d \| float\d\d products \|$", done.stdout, re.MULTILINE)) == 2
+
+
+@pytest.mark.slow
 def test_quick_memory_of_fits() -> None:
     """Of every kind of file, few rows and five times as many."""
     done = run([sys.executable, "-m", "bench.fit_memory", "--quick"], ROOT)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -90,6 +90,17 @@ class StudentT(Elliptical):
         return self._assemble(previous.replace(dofs=dofs), found.means, covariances, found.empty, sizes)
 
     # --- capabilities ------------------------------------------------------------------------------------------------
+
+    def integrating(self) -> Self:
+        """Refused.
+
+        Raises
+        ------
+        ParameterError : missing values
+        """
+        raise ParameterError(
+            'StudentT knows no missing values: leave missing="error" and drop or impute them, or use a Gaussian'
+        )
 
     def kernel(self, params: Params, dtype: DTypeLike = np.float64) -> Kernel:
         """The fastest kernel that is accurate at these parameters, for rows of `dtype`."""
