@@ -17,7 +17,7 @@ from streamem.core.errors import DegenerateDataError, ParameterError
 
 Array = NDArray[Any]
 RNG = np.random.default_rng(0)
-X = np.concatenate([RNG.normal(-4.0, 1.0, (300, 2)), RNG.normal(4.0, 1.0, (300, 2)), RNG.uniform(-60.0, 60.0, (30, 2))])
+X = np.concatenate([RNG.normal(-4.0, 1.0, (300, 2)), RNG.normal(4.0, 1.0, (300, 2)), RNG.uniform(-20.0, 20.0, (30, 2))])
 SHAPES = {"full": (2, 2, 2), "tied": (2, 2), "diag": (2, 2), "spherical": (2,)}
 
 
