@@ -17,18 +17,20 @@ from streamem.estimators.family_mixtures import (
     PoissonMixture,
     VonMisesFisherMixture,
 )
+from streamem.estimators.gaussian_hmm import GaussianHMM
 from streamem.estimators.gaussian_mixture import GaussianMixture
 from streamem.estimators.gmm_hmm import GMMHMM
 from streamem.estimators.model_files import read_model
 from streamem.estimators.persistence import KIND
 from streamem.estimators.poisson_hmm import PoissonHMM
+from streamem.estimators.student_mixture import StudentTMixture
 
 CLASSES: dict[str, Any] = {
     one.__name__: one
     for one in (
         GaussianMixture,
-        GaussianMixture,
         StudentTMixture,
+        GaussianHMM,
         GMMHMM,
         CategoricalHMM,
         PoissonHMM,

@@ -34,7 +34,10 @@ class StudentTMixtureFace(Face):
 
     def family(self, settings: Any, shape: Shape | None) -> StudentT:
         """Student-t components of the covariance type."""
-        return StudentT(settings.covariance_type, checked_regularization(settings.reg_covar), settings.dof)
+        family = StudentT(settings.covariance_type, checked_regularization(settings.reg_covar), settings.dof)
+        if not isinstance(family.dof, str) and not np.isfinite(family.dof).all():
+            raise ParameterError(f"dof is {settings.dof!r}; dofs_ are finite: 1e8 is a Gaussian to eight digits")
+        return family
 
     def row_products(self, settings: Any, n_features: int) -> int:
         """A product for each number of the statistics."""

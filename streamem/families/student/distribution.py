@@ -62,8 +62,8 @@ class StudentT(Elliptical):
     >>> x = np.random.default_rng(0).standard_t(3.0, size=(4000, 1))
     >>> family = StudentT("full")
     >>> mix = Mixture(family, 1, tol=1e-9, max_iter=1000, random_state=0).fit(x)
-    >>> mix.params_.dofs.round(1), family.scales(mix.params_).round(1).ravel()
-    (array([3.]), array([1.]))
+    >>> mix.params_.dofs.round(2), family.scales(mix.params_).round(2).ravel()
+    (array([2.87]), array([0.95]))
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class StudentT(Elliptical):
     # --- capabilities ------------------------------------------------------------------------------------------------
 
     def integrating(self) -> Self:
-        """Refused.
+        """What a t distribution says of rows with missing values is not known yet.
 
         Raises
         ------

@@ -16,7 +16,7 @@ from streamem.kernels.features.feature_products import (
 )
 from streamem.kernels.features.heavy_tails import CommonDistances, HeavyTails, Tails
 from streamem.kernels.steps import FINE, add, filled_up, implement, load, next_rows, scores
-from streamem.machine.compiled import compiled
+from streamem.machine.compiled import compiled, compiled_inside
 from streamem.machine.log1p import log1p_nonnegative
 
 Array = NDArray[Any]
@@ -80,7 +80,7 @@ def _filled_up(own: Any, b: Any) -> Any:
 implement(HeavyTails, _load, _scores, _add, next_rows=_next_rows, filled_up=_filled_up)
 
 
-@compiled
+@compiled_inside
 def _common_scores(own: CommonDistances, out: Array) -> None:
     """out (K, b) = linear terms, and −½ x̃ᵀPx̃ of each row."""
     b, d = out.shape[1], own.whitening.shape[0]
@@ -100,7 +100,7 @@ def _common_scores(own: CommonDistances, out: Array) -> None:
             row[i] += half * quadratic[i]
 
 
-@compiled
+@compiled_inside
 def _common_add(own: CommonDistances, posterior: Array, b: int) -> None:
     """Linear sums of each component, and second moments of all together."""
     d, linear = own.whitening.shape[0], own.linear
