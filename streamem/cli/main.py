@@ -15,6 +15,7 @@ import click
 from streamem import __version__
 from streamem.cli import library
 from streamem.cli.checks import require_writable, verbosity
+from streamem.cli.latent_class import fit_latent_class
 from streamem.cli.reading import ReadingOptions, missing_option, reading_options
 from streamem.cli.sequences import SequencesSaid, fit_hmm, sequence_options
 from streamem.cli.streaming import update, watch
@@ -189,6 +190,7 @@ def _fit_mixture(
 
 
 fit.add_command(fit_hmm)
+fit.add_command(fit_latent_class)
 
 
 @main.command()

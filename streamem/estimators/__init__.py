@@ -15,6 +15,7 @@ from streamem.estimators.gaussian_mixture import GaussianMixture
 from streamem.estimators.gmm_hmm import GMMHMM
 from streamem.estimators.grouped_mixture import GroupedMixture
 from streamem.estimators.hmm import HMM
+from streamem.estimators.latent_class import LatentClass
 from streamem.estimators.mixture import Mixture
 from streamem.estimators.poisson_hmm import PoissonHMM
 from streamem.estimators.student_mixture import StudentTMixture
@@ -30,6 +31,7 @@ __all__ = [
     "GaussianHMM",
     "GaussianMixture",
     "GroupedMixture",
+    "LatentClass",
     "Mixture",
     "MultinomialMixture",
     "NegativeBinomialMixture",

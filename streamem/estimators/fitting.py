@@ -18,6 +18,7 @@ from streamem.estimators.family_facts import integrated, settings_of
 from streamem.estimators.hyperparameters import generator_of, run_key
 from streamem.estimators.making import engine_for, for_rows_of, model_of, start_of
 from streamem.estimators.structure import Opened
+from streamem.machine.importing import import_whole
 from streamem.running.answers import survey_source
 from streamem.running.fitted import Fitted, PriorWeight, Surveyed, fit
 from streamem.running.starts import Job
@@ -39,8 +40,10 @@ def fit_to(
     ----------
     earlier : a fit to go on from, or None to start anew
     """
-    structure, source = settings.structure, opened.source
+    structure = settings.structure
     structure.check_start(settings, opened.shape)
+    opened = _compressed(settings, opened, executor)
+    source = opened.source
     known = _surveyed(settings, opened, algorithm, executor)
     model = model_of(settings, known)
     job = Job(
@@ -62,6 +65,19 @@ def fit_to(
     if not algorithm.sees_all_rows or fitted.state is None:
         return fitted
     return replace(fitted, prior_weight=replace(fitted.prior_weight, steps=fitted.state.weight))
+
+
+def _compressed(settings: Any, opened: Opened, executor: Any) -> Opened:
+    """Different rows with weights in place of rows, where the estimator has `compress` and it pays."""
+    wanted = getattr(settings, "compress", False)
+    if not wanted:
+        return opened
+    known = Fitted(shape=opened.shape)
+    model: Any = model_of(settings, known)
+    engine = engine_for(settings, "patterns", model, known, executor)
+    compress = import_whole("streamem.running.compress")
+    source = compress.compressed(opened.source, model.family, model.missing, engine, wanted is True)
+    return replace(opened, source=source)
 
 
 def _maker(settings: Any, model: Any, opened: Opened) -> Callable[[Chunk, np.random.RandomState], Params]:

@@ -21,7 +21,6 @@ from streamem.estimators.rows import Rows
 from streamem.estimators.sequence_inputs import open_steps, step_options
 from streamem.estimators.steps import asking
 from streamem.estimators.structure import Asked, DataArguments, Opened, Question, imputing
-from streamem.initialization import STARTS
 from streamem.models import GroupedMixture
 from streamem.running.answers import Column
 from streamem.running.fitted import Fitted, Shape
@@ -88,7 +87,7 @@ class Groups(Rows):
 
     def model(self, settings: Any, family: Family, fitted: Fitted | None) -> Any:
         """The mixture of groups."""
-        return GroupedMixture(family, int(settings.n_components), STARTS[settings.init_params])
+        return GroupedMixture(family, int(settings.n_components), settings.face.starts()[settings.init_params])
 
     def imputing(self, n_draws: int, seed: int | None) -> Asked:
         """From the probabilities of the components given the whole group."""

@@ -20,6 +20,7 @@ from streamem.estimators.family_mixtures import (
 from streamem.estimators.gaussian_hmm import GaussianHMM
 from streamem.estimators.gaussian_mixture import GaussianMixture
 from streamem.estimators.gmm_hmm import GMMHMM
+from streamem.estimators.latent_class import LatentClass
 from streamem.estimators.model_files import read_model
 from streamem.estimators.persistence import KIND
 from streamem.estimators.poisson_hmm import PoissonHMM
@@ -41,6 +42,7 @@ CLASSES: dict[str, Any] = {
         NegativeBinomialMixture,
         MultinomialMixture,
         VonMisesFisherMixture,
+        LatentClass,
     )
 }
 NEED_FAMILY = ("Mixture", "HMM", "GroupedMixture")

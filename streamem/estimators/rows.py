@@ -18,7 +18,6 @@ from streamem.estimators.hyperparameters import require_choice
 from streamem.estimators.making import family_of
 from streamem.estimators.row_inputs import open_rows, read_options
 from streamem.estimators.structure import Asked, DataArguments, Opened, Question, Structure, imputing
-from streamem.initialization import STARTS
 from streamem.models import Mixture
 from streamem.running.answers import Column
 from streamem.running.fitted import Fitted, Shape
@@ -73,7 +72,7 @@ class Rows(Structure):
 
     def model(self, settings: Any, family: Family, fitted: Fitted | None) -> Mixture:
         """The mixture of the family."""
-        return Mixture(family, settings.n_components, STARTS[settings.init_params])
+        return Mixture(family, settings.n_components, settings.face.starts()[settings.init_params])
 
     def least_rows(self, settings: Any, n_features: int) -> int:
         """2·K·(d + 1)."""
@@ -146,7 +145,7 @@ class Rows(Structure):
 
     def check(self, settings: Any) -> None:
         """`init_params` is the name of a start."""
-        require_choice(settings, "init_params", STARTS)
+        require_choice(settings, "init_params", settings.face.starts())
 
     def check_start(self, settings: Any, shape: Shape) -> None:
         """What the face finds wrong."""

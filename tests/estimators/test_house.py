@@ -18,6 +18,7 @@ from streamem import (
     GaussianHMM,
     GaussianMixture,
     GroupedMixture,
+    LatentClass,
     Mixture,
     MultinomialMixture,
     NegativeBinomialMixture,
@@ -66,6 +67,7 @@ ESTIMATORS: dict[str, Any] = {
     "PoissonHMM": PoissonHMM(2, random_state=0),
     "BernoulliHMM": BernoulliHMM(2, random_state=0),
     "HMM": HMM(Gaussian("diag"), 2, random_state=0),
+    "LatentClass": LatentClass(2, n_categories=2, random_state=0),
     "GroupedMixture": GroupedMixture(Gaussian("diag"), 2, random_state=0),
     "PoissonMixture": PoissonMixture(2, random_state=0),
     "BernoulliMixture": BernoulliMixture(2, random_state=0),
@@ -106,7 +108,7 @@ def rows(name: str) -> Any:
     """Data that the estimator takes."""
     if name == "GroupedMixture":
         return list(X.reshape(30, 4, 2))
-    if name in ("CategoricalHMM", "BernoulliHMM", "BernoulliMixture"):
+    if name in ("CategoricalHMM", "BernoulliHMM", "BernoulliMixture", "LatentClass"):
         return (X > 2.5).astype(np.float64)
     if name in ("GammaMixture", "VonMisesFisherMixture"):
         return np.abs(X) + 0.1 if name == "GammaMixture" else X / np.linalg.norm(X, axis=1, keepdims=True)

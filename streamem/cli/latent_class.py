@@ -1,0 +1,61 @@
+"""``streamem fit latent-class``: surveys, tests and records."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from streamem.cli import library
+from streamem.cli.checks import require_writable, verbosity
+from streamem.cli.reading import ReadingOptions, missing_option, reading_options
+
+COMPRESS = {"auto": "auto", "yes": True, "no": False}
+
+
+@click.command("latent-class")
+@click.argument("data", type=click.Path())
+@click.option("-k", "--classes", type=click.IntRange(1), required=True, help="Number of classes.")
+@click.option("-o", "--output", type=click.Path(dir_okay=False), required=True, help="Model file to write (.npz).")
+@click.option("--prior", type=click.FloatRange(1.0), default=1.0, show_default=True, help="Dirichlet prior; 1 is none.")
+@click.option("--tol", type=float, default=1e-7, show_default=True, help="Nats per row.")
+@click.option("--max-iter", type=click.IntRange(0), default=1000, show_default=True)
+@click.option("--n-init", type=click.IntRange(1), default=10, show_default=True, help="Random starts.")
+@click.option(
+    "--compress",
+    type=click.Choice(list(COMPRESS)),
+    default="auto",
+    show_default=True,
+    help="Whether EM runs over different rows with weights, found in one pass.",
+)
+@missing_option
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Makes the result repeatable.")
+@click.option("--weight", help="Sample weights: a column name, or the path of a Zarr array or .npy file.")
+@click.option("--checkpoint", type=click.Path(dir_okay=False), help="Save every iteration here; resume if it exists.")
+@reading_options
+@click.pass_context
+def fit_latent_class(
+    ctx: click.Context,
+    /,
+    data: str,
+    classes: int,
+    output: str,
+    compress: str,
+    seed: int | None,
+    weight: str | None,
+    checkpoint: str | None,
+    reading: ReadingOptions,
+    **settings: Any,
+) -> None:
+    """Latent classes of columns of text or of codes 0, 1, …"""
+    require_writable(output, checkpoint)
+    settings |= {"random_state": seed, "verbose": verbosity(ctx), "compress": COMPRESS[compress], **reading.settings}
+    model = library.LatentClass(classes, **settings)
+    with reading.opened(data, weight) as (source, arguments):
+        model.fit(source, checkpoint=checkpoint, **arguments)
+    model.save(output)
+    state = "converged" if model.converged_ else "not converged"
+    click.echo(
+        f"{output}: {classes} classes of {model.n_features_in_} columns, {state} after {model.n_iter_} iterations, "
+        f"log-likelihood {model.lower_bound_:.9g} per row"
+    )

@@ -1,0 +1,91 @@
+"""Rows that occur again and again, as one row each with the sum of their weights."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from streamem.core.stats import Stats
+
+Array = NDArray[Any]
+
+MOST_KEY = 2**62
+"""Of a row of small integers that one integer stands for."""
+
+
+class Patterns(Stats):
+    """Different rows, and the weight of each: a value that is summed over chunks as statistics are.
+
+    Attributes
+    ----------
+    rows : (p, d) in the order in which they first occur
+    weights : (p,)
+    most : more patterns than this are not kept: `rows` is empty then, and `weights` holds nothing
+    lost : 1 where there were more
+
+    >>> once = Patterns.of(np.array([[1.0, 2.0], [3.0, np.nan], [1.0, 2.0]]), None, 10)
+    >>> (once + once).weights
+    array([4., 2.])
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, x: Array, weight: Array | None, most: int) -> Self:
+        """The patterns of rows x (n, d) of weight (n,)."""
+        if not len(x):
+            return cls(rows=np.empty((0, x.shape[1])), weights=np.empty(0), most=most, lost=0)
+        codes = _codes(x)
+        count = int(codes.max()) + 1
+        if count > most:
+            return cls(rows=np.empty((0, x.shape[1])), weights=np.empty(0), most=most, lost=1)
+        first = np.empty(count, dtype=np.int64)
+        first[codes[::-1]] = np.arange(len(x))[::-1]
+        weights = np.bincount(codes, weights=weight, minlength=count)
+        return cls(rows=np.asarray(x[first], dtype=np.float64), weights=weights, most=most, lost=0)
+
+    def __add__(self, other: Stats) -> Self:
+        """The patterns of both, those of `self` first."""
+        if not isinstance(other, Patterns):
+            return NotImplemented
+        if self.lost or other.lost:
+            return self if self.lost else type(self)(**dict(other.items()))
+        both = np.concatenate([self.rows, other.rows]), np.concatenate([self.weights, other.weights])
+        return self.of(*both, int(self.most))
+
+
+def _codes(x: Array) -> Array:
+    """(n,) int64: equal rows have equal numbers, from 0 in the order in which they first occur."""
+    keys = _integer_keys(x)
+    if keys is None:
+        plain = np.ascontiguousarray(x, dtype=np.float64) + 0.0  # −0 is 0
+        plain[np.isnan(plain)] = np.nan
+        packed = pa.FixedSizeBinaryArray.from_buffers(
+            pa.binary(8 * x.shape[1]), len(plain), [None, pa.py_buffer(plain)]
+        )
+    else:
+        packed = pa.array(keys)
+    return np.asarray(packed.dictionary_encode().indices.to_numpy()).astype(np.int64, copy=False)
+
+
+def _integer_keys(x: Array) -> Array | None:
+    """(n,) int64, one integer for each row of small integers and NaN; None for other rows."""
+    keys, size = np.zeros(len(x), dtype=np.int64), 1
+    for column in np.asarray(x).T:
+        column = np.ascontiguousarray(column)
+        absent = np.isnan(column)
+        low, high = float(np.fmin.reduce(column)), float(np.fmax.reduce(column))
+        if np.isnan(low):
+            low = high = 0.0
+        size *= int(high - low) + 2 if np.isfinite(high - low) else MOST_KEY
+        if size >= MOST_KEY:
+            return None
+        counted = np.where(absent, -1.0, column - low)
+        whole = counted.astype(np.int64)
+        if (whole != counted).any():
+            return None
+        keys = keys * (int(high - low) + 2) + whole + 1
+    return keys
