@@ -27,6 +27,7 @@ EXPERIMENTS = [
     Experiment("Memory of fits", "bench.fit_memory", draws=False),
     Experiment("Tight components", "bench.tight", draws=False),
     Experiment("Heavy tails", "bench.heavy_tails", draws=False),
+    Experiment("Missing values", "bench.missing", draws=False),
     Experiment("Chains of other families", "bench.chain_families", draws=False),
     Experiment("Mixtures of exponential families", "bench.exponential_families", draws=False),
     Experiment("Work of all cores", "bench.bare_loop", draws=False),

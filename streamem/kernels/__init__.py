@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from streamem.kernels.features.heavy_tails_steps import bend, weigh
     from streamem.kernels.features.tied_pass import add_moments
     from streamem.kernels.features.transform_fill import fill_features, first_outside
+    from streamem.kernels.incomplete.correction_steps import add_corrections, correct_log_prob
     from streamem.kernels.incomplete.matrix_steps import add_incomplete, fill_incomplete, incomplete_log_prob
     from streamem.kernels.incomplete.variance_steps import (
         add_incomplete_by_variances,
@@ -46,6 +47,7 @@ __all__ = [
     "accumulate_apart_rows",
     "accumulate_posterior",
     "add_at",
+    "add_corrections",
     "add_incomplete",
     "add_incomplete_by_variances",
     "add_moments",
@@ -53,6 +55,7 @@ __all__ = [
     "apart_densities",
     "apart_pass",
     "bend",
+    "correct_log_prob",
     "densities_pass",
     "divided",
     "fill_features",
@@ -98,6 +101,8 @@ _HOMES = {
     "bend": "streamem.kernels.features.heavy_tails_steps",
     "weigh": "streamem.kernels.features.heavy_tails_steps",
     "add_moments": "streamem.kernels.features.tied_pass",
+    "add_corrections": "streamem.kernels.incomplete.correction_steps",
+    "correct_log_prob": "streamem.kernels.incomplete.correction_steps",
     "add_incomplete": "streamem.kernels.incomplete.matrix_steps",
     "fill_incomplete": "streamem.kernels.incomplete.matrix_steps",
     "incomplete_log_prob": "streamem.kernels.incomplete.matrix_steps",

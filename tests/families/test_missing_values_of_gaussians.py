@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from itertools import product
 from typing import Any
 
@@ -9,8 +10,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.stats import multivariate_normal
+from sklearn.exceptions import ConvergenceWarning
 
 from helpers.missing_oracle import expected, matrices, random_case, with_holes
+from streamem import GaussianMixture
 from streamem.conformance import FamilySuite
 from streamem.conformance.tolerance import assert_close, tolerance
 from streamem.core.arrays import Params
@@ -18,8 +21,10 @@ from streamem.core.chunk import Chunk
 from streamem.core.ports import kernel_of
 from streamem.core.stats import Stats
 from streamem.families import Gaussian
+from streamem.families.gaussian import incomplete
 from streamem.families.gaussian.arithmetic import origins
 from streamem.families.gaussian.held import HeldGaussian
+from streamem.families.gaussian.marginal import marginal
 from streamem.families.gaussian.shortfall import expected_log_likelihood
 from streamem.models import Mixture
 
@@ -108,6 +113,88 @@ def test_statistics_are_those_of_the_textbook(covariance_type: str, dtype: Any, 
     )
 
 
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_rows_that_lack_the_same_go_together(covariance_type: str, dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many rows in one call: common patterns, rare ones and complete rows, against the textbook."""
+    monkeypatch.setattr(incomplete, "LEAST_ROWS", 8)
+    monkeypatch.setattr(incomplete, "PORTION_ROWS", 200)
+    rng, k, d = np.random.default_rng(7), 3, 5
+    family, params, x = random_case(rng, covariance_type, k, d, 300)
+    lacking = rng.random((8, d)) < 0.4
+    lacking[0], lacking[1] = False, True
+    x[lacking[rng.integers(8, size=300)]] = np.nan
+    x[:40][rng.random((40, d)) < 0.2] = np.nan
+    x = x.astype(dtype)
+    kernel, log_weights, rtol = kernel_of(family, params, k, dtype), np.log([0.2, 0.3, 0.5]), tolerance(dtype, 300, 1e3)
+    found = kernel.mix(x, None, log_weights)
+    assert isinstance(kernel, incomplete.IncompleteKernel)
+    assert 3 <= len(kernel._patterns) <= 8
+    joint = expected(family, params, x.astype(np.float64), np.ones((300, k))).log_prob + log_weights
+    known = np.logaddexp.reduce(joint, axis=1)
+    oracle = expected(family, params, x.astype(np.float64), np.exp(joint - known[:, None]))
+    assert_close(np.float64(found.log_likelihood), known.sum(), rtol, "log-likelihood", np.abs(known).sum())
+    assert_close(found.responsibilities, oracle.weight, rtol, "responsibilities", np.float64(300))
+    for stats in (kernel.stats(), _of_known_weights(kernel, x, np.exp(joint - known[:, None]))):
+        for name in ("weight", "first", "second"):
+            own = getattr(oracle, name)
+            assert_close(stats[name], own, rtol, name, np.abs(own).max() + 300.0)
+    densities, peaks = np.empty((300, k)), np.empty(300)
+    kernel.densities(x, densities, peaks)
+    assert_close(np.log(densities) + peaks[:, None], oracle.log_prob, rtol, "densities", np.abs(oracle.log_prob).max())
+
+
+def _of_known_weights(kernel: Any, x: Array, resp: Array) -> Stats:
+    kernel.restart()
+    kernel.accumulate_rows(x, resp, False)
+    found: Stats = kernel.stats()
+    return found
+
+
+@pytest.mark.parametrize("covariance_type", ["full", "tied"])
+def test_nearly_collinear_columns_keep_their_digits(covariance_type: str) -> None:
+    """Where products cancel: log-densities are those of the marginal, by the ordinary kernel of the features."""
+    rng = np.random.default_rng(0)
+    family, params, x = random_case(rng, covariance_type, 2, 4, 60)
+    x[:, 3] = x[:, 0] + x[:, 1] - 40.0 + 1e-5 * rng.normal(size=60)
+    shear = np.eye(4)
+    shear[3] = [1.0, 1.0, 0.0, 1e-5]
+    covariances = shear @ family.covariances(params) @ shear.T
+    means = family.means(params)
+    means[:, 3] = means[:, 0] + means[:, 1] - 40.0
+    params = family.with_covariances(family.with_means(params, means), covariances)
+    assert not incomplete.by_products(family._structure, params)
+    for lacking in ([0], [2, 3], [0, 3], [1, 2, 3]):
+        observed = np.setdiff1d(np.arange(4), lacking)
+        rows = np.where(np.isin(np.arange(4), lacking), np.nan, x)
+        own = Gaussian(covariance_type).log_prob(marginal(family._structure, params, observed), x[:, observed])
+        rounding = kernel_of(family, params, 2).rounding
+        np.testing.assert_allclose(family.log_prob(params, rows), own, rtol=1e-9, atol=2 * rounding)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+def test_hostile_rows_are_fitted_without_a_fall(seed: int, covariance_type: str) -> None:
+    """Collinear columns, repeated rows, outliers, rows of one value, a column that a cluster never shows."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(60, 4)) + 6.0 * (np.arange(60) % 2)[:, None]
+    x[:, 3] = x[:, 0] - x[:, 1]
+    x[10:20], x[5, 0] = x[10], 1e6
+    x[rng.random(x.shape) < 0.15] = np.nan
+    x[::2, 2] = np.nan
+    x[7] = [np.nan, 1.0, np.nan, np.nan]
+    model = GaussianMixture(
+        2, covariance_type=covariance_type, reg_covar=0.0 if seed % 2 else 1e-6, missing="integrate", random_state=seed
+    )
+    model.set_params(max_iter=60, tol=1e-6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(x)
+    assert np.isfinite(model.means_).all()
+    assert np.isfinite(model.covariances_).all()
+    assert np.isfinite(model.score_samples(x)).all()
+
+
 @pytest.mark.parametrize("d", [2, 3])
 def test_densities_are_integrals_over_what_is_missing(d: int) -> None:
     """By the trapezoidal rule, which is exact to rounding for densities that vanish at both ends."""
@@ -191,13 +278,14 @@ def test_a_row_without_any_value_changes_nothing(covariance_type: str) -> None:
     family, params, x = random_case(rng, covariance_type, 2, 3, 50)
     x = with_holes(rng, x, 0.3)
     with_empty = np.vstack([x[:20], np.full((3, 3), np.nan), x[20:]])
-    kernel, log_weights = kernel_of(family, params, 2), np.log([0.3, 0.7])
-    without, with_them = (
-        (kernel.restart(), kernel.mix(rows, None, log_weights), kernel.stats()) for rows in (x, with_empty)
-    )
-    np.testing.assert_allclose(without[1].log_likelihood, with_them[1].log_likelihood, rtol=1e-13)
-    np.testing.assert_allclose(without[1].responsibilities, with_them[1].responsibilities, rtol=1e-12)
-    assert_close(with_them[2], without[2], 1e-12, "statistics", without[2])
+    found = []
+    for rows in (x, with_empty):
+        kernel = kernel_of(family, params, 2)
+        found.append((kernel.mix(rows, None, np.log([0.3, 0.7])), kernel.stats()))
+    (without, stats), (with_them, same) = found
+    np.testing.assert_allclose(without.log_likelihood, with_them.log_likelihood, rtol=1e-13)
+    np.testing.assert_allclose(without.responsibilities, with_them.responsibilities, rtol=1e-12)
+    assert_close(same, stats, 1e-12, "statistics")
     assert not family.log_prob(params, np.full((1, 3), np.nan)).any()
 
 

@@ -44,7 +44,8 @@ def _diagonal(d: int) -> Array:
     return places
 
 
-def _unpack(packed: Array, d: int) -> Array:
+def unpack(packed: Array, d: int) -> Array:
+    """Symmetric matrices (…, d, d) of their upper triangles."""
     rows, columns = _upper(d)
     symmetric = np.empty((*packed.shape[:-1], d, d))
     symmetric[..., rows, columns] = packed
@@ -141,7 +142,7 @@ class Full:
 
     def estimate(self, weight: Array, means: Array, moments: Array, reg: Array) -> Array:
         d = means.shape[1]
-        covariances = _unpack(moments / weight[:, None], d) - means[:, :, None] * means[:, None, :]
+        covariances = unpack(moments / weight[:, None], d) - means[:, :, None] * means[:, None, :]
         covariances[:, np.arange(d), np.arange(d)] += reg
         return covariances
 
@@ -227,7 +228,7 @@ class Tied(Full):
     def estimate(self, weight: Array, means: Array, moments: Array, reg: Array) -> Array:
         d = means.shape[1]
         between = (weight[:, None] * means).T @ means
-        covariance = (_unpack(moments, d) - between) / weight.sum()
+        covariance = (unpack(moments, d) - between) / weight.sum()
         covariance[np.arange(d), np.arange(d)] += reg
         return np.asarray(covariance)
 

@@ -15,7 +15,7 @@ from streamem.families.far_rows import far_log_prob, far_order
 from streamem.families.gaussian.apart import arithmetic, choose_kernel, workspace_bytes
 from streamem.families.gaussian.arithmetic import origins
 from streamem.families.gaussian.elliptical import Elliptical
-from streamem.families.gaussian.incomplete import IncompleteKernel, incomplete_bytes
+from streamem.families.gaussian.incomplete import IncompleteKernel, in_words, incomplete_bytes
 from streamem.families.gaussian.marginal import by_pattern, drawn
 from streamem.families.gaussian.screen import screen_bytes, screen_of
 from streamem.families.gaussian.shortfall import Sizes, expected_log_likelihood, shortfall
@@ -80,7 +80,7 @@ class Gaussian(Elliptical):
     def arithmetic(self, params: Params, dtype: DTypeLike = np.float64) -> str:
         """Which arithmetic the kernel runs at these parameters on rows of `dtype`, in words."""
         words = arithmetic(self._structure, params, dtype)
-        return IncompleteKernel.in_words(words) if self._integrates else words
+        return in_words(words) if self._integrates else words
 
     def screen(self, params: Params, dtype: DTypeLike, pairs_per_row: float, rows: float = 0.0) -> Mixing | None:
         """Active pairs only, where they are few enough and float32 scores or bounds tell them; of complete rows."""
@@ -100,7 +100,7 @@ class Gaussian(Elliptical):
         """What a kernel and the responsibilities of a block hold, and what a screen holds beyond."""
         dense = workspace_bytes(self._structure, n_components, n_features)
         if self._integrates:
-            return dense + incomplete_bytes(self._structure, n_components, n_features)
+            return dense + incomplete_bytes(self._structure, dense, n_components, n_features)
         return dense + screen_bytes(self._structure, n_components, n_features)
 
     def statistics_bytes(self, n_components: int, n_features: int) -> int:

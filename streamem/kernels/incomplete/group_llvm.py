@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from streamem.kernels.incomplete.groups import GROUP
-from streamem.machine.vectors import FLAGS, INDEX, constant, data, load, multiply_add, number, store
+from streamem.machine.vectors import FLAGS, INDEX, constant, data, load, multiply_add, number, spread, store
 from streamem.machine.whole_numba import cgutils, intrinsic, ir, types
 
 LANES_OF_GROUP = ir.VectorType(ir.DoubleType(), GROUP)
@@ -136,6 +136,42 @@ def sum_chosen(typing: Any, out: Any, i: Any, matrix: Any, row: Any, z: Any, cho
         return context.get_dummy_value()
 
     return types.none(out, WHOLE, matrix, WHOLE, z, chosen, WHOLE), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def sum_multiples(typing: Any, out: Any, i: Any, matrix: Any, at: Any, numbers: Any, count: Any) -> Any:
+    """out[i] = Σ_j numbers[j]·matrix[at + j] for j < count; numbers are (d,) float64."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        code = _Code(context, builder, signature, arguments)
+
+        def term(j: Any, total: Any) -> Any:
+            factor = spread(builder, number(builder, code.pointers[4], j), LANES_OF_GROUP)
+            return multiply_add(builder, factor, code.load(2, builder.add(arguments[3], j)), total)
+
+        code.store(code.total(arguments[5], term), 0, arguments[1])
+        return context.get_dummy_value()
+
+    return types.none(out, WHOLE, matrix, WHOLE, numbers, WHOLE), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def add_multiples(typing: Any, y: Any, iy: Any, factor: Any, i: Any, numbers: Any, count: Any) -> Any:
+    """y[iy + j] += factor[i]·numbers[j] for j < count; numbers are (d,) float64."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        code = _Code(context, builder, signature, arguments)
+        scale = code.load(2, arguments[3])
+
+        def body(j: Any) -> None:
+            place = builder.add(arguments[1], j)
+            factor = spread(builder, number(builder, code.pointers[4], j), LANES_OF_GROUP)
+            code.store(multiply_add(builder, scale, factor, code.load(0, place)), 0, place)
+
+        code.each(arguments[5], body)
+        return context.get_dummy_value()
+
+    return types.none(y, WHOLE, factor, WHOLE, numbers, WHOLE), generate
 
 
 class _Code:

@@ -76,6 +76,25 @@ class Matrices(NamedTuple):
     log_det: Array
 
 
+class Precisions(NamedTuple):
+    """Gaussians with covariance matrices, where products of their precisions lose no digits that matter.
+
+    Attributes
+    ----------
+    center, unscale, volumes : as in `Matrices`
+    filling : (d,) the anchored value that stands for one that is missing
+    precisions : (groups or 1, d, d, GROUP) P
+    slopes : (groups, d, GROUP) P·m
+    """
+
+    center: Array
+    unscale: Array
+    volumes: Array
+    filling: Array
+    precisions: Array
+    slopes: Array
+
+
 class Variances(NamedTuple):
     """Gaussians with variances alone, as compiled code reads them.
 
@@ -95,6 +114,43 @@ class Variances(NamedTuple):
     factors: Array
     log_factors: Array
     variances: Array
+
+
+class Corner(NamedTuple):
+    """Buffers for what one row lacks under a group of components.
+
+    Attributes
+    ----------
+    row : (d,) anchored and filled
+    lacking : (d,) int64 which features
+    triangle, inverse : (d, d, GROUP) L with L·Lᵀ = P_mm, and L⁻ᵀ
+    along, sizes : (d, GROUP) L⁻¹·(P(x̃ − m))_m, and what follows; reciprocals of the diagonal of L
+    scalars : (4, GROUP)
+    resp : (GROUP,)
+    """
+
+    row: Array
+    lacking: Array
+    triangle: Array
+    inverse: Array
+    along: Array
+    sizes: Array
+    scalars: Array
+    resp: Array
+
+
+def corner_for(d: int) -> Corner:
+    """Buffers of d features."""
+    return Corner(
+        row=np.zeros(d),
+        lacking=np.zeros(d, dtype=np.int64),
+        triangle=np.zeros((d, d, GROUP)),
+        inverse=np.zeros((d, d, GROUP)),
+        along=np.zeros((d, GROUP)),
+        sizes=np.zeros((d, GROUP)),
+        scalars=np.zeros((4, GROUP)),
+        resp=np.zeros(GROUP),
+    )
 
 
 class Work(NamedTuple):
