@@ -12,7 +12,8 @@ from numpy.typing import DTypeLike, NDArray
 
 from streamem import kernels
 from streamem.core.arrays import Params
-from streamem.core.errors import DataError
+from streamem.core.completing import has_own
+from streamem.core.errors import DataError, ParameterError
 from streamem.core.faults import flags, missing, within
 from streamem.core.ports import FullFamily, Kernel
 from streamem.core.stats import Stats
@@ -68,8 +69,8 @@ class ExponentialFamily(FullFamily):
     ...     def log_partition(self, params): return 2 * np.log(params.scales)
     ...     def from_means(self, means, overall, previous): return Params(scales=np.sqrt(means[..., 0] / 2))
     >>> x = np.random.default_rng(0).rayleigh(np.repeat([1.0, 9.0], 500))[:, None]
-    >>> Mixture(Rayleigh(), 2, random_state=0).fit(x).params_.scales.ravel().round(1).tolist()
-    [1.0, 8.9]
+    >>> sorted(Mixture(Rayleigh(), 2, random_state=0).fit(x).params_.scales.ravel().round(1).tolist())
+    [1.0, 8.7]
     """
 
     features: ClassVar[tuple[str, ...]]
@@ -112,13 +113,13 @@ class ExponentialFamily(FullFamily):
 
         Raises
         ------
-        NotImplementedError : the subclass does not say
+        ParameterError : the subclass does not say
         """
-        raise NotImplementedError(f"{type(self).__name__} has no mean(params), which imputing needs")
+        raise ParameterError(f"{type(self).__name__} cannot impute: it has no mean(params) -> (K, d)")
 
-    def typical(self, params: Params) -> Array:
-        """Values (K, d) that are ordinary for each component: they tell how far log-densities round."""
-        return self.mean(params)
+    def typical(self, params: Params) -> Array | None:
+        """Values (K, d) that are ordinary for each component, which tell how far log-densities round; None: unknown."""
+        return self.mean(params) if has_own(self, ExponentialFamily, "mean") else None
 
     # --- missing values ----------------------------------------------------------------------------------------------
 
@@ -222,8 +223,9 @@ class ExponentialFamily(FullFamily):
         """Products with transformed columns, in float64 whatever the rows."""
         k, d = self._shape(params)
         table, natural = self.table(params, d), self.coefficients(params)
-        z = np.empty((natural.shape[1], k))
-        kernels.fill_features(np.ascontiguousarray(self.typical(params)), table, np.empty(d * k), z)
+        values, z = self.typical(params), np.ones((natural.shape[1], k))
+        if values is not None:
+            kernels.fill_features(np.ascontiguousarray(values), table, np.empty(d * k), z)
         terms = np.abs(natural.T * z).sum(axis=0) + np.abs(natural).max(axis=1)
         return self._kernel_of(table, k, d, natural, np.minimum(terms, np.finfo(np.float64).max))
 

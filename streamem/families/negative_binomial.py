@@ -42,7 +42,7 @@ class NegativeBinomial(ExponentialFamily):
     >>> from streamem import Params
     >>> from streamem.families import NegativeBinomial
     >>> NegativeBinomial().log_prob(Params(sizes=[[2.0]], means=[[3.0]]), np.array([[4.0]])).round(4)
-    array([[-2.2666]])
+    array([[-2.2664]])
     """
 
     features = ("x",)
