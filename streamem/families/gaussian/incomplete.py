@@ -141,7 +141,7 @@ class IncompleteKernel(Kernel):
             return [(self._complete, np.arange(len(x)), x)]
         rows = np.flatnonzero(~some)
         parts: list[tuple[Kernel, Array, Array]] = [(self._complete, rows, x[rows])] if len(rows) else []
-        left = some & ~lacking.all(axis=1)
+        left = np.asarray(some & ~lacking.all(axis=1))
         for rows in alike(lacking, np.flatnonzero(left)) if self._in_patterns else ():
             pattern = self._pattern_of(lacking[rows[0]])
             if pattern is not None:
