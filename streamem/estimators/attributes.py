@@ -175,6 +175,8 @@ def _now_unfit(why: Any) -> str:
 def misfit(settings: Any, params: Params, features: int) -> str:
     """Why parameters are not of this estimator's hyperparameters; "" if they are."""
     k = settings.n_components
+    if hasattr(settings, "noise") and bool(settings.noise) != ("noise_weight" in params):
+        return f"noise is {settings.noise}, and the parameters are {'without' if settings.noise else 'with'} noise"
     if wrong := settings.structure.misfit(params, k):
         return str(wrong)
     return str(settings.face.misfit(settings, params.components, k, features))

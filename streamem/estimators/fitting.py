@@ -98,6 +98,10 @@ def _surveyed(settings: Any, opened: Opened, algorithm: Variant, executor: Any) 
         surveyed = Surveyed(asked, settings_of(asked), family)
         data = getattr(family, "total_weight", None)
         known = replace(known, surveyed=surveyed, prior_weight=PriorWeight(data))
+    if getattr(settings, "noise", False):
+        model = model_of(settings, known)
+        engine = engine_for(settings, "box", model, known, executor)
+        known = replace(known, box=settings.structure.box(settings, model, source, engine))
     if algorithm.sees_all_rows:
         return known
     model = model_of(settings, known)

@@ -49,6 +49,11 @@ class GaussianMixture(MixtureEstimator):
         What a value that was not observed is: NaN, a null of a table, a value that a mask hides. "integrate" is exact
         maximum likelihood where values are missing at random (Dempster, Laird & Rubin 1977): the E-step integrates over
         them, log-likelihoods are of what was observed, and a row without any value counts as a row and nothing else.
+    noise : bool, default False
+        Put a component of constant density over the box of the data beside the others, for outliers: `predict` gives
+        −1 there, and `predict_proba` has K columns, which lack to 1 what is noise. One more pass finds the box;
+        online it is that of the first rows. Rows outside of it have no noise density. `weights_` sum to
+        1 − `noise_weight_`.
     n_threads : int or None
         None uses all cores that this process may use. The result does not depend on it.
     memory_limit : str, int or None
@@ -63,6 +68,7 @@ class GaussianMixture(MixtureEstimator):
     weights_ (K,), means_ (K, d) : in units of the data; float32 if fitted on a float32 array
         All attributes are float64 where float32 does not hold some of them: squares of 1e20 or 1e-30.
     covariances_, precisions_, precisions_cholesky_ : (K, d, d) full, (d, d) tied, (K, d) diag, (K,) spherical
+    noise_weight_ : float, noise_box_ : (2, d) smallest and largest values of each column; with noise
     converged_ : bool
     n_iter_ : int, iterations of the best start
     lower_bound_ : float, exact log-likelihood per row at the returned parameters, in nats
@@ -114,6 +120,7 @@ class GaussianMixture(MixtureEstimator):
         verbose_interval: int = 10,
         stopping: str = "change",
         missing: str = "error",
+        noise: bool = False,
         n_threads: int | None = None,
         memory_limit: str | int | None = None,
         chunk_bytes: str | int | None = None,
@@ -134,6 +141,7 @@ class GaussianMixture(MixtureEstimator):
         self.verbose_interval = verbose_interval
         self.stopping = stopping
         self.missing = missing
+        self.noise = noise
         self.n_threads = n_threads
         self.memory_limit = memory_limit
         self.chunk_bytes = chunk_bytes

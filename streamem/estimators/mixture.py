@@ -28,6 +28,8 @@ class Mixture(MixtureEstimator):
     missing : {"error", "integrate"}, default "error"
         As in `GaussianMixture`; "integrate" needs a family that knows missing values (`FullFamily.integrating`), such
         as one of your own with ``allows_missing = True`` whose `log_prob` and `stats` leave out what is NaN.
+    noise : bool, default False
+        As in `GaussianMixture`; columns of counts or codes have a probability for each whole number in the box.
 
     Attributes
     ----------
@@ -71,6 +73,7 @@ class Mixture(MixtureEstimator):
         verbose: int = 0,
         stopping: str = "aitken",
         missing: str = "error",
+        noise: bool = False,
         n_threads: int | None = None,
         memory_limit: str | int | None = None,
         chunk_bytes: str | int | None = None,
@@ -86,6 +89,7 @@ class Mixture(MixtureEstimator):
         self.verbose = verbose
         self.stopping = stopping
         self.missing = missing
+        self.noise = noise
         self.n_threads = n_threads
         self.memory_limit = memory_limit
         self.chunk_bytes = chunk_bytes

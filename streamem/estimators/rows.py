@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from streamem.core.arrays import Params
 from streamem.core.chunk import Chunk
+from streamem.core.errors import ParameterError
 from streamem.core.ports import Family, Source, Task
 from streamem.core.stats import Stats
 from streamem.estimators.attributes import attributes_of
@@ -18,13 +19,16 @@ from streamem.estimators.hyperparameters import require_choice
 from streamem.estimators.making import family_of
 from streamem.estimators.row_inputs import open_rows, read_options
 from streamem.estimators.structure import Asked, DataArguments, Opened, Question, Structure, imputing
-from streamem.models import Mixture
-from streamem.running.answers import Column
+from streamem.models import Mixture, MixtureWithNoise
+from streamem.models.noise import NOISE_LABEL, BoxTask, joined_boxes
+from streamem.running.answers import Column, map_source
+from streamem.running.engines import Engine
 from streamem.running.fitted import Fitted, Shape
 from streamem.running.row_tasks import Apply, Describe, Score
 from streamem.sources import open_source
 
 Array = NDArray[Any]
+NOISE = ("noise_weight", "box")
 
 
 def _asking(method: str) -> Any:
@@ -70,9 +74,14 @@ class Rows(Structure):
         """Rows in memory."""
         return open_source(chunk.x, weight=chunk.weight, options=read_options(settings, DataArguments(), shape))
 
-    def model(self, settings: Any, family: Family, fitted: Fitted | None) -> Mixture:
-        """The mixture of the family."""
-        return Mixture(family, settings.n_components, settings.face.starts()[settings.init_params])
+    def model(self, settings: Any, family: Family, fitted: Fitted | None) -> Any:
+        """The mixture of the family, beside noise where that is asked for."""
+        start = settings.face.starts()[settings.init_params]
+        if not getattr(settings, "noise", False):
+            return Mixture(family, settings.n_components, start)
+        shape = None if fitted is None else fitted.shape
+        names = None if shape is None else shape.names
+        return MixtureWithNoise(family, settings.n_components, start, None if fitted is None else fitted.box, names)
 
     def least_rows(self, settings: Any, n_features: int) -> int:
         """2·K·(d + 1)."""
@@ -90,11 +99,21 @@ class Rows(Structure):
         else:
             params = anchored
         components = face.with_given(settings, params.components, face.given(settings))
-        return Params(weights=params.weights if weights is None else weights, components=components)
+        kept = {name: params[name] for name in NOISE if name in params}
+        if weights is None:
+            return Params(weights=params.weights, components=components, **kept)
+        beside = weights * (1.0 - params.noise_weight) if kept else weights
+        return Params(weights=beside, components=components, **kept)
 
     def is_given_wholly(self, settings: Any) -> bool:
         """Whether weights and every starting value of the family are given."""
         return self._given_weights(settings) is not None and bool(settings.face.is_given_wholly(settings))
+
+    def box(self, settings: Any, model: Any, source: Source, engine: Engine) -> Array | None:
+        """The box of the data, outside of which noise has no density."""
+        boxes: list[Array] = []
+        map_source(source, BoxTask(source.schema.names, model.missing), engine, 0, boxes.append)
+        return joined_boxes(boxes) if boxes else None
 
     def score_task(self, model: Any, params: Params, names: tuple[str, ...] | None) -> Task[Stats]:
         """The weighted sum of log-densities."""
@@ -105,12 +124,22 @@ class Rows(Structure):
         return imputing(_asking("imputed"), n_draws, seed)
 
     def published(self, params: Params, dtype: np.dtype[Any]) -> dict[str, Array]:
-        """weights_ (K,)."""
-        return {"weights_": np.array(params.weights).astype(dtype)}
+        """weights_ (K,); with noise its weight, and the box in which it has a density."""
+        shown: dict[str, Any] = {"weights_": np.array(params.weights).astype(dtype)}
+        if "noise_weight" in params:
+            shown |= {"noise_weight_": float(params.noise_weight), "noise_box_": np.array(params.box)}
+        return shown
 
     def rebuilt(self, settings: Any, attributes: Mapping[str, Any], components: Params) -> Params:
         """Parameters of a mixture from attributes: the weights as they are."""
-        return Params(weights=np.asarray(attributes["weights_"], dtype=np.float64), components=components)
+        weights = np.asarray(attributes["weights_"], dtype=np.float64)
+        if not getattr(settings, "noise", False):
+            return Params(weights=weights, components=components)
+        if lacking := [name for name in ("noise_weight_", "noise_box_") if name not in attributes]:
+            raise ParameterError(f"noise=True, and {', '.join(lacking)} are neither fitted nor set; set them, or fit")
+        box = np.asarray(attributes["noise_box_"], dtype=np.float64)
+        share = np.float64(attributes["noise_weight_"])
+        return Params(weights=weights, components=components, noise_weight=share, box=box)
 
     def shapes(self, k: int) -> Mapping[str, tuple[int, ...]]:
         """(K,)."""
@@ -123,8 +152,8 @@ class Rows(Structure):
         return f"the file's active do not fit {k} components" if np.shape(params.get("active", 0.0)) else ""
 
     def n_parameters(self, settings: Any, params: Params) -> int:
-        """K − 1 weights."""
-        return int(settings.n_components) - 1
+        """K − 1 weights, and one more with noise; the ends of its box are not counted, as mclust counts."""
+        return int(settings.n_components) - 1 + bool(getattr(settings, "noise", False))
 
     def pieces(
         self, settings: Any, fitted: Fitted, n_rows: int, step: int, rng: np.random.RandomState
@@ -138,14 +167,28 @@ class Rows(Structure):
         assert fitted.state is not None
         attributes, components = attributes_of(settings), fitted.state.params.components
         chances = np.asarray(attributes["weights_"], dtype=np.float64)
+        params = fitted.state.params
+        if "noise_weight" in params:
+            chances = np.append(chances, float(params.noise_weight))
         counts = rng.multinomial(n_rows, chances / chances.sum())
         family, draw = family_of(settings, fitted), settings.face.draw
-        rows = [draw(settings, family, components, attributes, k, int(n), rng) for k, n in enumerate(counts)]
-        return np.vstack(rows), np.repeat(np.arange(len(counts)), counts)
+        k = int(settings.n_components)
+        rows = [draw(settings, family, components, attributes, i, int(n), rng) for i, n in enumerate(counts[:k])]
+        labels = np.arange(k)
+        if len(counts) > k:
+            rows.append(self.model(settings, family, fitted).noise(params, int(counts[k]), rng))
+            labels = np.append(labels, NOISE_LABEL)
+        return np.vstack(rows), np.repeat(labels, counts)
 
     def check(self, settings: Any) -> None:
-        """`init_params` is the name of a start."""
+        """`init_params` is the name of a start, `noise` yes or no."""
         require_choice(settings, "init_params", settings.face.starts())
+        if not isinstance(noise := getattr(settings, "noise", False), bool | np.bool_):
+            raise ParameterError(f"noise is {noise!r}; it must be True or False")
+
+    def key(self, settings: Any) -> dict[str, Any]:
+        """Whether there is noise."""
+        return {"noise": True} if getattr(settings, "noise", False) else {}
 
     def check_start(self, settings: Any, shape: Shape) -> None:
         """What the face finds wrong."""
@@ -159,7 +202,10 @@ class Rows(Structure):
         """Weight and words of each component, the heaviest first."""
         weights = np.asarray(params.weights)
         order = np.argsort(-weights, kind="stable")
-        return [f"component   weight  {title}", *(f"{k:9d}{weights[k]:9.4f}  {words[k]}" for k in order)]
+        noise = (
+            [f"    noise{float(params.noise_weight):9.4f}  uniform in the box of the data"] if "box" in params else []
+        )
+        return [f"component   weight  {title}", *(f"{k:9d}{weights[k]:9.4f}  {words[k]}" for k in order), *noise]
 
     @staticmethod
     def _given_weights(settings: Any) -> Array | None:

@@ -158,6 +158,10 @@ class Structure(Protocol):
         """The weight of all steps, found in a pass of its own, if a prior of the structure asks for it."""
         return None
 
+    def box(self, settings: Any, model: Any, source: Source, engine: Engine) -> Array | None:
+        """(2, d) smallest and largest values, found in a pass of its own, where noise asks for them."""
+        return None
+
     def score_task(self, model: Any, params: Params, names: tuple[str, ...] | None) -> Task[Stats]:
         """The task whose sum over chunks holds weight and log_likelihood."""
 

@@ -202,6 +202,10 @@ class Categorical(FullFamily):
         """The family with its prior weighed against so much data."""
         return Categorical(self.n_categories, self.prior, total_weight, self.missing)
 
+    def counted(self, n_features: int) -> Array:
+        """All columns."""
+        return np.ones(n_features, dtype=np.bool_)
+
     def block_rows(self, params: Params) -> int:
         """Rows a block."""
         return block_rows(len(params.probabilities), len(params.starts) - 1)

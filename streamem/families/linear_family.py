@@ -162,6 +162,10 @@ class LinearFamily(FullFamily):
         overall = (stats.x.sum(axis=0) + 0.5) / (total + 1.0)
         return Means(stats.x / np.where(absent, 1.0, weights), empty, absent, overall)
 
+    def counted(self, n_features: int) -> Array:
+        """All columns."""
+        return np.ones(n_features, dtype=np.bool_)
+
     def block_rows(self, params: Params) -> int:
         """Rows a block."""
         k, d = params[self.name].shape

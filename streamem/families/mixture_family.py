@@ -119,6 +119,10 @@ class MixtureFamily(FullFamily):
         """This family with parts that know the columns."""
         return self._of(self.family.for_columns(n_features, names, categories))
 
+    def counted(self, n_features: int) -> Array:
+        """Which columns hold whole numbers: as the family of the parts says."""
+        return self.family.counted(n_features)
+
     @property
     def allows_missing(self) -> bool:
         """Whether the family of the parts does."""

@@ -3,5 +3,6 @@
 from streamem.models.grouped_mixture import GroupedMixture
 from streamem.models.hmm import HMM
 from streamem.models.mixture import Mixture
+from streamem.models.noise import MixtureWithNoise
 
-__all__ = ["HMM", "GroupedMixture", "Mixture"]
+__all__ = ["HMM", "GroupedMixture", "Mixture", "MixtureWithNoise"]

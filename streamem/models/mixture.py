@@ -140,7 +140,7 @@ class Mixture(ForwardsToFamily):
     def labels(self, params: Params, chunk: Chunk) -> Array:
         """The most probable component of every row: (n,) int64."""
         out = np.empty(chunk.rows, dtype=np.int64)
-        log_weights = _log_weights(params)[:, None]
+        log_weights = self._log_weights(params)[:, None]
         with np.errstate(over="ignore", invalid="ignore"):
             for block, log_prob in self._log_prob(self._kernel(params), params, chunk.x):
                 joint = log_prob + log_weights
@@ -153,13 +153,13 @@ class Mixture(ForwardsToFamily):
     @small_buffers()
     def responsibilities(self, params: Params, chunk: Chunk) -> Array:
         """Posterior probability of every component: (n, K)."""
-        out = np.empty((chunk.rows, self.n_components))
+        out = np.empty((chunk.rows, self.n_terms))
         kernel = self._kernel(params)
         with np.errstate(over="ignore", invalid="ignore"):
             for block, resp, known in self._posterior(kernel, params, chunk.x, strict=False):
                 out[block] = resp.T
                 if (far := _lost(known.log_density)) is not None:
-                    out[block][far] = self._far(params, chunk.x, block, far).responsibilities
+                    out[block][far, : self.n_components] = self._far(params, chunk.x, block, far).responsibilities
         return out
 
     @small_buffers()
@@ -184,6 +184,18 @@ class Mixture(ForwardsToFamily):
         return completed_rows(self.family, params.components, chunk.x, resp, n_draws, rng)
 
     # --- inner -------------------------------------------------------------------------------------------------------
+
+    @property
+    def n_terms(self) -> int:
+        """Terms of the sum: K."""
+        return self.n_components
+
+    def _weights(self, params: Params) -> Array:
+        """Weights of all terms."""
+        return np.asarray(params.weights)
+
+    def _log_weights(self, params: Params) -> Array:
+        return _logs(self._weights(params))
 
     def _observed(self, chunk: Chunk) -> Chunk:
         """The rows of the chunk that say something."""
@@ -214,7 +226,7 @@ class Mixture(ForwardsToFamily):
 
     def _mix(self, kernel: Mixing, params: Params, chunk: Chunk) -> MixtureSums:
         """Accumulates all rows in the kernel."""
-        sums = kernel.mix(chunk.x, chunk.weight, _log_weights(params))
+        sums = kernel.mix(chunk.x, chunk.weight, self._log_weights(params))
         if not np.isfinite(sums.log_likelihood):
             if chunk.x.dtype == np.float32:
                 raise NumericalError("float32 overflows")  # which float64 may not; see `core.extremes`
@@ -230,10 +242,11 @@ class Mixture(ForwardsToFamily):
 
     def _log_prob(self, kernel: Kernel, params: Params, x: Array) -> Iterator[tuple[slice, Array]]:
         """For every block, log p_k(x) as (K, b) in one reused buffer."""
-        buffer = np.empty(self.n_components * min(kernel.block_rows, max(len(x), 1)), dtype=kernel.dtype)
+        k = self.n_terms
+        buffer = np.empty(k * min(kernel.block_rows, max(len(x), 1)), dtype=kernel.dtype)
         for block in kernel.blocks(len(x)):
             rows = block.stop - block.start
-            log_prob = buffer[: self.n_components * rows].reshape(self.n_components, rows)
+            log_prob = buffer[: k * rows].reshape(k, rows)
             kernel.load(x[block])
             kernel.log_prob(log_prob)
             yield block, log_prob
@@ -241,7 +254,7 @@ class Mixture(ForwardsToFamily):
     def _far(self, params: Params, x: Array, block: slice, far: Array) -> FarRows:
         """Answers about rows `far` of a block, whose log-densities overflowed."""
         rows = x[block][far]
-        found = judged_far(self.family, params.components, _log_weights(params), rows)
+        found = judged_far(self.family, params.components, _logs(params.weights), rows)
         if found is None:
             raise no_density(block.start + int(far[0]), rows[0], self.family.overflows)
         return found
@@ -250,7 +263,7 @@ class Mixture(ForwardsToFamily):
         self, kernel: Kernel, params: Params, x: Array, strict: bool = True
     ) -> Iterator[tuple[slice, Array, Normalized]]:
         """For every block, responsibilities (K, b), and what else was computed of its rows; all finite if `strict`."""
-        log_weights = _log_weights(params)
+        log_weights = self._log_weights(params)
         for block, resp in self._log_prob(kernel, params, x):
             known = normalize_log_rows(resp, log_weights)
             if strict and (far := _lost(known.log_density)) is not None:
@@ -258,8 +271,8 @@ class Mixture(ForwardsToFamily):
             yield block, resp, known
 
 
-def _log_weights(params: Params) -> Array:
-    return cached_by_identity(params.weights, params.weights, "log weights", lambda: _log(params.weights))
+def _logs(weights: Array) -> Array:
+    return cached_by_identity(weights, weights, "log weights", lambda: _log(weights))
 
 
 def _log(weights: Array) -> Array:

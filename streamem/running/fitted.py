@@ -94,6 +94,7 @@ class Fitted:
     seen : fingerprint of the data to which the trace of `state` belongs; "" if to none
     prior_weight : see `PriorWeight`
     surveyed : the family that a survey of the rows made, or None
+    box : (2, d) smallest and largest values of the rows of the fit, where noise needs them before the first parameters
     stream : see `StreamPlace`; None of a model that never learned from a stream
     pending : rows that are kept until a start can be made of them
     """
@@ -104,6 +105,7 @@ class Fitted:
     seen: str = ""
     prior_weight: PriorWeight = field(default_factory=PriorWeight)
     surveyed: Surveyed | None = None
+    box: Any = None
     stream: StreamPlace | None = None
     pending: Chunk | None = None
 

@@ -102,6 +102,10 @@ class FullFamily(ABC):
         """Whether rows may be codes of categories, so that text can be read for the family."""
         return False
 
+    def counted(self, n_features: int) -> Array:
+        """Which columns (d,) hold whole numbers, each with a probability, rather than a density: counts, codes."""
+        return np.zeros(n_features, dtype=np.bool_)
+
     # --- values that were not observed -------------------------------------------------------------------------------
 
     @property
