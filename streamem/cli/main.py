@@ -129,6 +129,7 @@ def mixture_options(stopping: str) -> Callable[[Any], Any]:
 
 @fit.command("gmm")
 @mixture_options("change")
+@click.option("--noise", is_flag=True, help="A constant density over the box of the data beside; predict writes -1.")
 @click.pass_context
 def fit_gmm(ctx: click.Context, /, **given: Any) -> None:
     """Gaussian mixture."""

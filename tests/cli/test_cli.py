@@ -259,3 +259,11 @@ def test_sigterm_while_a_pipe_is_silent(folder: Path) -> None:
         assert process.stdout is not None
         assert "1,300 rows learned, 5,300 in all" in process.stdout.read()
     assert process.returncode == 0
+
+
+def test_noise_is_labelled(folder: Path) -> None:
+    call(*FIT[:-1], "noisy.npz", "--noise")
+    model = GaussianMixture.load("noisy.npz")
+    assert model.weights_.sum() + model.noise_weight_ == pytest.approx(1.0)
+    call("predict", "noisy.npz", "data.parquet", "--columns", "a,b,c", "-o", "labels.npy")
+    assert (np.load("labels.npy") == model.predict("data.parquet", columns=["a", "b", "c"])).all()
