@@ -53,9 +53,10 @@ class TransformKernel(LinearKernel):
         """The sums under the names of the family."""
         return self._as_stats(self.sums())
 
-    def _feature_sums(self, products: Products) -> Any:
+    def feature_sums(self, products: Products) -> Any:
+        """What passes add to, and the table that fills its rows."""
         columns = thread_buffer("columns", (self._n_columns * self._rows,))
-        return TransformSums(super()._feature_sums(products), self._table, columns)
+        return TransformSums(super().feature_sums(products), self._table, columns)
 
 
 class _TransformedBlock(AnchoredBlock):
