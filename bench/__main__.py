@@ -30,6 +30,7 @@ EXPERIMENTS = [
     Experiment("Missing values", "bench.missing", draws=False),
     Experiment("Chains of other families", "bench.chain_families", draws=False),
     Experiment("Mixtures of exponential families", "bench.exponential_families", draws=False),
+    Experiment("Latent classes", "bench.latent_classes", draws=False),
     Experiment("Work of all cores", "bench.bare_loop", draws=False),
 ]
 ALONE = {experiment.module.rpartition(".")[2] for experiment in EXPERIMENTS} | {"before"}
