@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         GaussianHMM,
         GaussianMixture,
         LatentClass,
+        Mixture,
         PoissonHMM,
         ReadOptions,
         StudentTMixture,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     )
     from streamem.algorithms import DriftAlarm
     from streamem.cli.demo import run_demo
+    from streamem.estimators.family_words import columns_of_text
     from streamem.estimators.loading import load_model, load_newest
     from streamem.running.memory import Budget
     from streamem.streams.byte_stream import ByteStream
@@ -44,10 +46,12 @@ __all__ = [
     "GaussianMixture",
     "KafkaStream",
     "LatentClass",
+    "Mixture",
     "PoissonHMM",
     "ReadOptions",
     "RedisStream",
     "StudentTMixture",
+    "columns_of_text",
     "load_model",
     "load_newest",
     "open_sequences",
@@ -62,6 +66,7 @@ _HOMES = {
     "GaussianHMM": "streamem",
     "GaussianMixture": "streamem",
     "LatentClass": "streamem",
+    "Mixture": "streamem",
     "PoissonHMM": "streamem",
     "ReadOptions": "streamem",
     "StudentTMixture": "streamem",
@@ -69,6 +74,7 @@ _HOMES = {
     "open_source": "streamem",
     "DriftAlarm": "streamem.algorithms",
     "run_demo": "streamem.cli.demo",
+    "columns_of_text": "streamem.estimators.family_words",
     "load_model": "streamem.estimators.loading",
     "load_newest": "streamem.estimators.loading",
     "Budget": "streamem.running.memory",

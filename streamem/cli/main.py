@@ -6,7 +6,6 @@ import json
 import logging
 import sys
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,9 @@ import click
 
 from streamem import __version__
 from streamem.cli import library
-from streamem.cli.checks import require_writable, verbosity
 from streamem.cli.latent_class import fit_latent_class
-from streamem.cli.reading import ReadingOptions, missing_option, reading_options
+from streamem.cli.mixtures import fit_gmm, fit_mixture, fit_student
+from streamem.cli.reading import ReadingOptions, reading_options
 from streamem.cli.sequences import SequencesSaid, fit_hmm, sequence_options
 from streamem.cli.streaming import update, watch
 from streamem.core.errors import StreamemError
@@ -77,119 +76,9 @@ def fit() -> None:
     """Fit a model to DATA (.zarr, .parquet file or folder, .npy, .arrow) and write it to a file."""
 
 
-def mixture_options(stopping: str) -> Callable[[Any], Any]:
-    """What fitting any mixture takes, in the order of help; `stopping` is its default."""
-    options = (
-        click.argument("data", type=click.Path()),
-        click.option("-k", "--components", type=click.IntRange(1), required=True, help="Number of components."),
-        click.option(
-            "-o", "--output", type=click.Path(dir_okay=False), required=True, help="Model file to write (.npz)."
-        ),
-        click.option(
-            "--covariance-type",
-            type=click.Choice(["full", "tied", "diag", "spherical"]),
-            default="full",
-            show_default=True,
-        ),
-        click.option("--tol", type=float, default=1e-3, show_default=True, help="Nats per row."),
-        click.option("--stopping", type=click.Choice(["change", "aitken"]), default=stopping, show_default=True),
-        click.option("--reg-covar", type=float, default=1e-6, show_default=True),
-        click.option("--max-iter", type=click.IntRange(0), default=100, show_default=True),
-        click.option("--n-init", type=click.IntRange(1), default=1, show_default=True),
-        click.option(
-            "--init",
-            "init_params",
-            type=click.Choice(["kmeans", "k-means++", "random", "random_from_data"]),
-            default="kmeans",
-            show_default=True,
-        ),
-        click.option(
-            "--algorithm",
-            type=click.Choice(["batch", "stepwise", "incremental"]),
-            default="batch",
-            show_default=True,
-            help="When to make an M-step: once a pass, after mini-batches, after blocks of rows.",
-        ),
-        missing_option,
-        click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Makes the result repeatable."),
-        click.option("--weight", help="Sample weights: a column name, or the path of a Zarr array or .npy file."),
-        click.option(
-            "--checkpoint", type=click.Path(dir_okay=False), help="Save every iteration here; resume if it exists."
-        ),
-        reading_options,
-    )
-
-    def decorated(command: Any) -> Any:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorated
-
-
-@fit.command("gmm")
-@mixture_options("change")
-@click.option("--noise", is_flag=True, help="A constant density over the box of the data beside; predict writes -1.")
-@click.pass_context
-def fit_gmm(ctx: click.Context, /, **given: Any) -> None:
-    """Gaussian mixture."""
-    _fit_mixture(ctx, library.GaussianMixture, **given)
-
-
-@fit.command("student-t")
-@mixture_options("aitken")
-@click.option(
-    "--dof",
-    default="estimated",
-    show_default=True,
-    help="Degrees of freedom: estimated, tied, or a number to fix them.",
-)
-@click.pass_context
-def fit_student(ctx: click.Context, /, dof: str, **given: Any) -> None:
-    """Mixture of t distributions, which outliers do not move."""
-    _fit_mixture(ctx, library.StudentTMixture, dof=_dof_of(dof), **given)
-
-
-def _dof_of(dof: str) -> str | float:
-    try:
-        return float(dof)
-    except ValueError:
-        return dof
-
-
-def _fit_mixture(
-    ctx: click.Context,
-    kind: Any,
-    /,
-    data: str,
-    components: int,
-    output: str,
-    seed: int | None,
-    weight: str | None,
-    checkpoint: str | None,
-    algorithm: str,
-    reading: ReadingOptions,
-    **settings: Any,
-) -> None:
-    """Fit a mixture to data, and write it to a file."""
-    require_writable(output, checkpoint)
-    model = kind(
-        components,
-        random_state=seed,
-        verbose=verbosity(ctx),
-        **reading.settings,
-        **settings,
-    )
-    with reading.opened(data, weight) as (source, arguments):
-        model.fit(source, checkpoint=checkpoint, algorithm=algorithm, **arguments)
-    model.save(output)
-    state = "converged" if model.converged_ else "ended" if algorithm == "stepwise" else "not converged"
-    click.echo(
-        f"{output}: {components} components of {model.n_features_in_} features, {state} after {model.n_iter_} "
-        f"iterations, log-likelihood {model.lower_bound_:.9g} per row"
-    )
-
-
+fit.add_command(fit_gmm)
+fit.add_command(fit_student)
+fit.add_command(fit_mixture)
 fit.add_command(fit_hmm)
 fit.add_command(fit_latent_class)
 

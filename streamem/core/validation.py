@@ -82,9 +82,14 @@ def locating(chunk: Chunk, ref: ChunkRef, names: Sequence[str] | None) -> Iterat
         yield
     except ImpossibleValueError as error:
         row = int(np.argmax(chunk.x[:, error.column] == error.value))
-        name = f" {names[error.column]!r}" if names is not None else ""
-        place = f"{where(ref)}: column {error.column}{name} of row {ref.row(row)}"
+        place = place_of(ref, row, error.column, names)
         raise ImpossibleValueError(error.value, error.column, error.needed, place) from error
+
+
+def place_of(ref: ChunkRef, row: int, column: int, names: Sequence[str] | None) -> str:
+    """How messages name a value of a chunk: the chunk, the column and the row in the source."""
+    name = f" {names[column]!r}" if names is not None else ""
+    return f"{where(ref)}: column {column}{name} of row {ref.row(row)}"
 
 
 def _suspicious(x: NDArray[Any]) -> bool:

@@ -13,7 +13,6 @@ from sklearn.utils import check_random_state
 
 from streamem.algorithms import DriftAlarm, StepSize
 from streamem.core.arrays import Params
-from streamem.core.errors import ParameterError
 from streamem.core.ports import Family, Variant
 from streamem.estimators.asking import Target
 from streamem.estimators.declaring import hyperparameters
@@ -75,7 +74,7 @@ class GroupedMixture(Estimator):
     (True, 6)
     """
 
-    family: Family = field(kw_only=False)
+    family: Family | str = field(kw_only=False)
     n_components: int = field(default=1, kw_only=False)
     tol: float = 1e-3
     max_iter: int = 100
@@ -407,13 +406,11 @@ class GroupedMixture(Estimator):
 
     @classmethod
     def load(cls, path: Path, **objects: Any) -> Self:
-        """Read a model that `save` wrote; ``family=`` has to be given again, since code is not saved.
+        """Read a model that `save` wrote; a family that is code has to be given again: ``family=``.
 
         Raises
         ------
-        ParameterError : no family
+        ParameterError : neither the file nor the call has a family
         ModelFileError : not such a file, damaged, newer than this library, or not to be trusted
         """
-        if "family" not in objects:
-            raise ParameterError("a GroupedMixture is loaded with its family: GroupedMixture.load(path, family=...)")
         return super().load(path, **objects)

@@ -7,7 +7,6 @@ from dataclasses import field
 from typing import Any, ClassVar, Self
 
 from streamem.core.arrays import Params
-from streamem.core.errors import ParameterError
 from streamem.core.ports import Family
 from streamem.estimators.declaring import hyperparameters
 from streamem.estimators.faces.any_hmm import AnyHMMFace
@@ -51,7 +50,7 @@ class HMM(SequenceEstimator):
     [1.0, 10.0]
     """
 
-    family: Family = field(kw_only=False)
+    family: Family | str = field(kw_only=False)
     n_components: int = field(default=1, kw_only=False)
 
     params_: Params = field(init=False)
@@ -60,13 +59,11 @@ class HMM(SequenceEstimator):
 
     @classmethod
     def load(cls, path: Path, **objects: Any) -> Self:
-        """Read a model that `save` wrote; ``family=`` has to be given again, since code is not saved.
+        """Read a model that `save` wrote; a family that is code has to be given again: ``family=``.
 
         Raises
         ------
-        ParameterError : no family
+        ParameterError : neither the file nor the call has a family
         ModelFileError : not such a file, damaged, newer than this library, or not to be trusted
         """
-        if "family" not in objects:
-            raise ParameterError("an HMM is loaded with its family: HMM.load(path, family=...)")
         return super().load(path, **objects)

@@ -20,7 +20,10 @@ from streamem.estimators.family_mixtures import (
 from streamem.estimators.gaussian_hmm import GaussianHMM
 from streamem.estimators.gaussian_mixture import GaussianMixture
 from streamem.estimators.gmm_hmm import GMMHMM
+from streamem.estimators.grouped_mixture import GroupedMixture
+from streamem.estimators.hmm import HMM
 from streamem.estimators.latent_class import LatentClass
+from streamem.estimators.mixture import Mixture
 from streamem.estimators.model_files import read_model
 from streamem.estimators.persistence import KIND
 from streamem.estimators.poisson_hmm import PoissonHMM
@@ -45,7 +48,8 @@ CLASSES: dict[str, Any] = {
         LatentClass,
     )
 }
-NEED_FAMILY = ("Mixture", "HMM", "GroupedMixture")
+FAMILIAR: dict[str, Any] = {"Mixture": Mixture, "HMM": HMM, "GroupedMixture": GroupedMixture}
+"""These are rebuilt only where their family was named in words."""
 
 
 def load_model(path: str | os.PathLike[str]) -> Any:
@@ -72,7 +76,9 @@ def load_newest(path: str | os.PathLike[str]) -> Any:
 
 def _class_of(path: str | os.PathLike[str], archive: Archive) -> Any:
     name = archive.meta.get("class")
-    if name in NEED_FAMILY:
+    if name in FAMILIAR and isinstance(archive.meta.get("parameters", {}).get("family"), str):
+        return FAMILIAR[name]
+    if name in FAMILIAR:
         raise ModelFileError(f"{path} holds a {name}, whose family is code: load it with {name}.load(path, family=...)")
     if name not in CLASSES:
         raise ModelFileError(f"{path} holds a {name}, which this version does not know; it knows {sorted(CLASSES)}")

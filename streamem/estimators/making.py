@@ -26,7 +26,7 @@ def family_of(settings: Any, fitted: Fitted) -> Family:
     asked: Family = settings.face.family(settings, fitted.shape)
     surveyed, known = fitted.surveyed, None
     if surveyed is not None:
-        same = surveyed.asked is asked or (not settings.face.objects and surveyed.settings == settings_of(asked))
+        same = surveyed.asked is asked or (settings.face.is_plain(settings) and surveyed.settings == settings_of(asked))
         known = surveyed.family if same else None
     if known is None:
         known = for_rows_of(asked, fitted.shape)

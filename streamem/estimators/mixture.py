@@ -8,7 +8,6 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from streamem.core.arrays import Params
-from streamem.core.errors import ParameterError
 from streamem.core.ports import Family
 from streamem.estimators.faces.family import FamilyFace
 from streamem.estimators.mixtures import MixtureEstimator
@@ -20,7 +19,9 @@ class Mixture(MixtureEstimator):
     Parameters
     ----------
     family : object with ``log_prob(params, x)``, ``stats(params, x, resp)`` and ``maximize(stats, previous)``
-        See `streamem.core.ports.Family`; axis 0 of every parameter is the component.
+        See `streamem.core.ports.Family`; axis 0 of every parameter is the component. Families of this library have
+        words too: ``"poisson"``, or ``"income:lognormal,lat+lon:gaussian,region:categorical"`` for columns of several
+        kinds. A model of words is loaded without code.
     n_components : int, default 1
     tol, max_iter, n_init, init_params, random_state, warm_start, verbose, stopping
     n_threads, memory_limit, chunk_bytes
@@ -61,7 +62,7 @@ class Mixture(MixtureEstimator):
 
     def __init__(
         self,
-        family: Family,
+        family: Family | str,
         n_components: int = 1,
         *,
         tol: float = 1e-3,
@@ -96,13 +97,11 @@ class Mixture(MixtureEstimator):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], **objects: Any) -> Self:
-        """Read a model that `save` wrote; ``family=`` has to be given again, since code is not saved.
+        """Read a model that `save` wrote; a family that is code has to be given again: ``family=``.
 
         Raises
         ------
-        ParameterError : no family
+        ParameterError : neither the file nor the call has a family
         ModelFileError : not such a file, damaged, newer than this library, or not to be trusted
         """
-        if "family" not in objects:
-            raise ParameterError("a Mixture is loaded with its family: Mixture.load(path, family=...)")
         return super().load(path, **objects)

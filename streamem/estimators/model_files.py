@@ -39,7 +39,7 @@ def write_model(path: Path, settings: Any, fitted: Fitted, public: Mapping[str, 
     arrays |= {name: value for name, value in public.items() if isinstance(value, np.ndarray)}
     meta = {**_meta(settings, fitted), "parameters": {}}
     for name, value in settings.get_params(deep=False).items():
-        if name in settings.face.objects:
+        if name in settings.face.objects and not settings.face.is_plain(settings):
             continue
         if isinstance(value, np.random.RandomState):
             value = None
@@ -115,10 +115,18 @@ def read_model(cls: type[Any], path: Path, objects: Mapping[str, Any], newest: b
     Raises
     ------
     ModelFileError : not such a file, damaged, newer than this library, or not to be trusted
+    ParameterError : the file holds no family in words, and `objects` none
     """
     parts = load_parts(path, cls.__name__, newest=newest)
+    given = {**parts.parameters, **objects}
+    if lacking := sorted(cls.face.objects - given.keys()):
+        again = ", ".join(f"{name}=..." for name in lacking)
+        raise ParameterError(
+            f"{path} holds a {cls.__name__} whose {' and '.join(lacking)} is code: load it with "
+            f"{cls.__name__}.load(path, {again})"
+        )
     try:
-        settings = cls(**parts.parameters, **objects)
+        settings = cls(**given)
         return settings, _restored(path, settings, parts)
     except StreamemError:
         raise

@@ -121,6 +121,10 @@ class ExponentialFamily(FullFamily):
         """Values (K, d) that are ordinary for each component, which tell how far log-densities round; None: unknown."""
         return self.mean(params) if has_own(self, ExponentialFamily, "mean") else None
 
+    def counted(self, n_features: int) -> Array:
+        """All columns where the support is whole numbers, else none."""
+        return np.full(n_features, self.support.whole)
+
     # --- missing values ----------------------------------------------------------------------------------------------
 
     @property

@@ -65,6 +65,18 @@ class Multinomial(LinearFamily):
             'missing="error" and drop such rows, or model the columns as Poisson'
         )
 
+    def counted(self, n_features: int) -> Array:
+        """Refuse: probabilities are those of rows with a given number of trials.
+
+        Raises
+        ------
+        ParameterError : always
+        """
+        raise ParameterError(
+            "Multinomial has no noise beside it: its probabilities are those of rows of a given total, and noise over "
+            "the box of the data is of all totals together. Fit without noise, or model the columns as Poisson"
+        )
+
     def measure(self, x: Array) -> Array:
         """log n! − Σ_j log x_j! (n,).
 

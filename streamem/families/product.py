@@ -19,7 +19,7 @@ from streamem.core.stats import Stats
 from streamem.families.empty_components import empty_components
 from streamem.families.packed import packed, unpacked
 from streamem.families.product_columns import Asked, asked_columns, keys_of, label_of, positions, require_numbers
-from streamem.kernels.nested.product_kernel import Factor, ProductKernel, in_columns_of_row, own_columns
+from streamem.kernels.nested.product_kernel import Factor, ProductKernel, in_columns_of_row, no_values, own_columns
 
 Array = NDArray[Any]
 
@@ -162,7 +162,8 @@ class Product(FullFamily):
             own, present = part.observed(x)
             with in_columns_of_row(np.array(part.columns)):
                 factors[part.key] = part.family.stats(_known(params, part.key), own, resp[present])
-        return Stats(weight=np.sum(resp, axis=0, dtype=np.float64), factors=Stats(**factors))
+        seen = np.delete(resp, no_values(x), axis=0) if self._gaps else resp
+        return Stats(weight=np.sum(seen, axis=0, dtype=np.float64), factors=Stats(**factors))
 
     def maximize(self, stats: Stats, previous: Params | None) -> Params:
         """The M-step of every factor: independent factors are maximized one by one."""
@@ -248,6 +249,11 @@ class Product(FullFamily):
         """Whether every factor either drops rows without a value or integrates over what was not observed."""
         return all(part.drops or part.family.allows_missing for part in self.parts)
 
+    @property
+    def _gaps(self) -> bool:
+        """Whether any factor reads NaN as a value that was not observed."""
+        return any(part.drops or part.family.allows_missing for part in self.parts)
+
     def integrating(self) -> Self:
         """The product for rows that may hold NaN.
 
@@ -298,7 +304,7 @@ class Product(FullFamily):
             )
             for part in located
         ]
-        return ProductKernel(factors, k, self.block_rows(params))
+        return ProductKernel(factors, k, self.block_rows(params), self._gaps)
 
     def arithmetic(self, params: Params, dtype: DTypeLike = np.float64) -> str:
         """Which arithmetics the factors run on rows of `dtype`, in words."""

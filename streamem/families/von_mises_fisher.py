@@ -60,6 +60,18 @@ class VonMisesFisher(LinearFamily):
             'leave missing="error" and drop such rows'
         )
 
+    def counted(self, n_features: int) -> Array:
+        """Refuse: densities are those on a sphere.
+
+        Raises
+        ------
+        ParameterError : always
+        """
+        raise ParameterError(
+            "VonMisesFisher has no noise beside it: its densities are those on a sphere, and noise has one over the "
+            "box of the data. Fit without noise; a component of small kappa is a nearly constant density"
+        )
+
     def measure(self, x: Array) -> Array:
         """Zero for every row, after a check of all lengths.
 

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamem.core.chunk import Chunk
+from streamem.core.errors import ImpossibleValueError
 from streamem.core.missing import Missing
 from streamem.core.ports import ChunkRef, Executor, OnChunk
 from streamem.core.sequences import Sequences
-from streamem.core.validation import require_finite
+from streamem.core.validation import place_of, require_finite
 
 Array = NDArray[Any]
 
@@ -57,7 +58,7 @@ def sample_rows(
     -------
     Chunk with x (min(size, n), d), the weights of these rows, and with `offsets` which of them are of one sequence.
     """
-    picks = None if size >= n_rows else draw_indices(n_rows, size, rng)
+    picks = drawn_rows(n_rows, size, rng)
     pieces = list(executor.map(TakeRows(picks, names, missing), refs, on_chunk))
     weights = [piece.weight for piece in pieces if piece.weight is not None]
     sequences = None
@@ -68,6 +69,31 @@ def sample_rows(
         np.concatenate(weights) if weights else None,
         sequences,
     )
+
+
+def drawn_rows(n_rows: int, size: int, rng: np.random.RandomState) -> NDArray[np.int64] | None:
+    """Sorted indices of the rows that `sample_rows` draws; None for all of them."""
+    return None if size >= n_rows else draw_indices(n_rows, size, rng)
+
+
+def located_in_source(
+    error: ImpossibleValueError,
+    sample: Chunk,
+    picks: NDArray[np.int64] | None,
+    refs: Sequence[ChunkRef],
+    names: Sequence[str] | None,
+) -> ImpossibleValueError:
+    """The error about a value of a sample, with its chunk and its row in the source; itself where it is not found.
+
+    `picks` are what `drawn_rows` said when the sample was drawn.
+    """
+    if error.column >= sample.x.shape[1] or not (same := sample.x[:, error.column] == error.value).any():
+        return error
+    drawn = int(np.argmax(same))
+    row = drawn if picks is None else int(picks[drawn])
+    ref = next(ref for ref in reversed(refs) if ref.start <= row)
+    place = place_of(ref, row - ref.start, error.column, names)
+    return ImpossibleValueError(error.value, error.column, error.needed, place)
 
 
 def draw_indices(n_rows: int, size: int, rng: np.random.RandomState) -> NDArray[np.int64]:

@@ -15,11 +15,11 @@ import numpy as np
 
 from streamem.core.arrays import Params
 from streamem.core.chunk import Chunk
-from streamem.core.errors import DataError
+from streamem.core.errors import DataError, ImpossibleValueError
 from streamem.core.file_locks import OnlyWriter
 from streamem.core.ports import Algorithm, ChunkRef, Executor, Limits, Model, Source, Variant
 from streamem.core.state import State
-from streamem.initialization import sample_rows
+from streamem.initialization import drawn_rows, located_in_source, sample_rows
 from streamem.running.checkpoint import Checkpoint, Position
 from streamem.running.engines import Engine
 from streamem.running.fit import Observer, require_unchanged, run
@@ -203,12 +203,28 @@ class _Starts:
 
     def _begin(self, start: int, best: State | None) -> Position:
         job = self._job
-        state = self._warm or self._algorithm.start(job.make_start(self._rows(), job.rng))
+        state = self._warm or self._algorithm.start(self._started(self._rows()))
         after = job.rng.get_state(legacy=False)
         if start + 1 >= job.n_init:
             self._sample = None
         return_free_memory()
         return Position(start, state, best, self._rng_before, after)
+
+    def _started(self, sample: Chunk) -> Params:
+        """The first parameters.
+
+        Raises
+        ------
+        ImpossibleValueError : a value that the family cannot emit, named by chunk, row and column
+        """
+        job = self._job
+        try:
+            return job.make_start(sample, job.rng)
+        except ImpossibleValueError as error:
+            as_then = np.random.RandomState(0)
+            as_then.set_state(self._rng_before)
+            picks = drawn_rows(job.source.n_rows, sample_size(job), as_then)
+            raise located_in_source(error, sample, picks, self._refs, job.source.schema.names) from error
 
     def _finish(self, position: Position) -> State:
         self._recorder.start = position.start

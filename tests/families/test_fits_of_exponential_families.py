@@ -264,14 +264,14 @@ def test_lengths_and_bessel_functions(d: int) -> None:
     ],
 )
 def test_impossible_values_are_named(name: str, value: float, words: str) -> None:
-    """By row in a pass over data; in a start's sample, which has no rows of the data, by column."""
+    """By row and column, in a pass over data as in the sample for a start."""
     x = rows_of(name, 300)
     mix = fitted(DRAWN[name][0], x, 2, max_iter=2, tol=0)
     x[211, 1] = value
     table = pa.table({"a": x[:, 0], "b": x[:, 1]})
     with pytest.raises(ImpossibleValueError, match=rf"column 1 'b' of row 211 holds {value:g}; {words}"):
         mix.predict(table)
-    with pytest.raises(ImpossibleValueError, match=rf"column 1 'b' of the sample holds {value:g}; {words}"):
+    with pytest.raises(ImpossibleValueError, match=rf"column 1 'b' of row 211 holds {value:g}; {words}"):
         mix.fit(table)
 
 

@@ -43,6 +43,12 @@ class OwnPoisson:
     def maximize(self, s: Stats, previous: Params) -> Params:
         return Params(rates=s.x / s.weight[:, None])
 
+    def filled(self, p: Params, x: Array, resp: Array) -> Array:
+        return np.where(np.isnan(x), resp @ p.rates, x)
+
+    def draw(self, p: Params, component: int, count: int, rng: np.random.RandomState) -> Array:
+        return rng.poisson(p.rates[component], (count, len(p.rates[component])))
+
 
 # --- laws ------------------------------------------------------------------------------------------------------------
 
@@ -355,7 +361,7 @@ def test_names_need_names() -> None:
 def test_a_value_that_cannot_be_is_told_by_its_own_column() -> None:
     frame = survey_table().to_pandas()[CHOSEN]
     frame.loc[1234, "visits"] = -3
-    with pytest.raises(ImpossibleValueError, match="column 0 'visits' of the sample holds -3; Poisson counts"):
+    with pytest.raises(ImpossibleValueError, match="column 0 'visits' of row 1234 holds -3; Poisson counts"):
         Mixture(survey_family(), 2, random_state=0).fit(frame)
 
 

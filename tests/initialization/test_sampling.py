@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from scipy.stats import chi2
 
 from streamem.core.chunk import Chunk
-from streamem.core.errors import NonFiniteError
+from streamem.core.errors import ImpossibleValueError, NonFiniteError
 from streamem.core.ports import ChunkDone
 from streamem.executors import ThreadsExecutor
-from streamem.initialization.sampling import draw_indices, sample_rows
+from streamem.initialization.sampling import draw_indices, drawn_rows, located_in_source, sample_rows
 from streamem.sources import ReadOptions, open_source
 
 
@@ -85,6 +85,24 @@ def test_rows_keep_their_order_and_their_weights() -> None:
     assert np.array_equal(found.x[:, 1], found.x[:, 0] + 1)
     assert found.weight is not None
     assert np.array_equal(found.weight, found.x[:, 0] + 0.5)
+
+
+@pytest.mark.parametrize(("n", "size"), [(200, 30), (200, 100), (200, 500)])
+def test_a_value_of_the_sample_is_found_in_the_source(n: int, size: int) -> None:
+    """By a draw of the same indices: few, half and all of the rows."""
+    x = np.arange(2.0 * n).reshape(n, 2)
+    source = open_source(x, options=ReadOptions(chunk_bytes=7 * x[:1].nbytes))
+    found, picks = sample(x, size), drawn_rows(n, size, np.random.RandomState(0))
+    for drawn in (0, 17, found.rows - 1):
+        bad = ImpossibleValueError(float(found.x[drawn, 1]), 1, "it cannot be", "column 1 of the sample")
+        row = int(found.x[drawn, 0]) // 2
+        ref = next(ref for ref in source.chunks() if ref.start <= row < ref.start + ref.rows)
+        told = located_in_source(bad, found, picks, source.chunks(), ("a", "b"))
+        assert (
+            told.place == f"chunk {ref.index} (rows {ref.start}–{ref.start + ref.rows - 1}): column 1 'b' of row {row}"
+        )
+    elsewhere = ImpossibleValueError(-1.0, 1, "it cannot be", "column 1 of the sample")
+    assert located_in_source(elsewhere, found, picks, source.chunks(), None) is elsewhere
 
 
 def test_the_seed_alone_decides() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import multivariate_normal
 
-from streamem import Gaussian, GaussianMixture, Mixture, Params, Poisson, Product
+from streamem import Gaussian, GaussianMixture, Mixture, Params, Poisson, Product, families
 from streamem.conformance import ModelSuite
 from streamem.core.chunk import Chunk
 from streamem.core.errors import DegenerateDataError, ParameterError
@@ -138,3 +139,50 @@ def test_a_file_that_contradicts_itself_is_noticed() -> None:
     assert "sum to" in model.faults(params.replace(noise_weight=np.float64(0.5)), 1, 1)[0]
     assert "box" in model.faults(params.replace(box=params.box[::-1].copy()), 1, 1)[0]
     assert model.faults(Params(weights=params.weights, components=params.components), 1, 1)
+
+
+HOLDS_WHOLE_NUMBERS = {
+    "AutoregressiveGaussian": False,
+    "Bernoulli": True,
+    "Beta": False,
+    "Categorical": True,
+    "Exponential": False,
+    "Gamma": False,
+    "Gaussian": False,
+    "Geometric": True,
+    "LogNormal": False,
+    "NegativeBinomial": True,
+    "Poisson": True,
+    "StudentT": False,
+    "VonMises": False,
+    "Weibull": False,
+}
+WITHOUT_NOISE = ("Multinomial", "VonMisesFisher")
+OF_FAMILIES = {"MixtureFamily", "Product"}
+"""These say what the families within them say."""
+
+
+def test_every_family_says_whether_it_counts() -> None:
+    """Noise over its box has a probability for each whole number, or a density: the measure has to be the family's."""
+    concrete = {name for name in families.__all__ if not inspect.isabstract(getattr(families, name))}
+    assert concrete - OF_FAMILIES == {*HOLDS_WHOLE_NUMBERS, *WITHOUT_NOISE}
+    for name, whole in HOLDS_WHOLE_NUMBERS.items():
+        assert getattr(families, name)().counted(2).tolist() == [whole, whole], name
+
+
+@pytest.mark.parametrize("name", WITHOUT_NOISE)
+def test_a_family_of_rows_that_are_no_box_refuses_noise(name: str) -> None:
+    x = np.eye(2)[np.arange(40) % 2]
+    with pytest.raises(ParameterError, match=f"{name} has no noise beside it"):
+        Mixture(getattr(families, name)(), 2, noise=True, random_state=0).fit(x)
+
+
+@pytest.mark.parametrize(("name", "low"), [("NegativeBinomial", 0), ("Geometric", 1)])
+def test_noise_over_counts_is_one_in_all_numbers_of_the_box(name: str, low: int) -> None:
+    x = np.r_[np.random.default_rng(0).poisson(3.0, 300), 40][:, None] + float(low)
+    mix = Mixture(getattr(families, name)(), 1, noise=True, random_state=0).fit(x)
+    own = mix.params_
+    density = mix.weights_[0] * np.exp(getattr(families, name)().log_prob(own, x))[:, 0]
+    share = 1.0 - mix.weights_.sum()
+    expected = np.log(density + share / (x.max() - x.min() + 1))
+    np.testing.assert_allclose(mix.score_samples(x), expected, rtol=1e-12)

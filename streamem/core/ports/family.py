@@ -103,7 +103,14 @@ class FullFamily(ABC):
         return False
 
     def counted(self, n_features: int) -> Array:
-        """Which columns (d,) hold whole numbers, each with a probability, rather than a density: counts, codes."""
+        """Which columns (d,) hold whole numbers, each with a probability, rather than a density: counts, codes.
+
+        Noise over the box of the data is measured in the same way as the family.
+
+        Raises
+        ------
+        ParameterError : rows have neither by themselves, so that no noise is to be compared with them
+        """
         return np.zeros(n_features, dtype=np.bool_)
 
     # --- values that were not observed -------------------------------------------------------------------------------

@@ -46,6 +46,10 @@ class Face(Protocol):
     def family(self, settings: Any, shape: Shape | None) -> Family:
         """The family at the present hyperparameters; `shape` is None before any data was seen."""
 
+    def is_plain(self, settings: Any) -> bool:
+        """Whether the family follows from numbers and text alone, so that it is saved and rebuilt without code."""
+        return True
+
     def free_family(self, settings: Any, shape: Shape | None) -> Family:
         """The family whose M-step keeps nothing fixed and knows no prior: for starts."""
         return self.family(settings, shape)

@@ -11,6 +11,7 @@ from streamem.core.arrays import Params
 from streamem.core.ports import Family
 from streamem.estimators.faces.face import Face
 from streamem.estimators.family_facts import settings_of
+from streamem.estimators.family_words import family_of_text
 from streamem.estimators.in_words import in_short
 from streamem.running.fitted import Shape
 
@@ -25,9 +26,13 @@ class FamilyFace(Face):
     objects = frozenset({"family"})
 
     def family(self, settings: Any, shape: Shape | None) -> Family:
-        """The family that the user passed."""
-        family: Family = settings.family
-        return family
+        """The family that the user passed, or that the user's words name."""
+        asked: Family | str = settings.family
+        return family_of_text(asked) if isinstance(asked, str) else asked
+
+    def is_plain(self, settings: Any) -> bool:
+        """Whether the family is named in words."""
+        return isinstance(settings.family, str)
 
     def published(self, settings: Any, components: Params, dtype: np.dtype[Any]) -> dict[str, Any]:
         """The very parameters, which are immutable."""
@@ -46,4 +51,4 @@ class FamilyFace(Face):
 
     def key(self, settings: Any) -> dict[str, Any]:
         """Class and settings of the family."""
-        return {"family": settings_of(settings.family)}
+        return {"family": settings_of(self.family(settings, None))}

@@ -43,9 +43,10 @@ class ProductKernel(Kernel):
     ----------
     factors : whose columns together are those of a row
     n_components, rows : K, and most rows of a block
+    gaps : rows may hold NaN; those without any value have no weight
     """
 
-    def __init__(self, factors: Sequence[Factor], n_components: int, rows: int) -> None:
+    def __init__(self, factors: Sequence[Factor], n_components: int, rows: int, gaps: bool = False) -> None:
         self._factors, self.n_components, self.block_rows = tuple(factors), n_components, rows
         kernels = [factor.kernel for factor in factors]
         self.dtype = kernels[0].dtype if len(kernels) == 1 else np.dtype(np.float64)
@@ -54,6 +55,7 @@ class ProductKernel(Kernel):
         self.rounding = (1.0 + len(kernels) / 8) * sum(kernel.rounding for kernel in kernels)
         self.path = "; ".join(dict.fromkeys(kernel.path for kernel in kernels))
         self._weight = np.zeros(n_components)
+        self._gaps, self._blank = gaps, np.empty(0, dtype=np.int64)
         self._present: list[Array | None] = [None] * len(kernels)
 
     @property
@@ -69,6 +71,8 @@ class ProductKernel(Kernel):
 
     def load(self, x: Array) -> None:
         """Take the next block (b, d): each factor a contiguous copy of its own columns."""
+        if self._gaps:
+            self._blank = no_values(x)
         for j, factor in enumerate(self._factors):
             own, self._present[j] = _present(own_columns(x, factor.columns), factor.drops)
             with in_columns_of_row(factor.columns):
@@ -90,7 +94,8 @@ class ProductKernel(Kernel):
 
     def accumulate(self, resp: Array) -> None:
         """Add the statistics of every factor, weighted by resp (K, b)."""
-        self._weight += resp.sum(axis=1, dtype=np.float64)
+        seen = np.delete(resp, self._blank, axis=1) if len(self._blank) else resp
+        self._weight += seen.sum(axis=1, dtype=np.float64)
         for factor, present in zip(self._factors, self._present, strict=True):
             factor.kernel.accumulate(resp if present is None else np.ascontiguousarray(resp[:, present]))
 
@@ -109,6 +114,11 @@ def own_columns(x: Array, columns: Array) -> Array:
     if len(columns) == x.shape[1] and np.array_equal(columns, np.arange(len(columns))):
         return x
     return np.ascontiguousarray(x[:, columns])
+
+
+def no_values(x: Array) -> Array:
+    """Which rows of x (n, d) hold NaN alone: their indices."""
+    return np.flatnonzero(np.isnan(x).all(axis=1))
 
 
 def _present(own: Array, drops: bool) -> tuple[Array, Array | None]:

@@ -1,0 +1,151 @@
+"""``streamem fit gmm | student-t | mixture``: mixtures of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import click
+
+from streamem.cli import library
+from streamem.cli.checks import require_writable, verbosity
+from streamem.cli.reading import ReadingOptions, missing_option, reading_options
+
+
+def mixture_options(stopping: str, *own: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """What fitting any mixture takes, in the order of help: `stopping` is its default, `own` are a kind's."""
+    options = (
+        click.argument("data", type=click.Path()),
+        click.option("-k", "--components", type=click.IntRange(1), required=True, help="Number of components."),
+        click.option(
+            "-o", "--output", type=click.Path(dir_okay=False), required=True, help="Model file to write (.npz)."
+        ),
+        *own,
+        click.option("--tol", type=float, default=1e-3, show_default=True, help="Nats per row."),
+        click.option("--stopping", type=click.Choice(["change", "aitken"]), default=stopping, show_default=True),
+        click.option("--max-iter", type=click.IntRange(0), default=100, show_default=True),
+        click.option("--n-init", type=click.IntRange(1), default=1, show_default=True),
+        click.option(
+            "--init",
+            "init_params",
+            type=click.Choice(["kmeans", "k-means++", "random", "random_from_data"]),
+            default="kmeans",
+            show_default=True,
+        ),
+        click.option(
+            "--algorithm",
+            type=click.Choice(["batch", "stepwise", "incremental"]),
+            default="batch",
+            show_default=True,
+            help="When to make an M-step: once a pass, after mini-batches, after blocks of rows.",
+        ),
+        missing_option,
+        click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Makes the result repeatable."),
+        click.option("--weight", help="Sample weights: a column name, or the path of a Zarr array or .npy file."),
+        click.option(
+            "--checkpoint", type=click.Path(dir_okay=False), help="Save every iteration here; resume if it exists."
+        ),
+        reading_options,
+    )
+
+    def decorated(command: Any) -> Any:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorated
+
+
+covariance_options = (
+    click.option(
+        "--covariance-type",
+        type=click.Choice(["full", "tied", "diag", "spherical"]),
+        default="full",
+        show_default=True,
+    ),
+    click.option("--reg-covar", type=float, default=1e-6, show_default=True),
+)
+noise_option = click.option(
+    "--noise", is_flag=True, help="A constant density over the box of the data beside; predict writes -1."
+)
+
+
+@click.command("gmm")
+@mixture_options("change", *covariance_options)
+@noise_option
+@click.pass_context
+def fit_gmm(ctx: click.Context, /, **given: Any) -> None:
+    """Gaussian mixture."""
+    _fit_mixture(ctx, library.GaussianMixture, **given)
+
+
+@click.command("student-t")
+@mixture_options("aitken", *covariance_options)
+@click.option(
+    "--dof",
+    default="estimated",
+    show_default=True,
+    help="Degrees of freedom: estimated, tied, or a number to fix them.",
+)
+@click.pass_context
+def fit_student(ctx: click.Context, /, dof: str, **given: Any) -> None:
+    """Mixture of t distributions, which outliers do not move."""
+    _fit_mixture(ctx, library.StudentTMixture, dof=_dof_of(dof), **given)
+
+
+@click.command("mixture")
+@mixture_options("aitken")
+@click.option(
+    "--family",
+    required=True,
+    metavar="WORDS",
+    help='One for all columns, "poisson", or one for each, "income:lognormal,lat+lon:gaussian,region:categorical".',
+)
+@noise_option
+@click.pass_context
+def fit_mixture(ctx: click.Context, /, family: str, reading: ReadingOptions, **given: Any) -> None:
+    """Mixture of any family, or of a family for each column; text columns are categorical."""
+    if reading.columns is None:
+        reading = replace(reading, columns=library.columns_of_text(family))
+    _fit_mixture(ctx, library.Mixture, reading=reading, family=family, **given)
+
+
+def _dof_of(dof: str) -> str | float:
+    try:
+        return float(dof)
+    except ValueError:
+        return dof
+
+
+def _fit_mixture(
+    ctx: click.Context,
+    kind: Any,
+    /,
+    data: str,
+    components: int,
+    output: str,
+    seed: int | None,
+    weight: str | None,
+    checkpoint: str | None,
+    algorithm: str,
+    reading: ReadingOptions,
+    **settings: Any,
+) -> None:
+    """Fit a mixture to data, and write it to a file."""
+    require_writable(output, checkpoint)
+    model = kind(
+        n_components=components,
+        random_state=seed,
+        verbose=verbosity(ctx),
+        **reading.settings,
+        **settings,
+    )
+    with reading.opened(data, weight) as (source, arguments):
+        model.fit(source, checkpoint=checkpoint, algorithm=algorithm, **arguments)
+    model.save(output)
+    state = "converged" if model.converged_ else "ended" if algorithm == "stepwise" else "not converged"
+    click.echo(
+        f"{output}: {components} components of {model.n_features_in_} features, {state} after {model.n_iter_} "
+        f"iterations, log-likelihood {model.lower_bound_:.9g} per row"
+    )
