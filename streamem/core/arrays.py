@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +23,11 @@ class Arrays(Mapping[str, Any]):
 
     __slots__ = ("__dict__", "_items")
     _items: dict[str, Any]
+    _dtype: ClassVar[type[np.float64] | None] = None
+    """Of all arrays; None if each keeps its own."""
 
     def __init__(self, **items: Any) -> None:
-        self._hold({name: self._freeze(value) for name, value in items.items()})
+        self._hold({name: _frozen(value, self._dtype) for name, value in items.items()})
 
     def _hold(self, items: dict[str, Any]) -> None:
         object.__setattr__(self, "_items", items)
@@ -34,18 +36,10 @@ class Arrays(Mapping[str, Any]):
 
     @classmethod
     def _of_frozen(cls, items: dict[str, Any]) -> Self:
-        """A new object of values that `_freeze` would leave as they are."""
+        """A new object of values that `_frozen` would leave as they are."""
         made = object.__new__(cls)
         made._hold(items)
         return made
-
-    @staticmethod
-    def _freeze(value: Any) -> Any:
-        if type(value) is not np.ndarray and isinstance(value, Arrays):  # a question that takes Python a microsecond
-            return value
-        frozen = np.asarray(value).view()
-        frozen.setflags(write=False)
-        return frozen
 
     def __getitem__(self, name: str) -> Any:
         return self._items[name]
@@ -133,6 +127,19 @@ class Arrays(Mapping[str, Any]):
 
 RESERVED = frozenset(dir(Arrays))
 """Names that an attribute must not hide."""
+
+_SCALARS = frozenset({float, int, np.float64})
+
+
+def _frozen(value: Any, dtype: type[np.float64] | None) -> Any:
+    if type(value) in _SCALARS:  # isinstance takes Python longer than all the rest
+        made = np.array(value, dtype)
+    elif type(value) is not np.ndarray and isinstance(value, Arrays) and dtype in (None, value._dtype):
+        return value
+    else:
+        made = np.asarray(value, dtype).view()
+    made.setflags(write=False)
+    return made
 
 
 def _rebuild(cls: type[Arrays], items: dict[str, Any]) -> Arrays:

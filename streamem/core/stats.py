@@ -22,14 +22,7 @@ class Stats(Arrays):
     """
 
     __slots__ = ()
-
-    @staticmethod
-    def _freeze(value: Any) -> Any:
-        if type(value) in (float, int, np.float64):  # isinstance takes Python longer than all the rest
-            return _read_only(np.array(value, dtype=np.float64))
-        if type(value) is not np.ndarray and isinstance(value, Stats):
-            return value
-        return _read_only(np.asarray(value, dtype=np.float64).view())
+    _dtype = np.float64
 
     def _combine(self, other: Stats, operation: Callable[[Any, Any], Any]) -> Self:
         if self._items.keys() != other._items.keys():

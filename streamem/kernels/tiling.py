@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike, NDArray
 from streamem.kernels.features.features import Features
 from streamem.machine.lanes import VECTOR_BYTES
 from streamem.machine.processor import SUMS_AT_ONCE, in_panels
-from streamem.machine.thread_buffer import thread_buffer
+from streamem.machine.thread_buffer import thread_buffers
 
 Array = NDArray[Any]
 
@@ -134,6 +134,12 @@ def products_of(panels: Array, features: Features, center: Array, scale: Array, 
     z_rows, tile, dtype = 1 + len(center) + features.norm, tiling(k, len(features.left)).rows, panels.dtype
     strips = tile == 0
     panel = (z_rows, STRIP_BYTES // dtype.itemsize) if strips else (features_of_panel, tile)
+    z_buffer, panel_buffer, scores, weighted = thread_buffers(
+        ("z", (z_rows * most_rows,), dtype),
+        ("panel", panel, dtype),
+        ("scores", (k, panel[1]), dtype),
+        ("weighted", (MOST_AT_ONCE, most_rows), dtype),
+    )
     return Products(
         center=center.copy(),  # copies: parameters are read-only, and would be compiled for once more
         unscale=1.0 / scale,  # exact: scales are powers of two
@@ -141,10 +147,10 @@ def products_of(panels: Array, features: Features, center: Array, scale: Array, 
         right=features.right,
         z_rows=z_rows,
         natural=panels,
-        z_buffer=thread_buffer("z", (z_rows * most_rows,), dtype),
-        panel=thread_buffer("panel", panel, dtype),
-        scores=thread_buffer("scores", (k, panel[1]), dtype),
+        z_buffer=z_buffer,
+        panel=panel_buffer,
+        scores=scores,
         groups=features.groups,
-        weighted=thread_buffer("weighted", (MOST_AT_ONCE, most_rows), dtype),
+        weighted=weighted,
         strips=strips,
     )

@@ -14,6 +14,9 @@ from numpy.typing import DTypeLike, NDArray
 
 _OWN = threading.local()
 
+Wanted = tuple[str, tuple[int, ...], DTypeLike]
+"""Purpose, shape and dtype of a buffer."""
+
 LINE_BYTES = 64
 """Of a cache."""
 
@@ -37,3 +40,8 @@ def thread_buffer(purpose: str, shape: tuple[int, ...], dtype: DTypeLike = np.fl
     if held is None or held.nbytes < size or held.nbytes > 4 * size + 2**20:
         held = kept[purpose] = empty_lines((size,), np.uint8)
     return held[:size].view(dtype).reshape(shape)
+
+
+def thread_buffers(*wanted: Wanted) -> list[NDArray[Any]]:
+    """A `thread_buffer` for each (purpose, shape, dtype), in order; no two may have one purpose."""
+    return [thread_buffer(*each) for each in wanted]

@@ -142,7 +142,7 @@ class Mixture(ForwardsToFamily):
         out = np.empty(chunk.rows, dtype=np.int64)
         log_weights = self._log_weights(params)[:, None]
         with np.errstate(over="ignore", invalid="ignore"):
-            for block, log_prob in self._log_prob(self._kernel(params), params, chunk.x):
+            for block, log_prob in self._densities(params, chunk.x):
                 joint = log_prob + log_weights
                 labels = np.argmax(joint, axis=0)  # of a NaN, if there is one
                 out[block] = labels
@@ -154,9 +154,8 @@ class Mixture(ForwardsToFamily):
     def responsibilities(self, params: Params, chunk: Chunk) -> Array:
         """Posterior probability of every component: (n, K)."""
         out = np.empty((chunk.rows, self.n_terms))
-        kernel = self._kernel(params)
         with np.errstate(over="ignore", invalid="ignore"):
-            for block, resp, known in self._posterior(kernel, params, chunk.x, strict=False):
+            for block, resp, known in self._posterior(self._densities(params, chunk.x), params, chunk.x, strict=False):
                 out[block] = resp.T
                 if (far := _lost(known.log_density)) is not None:
                     out[block][far, : self.n_components] = self._far(params, chunk.x, block, far).responsibilities
@@ -166,9 +165,8 @@ class Mixture(ForwardsToFamily):
     def log_density(self, params: Params, chunk: Chunk) -> Array:
         """log p(x) of every row, in nats: (n,); −∞ where it is below what float64 holds."""
         out = np.empty(chunk.rows)
-        kernel = self._kernel(params)
         with np.errstate(over="ignore", invalid="ignore"):
-            for block, _, known in self._posterior(kernel, params, chunk.x, strict=False):
+            for block, _, known in self._posterior(self._densities(params, chunk.x), params, chunk.x, strict=False):
                 out[block] = known.log_density
                 if (far := _lost(known.log_density)) is not None:
                     out[block][far] = self._far(params, chunk.x, block, far).log_density
@@ -230,7 +228,8 @@ class Mixture(ForwardsToFamily):
         if not np.isfinite(sums.log_likelihood):
             if chunk.x.dtype == np.float32:
                 raise NumericalError("float32 overflows")  # which float64 may not; see `core.extremes`
-            for _ in self._posterior(self._kernel(params, chunk.x.dtype), params, chunk.x):
+            again = self._log_prob(self._kernel(params, chunk.x.dtype), chunk.x)
+            for _ in self._posterior(again, params, chunk.x):
                 pass  # raises at the row
             sizes = np.fmax.reduce(np.abs(chunk.x), axis=1)
             row = int(sizes.argmax())
@@ -240,7 +239,14 @@ class Mixture(ForwardsToFamily):
             )
         return sums
 
-    def _log_prob(self, kernel: Kernel, params: Params, x: Array) -> Iterator[tuple[slice, Array]]:
+    def _densities(self, params: Params, x: Array) -> Iterator[tuple[slice, Array]]:
+        """For every block, log p_k(x) as (K, b), by a kernel unless rows are too few for one."""
+        few = self.family.few_log_prob(params.components, x) if self.n_terms == self.n_components else None
+        if few is None:
+            return self._log_prob(self._kernel(params), x)
+        return iter([(slice(0, len(x)), np.ascontiguousarray(few.T))])
+
+    def _log_prob(self, kernel: Kernel, x: Array) -> Iterator[tuple[slice, Array]]:
         """For every block, log p_k(x) as (K, b) in one reused buffer."""
         k = self.n_terms
         buffer = np.empty(k * min(kernel.block_rows, max(len(x), 1)), dtype=kernel.dtype)
@@ -260,11 +266,12 @@ class Mixture(ForwardsToFamily):
         return found
 
     def _posterior(
-        self, kernel: Kernel, params: Params, x: Array, strict: bool = True
+        self, blocks: Iterator[tuple[slice, Array]], params: Params, x: Array, strict: bool = True
     ) -> Iterator[tuple[slice, Array, Normalized]]:
-        """For every block, responsibilities (K, b), and what else was computed of its rows; all finite if `strict`."""
+        """Of blocks of log-densities, responsibilities (K, b) in their place, and what else was computed; all finite if
+        `strict`."""
         log_weights = self._log_weights(params)
-        for block, resp in self._log_prob(kernel, params, x):
+        for block, resp in blocks:
             known = normalize_log_rows(resp, log_weights)
             if strict and (far := _lost(known.log_density)) is not None:
                 raise no_density(block.start + int(far[0]), x[block][far[0]], self.family.overflows)

@@ -65,7 +65,10 @@ def apply_to_array(source: Source, task: Apply, column: Column, engine: Engine) 
 
 
 LIGHT_PRODUCTS = 2**13
-"""Of a call that the calling thread answers at once: no BLAS that is known shares so little among threads."""
+"""Of a call that the calling thread answers at once."""
+
+LIGHT_ROWS, LIGHT_PRODUCTS_OF_FEW = 4, 2**22
+"""Of so few rows it answers more: there is nothing to share out, and it takes a few milliseconds."""
 
 
 def is_light(source: Source, n_statistics: int, executor: Any) -> bool:
@@ -76,12 +79,14 @@ def is_light(source: Source, n_statistics: int, executor: Any) -> bool:
     n_statistics : numbers of the model's statistics, each of which costs about a product a row
     executor : as `Engine.choice`
     """
-    return 0 < source.n_rows * n_statistics <= LIGHT_PRODUCTS and client_of(executor) is None
+    most = LIGHT_PRODUCTS_OF_FEW if source.n_rows <= LIGHT_ROWS else LIGHT_PRODUCTS
+    return 0 < source.n_rows * n_statistics <= most and client_of(executor) is None
 
 
 def apply_here(source: Source, task: Apply) -> Array:
     """The answers for the rows of a light call, by the calling thread; each chunk is answered by itself."""
-    answers = [task(ref.load(), ref) for ref in source.chunks()]
+    with one_blas_thread(brief=True):
+        answers = [task(ref.load(), ref) for ref in source.chunks()]
     return answers[0] if len(answers) == 1 else np.concatenate(answers)
 
 

@@ -201,3 +201,10 @@ def test_values_are_computed_in_the_narrowest_exact_dtype() -> None:
     for name in ("U1", "O", "c16", "M8[s]"):
         with pytest.raises(TypeError):
             compute_dtype(np.dtype(name))
+
+
+def test_statistics_may_lie_within_parameters_but_not_the_reverse() -> None:
+    inner = Stats(weight=[1.0])
+    assert Params(memory=inner).memory is inner
+    with pytest.raises(ValueError, match="means"):
+        Stats(components=Params(means=[1.0]))

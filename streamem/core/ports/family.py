@@ -259,6 +259,10 @@ class FullFamily(ABC):
         """Whether rows can be drawn."""
         return has_own(self, FullFamily, "draw")
 
+    def few_log_prob(self, params: Any, x: Array) -> Array | None:
+        """Log-densities (n, k) of rows x (n, d) that are too few to make a kernel for; None where a kernel serves."""
+        return None
+
     def far_log_prob(self, params: Any, x: Array) -> Array | None:
         """Log-densities (n, k) of rows x (n, d) whose squared distances overflow, in nats; −∞ below what float64 holds.
 

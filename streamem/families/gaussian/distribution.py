@@ -15,6 +15,7 @@ from streamem.families.far_rows import far_log_prob, far_order
 from streamem.families.gaussian.apart import arithmetic, choose_kernel, workspace_bytes
 from streamem.families.gaussian.arithmetic import origins
 from streamem.families.gaussian.elliptical import Elliptical
+from streamem.families.gaussian.few_rows import few_log_prob
 from streamem.families.gaussian.incomplete import IncompleteKernel, in_words, incomplete_bytes
 from streamem.families.gaussian.marginal import by_pattern, drawn
 from streamem.families.gaussian.screen import screen_bytes, screen_of
@@ -87,6 +88,10 @@ class Gaussian(Elliptical):
         if self._integrates:
             return None
         return screen_of(self._structure, params, dtype, pairs_per_row, rows)
+
+    def few_log_prob(self, params: Params, x: Array) -> Array | None:
+        """Log-densities (n, K) of a few rows, where large matrices need not be packed for them."""
+        return few_log_prob(self._structure, params, x)
 
     def far_log_prob(self, params: Params, x: Array) -> Array:
         """Log-densities (n, K) of rows x (n, d) whose squares may overflow, in nats; −∞ below what float64 holds."""

@@ -21,7 +21,7 @@ from streamem.kernels.features.feature_sums import FeatureSums
 from streamem.kernels.features.features import AnchoredBlock, Features, as_rows
 from streamem.kernels.tiling import Products, block_rows, products_of, tiling
 from streamem.machine.lanes import fill_in_lanes, in_lanes
-from streamem.machine.thread_buffer import empty_lines, thread_buffer
+from streamem.machine.thread_buffer import empty_lines, thread_buffer, thread_buffers
 
 Array = NDArray[Any]
 
@@ -66,7 +66,12 @@ class ExponentialKernel(Kernel):
         self._rows = block_rows(k, len(center), self.dtype.itemsize)
         self._tile = tiling(k, len(features.left)).rows
         self._block = AnchoredBlock(center, scale, self._rows, self.dtype, features.norm)
-        self._sums = np.zeros((n_panels, features_of_panel, k))
+        self._shape = (n_panels, features_of_panel, k)
+
+    @cached_property
+    def _sums(self) -> Array:
+        """Made when they are needed: to tell densities they are not."""
+        return np.zeros(self._shape)
 
     @property
     def panel_sums(self) -> Array:
@@ -119,7 +124,7 @@ class ExponentialKernel(Kernel):
 
     def densities(self, x: Array, b: Array, peaks: Array) -> None:
         """Densities of all rows x (n, d), row after row."""
-        k, own = self._sums.shape[2], self.feature_sums(self._held_products)
+        k, own = self._shape[2], self.feature_sums(self._held_products)
         joint = thread_buffer("joint", (k * self._rows,), self.dtype)
         fill_in_lanes(b, lambda b: kernels.densities_pass(as_rows(x), k, own, joint, b, peaks))
 
@@ -131,7 +136,7 @@ class ExponentialKernel(Kernel):
     @cached_property
     def diagonal(self) -> DiagonalParams | None:
         """Where rows stay as they lie."""
-        k, d = self._sums.shape[2], len(self._center)
+        k, d = self._shape[2], len(self._center)
         if not (self._features.squares and suits_rows(k, d * self.dtype.itemsize)):
             return None
         return diagonal_params_of(self._panels[0], self._center, 1.0 / self._scale)
@@ -139,13 +144,13 @@ class ExponentialKernel(Kernel):
     @property
     def _rows_of_pass(self) -> int:
         """Rows of a block of a mixture: a tile, if one panel holds all features, which are not filled twice then."""
-        return self._tile if self._tile and len(self._sums) == 1 else self._rows
+        return self._tile if self._tile and self._shape[0] == 1 else self._rows
 
     @cached_property
     def workplace(self) -> Workplace:
         """Products and buffers of this thread."""
-        k, rows = self._sums.shape[2], self._rows_of_pass
-        joint, sums = thread_buffer("joint", (k * rows,), self.dtype), thread_buffer("row sums", (3, rows), self.dtype)
+        k, rows = self._shape[2], self._rows_of_pass
+        joint, sums = thread_buffers(("joint", (k * rows,), self.dtype), ("row sums", (3, rows), self.dtype))
         return Workplace(self._products(), joint, sums, *self._resp_buffers())
 
     @cached_property
@@ -163,11 +168,11 @@ class ExponentialKernel(Kernel):
 
     def _resp_buffers(self) -> tuple[Array, Array]:
         """Responsibilities of whole tiles (rows, K), and their product with a panel."""
-        _, features_of_panel, k = self._sums.shape
+        _, features_of_panel, k = self._shape
         rows = -(-self._rows // self._tile) * self._tile if self._tile else self._rows
-        return thread_buffer("resp", (rows, k), self.dtype), thread_buffer(
-            "product", (features_of_panel, k), self.dtype
-        )
+        wanted = ("resp", (rows, k), self.dtype), ("product", (features_of_panel, k), self.dtype)
+        resp, product = thread_buffers(*wanted)
+        return resp, product
 
     def stats(self) -> Stats:
         """sums (K, F)."""
@@ -175,5 +180,5 @@ class ExponentialKernel(Kernel):
 
     def sums(self) -> Array:
         """Sums of all statistics so far (K, F), float64."""
-        k = self._sums.shape[2]
+        k = self._shape[2]
         return np.ascontiguousarray(self._sums.reshape(-1, k)[: len(self._features.left)].T)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamem.kernels.tiling import STRIP_BYTES
-from streamem.machine.thread_buffer import thread_buffer
+from streamem.machine.thread_buffer import thread_buffers
 
 Array = NDArray[Any]
 
@@ -64,34 +64,25 @@ def moment_columns(d: int) -> int:
 def pair_buffers(k: int, d: int) -> PairBuffers:
     """For K components and d features, of this thread."""
     pairs = k * BLOCK_ROWS
-    return PairBuffers(
-        x=thread_buffer("x", (BLOCK_ROWS, d)),
-        joint=thread_buffer("joint", (pairs,), np.float32),
-        rows=thread_buffer("rows", (pairs + 1,), np.int32),  # `select` writes one beyond the last pair
-        starts=thread_buffer("starts", (k + 1,), np.int64),
-        values=thread_buffer("values", (pairs,)),
-        scratch=thread_buffer("row sums", (3, BLOCK_ROWS)),
-        strips=thread_buffer("strips", (GROUP_ROWS // STRIP_ROWS, d, STRIP_ROWS)),
-        squares=thread_buffer("squares", (GROUP_ROWS,)),
-        plain=thread_buffer("pairs plain", (GROUP_ROWS, _group_columns(d))),
-        weighted=thread_buffer("pairs weighted", (GROUP_ROWS, _group_columns(d))),
-    )
+    own = buffers_of_block(k, d, BLOCK_ROWS)
+    joint, scratch = thread_buffers(("joint", (pairs,), np.float32), ("row sums", (3, BLOCK_ROWS), np.float64))
+    return own._replace(joint=joint, scratch=scratch)
 
 
 def buffers_of_block(k: int, d: int, rows: int) -> PairBuffers:
     """Buffers of pairs for blocks of so many rows, whose scores lie elsewhere."""
-    return PairBuffers(
-        x=thread_buffer("x", (rows, d)),
-        joint=np.empty(0, dtype=np.float32),
-        rows=thread_buffer("rows", (k * rows + 1,), np.int32),
-        starts=thread_buffer("starts", (k + 1,), np.int64),
-        values=thread_buffer("values", (k * rows,)),
-        scratch=np.empty((3, 0)),
-        strips=thread_buffer("strips", (GROUP_ROWS // STRIP_ROWS, d, STRIP_ROWS)),
-        squares=thread_buffer("squares", (GROUP_ROWS,)),
-        plain=thread_buffer("pairs plain", (GROUP_ROWS, _group_columns(d))),
-        weighted=thread_buffer("pairs weighted", (GROUP_ROWS, _group_columns(d))),
+    x, of_rows, starts, values, strips, squares, plain, weighted = thread_buffers(
+        ("x", (rows, d), np.float64),
+        ("rows", (k * rows + 1,), np.int32),  # `select` writes one beyond the last pair
+        ("starts", (k + 1,), np.int64),
+        ("values", (k * rows,), np.float64),
+        ("strips", (GROUP_ROWS // STRIP_ROWS, d, STRIP_ROWS), np.float64),
+        ("squares", (GROUP_ROWS,), np.float64),
+        ("pairs plain", (GROUP_ROWS, _group_columns(d)), np.float64),
+        ("pairs weighted", (GROUP_ROWS, _group_columns(d)), np.float64),
     )
+    none, no_sums = np.empty(0, dtype=np.float32), np.empty((3, 0))
+    return PairBuffers(x, none, of_rows, starts, values, no_sums, strips, squares, plain, weighted)
 
 
 def _group_columns(d: int) -> int:
