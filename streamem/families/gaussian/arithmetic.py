@@ -7,6 +7,7 @@ run in float32 as long as the bound stays below `ROUNDING_LIMIT_32`.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ ROUNDING_LIMIT_32 = 1e-3
 """The same for products in float32, whose rows are rounded to 6e-8 of themselves already."""
 
 
+@lru_cache
 def n_statistics(structure: Covariance, d: int) -> int:
     """F = 1 + d + M."""
     return 1 + d + structure.n_moments(d)
@@ -71,6 +73,7 @@ def product_dtype(structure: Covariance, params: Params, dtype: DTypeLike) -> np
     )
 
 
+@lru_cache  # asked for dozens of times a fit
 def by_variances(structure: Covariance, d: int) -> bool:
     """Whether pairs of row and component take variances (K, d) instead of matrices."""
     return structure.n_moments(d) <= d and not structure.shared
