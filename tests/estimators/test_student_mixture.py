@@ -47,6 +47,7 @@ def test_attributes_that_are_set_by_hand() -> None:
     np.testing.assert_allclose(other.score_samples(X), fitted.score_samples(X), rtol=1e-9)
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_given_starts_and_free_parameters() -> None:
     means, scales = np.array([[-4.0, -4.0], [4.0, 4.0]]), np.tile(np.eye(2), (2, 1, 1))
     given = {"means_init": means, "scales_init": scales, "weights_init": [0.5, 0.5]}
@@ -81,6 +82,7 @@ def test_mistakes() -> None:
         StudentTMixture(1, reg_covar=0).fit(np.ones((20, 2)))
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("algorithm", ["stepwise", "incremental"])
 def test_other_algorithms_end_near_batch(algorithm: str) -> None:
     x = np.tile(X, (4, 1))

@@ -173,7 +173,7 @@ class Elliptical(FullFamily):
         if not grown.any() and (np.abs(center) <= FAR * np.maximum(spread, 1.0)).all():
             return params
         scale = np.where(grown, params.scale * spread, params.scale)
-        anchor = Params(center=params.center + params.scale * center, scale=self.scale_of(scale))
+        anchor = params.replace(center=params.center + params.scale * center, scale=self.scale_of(scale))
         ratio = params.scale / anchor.scale
         means = (params.means * params.scale + (params.center - anchor.center)) / anchor.scale
         return self._assemble(anchor, means, self._structure.scaled(params.covariances, ratio), params.empty)
