@@ -1,7 +1,8 @@
 """Whole fits of latent classes with a fixed number of iterations, beside StepMix; and over patterns instead of rows.
 
-Both start at random and do the same number of EM iterations: seconds of whole fits, in turn, medians. Data of the second
-table lie in a Zarr store of bytes; its fits go on to the stopping rule, the pass that finds the patterns included.
+Both start at random and do the same number of EM iterations: seconds of whole fits, in turn, medians. Data of the
+second table lie in a Zarr store of bytes; its fits go on to the stopping rule, the pass that finds the patterns
+included.
 """
 
 from __future__ import annotations
