@@ -54,7 +54,7 @@ class MissingValueLaws:
             require(not np.any(leaf), f"statistics {name} of rows without any value are {leaf!r}; 0 was needed")
 
     def test_complete_rows_need_no_integral(self) -> None:
-        """Of rows without NaN, `integrating` gives the log_prob of the family, and the same M-step."""
+        """Where nothing is missing, `integrating` gives the log_prob of the family, and the same M-step."""
         case = _Case(self)
         plain = full_family(self.make_family())
         if plain.allows_missing:

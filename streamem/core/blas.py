@@ -53,7 +53,7 @@ class _OneBlasThread:
                     self._leave(brief and first)
 
     def _enter(self, brief: bool) -> bool:
-        """Whether this is the first in."""
+        """Count one more block that runs; True if it is the only one."""
         shared, self._running = _pools().shared, self._running + 1
         if self._running == 1:
             self._numbers = [pool.num_threads for pool in shared]

@@ -108,7 +108,7 @@ class LatentClass(MixtureEstimator):
 
     @property
     def class_probabilities_(self) -> Mapping[Any, Array]:
-        """By column, the probability of each of its categories in every class: (K, V_j)."""
+        """Probabilities (K, V_j) of every category in every class, one array a column."""
         if "probabilities_" not in self.__dict__:
             raise AttributeError("class_probabilities_")
         tables = np.split(self.probabilities_, np.cumsum(self.n_categories_)[:-1], axis=1)

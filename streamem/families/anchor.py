@@ -42,7 +42,7 @@ def location_and_spread(x: Array, weight: Array | None) -> tuple[Array, Array]:
 
 
 def _of_columns(counted: Array, names: Array) -> tuple[Array, Array]:
-    """Of rows (n, columns) without NaN; `names` are the columns' numbers."""
+    """Center and deviation of each column of rows (n, columns) without NaN; `names` are the columns' numbers."""
     low, center, high = np.quantile(_some(counted), [0.25, 0.5, 0.75], axis=0)
     with np.errstate(over="ignore", invalid="ignore"):
         deviation = (high - low) / IQR_OF_GAUSSIAN

@@ -59,7 +59,7 @@ class Part:
         return f"{self.name} of {', '.join(repr(column) for column in self.asked)}"
 
     def observed(self, x: Array) -> tuple[Array, Array | slice]:
-        """Its own columns of rows x (n, d), of those rows that say something of it, and which these are."""
+        """Columns of the factor, of those rows of x (n, d) that say something of it, and which rows these are."""
         own = own_columns(x, np.array(self.columns))
         if not self.drops or not (absent := np.isnan(own).all(axis=1)).any():
             return own, slice(None)
@@ -175,7 +175,7 @@ class Product(FullFamily):
     # --- before the first parameters ---------------------------------------------------------------------------------
 
     def start(self, x: Array, weight: Array | None, n_components: int) -> Params | None:
-        """What those factors need that have a start; None where none has."""
+        """Starts of the factors that have one; None where none has."""
         found = {}
         for part in self._located(x.shape[1]):
             own, present = part.observed(x)

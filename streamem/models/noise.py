@@ -90,7 +90,7 @@ class MixtureWithNoise(Mixture):
         return self.family.workspace_bytes(self.n_components + 1, n_features) + 4096 * (4 * n_features + 16)
 
     def statistics_bytes(self, n_features: int) -> int:
-        """Those of a mixture, and the responsibility of noise."""
+        """Bytes of the statistics of a mixture, and of the responsibility of noise."""
         return 8 + super().statistics_bytes(n_features)
 
     def faults(self, params: Params, n_components: int, n_features: int) -> list[str]:
@@ -163,7 +163,7 @@ class MixtureWithNoise(Mixture):
         return NoiseKernel(kernel, low, high, self._log_lengths(params.box))
 
     def _screen(self, params: Params, dtype: DTypeLike) -> None:
-        """No screen: noise matters to every row."""
+        """Give no screen: noise matters to every row."""
         return
 
     def _beside_noise(self, params: Params, sample: Chunk) -> Params:

@@ -91,5 +91,5 @@ class _CountFirst(PassTask[int]):
     """How many different rows a chunk has."""
 
     def __call__(self, chunk: Chunk, ref: ChunkRef) -> int:
-        """Their number."""
+        """Number of different rows of the chunk."""
         return len(Patterns.of(chunk.x, None, chunk.rows).weights)

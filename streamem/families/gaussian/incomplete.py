@@ -134,7 +134,7 @@ class IncompleteKernel(Kernel):
             yield portion, self._parts_of(x[portion])
 
     def _parts_of(self, x: Array) -> list[tuple[Kernel, Array, Array]]:
-        """Of a portion; rows without any value are left out."""
+        """Kernels, and which rows x of a portion each takes; rows without any value are left out."""
         lacking = np.isnan(x)
         some = lacking.any(axis=1)
         if not some.any():
@@ -178,7 +178,7 @@ def by_products(structure: Covariance, params: Params) -> bool:
 
 
 def alike(lacking: Array, rows: Array) -> list[Array]:
-    """Those of rows (indices) of lacking (n, d) bool that lack the same features as many others, pattern by pattern."""
+    """Indices among `rows` of lacking (n, d) bool, pattern by pattern: of rows that lack the same as many others."""
     packed = np.packbits(lacking[rows], axis=1)
     words = np.zeros((len(packed), -(-packed.shape[1] // 8) * 8), dtype=np.uint8)
     words[:, : packed.shape[1]] = packed

@@ -87,7 +87,7 @@ class HeavyTailsKernel(Kernel):
 
 
 class HeavyTailsOfProducts(HeavyTailsKernel):
-    """The same around products of features, many rows in one call."""
+    """Heavy tails around products of features, many rows in one call."""
 
     _inner: ExponentialKernel
 

@@ -57,7 +57,7 @@ class NoiseKernel(Kernel):
         self._kernel.accumulate(resp[:-1])
 
     def stats(self) -> Stats:
-        """Those of the components."""
+        """Statistics of the components, without those of the noise."""
         return self._kernel.stats()
 
 
