@@ -72,6 +72,17 @@ def bits(x: Any) -> Any:
     return np.where(np.isfinite(x), x > 0, x)
 
 
+def positive(x: Any) -> Any:
+    return np.abs(x) + 1.0
+
+
+def directions(x: Any) -> Any:
+    """Rows of length 1; whole numbers, which may have to stay so, become an axis."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        axes = np.eye(x.shape[1])[np.argmax(np.abs(x), axis=1)]
+        return np.where((x == np.round(x)).all(axis=1, keepdims=True), axes, x / np.linalg.norm(x, axis=1)[:, None])
+
+
 def same(x: Any) -> Any:
     return x
 
@@ -118,6 +129,15 @@ CASES: dict[str, Callable[[], Any]] = {
     "Mixture of Poisson": lambda: rows(Mixture, "CountMixture", counts)(Poisson()),
     "Mixture of Bernoulli": lambda: rows(Mixture, "BitMixture", bits)(Bernoulli()),
     "Mixture of Categorical": lambda: rows(Mixture, "CodeMixture", bits)(Categorical(n_categories=2)),
+    "Mixture in words": lambda: Mixture("gaussian-diag"),
+    "PoissonMixture": lambda: rows(streamem.PoissonMixture, "RowsPoissonMixture", counts)(),
+    "BernoulliMixture": lambda: rows(streamem.BernoulliMixture, "RowsBernoulliMixture", bits)(),
+    "GammaMixture": lambda: rows(streamem.GammaMixture, "RowsGammaMixture", positive)(),
+    "NegativeBinomialMixture": lambda: rows(streamem.NegativeBinomialMixture, "RowsNegativeBinomial", counts)(),
+    "MultinomialMixture": lambda: rows(streamem.MultinomialMixture, "RowsMultinomialMixture", counts)(),
+    "VonMisesFisherMixture": lambda: rows(streamem.VonMisesFisherMixture, "RowsVonMisesFisher", directions)(),
+    "LatentClass": lambda: rows(streamem.LatentClass, "RowsLatentClass", bits)(n_categories=2),
+    "GroupedMixture": lambda: rows(streamem.GroupedMixture, "RowsGroupedMixture", same, True)(Gaussian()),
     "Mixture of MixtureFamily": lambda: Mixture(MixtureFamily(Gaussian(), 2)),
     "GaussianHMM": lambda: rows(streamem.GaussianHMM, "RowsGaussianHMM", same, True)(),
     "GMMHMM": lambda: rows(streamem.GMMHMM, "RowsGMMHMM", same, True)(),
