@@ -1,4 +1,4 @@
-"""The command line: ``streamem fit | predict | score | impute | update | watch | show | sample | demo``."""
+"""The command line: ``streamem fit | predict | score | impute | link | update | watch | show | sample | demo``."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import click
 from streamem import __version__
 from streamem.cli import library
 from streamem.cli.latent_class import fit_latent_class
+from streamem.cli.link import link
 from streamem.cli.mixtures import fit_gmm, fit_mixture, fit_student
 from streamem.cli.reading import ReadingOptions, reading_options
 from streamem.cli.sequences import SequencesSaid, fit_hmm, sequence_options
@@ -178,6 +179,7 @@ def impute(
     click.echo(output)
 
 
+main.add_command(link)
 main.add_command(update)
 main.add_command(watch)
 

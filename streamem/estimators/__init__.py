@@ -18,6 +18,7 @@ from streamem.estimators.hmm import HMM
 from streamem.estimators.latent_class import LatentClass
 from streamem.estimators.mixture import Mixture
 from streamem.estimators.poisson_hmm import PoissonHMM
+from streamem.estimators.record_linkage import RecordLinkage
 from streamem.estimators.student_mixture import StudentTMixture
 from streamem.running.federated import SharedStats
 
@@ -37,6 +38,7 @@ __all__ = [
     "NegativeBinomialMixture",
     "PoissonHMM",
     "PoissonMixture",
+    "RecordLinkage",
     "SharedStats",
     "StudentTMixture",
     "VonMisesFisherMixture",

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamem.core.errors import DataError
-from streamem.core.ports import Model
+from streamem.core.errors import DataError, ParameterError
+from streamem.core.ports import Model, Source
 from streamem.estimators.hyperparameters import budget_of
 from streamem.estimators.making import engine_for, model_of, n_parameters
 from streamem.estimators.row_inputs import check_lazy, published_dtype, read_options
@@ -30,6 +30,9 @@ from streamem.running.answers import (
 )
 from streamem.running.fitted import Fitted
 from streamem.sinks import ResultLayout, open_sink
+from streamem.sources import ReadOptions, is_source
+from streamem.sources.kinds import kind_of
+from streamem.sources.opening import anywhere
 
 Array = NDArray[Any]
 Path = str | os.PathLike[str]
@@ -38,11 +41,12 @@ SAMPLE_PIECE_BYTES = 8 * 2**20
 
 @dataclass(frozen=True)
 class Target:
-    """Where an answer goes, and where it is worked out; see `predict`."""
+    """Where an answer goes, and where it is worked out; see `predict`. `beside` names columns of X to carry along."""
 
     out: Path | None = None
     overwrite: bool = False
     executor: Any = None
+    beside: Sequence[str] = ()
 
 
 def answer(settings: Any, fitted: Fitted, question: str, x: Any, arguments: DataArguments, target: Target) -> Any:
@@ -78,7 +82,29 @@ def answered(
         return apply_to_sequences(opened.source, task, column, engine, asked.added, target.out, target.overwrite)
     if target.out is None:
         return apply_to_array(opened.source, task, column, engine)
-    return apply_to_store(opened.source, task, column, engine, target.out, target.overwrite)
+    beside = _columns_beside(x, target, opened.source)
+    return apply_to_store(opened.source, task, column, engine, target.out, target.overwrite, beside)
+
+
+def _columns_beside(x: Any, target: Target, source: Source) -> dict[str, Iterable[Any]]:
+    """Columns of X that are written beside the answers, by name.
+
+    Raises
+    ------
+    ParameterError : X has no columns with names
+    """
+    found: dict[str, Iterable[Any]] = {}
+    data = anywhere(x)
+    kind = None if is_source(data) else kind_of(data)
+    for name in target.beside:
+        read = None if kind is None else kind.column_reader(data, name, ReadOptions())
+        if read is None:
+            raise ParameterError(
+                f"column {name!r} of {source.schema.origin} cannot be carried along: its columns cannot be read by "
+                "name; pass the path, table or data frame itself"
+            )
+        found[name] = read()
+    return found
 
 
 def _is_light(settings: Any, model: Model, opened: Opened, target: Target) -> bool:

@@ -27,6 +27,7 @@ from streamem.estimators.mixture import Mixture
 from streamem.estimators.model_files import read_model
 from streamem.estimators.persistence import KIND
 from streamem.estimators.poisson_hmm import PoissonHMM
+from streamem.estimators.record_linkage import RecordLinkage
 from streamem.estimators.student_mixture import StudentTMixture
 
 CLASSES: dict[str, Any] = {
@@ -46,6 +47,7 @@ CLASSES: dict[str, Any] = {
         MultinomialMixture,
         VonMisesFisherMixture,
         LatentClass,
+        RecordLinkage,
     )
 }
 FAMILIAR: dict[str, Any] = {"Mixture": Mixture, "HMM": HMM, "GroupedMixture": GroupedMixture}

@@ -37,7 +37,7 @@ def write_model(path: Path, settings: Any, fitted: Fitted, public: Mapping[str, 
     assert fitted.state is not None
     arrays = {f"state.{name}": value for name, value in fitted.state.to_arrays().items()}
     arrays |= {name: value for name, value in public.items() if isinstance(value, np.ndarray)}
-    meta = {**_meta(settings, fitted), "parameters": {}}
+    meta = {**_meta(settings, fitted), "parameters": {}, "mappings": {}}
     for name, value in settings.get_params(deep=False).items():
         if name in settings.face.objects and not settings.face.is_plain(settings):
             continue
@@ -47,11 +47,20 @@ def write_model(path: Path, settings: Any, fitted: Fitted, public: Mapping[str, 
             meta["parameters"][name] = value
         elif isinstance(value, np.generic):
             meta["parameters"][name] = value.item()
+        elif isinstance(value, Mapping):
+            meta["mappings"][name] = [[key, np.asarray(entry).tolist()] for key, entry in value.items()]
+        elif _is_texts(value):
+            meta["parameters"][name] = [str(text) for text in value]
         elif _is_ragged(value):
             meta["parameters"][name] = [[int(number) for number in row] for row in value]
         else:
             arrays[f"parameter.{name}"] = np.asarray(value)
     write_archive(path, KIND, meta, arrays, keep=keep)
+
+
+def _is_texts(value: Any) -> bool:
+    """Whether a value is a list of texts, such as names of columns."""
+    return isinstance(value, list | tuple) and bool(value) and all(isinstance(text, str) for text in value)
 
 
 def _is_ragged(value: Any) -> bool:

@@ -74,7 +74,8 @@ def load_parts(path: Path, class_name: str, newest: bool = False) -> Parts:
         state = State.from_arrays(
             {name[6:]: value for name, value in archive.arrays.items() if name.startswith("state.")}
         )
-        parameters = {**archive.meta["parameters"], **given}
+        mappings = {name: dict(pairs) for name, pairs in archive.meta.get("mappings", {}).items()}
+        parameters = {**archive.meta["parameters"], **mappings, **given}
     except (KeyError, TypeError, ValueError) as error:
         raise ModelFileError(f"{path} lacks parts of a {class_name}: {error!r}") from error
     own = {name: value for name, value in archive.arrays.items() if not name.startswith(("state.", prefix))}

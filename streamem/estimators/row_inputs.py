@@ -65,6 +65,7 @@ def read_options(settings: Any, arguments: DataArguments, shape: Shape | None) -
         chunk_bytes=budget.chunk_bytes if wide is None else wide,
         most_chunk_bytes=budget.most_chunk_bytes if wide is None else wide,
         categories=categories_for(settings, shape),
+        left_out=tuple(getattr(settings, "id_columns", None) or ()),
         in_order=arguments.in_order,
         row_products=row_products if settings.chunk_bytes is None else None,
     )
@@ -74,7 +75,7 @@ def categories_for(settings: Any, shape: Shape | None) -> Any:
     """How columns of text are read: as codes where the family counts categories, those of the data that was fitted."""
     if not full_family(settings.face.family(settings, shape)).takes_codes:
         return None
-    return "text" if shape is None else shape.categories
+    return settings.face.vocabulary(settings) if shape is None else shape.categories
 
 
 def is_frame(x: Any) -> bool:
@@ -138,7 +139,7 @@ def _open_in_memory(
     if shape is not None:
         return Opened(source, shape)
     # Only part of a frame was fitted, so the same part is meant later on.
-    chosen = options.columns is not None or isinstance(arguments.sample_weight, str)
+    chosen = options.columns is not None or isinstance(arguments.sample_weight, str) or bool(options.left_out)
     columns = found.names if chosen else None
     return Opened(source, replace(found, columns=columns, categories=source.schema.categories))
 
@@ -182,7 +183,7 @@ def _checked_frame(settings: Any, x: Any, arguments: DataArguments, options: Rea
         chosen = shape.columns
     if chosen is not None:
         _require_columns(list(x.columns), chosen, "the DataFrame")
-    features = _default_features(x, arguments) if chosen is None else x[list(chosen)]
+    features = _default_features(x, arguments, options) if chosen is None else x[list(chosen)]
     found = _validated(settings, features, shape, np.dtype(np.float64))
     if not len(x) or not len(x.columns):
         validate_data(_proxy(settings, shape), features, reset=shape is None)
@@ -211,10 +212,11 @@ def _shape_of(proxy: Any, dtype: np.dtype[Any]) -> Shape:
     return Shape(proxy.n_features_in_, None if names is None else tuple(names), dtype=dtype)
 
 
-def _default_features(frame: Any, arguments: DataArguments) -> Any:
-    """All columns but the weights and a stored index (of a frame that was read from where pandas had written it)."""
+def _default_features(frame: Any, arguments: DataArguments, options: ReadOptions) -> Any:
+    """All columns but weights, identifiers and a stored index (of a frame that was read from where pandas wrote it)."""
     weight = arguments.sample_weight if isinstance(arguments.sample_weight, str) else None
-    kept = [name for name in frame.columns if not is_reserved(name) and (weight is None or name != weight)]
+    aside = {*options.left_out, *([] if weight is None else [weight])}
+    kept = [name for name in frame.columns if not is_reserved(name) and name not in aside]
     return frame if len(kept) == len(frame.columns) else frame[kept]
 
 

@@ -13,6 +13,7 @@ from streamem.families.log_normal import LogNormal
 from streamem.families.mixture_family import MixtureFamily
 from streamem.families.multinomial import Multinomial
 from streamem.families.negative_binomial import NegativeBinomial
+from streamem.families.partly_fixed_categorical import PartlyFixedCategorical
 from streamem.families.poisson import Poisson
 from streamem.families.product import Product
 from streamem.families.student.distribution import StudentT
@@ -34,6 +35,7 @@ __all__ = [
     "MixtureFamily",
     "Multinomial",
     "NegativeBinomial",
+    "PartlyFixedCategorical",
     "Poisson",
     "Product",
     "StudentT",

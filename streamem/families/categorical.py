@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from itertools import pairwise
 from typing import Any
 
@@ -93,6 +94,8 @@ class Categorical(FullFamily):
         """weight (K,) and counts (K, ΣV_j), weighted by resp (n, K)."""
         starts = _starts(self._sizes(x.shape[1])) if params is None else params.starts.copy()
         codes = int(starts[-1])
+        if self.missing:  # rows without any value say nothing
+            resp = np.where(np.asarray(np.isnan(x).all(axis=1))[:, None], 0.0, resp)
         places = places_in(starts, x, np.empty(x.shape, dtype=np.int32), codes if self.missing else -1)
         sums, weight = np.zeros((codes + self.missing, resp.shape[1])), np.zeros(resp.shape[1])
         kernels.add_at(places, np.array(resp, dtype=np.float64, order="C"), sums, weight)
@@ -142,7 +145,7 @@ class Categorical(FullFamily):
         if self.n_categories is not None or known is None or None in known:
             return self
         sizes = tuple(max(1, len(values)) for values in known if values is not None)
-        return Categorical(sizes, self.prior, self.total_weight)
+        return self._with(n_categories=sizes)
 
     @property
     def allows_missing(self) -> bool:
@@ -151,7 +154,7 @@ class Categorical(FullFamily):
 
     def integrating(self) -> Categorical:
         """This family for rows in which codes may be NaN."""
-        return Categorical(self.n_categories, self.prior, self.total_weight, missing=True)
+        return self._with(missing=True)
 
     def filled(self, params: Params, x: Array, resp: Array) -> Array:
         """Codes x (n, d) whose NaN are replaced by the most probable code, mixed by resp (n, K): codes have no mean."""
@@ -196,11 +199,11 @@ class Categorical(FullFamily):
         told = np.stack(list(found))
         seen = tuple(int(code) + 1 for code in np.maximum(told[:, :-1].max(axis=0), 0.0))
         sizes, total = (seen if self.n_categories is None else self.n_categories), float(told[:, -1].sum())
-        return Categorical(sizes, self.prior, self.total_weight or total or None, self.missing)
+        return self._with(n_categories=sizes, total_weight=self.total_weight or total or None)
 
     def weighed(self, total_weight: float) -> Categorical:
         """The family with its prior weighed against so much data."""
-        return Categorical(self.n_categories, self.prior, total_weight, self.missing)
+        return self._with(total_weight=float(total_weight))
 
     def counted(self, n_features: int) -> Array:
         """All columns."""
@@ -245,6 +248,12 @@ class Categorical(FullFamily):
         return k * (codes - (len(params.starts) - 1))
 
     # --- inner -------------------------------------------------------------------------------------------------------
+
+    def _with(self, **settings: Any) -> Categorical:
+        """This family with other settings."""
+        made = copy(self)
+        vars(made).update(settings)
+        return made
 
     def _sizes(self, d: int) -> tuple[int, ...]:
         """V_j of d columns."""

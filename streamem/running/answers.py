@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,15 +90,26 @@ def apply_here(source: Source, task: Apply) -> Array:
     return answers[0] if len(answers) == 1 else np.concatenate(answers)
 
 
-def apply_to_store(source: Source, task: Apply, column: Column, engine: Engine, out: Out, overwrite: bool) -> Out:
-    """The answers written to `out` (.zarr, .parquet, .npy): complete, or absent. Returns `out`."""
+def apply_to_store(
+    source: Source,
+    task: Apply,
+    column: Column,
+    engine: Engine,
+    out: Out,
+    overwrite: bool,
+    beside: Mapping[str, Iterable[Any]] | None = None,
+) -> Out:
+    """The answers written to `out` (.zarr, .parquet, .npy): complete, or absent. Returns `out`.
+
+    `beside` are columns of the data, by name, that a ``.parquet`` holds besides; this process writes it then.
+    """
     refs = source.chunks()
     largest = max((ref.rows for ref in refs), default=1)
     layout = ResultLayout(source.n_rows, column.width, column.dtype, column.names, largest, engine.budget.block_bytes)
-    if engine.is_remote:
+    if engine.is_remote and not beside:
         _write_from_workers(source, refs, task, open_parted_sink(out, layout, overwrite), engine)
         return out
-    sink = open_sink(out, layout, overwrite)
+    sink = open_sink(out, layout, overwrite, beside)
     try:
         projection = engine.project(source, refs, column.row_nbytes * largest, writing=sink.held_nbytes, summed=False)
         with engine.executor(source, projection) as executor:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from streamem.core.errors import OutputError, ParameterError
 from streamem.core.leftovers import remove_leftovers
@@ -22,7 +23,12 @@ SINKS: dict[str, str] = {
 """By suffix, the module that knows the format (`sinks.layout.Format`); imported on first use."""
 
 
-def open_sink(path: str | os.PathLike[str], layout: ResultLayout, overwrite: bool = False) -> Sink:
+def open_sink(
+    path: str | os.PathLike[str],
+    layout: ResultLayout,
+    overwrite: bool = False,
+    beside: Mapping[str, Iterable[Any]] | None = None,
+) -> Sink:
     """Open a place for results; the suffix of `path` picks the format.
 
     Everything is written beside `path`, under a hidden name, and renamed by ``commit()``.
@@ -31,13 +37,19 @@ def open_sink(path: str | os.PathLike[str], layout: ResultLayout, overwrite: boo
     ----------
     path : ``.zarr`` (array, Zarr format 3), ``.parquet`` or ``.npy``, in a folder that exists
     overwrite : replace what is there, on commit
+    beside : by name, columns of the data that a ``.parquet`` holds besides; see `sinks.parquet_beside.ParquetBeside`
 
     Raises
     ------
-    ParameterError : an unknown suffix
+    ParameterError : an unknown suffix, or a format that holds no columns of the data
     OutputError : `path` exists, or its folder does not
     """
     target, module = _prepared(path, overwrite)
+    if beside:
+        if target.suffix != ".parquet":
+            raise ParameterError(f"{target}: columns {list(beside)} of the data go into .parquet only; use this suffix")
+        format = import_whole("streamem.sinks.parquet_beside").ParquetBeside(beside)
+        return StagedSink(target, layout, cast(Format, format), overwrite)
     return StagedSink(target, layout, cast(Format, import_whole(module)), overwrite)
 
 

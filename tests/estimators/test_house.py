@@ -24,6 +24,7 @@ from streamem import (
     NegativeBinomialMixture,
     PoissonHMM,
     PoissonMixture,
+    RecordLinkage,
     StudentTMixture,
     VonMisesFisherMixture,
 )
@@ -68,6 +69,7 @@ ESTIMATORS: dict[str, Any] = {
     "BernoulliHMM": BernoulliHMM(2, random_state=0),
     "HMM": HMM(Gaussian("diag"), 2, random_state=0),
     "LatentClass": LatentClass(2, n_categories=2, random_state=0),
+    "RecordLinkage": RecordLinkage(n_levels=2, random_state=0),
     "GroupedMixture": GroupedMixture(Gaussian("diag"), 2, random_state=0),
     "PoissonMixture": PoissonMixture(2, random_state=0),
     "BernoulliMixture": BernoulliMixture(2, random_state=0),
@@ -108,7 +110,7 @@ def rows(name: str) -> Any:
     """Data that the estimator takes."""
     if name == "GroupedMixture":
         return list(X.reshape(30, 4, 2))
-    if name in ("CategoricalHMM", "BernoulliHMM", "BernoulliMixture", "LatentClass"):
+    if name in ("CategoricalHMM", "BernoulliHMM", "BernoulliMixture", "LatentClass", "RecordLinkage"):
         return (X > 2.5).astype(np.float64)
     if name in ("GammaMixture", "VonMisesFisherMixture"):
         return np.abs(X) + 0.1 if name == "GammaMixture" else X / np.linalg.norm(X, axis=1, keepdims=True)

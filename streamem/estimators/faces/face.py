@@ -58,6 +58,10 @@ class Face(Protocol):
         """Products that a row costs, on which the size of chunks of arrays depends (`ReadOptions.row_products`)."""
         return int(settings.n_components) * (1 + n_features)
 
+    def vocabulary(self, settings: Any) -> Mapping[str, Sequence[Any]] | str:
+        """How columns of text are read before a fit: "text", or the values of columns in the order of their codes."""
+        return "text"
+
     # --- public names ↔ parameters -----------------------------------------------------------------------------------
 
     def published(self, settings: Any, components: Params, dtype: np.dtype[Any]) -> dict[str, Any]:
