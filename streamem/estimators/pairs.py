@@ -125,6 +125,8 @@ class Pairs(Rows):
         ParameterError : naming what does not
         """
         super().check(settings)
+        if settings.n_components != 2:
+            raise ParameterError(f"n_components is {settings.n_components!r}; pairs match or do not, so it stays 2")
         for name in ("match_prior_init", "agreement_init"):
             value = getattr(settings, name)
             if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 < value < 1:

@@ -113,6 +113,12 @@ def rows(cls: type[BaseEstimator], name: str, change: Change, own_sequences: boo
     return made
 
 
+def of_two(cls: Any) -> Any:
+    """Of two components, whatever number scikit-learn's checks set: it is no hyperparameter here."""
+    cls.n_components = property(lambda self: 2, lambda self, value: None)
+    return cls
+
+
 def _none(estimator: Any) -> Any:
     raise AttributeError("score_samples")
 
@@ -137,6 +143,7 @@ CASES: dict[str, Callable[[], Any]] = {
     "MultinomialMixture": lambda: rows(streamem.MultinomialMixture, "RowsMultinomialMixture", counts)(),
     "VonMisesFisherMixture": lambda: rows(streamem.VonMisesFisherMixture, "RowsVonMisesFisher", directions)(),
     "LatentClass": lambda: rows(streamem.LatentClass, "RowsLatentClass", bits)(n_categories=2),
+    "RecordLinkage": lambda: of_two(rows(streamem.RecordLinkage, "RowsRecordLinkage", bits))(n_levels=2),
     "GroupedMixture": lambda: rows(streamem.GroupedMixture, "RowsGroupedMixture", same, True)(Gaussian()),
     "Mixture of MixtureFamily": lambda: Mixture(MixtureFamily(Gaussian(), 2)),
     "GaussianHMM": lambda: rows(streamem.GaussianHMM, "RowsGaussianHMM", same, True)(),

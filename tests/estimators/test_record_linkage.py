@@ -226,6 +226,10 @@ def test_data_that_cannot_be(tmp_path: Path) -> None:
     broken[7, 2] = 1.5
     with pytest.raises(DataError, match=r"row 7 .*1\.5"):
         RecordLinkage().fit(broken)
+    model = RecordLinkage()
+    model.n_components = 3
+    with pytest.raises(ParameterError, match="it stays 2"):
+        model.fit(x)
     model = RecordLinkage().fit(x)
     with pytest.raises(ParameterError, match="threshold is 2"):
         model.predict(x, threshold=2)
