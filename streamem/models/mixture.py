@@ -268,8 +268,8 @@ class Mixture(ForwardsToFamily):
     def _posterior(
         self, blocks: Iterator[tuple[slice, Array]], params: Params, x: Array, strict: bool = True
     ) -> Iterator[tuple[slice, Array, Normalized]]:
-        """Of blocks of log-densities, responsibilities (K, b) in their place, and what else was computed; all finite if
-        `strict`."""
+        """Responsibilities (K, b) in the place of each block of log-densities, and what else was computed; all finite
+        if `strict`."""
         log_weights = self._log_weights(params)
         for block, resp in blocks:
             known = normalize_log_rows(resp, log_weights)

@@ -29,7 +29,7 @@ class Covariance(Protocol):
     """Whether the anchor must scale all features alike."""
 
     def __hash__(self) -> int:
-        """Of the object: what follows from a structure and d is remembered."""
+        """Hash of the object: what follows from a structure and d is remembered."""
 
     def n_moments(self, d: int) -> int:
         """M, the number of second moments."""
