@@ -202,7 +202,7 @@ def test_both_kernels_lead_to_the_same_parameters(
     next_params = []
     for differences in (False, True):
         own = np.full(K, differences)
-        for module in ("distribution", "arithmetic", "apart"):
+        for module in ("elliptical", "arithmetic", "apart"):
             monkeypatch.setattr(f"streamem.families.gaussian.{module}.about_means", lambda *_, own=own: own)
         kernel = (difference_kernel if differences else product_kernel)(family, params)
         for block in (slice(0, 1), slice(1, 50), slice(50, 90)):
