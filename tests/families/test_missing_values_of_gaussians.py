@@ -24,6 +24,8 @@ from streamem.core.stats import Stats
 from streamem.families import Gaussian
 from streamem.families.gaussian import incomplete
 from streamem.families.gaussian.arithmetic import origins
+from streamem.families.gaussian.conditional import ConditionalKernel
+from streamem.families.gaussian.covariance import COVARIANCES
 from streamem.families.gaussian.held import HeldGaussian
 from streamem.families.gaussian.marginal import marginal
 from streamem.families.gaussian.shortfall import expected_log_likelihood
@@ -352,3 +354,18 @@ def test_components_kept_fixed_and_anchors_take_missing_values(covariance_type: 
     start = family.start(x, None, 2)
     assert start.center.tolist() == [2.0, 0.0]
     assert np.isfinite(family.maximize(family.stats(start, x, np.ones((4, 2))), start).covariances).all()
+
+
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+def test_rows_conditioned_by_differences_have_the_statistics_of_the_textbook(covariance_type: str) -> None:
+    """The path of components that are tight or far away, asked by itself: others take products where these serve."""
+    rng = np.random.default_rng(0)
+    for k, d in ((2, 3), (9, 5)):
+        family, params, x = random_case(rng, covariance_type, k, d, 40)
+        x, resp = with_holes(rng, x, 0.3), rng.random((40, k))
+        kernel = ConditionalKernel(COVARIANCES[covariance_type], params)
+        kernel.load(x)
+        kernel.accumulate(np.ascontiguousarray(resp.T))
+        found, right = kernel.stats(), expected(family, params, x, resp)
+        for name in ("weight", "first", "second"):
+            np.testing.assert_allclose(found[name], getattr(right, name), rtol=1e-9, atol=1e-9, err_msg=name)
