@@ -152,6 +152,7 @@ HOLDS_WHOLE_NUMBERS = {
     "Geometric": True,
     "LogNormal": False,
     "NegativeBinomial": True,
+    "PartlyFixedCategorical": True,
     "Poisson": True,
     "StudentT": False,
     "VonMises": False,
