@@ -82,6 +82,8 @@ def newest_iteration(checkpoint: Path) -> int:
 def test_the_command_line_on_a_cluster_of_programs(data: str, tmp_path: Path) -> None:
     streamem = [sys.executable, "-m", "streamem"]
     with programs(tmp_path) as (file, _):
+        with Client(scheduler_file=str(file), set_as_default=False) as client:
+            client.wait_for_workers(2, timeout=60)  # a command does not wait for a file that is not there
         where = ["--cluster", str(file)]
         fit = ["fit", "gmm", data, "-k", "3", "--seed", "0", "-o", "model.npz", "--memory", "100MiB"]
         done = subprocess.run([*streamem, *fit, *where], capture_output=True, text=True)
