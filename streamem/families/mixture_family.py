@@ -70,8 +70,9 @@ class MixtureFamily(FullFamily):
 
     def stats(self, params: Params, x: Array, resp: Array) -> Stats:
         """weight (K, M), and the statistics of the parts, for resp (n, K)."""
-        if self.allows_missing and (silent := np.isnan(x).all(axis=1)).any():
-            resp = np.where(silent[:, None], 0.0, resp)
+        if self.allows_missing:
+            silent = np.asarray(np.isnan(x).all(axis=1))
+            resp = np.where(silent[:, None], 0.0, resp) if silent.any() else resp
         if _is_anchor_only(params):
             return self._first_stats(params.parts, x, resp)
         kernel, step = self.kernel(params), self.block_rows(params)
