@@ -57,6 +57,16 @@ class Patterns(Stats):
         return self.of(*both, int(self.most))
 
 
+def ordered_patterns(x: Array) -> tuple[int, Array]:
+    """How many different rows x (n, d) has; (n,) int64, the place of each row among them, sorted, NaN after numbers."""
+    keys = _integer_keys(x)
+    if keys is None:
+        different, places = np.unique(np.where(np.isnan(x), np.inf, x), axis=0, return_inverse=True)
+    else:
+        different, places = np.unique(keys, return_inverse=True)
+    return len(different), places.ravel()
+
+
 def _codes(x: Array) -> Array:
     """(n,) int64: equal rows have equal numbers, from 0 in the order in which they first occur."""
     keys = _integer_keys(x)
@@ -72,7 +82,7 @@ def _codes(x: Array) -> Array:
 
 
 def _integer_keys(x: Array) -> Array | None:
-    """(n,) int64, one integer for each row of small integers and NaN; None for other rows."""
+    """(n,) int64, one integer for each row of small integers and NaN, in the order of the rows; None for other rows."""
     keys, size = np.zeros(len(x), dtype=np.int64), 1
     for column in np.asarray(x).T:
         column = np.ascontiguousarray(column)
@@ -80,12 +90,13 @@ def _integer_keys(x: Array) -> Array | None:
         low, high = float(np.fmin.reduce(column)), float(np.fmax.reduce(column))
         if np.isnan(low):
             low = high = 0.0
-        size *= int(high - low) + 2 if np.isfinite(high - low) else MOST_KEY
+        size *= int(high - low) + 2 if high - low < 2**52 else MOST_KEY  # inf − inf is not less
         if size >= MOST_KEY:
             return None
-        counted = np.where(absent, -1.0, column - low)
+        absent_last = high - low + 1
+        counted = np.where(absent, absent_last, column - low)
         whole = counted.astype(np.int64)
         if (whole != counted).any():
             return None
-        keys = keys * (int(high - low) + 2) + whole + 1
+        keys = keys * (int(high - low) + 2) + whole
     return keys

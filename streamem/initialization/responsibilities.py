@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from streamem.core.errors import DataError
 from streamem.core.extremes import exponent_of
+from streamem.core.patterns import ordered_patterns
 from streamem.initialization.partly_observed import PartlyObserved, lloyd, spread_rows
 from streamem.machine.importing import uninterrupted
 
@@ -111,9 +112,8 @@ def from_patterns(x: Array, weight: Array | None, k: int, rng: np.random.RandomS
 
     Noise for every row by itself averages out, so that all components would start alike.
     """
-    # NaN is no number like itself.
-    patterns, which = np.unique(np.where(np.isnan(x), np.inf, x), axis=0, return_inverse=True)
-    return np.asarray(rng.dirichlet(np.ones(k), size=len(patterns))[which.ravel()])
+    count, which = ordered_patterns(x)
+    return np.asarray(rng.dirichlet(np.ones(k), size=count)[which])
 
 
 STARTS: dict[str, Start] = {

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from streamem.core.patterns import Patterns
+from streamem.core.patterns import Patterns, ordered_patterns
 
 VALUES = st.sampled_from([0.0, 1.0, 2.0, 7.0, -3.0, float("nan")])
 REALS = st.sampled_from([0.0, -0.0, 1.5, 1e300, 2.0**53 + 2, float("nan")])
@@ -53,3 +53,14 @@ def test_too_many_are_given_up() -> None:
     assert len(total.rows) == 0
     assert (total + half).lost == (half + total).lost == 1
     assert Patterns.of(x, None, 20).lost == 0
+
+
+@pytest.mark.parametrize("elements", [VALUES, REALS, st.sampled_from([0.0, 2.0**52 - 1, 2.0**52, float("nan")])])
+@settings(deadline=None, max_examples=60)
+@given(data=st.data())
+def test_different_rows_are_sorted_as_numpy_sorts_them(elements: Any, data: st.DataObject) -> None:
+    x = data.draw(arrays(np.float64, st.tuples(st.integers(1, 30), st.integers(1, 4)), elements=elements))
+    different, places = np.unique(np.where(np.isnan(x), np.inf, x), axis=0, return_inverse=True)
+    count, which = ordered_patterns(x)
+    assert count == len(different)
+    np.testing.assert_array_equal(which, places.ravel())
