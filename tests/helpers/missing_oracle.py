@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -85,3 +86,36 @@ def random_case(
     params = family.start(x, None, k)
     params = family.with_covariances(family.with_means(params, means), own.get(covariance_type, covariances[:, 0, 0]))
     return family, params, x
+
+
+def exact_second(params: Params, row: Array) -> list[list[Fraction]]:
+    """E[z zᵀ] of one row about the means of one component with a full matrix, without any rounding.
+
+    z is the anchored row less the mean: of missing values −P_mm⁻¹P_mo·z_o, and P_mm⁻¹ is added to its square.
+    """
+    d, factor = len(row), [[Fraction(value) for value in line] for line in params.precisions_cholesky[0].tolist()]
+    precision = [[sum((a * b for a, b in zip(r, s, strict=True)), Fraction()) for s in factor] for r in factor]
+    anchored = [Fraction(v) for v in ((row - params.center) / params.scale - params.means[0])[~np.isnan(row)].tolist()]
+    o, m = np.flatnonzero(~np.isnan(row)).tolist(), np.flatnonzero(np.isnan(row)).tolist()
+    left = _inverse([[precision[i][j] for j in m] for i in m])
+    pulls = [sum((precision[i][j] * z for j, z in zip(o, anchored, strict=True)), Fraction()) for i in m]
+    filled = dict(zip(o, anchored, strict=True))
+    for i, line in zip(m, left, strict=True):
+        filled[i] = -sum((a * b for a, b in zip(line, pulls, strict=True)), Fraction())
+    second = [[filled[i] * filled[j] for j in range(d)] for i in range(d)]
+    for a, i in enumerate(m):
+        for b, j in enumerate(m):
+            second[i][j] += left[a][b]
+    return second
+
+
+def _inverse(matrix: list[list[Fraction]]) -> list[list[Fraction]]:
+    """Of a positive definite matrix, by elimination."""
+    n = len(matrix)
+    rows = [[*line, *(Fraction(int(i == j)) for j in range(n))] for i, line in enumerate(matrix)]
+    for i in range(n):
+        rows[i] = [value / rows[i][i] for value in rows[i]]
+        for j in range(n):
+            if j != i:
+                rows[j] = [a - rows[j][i] * b for a, b in zip(rows[j], rows[i], strict=True)]
+    return [line[n:] for line in rows]

@@ -132,10 +132,7 @@ def _gaussians_of(structure: Covariance, params: Params) -> Matrices | Variances
         logarithms = in_groups(-0.5 * np.log(variances))
         return Variances(center, unscale, volumes, means, offsets, factors, logarithms, in_groups(variances))
     copies = GROUP if structure.shared else 1
-    factors, covariances = (
-        np.repeat(np.reshape(values, (-1, d, d)), copies, axis=0)
-        for values in (params.precisions_cholesky, params.covariances)
-    )
+    factors = np.repeat(np.reshape(params.precisions_cholesky, (-1, d, d)), copies, axis=0)
     log_det = np.broadcast_to(structure.log_det(params.precisions_cholesky, d), (k,))
     roots = np.swapaxes(inverses_of_upper(factors), 1, 2)
     return Matrices(
@@ -146,6 +143,7 @@ def _gaussians_of(structure: Covariance, params: Params) -> Matrices | Variances
         offsets,
         factors=matrices_in_groups(factors),
         roots=matrices_in_groups(roots),
-        covariances=matrices_in_groups(covariances),
+        # Not those of the parameters, which differ by eps·√condition: what the observed features explain is taken off.
+        covariances=matrices_in_groups(roots @ np.swapaxes(roots, 1, 2)),
         log_det=in_groups(log_det),
     )
