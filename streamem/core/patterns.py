@@ -8,12 +8,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from streamem.core.row_keys import integer_keys
 from streamem.core.stats import Stats
 
 Array = NDArray[Any]
-
-MOST_KEY = 2**62
-"""Of a row of small integers that one integer stands for."""
 
 
 class Patterns(Stats):
@@ -57,19 +55,9 @@ class Patterns(Stats):
         return self.of(*both, int(self.most))
 
 
-def ordered_patterns(x: Array) -> tuple[int, Array]:
-    """How many different rows x (n, d) has; (n,) int64, the place of each row among them, sorted, NaN after numbers."""
-    keys = _integer_keys(x)
-    if keys is None:
-        different, places = np.unique(np.where(np.isnan(x), np.inf, x), axis=0, return_inverse=True)
-    else:
-        different, places = np.unique(keys, return_inverse=True)
-    return len(different), places.ravel()
-
-
 def _codes(x: Array) -> Array:
     """(n,) int64: equal rows have equal numbers, from 0 in the order in which they first occur."""
-    keys = _integer_keys(x)
+    keys = integer_keys(x)
     if keys is None:
         plain = np.ascontiguousarray(x, dtype=np.float64) + 0.0  # −0 is 0
         plain[np.isnan(plain)] = np.nan
@@ -79,24 +67,3 @@ def _codes(x: Array) -> Array:
     else:
         packed = pa.array(keys)
     return np.asarray(packed.dictionary_encode().indices.to_numpy()).astype(np.int64, copy=False)
-
-
-def _integer_keys(x: Array) -> Array | None:
-    """(n,) int64, one integer for each row of small integers and NaN, in the order of the rows; None for other rows."""
-    keys, size = np.zeros(len(x), dtype=np.int64), 1
-    for column in np.asarray(x).T:
-        column = np.ascontiguousarray(column)
-        absent = np.isnan(column)
-        low, high = float(np.fmin.reduce(column)), float(np.fmax.reduce(column))
-        if np.isnan(low):
-            low = high = 0.0
-        size *= int(high - low) + 2 if high - low < 2**52 else MOST_KEY  # inf − inf is not less
-        if size >= MOST_KEY:
-            return None
-        absent_last = high - low + 1
-        counted = np.where(absent, absent_last, column - low)
-        whole = counted.astype(np.int64)
-        if (whole != counted).any():
-            return None
-        keys = keys * (int(high - low) + 2) + whole
-    return keys

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from streamem.core.errors import DataError
 from streamem.core.extremes import exponent_of
-from streamem.core.patterns import ordered_patterns
+from streamem.core.row_keys import ordered_patterns
 from streamem.initialization.partly_observed import PartlyObserved, lloyd, spread_rows
 from streamem.machine.importing import uninterrupted
 

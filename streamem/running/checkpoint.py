@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
@@ -18,7 +18,6 @@ from streamem.core.archive_reading import Archive, read_newest
 from streamem.core.arrays import Params
 from streamem.core.errors import CheckpointMismatchError, ModelFileError
 from streamem.core.faults import prefixed
-from streamem.core.ports import ChunkDone, ChunkRef
 from streamem.core.state import State
 from streamem.running.report import FitReport
 
@@ -37,22 +36,25 @@ class Position:
 
     Attributes
     ----------
-    start : index of the current start
-    state : its state
+    start : index of the first of the current starts
+    states : of the current starts, which share their reads
+    passes, stopped : how many each has done, and which were given up
     best : the best finished state among earlier starts
-    rng_before, rng_after : states of the random generator before the sample was drawn and after the current start was
+    rng_before, rng_after : states of the random generator before the sample was drawn and after the current starts were
         made, as `numpy.random.RandomState.get_state(legacy=False)`
     """
 
     start: int
-    state: State
+    states: tuple[State, ...]
+    passes: tuple[int, ...]
+    stopped: tuple[bool, ...]
     best: State | None
     rng_before: dict[str, Any]
     rng_after: dict[str, Any]
 
 
 class Checkpoint:
-    """The observer that saves the position of a run after every window.
+    """Saves the position of a fit after every window.
 
     Parameters
     ----------
@@ -95,7 +97,7 @@ class Checkpoint:
         self._report.passes[:] = saved.passes
         self._report.events.update(saved.events)
         logger.info(
-            "resuming from %s at start %d, iteration %d", archive.path, position.start, position.state.iteration
+            "resuming from %s at start %d, iteration %d", archive.path, position.start, position.states[0].iteration
         )
         return position
 
@@ -104,17 +106,12 @@ class Checkpoint:
         self._position = position
         self._save()
 
-    def window_started(self, state: State, window: Sequence[ChunkRef]) -> None:
-        """Do nothing: checkpoints are written after passes and steps."""
-
-    def chunk_done(self, done: ChunkDone) -> None:
-        """Do nothing: checkpoints are written after passes and steps."""
-
-    def window_ended(self, before: State, after: State, pass_over: bool) -> None:
-        """Save the new state, if the pass is over or the last save long ago."""
-        if self._position is None:
-            return
-        self._position = replace(self._position, state=after)
+    def moved(
+        self, states: tuple[State, ...], passes: tuple[int, ...], stopped: tuple[bool, ...], pass_over: bool
+    ) -> None:
+        """Note where the starts stand after a window; save that if a pass is over or the last save long ago."""
+        assert self._position is not None
+        self._position = replace(self._position, states=states, passes=passes, stopped=stopped)
         if pass_over or monotonic() - self._saved >= self._interval_s:
             self._save()
 
@@ -150,7 +147,7 @@ def _restored(archive: Archive, faults: Callable[[Params], list[str]]) -> tuple[
         for rng in (position.rng_before, position.rng_after):
             np.random.RandomState().set_state(rng)  # which refuses what is no state
         found = [] if position.start >= 0 else [f"start is {position.start}, where a number >= 0 is needed"]
-        for name, state in (("state", position.state), ("best", position.best)):
+        for name, state in (*((_name(i), state) for i, state in enumerate(position.states)), ("best", position.best)):
             found += [] if state is None else prefixed(name, state.faults() + faults(state.params))
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise ModelFileError(f"{archive.path} cannot be trusted as a checkpoint: {error!r}") from error
@@ -164,7 +161,13 @@ def _restored(archive: Archive, faults: Callable[[Params], list[str]]) -> tuple[
 
 def _to_arrays(position: Position) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     meta: dict[str, Any] = {"start": position.start, "has_best": position.best is not None}
-    arrays = {f"state.{name}": value for name, value in position.state.to_arrays().items()}
+    if len(position.states) > 1:
+        meta |= {"passes": list(position.passes), "stopped": list(position.stopped)}
+    arrays = {
+        f"{_name(i)}.{name}": value
+        for i, state in enumerate(position.states)
+        for name, value in state.to_arrays().items()
+    }
     if position.best is not None:
         arrays |= {f"best.{name}": value for name, value in position.best.to_arrays().items()}
     for label, rng in (("rng_before", position.rng_before), ("rng_after", position.rng_after)):
@@ -182,13 +185,21 @@ def _from_arrays(meta: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) ->
     def branch(name: str) -> dict[str, NDArray[Any]]:
         return {path[len(name) + 1 :]: value for path, value in arrays.items() if path.startswith(name + ".")}
 
+    stopped = tuple(map(bool, meta.get("stopped", [False])))
     return Position(
         start=int(meta["start"]),
-        state=State.from_arrays(branch("state")),
+        states=tuple(State.from_arrays(branch(_name(i))) for i in range(len(stopped))),
+        passes=tuple(map(int, meta.get("passes", [0]))),
+        stopped=stopped,
         best=State.from_arrays(branch("best")) if meta["has_best"] else None,
         rng_before=_rng(meta["rng_before"], arrays["rng_before.key"]),
         rng_after=_rng(meta["rng_after"], arrays["rng_after.key"]),
     )
+
+
+def _name(place: int) -> str:
+    """Of the state of a start in a file: starts that have a pass to themselves have had "state" since version 0.1."""
+    return f"beside_{place}" if place else "state"
 
 
 def _rng(meta: Mapping[str, Any], key: NDArray[Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The loop: reduce a window of E-steps, update, again. It names no model, source, executor or algorithm."""
+"""The task of a pass, who watches passes, and what ends a fit whose data change."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from streamem.core.arrays import Params
 from streamem.core.boundary import Boundary
 from streamem.core.chunk import Chunk
 from streamem.core.errors import NumericalError, SourceChangedError
-from streamem.core.ports import Algorithm, ChunkDone, ChunkRef, Executor, Model, PassTask, Source
+from streamem.core.ports import ChunkDone, ChunkRef, Executor, Model, PassTask, Source
 from streamem.core.state import State
 from streamem.core.stats import Stats
 from streamem.core.validation import Checked, locating, where
@@ -55,45 +55,6 @@ class Observer(Protocol):
 
     def window_ended(self, before: State, after: State, pass_over: bool) -> None:
         """After the update; `pass_over` is whether all rows have been visited once more."""
-
-
-def run(
-    model: Model,
-    source: Source,
-    refs: Sequence[ChunkRef],
-    algorithm: Algorithm,
-    executor: Executor,
-    state: State,
-    fingerprint: str,
-    observers: Sequence[Observer] = (),
-) -> State:
-    """Run `algorithm` to its end, on data that still has the given fingerprint.
-
-    Raises
-    ------
-    SourceChangedError : the source was rewritten meanwhile; looked for once a pass, before its end enters the state
-    """
-
-    def chunk_done(done: ChunkDone) -> None:
-        for observer in observers:
-            observer.chunk_done(done)
-
-    visited, checked = 0, Checked()
-    while window := algorithm.window(state, refs):
-        for observer in observers:
-            observer.window_started(state, window)
-        rows = sum(ref.rows for ref in window)
-        task = EStep(model, model.for_pass_of(state.params, rows), source.schema.names, checked=checked)
-        stats = executor.reduce(task.ready(executor, window), window, chunk_done)
-        visited += rows
-        pass_over = visited >= source.n_rows
-        if pass_over:
-            require_unchanged(source, fingerprint)
-            visited = 0
-        before, state = state, algorithm.update(model, state, stats)
-        for observer in observers:
-            observer.window_ended(before, state, pass_over)
-    return state
 
 
 def require_unchanged(source: Source, fingerprint: str) -> None:

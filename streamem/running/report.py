@@ -36,6 +36,7 @@ class PassRecord:
     compute_s : time that they computed, summed over threads
     peak_memory_bytes : the process's largest resident memory so far
     arithmetic : which one its E-steps ran, in words; in several windows that of the first
+    shared : how many starts shared the read: `seconds`, `nbytes` and the like are of all of these
     """
 
     start: int
@@ -48,6 +49,7 @@ class PassRecord:
     compute_s: float
     peak_memory_bytes: int
     arithmetic: str = ""
+    shared: int = 1
 
 
 @dataclass
@@ -99,7 +101,9 @@ class FitReport:
             "",
             " start  iter   log-likelihood/row  seconds      rows/s     bytes/s  waiting  peak memory",
         ]
-        return "\n".join([*head, *map(_line, self.passes), *_changes(self.passes), *_events(self.events)])
+        passes = sorted(self.passes, key=lambda record: record.start)  # starts that share reads take turns
+        lines = [*map(_line, passes), *_changes(passes), *_reads(passes), *_events(self.events)]
+        return "\n".join([*head, *lines])
 
 
 def _line(record: PassRecord) -> str:
@@ -120,6 +124,18 @@ def _changes(passes: Sequence[PassRecord]) -> list[str]:
     return lines if len(lines) > 1 else []
 
 
+def _reads(passes: Sequence[PassRecord]) -> list[str]:
+    """How many reads of the data the passes took, where several shared one."""
+    if all(record.shared == 1 for record in passes):
+        return []
+    reads, nbytes = (sum(value(record) / record.shared for record in passes) for value in (lambda _: 1, _nbytes))
+    return [f"{len(passes)} passes of several starts shared {reads:.0f} reads, {format_bytes(nbytes)} in all"]
+
+
+def _nbytes(record: PassRecord) -> int:
+    return record.nbytes
+
+
 def _events(events: Mapping[str, int]) -> list[str]:
     meaning = {
         "empty": "component-passes without rows: mean and covariance were kept",
@@ -137,15 +153,21 @@ class Recorder:
     report : is written to
     degenerate : of a `Diagnosed` model
     explain : parameters and rows of a window → the arithmetic of its E-steps in words
+    start : which of the starts it watches
+    sharing : tells how many starts shared the last read
     """
 
     def __init__(
-        self, report: FitReport, degenerate: Any = None, explain: Callable[[Params, int], str] | None = None
+        self,
+        report: FitReport,
+        degenerate: Any = None,
+        explain: Callable[[Params, int], str] | None = None,
+        start: int = 0,
+        sharing: Callable[[], int] = lambda: 1,
     ) -> None:
-        self._report = report
+        self._report, self._start, self._sharing = report, start, sharing
         self._degenerate, self._explain = degenerate, explain
         self.arithmetic = ""  # of the last pass that began
-        self.start = 0
         self._clear()
 
     def _clear(self) -> None:
@@ -179,7 +201,7 @@ class Recorder:
             return
         self._report.passes.append(
             PassRecord(
-                start=self.start,
+                start=self._start,
                 iteration=self._first.iteration,
                 log_likelihood=self._mean(),
                 seconds=perf_counter() - self._begin,
@@ -189,6 +211,7 @@ class Recorder:
                 compute_s=self._compute_s,
                 peak_memory_bytes=peak_bytes(),
                 arithmetic=self.arithmetic,
+                shared=self._sharing(),
             )
         )
         self._first = None

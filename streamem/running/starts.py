@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +14,15 @@ import numpy as np
 
 from streamem.core.arrays import Params
 from streamem.core.chunk import Chunk
-from streamem.core.errors import DataError, ImpossibleValueError
+from streamem.core.errors import DataError, ImpossibleValueError, MemoryLimitError
 from streamem.core.file_locks import OnlyWriter
 from streamem.core.ports import Algorithm, ChunkRef, Executor, Limits, Model, Source, Variant
 from streamem.core.state import State
 from streamem.initialization import drawn_rows, located_in_source, sample_rows
 from streamem.running.checkpoint import Checkpoint, Position
 from streamem.running.engines import Engine
-from streamem.running.fit import Observer, require_unchanged, run
+from streamem.running.fit import require_unchanged
+from streamem.running.loop import Lane, Race
 from streamem.running.memory import Projection, return_free_memory
 from streamem.running.progress import Progress
 from streamem.running.report import FitReport, Recorder
@@ -42,6 +42,7 @@ class Job:
     max_iter : most passes
     warm : from the algorithm, the state of an earlier call to go on from, instead of a new start
     key : what identifies the run in a checkpoint, besides the data and the plan
+    halve_after : passes after which the worse half of the starts is given up, again and again; None for never
     """
 
     model: Model
@@ -57,6 +58,7 @@ class Job:
     warm: Callable[[Algorithm], State] | None = None
     checkpoint: str | os.PathLike[str] | None = None
     key: Mapping[str, Any] = field(default_factory=dict)
+    halve_after: int | None = None
 
 
 @dataclass(frozen=True)
@@ -79,14 +81,14 @@ def fit_job(job: Job) -> Outcome:
     refs = job.source.chunks()
     require_rows(job.source, job.n_components, job.model.estimates)
     algorithm, opened = _planned(job, refs)
-    projection = _project(job, refs, opened)
+    together, projection = _project(job, refs, opened)
     report = _new_report(job, refs, projection)
     with ExitStack() as closing:
         if job.checkpoint is not None:
             closing.enter_context(OnlyWriter(Path(job.checkpoint), "fit"))
         checkpoint = _checkpoint(job, refs, report)
         executor = closing.enter_context(job.engine.executor(job.source, projection))
-        starts = _Starts(job, algorithm, refs, executor, report, checkpoint)
+        starts = _Starts(job, algorithm, refs, executor, report, checkpoint, together)
         try:
             state = starts.run()
         except KeyboardInterrupt as interrupt:
@@ -129,12 +131,25 @@ def sample_size(job: Job) -> int:
     return min(job.source.n_rows, max(job.n_components, 2, job.engine.budget.sample_bytes // row))
 
 
-def _project(job: Job, refs: Sequence[ChunkRef], opened: int) -> Projection:
+def _project(job: Job, refs: Sequence[ChunkRef], opened: int) -> tuple[int, Projection]:
+    """How many starts may share their reads, without fewer threads than one would have; and what they hold."""
+    alone = _project_some(job, refs, opened, 1)
+    together = 1 if job.warm is not None else job.n_init
+    while together > 1:
+        with suppress(MemoryLimitError):
+            shared = _project_some(job, refs, opened, together)
+            if shared.n_threads == alone.n_threads:
+                return together, shared
+        together = (together + 1) // 2
+    return 1, alone
+
+
+def _project_some(job: Job, refs: Sequence[ChunkRef], opened: int, starts: int) -> Projection:
     d = job.source.schema.n_features
     row = 8 * (d + 2 * job.n_components)
-    held = job.model.statistics_bytes(d)
+    held = starts * job.model.statistics_bytes(d)
     sample = SAMPLE_COPIES * row * sample_size(job)
-    return job.engine.project(job.source, refs, held, sample=sample, opened=opened, again=True)
+    return job.engine.project(job.source, refs, held, sample=sample, opened=starts * opened, again=True)
 
 
 def _new_report(job: Job, refs: Sequence[ChunkRef], projection: Projection) -> FitReport:
@@ -167,13 +182,15 @@ class _Starts:
         executor: Executor,
         report: FitReport,
         checkpoint: Checkpoint | None,
+        together: int,
     ) -> None:
+        self._together = together
         self._job, self._refs, self._executor, self._checkpoint = job, refs, executor, checkpoint
         self._algorithm = algorithm
         self._warm = None if job.warm is None else job.warm(algorithm)
-        recorder = self._recorder = Recorder(report, job.model.degenerate, partial(_arithmetic, job))
+        self._report, self._arithmetic = report, ""
         told = job.engine.what, job.engine.verbose, job.source.n_rows
-        self._progress = Progress(*told, arithmetic=lambda: recorder.arithmetic)
+        self._progress = Progress(*told, arithmetic=lambda: self._arithmetic)
         self._rng_before: dict[str, Any] = job.rng.get_state(legacy=False)
         self._sample: Chunk | None = None
         self._fingerprint = job.source.fingerprint()
@@ -185,16 +202,19 @@ class _Starts:
             position = None  # the warm start is ahead of what an earlier call left
         if position is not None:
             self._rng_before = position.rng_before
-            position = replace(position, state=self._algorithm.reopen(position.state))
+            position = replace(position, states=tuple(map(self._algorithm.reopen, position.states)))
         else:
             position = self._begin(0, None)
         while True:
-            final = self._finish(position)
-            best = _better(position.best, final)
-            if position.start + 1 >= self._job.n_init:
+            best = position.best
+            for final in self._finish(position):
+                best = _better(best, final)
+            following = position.start + len(position.states)
+            if following >= self._job.n_init:
+                assert best is not None
                 return best
             self._job.rng.set_state(position.rng_after)
-            position = self._begin(position.start + 1, best)
+            position = self._begin(following, best)
 
     def _faults(self, params: Params) -> list[str]:
         """What contradicts itself in parameters that were read from a checkpoint."""
@@ -203,12 +223,18 @@ class _Starts:
 
     def _begin(self, start: int, best: State | None) -> Position:
         job = self._job
-        state = self._warm or self._algorithm.start(self._started(self._rows()))
+        count = min(self._together, job.n_init - start)
+        states = (
+            [self._warm]
+            if self._warm is not None
+            else [self._algorithm.start(self._started(self._rows())) for _ in range(count)]
+        )
         after = job.rng.get_state(legacy=False)
-        if start + 1 >= job.n_init:
+        if start + count >= job.n_init:
             self._sample = None
         return_free_memory()
-        return Position(start, state, best, self._rng_before, after)
+        fresh = (0,) * len(states), (False,) * len(states)
+        return Position(start, tuple(states), *fresh, best, self._rng_before, after)
 
     def _started(self, sample: Chunk) -> Params:
         """The first parameters.
@@ -226,26 +252,45 @@ class _Starts:
             picks = drawn_rows(job.source.n_rows, sample_size(job), as_then)
             raise located_in_source(error, sample, picks, self._refs, job.source.schema.names) from error
 
-    def _finish(self, position: Position) -> State:
-        self._recorder.start = position.start
-        observers: list[Observer] = [self._recorder, self._progress]
+    def _finish(self, position: Position) -> list[State]:
+        """The final states of starts that were not given up."""
+        lanes = [self._lane(position.start + i, state) for i, state in enumerate(position.states)]
+        for lane, passes, stopped in zip(lanes, position.passes, position.stopped, strict=True):
+            lane.passes, lane.stopped = passes, stopped
+
+        def window_ended(pass_over: bool) -> None:
+            if self._checkpoint is not None:
+                states = tuple(lane.state for lane in lanes)
+                passes, stopped = tuple(lane.passes for lane in lanes), tuple(lane.stopped for lane in lanes)
+                self._checkpoint.moved(states, passes, stopped, pass_over)
+
         if self._checkpoint is not None:
             self._checkpoint.place(position)
-            observers.append(self._checkpoint)
         job = self._job
+        race = Race(
+            job.source,
+            self._refs,
+            self._executor,
+            self._fingerprint,
+            shared=[self._progress],
+            window_ended=window_ended,
+            halve_after=job.halve_after,
+        )
         try:
-            return run(
-                job.model,
-                job.source,
-                self._refs,
-                self._algorithm,
-                self._executor,
-                position.state,
-                self._fingerprint,
-                observers,
-            )
+            race.run(lanes)
         finally:
             self._progress.end()
+        return [lane.state for lane in lanes if not lane.stopped]
+
+    def _lane(self, start: int, state: State) -> Lane:
+        job = self._job
+        lane = Lane(job.model, self._algorithm, state)
+        lane.observers = [Recorder(self._report, job.model.degenerate, self._explained, start, lambda: lane.sharing)]
+        return lane
+
+    def _explained(self, params: Params, rows: int) -> str:
+        self._arithmetic = _arithmetic(self._job, params, rows)
+        return self._arithmetic
 
     def _rows(self) -> Chunk:
         """The starting sample, drawn once and the same after a resume."""
@@ -294,8 +339,8 @@ def _require_weight(sample: Chunk, source: Source) -> None:
 
 def _goes_on(position: Position, warm: State) -> bool:
     """Whether a saved position came after the warm state, in the very call that is now repeated."""
-    saved = position.state.trace
-    return len(saved) >= len(warm.trace) and saved[: len(warm.trace)] == warm.trace and not position.state.finished
+    state, known = position.states[0], len(warm.trace)
+    return len(state.trace) >= known and state.trace[:known] == warm.trace and not state.finished
 
 
 def _better(best: State | None, candidate: State) -> State:

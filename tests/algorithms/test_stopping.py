@@ -19,7 +19,7 @@ from streamem.executors import ThreadsExecutor
 from streamem.families import Gaussian
 from streamem.initialization import STARTS
 from streamem.models import Mixture
-from streamem.running.fit import run
+from streamem.running.loop import Lane, Race
 from streamem.sources import ReadOptions, open_source
 
 Array = NDArray[Any]
@@ -125,8 +125,15 @@ def fitted(family: Gaussian, x: Array, max_iter: int = 50, start: Params | None 
     model, source = mixture(family), open_source(x, options=ReadOptions(chunk_bytes=1024))
     algorithm = BatchEM(Aitken(0.0), max_iter)
     state = algorithm.start(model.init(Chunk(x), np.random.RandomState(0)) if start is None else start)
+    return run(model, source, algorithm, state)
+
+
+def run(model: Mixture, source: Any, algorithm: BatchEM, state: State) -> State:
+    """One run from a state to its end."""
+    lane = Lane(model, algorithm, state)
     with ThreadsExecutor(2) as executor:
-        return run(model, source, source.chunks(), algorithm, executor, state, source.fingerprint())
+        Race(source, source.chunks(), executor, source.fingerprint()).run([lane])
+    return lane.state
 
 
 def mixture(family: Gaussian) -> Mixture:
@@ -256,8 +263,7 @@ def test_ten_iterations_are_five_and_five() -> None:
     half = State.from_arrays(fitted(Gaussian(), x, 5, start).to_arrays())
     whole = fitted(Gaussian(), x, 10, start)
     algorithm = BatchEM(Aitken(0.0), 10)
-    with ThreadsExecutor(2) as executor:
-        resumed = run(model, source, source.chunks(), algorithm, executor, algorithm.reopen(half), source.fingerprint())
+    resumed = run(model, source, algorithm, algorithm.reopen(half))
     assert resumed.params == whole.params
     assert resumed.trace == whole.trace
     assert resumed.log_likelihood == whole.log_likelihood

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from streamem.core.patterns import Patterns, ordered_patterns
+from streamem.core.patterns import Patterns
+from streamem.core.row_keys import ordered_patterns
 
 VALUES = st.sampled_from([0.0, 1.0, 2.0, 7.0, -3.0, float("nan")])
 REALS = st.sampled_from([0.0, -0.0, 1.5, 1e300, 2.0**53 + 2, float("nan")])

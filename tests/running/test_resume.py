@@ -18,6 +18,7 @@ from streamem import GaussianMixture, StreamemError
 from streamem.core.archive import write_archive
 from streamem.core.archive_reading import read_archive
 from streamem.core.errors import CheckpointMismatchError, ModelFileError
+from streamem.running import starts
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -74,6 +75,16 @@ def crash_at(data: str, load: int, checkpoint: Path, **settings: Any) -> None:
 def load_of(iteration: int) -> int:
     """The first read of the pass that comes after so many iterations of the first start (the sample is a pass too)."""
     return N_CHUNKS * (iteration + 1) + N_CHUNKS // 2
+
+
+def share_reads(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """As if memory had room for so many starts at once."""
+    project = starts._project
+
+    def smaller(job: starts.Job, *plan: Any) -> Any:
+        return min(most, job.n_init), project(job, *plan)[1]
+
+    monkeypatch.setattr(starts, "_project", smaller)
 
 
 def unhex(answer: dict[str, str]) -> dict[str, bytes]:
@@ -141,9 +152,12 @@ def newest_iteration(path: Path) -> int:
 # --- the random state ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("load", [load_of(2), load_of(2) + 7 * N_CHUNKS])
-def test_without_a_seed_the_checkpoint_has_it(data: str, tmp_path: Path, load: int) -> None:
-    """Killed in the first or in the second of three starts: the later ones draw from the generator in the file."""
+@pytest.mark.parametrize(("load", "together"), [(load_of(2), 3), (load_of(2), 2), (load_of(2) + 7 * N_CHUNKS, 2)])
+def test_without_a_seed_the_checkpoint_has_it(
+    data: str, tmp_path: Path, load: int, together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed where three starts share their reads, or two and then one, which draws from the generator in the file."""
+    share_reads(monkeypatch, together)
     several = {"n_init": 3, "max_iter": 5}
     reference = fit(data, random_state=np.random.RandomState(5), **several)
     crash_at(data, load, tmp_path / "run.npz", random_state=np.random.RandomState(5), **several)
