@@ -36,6 +36,7 @@ from streamem.estimators.followers import Callback, Followers
 from streamem.estimators.hyperparameters import (
     check_hyperparameters,
     chosen_algorithm,
+    require_count,
     stopping_rule,
 )
 from streamem.estimators.imputing import impute
@@ -50,6 +51,7 @@ from streamem.online.updates import describe_update
 from streamem.running import federated
 from streamem.running.federated import SharedStats
 from streamem.running.fitted import Fitted, Shape
+from streamem.running.loop import FEWEST_PASSES
 
 Array = NDArray[Any]
 Path = str | os.PathLike[str]
@@ -292,14 +294,18 @@ class Estimator(BaseEstimator):
         algorithm: str | Variant,
         checkpoint: Path | None,
         executor: Any,
+        halve_after: int | None = None,
     ) -> None:
         """Fit anew, or go on with a warm start; a fit that fails leaves the model as it was."""
         chosen = chosen_algorithm(self, algorithm)
+        if halve_after is not None:
+            require_count("halve_after", halve_after, FEWEST_PASSES)
         if not chosen.reads_in_order:
             arguments = replace(arguments, in_order=False)
         opened = self.structure.open(self, x, arguments, None)
         goes_on = getattr(self, "warm_start", False) and self._fitted is not None and self._fitted.state is not None
-        self._show(fit_to(self, opened, chosen, self._now() if goes_on else None, checkpoint, executor))
+        earlier = self._now() if goes_on else None
+        self._show(fit_to(self, opened, chosen, earlier, checkpoint, executor, halve_after))
         limit = self.structure.iterations
         if not self.converged_ and getattr(self, limit) and not chosen.can_end_unconverged:
             warnings.warn(

@@ -33,6 +33,7 @@ def fit_to(
     earlier: Fitted | None,
     checkpoint: Path | None,
     executor: Any,
+    halve_after: int | None = None,
 ) -> Fitted:
     """What is fitted to the source.
 
@@ -59,7 +60,8 @@ def fit_to(
         max_iter=getattr(settings, structure.iterations),
         warm=None if earlier is None else _warm(settings, earlier, opened),
         checkpoint=checkpoint,
-        key={**run_key(settings), "algorithm": algorithm.key},
+        key={**run_key(settings), "algorithm": algorithm.key, **({"halve_after": halve_after} if halve_after else {})},
+        halve_after=halve_after,
     )
     fitted = fit(job, known)
     if not algorithm.sees_all_rows or fitted.state is None:

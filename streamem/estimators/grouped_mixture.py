@@ -111,6 +111,7 @@ class GroupedMixture(Estimator):
         checkpoint: Path | None = None,
         executor: Any = None,
         algorithm: str | Variant = "batch",
+        halve_after: int | None = None,
     ) -> Self:
         """Fit by EM; one pass over the data an iteration.
 
@@ -127,6 +128,8 @@ class GroupedMixture(Estimator):
         algorithm : "batch", "stepwise", "incremental", or an object
             As in `GaussianMixture.fit`; mini-batches are of whole groups, but of pieces of groups of more than 65,536
             rows, which count as groups of their own.
+        halve_after : passes, at least 5, after which the worse half of the starts is given up, again and again
+            None runs all of them to their ends. Starts share their reads either way: each chunk is read once for all.
 
         Returns
         -------
@@ -141,7 +144,7 @@ class GroupedMixture(Estimator):
         MonotonicityError : an iteration lowered the log-likelihood
         """
         arguments = DataArguments(sample_weight, columns, feature_axis, lengths, offsets, sequence_column)
-        self._fit(X, arguments, algorithm, checkpoint, executor)
+        self._fit(X, arguments, algorithm, checkpoint, executor, halve_after)
         return self
 
     def fit_predict(self, X: Any, lengths: Any = None, **options: Any) -> Array:

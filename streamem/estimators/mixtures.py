@@ -67,6 +67,7 @@ class MixtureEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densit
         checkpoint: Path | None = None,
         executor: Any = None,
         algorithm: str | Variant = "batch",
+        halve_after: int | None = None,
     ) -> Self:
         """Fit by EM; by default one pass over the data an iteration.
 
@@ -89,6 +90,8 @@ class MixtureEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densit
             of its passes get as far as tens of "batch". It ends after its passes, not by `tol`, so
             `converged_` is False; `n_iter_` counts M-steps. "incremental" remembers the statistics of 32 blocks of
             rows and makes an M-step after each block; `tol` and `max_iter` count passes.
+        halve_after : passes, at least 5, after which the worse half of the starts is given up, again and again
+            None runs all of them to their ends. Starts share their reads either way: each chunk is read once for all.
 
         Returns
         -------
@@ -102,7 +105,7 @@ class MixtureEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densit
         MonotonicityError : an iteration lowered the log-likelihood
         """
         arguments = DataArguments(sample_weight, columns, feature_axis)
-        self._fit(X, arguments, algorithm, checkpoint, executor)
+        self._fit(X, arguments, algorithm, checkpoint, executor, halve_after)
         return self
 
     def fit_predict(self, X: Any, y: Any = None, **options: Any) -> Array:

@@ -80,6 +80,7 @@ class SequenceEstimator(Estimator):
         checkpoint: Path | None = None,
         executor: Any = None,
         algorithm: str | Variant = "batch",
+        halve_after: int | None = None,
     ) -> Self:
         """Fit by EM (Baum & Welch); by default one pass over the data an iteration.
 
@@ -101,6 +102,8 @@ class SequenceEstimator(Estimator):
         algorithm : "batch", "stepwise", "incremental", or an object, like ``StepwiseEM(passes=2)``
             "stepwise" makes an M-step after each of many mini-batches of whole sequences; longer ones are drawn in
             windows of 1000 steps, which count as sequences of their own. "incremental" remembers blocks of sequences.
+        halve_after : passes, at least 5, after which the worse half of the starts is given up, again and again
+            None runs all of them to their ends. Starts share their reads either way: each chunk is read once for all.
 
         Returns
         -------
@@ -114,7 +117,7 @@ class SequenceEstimator(Estimator):
         MonotonicityError : an iteration lowered the log-likelihood
         """
         arguments = DataArguments(sample_weight, columns, feature_axis, lengths, offsets, sequence_column)
-        self._fit(X, arguments, algorithm, checkpoint, executor)
+        self._fit(X, arguments, algorithm, checkpoint, executor, halve_after)
         return self
 
     def fit_predict(self, X: Any, lengths: Any = None, **options: Any) -> Array:

@@ -20,6 +20,9 @@ from streamem.running.fit import EStep, Observer, require_unchanged
 OF_ONE_RUN = NumericalError, MonotonicityError, DegenerateDataError
 """Errors that concern one run, where the data can be read."""
 
+FEWEST_PASSES = 5
+"""Before runs are ranked: earlier, ranks mislead."""
+
 
 @dataclass(frozen=True, eq=False)
 class JointEStep(PassTask[Stats]):

@@ -101,8 +101,7 @@ class FitReport:
             "",
             " start  iter   log-likelihood/row  seconds      rows/s     bytes/s  waiting  peak memory",
         ]
-        passes = sorted(self.passes, key=lambda record: record.start)  # starts that share reads take turns
-        lines = [*map(_line, passes), *_changes(passes), *_reads(passes), *_events(self.events)]
+        lines = [*map(_line, self.passes), *_changes(self.passes), *_reads(self.passes), *_events(self.events)]
         return "\n".join([*head, *lines])
 
 

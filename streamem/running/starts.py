@@ -94,6 +94,7 @@ def fit_job(job: Job) -> Outcome:
         except KeyboardInterrupt as interrupt:
             interrupt.add_note(starts.how_to_resume())
             raise
+    report.passes.sort(key=lambda record: record.start)  # starts that share reads take turns
     if arithmetic := _arithmetic(job, state.params, job.source.n_rows):
         report.setting["arithmetic"] = arithmetic
     return Outcome(state, report)

@@ -14,7 +14,7 @@ from helpers.watched_source import WatchedSource
 from streamem import CategoricalHMM, GaussianMixture, LatentClass, PoissonMixture, open_source
 from streamem.algorithms import BatchEM, Change
 from streamem.core.chunk import Chunk
-from streamem.core.errors import MonotonicityError
+from streamem.core.errors import MonotonicityError, ParameterError
 from streamem.core.stats import Stats
 from streamem.executors import ThreadsExecutor
 from streamem.families import Gaussian
@@ -129,6 +129,23 @@ def test_the_worse_half_is_given_up(done: list[int], stopped: list[int]) -> None
     lanes[3].state = starts.replace(lanes[3].state, trace=(-3.5,))
     halve(lanes, 5)
     assert [i for i, lane in enumerate(lanes) if lane.stopped] == stopped
+
+
+def test_halving_leaves_the_best_of_the_field() -> None:
+    whole = gaussians(n_init=8, max_iter=30).fit(rows())
+    halved = gaussians(n_init=8, max_iter=30).fit(rows(), halve_after=5)
+    after_five = {record.start: record.log_likelihood for record in halved.report_.passes if record.iteration == 4}
+    went_on = {record.start for record in halved.report_.passes if record.iteration == 5}
+    assert went_on == set(sorted(after_five, key=lambda start: -after_five[start])[:4])
+    assert len({record.start for record in halved.report_.passes if record.iteration == 15}) == 1
+    assert len(halved.report_.passes) == 8 * 5 + 4 * 5 + 2 * 5 + 16
+    assert halved.lower_bound_ <= whole.lower_bound_
+    assert fitted(halved) == fitted(gaussians(n_init=8, max_iter=30).fit(rows(), halve_after=5))
+
+
+def test_halving_too_early_is_refused() -> None:
+    with pytest.raises(ParameterError, match=r"halve_after is 4; it must be an integer >= 5"):
+        gaussians(n_init=2).fit(rows(), halve_after=4)
 
 
 def test_a_run_that_fails_does_not_end_the_others() -> None:
