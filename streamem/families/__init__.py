@@ -6,6 +6,7 @@ from streamem.families.beta import Beta
 from streamem.families.categorical import Categorical
 from streamem.families.exponential import Exponential
 from streamem.families.exponential_family import ExponentialFamily
+from streamem.families.fixed import Fixed
 from streamem.families.gamma import Gamma
 from streamem.families.gaussian.distribution import Gaussian
 from streamem.families.geometric import Geometric
@@ -17,6 +18,7 @@ from streamem.families.partly_fixed_categorical import PartlyFixedCategorical
 from streamem.families.poisson import Poisson
 from streamem.families.product import Product
 from streamem.families.student.distribution import StudentT
+from streamem.families.tied import Tied
 from streamem.families.von_mises import VonMises
 from streamem.families.von_mises_fisher import VonMisesFisher
 from streamem.families.weibull import Weibull
@@ -28,6 +30,7 @@ __all__ = [
     "Categorical",
     "Exponential",
     "ExponentialFamily",
+    "Fixed",
     "Gamma",
     "Gaussian",
     "Geometric",
@@ -39,6 +42,7 @@ __all__ = [
     "Poisson",
     "Product",
     "StudentT",
+    "Tied",
     "VonMises",
     "VonMisesFisher",
     "Weibull",

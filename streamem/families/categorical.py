@@ -135,7 +135,7 @@ class Categorical(FullFamily):
             for fault in shares("probabilities", np.asarray(table)[:, first:stop], (n_components, stop - first))
         ]
 
-    takes_codes = True
+    takes_codes, parameter_names = True, ("probabilities",)
 
     def for_columns(
         self, n_features: int, names: Sequence[str] | None, categories: Mapping[str, Sequence[Any]] | None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -28,6 +28,9 @@ from streamem.kernels.tiling import block_rows
 Array = NDArray[Any]
 
 NO_BASE = np.zeros(1)
+
+Best = Callable[[Array, Array, Array], Params]
+"""(means of T (K, d, F), weights (K, d), overall means (d, F)) → parameters."""
 
 Bounds = Mapping[str, tuple[float, float]]
 """For the name of each parameter (K, d), the smallest and the largest number that it can be."""
@@ -77,6 +80,12 @@ class ExponentialFamily(FullFamily):
     bounds: ClassVar[Bounds]
     support: ClassVar[Support] = REALS
     needed: ClassVar[str] = "the family cannot emit it: leave the row or the column out"
+
+    held_alone: ClassVar[tuple[str, ...]] = ()
+    """Parameters each of which can stay while `beside` finds the others."""
+
+    tied_alone: ClassVar[tuple[str, ...]] = ()
+    """Parameters each of which components can share, since `alike` knows what sums over components say of it."""
 
     integrates = False
     """Whether NaN is a value that was not observed; `integrating` sets it."""
@@ -168,6 +177,13 @@ class ExponentialFamily(FullFamily):
 
     def maximize(self, stats: Stats, previous: Params | None) -> Params:
         """The M-step of each component and column; what saw no rows keeps its parameters."""
+        return self._maximized(
+            stats, previous, lambda means, weights, overall: self.from_means(means, overall, previous)
+        )
+
+    def _maximized(
+        self, stats: Stats, previous: Params | None, best: Best, shared: frozenset[str] = frozenset()
+    ) -> Params:
         sums, weights, empty = np.asarray(stats.sums), column_weights(stats, stats.sums), empty_components(stats.weight)
         total = weights.sum(axis=0)
         if previous is None and not (total > 0).all():
@@ -177,16 +193,63 @@ class ExponentialFamily(FullFamily):
         overall = sums.sum(axis=0) / np.where(total > 0, total, 1.0)[:, None]
         means = np.where(absent[..., None], overall, sums / np.where(absent, 1.0, weights)[..., None])
         if previous is None or "crude" in previous:
-            found = self.from_means(first_means(means, overall), overall, previous)
+            found = best(first_means(means, overall), weights, overall)
             return self._closed(found, empty, np.zeros_like(absent), found)
         with np.errstate(all="ignore"):  # of columns that nobody has seen
-            found = self.from_means(means, overall, previous)
-        return self._closed(found, empty, absent, previous)
+            found = best(means, weights, overall)
+        return self._closed(found, empty, absent, previous, shared)
 
-    def _closed(self, found: Params, empty: Array, absent: Array, previous: Params) -> Params:
-        kept = {name: np.where(absent, previous.get(name, found[name]), found[name]) for name in self.bounds}
+    def _closed(
+        self, found: Params, empty: Array, absent: Array, previous: Params, shared: frozenset[str] = frozenset()
+    ) -> Params:
+        kept = {
+            name: np.where(absent, previous.get(name, found[name]), found[name])
+            for name in self.bounds
+            if name not in shared
+        }
         floored = found.get("floored", np.zeros_like(absent)) & ~absent
         return found.replace(**kept, empty=empty, floored=floored.any(axis=1))
+
+    # --- parameters that stay, or that components share --------------------------------------------------------------
+
+    @property
+    def parameter_names(self) -> tuple[str, ...]:
+        """Those of `bounds`."""
+        return tuple(self.bounds)
+
+    def holds(self, names: frozenset[str]) -> bool:
+        """One of `held_alone`."""
+        return len(names) == 1 and names <= set(self.held_alone)
+
+    def maximize_holding(self, stats: Stats, previous: Params, names: frozenset[str]) -> Params:
+        """The M-step of the other parameters."""
+
+        def best(means: Array, weights: Array, overall: Array) -> Params:
+            return self.beside(means, overall, previous, names)
+
+        return self._maximized(stats, previous, best).replace(**{name: previous[name] for name in names})
+
+    def beside(self, means: Array, overall: Array, previous: Params, names: frozenset[str]) -> Params:
+        """All parameters, of which those in `names` are as in `previous`; arguments as of `from_means`."""
+        raise NotImplementedError(f"{type(self).__name__} finds nothing beside {', '.join(sorted(names))}")
+
+    def ties(self, names: frozenset[str]) -> bool:
+        """One of `tied_alone`."""
+        return len(names) == 1 and names <= set(self.tied_alone)
+
+    def maximize_tying(self, stats: Stats, previous: Params | None, names: frozenset[str]) -> Params:
+        """The M-step of means of T that say the same of what components share."""
+
+        def best(means: Array, weights: Array, overall: Array) -> Params:
+            found = self.from_means(self.alike(means, weights / weights.sum(axis=0)), overall, previous)
+            every = {name: np.broadcast_to(np.asarray(found[name])[:1], np.shape(found[name])) for name in names}
+            return found.replace(**every)
+
+        return self._maximized(stats, previous, best, names)
+
+    def alike(self, means: Array, shares: Array) -> Array:
+        """Means of T (K, d, F) for which `from_means` gives what components of these shares (K, d) have in common."""
+        raise NotImplementedError(f"{type(self).__name__} has nothing in common alone")
 
     # --- how it is computed ------------------------------------------------------------------------------------------
 

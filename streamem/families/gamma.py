@@ -57,6 +57,22 @@ class Gamma(ExponentialFamily):
         shapes = root_of(lambda a: _excess(a, gap), first, LEAST, MOST)
         return Params(shapes=shapes, scales=means[..., 0] / shapes, floored=shapes >= 0.999 * MOST)
 
+    held_alone, tied_alone = ("shapes", "scales"), ("shapes",)
+
+    def beside(self, means: Array, overall: Array, previous: Params, names: frozenset[str]) -> Params:
+        """Scales x̄ / a for fixed shapes; for fixed scales the shapes of which ψ(a) is the mean of log x, less log s."""
+        if "shapes" in names:
+            return Params(shapes=previous.shapes, scales=means[..., 0] / previous.shapes)
+        target = means[..., 1] - np.log(previous.scales)
+        shapes = root_of(lambda a: (target - psi(a), -a * polygamma(1, a)), previous.shapes, LEAST, MOST)
+        return Params(shapes=shapes, scales=previous.scales, floored=shapes >= 0.999 * MOST)
+
+    def alike(self, means: Array, shares: Array) -> Array:
+        """Means of log x with one gap below log x̄, the mean of all gaps, from which alone the shape follows."""
+        high = np.log(means[..., 0])
+        gap = (shares * (high - means[..., 1])).sum(axis=0)
+        return np.stack([means[..., 0], high - gap], axis=-1)
+
     def mean(self, params: Params) -> Array:
         """a·s (K, d)."""
         return np.asarray(params.shapes * params.scales)

@@ -92,6 +92,11 @@ class LinearFamily(FullFamily):
     def maximize(self, stats: Stats, previous: Params | None) -> Params:
         """The parameter, and which components were empty."""
 
+    @property
+    def parameter_names(self) -> tuple[str, ...]:
+        """The one parameter."""
+        return (self.name,)
+
     # --- missing values ----------------------------------------------------------------------------------------------
 
     @property

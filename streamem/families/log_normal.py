@@ -58,6 +58,23 @@ class LogNormal(ExponentialFamily):
         shapes = np.sqrt(np.maximum(variance, floor))
         return Params(shapes=shapes, scales=np.exp(center), floored=variance < floor)
 
+    held_alone, tied_alone = ("shapes", "scales"), ("shapes",)
+
+    def beside(self, means: Array, overall: Array, previous: Params, names: frozenset[str]) -> Params:
+        """The mean of log x for fixed shapes; its mean square about log m for fixed scales m."""
+        if "shapes" in names:
+            return Params(shapes=previous.shapes, scales=np.exp(means[..., 0]))
+        origin, floor = np.log(previous.scales), floor_of(overall[:, 1], EPS, 1)
+        variance = means[..., 1] - 2.0 * origin * means[..., 0] + origin**2
+        shapes = np.sqrt(np.maximum(variance, floor))
+        return Params(shapes=shapes, scales=previous.scales, floored=variance < floor)
+
+    def alike(self, means: Array, shares: Array) -> Array:
+        """Mean squares of log x with one variance, the mean of all variances."""
+        center = means[..., 0]
+        variance = (shares * (means[..., 1] - center**2)).sum(axis=0)
+        return np.stack([center, center**2 + variance], axis=-1)
+
     def mean(self, params: Params) -> Array:
         """m exp(s²/2) (K, d)."""
         return np.asarray(params.scales * np.exp(0.5 * np.square(params.shapes)))

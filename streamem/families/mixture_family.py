@@ -56,6 +56,11 @@ class MixtureFamily(FullFamily):
             raise ParameterError(f"n_mix is {n_mix!r}; it must be an integer >= 1")
         self.family = full_family(family)
         self.n_mix = int(n_mix)
+        if self.family.has_start and getattr(self.family, "fixes_what_it_finds", False):
+            raise ParameterError(
+                "parts stay as they begin, where those of all components are alike: give Fixed the values that it "
+                "keeps, or fix parts of the mixture, Fixed(MixtureFamily(...), ['parts'])"
+            )
 
     # --- the Family port ---------------------------------------------------------------------------------------------
 
@@ -88,6 +93,39 @@ class MixtureFamily(FullFamily):
         weights = np.where(empty, previous.weights, stats.weight / np.where(empty, 1.0, total[:, None]))
         before = self._known(previous.parts) if _is_anchor_only(previous) else previous.parts
         return Params(weights=weights, parts=self.family.maximize(self._parts(stats), before))
+
+    parameter_names = ("weights", "parts")
+
+    def holds(self, names: frozenset[str]) -> bool:
+        """Weights or parts, of which the expected log-likelihood is a sum."""
+        return bool(names) and names <= set(self.parameter_names)
+
+    def maximize_holding(self, stats: Stats, previous: Params, names: frozenset[str]) -> Params:
+        """The M-step, and what stays."""
+        return self.maximize(stats, previous).replace(**{name: previous[name] for name in names})
+
+    def ties(self, names: frozenset[str]) -> bool:
+        """Parts, or weights."""
+        return bool(names) and names <= set(self.parameter_names)
+
+    def maximize_tying(self, stats: Stats, previous: Params, names: frozenset[str]) -> Params:
+        """The M-step of statistics that are summed over components: part by part."""
+        weight = np.asarray(stats.weight)
+        if "weights" in names:
+            weight = np.repeat(weight.sum(axis=0, keepdims=True), len(weight), axis=0)
+        parts = self._pooled_parts(stats, weight.shape) if "parts" in names else stats.parts
+        return self.maximize(stats.replace(weight=weight, parts=parts), previous)
+
+    def pooled(self, stats: Stats) -> Stats:
+        """Statistics summed over components: part by part."""
+        weight = np.asarray(stats.weight)
+        every = np.repeat(weight.sum(axis=0, keepdims=True), len(weight), axis=0)
+        return stats.replace(weight=every, parts=self._pooled_parts(stats, weight.shape))
+
+    def free_of(self, params: Params, name: str) -> int:
+        """Of the weights of each component, which sum to 1, or of the parts."""
+        k, m = params.weights.shape
+        return k * (m - 1) if name == "weights" else self.family.free_parameters(params.parts)
 
     # --- capabilities ------------------------------------------------------------------------------------------------
 
@@ -247,6 +285,25 @@ class MixtureFamily(FullFamily):
         return k * (m - 1) + self.family.free_parameters(params.parts)
 
     # --- inner -------------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _pooled_parts(stats: Stats, shape: tuple[int, ...]) -> Stats:
+        """Statistics of the parts, each with the sums of those of the same place in all components.
+
+        Raises
+        ------
+        ParameterError : statistics that do not have the part on axis 0
+        """
+        pooled, (k, m) = {}, shape
+        for name, leaf in stats.parts.flatten().items():
+            if np.shape(leaf)[:1] != (k * m,):
+                raise ParameterError(
+                    f"the statistics {name} {np.shape(leaf)} of the parts do not have the part on axis 0, so the parts "
+                    "cannot be tied: choose a family whose parts share nothing among each other"
+                )
+            sums = leaf.reshape(k, m, *leaf.shape[1:]).sum(axis=0)
+            pooled[name] = np.tile(sums, (k, *(1,) * (sums.ndim - 1)))
+        return Stats.unflatten(pooled)
 
     @staticmethod
     def _of_parts(params: Params, log_prob: Array) -> Array:

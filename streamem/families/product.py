@@ -172,6 +172,41 @@ class Product(FullFamily):
         }
         return Params(empty=empty_components(stats.weight), **factors)
 
+    @property
+    def parameter_names(self) -> tuple[str, ...]:
+        """The names of the factors."""
+        return tuple(part.key for part in self.parts)
+
+    def holds(self, names: frozenset[str]) -> bool:
+        """Any factors."""
+        return bool(names) and names <= set(self.parameter_names)
+
+    def maximize_holding(self, stats: Stats, previous: Params, names: frozenset[str]) -> Params:
+        """The M-step of the other factors."""
+        return self.maximize(stats, previous).replace(**{name: previous[name] for name in names})
+
+    def ties(self, names: frozenset[str]) -> bool:
+        """Any factors: columns that do not tell components apart."""
+        return bool(names) and names <= set(self.parameter_names)
+
+    def maximize_tying(self, stats: Stats, previous: Params | None, names: frozenset[str]) -> Params:
+        """The M-step, for factors that are tied of statistics summed over components."""
+        parts = {part.key: part.family for part in self.parts}
+        pooled = {name: parts[name].pooled(stats.factors[name]) for name in names}
+        return self.maximize(stats.replace(factors=stats.factors.replace(**pooled)), previous)
+
+    def pooled(self, stats: Stats) -> Stats:
+        """The factors' statistics summed over components."""
+        weight = np.asarray(stats.weight)
+        factors = {part.key: part.family.pooled(stats.factors[part.key]) for part in self.parts}
+        every = np.repeat(weight.sum(keepdims=True), len(weight))
+        return stats.replace(weight=every, factors=stats.factors.replace(**factors))
+
+    def free_of(self, params: Params, name: str) -> int:
+        """The factor's."""
+        part = next(part for part in self.parts if part.key == name)
+        return part.family.free_parameters(params[name])
+
     # --- before the first parameters ---------------------------------------------------------------------------------
 
     def start(self, x: Array, weight: Array | None, n_components: int) -> Params | None:

@@ -55,6 +55,22 @@ class VonMises(ExponentialFamily):
         locations = np.arctan2(means[..., 1], means[..., 0])
         return Params(locations=locations, kappas=kappas, floored=kappas >= 0.999 * MOST)
 
+    held_alone, tied_alone = ("locations", "kappas"), ("kappas",)
+
+    def beside(self, means: Array, overall: Array, previous: Params, names: frozenset[str]) -> Params:
+        """The direction for fixed κ; κ from the mean vector's length along fixed directions."""
+        if "kappas" in names:
+            return Params(locations=np.arctan2(means[..., 1], means[..., 0]), kappas=previous.kappas)
+        along = means[..., 0] * np.cos(previous.locations) + means[..., 1] * np.sin(previous.locations)
+        kappas = concentration(np.maximum(along, 0.0), 2)
+        return Params(locations=previous.locations, kappas=kappas, floored=kappas >= 0.999 * MOST)
+
+    def alike(self, means: Array, shares: Array) -> Array:
+        """Mean vectors of one length, the mean of all lengths."""
+        length, angle = np.hypot(means[..., 0], means[..., 1]), np.arctan2(means[..., 1], means[..., 0])
+        common = (shares * length).sum(axis=0)
+        return np.stack([common * np.cos(angle), common * np.sin(angle)], axis=-1)
+
     def mean(self, params: Params) -> Array:
         """The direction μ (K, d)."""
         return np.asarray(params.locations)

@@ -46,7 +46,7 @@ class VonMisesFisher(LinearFamily):
     array([[-1.5262]])
     """
 
-    name = "directions"
+    name, parameter_names = "directions", ("directions", "kappas")
 
     def integrating(self) -> Self:
         """Refuse: a part of a unit vector has no density in closed form.

@@ -84,6 +84,8 @@ class Weibull(ExponentialFamily):
         own[np.arange(k), np.arange(k), :, 0] = -1.0
         return np.hstack([linear, own.reshape(k, -1)])
 
+    parameter_names = ("shapes", "scales")
+
     def natural(self, params: Params) -> Array:
         """(c − 1, 0) (K, d, 2)."""
         return np.stack([params.shapes - 1.0, np.zeros_like(params.shapes)], axis=-1)

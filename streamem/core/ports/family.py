@@ -220,6 +220,52 @@ class FullFamily(ABC):
         """This distribution about a better anchor; `params` itself as long as the present anchor will do."""
         return params
 
+    # --- parameters that an M-step leaves, or that components share --------------------------------------------------
+
+    @property
+    def parameter_names(self) -> tuple[str, ...]:
+        """Names of the parameters that an M-step chooses, as users know them; () of a family that does not say."""
+        return ()
+
+    def holds(self, names: frozenset[str]) -> bool:
+        """Whether `maximize_holding` can leave the parameters of these names and find the others."""
+        return False
+
+    def maximize_holding(self, stats: Stats, previous: Any, names: frozenset[str]) -> Params:
+        """Parameters of largest expected log-likelihood among those that are as in `previous` under these names."""
+        raise NotImplementedError(f"{type(as_written(self)).__name__} holds no {', '.join(sorted(names))}")
+
+    def ties(self, names: frozenset[str]) -> bool:
+        """Whether `maximize_tying` can find parameters of these names that all components share, beside the others."""
+        return False
+
+    def maximize_tying(self, stats: Stats, previous: Any, names: frozenset[str]) -> Params:
+        """Parameters of largest expected log-likelihood among those of which all components share these names."""
+        raise NotImplementedError(f"{type(as_written(self)).__name__} ties no {', '.join(sorted(names))}")
+
+    def pooled(self, stats: Stats) -> Stats:
+        """Statistics in which every component has the sums over all components.
+
+        Raises
+        ------
+        ParameterError : statistics that do not have the component on axis 0
+        """
+        leaves = stats.flatten()
+        shapes = {np.shape(leaf)[:1] for leaf in leaves.values()}
+        if len(shapes) != 1 or () in shapes:
+            told = ", ".join(f"{name} {np.shape(leaf)}" for name, leaf in leaves.items())
+            raise ParameterError(
+                f"the statistics of {type(as_written(self)).__name__} ({told}) do not all have the component on axis "
+                "0, so they cannot be pooled over components: give the family a method pooled(stats)"
+            )
+        sums = {name: np.repeat(leaf.sum(axis=0, keepdims=True), len(leaf), axis=0) for name, leaf in leaves.items()}
+        return Stats.unflatten(sums)
+
+    def with_values(self, params: Any, values: Mapping[str, Array]) -> Params:
+        """Parameters in which those of these names have these values, in units of the data."""
+        changed: Params = params.replace(**values)
+        return changed
+
     # --- words for messages ------------------------------------------------------------------------------------------
 
     @property
@@ -237,6 +283,10 @@ class FullFamily(ABC):
     def free_parameters(self, params: Any) -> int:
         """Numbers that an M-step may choose: probabilities sum to 1, an anchor is none."""
         return sum(int(leaf.size) for leaf in params.flatten().values())
+
+    def free_of(self, params: Any, name: str) -> int:
+        """How many of the free parameters are numbers of one parameter; of all components."""
+        return int(np.size(params[name]))
 
     def faults(self, params: Any, n_components: int, n_features: int) -> list[str]:
         """One sentence for each array that contradicts itself, as a file may hold it, naming it.

@@ -22,6 +22,7 @@ from streamem.families.gaussian.screen import screen_bytes, screen_of
 from streamem.families.gaussian.shortfall import Sizes, expected_log_likelihood, shortfall
 
 Array = NDArray[Any]
+MEANS, COVARIANCES = frozenset({"means"}), frozenset({"covariances"})
 
 
 class Gaussian(Elliptical):
@@ -55,6 +56,36 @@ class Gaussian(Elliptical):
         found = self._estimated(stats, previous)
         sizes = self._sizes(stats, previous, found.means)
         return self._assemble(previous, found.means, found.covariances, found.empty, sizes)
+
+    def holds(self, names: frozenset[str]) -> bool:
+        """Means or covariances."""
+        return names in (MEANS, COVARIANCES)
+
+    @np.errstate(over="ignore", invalid="ignore")
+    def maximize_holding(self, stats: Stats, previous: Params, names: frozenset[str]) -> Params:
+        """Means beside fixed covariances, which are the weighted means; second moments about fixed means."""
+        found = self._estimated(stats, previous)
+        if names == COVARIANCES:
+            return previous.replace(means=found.means, empty=found.empty)
+        rows = self._spread(found.weight)
+        scatter = rows * found.covariances + self._scatter(found.means - previous.means, found.weight)
+        covariances = np.where(rows > 0, scatter / np.where(rows > 0, rows, 1.0), found.covariances)
+        sizes = self._sizes(stats, previous, previous.means)
+        return self._assemble(previous, previous.means, covariances, found.empty, sizes)
+
+    def ties(self, names: frozenset[str]) -> bool:
+        """Covariances, unless they are shared already."""
+        return names == COVARIANCES and not self._structure.shared
+
+    @np.errstate(over="ignore", invalid="ignore")
+    def maximize_tying(self, stats: Stats, previous: Params, names: frozenset[str]) -> Params:
+        """Covariances of all components together, each about its own mean."""
+        found = self._estimated(stats, previous)
+        rows = self._spread(found.weight)
+        covariances = (rows * found.covariances).sum(axis=0, keepdims=True) / rows.sum()
+        sizes = Sizes(*(_largest(values) for values in self._sizes(stats, previous, found.means)))
+        every = np.repeat(covariances, len(found.means), axis=0)
+        return self._assemble(previous, found.means, every, found.empty, sizes)
 
     # --- values that were not observed -------------------------------------------------------------------------------
 
@@ -142,6 +173,20 @@ class Gaussian(Elliptical):
 
     # --- inner -------------------------------------------------------------------------------------------------------
 
+    def _scatter(self, shift: Array, weight: Array) -> Array:
+        """Weight times shift·shiftᵀ of every component, in the shape of the covariance type."""
+        if self.covariance_type == "full":
+            return np.asarray(weight[:, None, None] * shift[:, :, None] * shift[:, None, :])
+        if self.covariance_type == "tied":
+            return np.asarray((shift * weight[:, None]).T @ shift)
+        return weight[:, None] * shift**2 if self.covariance_type == "diag" else weight * np.mean(shift**2, axis=1)
+
+    def _spread(self, weight: Array) -> Array:
+        """Weights (K,) as factors of covariances; their sum where one covariance serves all."""
+        if self.covariance_type == "tied":
+            return np.asarray(weight.sum())
+        return np.asarray(weight.reshape(-1, *(1,) * {"full": 2, "diag": 1, "spherical": 0}[self.covariance_type]))
+
     def _estimated(self, stats: Stats, previous: Params) -> Params:
         """Means and covariances before the floor, which components are empty, and the weight (K,) of the others."""
         return self._estimate(stats, previous, empty_components(stats.weight))
@@ -149,3 +194,8 @@ class Gaussian(Elliptical):
     def _sizes(self, stats: Stats, previous: Params, means: Array) -> Sizes:
         """Mean squares of which the covariances are differences."""
         return self._sizes_of(stats, previous, means, empty_components(stats.weight))
+
+
+def _largest(values: Array) -> Array:
+    """For every component the largest number of any, feature by feature."""
+    return np.broadcast_to(values.max(axis=0, keepdims=True), values.shape)

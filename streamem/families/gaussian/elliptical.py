@@ -241,6 +241,49 @@ class Elliptical(FullFamily):
         """Number of free parameters of these components."""
         return self.n_parameters(*params.means.shape)
 
+    @property
+    def parameter_names(self) -> tuple[str, ...]:
+        """Means and covariances."""
+        return ("means", "covariances")
+
+    def free_of(self, params: Params, name: str) -> int:
+        """Of the means, or of the covariances, whose matrices are symmetric."""
+        k, d = params.means.shape
+        known = {"means": k * d, "covariances": self._structure.n_parameters(k, d)}
+        return known[name] if name in known else super().free_of(params, name)
+
+    def pooled(self, stats: Stats) -> Stats:
+        """Moments summed over components.
+
+        Raises
+        ------
+        ParameterError : covariances of type "tied", which are summed over components already
+        """
+        if self._structure.shared:
+            name = type(self).__name__
+            raise ParameterError(
+                f'{name}("tied") shares its covariances already; Tied({name}("full")) shares all its parameters'
+            )
+        return super().pooled(stats)
+
+    def with_values(self, params: Params, values: Mapping[str, Array]) -> Params:
+        """Means and covariances in units of the data.
+
+        Raises
+        ------
+        ParameterError : a covariance that is not positive definite
+        """
+        if "covariances" in values:
+            own = values["covariances"]
+            if not (self._structure.variances(own, *params.means.shape) > 0).all():
+                raise ParameterError("covariances must be symmetric and positive definite: a variance is not > 0")
+            self.factors_of(own)
+            params = self.with_covariances(params, own)
+        if "means" in values:
+            params = self.with_means(params, values["means"])
+        rest = {name: value for name, value in values.items() if name not in ("means", "covariances")}
+        return super().with_values(params, rest) if rest else params
+
     def with_means(self, params: Params, means: Array) -> Params:
         """Exchange the means, given in units of the data."""
         return params.replace(means=(means - params.center) / params.scale)

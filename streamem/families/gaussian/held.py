@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from streamem.core.arrays import Params
 from streamem.core.errors import ParameterError
 from streamem.core.stats import Stats
-from streamem.families.gaussian.distribution import Gaussian
+from streamem.families.gaussian.distribution import MEANS, Gaussian
 from streamem.families.gaussian.shortfall import Sizes
 
 Array = NDArray[Any]
@@ -52,6 +53,20 @@ class HeldGaussian(Gaussian):
         covariances, sizes = self._covariances(found, means, previous), self._sizes(stats, previous, means)
         return self._assemble(previous, means, covariances, found.empty, sizes)
 
+    def holds(self, names: frozenset[str]) -> bool:
+        """Means or covariances, where nothing is held yet."""
+        return self.held == "nothing" and super().holds(names)
+
+    def maximize_holding(self, stats: Stats, previous: Params, names: frozenset[str]) -> Params:
+        """The M-step of this family with these held."""
+        other = copy.copy(self)
+        other.held = "means" if names == MEANS else "covars"
+        return other.maximize(stats, previous)
+
+    def ties(self, names: frozenset[str]) -> bool:
+        """Nothing: a prior of each covariance would have to be shared too."""
+        return False
+
     def n_parameters(self, k: int, d: int) -> int:
         """Free parameters of k means and their covariances."""
         return k * d + self._structure.n_parameters(k // self.together, d)
@@ -87,17 +102,3 @@ class HeldGaussian(Gaussian):
             return np.asarray(values)
         sums = values.reshape(-1, self.together, *values.shape[1:]).sum(axis=1)
         return np.repeat(sums, self.together, axis=0)
-
-    def _scatter(self, shift: Array, weight: Array) -> Array:
-        """Weight times shift·shiftᵀ of every component, in the shape of the covariance type."""
-        if self.covariance_type == "full":
-            return np.asarray(weight[:, None, None] * shift[:, :, None] * shift[:, None, :])
-        if self.covariance_type == "tied":
-            return np.asarray((shift * weight[:, None]).T @ shift)
-        return weight[:, None] * shift**2 if self.covariance_type == "diag" else weight * np.mean(shift**2, axis=1)
-
-    def _spread(self, weight: Array) -> Array:
-        """Weights (K,) as factors of covariances; their sum where one covariance serves all."""
-        if self.covariance_type == "tied":
-            return np.asarray(weight.sum())
-        return np.asarray(weight.reshape(-1, *(1,) * {"full": 2, "diag": 1, "spherical": 0}[self.covariance_type]))

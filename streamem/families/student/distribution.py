@@ -187,6 +187,11 @@ class StudentT(Elliptical):
         dofs = {"estimated": k, "tied": 1}.get(self.dof, 0) if isinstance(self.dof, str) else 0
         return super().n_parameters(k, d) + dofs
 
+    @property
+    def parameter_names(self) -> tuple[str, ...]:
+        """Means, scale matrices (as covariances) and degrees of freedom."""
+        return ("means", "covariances", "dofs")
+
     def shapes(self, k: int, d: int) -> dict[str, tuple[int, ...]]:
         """Shape of every array of the parameters of k components in d features."""
         return {**super().shapes(k, d), "dofs": (k,)}

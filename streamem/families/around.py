@@ -1,0 +1,244 @@
+"""`Around`: a family that is another one in everything that a subclass does not say."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from streamem.core.arrays import Params
+from streamem.core.completing import as_written
+from streamem.core.ports import Family, FullFamily, Kernel, Mixing, full_family
+from streamem.core.stats import Stats
+
+Array = NDArray[Any]
+
+
+class Around(FullFamily):
+    """A family with the densities, statistics and names of `family`, which alone knows the parameters."""
+
+    def __init__(self, family: Family) -> None:
+        self.family = full_family(family)
+
+    def _of(self, family: Family) -> Self:
+        """This around another family; itself, if that is the same."""
+        if family is self.family:
+            return self
+        other = copy.copy(self)
+        other.family = full_family(family)
+        return other
+
+    @property
+    def told(self) -> str:
+        """What the user calls the family, for messages."""
+        return type(as_written(self.family)).__name__
+
+    # --- the Family port ---------------------------------------------------------------------------------------------
+
+    def log_prob(self, params: Any, x: Array) -> Array:
+        """The family's log-densities (n, K), in nats."""
+        return self.family.log_prob(params, x)
+
+    def stats(self, params: Any, x: Array, resp: Array) -> Stats:
+        """The family's statistics of x, weighted by resp (n, K)."""
+        return self.family.stats(params, x, resp)
+
+    def maximize(self, stats: Stats, previous: Any) -> Params:
+        """The family's M-step."""
+        return self.family.maximize(stats, previous)
+
+    # --- before the first parameters ---------------------------------------------------------------------------------
+
+    def for_columns(
+        self, n_features: int, names: Sequence[str] | None, categories: Mapping[str, Sequence[Any]] | None
+    ) -> Family:
+        """This around the family that knows the columns."""
+        return self._of(self.family.for_columns(n_features, names, categories))
+
+    def start(self, x: Array, weight: Array | None, n_components: int) -> Params | None:
+        """The family's start."""
+        return self.family.start(x, weight, n_components)
+
+    @property
+    def has_start(self) -> bool:
+        """Whether the family has a start."""
+        return self.family.has_start
+
+    @property
+    def is_surveyed(self) -> bool:
+        """Whether the family is."""
+        return self.family.is_surveyed
+
+    def survey(self, x: Array, weight: Array | None) -> Array:
+        """What the family finds in rows."""
+        return self.family.survey(x, weight)
+
+    def surveyed(self, found: Sequence[Array]) -> Family:
+        """This around the family that knows what was found."""
+        return self._of(self.family.surveyed(found))
+
+    @property
+    def takes_codes(self) -> bool:
+        """Whether the family does."""
+        return self.family.takes_codes
+
+    def counted(self, n_features: int) -> Array:
+        """Which columns hold whole numbers, as the family says."""
+        return self.family.counted(n_features)
+
+    @property
+    def lag(self) -> int:
+        """On how many earlier rows the family looks back."""
+        return int(getattr(self.family, "lag", 0))
+
+    @property
+    def total_weight(self) -> float | None:
+        """Σ weights of the rows that a prior of the family is weighed against; None as long as it does not know."""
+        known: float | None = getattr(self.family, "total_weight", None)
+        return known
+
+    def weighed(self, total_weight: float | None) -> Self:
+        """This around the family with its prior weighed against so much data."""
+        weigh = getattr(self.family, "weighed", None)
+        return self if weigh is None else self._of(weigh(total_weight))
+
+    # --- values that were not observed -------------------------------------------------------------------------------
+
+    @property
+    def allows_missing(self) -> bool:
+        """Whether the family does."""
+        return self.family.allows_missing
+
+    def integrating(self) -> Family:
+        """This around the family that integrates over what was not observed."""
+        return self._of(self.family.integrating())
+
+    def filled(self, params: Any, x: Array, resp: Array) -> Array:
+        """The family's conditional means in place of NaN."""
+        return self.family.filled(params, x, resp)
+
+    def drawn_for_missing(self, params: Any, x: Array, component: Array, rng: np.random.RandomState) -> Array:
+        """The family's draws in place of NaN."""
+        return self.family.drawn_for_missing(params, x, component, rng)
+
+    # --- how it is computed ------------------------------------------------------------------------------------------
+
+    def block_rows(self, params: Any) -> int:
+        """The family's."""
+        return self.family.block_rows(params)
+
+    def kernel(self, params: Any, dtype: DTypeLike = np.float64) -> Kernel:
+        """The family's kernel."""
+        return self.family.kernel(params, dtype)
+
+    def screen(self, params: Any, dtype: DTypeLike, pairs_per_row: float, rows: float = 0.0) -> Mixing | None:
+        """The family's screen."""
+        return self.family.screen(params, dtype, pairs_per_row, rows)
+
+    def arithmetic(self, params: Any, dtype: DTypeLike = np.float64) -> str:
+        """The family's arithmetic, in words."""
+        return self.family.arithmetic(params, dtype)
+
+    def workspace_bytes(self, n_components: int, n_features: int) -> int:
+        """The family's."""
+        return self.family.workspace_bytes(n_components, n_features)
+
+    def statistics_bytes(self, n_components: int, n_features: int) -> int:
+        """The family's."""
+        return self.family.statistics_bytes(n_components, n_features)
+
+    # --- what the M-step does ----------------------------------------------------------------------------------------
+
+    def penalty(self, params: Any, stats: Stats) -> float:
+        """The family's penalty, in nats."""
+        return self.family.penalty(params, stats)
+
+    def shortfall(self, old: Any, new: Any, stats: Stats) -> float:
+        """The family's shortfall, in nats."""
+        return self.family.shortfall(old, new, stats)
+
+    @property
+    def reads_rounding(self) -> bool:
+        """Whether the family does."""
+        return self.family.reads_rounding
+
+    def degenerate(self, params: Any) -> Mapping[str, list[int]]:
+        """The family's interventions."""
+        return self.family.degenerate(params)
+
+    def rebase(self, stats: Stats, old: Any, new: Any) -> Stats:
+        """The family's statistics as if they had been taken at `new`."""
+        return self.family.rebase(stats, old, new)
+
+    def reanchored(self, params: Any) -> Any:
+        """The family's parameters about a better anchor."""
+        return self.family.reanchored(params)
+
+    @property
+    def parameter_names(self) -> tuple[str, ...]:
+        """The family's."""
+        return self.family.parameter_names
+
+    def holds(self, names: frozenset[str]) -> bool:
+        """Nothing besides what this itself says."""
+        return False
+
+    def ties(self, names: frozenset[str]) -> bool:
+        """Nothing besides what this itself says."""
+        return False
+
+    def pooled(self, stats: Stats) -> Stats:
+        """The family's statistics summed over components."""
+        return self.family.pooled(stats)
+
+    def with_values(self, params: Any, values: Mapping[str, Array]) -> Params:
+        """The family's parameters with these values."""
+        return self.family.with_values(params, values)
+
+    # --- words, and what is asked of parameters ----------------------------------------------------------------------
+
+    @property
+    def estimates(self) -> str:
+        """What the family needs two rows to estimate."""
+        return self.family.estimates
+
+    @property
+    def overflows(self) -> str:
+        """Which values the family has no log-density for."""
+        return self.family.overflows
+
+    def free_parameters(self, params: Any) -> int:
+        """The family's."""
+        return self.family.free_parameters(params)
+
+    def free_of(self, params: Any, name: str) -> int:
+        """The family's, of one parameter."""
+        return self.family.free_of(params, name)
+
+    def faults(self, params: Any, n_components: int, n_features: int) -> list[str]:
+        """What the family finds wrong."""
+        return self.family.faults(params, n_components, n_features)
+
+    def draw(self, params: Any, component: int, count: int, rng: np.random.RandomState) -> Array:
+        """Rows (count, d) that a component emits."""
+        return self.family.draw(params, component, count, rng)
+
+    @property
+    def can_draw(self) -> bool:
+        """Whether the family can."""
+        return self.family.can_draw
+
+    def few_log_prob(self, params: Any, x: Array) -> Array | None:
+        """The family's answer for few rows."""
+        return self.family.few_log_prob(params, x)
+
+    def far_log_prob(self, params: Any, x: Array) -> Array | None:
+        """The family's answer for far rows."""
+        return self.family.far_log_prob(params, x)
+
+    def far_order(self, params: Any, x: Array) -> Array | None:
+        """The family's order of components for far rows."""
+        return self.family.far_order(params, x)
