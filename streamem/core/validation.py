@@ -103,7 +103,7 @@ def _suspicious(x: NDArray[Any]) -> bool:
 def usable(x: NDArray[Any], missing: Missing) -> NDArray[np.bool_]:
     """(n, d) which values are finite, or missing where they may be."""
     finite = np.isfinite(x)
-    if missing is not Missing.NOTHING:
+    if not missing.allows_nothing:
         absent = np.isnan(x)
         finite |= absent if missing is Missing.VALUES else absent.all(axis=1, keepdims=True)
     return finite
@@ -132,6 +132,19 @@ def where(ref: ChunkRef) -> str:
     return ref.place
 
 
+_WHOLE = "A row may be missing as a whole (NaN in every column: a step at which nothing was observed), but not in part"
+
+NEEDED = {
+    Missing.NEVER: "Every value must be finite, as the family knows no missing ones; drop or impute these rows first",
+    Missing.NOTHING: "Every value must be finite; drop or impute these rows first, or, where NaN is a value that was "
+    'not observed, pass missing="integrate"',
+    Missing.STEPS_ALONE: f"{_WHOLE}; impute these values, or make the whole row NaN",
+    Missing.STEPS: f'{_WHOLE}; impute these values, make the whole row NaN, or pass missing="integrate"',
+    Missing.VALUES: "A value may be missing (NaN), but not infinite; drop these rows, or make the values NaN",
+}
+"""What a boundary asks for, by what may be missing, and what to do."""
+
+
 def _describe_non_finite(
     chunk: Chunk, finite: NDArray[np.bool_], ref: ChunkRef, names: Sequence[str] | None, missing: Missing
 ) -> str:
@@ -143,18 +156,8 @@ def _describe_non_finite(
         name = f" {names[column]!r}" if names is not None else ""
         parts.append(f"{len(bad)} in column {column}{name} (the first, {kind}, in row {ref.row(int(bad[0]))})")
     more = f" and {len(columns) - 3} more columns" if len(columns) > 3 else ""
-    need = (
-        "Every value must be finite; drop or impute these rows first, or, where NaN is a value that was not observed, "
-        'pass missing="integrate"'
-    )
-    if missing is Missing.VALUES:
-        need = "A value may be missing (NaN), but not infinite; drop these rows, or make the values NaN"
-    elif missing is Missing.STEPS:
-        need = (
-            "A row may be missing as a whole (NaN in every column: a step at which nothing was observed), but not in "
-            'part; impute these values, make the whole row NaN, or pass missing="integrate"'
-        )
-    return f"{where(ref)}: {int((~finite).sum())} non-finite values (NaN or infinity): {'; '.join(parts)}{more}. {need}"
+    found = f"{int((~finite).sum())} non-finite values (NaN or infinity): {'; '.join(parts)}{more}"
+    return f"{where(ref)}: {found}. {NEEDED[missing]}"
 
 
 def numbers(values: ArrayLike, name: str) -> NDArray[Any]:

@@ -55,6 +55,7 @@ def _require_possible(settings: Any, fitted: Fitted, n_draws: int) -> None:
     if isinstance(n_draws, bool) or not isinstance(n_draws, int | np.integer) or n_draws < 0:
         raise ParameterError(f"n_draws is {n_draws!r}; it must be an integer >= 0, where 0 asks for conditional means")
     if settings.missing != "integrate":
+        full_family(settings.face.family(settings, fitted.shape)).integrating()  # which says why, if it cannot
         raise ParameterError(
             f'impute needs a model that knows missing values: {type(settings).__name__}(missing="integrate"), or '
             'set_params(missing="integrate") of one that is fitted'

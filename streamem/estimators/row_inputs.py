@@ -47,7 +47,9 @@ def open_rows(settings: Any, x: Any, arguments: DataArguments, shape: Shape | No
 def _require_none_masked(settings: Any, x: Any, what: str) -> None:
     """Refuse masked values, unless they count as missing."""
     if settings.missing != "integrate":
-        refuse_masked(x, what, 'drop or impute them first, or pass missing="integrate"')
+        able = full_family(settings.face.family(settings, None)).can_integrate
+        more = ', or pass missing="integrate"' if able else ""
+        refuse_masked(x, what, f"drop or impute them first{more}")
 
 
 def read_options(settings: Any, arguments: DataArguments, shape: Shape | None) -> ReadOptions:

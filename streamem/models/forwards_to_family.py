@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from streamem.core.arrays import Params
 from streamem.core.ascent import with_rounding
 from streamem.core.faults import prefixed
+from streamem.core.missing import Missing
 from streamem.core.ports import FullFamily, Model
 from streamem.core.stats import Stats
 
@@ -31,6 +32,14 @@ class ForwardsToFamily(Model):
     def allows_missing_values(self) -> bool:
         """Whether the family integrates over values that were not observed."""
         return self.integrates and self.family.allows_missing
+
+    @property
+    def missing(self) -> Missing:
+        """What of a row may be NaN, and whether the family could be asked for more."""
+        found = super().missing
+        if found is Missing.VALUES or self.family.can_integrate:
+            return found
+        return Missing.STEPS_ALONE if found is Missing.STEPS else Missing.NEVER
 
     @property
     def estimates(self) -> str:

@@ -12,11 +12,12 @@ from streamem.algorithms import HalfLife, PowerLaw, StepSize, StepwiseEM
 from streamem.core.arrays import Params
 from streamem.core.blas import one_blas_thread
 from streamem.core.chunk import Chunk
-from streamem.core.errors import DataError, DegenerateDataError, ParameterError
+from streamem.core.errors import DataError, DegenerateDataError, ImpossibleValueError, ParameterError
 from streamem.core.ports import ChunkDone, Executor, Model, Source
 from streamem.core.sequences import Sequences
 from streamem.core.state import State
 from streamem.core.stats import Stats
+from streamem.initialization.sampling import located_in_source
 from streamem.kernels.plain_kernel import drop_kernel
 from streamem.running.answers import reduce_source, take_sample
 from streamem.running.engines import Engine
@@ -115,6 +116,8 @@ def _begin(learning: Learning, fitted: Fitted, source: Source) -> Fitted:
         return replace(fitted, pending=drawn)
     try:
         state = State(learning.start(model, drawn, rng, fitted.shape))
+    except ImpossibleValueError as error:
+        raise _located(error, sample, source, _names(source, fitted)) from error
     except DegenerateDataError:
         if have + source.n_rows >= PATIENCE * least:
             raise
@@ -124,6 +127,20 @@ def _begin(learning: Learning, fitted: Fitted, source: Source) -> Fitted:
     if kept is not None:
         stats = _e_step(model, state, _reopened(kept), engine) + stats
     return learned(fitted, StepwiseEM(learning.rule, least=least).begin(model, state, stats))
+
+
+def _located(
+    error: ImpossibleValueError, sample: Chunk, source: Source, names: tuple[str, ...] | None
+) -> ImpossibleValueError:
+    """The error about a value of rows that a start was to be made of: of the sample of a batch, or of earlier ones."""
+    if sample.rows == source.n_rows:
+        found = located_in_source(error, sample, None, source.chunks(), names)
+        if found is not error:
+            return found
+    name = f" {names[error.column]!r}" if names is not None and error.column < len(names) else ""
+    known = error.column < sample.x.shape[1] and (sample.x[:, error.column] == error.value).any()
+    place = f"column {error.column}{name} of {'the batch' if known else 'rows that earlier batches brought'}"
+    return ImpossibleValueError(error.value, error.column, error.needed, place)
 
 
 def _taken(model: Model, source: Source, size: int, rng: np.random.RandomState, engine: Engine) -> Chunk:

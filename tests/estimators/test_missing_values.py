@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from sklearn.utils import get_tags
 
 from streamem import HMM, GaussianHMM, GaussianMixture, GroupedMixture, Mixture
 from streamem.core.errors import CheckpointMismatchError, DataError, NonFiniteError, ParameterError, PoisonError
+from streamem.families import Multinomial
 from tests.helpers.gappy import GappyNormal
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -222,8 +224,32 @@ def test_the_default_is_an_error_that_names_the_remedy() -> None:
     for model in (GaussianMixture(2), mixture(missing="error"), GaussianHMM(2), HMM(GappyNormal(), 2)):
         with pytest.raises(NonFiniteError, match=r'missing="integrate"'):
             model.fit(X)
+    with pytest.raises(DataError, match=r'1 masked values.*missing="integrate"'):
+        GaussianMixture(2).fit(np.ma.masked_equal([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], 4.0))
     assert not get_tags(mixture(missing="error")).input_tags.allow_nan
     assert get_tags(mixture()).input_tags.allow_nan
+
+
+def test_a_family_that_knows_no_missing_values_is_no_remedy() -> None:
+    """The boundary asks the family before it says what to pass."""
+    counts = np.random.default_rng(0).multinomial(9, [0.2, 0.3, 0.5], size=40).astype(np.float64)
+    gappy = counts.copy()
+    gappy[3, 1] = np.nan
+    for fit in (
+        Mixture(Multinomial(), 2).fit,
+        HMM(Multinomial(), 2).fit,
+        partial(GroupedMixture(Multinomial(), 2).fit, lengths=[20, 20]),
+    ):
+        with pytest.raises(NonFiniteError, match=r"drop or impute|impute these values") as caught:
+            fit(gappy)
+        assert "integrate" not in str(caught.value)
+        with pytest.raises(DataError, match=r"masked|non-finite") as hidden:
+            fit(np.ma.masked_invalid(gappy))
+        assert "integrate" not in str(hidden.value)
+    with pytest.raises(PoisonError, match="knows no missing ones"):
+        Mixture(Multinomial(), 2).fit_stream([gappy], batch_rows=20)
+    with pytest.raises(ParameterError, match="Multinomial"):
+        Mixture(Multinomial(), 2, max_iter=1, tol=1e9).fit(counts).impute(gappy)
 
 
 def test_what_cannot_be_is_refused() -> None:

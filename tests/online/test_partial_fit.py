@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import zarr
 from sklearn.exceptions import NotFittedError
 
 from helpers.fitted_states import params_now
 from helpers.users_family import Poisson
-from streamem import GaussianMixture, Mixture
+from streamem import GaussianMixture, Mixture, families
 from streamem.algorithms import HalfLife, PowerLaw
-from streamem.core.errors import NonFiniteError, ParameterError, SchemaError
+from streamem.core.errors import ImpossibleValueError, NonFiniteError, ParameterError, SchemaError
 from streamem.families import Gaussian
 from streamem.families.gaussian.arithmetic import about_means
 
@@ -268,3 +269,20 @@ def test_a_family_of_ones_own() -> None:
         model.partial_fit(rng.poisson(np.where(rng.random((100, 1)) < 0.3, 2.0, 9.0)))
     np.testing.assert_allclose(np.sort(model.params_.rates[:, 0]), [2.0, 9.0], rtol=0.05)
     assert model.score(rng.poisson([[9.0]] * 50)) < 0
+
+
+def test_impossible_values_are_named_by_their_batch() -> None:
+    """A start is made of rows of this batch and of those that were kept: the message says which, and the row."""
+    x = np.random.default_rng(0).poisson(3.0, (40, 2)).astype(np.float64)
+    bad = x.copy()
+    bad[17, 1] = -1.0
+    frames = pd.DataFrame(x[:3], columns=["a", "b"]), pd.DataFrame(bad, columns=["a", "b"])
+    for first in ([], [frames[0]]):
+        model = Mixture(families.Poisson(), 2, random_state=0)
+        for batch in first:
+            model.partial_fit(batch)
+        with pytest.raises(ImpossibleValueError, match=r"chunk 0 \(rows 0–39\): column 1 'b' of row 17 holds -1"):
+            model.partial_fit(frames[1])
+    model = Mixture(families.Poisson(), 2, random_state=0).partial_fit(bad[15:20])
+    with pytest.raises(ImpossibleValueError, match="column 1 of rows that earlier batches brought holds -1"):
+        model.partial_fit(x)

@@ -138,6 +138,15 @@ class FullFamily(ABC):
             "them, or give the family allows_missing = True and let log_prob and stats read NaN as not observed"
         )
 
+    @property
+    def can_integrate(self) -> bool:
+        """Whether `integrating` gives a family, so that messages may name it as a remedy."""
+        try:
+            self.integrating()
+        except ParameterError:
+            return False
+        return True
+
     def filled(self, params: Any, x: Array, resp: Array) -> Array:
         """Rows x (n, d) whose NaN are replaced by conditional means, mixed by resp (n, k), given what was observed.
 
