@@ -36,6 +36,8 @@ if TYPE_CHECKING:
         StudentTMixture,
         VonMisesFisherMixture,
     )
+    from streamem.estimators.selecting import select
+    from streamem.estimators.selection import Selection
     from streamem.families import (
         AutoregressiveGaussian,
         Bernoulli,
@@ -94,6 +96,7 @@ __all__ = [
     "Product",
     "ReadOptions",
     "RecordLinkage",
+    "Selection",
     "SharedStats",
     "Stats",
     "StreamemError",
@@ -105,6 +108,7 @@ __all__ = [
     "Weibull",
     "open_sequences",
     "open_source",
+    "select",
 ]
 
 _HOMES = {
@@ -139,6 +143,8 @@ _HOMES = {
     "GroupedMixture": "streamem.estimators",
     "LatentClass": "streamem.estimators",
     "RecordLinkage": "streamem.estimators",
+    "Selection": "streamem.estimators.selection",
+    "select": "streamem.estimators.selecting",
     "Mixture": "streamem.estimators",
     "SharedStats": "streamem.estimators",
     "MixtureFamily": "streamem.families",

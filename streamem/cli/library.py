@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from streamem.core.lazy_names import lazy_names
 
 if TYPE_CHECKING:
+    from pyarrow.parquet import write_table
+
     from streamem import (
         GMMHMM,
         BernoulliHMM,
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
         StudentTMixture,
         open_sequences,
         open_source,
+        select,
     )
     from streamem.algorithms import DriftAlarm
     from streamem.cli.demo import run_demo
@@ -59,6 +62,8 @@ __all__ = [
     "open_sequences",
     "open_source",
     "run_demo",
+    "select",
+    "write_table",
 ]
 
 _HOMES = {
@@ -75,6 +80,7 @@ _HOMES = {
     "StudentTMixture": "streamem",
     "open_sequences": "streamem",
     "open_source": "streamem",
+    "select": "streamem",
     "DriftAlarm": "streamem.algorithms",
     "run_demo": "streamem.cli.demo",
     "columns_of_text": "streamem.estimators.family_words",
@@ -85,6 +91,7 @@ _HOMES = {
     "FolderStream": "streamem.streams.folder",
     "KafkaStream": "streamem.streams.kafka",
     "RedisStream": "streamem.streams.redis",
+    "write_table": "pyarrow.parquet",
 }
 
 if not TYPE_CHECKING:  # else every name would be known to the type checker

@@ -1,4 +1,4 @@
-"""The command line: ``streamem fit | predict | score | impute | link | update | watch | show | sample | demo``."""
+"""The command line: ``streamem fit``, ``select``, ``predict``, ``score`` and the other commands of a model's life."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from streamem.cli.latent_class import fit_latent_class
 from streamem.cli.link import link
 from streamem.cli.mixtures import fit_gmm, fit_mixture, fit_student
 from streamem.cli.reading import ReadingOptions, reading_options
+from streamem.cli.select import select
 from streamem.cli.sequences import SequencesSaid, fit_hmm, sequence_options
 from streamem.cli.streaming import update, watch
 from streamem.core.errors import StreamemError
@@ -179,6 +180,7 @@ def impute(
     click.echo(output)
 
 
+main.add_command(select)
 main.add_command(link)
 main.add_command(update)
 main.add_command(watch)

@@ -41,35 +41,44 @@ def fit_to(
     ----------
     earlier : a fit to go on from, or None to start anew
     """
-    structure = settings.structure
-    structure.check_start(settings, opened.shape)
-    opened = _compressed(settings, opened, executor)
-    source = opened.source
-    known = _surveyed(settings, opened, algorithm, executor)
+    settings.structure.check_start(settings, opened.shape)
+    opened = compressed(settings, opened, executor)
+    known = surveyed(settings, opened, algorithm, executor)
+    job = job_of(settings, opened, known, algorithm, executor)
+    if earlier is not None:
+        job = replace(job, n_init=1, warm=_warm(settings, earlier, opened))
+    key = {**job.key, "halve_after": halve_after} if halve_after else job.key
+    fitted = fit(replace(job, checkpoint=checkpoint, halve_after=halve_after, key=key), known)
+    return weighed(fitted, algorithm)
+
+
+def job_of(settings: Any, opened: Opened, known: Fitted, algorithm: Variant, executor: Any) -> Job:
+    """The starts of an estimator on a source, of which `known` is what passes before them have found."""
+    structure, source = settings.structure, opened.source
     model = model_of(settings, known)
-    job = Job(
+    return Job(
         model=model,
         source=source,
         algorithm=algorithm,
         make_start=_maker(settings, model, opened),
         n_components=settings.n_components,
-        n_init=1 if earlier else settings.n_init,
+        n_init=settings.n_init,
         rng=generator_of(settings),
         engine=engine_for(settings, type(settings).__name__, model, known, executor),
         least_rows=structure.least_rows(settings, source.schema.n_features),
         max_iter=getattr(settings, structure.iterations),
-        warm=None if earlier is None else _warm(settings, earlier, opened),
-        checkpoint=checkpoint,
-        key={**run_key(settings), "algorithm": algorithm.key, **({"halve_after": halve_after} if halve_after else {})},
-        halve_after=halve_after,
+        key={**run_key(settings), "algorithm": algorithm.key},
     )
-    fitted = fit(job, known)
+
+
+def weighed(fitted: Fitted, algorithm: Variant) -> Fitted:
+    """With the weight of all rows, where the algorithm has seen them in one pass."""
     if not algorithm.sees_all_rows or fitted.state is None:
         return fitted
     return replace(fitted, prior_weight=replace(fitted.prior_weight, steps=fitted.state.weight))
 
 
-def _compressed(settings: Any, opened: Opened, executor: Any) -> Opened:
+def compressed(settings: Any, opened: Opened, executor: Any) -> Opened:
     """Different rows with weights in place of rows, where the estimator has `compress` and it pays."""
     wanted = getattr(settings, "compress", False)
     if not wanted:
@@ -89,7 +98,7 @@ def _maker(settings: Any, model: Any, opened: Opened) -> Callable[[Chunk, np.ran
     return start
 
 
-def _surveyed(settings: Any, opened: Opened, algorithm: Variant, executor: Any) -> Fitted:
+def surveyed(settings: Any, opened: Opened, algorithm: Variant, executor: Any) -> Fitted:
     """Passes before the first start: the survey of a family, and the weight of the data for priors."""
     known, source = Fitted(shape=opened.shape), opened.source
     asked = settings.face.family(settings, opened.shape)
@@ -97,9 +106,9 @@ def _surveyed(settings: Any, opened: Opened, algorithm: Variant, executor: Any) 
     if not full_family(resolved).is_surveyed:
         engine = engine_for(settings, "survey", model_of(settings, known), known, executor)
         family: Any = survey_source(integrated(settings, resolved), source, engine)
-        surveyed = Surveyed(asked, settings_of(asked), family)
+        seen = Surveyed(asked, settings_of(asked), family)
         data = getattr(family, "total_weight", None)
-        known = replace(known, surveyed=surveyed, prior_weight=PriorWeight(data))
+        known = replace(known, surveyed=seen, prior_weight=PriorWeight(data))
     if getattr(settings, "noise", False):
         model = model_of(settings, known)
         engine = engine_for(settings, "box", model, known, executor)

@@ -46,6 +46,7 @@ class Lane:
     Attributes
     ----------
     observers : of this run alone
+    group : the runs that are compared when half of them are given up: those with an equal one
     sharing : how many runs shared the last read
     stopped : given up before its end: by halving
     failed : what ended it, where errors of one run are not to end the others
@@ -55,6 +56,7 @@ class Lane:
     algorithm: Algorithm
     state: State
     observers: Sequence[Observer] = ()
+    group: int = 0
     sharing: int = 1
     passes: int = 0
     stopped: bool = False
@@ -122,7 +124,8 @@ class Race:
             window = waiting[0][1]
             self._visit([lane for lane, own in waiting if _same(own, window)], window)
             if self.halve_after is not None:
-                halve(lanes, self.halve_after)
+                for group in dict.fromkeys(lane.group for lane in lanes):
+                    halve([lane for lane in lanes if lane.group == group], self.halve_after)
 
     def _visit(self, lanes: Sequence[Lane], window: Sequence[ChunkRef]) -> None:
         rows = sum(ref.rows for ref in window)

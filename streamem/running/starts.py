@@ -80,7 +80,7 @@ def fit_job(job: Job) -> Outcome:
     """
     refs = job.source.chunks()
     require_rows(job.source, job.n_components, job.model.estimates)
-    algorithm, opened = _planned(job, refs)
+    algorithm, opened = planned(job, refs)
     together, projection = _project(job, refs, opened)
     report = _new_report(job, refs, projection)
     with ExitStack() as closing:
@@ -105,7 +105,7 @@ def _arithmetic(job: Job, params: Params, rows: int) -> str:
     return job.model.arithmetic(job.model.for_pass_of(params, rows), job.source.schema.dtype)
 
 
-def _planned(job: Job, refs: Sequence[ChunkRef]) -> tuple[Algorithm, int]:
+def planned(job: Job, refs: Sequence[ChunkRef]) -> tuple[Algorithm, int]:
     """The algorithm for this plan, and the bytes that it keeps in memory besides."""
     held = job.model.statistics_bytes(job.source.schema.n_features)
     limits = Limits(job.engine.budget.sample_bytes, job.least_rows, held, job.max_iter)
@@ -316,7 +316,7 @@ class _Starts:
             self._progress.end()
             return_free_memory()  # of what decoded all rows, before the start is made of some
             require_unchanged(job.source, self._fingerprint)
-            _require_weight(self._sample, job.source)
+            require_weight(self._sample, job.source)
             if resumed:
                 job.rng.set_state(now)
         return self._sample
@@ -330,7 +330,8 @@ class _Starts:
         return f"the last complete iteration is in {self._checkpoint.path}; the same call goes on from there"
 
 
-def _require_weight(sample: Chunk, source: Source) -> None:
+def require_weight(sample: Chunk, source: Source) -> None:
+    """Refuse a sample without any weight."""
     if sample.weight is not None and not sample.weight.any():
         raise DataError(
             f"all {sample.rows} sampled rows of {source.schema.origin} ({source.n_rows} rows) have weight zero; leave "

@@ -1,0 +1,215 @@
+"""Many fits of one source in shared passes: the candidates of a sweep, each with its starts."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from streamem.core.chunk import Chunk
+from streamem.core.errors import DataError, MemoryLimitError, StreamemError
+from streamem.core.file_locks import OnlyWriter
+from streamem.core.ports import Algorithm, Executor
+from streamem.core.state import State
+from streamem.initialization import sample_rows
+from streamem.running.checkpoint import Checkpoint, Position
+from streamem.running.fit import require_unchanged
+from streamem.running.loop import OF_ONE_RUN, Lane, Race
+from streamem.running.memory import Projection, return_free_memory
+from streamem.running.progress import Progress
+from streamem.running.report import FitReport, Recorder
+from streamem.running.starts import SAMPLE_COPIES, Job, Outcome, planned, require_rows, require_weight, sample_size
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Fits of the same source, candidate by candidate.
+
+    Attributes
+    ----------
+    jobs : one a candidate; all of one source
+    seed : of the starting sample, which all share
+    halve_after : as in `Job`, among the starts of each candidate
+    checkpoint : path of an ``.npz`` file, or None
+    """
+
+    jobs: Sequence[Job]
+    seed: int
+    halve_after: int | None = None
+    checkpoint: str | os.PathLike[str] | None = None
+
+    def run(self) -> list[Outcome | StreamemError]:
+        """What each candidate came to, or the error that ended it.
+
+        Raises
+        ------
+        MemoryLimitError : one fit alone exceeds the limit
+        WriterConflictError : another sweep saves to the same checkpoint
+        """
+        runs = _Runs(self)
+        with ExitStack() as closing:
+            if self.checkpoint is not None:
+                closing.enter_context(OnlyWriter(Path(self.checkpoint), "select"))
+            first = self.jobs[0]
+            executor = closing.enter_context(first.engine.executor(first.source, runs.projection))
+            runs.finish(executor)
+        return runs.outcomes()
+
+
+class _Runs:
+    """The runs of a sweep, from their starts to their ends."""
+
+    def __init__(self, sweep: Sweep) -> None:
+        self._sweep, self._source = sweep, sweep.jobs[0].source
+        self._refs = self._source.chunks()
+        self._size = min(sample_size(job) for job in sweep.jobs)
+        self._fingerprint = self._source.fingerprint()
+        self._failed: dict[int, StreamemError] = {}
+        self._lanes: list[Lane] = []
+        self._plans = [planned(job, self._refs) for job in sweep.jobs]
+        n_runs = sum(job.n_init for job in sweep.jobs)
+        self._together, self.projection = self._fitting(n_runs)
+        setting = sweep.jobs[0].engine.describe(self.projection)
+        schema = self._source.schema
+        self._reports = [
+            FitReport(schema.origin, self._source.n_rows, schema.n_features, len(self._refs), dict(setting))
+            for _ in sweep.jobs
+        ]
+        self._checkpoint = None if sweep.checkpoint is None else Checkpoint(sweep.checkpoint, self._key(), FitReport())
+
+    def _key(self) -> Mapping[str, Any]:
+        plan = np.array([ref.rows for ref in self._refs], dtype=np.int64)
+        candidates = "; ".join(str(sorted(job.key.items())) for job in self._sweep.jobs)
+        return {
+            "sweep": f"{len(self._sweep.jobs)} candidates, {zlib.crc32(candidates.encode()):08x}",
+            "halve_after": self._sweep.halve_after or 0,
+            "seed": self._sweep.seed,
+            "data": self._fingerprint,
+            "sample": self._size,
+            "plan": f"{len(self._refs)} chunks, {zlib.crc32(plan.tobytes()):08x}",
+        }
+
+    def _fitting(self, n_runs: int) -> tuple[int, Projection]:
+        """How many runs may share their reads, and what they hold."""
+        alone = self._project(1)
+        together = n_runs
+        while together > 1:
+            with suppress(MemoryLimitError):
+                shared = self._project(together)
+                if shared.n_threads == alone.n_threads:
+                    return together, shared
+            together = (together + 1) // 2
+        return 1, alone
+
+    def _project(self, runs: int) -> Projection:
+        """Memory of so many runs of the largest candidates; smaller ones take less."""
+        jobs, d = self._sweep.jobs, self._source.schema.n_features
+        held = sorted((job.model.statistics_bytes(d) for job in jobs for _ in range(job.n_init)), reverse=True)
+        opened = max(opened for _, opened in self._plans)
+        row = 8 * (d + 2 * max(job.n_components for job in jobs))
+        largest = max(jobs, key=lambda job: job.engine.workspace)
+        return largest.engine.project(
+            self._source,
+            self._refs,
+            sum(held[:runs]),
+            sample=SAMPLE_COPIES * row * self._size,
+            opened=runs * opened,
+            again=True,
+        )
+
+    def finish(self, executor: Executor) -> None:
+        """Run all, as many at once as memory allows."""
+        first = self._sweep.jobs[0].engine
+        progress = Progress(first.what, first.verbose, self._source.n_rows)
+        try:
+            self._begin(executor, progress)
+            self._restore()
+            waiting = [lane for lane in self._lanes if lane.window(self._refs)]
+            for i in range(0, len(waiting), self._together):
+                race = Race(
+                    self._source,
+                    self._refs,
+                    executor,
+                    self._fingerprint,
+                    shared=[progress],
+                    window_ended=self._save,
+                    tolerant=True,
+                    halve_after=self._sweep.halve_after,
+                )
+                race.run(waiting[i : i + self._together])
+        finally:
+            progress.end()
+
+    def _begin(self, executor: Executor, progress: Progress) -> None:
+        """The starts of all candidates, from one sample; candidates that cannot begin have failed."""
+        sample = self._sample(executor, progress)
+        for place, (job, (algorithm, _)) in enumerate(zip(self._sweep.jobs, self._plans, strict=True)):
+            try:
+                require_rows(self._source, job.n_components, job.model.estimates)
+                states = [algorithm.start(job.make_start(sample, job.rng)) for _ in range(job.n_init)]
+            except (DataError, *OF_ONE_RUN) as error:
+                self._failed[place] = error
+                continue
+            self._lanes.extend(self._lane(place, job, algorithm, start, state) for start, state in enumerate(states))
+        return_free_memory()
+
+    def _sample(self, executor: Executor, progress: Progress) -> Chunk:
+        job, rows = self._sweep.jobs[0], self._source.n_rows
+        progress.begin(rows, f"{job.engine.what}, sampling")
+        rng = np.random.RandomState(self._sweep.seed)
+        names, told = self._source.schema.names, progress.chunk_done
+        missing, offsets = job.model.missing, self._source.offsets
+        sample = sample_rows(self._refs, rows, self._size, executor, rng, names, told, missing, offsets)
+        progress.end()
+        require_unchanged(self._source, self._fingerprint)
+        require_weight(sample, self._source)
+        return sample
+
+    def _lane(self, place: int, job: Job, algorithm: Algorithm, start: int, state: State) -> Lane:
+        lane = Lane(job.model, algorithm, state, group=place)
+        sharing = lambda: lane.sharing  # noqa: E731
+        lane.observers = [Recorder(self._reports[place], job.model.degenerate, None, start, sharing)]
+        return lane
+
+    def _restore(self) -> None:
+        position = self._checkpoint.restore(lambda params: []) if self._checkpoint else None
+        if position is None or len(position.states) != len(self._lanes):
+            return
+        for lane, state, passes, stopped in zip(
+            self._lanes, position.states, position.passes, position.stopped, strict=True
+        ):
+            lane.state, lane.passes, lane.stopped = lane.algorithm.reopen(state), passes, stopped
+
+    def _save(self, pass_over: bool) -> None:
+        if self._checkpoint is None or not pass_over:
+            return
+        rng: dict[str, Any] = np.random.RandomState(self._sweep.seed).get_state(legacy=False)
+        states = tuple(lane.state for lane in self._lanes)
+        passes, stopped = tuple(lane.passes for lane in self._lanes), tuple(lane.stopped for lane in self._lanes)
+        self._checkpoint.place(Position(0, states, passes, stopped, None, rng, rng))
+
+    def outcomes(self) -> list[Outcome | StreamemError]:
+        """The best start of each candidate, or why there is none."""
+        return [self._outcome(place) for place in range(len(self._sweep.jobs))]
+
+    def _outcome(self, place: int) -> Outcome | StreamemError:
+        lanes = [lane for lane in self._lanes if lane.group == place]
+        ended = [lane for lane in lanes if lane.state.finished and not lane.stopped]
+        if not ended:
+            return self._failed.get(place) or next(lane.failed for lane in lanes if lane.failed is not None)
+        best = max(ended, key=lambda lane: lane.state.last_known)
+        report = replace(self._reports[place])
+        report.passes.sort(key=lambda record: record.start)
+        return Outcome(best.state, report)
+
+
+def reads(reports: Sequence[FitReport]) -> tuple[float, float]:
+    """How many reads of the data passes took, and their bytes, where several shared one."""
+    records = [record for report in reports for record in report.passes]
+    return sum(1 / record.shared for record in records), sum(record.nbytes / record.shared for record in records)
