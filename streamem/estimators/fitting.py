@@ -72,7 +72,7 @@ def job_of(settings: Any, opened: Opened, known: Fitted, algorithm: Variant, exe
 
 
 def weighed(fitted: Fitted, algorithm: Variant) -> Fitted:
-    """With the weight of all rows, where the algorithm has seen them in one pass."""
+    """A fit with the weight of all rows, where the algorithm has seen them in one pass."""
     if not algorithm.sees_all_rows or fitted.state is None:
         return fitted
     return replace(fitted, prior_weight=replace(fitted.prior_weight, steps=fitted.state.weight))

@@ -37,7 +37,7 @@ class Candidate:
     entropy: float = math.nan
 
     def value(self, criterion: str) -> float:
-        """Of a criterion; NaN where the fit failed."""
+        """The value of a criterion; NaN where the fit failed."""
         if criterion == "held-out":
             return self.log_likelihood / self.weight if self.weight else math.nan
         fit, p = -2.0 * self.log_likelihood, self.n_parameters
