@@ -31,6 +31,7 @@ EXPERIMENTS = [
     Experiment("Chains of other families", "bench.chain_families", draws=False),
     Experiment("Mixtures of exponential families", "bench.exponential_families", draws=False),
     Experiment("Latent classes", "bench.latent_classes", draws=False),
+    Experiment("Starts and sweeps that share reads", "bench.shared_reads", draws=False),
     Experiment("Work of all cores", "bench.bare_loop", draws=False),
 ]
 ALONE = {experiment.module.rpartition(".")[2] for experiment in EXPERIMENTS} | {"before"}
