@@ -52,6 +52,7 @@ from streamem.running import federated
 from streamem.running.federated import SharedStats
 from streamem.running.fitted import Fitted, Shape
 from streamem.running.loop import FEWEST_PASSES
+from streamem.running.objective import objective
 
 Array = NDArray[Any]
 Path = str | os.PathLike[str]
@@ -104,6 +105,18 @@ class Estimator(BaseEstimator):
         if state is None or state.memory is None:
             raise AttributeError("effective_sample_size_: the model holds no statistics yet; fit it first")
         return 1.0 / float(state.memory.crowding)
+
+    @property
+    def objective_(self) -> float:
+        """What EM maximizes, in nats per unit of weight: `lower_bound_` less what priors and `reg_covar` subtract.
+
+        At the fitted parameters. Of priors it holds logarithms of densities up to constants.
+        """
+        fitted = self._fitted
+        found = None if fitted is None or fitted.state is None else objective(model_of(self, fitted), fitted.state)
+        if found is None:
+            raise AttributeError("objective_: the model holds no statistics of its parameters; fit it first")
+        return found
 
     # --- learning ----------------------------------------------------------------------------------------------------
 

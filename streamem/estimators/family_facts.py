@@ -10,6 +10,7 @@ import numpy as np
 from streamem.core.arrays import Params
 from streamem.core.completing import as_written
 from streamem.core.ports import Family, full_family
+from streamem.core.stats import Stats
 
 
 def settings_of(family: Any) -> str:
@@ -54,6 +55,13 @@ def weighed_against(family: Any, weight: float | None) -> Any:
     if weight is None or getattr(family, "total_weight", weight) is not None:
         return family
     return family.weighed(weight)
+
+
+def weighed_by(family: Any, stats: Stats) -> Any:
+    """The family whose prior, where it has one, is weighed against these statistics of a model: all the data."""
+    if not hasattr(family, "weighed") or "weight" not in stats.components:
+        return family
+    return family.weighed(float(np.sum(stats.components.weight)))
 
 
 def free_parameters(family: Family, params: Params) -> int:

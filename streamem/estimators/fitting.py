@@ -21,6 +21,7 @@ from streamem.estimators.structure import Opened
 from streamem.machine.importing import import_whole
 from streamem.running.answers import survey_source
 from streamem.running.fitted import Fitted, PriorWeight, Surveyed, fit
+from streamem.running.objective import objective
 from streamem.running.starts import Job
 
 Path = str | os.PathLike[str]
@@ -49,6 +50,10 @@ def fit_to(
         job = replace(job, n_init=1, warm=_warm(settings, earlier, opened))
     key = {**job.key, "halve_after": halve_after} if halve_after else job.key
     fitted = fit(replace(job, checkpoint=checkpoint, halve_after=halve_after, key=key), known)
+    if fitted.state is not None and fitted.report is not None and job.has_prior:
+        reached = objective(job.model, fitted.state)
+        told = None if reached == fitted.state.log_likelihood else reached  # a flat prior is none
+        fitted = replace(fitted, report=replace(fitted.report, objective=told))
     return weighed(fitted, algorithm)
 
 
@@ -68,6 +73,7 @@ def job_of(settings: Any, opened: Opened, known: Fitted, algorithm: Variant, exe
         least_rows=structure.least_rows(settings, source.schema.n_features),
         max_iter=getattr(settings, structure.iterations),
         key={**run_key(settings), "algorithm": algorithm.key},
+        has_prior=bool(model.has_prior) or known.prior_weight.data is not None,
     )
 
 

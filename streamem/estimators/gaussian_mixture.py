@@ -54,6 +54,14 @@ class GaussianMixture(MixtureEstimator):
         −1 there, and `predict_proba` has K columns, which lack to 1 what is noise. One more pass finds the box;
         online it is that of the first rows. Rows outside of it have no noise density. `weights_` sum to
         1 − `noise_weight_`.
+    weight_concentration_prior : float or (K,) >= 1, optional
+        α of a Dirichlet prior of the weights: the M-step adds α − 1 rows to every component. None, or 1, is no prior.
+    mean_prior (d,), mean_precision_prior, covariance_prior, degrees_of_freedom_prior : optional
+        A normal–inverse-Wishart prior of means and covariances, as of `sklearn.mixture.BayesianGaussianMixture`, but
+        for the mode of the posterior: `mean_precision_prior` rows at `mean_prior`, and `degrees_of_freedom_prior` rows
+        of the scatter `covariance_prior`, shaped as one covariance; see `streamem.families.NormalWishart`. All None:
+        maximum likelihood. With priors EM maximizes `objective_`; a fit counts the rows in one more pass beforehand,
+        so that stepwise and online EM give priors the same weight.
     n_threads : int or None
         None uses all cores that this process may use. The result does not depend on it.
     memory_limit : str, int or None
@@ -73,6 +81,7 @@ class GaussianMixture(MixtureEstimator):
     n_iter_ : int, iterations of the best start
     lower_bound_ : float, exact log-likelihood per row at the returned parameters, in nats
     lower_bounds_ : list, log-likelihood per row after each iteration of the best start
+    objective_ : float, what EM maximizes: `lower_bound_` less what priors and `reg_covar` subtract, in nats per row
     report_ : FitReport, what every pass took
     n_features_in_, feature_names_in_ : as in scikit-learn
 
@@ -121,6 +130,11 @@ class GaussianMixture(MixtureEstimator):
         stopping: str = "change",
         missing: str = "error",
         noise: bool = False,
+        weight_concentration_prior: float | ArrayLike | None = None,
+        mean_prior: ArrayLike | None = None,
+        mean_precision_prior: float | ArrayLike | None = None,
+        covariance_prior: ArrayLike | None = None,
+        degrees_of_freedom_prior: float | None = None,
         n_threads: int | None = None,
         memory_limit: str | int | None = None,
         chunk_bytes: str | int | None = None,
@@ -142,6 +156,11 @@ class GaussianMixture(MixtureEstimator):
         self.stopping = stopping
         self.missing = missing
         self.noise = noise
+        self.weight_concentration_prior = weight_concentration_prior
+        self.mean_prior = mean_prior
+        self.mean_precision_prior = mean_precision_prior
+        self.covariance_prior = covariance_prior
+        self.degrees_of_freedom_prior = degrees_of_freedom_prior
         self.n_threads = n_threads
         self.memory_limit = memory_limit
         self.chunk_bytes = chunk_bytes

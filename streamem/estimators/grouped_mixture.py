@@ -45,6 +45,8 @@ class GroupedMixture(Estimator):
     tol, max_iter, n_init, random_state, warm_start, verbose, stopping, missing, n_threads, memory_limit
     chunk_bytes
         As in `Mixture`. `tol` is in nats per row.
+    weight_concentration_prior : float or (K,), optional
+        As in `Mixture`, in groups instead of rows.
 
     Attributes
     ----------
@@ -85,6 +87,7 @@ class GroupedMixture(Estimator):
     verbose: int = 0
     stopping: str = "aitken"
     missing: str = "error"
+    weight_concentration_prior: float | ArrayLike | None = None
     n_threads: int | None = None
     memory_limit: str | int | None = None
     chunk_bytes: str | int | None = None

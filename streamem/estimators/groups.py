@@ -17,7 +17,7 @@ from streamem.core.ports import Family, Source, Task
 from streamem.core.stats import Stats
 from streamem.estimators.attributes import attributes_of
 from streamem.estimators.making import family_of
-from streamem.estimators.rows import Rows
+from streamem.estimators.rows import Rows, weight_prior
 from streamem.estimators.sequence_inputs import open_steps, step_options
 from streamem.estimators.steps import asking
 from streamem.estimators.structure import Asked, DataArguments, Opened, Question, imputing
@@ -87,7 +87,8 @@ class Groups(Rows):
 
     def model(self, settings: Any, family: Family, fitted: Fitted | None) -> Any:
         """The mixture of groups."""
-        return GroupedMixture(family, int(settings.n_components), settings.face.starts()[settings.init_params])
+        start, prior = settings.face.starts()[settings.init_params], weight_prior(settings, fitted)
+        return GroupedMixture(family, int(settings.n_components), start, prior)
 
     def imputing(self, n_draws: int, seed: int | None) -> Asked:
         """From the probabilities of the components given the whole group."""

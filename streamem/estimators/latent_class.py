@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from streamem.estimators.faces.latent_class import LatentClassFace
 from streamem.estimators.mixtures import MixtureEstimator
@@ -39,6 +39,8 @@ class LatentClass(MixtureEstimator):
         "random" deals equal rows of a sample to the classes together, by chance.
     n_init : int, default 10
         Starts; the one with the highest log-likelihood is kept. Latent classes have many local maxima.
+    weight_concentration_prior : float or (K,), optional
+        As in `GaussianMixture`.
     tol, max_iter, random_state, warm_start, verbose, stopping, n_threads, memory_limit, chunk_bytes
         As in `GaussianMixture`, but `tol` is 1e-7, `max_iter` 1000 and `stopping` "aitken" by default.
 
@@ -85,6 +87,7 @@ class LatentClass(MixtureEstimator):
         warm_start: bool = False,
         verbose: int = 0,
         stopping: str = "aitken",
+        weight_concentration_prior: float | ArrayLike | None = None,
         n_threads: int | None = None,
         memory_limit: str | int | None = None,
         chunk_bytes: str | int | None = None,
@@ -102,6 +105,7 @@ class LatentClass(MixtureEstimator):
         self.warm_start = warm_start
         self.verbose = verbose
         self.stopping = stopping
+        self.weight_concentration_prior = weight_concentration_prior
         self.n_threads = n_threads
         self.memory_limit = memory_limit
         self.chunk_bytes = chunk_bytes

@@ -6,6 +6,7 @@ import os
 from typing import Any, ClassVar, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from streamem.core.arrays import Params
 from streamem.core.ports import Family
@@ -31,12 +32,15 @@ class Mixture(MixtureEstimator):
         as one of your own with ``allows_missing = True`` whose `log_prob` and `stats` leave out what is NaN.
     noise : bool, default False
         As in `GaussianMixture`; columns of counts or codes have a probability for each whole number in the box.
+    weight_concentration_prior : float or (K,), optional
+        As in `GaussianMixture`. Priors of a family's parameters belong to the family: `GammaPrior`, `NormalWishart`,
+        ``Categorical(prior=...)``.
 
     Attributes
     ----------
     weights_ : (K,)
     params_ : Params of the family
-    converged_, n_iter_, lower_bound_, lower_bounds_, report_, n_features_in_ : as in `GaussianMixture`
+    converged_, n_iter_, lower_bound_, lower_bounds_, objective_, report_, n_features_in_ : as in `GaussianMixture`
 
     Examples
     --------
@@ -75,6 +79,7 @@ class Mixture(MixtureEstimator):
         stopping: str = "aitken",
         missing: str = "error",
         noise: bool = False,
+        weight_concentration_prior: float | ArrayLike | None = None,
         n_threads: int | None = None,
         memory_limit: str | int | None = None,
         chunk_bytes: str | int | None = None,
@@ -91,6 +96,7 @@ class Mixture(MixtureEstimator):
         self.stopping = stopping
         self.missing = missing
         self.noise = noise
+        self.weight_concentration_prior = weight_concentration_prior
         self.n_threads = n_threads
         self.memory_limit = memory_limit
         self.chunk_bytes = chunk_bytes

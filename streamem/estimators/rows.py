@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -15,16 +16,19 @@ from streamem.core.errors import ParameterError
 from streamem.core.ports import Family, Source, Task
 from streamem.core.stats import Stats
 from streamem.estimators.attributes import attributes_of
+from streamem.estimators.family_facts import weighed_by
 from streamem.estimators.hyperparameters import require_choice
 from streamem.estimators.making import family_of
 from streamem.estimators.row_inputs import open_rows, read_options
 from streamem.estimators.structure import Asked, DataArguments, Opened, Question, Structure, imputing
 from streamem.models import Mixture, MixtureWithNoise
 from streamem.models.noise import NOISE_LABEL, BoxTask, joined_boxes
+from streamem.models.weight_prior import WeightPrior
 from streamem.running.answers import Column, map_source
 from streamem.running.engines import Engine
 from streamem.running.fitted import Fitted, Shape
 from streamem.running.row_tasks import Apply, Describe, Score
+from streamem.running.sequence_tasks import WeighAlong
 from streamem.sources import open_source
 
 Array = NDArray[Any]
@@ -76,12 +80,33 @@ class Rows(Structure):
 
     def model(self, settings: Any, family: Family, fitted: Fitted | None) -> Any:
         """The mixture of the family, beside noise where that is asked for."""
-        start = settings.face.starts()[settings.init_params]
+        start, prior = settings.face.starts()[settings.init_params], weight_prior(settings, fitted)
         if not getattr(settings, "noise", False):
-            return Mixture(family, settings.n_components, start)
+            return Mixture(family, settings.n_components, start, prior)
         shape = None if fitted is None else fitted.shape
-        names = None if shape is None else shape.names
-        return MixtureWithNoise(family, settings.n_components, start, None if fitted is None else fitted.box, names)
+        names, box = None if shape is None else shape.names, None if fitted is None else fitted.box
+        return MixtureWithNoise(family, settings.n_components, start, box, names, prior)
+
+    def model_of_all(self, settings: Any, family: Family, fitted: Fitted, stats: Stats) -> Any:
+        """The model whose priors are weighed against these statistics."""
+        everything = replace(fitted, prior_weight=replace(fitted.prior_weight, steps=None))
+        return self.model(settings, weighed_by(family, stats), everything)
+
+    def check_online(self, model: Any, fitted: Fitted) -> None:
+        """A prior of the weights needs the number of all rows."""
+        if model.has_prior and fitted.prior_weight.steps is None:
+            raise ParameterError(
+                "weight_concentration_prior is weighed against the data, of which nobody has told how much there is: "
+                "fit first, or leave it at None"
+            )
+
+    def steps_weight(self, settings: Any, model: Any, source: Source, engine: Engine) -> float | None:
+        """The weight of all rows, if a prior of the weights asks for it."""
+        if not model.has_prior:
+            return None
+        weights: list[float] = []
+        map_source(source, WeighAlong(model), engine, 0, weights.append)
+        return sum(weights) or None
 
     def least_rows(self, settings: Any, n_features: int) -> int:
         """2·K·(d + 1)."""
@@ -183,12 +208,17 @@ class Rows(Structure):
     def check(self, settings: Any) -> None:
         """`init_params` is the name of a start, `noise` yes or no."""
         require_choice(settings, "init_params", settings.face.starts())
+        weight_prior(settings, None)
         if not isinstance(noise := getattr(settings, "noise", False), bool | np.bool_):
             raise ParameterError(f"noise is {noise!r}; it must be True or False")
 
     def key(self, settings: Any) -> dict[str, Any]:
-        """Whether there is noise."""
-        return {"noise": True} if getattr(settings, "noise", False) else {}
+        """Whether there is noise, and the prior of the weights."""
+        prior = getattr(settings, "weight_concentration_prior", None)
+        return {
+            **({"noise": True} if getattr(settings, "noise", False) else {}),
+            **({} if prior is None else {"weight_concentration_prior": repr(np.asarray(prior).tolist())}),
+        }
 
     def check_start(self, settings: Any, shape: Shape) -> None:
         """What the face finds wrong."""
@@ -211,6 +241,15 @@ class Rows(Structure):
     def _given_weights(settings: Any) -> Array | None:
         given = getattr(settings, "weights_init", None)
         return None if given is None else np.asarray(given, dtype=np.float64)
+
+
+def weight_prior(settings: Any, fitted: Fitted | None) -> WeightPrior | None:
+    """The prior of the weights, weighed against the data of the fit."""
+    concentration = getattr(settings, "weight_concentration_prior", None)
+    if concentration is None:
+        return None
+    prior = WeightPrior.of(concentration, int(settings.n_components))
+    return prior if fitted is None else prior.weighed(fitted.prior_weight.steps)
 
 
 ROWS = Rows()

@@ -17,7 +17,7 @@ from streamem.core.errors import ParameterError
 from streamem.core.ports import Family, Source, Task
 from streamem.core.stats import Stats
 from streamem.estimators.attributes import attributes_of
-from streamem.estimators.family_facts import integrated
+from streamem.estimators.family_facts import integrated, weighed_by
 from streamem.estimators.hyperparameters import require_choice
 from streamem.estimators.making import family_of
 from streamem.estimators.sequence_inputs import open_steps, step_options
@@ -94,10 +94,7 @@ class Sequences(Structure):
 
     def model_of_all(self, settings: Any, family: Family, fitted: Fitted, stats: Stats) -> ChainModel:
         """The model whose priors are weighed against these statistics."""
-        weighed: Any = family
-        if hasattr(weighed, "weighed"):
-            weighed = weighed.weighed(float(np.sum(stats.components.weight)))
-        return _chain(settings, weighed, None)
+        return _chain(settings, weighed_by(family, stats), None)
 
     def row_width(self, family: Any, features: int) -> int:
         """The width of a row as the family sees it: with the values of earlier steps that the family looks back on."""

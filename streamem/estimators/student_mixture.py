@@ -35,7 +35,7 @@ class StudentTMixture(MixtureEstimator):
     stopping : {"change", "aitken"}, default "aitken"
         As in `GaussianMixture`. Degrees of freedom converge slowly, so the gain still to come is predicted by default.
     n_init, init_params, random_state, warm_start, verbose, verbose_interval
-    missing, n_threads, memory_limit, chunk_bytes
+    missing, weight_concentration_prior, n_threads, memory_limit, chunk_bytes
         As in `GaussianMixture`.
 
     Attributes
@@ -89,6 +89,7 @@ class StudentTMixture(MixtureEstimator):
         verbose_interval: int = 10,
         stopping: str = "aitken",
         missing: str = "error",
+        weight_concentration_prior: float | ArrayLike | None = None,
         n_threads: int | None = None,
         memory_limit: str | int | None = None,
         chunk_bytes: str | int | None = None,
@@ -111,6 +112,7 @@ class StudentTMixture(MixtureEstimator):
         self.verbose_interval = verbose_interval
         self.stopping = stopping
         self.missing = missing
+        self.weight_concentration_prior = weight_concentration_prior
         self.n_threads = n_threads
         self.memory_limit = memory_limit
         self.chunk_bytes = chunk_bytes

@@ -8,7 +8,9 @@ from streamem.families.exponential import Exponential
 from streamem.families.exponential_family import ExponentialFamily
 from streamem.families.fixed import Fixed
 from streamem.families.gamma import Gamma
+from streamem.families.gamma_prior import GammaPrior
 from streamem.families.gaussian.distribution import Gaussian
+from streamem.families.gaussian.normal_wishart import NormalWishart
 from streamem.families.geometric import Geometric
 from streamem.families.log_normal import LogNormal
 from streamem.families.mixture_family import MixtureFamily
@@ -32,12 +34,14 @@ __all__ = [
     "ExponentialFamily",
     "Fixed",
     "Gamma",
+    "GammaPrior",
     "Gaussian",
     "Geometric",
     "LogNormal",
     "MixtureFamily",
     "Multinomial",
     "NegativeBinomial",
+    "NormalWishart",
     "PartlyFixedCategorical",
     "Poisson",
     "Product",

@@ -18,7 +18,7 @@ Array = NDArray[Any]
 
 
 class Around(FullFamily):
-    """A family with the densities, statistics and names of `family`, which alone knows the parameters."""
+    """A family with the densities, statistics and names of `family`, and an M-step of its own."""
 
     def __init__(self, family: Family) -> None:
         self.family = full_family(family)
@@ -45,10 +45,6 @@ class Around(FullFamily):
     def stats(self, params: Any, x: Array, resp: Array) -> Stats:
         """The family's statistics of x, weighted by resp (n, K)."""
         return self.family.stats(params, x, resp)
-
-    def maximize(self, stats: Stats, previous: Any) -> Params:
-        """The family's M-step."""
-        return self.family.maximize(stats, previous)
 
     # --- before the first parameters ---------------------------------------------------------------------------------
 
@@ -91,7 +87,7 @@ class Around(FullFamily):
 
     @property
     def lag(self) -> int:
-        """On how many earlier rows the family looks back."""
+        """How many earlier rows the family looks back on."""
         return int(getattr(self.family, "lag", 0))
 
     @property
@@ -183,11 +179,11 @@ class Around(FullFamily):
         return self.family.parameter_names
 
     def holds(self, names: frozenset[str]) -> bool:
-        """Nothing besides what this itself says."""
+        """Refuse every name: subclasses say what goes."""
         return False
 
     def ties(self, names: frozenset[str]) -> bool:
-        """Nothing besides what this itself says."""
+        """Refuse every name: subclasses say what goes."""
         return False
 
     def pooled(self, stats: Stats) -> Stats:

@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamem.core.arrays import Params
+from streamem.core.stats import Stats
 from streamem.families.covariance_floor import FLOOR
 from streamem.families.exponential_family import Bounds, ExponentialFamily
+from streamem.families.independent_columns import with_rows
 from streamem.families.support import NOT_NEGATIVE
 
 Array = NDArray[Any]
@@ -49,6 +51,15 @@ class Exponential(ExponentialFamily):
         """s = x̄."""
         least = np.maximum(FLOOR * overall[:, 0], np.finfo(np.float64).tiny)
         return Params(scales=np.maximum(means[..., 0], least), floored=means[..., 0] < least)
+
+    def with_gamma_prior(self, stats: Stats, share: float, shape: Array, rate: Array) -> Stats:
+        """Statistics with those of a share of a gamma prior of 1/s: α − 1 rows that sum to β."""
+        sums = np.broadcast_to(share * rate, stats.sums.shape[:2])[..., None]
+        return with_rows(stats, "sums", share * (shape - 1.0), sums)
+
+    def rates(self, params: Params) -> Array:
+        """1/s (K, d)."""
+        return 1.0 / np.asarray(params.scales)
 
     def mean(self, params: Params) -> Array:
         """s (K, d)."""

@@ -214,7 +214,7 @@ class ExponentialFamily(FullFamily):
 
     @property
     def parameter_names(self) -> tuple[str, ...]:
-        """Those of `bounds`."""
+        """The names in `bounds`."""
         return tuple(self.bounds)
 
     def holds(self, names: frozenset[str]) -> bool:

@@ -21,6 +21,13 @@ def column_weights(stats: Stats, like: Array) -> Array:
     return np.broadcast_to(np.asarray(stats.weight)[:, None], like.shape[:2])
 
 
+def with_rows(stats: Stats, name: str, rows: Array, sums: Array) -> Stats:
+    """Statistics with so many pseudo-rows (K, d) of these sums, in the shape of the statistic of that name."""
+    seen = column_weights(stats, stats[name]) + rows
+    weight = stats.weight + np.max(np.broadcast_to(rows, seen.shape), axis=1)
+    return stats.replace(**{"weight": weight, "observed": seen, name: stats[name] + sums})
+
+
 def without_holes(x: Array) -> Array:
     """Rows with 0 instead of NaN."""
     return np.where(np.isnan(x), 0.0, x)

@@ -123,7 +123,7 @@ class MixtureFamily(FullFamily):
         return stats.replace(weight=every, parts=self._pooled_parts(stats, weight.shape))
 
     def free_of(self, params: Params, name: str) -> int:
-        """Of the weights of each component, which sum to 1, or of the parts."""
+        """How many numbers are free: of weights, which sum to 1 in each component, or of the parts."""
         k, m = params.weights.shape
         return k * (m - 1) if name == "weights" else self.family.free_parameters(params.parts)
 
@@ -193,6 +193,17 @@ class MixtureFamily(FullFamily):
     def surveyed(self, found: Sequence[Array]) -> Family:
         """This family with parts that know what the survey of all chunks found."""
         return self._of(self.family.surveyed(found))
+
+    @property
+    def total_weight(self) -> float | None:
+        """Σ weights of the rows that a prior of the parts is weighed against; None as long as it does not know."""
+        known: float | None = getattr(self.family, "total_weight", None)
+        return known
+
+    def weighed(self, total_weight: float | None) -> Self:
+        """This family with parts whose prior is weighed against so much data."""
+        weigh = getattr(self.family, "weighed", None)
+        return self if weigh is None else self._of(weigh(total_weight))
 
     def block_rows(self, params: Params) -> int:
         """Rows a block, those of the family of the parts."""

@@ -43,7 +43,7 @@ def checked_names(family: FullFamily, names: Iterable[str] | None, verb: str) ->
 
 
 def names_all(family: FullFamily, names: Iterable[str]) -> bool:
-    """Whether these are all parameters of the family; of one that does not say they have to be."""
+    """True where the family has no other parameters; a family that does not say is taken to have no others."""
     return set(names) >= set(family.parameter_names)
 
 

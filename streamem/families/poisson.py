@@ -13,7 +13,7 @@ from streamem.core.errors import ImpossibleValueError
 from streamem.core.faults import flags, missing, within
 from streamem.core.stats import Stats
 from streamem.families.covariance_floor import FLOOR
-from streamem.families.independent_columns import without_holes
+from streamem.families.independent_columns import with_rows, without_holes
 from streamem.families.linear_family import Coefficients, LinearFamily, first_means
 from streamem.kernels.features.features import as_rows
 
@@ -62,6 +62,14 @@ class Poisson(LinearFamily):
         slopes = np.log(np.where(zero, 1.0, rates))
         terms = (rates * (1 + 2 * np.abs(slopes))).sum(axis=1)
         return Coefficients(-rates, slopes, terms, np.zeros_like(rates), zero.astype(np.float64))
+
+    def with_gamma_prior(self, stats: Stats, share: float, shape: Array, rate: Array) -> Stats:
+        """Statistics with those of a share of a gamma prior: β rows that sum to α − 1."""
+        return with_rows(stats, "x", share * rate, share * (shape - 1.0))
+
+    def rates(self, params: Params) -> Array:
+        """λ (K, d)."""
+        return np.asarray(params.rates)
 
     def mean(self, params: Params) -> Array:
         """λ (K, d)."""

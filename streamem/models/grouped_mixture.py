@@ -25,6 +25,7 @@ from streamem.models.forwards_to_family import ForwardsToFamily
 from streamem.models.imputing import completed_rows
 from streamem.models.mixture import Responsibilities
 from streamem.models.steps import Steps, missing_rows, steps_of
+from streamem.models.weight_prior import WeightPrior
 
 Array = NDArray[Any]
 
@@ -58,6 +59,7 @@ class GroupedMixture(ForwardsToFamily):
     family : what a component emits
     n_components : K
     start : responsibilities of the groups of a sample, from the means of their rows
+    prior : of the weights, or None
 
     Notes
     -----
@@ -69,9 +71,12 @@ class GroupedMixture(ForwardsToFamily):
 
     allows_missing_steps = True
 
-    def __init__(self, family: Family, n_components: int, start: Responsibilities) -> None:
+    def __init__(
+        self, family: Family, n_components: int, start: Responsibilities, prior: WeightPrior | None = None
+    ) -> None:
         self.family = full_family(family)
         self.n_components = n_components
+        self.prior = prior
         self._start = start
 
     # --- the Model port ----------------------------------------------------------------------------------------------
@@ -128,7 +133,24 @@ class GroupedMixture(ForwardsToFamily):
     def m_step(self, stats: Stats, previous: Params) -> Params:
         """Weights in proportion to the groups of a component; the family maximizes the rest."""
         components = self.family.maximize(self._components(stats), previous.components)
-        return self._assembled(stats.responsibilities, components)
+        counts = stats.responsibilities
+        if self.prior is not None:
+            counts = self.prior.added(counts, float(stats.weight), previous.weights)
+        return self._assembled(counts, components)
+
+    @property
+    def has_prior(self) -> bool:
+        """Whether the weights have."""
+        return self.prior is not None
+
+    def penalty(self, params: Params, stats: Stats) -> float:
+        """The family's penalty, and that of the prior of the weights, in nats."""
+        own = 0.0 if self.prior is None else self.prior.penalty(params.weights, float(stats.weight))
+        return own + super().penalty(params, stats)
+
+    def weight_of(self, chunk: Chunk) -> float:
+        """Weight of all rows of a chunk."""
+        return _weight(chunk, steps_of(chunk, ALONE))
 
     def arithmetic(self, params: Params, dtype: DTypeLike = np.float64) -> str:
         """Which arithmetic the family runs at these parameters on rows of `dtype`, in words."""

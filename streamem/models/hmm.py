@@ -178,6 +178,11 @@ class HMM(ForwardsToFamily):
         own = self._share(stats) * self.transitions.penalty(params.startprob, params.transmat)
         return own + super().penalty(params, stats)
 
+    @property
+    def has_prior(self) -> bool:
+        """Whether the chain has."""
+        return self.transitions.has_prior
+
     def shortfall(self, old: Params, new: Params, stats: Stats) -> float:
         """The family's, in nats, where the M-step updates the emissions."""
         return super().shortfall(old, new, stats) if self._updates_emissions else 0.0

@@ -25,6 +25,7 @@ from streamem.models.forwards_to_family import ForwardsToFamily
 from streamem.models.imputing import completed_rows
 from streamem.models.observed import covered, observed
 from streamem.models.steps import missing_rows
+from streamem.models.weight_prior import WeightPrior
 
 Array = NDArray[Any]
 Responsibilities = Callable[[Array, Array | None, int, np.random.RandomState], Array]
@@ -39,6 +40,7 @@ class Mixture(ForwardsToFamily):
     family : what a component emits
     n_components : K
     start : responsibilities of a sample, from which the first parameters are estimated
+    prior : of the weights, or None
 
     Notes
     -----
@@ -49,9 +51,12 @@ class Mixture(ForwardsToFamily):
     Where the family integrates over missing values, a row without any has log-density 0, and adds to ``rows`` only.
     """
 
-    def __init__(self, family: Family, n_components: int, start: Responsibilities) -> None:
+    def __init__(
+        self, family: Family, n_components: int, start: Responsibilities, prior: WeightPrior | None = None
+    ) -> None:
         self.family = full_family(family)
         self.n_components = n_components
+        self.prior = prior
         self._start = start
 
     def init(self, sample: Chunk, rng: np.random.RandomState) -> Params:
@@ -99,7 +104,22 @@ class Mixture(ForwardsToFamily):
 
     def m_step(self, stats: Stats, previous: Params) -> Params:
         """Weights in proportion to the responsibilities; the family maximizes the rest."""
-        return self._maximize(stats, previous.components)
+        return self._maximize(stats, previous.components, previous.weights)
+
+    @property
+    def has_prior(self) -> bool:
+        """Whether the weights have."""
+        return self.prior is not None
+
+    def penalty(self, params: Params, stats: Stats) -> float:
+        """The family's penalty, and that of the prior of the weights, in nats."""
+        own = 0.0 if self.prior is None else self.prior.penalty(params.weights, float(stats.weight))
+        return own + super().penalty(params, stats)
+
+    def weight_of(self, chunk: Chunk) -> float:
+        """Weight of the rows of a chunk that say something."""
+        known = self._observed(chunk)
+        return float(known.rows) if known.weight is None else float(known.weight.sum())
 
     def for_pass_of(self, params: Params, rows: int) -> Params:
         """Parameters with the number of rows of a pass, which decides how much is worth working out first."""
@@ -199,11 +219,14 @@ class Mixture(ForwardsToFamily):
         """The rows of the chunk that say something."""
         return observed(chunk) if self.missing is Missing.VALUES else chunk
 
-    def _maximize(self, stats: Stats, family_previous: Any) -> Params:
-        total = stats.responsibilities.sum()
+    def _maximize(self, stats: Stats, family_previous: Any, weights: Array | None = None) -> Params:
+        counts = stats.responsibilities
+        if self.prior is not None:
+            counts = self.prior.added(counts, float(counts.sum()), weights)
+        total = counts.sum()
         active = stats.pairs / stats.weight if "pairs" in stats and stats.weight > 0 else self.n_components
         return Params(
-            weights=stats.responsibilities / total,
+            weights=counts / total,
             components=self.family.maximize(self._components(stats), family_previous),
             active=np.float64(active),
         )

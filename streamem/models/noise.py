@@ -21,6 +21,7 @@ from streamem.core.validation import require_finite
 from streamem.kernels.nested.noise_kernel import NoiseKernel
 from streamem.models.imputing import completed_rows
 from streamem.models.mixture import Mixture, Responsibilities
+from streamem.models.weight_prior import WeightPrior
 
 Array = NDArray[Any]
 
@@ -35,7 +36,7 @@ class MixtureWithNoise(Mixture):
 
     Parameters
     ----------
-    family, n_components, start : as in `Mixture`; K counts the components beside noise
+    family, n_components, start, prior : as in `Mixture`; K counts the components beside noise, which has no prior
     box : (2, d) smallest and largest value of each column; None takes those of the sample from which `init` starts
     names : of the columns, for messages
 
@@ -53,8 +54,9 @@ class MixtureWithNoise(Mixture):
         start: Responsibilities,
         box: Array | None = None,
         names: Sequence[str] | None = None,
+        prior: WeightPrior | None = None,
     ) -> None:
-        super().__init__(family, n_components, start)
+        super().__init__(family, n_components, start, prior)
         self._box, self._names = box, names
 
     def init(self, sample: Chunk, rng: np.random.RandomState) -> Params:
@@ -68,7 +70,11 @@ class MixtureWithNoise(Mixture):
 
     def m_step(self, stats: Stats, previous: Params) -> Params:
         """Weights in proportion to the responsibilities, noise included; the family maximizes the rest."""
-        shares = stats.responsibilities / stats.responsibilities.sum()
+        counts = stats.responsibilities
+        if self.prior is not None:
+            own = self.prior.added(counts[:-1], float(counts.sum()), previous.weights)
+            counts = np.append(own, counts[-1])
+        shares = counts / counts.sum()
         return Params(
             weights=shares[:-1],
             noise_weight=shares[-1],

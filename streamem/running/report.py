@@ -65,6 +65,8 @@ class FitReport:
     passes : one record a pass
     events : what was done to components that degenerated, by kind, and in how many passes; and how many messages
         without a value (tombstones) of streams were passed over
+    objective : of a fit with priors, what EM maximized: log-likelihood less what the M-step subtracts, in nats per unit
+        of weight, at the parameters that were returned; None without priors
     """
 
     origin: str = ""
@@ -74,13 +76,17 @@ class FitReport:
     setting: dict[str, Any] = field(default_factory=dict)
     passes: list[PassRecord] = field(default_factory=list)
     events: dict[str, int] = field(default_factory=dict)
+    objective: float | None = None
 
     def __post_init__(self) -> None:
         self.origin = redacted(self.origin)  # that of a file of an earlier version, too
 
     def to_dict(self, last: int = 100_000) -> dict[str, Any]:
         """The report as plain JSON values, with the `last` passes."""
-        return asdict(replace(self, passes=self.passes[-last:]))
+        told = asdict(replace(self, passes=self.passes[-last:]))
+        if self.objective is None:  # as earlier versions write it, and read it
+            del told["objective"]
+        return told
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> FitReport:
@@ -102,6 +108,8 @@ class FitReport:
             " start  iter   log-likelihood/row  seconds      rows/s     bytes/s  waiting  peak memory",
         ]
         lines = [*map(_line, self.passes), *_changes(self.passes), *_reads(self.passes), *_events(self.events)]
+        if self.objective is not None:
+            lines.append(f"with the prior {self.objective:.9f} nats a row; log-likelihoods are without it")
         return "\n".join([*head, *lines])
 
 

@@ -28,14 +28,14 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class WeighAlong(PassTask[float]):
-    """The weight of the steps of a chunk; padding is none."""
+    """The weight of the rows or steps of a chunk that count: `weight_of` of the model; padding is none."""
 
-    model: HMM
+    model: Any
 
     def __call__(self, chunk: Chunk, ref: ChunkRef) -> float:
         """The answer for one chunk."""
         with _named(ref):
-            return self.model.weight_of(chunk)
+            return float(self.model.weight_of(chunk))
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,6 +24,7 @@ from streamem.running.engines import Engine
 from streamem.running.fit import require_unchanged
 from streamem.running.loop import Lane, Race
 from streamem.running.memory import Projection, return_free_memory
+from streamem.running.objective import objective
 from streamem.running.progress import Progress
 from streamem.running.report import FitReport, Recorder
 
@@ -43,6 +44,7 @@ class Job:
     warm : from the algorithm, the state of an earlier call to go on from, instead of a new start
     key : what identifies the run in a checkpoint, besides the data and the plan
     halve_after : passes after which the worse half of the starts is given up, again and again; None for never
+    has_prior : whether starts are compared by what EM maximizes instead of the log-likelihood alone
     """
 
     model: Model
@@ -59,6 +61,7 @@ class Job:
     checkpoint: str | os.PathLike[str] | None = None
     key: Mapping[str, Any] = field(default_factory=dict)
     halve_after: int | None = None
+    has_prior: bool = False
 
 
 @dataclass(frozen=True)
@@ -197,7 +200,7 @@ class _Starts:
         self._fingerprint = job.source.fingerprint()
 
     def run(self) -> State:
-        """The best final state: the highest log-likelihood, the earlier start if equal."""
+        """The best final state: the highest log-likelihood, or objective, the earlier start if equal."""
         position = self._checkpoint.restore(self._faults) if self._checkpoint else None
         if position is not None and self._warm is not None and not _goes_on(position, self._warm):
             position = None  # the warm start is ahead of what an earlier call left
@@ -209,7 +212,7 @@ class _Starts:
         while True:
             best = position.best
             for final in self._finish(position):
-                best = _better(best, final)
+                best = self._better(best, final)
             following = position.start + len(position.states)
             if following >= self._job.n_init:
                 assert best is not None
@@ -293,6 +296,16 @@ class _Starts:
         self._arithmetic = _arithmetic(self._job, params, rows)
         return self._arithmetic
 
+    def _better(self, best: State | None, candidate: State) -> State:
+        """The state that is higher: with priors by the objective, else by the log-likelihood alone."""
+        if best is None or best.log_likelihood is None or candidate.log_likelihood is None:
+            return candidate
+        heights = best.log_likelihood, candidate.log_likelihood
+        if self._job.has_prior:
+            known = objective(self._job.model, best), objective(self._job.model, candidate)
+            heights = known if None not in known else heights  # type: ignore[assignment]
+        return candidate if heights[1] > heights[0] else best
+
     def _rows(self) -> Chunk:
         """The starting sample, drawn once and the same after a resume."""
         if self._sample is None:
@@ -343,12 +356,6 @@ def _goes_on(position: Position, warm: State) -> bool:
     """Whether a saved position came after the warm state, in the very call that is now repeated."""
     state, known = position.states[0], len(warm.trace)
     return len(state.trace) >= known and state.trace[:known] == warm.trace and not state.finished
-
-
-def _better(best: State | None, candidate: State) -> State:
-    if best is None or best.log_likelihood is None or candidate.log_likelihood is None:
-        return candidate
-    return candidate if candidate.log_likelihood > best.log_likelihood else best
 
 
 def _same_rng(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

@@ -77,6 +77,11 @@ class Model(ABC):
         """Which arithmetic an E-step runs on rows of `dtype`, in words, for the report; empty if nobody can say."""
         return ""
 
+    @property
+    def has_prior(self) -> bool:
+        """Whether the model's own parameters, beside those of a family, have a prior."""
+        return False
+
     def shares(self, params: Params) -> Array | None:
         """How much of the data each component takes, (K,) numbers that sum to 1; None if nobody can say."""
         return None

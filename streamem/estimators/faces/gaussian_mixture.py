@@ -13,7 +13,7 @@ from streamem.core.arrays import Params
 from streamem.core.errors import DegenerateDataError, ParameterError
 from streamem.estimators.faces.face import Face
 from streamem.estimators.given_starts import check_means, check_precisions, check_weights, precisions_to_covariances
-from streamem.families import Gaussian
+from streamem.families import Gaussian, NormalWishart
 from streamem.running.fitted import Shape
 
 Array = NDArray[Any]
@@ -25,6 +25,7 @@ class GaussianMixtureFace(Face):
     """means_, covariances_, precisions_, precisions_cholesky_ as scikit-learn shapes them."""
 
     names = ("means_", "precisions_cholesky_")
+    priors = ("mean_prior", "mean_precision_prior", "covariance_prior", "degrees_of_freedom_prior")
     title = "mean"
 
     # --- the family --------------------------------------------------------------------------------------------------
@@ -33,7 +34,10 @@ class GaussianMixtureFace(Face):
         """Gaussian components of the covariance type."""
         if isinstance(settings.reg_covar, bool) or not isinstance(settings.reg_covar, int | float | np.number):
             raise ParameterError(f"reg_covar is {settings.reg_covar!r}; it must be a number >= 0")
-        return Gaussian(settings.covariance_type, float(settings.reg_covar))
+        given = {name: value for name in self.priors if (value := getattr(settings, name)) is not None}
+        if not given:
+            return Gaussian(settings.covariance_type, float(settings.reg_covar))
+        return NormalWishart(settings.covariance_type, float(settings.reg_covar), **given)
 
     def row_products(self, settings: Any, n_features: int) -> int:
         """A product for each number of the statistics."""
@@ -181,7 +185,9 @@ class GaussianMixtureFace(Face):
         """Covariance type, regularization, and a checksum of the given start."""
         values = settings.weights_init, settings.means_init, settings.precisions_init
         given = [np.asarray(v, dtype=np.float64).tobytes() if v is not None else b"" for v in values]
+        prior = getattr(self.family(settings, None), "identity", None)
         return {
+            **({} if prior is None else {"priors": prior}),
             "covariance_type": settings.covariance_type,
             "reg_covar": float(settings.reg_covar),
             "given start": f"{zlib.crc32(b'|'.join(given)):08x}",

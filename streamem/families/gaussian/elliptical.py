@@ -247,7 +247,7 @@ class Elliptical(FullFamily):
         return ("means", "covariances")
 
     def free_of(self, params: Params, name: str) -> int:
-        """Of the means, or of the covariances, whose matrices are symmetric."""
+        """How many numbers the means have, or the covariances, whose matrices are symmetric."""
         k, d = params.means.shape
         known = {"means": k * d, "covariances": self._structure.n_parameters(k, d)}
         return known[name] if name in known else super().free_of(params, name)

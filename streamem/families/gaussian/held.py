@@ -64,7 +64,7 @@ class HeldGaussian(Gaussian):
         return other.maximize(stats, previous)
 
     def ties(self, names: frozenset[str]) -> bool:
-        """Nothing: a prior of each covariance would have to be shared too."""
+        """Refuse: a prior of each covariance would have to be shared too."""
         return False
 
     def n_parameters(self, k: int, d: int) -> int:
