@@ -8,7 +8,7 @@ import click
 
 from streamem.cli import library
 from streamem.cli.checks import require_writable, verbosity
-from streamem.cli.reading import ReadingOptions, missing_option, reading_options
+from streamem.cli.reading import ReadingOptions, missing_option, reading_options, unseen_option
 
 COMPRESS = {"auto": "auto", "yes": True, "no": False}
 
@@ -29,6 +29,7 @@ COMPRESS = {"auto": "auto", "yes": True, "no": False}
     help="Whether EM runs over different rows with weights, found in one pass.",
 )
 @missing_option
+@unseen_option
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Makes the result repeatable.")
 @click.option("--weight", help="Sample weights: a column name, or the path of a Zarr array or .npy file.")
 @click.option("--checkpoint", type=click.Path(dir_okay=False), help="Save every iteration here; resume if it exists.")

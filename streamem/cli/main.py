@@ -29,6 +29,8 @@ OPTIONS = {
     "columns=": "--columns",
     "memory_limit": "--memory",
     'missing="integrate"': "--missing integrate",
+    'unseen="missing"': "--unseen missing",
+    "unseen='missing'": "--unseen missing",
     "checkpoint='run.npz'": "--checkpoint run.npz",
     "dead_letter='bad.arrows'": "--dead-letter bad.arrows",
     "dead_letter_limit": "--dead-letter-limit",

@@ -10,7 +10,7 @@ import click
 
 from streamem.cli import library
 from streamem.cli.checks import require_writable, verbosity
-from streamem.cli.reading import ReadingOptions, missing_option, reading_options
+from streamem.cli.reading import ReadingOptions, missing_option, reading_options, unseen_option
 
 
 def mixture_options(stopping: str, *own: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -103,6 +103,7 @@ def fit_student(ctx: click.Context, /, dof: str, **given: Any) -> None:
     help='One for all columns, "poisson", or one for each, "income:lognormal,lat+lon:gaussian,region:categorical".',
 )
 @noise_option
+@unseen_option
 @click.pass_context
 def fit_mixture(ctx: click.Context, /, family: str, reading: ReadingOptions, **given: Any) -> None:
     """Mixture of any family, or of a family for each column; text columns are categorical."""

@@ -69,6 +69,13 @@ class ReadingOptions:
         return library.open_source(data, weight=weight, options=options)
 
 
+unseen_option = click.option(
+    "--unseen",
+    type=click.Choice(["error", "missing"]),
+    default="error",
+    show_default=True,
+    help="Categories that DATA does not hold, in later data: an error, or missing (with --missing integrate).",
+)
 missing_option = click.option(
     "--missing",
     type=click.Choice(["error", "integrate"]),

@@ -15,7 +15,7 @@ from streamem.estimators.sequences import SequenceEstimator
 Array = NDArray[Any]
 
 
-@hyperparameters()
+@hyperparameters(priors=("unseen",), behind="missing")
 class CategoricalHMM(SequenceEstimator):
     """Hidden Markov model whose states emit symbols, fitted by EM, out of core.
 
@@ -27,6 +27,9 @@ class CategoricalHMM(SequenceEstimator):
         Codes are 0 … V − 1. None lets the data tell, which takes a pass beforehand.
     emissionprob_prior : float >= 1, default 1
         Parameter of a symmetric Dirichlet prior on the symbols of every state and column; 1 is none.
+    unseen : {"error", "missing"}, default "error"
+        What a symbol is that the sequences of the fit did not hold: an error, or a missing value (with
+        ``missing="integrate"``): its column drops out of the row.
     params, init_params : str, default "ste"
         Which parts are updated, and which are made anew by `fit`: s startprob, t transmat, e emissionprob.
     start : str, default "random"
@@ -55,6 +58,7 @@ class CategoricalHMM(SequenceEstimator):
     n_components: int = field(default=1, kw_only=False)
     n_categories: int | Sequence[int] | None = None
     emissionprob_prior: float = 1.0
+    unseen: str = "error"
     start: str = "random"
 
     probabilities_: Array = field(init=False)

@@ -22,7 +22,7 @@ def hyperparameters(priors: Sequence[str] = (), behind: str = "") -> Callable[[C
 
     Parameters
     ----------
-    priors, behind : the own hyperparameters of these names stand behind that one; all others stand before those of
+    priors, behind : own hyperparameters of these names stand behind that one; all others stand before those of
         the bases
     """
 

@@ -67,6 +67,7 @@ class Estimator(BaseEstimator):
     """
 
     missing: str = "error"
+    unseen: str = "error"
 
     structure: ClassVar[Structure]
     face: ClassVar[Face]

@@ -47,7 +47,10 @@ def integrated(settings: Any, family: Any) -> Any:
     ------
     ParameterError : missing="integrate", of a family that knows no missing values
     """
-    return full_family(family).integrating() if settings.missing == "integrate" else family
+    if settings.missing != "integrate":
+        return family
+    found = full_family(full_family(family).integrating())
+    return found.skipping_unseen() if settings.unseen == "missing" else found
 
 
 def weighed_against(family: Any, weight: float | None) -> Any:

@@ -42,7 +42,7 @@ class GroupedMixture(Estimator):
     n_components : int, default 1
     init_params : {"kmeans", "k-means++", "random", "random_from_data"}, default "kmeans"
         How the groups of a sample are split for the start, by the means of their rows.
-    tol, max_iter, n_init, random_state, warm_start, verbose, stopping, missing, n_threads, memory_limit
+    tol, max_iter, n_init, random_state, warm_start, verbose, stopping, missing, unseen, n_threads, memory_limit
     chunk_bytes
         As in `Mixture`. `tol` is in nats per row.
     weight_concentration_prior : float or (K,), optional
@@ -87,6 +87,7 @@ class GroupedMixture(Estimator):
     verbose: int = 0
     stopping: str = "aitken"
     missing: str = "error"
+    unseen: str = "error"
     weight_concentration_prior: float | ArrayLike | None = None
     n_threads: int | None = None
     memory_limit: str | int | None = None

@@ -15,7 +15,7 @@ from streamem.estimators.sequences import SequenceEstimator
 Path = str | os.PathLike[str]
 
 
-@hyperparameters()
+@hyperparameters(priors=("unseen",), behind="missing")
 class HMM(SequenceEstimator):
     """Hidden Markov model with emissions of any `Family`, fitted by EM (Baum & Welch), out of core.
 
@@ -28,6 +28,9 @@ class HMM(SequenceEstimator):
         States K.
     params, init_params : str, default "ste"
         Which parts are updated, and which are made anew by `fit`: s startprob, t transmat, e emissions (`params_`).
+    unseen : {"error", "missing"}, default "error"
+        What a category is that the sequences of the fit did not hold: an error, or a missing value (with
+        ``missing="integrate"``): its column drops out of the row.
     start, startprob_prior, transmat_prior, algorithm, random_state, n_iter, tol, n_init, topology, tied_transitions
     verbose, stopping, missing, n_threads, memory_limit, chunk_bytes
         As in `GaussianHMM`.
@@ -52,6 +55,7 @@ class HMM(SequenceEstimator):
 
     family: Family | str = field(kw_only=False)
     n_components: int = field(default=1, kw_only=False)
+    unseen: str = "error"
 
     params_: Params = field(init=False)
 

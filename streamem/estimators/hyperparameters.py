@@ -22,6 +22,8 @@ from streamem.running.memory import Budget
 STOPPING: dict[str, Callable[[float], StoppingRule]] = {"aitken": Aitken, "change": Change}
 MISSING = ("error", "integrate")
 """What a value that was not observed may be."""
+UNSEEN = ("error", "missing")
+"""What a category may be that the data of the fit did not hold."""
 COUNTS = {"n_components": 1, "n_init": 1}
 """Hyperparameters that are whole numbers, and the least value of each."""
 
@@ -41,6 +43,12 @@ def check_hyperparameters(settings: Any) -> None:
     settings.structure.check(settings)
     require_choice(settings, "stopping", STOPPING)
     require_choice(settings, "missing", MISSING)
+    require_choice(settings, "unseen", UNSEEN)
+    if settings.unseen == "missing" and settings.missing != "integrate":
+        raise ParameterError(
+            'unseen="missing" takes values that were never seen for missing ones, which missing="error" refuses: pass '
+            'missing="integrate" too'
+        )
 
 
 def require_count(name: str, value: Any, low: int) -> None:

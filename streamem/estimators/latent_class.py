@@ -31,6 +31,9 @@ class LatentClass(MixtureEstimator):
         Parameter of a symmetric Dirichlet prior on the answers of every class and column; 1 is maximum likelihood.
     missing : {"error", "integrate"}, default "error"
         Whether answers may be missing (NaN, null): "integrate" is full information maximum likelihood.
+    unseen : {"error", "missing"}, default "error"
+        What a category is that the data of the fit did not hold: an error, or a missing value (with
+        ``missing="integrate"``): its column drops out of the row.
     compress : {"auto", True, False}, default "auto"
         Whether EM runs over different rows with weights, found in one pass, instead of over all rows: the same sums but
         for their rounding. "auto" does so from 16,384 rows on, where at most a quarter of them are different. The
@@ -78,6 +81,7 @@ class LatentClass(MixtureEstimator):
         n_categories: int | Sequence[int] | None = None,
         prior: float = 1.0,
         missing: str = "error",
+        unseen: str = "error",
         compress: bool | str = "auto",
         tol: float = 1e-7,
         max_iter: int = 1000,
@@ -96,6 +100,7 @@ class LatentClass(MixtureEstimator):
         self.n_categories = n_categories
         self.prior = prior
         self.missing = missing
+        self.unseen = unseen
         self.compress = compress
         self.tol = tol
         self.max_iter = max_iter

@@ -30,6 +30,9 @@ class Mixture(MixtureEstimator):
     missing : {"error", "integrate"}, default "error"
         As in `GaussianMixture`; "integrate" needs a family that knows missing values (`FullFamily.integrating`), such
         as one of your own with ``allows_missing = True`` whose `log_prob` and `stats` leave out what is NaN.
+    unseen : {"error", "missing"}, default "error"
+        What a category is that the data of the fit did not hold: an error, or a missing value (with
+        ``missing="integrate"``): its column drops out of the row.
     noise : bool, default False
         As in `GaussianMixture`; columns of counts or codes have a probability for each whole number in the box.
     weight_concentration_prior : float or (K,), optional
@@ -78,6 +81,7 @@ class Mixture(MixtureEstimator):
         verbose: int = 0,
         stopping: str = "aitken",
         missing: str = "error",
+        unseen: str = "error",
         noise: bool = False,
         weight_concentration_prior: float | ArrayLike | None = None,
         n_threads: int | None = None,
@@ -95,6 +99,7 @@ class Mixture(MixtureEstimator):
         self.verbose = verbose
         self.stopping = stopping
         self.missing = missing
+        self.unseen = unseen
         self.noise = noise
         self.weight_concentration_prior = weight_concentration_prior
         self.n_threads = n_threads

@@ -67,6 +67,7 @@ def read_options(settings: Any, arguments: DataArguments, shape: Shape | None) -
         chunk_bytes=budget.chunk_bytes if wide is None else wide,
         most_chunk_bytes=budget.most_chunk_bytes if wide is None else wide,
         categories=categories_for(settings, shape),
+        unseen=settings.unseen,
         left_out=tuple(getattr(settings, "id_columns", None) or ()),
         in_order=arguments.in_order,
         row_products=row_products if settings.chunk_bytes is None else None,

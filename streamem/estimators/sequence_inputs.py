@@ -55,6 +55,7 @@ def step_options(settings: Any, x: Any, arguments: DataArguments, shape: Shape |
         feature_axis=arguments.feature_axis,
         chunk_bytes=budget_of(settings).chunk_bytes if wide is None else wide,
         categories=categories_for(settings, shape),
+        unseen=settings.unseen,
         in_order=arguments.in_order and not _may_sweep(settings),
     )
 

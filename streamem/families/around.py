@@ -112,6 +112,10 @@ class Around(FullFamily):
         """This around the family that integrates over what was not observed."""
         return self._of(self.family.integrating())
 
+    def skipping_unseen(self) -> Family:
+        """This around the family that skips codes which it has never seen."""
+        return self._of(self.family.skipping_unseen())
+
     def filled(self, params: Any, x: Array, resp: Array) -> Array:
         """The family's conditional means in place of NaN."""
         return self.family.filled(params, x, resp)

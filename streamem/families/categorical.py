@@ -18,6 +18,7 @@ from streamem.core.ports import FullFamily, Kernel
 from streamem.core.stats import Stats
 from streamem.families.covariance_floor import FLOOR
 from streamem.families.empty_components import empty_components, told_empty
+from streamem.families.known_codes import KnownCodesKernel, known_codes
 from streamem.families.linear_family import first_means
 from streamem.kernels.features.features import as_rows
 from streamem.kernels.tables.table_kernel import CategoricalKernel, places_in
@@ -61,6 +62,7 @@ class Categorical(FullFamily):
     """
 
     missing: bool = False
+    skips_unseen: bool = False
 
     def __init__(
         self,
@@ -94,6 +96,7 @@ class Categorical(FullFamily):
         """weight (K,) and counts (K, ΣV_j), weighted by resp (n, K)."""
         starts = _starts(self._sizes(x.shape[1])) if params is None else params.starts.copy()
         codes = int(starts[-1])
+        x = known_codes(x, starts) if self.skips_unseen else x
         if self.missing:  # rows without any value say nothing
             resp = np.where(np.asarray(np.isnan(x).all(axis=1))[:, None], 0.0, resp)
         places = places_in(starts, x, np.empty(x.shape, dtype=np.int32), codes if self.missing else -1)
@@ -156,6 +159,10 @@ class Categorical(FullFamily):
         """This family for rows in which codes may be NaN."""
         return self._with(missing=True)
 
+    def skipping_unseen(self) -> Categorical:
+        """This family for rows in which codes may be NaN, or beyond those that are known, which then counts alike."""
+        return self._with(missing=True, skips_unseen=True)
+
     def filled(self, params: Params, x: Array, resp: Array) -> Array:
         """Codes x (n, d) whose NaN are replaced by the most probable code, mixed by resp (n, K): codes have no mean."""
         out, mixed = np.array(x, dtype=np.float64), resp @ np.asarray(params.probabilities)
@@ -215,7 +222,7 @@ class Categorical(FullFamily):
 
     def kernel(self, params: Params, dtype: DTypeLike = np.float64) -> Kernel:
         """Look-ups, in float64 whatever the rows."""
-        return CategoricalKernel(params, self.missing)
+        return KnownCodesKernel(params) if self.skips_unseen else CategoricalKernel(params, self.missing)
 
     def workspace_bytes(self, n_components: int, n_features: int) -> int:
         """Table, sums, and a block's codes and responsibilities."""

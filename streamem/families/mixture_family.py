@@ -173,6 +173,10 @@ class MixtureFamily(FullFamily):
         """This family with parts that integrate over what was not observed."""
         return self._of(self.family.integrating())
 
+    def skipping_unseen(self) -> Family:
+        """This family with parts that skip codes which they have never seen."""
+        return self._of(self.family.skipping_unseen())
+
     def _of(self, family: Family) -> Self:
         """This family with other parts; itself, if they are the same."""
         if family is self.family:

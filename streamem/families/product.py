@@ -298,6 +298,10 @@ class Product(FullFamily):
         """
         return self._of([_integrating(part) for part in self.parts])
 
+    def skipping_unseen(self) -> Self:
+        """The product whose factors skip codes that they have never seen."""
+        return self._of([replace(part, family=full_family(part.family.skipping_unseen())) for part in self.parts])
+
     def filled(self, params: Params, x: Array, resp: Array) -> Array:
         """Rows x (n, d) whose NaN are replaced by conditional means, mixed by resp (n, K)."""
         out = np.array(x, dtype=np.float64)

@@ -13,8 +13,10 @@ from streamem.core.errors import DataError, SchemaError
 from streamem.sources.plain_arrow import plain
 
 
-def write_codes(column: Any, values: tuple[Any, ...], out: NDArray[Any], what: str) -> None:
+def write_codes(column: Any, values: tuple[Any, ...], out: NDArray[Any], what: str, skips_unseen: bool = False) -> None:
     """Write the position of every value of a column among `values` into out (n,); nulls become NaN.
+
+    Values that are not among them become NaN too if they are to be skipped.
 
     Raises
     ------
@@ -24,21 +26,22 @@ def write_codes(column: Any, values: tuple[Any, ...], out: NDArray[Any], what: s
     start = 0
     for piece in column.chunks if isinstance(column, pa.ChunkedArray) else [column]:
         array = plain(piece)
-        out[start : start + len(array)] = _codes(array, values, what)
+        out[start : start + len(array)] = _codes(array, values, what, skips_unseen)
         start += len(array)
 
 
-def _codes(array: pa.Array, values: tuple[Any, ...], what: str) -> NDArray[Any]:
+def _codes(array: pa.Array, values: tuple[Any, ...], what: str, skips_unseen: bool) -> NDArray[Any]:
     try:
         known = pa.array(values, array.type)
         codes = pc.index_in(array, value_set=known)
     except (pa.ArrowException, TypeError) as error:
         raise SchemaError(f"{what} holds {array.type}, its categories do not: {error}") from error
-    if codes.null_count > array.null_count:
+    if codes.null_count > array.null_count and not skips_unseen:
         unknown = array.filter(pc.and_(codes.is_null(), array.is_valid()))
         shown = ", ".join(repr(value) for value in values[:10]) + (" …" if len(values) > 10 else "")
         raise DataError(
             f"{what}: {unknown[0].as_py()!r} (and {len(unknown) - 1} more) is none of its {len(values)} categories "
-            f"({shown}); leave such rows out, or fit on data that has them"
+            f"({shown}); leave such rows out, fit on data that has them, or take them for missing values with "
+            "unseen='missing'"
         )
     return np.asarray(codes.to_numpy(zero_copy_only=False))

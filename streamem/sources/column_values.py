@@ -103,7 +103,8 @@ def _fill_together(arrays: list[pa.Array], out: NDArray[Any], first: int) -> Non
 def _fill_each(columns: list[Column], batch: pa.RecordBatch, out: NDArray[Any], first: int, what: str) -> None:
     for column in columns:
         if column.values is not None:
-            write_codes(batch.column(column.name), column.values, out[:, first], f"{what}: column {column.name!r}")
+            told, skips = f"{what}: column {column.name!r}", column.unseen == "missing"
+            write_codes(batch.column(column.name), column.values, out[:, first], told, skips)
         else:
             write_column(batch.column(column.name), out[:, first : first + column.width])
         first += column.width

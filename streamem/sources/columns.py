@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import zlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -41,12 +41,14 @@ class Column:
     size : values a row when the column is a fixed-size list (an embedding), None when it is one number
     dtype : of the values, as they are stored; what a decimal becomes is float64
     values : of a column of categories, in the order of their codes
+    unseen : what a value is that is none of these: "error", or "missing"
     """
 
     name: str
     size: int | None
     dtype: np.dtype[Any]
     values: tuple[Any, ...] | None = None
+    unseen: str = "error"
 
     @property
     def width(self) -> int:
@@ -161,7 +163,7 @@ def plan_columns(
     asked = wanted if weighted_by is None else (*wanted, weighted_by)
     if missing := [name for name in asked if name not in fields]:
         raise SchemaError(_describe_missing(missing, list(fields), origin))
-    columns = _numeric([fields[name] for name in wanted], origin, options.vocabularies)
+    columns = _numeric([fields[name] for name in wanted], origin, options)
     if not columns:
         raise SchemaError(_describe_none(schema, list(fields), origin))
     _require_plausible(columns, held, origin)
@@ -205,18 +207,16 @@ def _weight(field: pa.Field, origin: str) -> Column:
     return column
 
 
-def _numeric(
-    fields: Sequence[pa.Field], origin: str, vocabularies: Mapping[str, tuple[Any, ...]] | None = None
-) -> tuple[Column, ...]:
-    known = vocabularies or {}
-    columns = [_coded(field, known[field.name]) if field.name in known else _column(field) for field in fields]
+def _numeric(fields: Sequence[pa.Field], origin: str, options: ReadOptions | None = None) -> tuple[Column, ...]:
+    known, unseen = ({}, "error") if options is None else (options.vocabularies, options.unseen)
+    columns = [_coded(field, known[field.name], unseen) if field.name in known else _column(field) for field in fields]
     if refused := [field for field, column in zip(fields, columns, strict=True) if column is None]:
         raise SchemaError(_describe_refused(refused, origin))
     return tuple(column for column in columns if column is not None)
 
 
-def _coded(field: pa.Field, values: tuple[Any, ...]) -> Column:
-    return Column(field.name, None, np.min_scalar_type(max(1, len(values)) - 1), values)
+def _coded(field: pa.Field, values: tuple[Any, ...], unseen: str) -> Column:
+    return Column(field.name, None, np.min_scalar_type(max(1, len(values)) - 1), values, unseen)
 
 
 def is_text(kind: pa.DataType) -> bool:

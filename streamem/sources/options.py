@@ -40,7 +40,8 @@ class ReadOptions:
     categories : how columns of text become features, of tables
         None refuses them. "text" reads every one of them once, sorts its different values, and encodes them as 0, 1, ….
         A mapping gives the values of columns in the order of their codes (`Schema.categories` of the data that was
-        fitted): any other value is an error. Nulls are NaN.
+        fitted). Nulls are NaN.
+    unseen : what a value is that is none of its column's categories: "error", or "missing", NaN
     missing_chunks : "error" refuses a Zarr store with absent chunks, "fill" reads them as the store's fill value
     in_order : whether chunks will be read about in their order
         A row group is decoded from its beginning on, so that parts of it in any other order cost much more. If not,
@@ -55,6 +56,7 @@ class ReadOptions:
     missing_chunks: str = "error"
     left_out: tuple[str, ...] = ()
     categories: Mapping[str, Sequence[Any]] | str | None = None
+    unseen: str = "error"
     in_order: bool = True
     row_products: Callable[[int], int] | None = None
 
@@ -73,6 +75,8 @@ class ReadOptions:
             raise ParameterError(f"missing_chunks is {self.missing_chunks!r}; it must be 'error' or 'fill'")
         if isinstance(self.categories, str) and self.categories != "text":
             raise ParameterError(f"categories is {self.categories!r}; it must be 'text', a mapping, or None")
+        if self.unseen not in ("error", "missing"):
+            raise ParameterError(f"unseen is {self.unseen!r}; it must be 'error' or 'missing'")
         for name, values in self.vocabularies.items():
             if len(set(values)) != len(values) or None in values:
                 raise ParameterError(f"the categories of {name!r} hold a value twice, or None; each needs one code")

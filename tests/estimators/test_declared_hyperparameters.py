@@ -18,14 +18,15 @@ RUN = (
     *("algorithm", "random_state", "n_iter", "tol", "verbose", "params", "init_params", "start", "n_init"),
     *("topology", "tied_transitions", "stopping", "missing", "n_threads", "memory_limit", "chunk_bytes"),
 )
+WITH_CODES = (*RUN[:-3], "unseen", *RUN[-3:])
 GAUSSIAN = ("means_prior", "means_weight", "covars_prior", "covars_weight")
 SIGNATURES: dict[Any, tuple[tuple[str, ...], tuple[str, ...]]] = {
     GaussianHMM: (("n_components", "covariance_type"), ("reg_covar", *CHAIN, *GAUSSIAN, *RUN)),
     GMMHMM: (("n_components", "n_mix", "covariance_type"), ("reg_covar", *CHAIN, "weights_prior", *GAUSSIAN, *RUN)),
-    CategoricalHMM: (("n_components",), ("n_categories", "emissionprob_prior", *CHAIN, *RUN)),
+    CategoricalHMM: (("n_components",), ("n_categories", "emissionprob_prior", *CHAIN, *WITH_CODES)),
     PoissonHMM: (("n_components",), (*CHAIN, "lambdas_prior", "lambdas_weight", *RUN)),
     BernoulliHMM: (("n_components",), (*CHAIN, *RUN)),
-    HMM: (("family", "n_components"), (*CHAIN, *RUN)),
+    HMM: (("family", "n_components"), (*CHAIN, *WITH_CODES)),
 }
 LETTERS = {GaussianHMM: "stmc", GMMHMM: "stmcw", PoissonHMM: "stl"}
 

@@ -138,6 +138,10 @@ class FullFamily(ABC):
             "them, or give the family allows_missing = True and let log_prob and stats read NaN as not observed"
         )
 
+    def skipping_unseen(self) -> Family:
+        """This family, which takes codes that it has never seen for missing ones; itself where it has no codes."""
+        return self
+
     @property
     def can_integrate(self) -> bool:
         """Whether `integrating` gives a family, so that messages may name it as a remedy."""
