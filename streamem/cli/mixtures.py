@@ -29,7 +29,7 @@ def mixture_options(stopping: str, *own: Callable[[Any], Any]) -> Callable[[Any]
         click.option(
             "--init",
             "init_params",
-            type=click.Choice(["kmeans", "k-means++", "random", "random_from_data"]),
+            type=click.Choice(["kmeans", "k-means++", "random", "random_from_data", "short_em"]),
             default="kmeans",
             show_default=True,
         ),

@@ -40,7 +40,7 @@ class GroupedMixture(Estimator):
     family : object with ``log_prob(params, x)``, ``stats(params, x, resp)`` and ``maximize(stats, previous)``
         What works in `Mixture` works here.
     n_components : int, default 1
-    init_params : {"kmeans", "k-means++", "random", "random_from_data"}, default "kmeans"
+    init_params : {"kmeans", "k-means++", "random", "random_from_data", "short_em"}, default "kmeans"
         How the groups of a sample are split for the start, by the means of their rows.
     tol, max_iter, n_init, random_state, warm_start, verbose, stopping, missing, unseen, n_threads, memory_limit
     chunk_bytes

@@ -15,10 +15,14 @@ from streamem.core.ports import Family, Model, full_family
 from streamem.core.validation import require_seen
 from streamem.estimators.family_facts import free_parameters, integrated, kind_of, settings_of, weighed_against
 from streamem.estimators.hyperparameters import engine_of, generator_of
+from streamem.initialization import SHORT_EM, best_of_short_runs
 from streamem.online.learner import Learning
 from streamem.running.engines import Engine
 from streamem.running.federated import basis_of
 from streamem.running.fitted import Fitted, Shape
+
+ROWS_OF_SHORT_RUNS = 20
+"""Times the rows that are enough to estimate every component: as many tell short runs of EM apart."""
 
 
 def family_of(settings: Any, fitted: Fitted) -> Family:
@@ -68,14 +72,23 @@ def start_of(settings: Any, model: Any, sample: Chunk, rng: np.random.RandomStat
     """
     if model.missing is Missing.VALUES:
         require_seen(sample, shape.names)
+    structure = settings.structure
+
+    def begin(rows: Chunk, rng: np.random.RandomState) -> Params:
+        begun: Params = structure.start(settings, model, rows, rng, shape)
+        return begun
+
+    short = getattr(settings, structure.starting) == SHORT_EM and not structure.is_given_wholly(settings)
     try:
-        params: Params = settings.structure.start(settings, model, sample, rng, shape)
+        if not short:
+            return begin(sample, rng)
+        enough = ROWS_OF_SHORT_RUNS * structure.least_rows(settings, sample.x.shape[1])
+        return best_of_short_runs(model, sample, rng, begin, enough)
     except ImpossibleValueError as error:
         if shape.names is None or error.place or error.column >= len(shape.names):
             raise
         place = f"column {error.column} {str(shape.names[error.column])!r} of the sample"
         raise ImpossibleValueError(error.value, error.column, error.needed, place) from error
-    return params
 
 
 def learning_of(settings: Any, rule: Any, executor: Any) -> Learning:

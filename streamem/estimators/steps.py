@@ -71,7 +71,8 @@ class Sequences(Structure):
     )
     names = tuple(CHAIN)
     is_sequential = True
-    iterations, noun, window, least_formula = "n_iter", "state", WINDOW, "2·K·(d + 1 + K)"
+    iterations, starting, noun, window = "n_iter", "start", "state", WINDOW
+    least_formula = "2·K·(d + 1 + K)"
 
     # --- data --------------------------------------------------------------------------------------------------------
 

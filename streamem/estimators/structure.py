@@ -100,6 +100,9 @@ class Structure(Protocol):
     iterations: str
     """The hyperparameter that limits iterations: "max_iter"."""
 
+    starting: str = "init_params"
+    """The hyperparameter that names the start."""
+
     noun: str
     """What a component is called: "component", "state"."""
 

@@ -95,16 +95,16 @@ def lloyd(rows: PartlyObserved, k: int, rng: np.random.RandomState) -> Array:
     centres = np.stack([rows.centre(int(row)) for row in spread_rows(rows, k, rng)])
     labels, least = rows.nearest(centres)
     for _ in range(MOST_SWEEPS):
-        labels = _refilled(labels, least * rows.weight, k)
+        labels = refilled(labels, least * rows.weight, k)
         centres = rows.means(labels, centres)
         before = labels
         labels, least = rows.nearest(centres)
         if np.array_equal(labels, before):
             break
-    return _refilled(labels, least * rows.weight, k)
+    return refilled(labels, least * rows.weight, k)
 
 
-def _refilled(labels: Array, far: Array, k: int) -> Array:
+def refilled(labels: Array, far: Array, k: int) -> Array:
     """Labels with the farthest rows given to clusters that have none."""
     sizes = np.bincount(labels, minlength=k)
     if (sizes > 0).all():

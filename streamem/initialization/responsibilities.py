@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from streamem.core.errors import DataError
 from streamem.core.extremes import exponent_of
 from streamem.core.row_keys import ordered_patterns
-from streamem.initialization.partly_observed import PartlyObserved, lloyd, spread_rows
+from streamem.initialization.partly_observed import PartlyObserved, lloyd, refilled, spread_rows
 from streamem.machine.importing import uninterrupted
 
 Array = NDArray[Any]
@@ -116,12 +116,26 @@ def from_patterns(x: Array, weight: Array | None, k: int, rng: np.random.RandomS
     return np.asarray(rng.dirichlet(np.ones(k), size=count)[which])
 
 
+def from_cells(x: Array, weight: Array | None, k: int, rng: np.random.RandomState) -> Array:
+    """Rows belong to the nearest of K rows, which are drawn without replacement: a coarse start of short runs."""
+    _require_rows(x, k)
+    rows = PartlyObserved(x, _near_one(weight))
+    centres = np.stack([rows.centre(int(row)) for row in np.argmax(from_random_rows(x, weight, k, rng), axis=0)])
+    labels, least = rows.nearest(centres)
+    labels = refilled(labels, least * rows.weight, k)
+    return _one_hot(np.arange(len(x)), labels, (len(x), k))
+
+
+SHORT_EM = "short_em"
+"""The start that is the best of short runs of EM, each begun by what this name has in the tables."""
+
 STARTS: dict[str, Start] = {
     "kmeans": from_kmeans,
     "k-means++": from_kmeans_plusplus,
     "random": from_noise,
     "random_from_data": from_random_rows,
+    SHORT_EM: from_cells,
 }
 
-DISCRETE_STARTS: dict[str, Start] = {**STARTS, "random": from_patterns}
+DISCRETE_STARTS: dict[str, Start] = {**STARTS, "random": from_patterns, SHORT_EM: from_patterns}
 """For families of discrete values, whose codes have no distances."""

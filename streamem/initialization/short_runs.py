@@ -1,0 +1,88 @@
+"""The best of several short runs of EM on a sample, as a start (em-EM; Biernacki, Celeux & Govaert 2003)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from streamem.core.arrays import Params
+from streamem.core.chunk import Chunk
+from streamem.core.errors import DegenerateDataError, NumericalError
+from streamem.core.ports import Model
+from streamem.core.sequences import Sequences
+
+RUNS, ITERATIONS = 32, 10
+"""Of the first round; each further round goes on with a quarter of the runs for three times as long."""
+ROUNDS = 3
+FEWEST_ROWS, MOST_ROWS = 2**10, 2**15
+"""Of the sample that the runs see."""
+
+Begin = Callable[[Chunk, np.random.RandomState], Params]
+
+
+@dataclass
+class _Run:
+    params: Params
+    log_likelihood: float = -np.inf
+
+
+def best_of_short_runs(model: Model, sample: Chunk, rng: np.random.RandomState, begin: Begin, rows: int) -> Params:
+    """The parameters of the run whose log-likelihood on the sample is the highest after all rounds.
+
+    Parameters
+    ----------
+    begin : the first parameters of a run
+    rows : of the sample that are enough; between `FEWEST_ROWS` and `MOST_ROWS` are drawn
+
+    Raises
+    ------
+    DegenerateDataError, NumericalError : that of the last run, if all of them fail
+    """
+    part = drawn(sample, min(max(rows, FEWEST_ROWS), MOST_ROWS), rng)
+    runs: list[_Run] = []
+    failed: Exception | None = None
+    for _ in range(RUNS):
+        try:
+            runs.append(_Run(begin(part, rng)))
+        except (DegenerateDataError, NumericalError) as error:
+            failed = error
+    for i in range(ROUNDS):
+        runs, failed = _advanced(model, part, runs, ITERATIONS * 3**i, failed)
+        runs = sorted(runs, key=lambda run: -run.log_likelihood)[: max(1, len(runs) // 4)]
+    if not runs:
+        assert failed is not None
+        raise failed
+    return runs[0].params
+
+
+def _advanced(
+    model: Model, part: Chunk, runs: list[_Run], iterations: int, failed: Exception | None
+) -> tuple[list[_Run], Exception | None]:
+    """The runs after so many more iterations, and the error of the last that failed."""
+    kept = []
+    for run in runs:
+        try:
+            kept.append(_iterated(model, part, run.params, iterations))
+        except (DegenerateDataError, NumericalError) as error:
+            failed = error
+    return kept, failed
+
+
+def _iterated(model: Model, part: Chunk, params: Params, iterations: int) -> _Run:
+    for _ in range(iterations):
+        stats = model.e_step(params, part)
+        params = model.m_step(stats, params)
+    return _Run(params, float(model.e_step(params, part).log_likelihood))
+
+
+def drawn(sample: Chunk, rows: int, rng: np.random.RandomState) -> Chunk:
+    """That many rows of a sample, in their order; all of them where it has no more."""
+    if sample.rows <= rows:
+        return sample
+    picks = np.sort(rng.choice(sample.rows, size=rows, replace=False))
+    sequences = None
+    if sample.sequences is not None:
+        sequences = Sequences(np.searchsorted(picks, sample.sequences.offsets).astype(np.int64))
+    return Chunk(sample.x[picks], None if sample.weight is None else sample.weight[picks], sequences)
