@@ -78,7 +78,7 @@ def _iterated(model: Model, part: Chunk, params: Params, iterations: int) -> _Ru
 
 
 def drawn(sample: Chunk, rows: int, rng: np.random.RandomState) -> Chunk:
-    """That many rows of a sample, in their order; all of them where it has no more."""
+    """A part of a sample, its rows in their order; all of them where it has no more."""
     if sample.rows <= rows:
         return sample
     picks = np.sort(rng.choice(sample.rows, size=rows, replace=False))

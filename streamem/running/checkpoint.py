@@ -198,7 +198,7 @@ def _from_arrays(meta: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) ->
 
 
 def _name(place: int) -> str:
-    """Of the state of a start in a file: starts that have a pass to themselves have had "state" since version 0.1."""
+    """The name of the state of a start in a file: starts with reads of their own have had "state" since version 0.1."""
     return f"beside_{place}" if place else "state"
 
 

@@ -145,7 +145,7 @@ class Race:
         self.window_ended(any(over))
 
     def _statistics(self, lanes: Sequence[Lane], window: Sequence[ChunkRef], rows: int) -> list[Stats | None]:
-        """Of each run; None of one that failed."""
+        """The statistics of each run; None of one that failed."""
         tasks = [lane.task(self.source, rows) for lane in lanes]
         if len(tasks) == 1:
             return [self._alone(lanes[0], tasks[0], window)]

@@ -92,7 +92,7 @@ class SplitRef(ChunkRef):
 
     @property
     def sequences(self) -> Sequences | None:
-        """Those of the base."""
+        """The sequences of the base."""
         return self.base.sequences
 
     @property
@@ -126,7 +126,7 @@ class SplitSource(Source):
         self.offsets = base.offsets
 
     def fingerprint(self) -> str:
-        """That of the base, and the split."""
+        """The fingerprint of the base, and the split."""
         kept = "held out" if self._split.held else "kept"
         return f"{self._base.fingerprint()}+{kept}-{self._split.share}-{self._split.seed}"
 
