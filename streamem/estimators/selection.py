@@ -57,6 +57,7 @@ class Selection:
     best_params_ : dict, its point of the grid
     best_estimator_ : fitted
     best_score_ : float, its value of the criterion
+    params_, scores_ : list of dict and (m,) array, the point of the grid and the criterion of each candidate
     estimators_ : list, the estimator of each candidate; None where it failed
     n_reads_ : float, how often the data were read by the passes of EM; passes of several fits share one
     bytes_read_ : int, what these reads came to
@@ -66,6 +67,7 @@ class Selection:
         self.criterion, self._candidates = criterion, list(candidates)
         self.n_reads_, self.bytes_read_ = float(n_reads), round(nbytes)
         values = np.array([one.value(criterion) if one.error is None else math.nan for one in candidates])
+        self.params_, self.scores_ = [dict(one.point) for one in candidates], values
         self.best_index_ = int(np.nanargmax(values) if criterion == "held-out" else np.nanargmin(values))
         best = self._candidates[self.best_index_]
         self.best_params_, self.best_estimator_ = dict(best.point), best.estimator
@@ -87,21 +89,8 @@ class Selection:
         return self.table.to_pandas()
 
     def plot(self, ax: Any = None) -> Any:
-        """The criterion against the first hyperparameter of the grid with numbers, a line for each of the others.
-
-        Parameters
-        ----------
-        ax : matplotlib axes, or None for new ones
-
-        Returns
-        -------
-        matplotlib axes
-
-        Raises
-        ------
-        MissingDependencyError : matplotlib is not installed (``pip install 'streamem[plot]'``)
-        """
-        return import_whole("streamem.estimators.selection_plot").plot(self, self._candidates, ax)
+        """The picture of `streamem.plots.plot_selection`; returns matplotlib axes."""
+        return import_whole("streamem.plots").plot_selection(self, ax)
 
     def __str__(self) -> str:
         """The table, the best candidate marked."""
