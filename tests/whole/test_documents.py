@@ -33,7 +33,7 @@ def run(command: list[str], folder: Path, **more: str) -> subprocess.CompletedPr
 
 
 def test_the_readme_has_its_examples() -> None:
-    assert [language for language, _ in BLOCKS] == ["python", "python", "python", "python", "bash", "python", "python"]
+    assert [language for language, _ in BLOCKS] == [*["python"] * 4, "bash", *["python"] * 3]
 
 
 @pytest.mark.parametrize("number", range(len(BLOCKS)))
