@@ -39,12 +39,13 @@ from streamem.estimators.hyperparameters import (
     require_count,
     stopping_rule,
 )
-from streamem.estimators.imputing import impute
 from streamem.estimators.in_words import description
+from streamem.estimators.inference_table import Summary, summary_of
 from streamem.estimators.live import OnDrift, StreamArguments, Until, learn_stream
 from streamem.estimators.making import basis, engine_for, family_of, learning_of, model_of, n_parameters, row_width
 from streamem.estimators.model_files import read_model, require_savable, write_model
 from streamem.estimators.structure import DataArguments, Structure
+from streamem.estimators.uncertainty import StandardErrors, standard_errors_of
 from streamem.machine.importing import import_whole
 from streamem.online.learner import Advance, step
 from streamem.online.updates import describe_update
@@ -98,6 +99,66 @@ class Estimator(BaseEstimator):
         """The fitted model and its report as text for people."""
         fitted = self._now()
         return description(self, fitted, n_parameters(self, fitted))
+
+    def standard_errors(
+        self,
+        X: Any,
+        lengths: Any = None,
+        *,
+        method: str = "observed",
+        sample_weight: Any = None,
+        columns: Sequence[str] | None = None,
+        feature_axis: int | str | None = None,
+        offsets: Any = None,
+        sequence_column: str | None = None,
+        executor: Any = None,
+    ) -> StandardErrors:
+        """How far the fitted parameters are likely to be off, from one pass over X, the data of the fit.
+
+        Errors are those of maximum likelihood: priors and regularization are no part of the information. Of one
+        component with missing values, or of states and classes, the information is what the observed rows tell.
+
+        Parameters
+        ----------
+        X, sample_weight, columns, feature_axis, executor : as in `fit`; a weight of 2 is the row twice
+        lengths, offsets, sequence_column : as in `fit` of estimators of sequences or groups; of no others
+        method : "observed", "opg" or "sandwich", default "observed"
+            The inverse of the observed information (Louis 1982; Oakes 1999); of the outer products of the scores of
+            rows, sequences or groups, Σ w s sᵀ; or of the information on both sides of the products, which holds when
+            the model is wrong, too (Huber 1967; White 1982).
+
+        Returns
+        -------
+        StandardErrors
+            A mapping of the names of fitted attributes to arrays shaped like these (``errors["means_"]``); the
+            covariance of the free parameters is its `covariance`.
+
+        Warns
+        -----
+        UncertaintyWarning : parameters at a boundary, or that the data do not tell; these are NaN. Or a fit that is
+            not at the maximum of the likelihood of X.
+
+        Raises
+        ------
+        ParameterError : "opg" with fewer rows (sequences, groups) than free parameters
+        MemoryLimitError : too many free parameters for square matrices of their size
+
+        Notes
+        -----
+        Sequences that chunks cut cost one read more, and two for each free parameter unless the method is "opg"; a
+        family of one's own without `draw` costs a sample. `passes` of the result counts them.
+        """
+        arguments = DataArguments(sample_weight, columns, feature_axis, lengths, offsets, sequence_column)
+        return standard_errors_of(self, self._now(), X, arguments, method, executor)
+
+    def summary(self, X: Any, lengths: Any = None, *, method: str = "observed", **options: Any) -> Summary:
+        """Parameters, their standard errors and 95 % intervals, as text and as a table (``.table``).
+
+        Intervals are estimate ± 1.96 standard errors. Arguments are those of `standard_errors`.
+        """
+        errors = self.standard_errors(X, lengths, method=method, **options)
+        shape = self._with_shape(self._now()).shape
+        return summary_of(self, errors, 0 if shape is None else shape.features)
 
     @property
     def effective_sample_size_(self) -> float:
@@ -346,14 +407,10 @@ class Estimator(BaseEstimator):
                 f"this model holds no statistics to go on from (its attributes were set by hand), so the first batch "
                 f"needs at least {least} rows, {self.structure.least_formula}; it has {source.n_rows}"
             )
-        self._took(fitted, after)
-
-    def _took(self, before: Fitted, after: Fitted) -> None:
-        """Show what a step of online EM led to, and call the followers."""
         self._show(after)
-        known = None if before.state is None else before.state.memory
+        known = None if fitted.state is None else fitted.state.memory
         if after.state is not None and after.state.memory is not None and after.state.memory is not known:
-            self._following().tell(describe_update(model_of(self, after), before.state, after.state))
+            self._following().tell(describe_update(model_of(self, after), fitted.state, after.state))
 
     def _expected(self, x: Any, arguments: DataArguments, executor: Any) -> SharedStats:
         """Expected sufficient statistics of X under the present parameters."""
@@ -367,10 +424,6 @@ class Estimator(BaseEstimator):
     def _answer(self, question: str, x: Any, arguments: DataArguments, target: Target) -> Any:
         """The answer to a question of the structure about every row of X."""
         return answer(self, self._now(), question, x, arguments, target)
-
-    def _impute(self, x: Any, arguments: DataArguments, n_draws: int, target: Target) -> Any:
-        """X with values in place of those that were not observed."""
-        return impute(self, self._now(), x, arguments, n_draws, target)
 
     def _scores(self, x: Any, arguments: DataArguments, executor: Any) -> dict[str, float]:
         """Scores of X from one pass: rows, weight, log-likelihood, AIC, BIC."""

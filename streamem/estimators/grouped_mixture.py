@@ -19,6 +19,7 @@ from streamem.estimators.declaring import hyperparameters
 from streamem.estimators.estimator import Estimator
 from streamem.estimators.faces.family import FamilyFace
 from streamem.estimators.groups import GROUPS
+from streamem.estimators.imputing import impute
 from streamem.estimators.live import OnDrift, StreamArguments, Until, learn_stream
 from streamem.estimators.structure import DataArguments
 from streamem.online.learner import step_rule
@@ -369,7 +370,7 @@ class GroupedMixture(Estimator):
         ParameterError : ``missing="error"``, or a family that cannot impute
         """
         arguments = DataArguments(None, columns, feature_axis, lengths, offsets, sequence_column)
-        return self._impute(X, arguments, n_draws, Target(out, overwrite, executor))
+        return impute(self, self._now(), X, arguments, n_draws, Target(out, overwrite, executor))
 
     def score(self, X: Any, lengths: Any = None, **options: Any) -> float:
         """Mean log-likelihood of a group, in nats. Options are those of `fit` about the data."""

@@ -18,6 +18,7 @@ from streamem.core.ports import Variant
 from streamem.estimators.asking import Target
 from streamem.estimators.declaring import hyperparameters
 from streamem.estimators.estimator import Estimator
+from streamem.estimators.imputing import impute
 from streamem.estimators.making import n_parameters
 from streamem.estimators.rows import ROWS
 from streamem.estimators.structure import DataArguments
@@ -274,7 +275,7 @@ class MixtureEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densit
         [4.0, 8.0]
         """
         target = Target(out, overwrite, executor)
-        return self._impute(X, DataArguments(None, columns, feature_axis), n_draws, target)
+        return impute(self, self._now(), X, DataArguments(None, columns, feature_axis), n_draws, target)
 
     def transform(self, X: Any) -> Any:
         """Posterior probabilities as features for a next step (n, K): `predict_proba`."""

@@ -19,6 +19,7 @@ from streamem.estimators.declaring import hyperparameters
 from streamem.estimators.decoding import QUESTIONS, best_path, decoder_of, stationary_distribution, sum_of_best
 from streamem.estimators.estimator import Estimator
 from streamem.estimators.faces.emissions import EmissionFace
+from streamem.estimators.imputing import impute
 from streamem.estimators.live import OnDrift, StreamArguments, Until, learn_stream
 from streamem.estimators.steps import SEQUENCES
 from streamem.estimators.structure import DataArguments
@@ -390,7 +391,7 @@ class SequenceEstimator(Estimator):
         ParameterError : ``missing="error"``, or a family that cannot impute
         """
         arguments = DataArguments(None, columns, feature_axis, lengths, offsets, sequence_column)
-        return self._impute(X, arguments, n_draws, Target(out, overwrite, executor))
+        return impute(self, self._now(), X, arguments, n_draws, Target(out, overwrite, executor))
 
     def score_samples(self, X: Any, lengths: Any = None, **options: Any) -> tuple[float, Any]:
         """(log-likelihood of all sequences in nats, `predict_proba`); options are those of `predict_proba`."""

@@ -11,6 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from streamem.core.arrays import Params
 from streamem.core.completing import as_written
+from streamem.core.free_form import FreeForm
 from streamem.core.ports import Family, FullFamily, Kernel, Mixing, full_family
 from streamem.core.stats import Stats
 
@@ -217,6 +218,14 @@ class Around(FullFamily):
     def free_of(self, params: Any, name: str) -> int:
         """The family's, of one parameter."""
         return self.family.free_of(params, name)
+
+    def free_form(self, params: Any, n_components: int) -> FreeForm:
+        """The family's numbers."""
+        return self.family.free_form(params, n_components)
+
+    def from_free_form(self, values: Mapping[str, Array], params: Any) -> Params:
+        """The family's parameters that other numbers tell."""
+        return self.family.from_free_form(values, params)
 
     def faults(self, params: Any, n_components: int, n_features: int) -> list[str]:
         """What the family finds wrong."""

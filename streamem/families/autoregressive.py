@@ -11,6 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 from streamem.core.arrays import Params
 from streamem.core.errors import DataError, ParameterError
 from streamem.core.faults import flags, missing, shaped
+from streamem.core.free_form import FreeForm
 from streamem.core.numerics import EPS
 from streamem.core.ports import FullFamily, Kernel
 from streamem.core.stats import Stats
@@ -189,6 +190,19 @@ class AutoregressiveGaussian(FullFamily):
     def degenerate(self, params: Params) -> Mapping[str, list[int]]:
         """Components to which a policy was applied in the last M-step."""
         return {**told_empty(params), "floored": np.flatnonzero(params.floored).tolist()}
+
+    def free_form(self, params: Params, n_components: int) -> FreeForm:
+        """Intercepts (K, d), coefficients (K, p, d, d) and covariances (K, d, d), in units of the data."""
+        values = {
+            "intercepts": self.intercepts(params),
+            "coefficients": self.coefficients(params),
+            "covariances": self.covariances(params),
+        }
+        return FreeForm(values, symmetric=frozenset({"covariances"}))
+
+    def from_free_form(self, values: Mapping[str, Array], params: Params) -> Params:
+        """The components that these numbers tell, about the same anchor."""
+        return self.with_parameters(params, values["intercepts"], values["coefficients"], values["covariances"])
 
     def free_parameters(self, params: Params) -> int:
         """Intercepts, coefficients, and covariance matrices."""

@@ -14,6 +14,7 @@ from streamem import kernels
 from streamem.core.arrays import Params
 from streamem.core.errors import ImpossibleValueError, ParameterError
 from streamem.core.faults import SUM_TOLERANCE, flags, missing, shares, within
+from streamem.core.free_form import FreeForm
 from streamem.core.ports import FullFamily, Kernel
 from streamem.core.stats import Stats
 from streamem.families.covariance_floor import FLOOR
@@ -248,6 +249,10 @@ class Categorical(FullFamily):
     def degenerate(self, params: Params) -> Mapping[str, list[int]]:
         """Components that explained nothing in the last M-step, and kept their probabilities."""
         return told_empty(params)
+
+    def free_form(self, params: Params, n_components: int) -> FreeForm:
+        """Probabilities, which sum to 1 over the categories of every column."""
+        return FreeForm({"probabilities": params.probabilities}, simplex={"probabilities": np.asarray(params.starts)})
 
     def free_parameters(self, params: Params) -> int:
         """Probabilities of a column sum to 1."""

@@ -15,6 +15,7 @@ from streamem.core.arrays import Params
 from streamem.core.completing import has_own
 from streamem.core.errors import DataError, ParameterError
 from streamem.core.faults import flags, missing, within
+from streamem.core.free_form import FreeForm
 from streamem.core.ports import FullFamily, Kernel
 from streamem.core.stats import Stats
 from streamem.families.empty_components import EMPTY_FRACTION, empty_components
@@ -328,6 +329,10 @@ class ExponentialFamily(FullFamily):
         """Components without rows, which kept their parameters, and those that a bound stopped ("floored")."""
         kinds = ("empty", "floored")
         return {kind: np.flatnonzero(params.get(kind, False)).tolist() for kind in kinds}
+
+    def free_form(self, params: Params, n_components: int) -> FreeForm:
+        """The parameters that have bounds, every number by itself."""
+        return FreeForm({name: np.asarray(params[name], dtype=np.float64) for name in self.bounds})
 
     def free_parameters(self, params: Params) -> int:
         """Numbers that an M-step may choose."""

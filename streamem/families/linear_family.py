@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from streamem.core.arrays import Params
+from streamem.core.free_form import FreeForm, plain_form
 from streamem.core.ports import FullFamily, Kernel
 from streamem.core.stats import Stats
 from streamem.families.empty_components import EMPTY_FRACTION, empty_components, told_empty
@@ -189,6 +190,10 @@ class LinearFamily(FullFamily):
     def degenerate(self, params: Params) -> Mapping[str, list[int]]:
         """Components that explained nothing in the last M-step, and kept their parameters."""
         return told_empty(params)
+
+    def free_form(self, params: Params, n_components: int) -> FreeForm:
+        """The parameter, every number by itself."""
+        return plain_form(params, n_components)
 
     def free_parameters(self, params: Params) -> int:
         """Number of free parameters: one for every component and feature."""

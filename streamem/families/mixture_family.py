@@ -12,6 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 from streamem.core.arrays import Params
 from streamem.core.errors import ParameterError
 from streamem.core.faults import missing, prefixed, shares
+from streamem.core.free_form import FreeForm, own_part
 from streamem.core.ports import Family, FullFamily, Kernel, full_family, kernel_of
 from streamem.core.stats import Stats
 from streamem.families.empty_components import empty_components
@@ -293,6 +294,29 @@ class MixtureFamily(FullFamily):
         """Components one of whose parts was kept from degenerating."""
         found = self.family.degenerate(params.parts)
         return {f"{kind} part": sorted({part // self.n_mix for part in parts}) for kind, parts in found.items()}
+
+    def free_form(self, params: Params, n_components: int) -> FreeForm:
+        """Weights (K, M), which sum to 1, and the numbers of the parts, as (K, M, …)."""
+        k, m = params.weights.shape
+        own = self.family.free_form(params.parts, k * m)
+        parts = own.with_values(
+            {
+                name: value if name in own.shared else value.reshape(k, m, *value.shape[1:])
+                for name, value in own.values.items()
+            }
+        )
+        weights = FreeForm({"weights": np.asarray(params.weights)}, simplex={"weights": np.array([0, m])})
+        return weights.joined(parts.below("parts"))
+
+    def from_free_form(self, values: Mapping[str, Array], params: Params) -> Params:
+        """Weights, and the parts that the other numbers tell."""
+        k, m = params.weights.shape
+        shared = self.family.free_form(params.parts, k * m).shared
+        own = {
+            name: value if name in shared else value.reshape(k * m, *value.shape[2:])
+            for name, value in own_part(values, "parts").items()
+        }
+        return params.replace(weights=values["weights"], parts=self.family.from_free_form(own, params.parts))
 
     def free_parameters(self, params: Params) -> int:
         """Free parameters of the parts, and M − 1 weights of each component."""

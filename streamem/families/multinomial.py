@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -12,6 +13,7 @@ from streamem import kernels
 from streamem.core.arrays import Params
 from streamem.core.errors import ImpossibleValueError, ParameterError
 from streamem.core.faults import flags, missing, shares
+from streamem.core.free_form import FreeForm, plain_form
 from streamem.core.stats import Stats
 from streamem.families.covariance_floor import FLOOR
 from streamem.families.linear_family import Coefficients, LinearFamily, first_means
@@ -117,6 +119,10 @@ class Multinomial(LinearFamily):
         before = np.asarray(previous.probabilities)
         found = _floored(_shares(np.where(before == 0, 0.0, counts), before), before > 0)
         return Params(probabilities=np.where(known.empty[:, None], before, found), empty=known.empty)
+
+    def free_form(self, params: Params, n_components: int) -> FreeForm:
+        """Probabilities, which sum to 1."""
+        return replace(plain_form(params, n_components), simplex={self.name: np.array([0, params[self.name].shape[1]])})
 
     def faults(self, params: Params, n_components: int, n_features: int) -> list[str]:
         """Probabilities that are none."""

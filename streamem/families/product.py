@@ -14,6 +14,7 @@ from streamem.core.arrays import Params
 from streamem.core.completing import as_written
 from streamem.core.errors import DataError, ParameterError
 from streamem.core.faults import flags, missing, prefixed
+from streamem.core.free_form import FreeForm, own_part
 from streamem.core.ports import Family, FullFamily, Kernel, full_family, kernel_of
 from streamem.core.stats import Stats
 from streamem.families.empty_components import empty_components
@@ -412,6 +413,20 @@ class Product(FullFamily):
         return next((part.family.overflows for part in self.parts if part.family.overflows), "")
 
     # --- what is asked of parameters ---------------------------------------------------------------------------------
+
+    def free_form(self, params: Params, n_components: int) -> FreeForm:
+        """The numbers of every factor, under its name."""
+        found = FreeForm({})
+        for part in self.parts:
+            found = found.joined(part.family.free_form(params[part.key], n_components).below(part.key))
+        return found
+
+    def from_free_form(self, values: Mapping[str, Array], params: Params) -> Params:
+        """The factors that their numbers tell."""
+        factors = {
+            part.key: part.family.from_free_form(own_part(values, part.key), params[part.key]) for part in self.parts
+        }
+        return params.replace(**factors)
 
     def free_parameters(self, params: Params) -> int:
         """The sum of the factors'."""

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from streamem.core.arrays import Params
 from streamem.core.errors import ParameterError
+from streamem.core.free_form import FreeForm
 from streamem.core.ports import Family
 from streamem.core.stats import Stats
 from streamem.families.around import Around
 from streamem.families.named_parameters import checked_names, names_all, require_all
+
+Array = NDArray[Any]
 
 
 class Tied(Around):
@@ -69,6 +76,19 @@ class Tied(Around):
     def shortfall(self, old: Any, new: Any, stats: Stats) -> float:
         """The family's shortfall, in nats; with pooled statistics as many times as there are components, at most."""
         return self.family.shortfall(old, new, self.family.pooled(stats) if self.ties_all else stats)
+
+    def free_form(self, params: Any, n_components: int) -> FreeForm:
+        """The family's numbers, of which those that are shared stand once."""
+        form = self.family.free_form(params, n_components)
+        shared = form.shared | {name for name in form.values if self.ties_all or name.partition(".")[0] in self.names}
+        values = {name: value[0] if name in shared - form.shared else value for name, value in form.values.items()}
+        return replace(form, values=values, shared=shared)
+
+    def from_free_form(self, values: Mapping[str, Array], params: Any) -> Params:
+        """The family's parameters, with what is shared in every component."""
+        form = self.family.free_form(params, _n_components(params))
+        every = {name: np.broadcast_to(value, form.values[name].shape) for name, value in values.items()}
+        return self.family.from_free_form(every, params)
 
     def free_parameters(self, params: Any) -> int:
         """The family's, of which those that are shared count once."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from streamem.core.arrays import Params
 from streamem.core.errors import ImpossibleValueError, ParameterError
 from streamem.core.faults import flags, missing, within
+from streamem.core.free_form import FreeForm
 from streamem.core.stats import Stats
 from streamem.families.linear_family import Coefficients, LinearFamily, first_means
 from streamem.families.resultants import concentration, log_bessel
@@ -125,6 +126,16 @@ class VonMisesFisher(LinearFamily):
             directions = np.where(known.empty[:, None], before, directions)
             kappas = np.where(known.empty, previous.kappas, kappas)
         return Params(directions=directions, kappas=kappas, empty=known.empty, floored=floored)
+
+    def free_form(self, params: Params, n_components: int) -> FreeForm:
+        """κμ (K, d): direction and length are free together, where directions alone have the length 1."""
+        return FreeForm({"kappas * directions": np.asarray(params.kappas)[:, None] * np.asarray(params.directions)})
+
+    def from_free_form(self, values: Mapping[str, Array], params: Params) -> Params:
+        """Lengths and directions of the vectors."""
+        (vectors,) = values.values()
+        kappas = np.linalg.norm(vectors, axis=1)
+        return params.replace(directions=vectors / kappas[:, None], kappas=kappas)
 
     def degenerate(self, params: Params) -> Mapping[str, list[int]]:
         """Components without rows, which kept their parameters, and those whose κ a bound stopped ("floored")."""

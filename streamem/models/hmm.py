@@ -88,9 +88,9 @@ class HMM(ForwardsToFamily):
             n_components, topology, tied_transitions, startprob_prior, transmat_prior, startprob_init, transmat_init
         )
         self._start = start
-        self._updates_start = params is None or "s" in params
-        self._updates_moves = params is None or "t" in params
-        self._updates_emissions = params is None or bool(set(params) - set("st"))
+        self.updates_start = params is None or "s" in params
+        self.updates_moves = params is None or "t" in params
+        self.updates_emissions = params is None or bool(set(params) - set("st"))
 
     # --- the Model port ----------------------------------------------------------------------------------------------
 
@@ -139,12 +139,12 @@ class HMM(ForwardsToFamily):
         startprob, transmat = previous.startprob, previous.transmat
         absorbing = np.zeros(self.n_components, dtype=np.bool_)
         components = previous.components
-        if self._updates_start:
+        if self.updates_start:
             startprob = self.transitions.maximize_start(stats.startprob, previous.startprob, self._share(stats))
-        if self._updates_moves:
+        if self.updates_moves:
             moves = self.transitions.maximize_moves(stats.transitions, previous.transmat, self._share(stats))
             transmat, absorbing = moves.transmat, moves.absorbing
-        if self._updates_emissions:
+        if self.updates_emissions:
             components = self.family.maximize(self._components(stats), previous.components)
         return Params(startprob=startprob, transmat=transmat, kept=absorbing, components=components)
 
@@ -185,7 +185,7 @@ class HMM(ForwardsToFamily):
 
     def shortfall(self, old: Params, new: Params, stats: Stats) -> float:
         """The family's, in nats, where the M-step updates the emissions."""
-        return super().shortfall(old, new, stats) if self._updates_emissions else 0.0
+        return super().shortfall(old, new, stats) if self.updates_emissions else 0.0
 
     def degenerate(self, params: Params) -> Mapping[str, list[int]]:
         """The family's interventions, and states that are never left."""

@@ -15,6 +15,7 @@ from numpy.typing import DTypeLike, NDArray
 from streamem.core.arrays import Params
 from streamem.core.completing import as_written, completed, has_own
 from streamem.core.errors import ParameterError
+from streamem.core.free_form import FreeForm, found_form, put_back
 from streamem.core.ports.kernel import PLAIN_BLOCK_ROWS, Kernel, Mixing, PlainKernel
 from streamem.core.stats import Stats
 
@@ -300,6 +301,21 @@ class FullFamily(ABC):
     def free_of(self, params: Any, name: str) -> int:
         """How many of the free parameters are numbers of one parameter; of all components."""
         return int(np.size(params[name]))
+
+    def free_form(self, params: Any, n_components: int) -> FreeForm:
+        """The numbers that tell these parameters, in units of the data, and the ties between them: for their errors.
+
+        By default all arrays of floats, with the ties that the numbers show; see `found_form`.
+        """
+        return found_form(params, n_components)
+
+    def from_free_form(self, values: Mapping[str, Array], params: Any) -> Params:
+        """The parameters that other numbers in the arrays of `free_form` tell; `params` gives everything else.
+
+        Law: ``log_prob`` at numbers that are near those of `params` differs by what the numbers say, so that
+        differences of it are derivatives. It may be NaN, or this may fail, where the numbers cannot be.
+        """
+        return put_back(params, values)
 
     def faults(self, params: Any, n_components: int, n_features: int) -> list[str]:
         """One sentence for each array that contradicts itself, as a file may hold it, naming it.

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from streamem.core.arrays import Params
 from streamem.core.errors import NumericalError, ParameterError
+from streamem.core.free_form import FreeForm
 from streamem.core.numerics import EPS
 from streamem.core.ports import FullFamily
 from streamem.core.stats import Stats
@@ -236,6 +237,17 @@ class Elliptical(FullFamily):
     def n_parameters(self, k: int, d: int) -> int:
         """Free parameters of k means and their covariances."""
         return k * d + self._structure.n_parameters(k, d)
+
+    def free_form(self, params: Params, n_components: int) -> FreeForm:
+        """Means and covariances, in units of the data."""
+        shared = frozenset({"covariances"} if self._structure.shared else ())
+        symmetric = frozenset({"covariances"} if self.covariance_type in ("full", "tied") else ())
+        values = {"means": self.means(params), "covariances": np.asarray(self.covariances(params))}
+        return FreeForm(values, shared, symmetric=symmetric)
+
+    def from_free_form(self, values: Mapping[str, Array], params: Params) -> Params:
+        """The components that these numbers tell, about the same anchor."""
+        return self.with_covariances(self.with_means(params, values["means"]), values["covariances"])
 
     def free_parameters(self, params: Params) -> int:
         """Number of free parameters of these components."""

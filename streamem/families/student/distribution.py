@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 from streamem.core.arrays import Params
 from streamem.core.errors import ParameterError
 from streamem.core.faults import missing, shaped
+from streamem.core.free_form import FreeForm
 from streamem.core.numerics import EPS
 from streamem.core.ports import Kernel
 from streamem.core.stats import Stats
@@ -191,6 +193,19 @@ class StudentT(Elliptical):
     def parameter_names(self) -> tuple[str, ...]:
         """Means, scale matrices (as covariances) and degrees of freedom."""
         return ("means", "covariances", "dofs")
+
+    def free_form(self, params: Params, n_components: int) -> FreeForm:
+        """Means, scale matrices, in units of the data, and degrees of freedom that are estimated."""
+        own = super().free_form(params, n_components)
+        if not isinstance(self.dof, str):
+            return own
+        shared = frozenset({"dofs"} if self.dof == "tied" else ())
+        return own.joined(FreeForm({"dofs": params.dofs[:1] if shared else params.dofs}, shared))
+
+    def from_free_form(self, values: Mapping[str, Array], params: Params) -> Params:
+        """The components that these numbers tell, about the same anchor."""
+        found = super().from_free_form(values, params)
+        return found.replace(dofs=np.broadcast_to(values["dofs"], params.dofs.shape)) if "dofs" in values else found
 
     def shapes(self, k: int, d: int) -> dict[str, tuple[int, ...]]:
         """Shape of every array of the parameters of k components in d features."""

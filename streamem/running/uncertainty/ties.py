@@ -1,0 +1,120 @@
+"""The probabilities that tie components together, as free numbers: weights, or starts and moves of a chain.
+
+Their part of the expected log-likelihood is Σ counts·log probabilities, for mixtures and chains alike.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamem.core.arrays import Params
+from streamem.core.stats import Stats
+
+Array = NDArray[Any]
+
+LEAST_EVENTS = 0.01
+"""Expected events below which a probability is at 0 as far as the data can tell."""
+FINE = 2.0**-14
+"""Of a probability: the step of differences."""
+
+
+@dataclass(frozen=True, eq=False)
+class Ties:
+    """The free numbers of weights (K,), or of startprob (K,) and transmat (K, K).
+
+    Attributes
+    ----------
+    names : (S,) of all probabilities
+    values : (S,) the probabilities
+    moves : (p, S) of 1 and −1: what each free number moves up and down
+    at_zero : (S,) probabilities that are held since no event is expected
+    parts : names of parameters, and where their numbers are
+    """
+
+    names: list[str]
+    values: Array
+    moves: Array
+    at_zero: Array
+    parts: dict[str, slice]
+
+    @property
+    def slopes(self) -> Array:
+        """(p, S) derivatives of the log-probabilities by the free numbers."""
+        return np.divide(self.moves, self.values, out=np.zeros_like(self.moves), where=self.values > 0)
+
+    @property
+    def free_names(self) -> list[str]:
+        """(p,)."""
+        return [self.names[int(np.argmax(row))] for row in self.moves]
+
+    @property
+    def steps(self) -> Array:
+        """(p,) of differences."""
+        involved = np.where(self.moves != 0, self.values, np.inf)
+        return np.asarray(FINE * involved.min(axis=1, initial=np.inf))
+
+    def counts(self, stats: Stats) -> Array:
+        """(S,) expected events in statistics of a model."""
+        if "startprob" in self.parts:
+            return np.concatenate([np.asarray(stats.startprob), np.asarray(stats.transitions).ravel()])
+        return np.asarray(stats.responsibilities)
+
+    def moved(self, params: Params, s: int, amount: float) -> Params:
+        """Parameters of the model with free number s moved."""
+        values = self.values + amount * self.moves[s]
+        found = {name: values[where].reshape(np.shape(params[name])) for name, where in self.parts.items()}
+        return params.replace(**found)
+
+
+def ties_of(model: Any, params: Params, rows: float, units: float) -> Ties:
+    """The free numbers of fitted parameters, for so many rows and sequences (or rows) in the data.
+
+    What a chain's structure, its own start or `params` keeps as it is, is not free; nor is what is 0.
+    """
+    if "startprob" in params:
+        return _of_chain(model, params, rows, units)
+    weights = np.asarray(params.weights, dtype=np.float64)
+    names, parts = [f"weights{[k]}" for k in range(len(weights))], {"weights": slice(0, len(weights))}
+    if "noise_weight" in params:
+        names, parts = [*names, "noise_weight"], {**parts, "noise_weight": slice(len(weights), len(weights) + 1)}
+        weights = np.append(weights, float(params.noise_weight))
+    at_zero = weights * units < LEAST_EVENTS
+    moves = _moves([np.arange(len(weights))[None]], weights, at_zero)
+    return Ties(names, weights, moves, at_zero, parts)
+
+
+def _of_chain(model: Any, params: Params, rows: float, units: float) -> Ties:
+    start, moves = np.asarray(params.startprob), np.asarray(params.transmat)
+    k = len(start)
+    names = [f"startprob{[i]}" for i in range(k)] + [f"transmat{[i, j]}" for i in range(k) for j in range(k)]
+    values = np.concatenate([start, moves.ravel()])
+    share = np.asarray(model.shares(params))
+    expected = np.concatenate([units * start, (max(rows - units, 0.0) * share[:, None] * moves).ravel()])
+    at_zero = (values > 0) & (expected < LEAST_EVENTS)
+    places = k + np.arange(k * k).reshape(k, k)
+    tied = [list(group) for group in model.transitions.tied]
+    alone = [[i] for i in range(k) if not any(i in group for group in tied)]
+    sets = [np.arange(k)[None]] if model.updates_start else []
+    sets += [places[group] for group in (*alone, *tied)] if model.updates_moves else []
+    table = _moves(sets, values, at_zero | (values == 0))
+    return Ties(names, values, table, at_zero, {"startprob": slice(0, k), "transmat": slice(k, k + k * k)})
+
+
+def _moves(sets: list[Array], values: Array, held: Array) -> Array:
+    """One row for each free number; a set (r, s) is of r rows alike that sum to 1."""
+    found = []
+    for places in sets:
+        free = [j for j in range(places.shape[1]) if not held[places[0, j]]]
+        if len(free) < 2:
+            continue
+        reference = max(free, key=lambda j: values[places[0, j]])
+        for j in free:
+            if j != reference:
+                row = np.zeros(len(values))
+                row[places[:, j]], row[places[:, reference]] = 1.0, -1.0
+                found.append(row)
+    return np.array(found).reshape(len(found), len(values))
