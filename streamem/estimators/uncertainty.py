@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -191,10 +191,6 @@ def _inwards(information: Information) -> Iterator[Params]:
     prepared, ties, params = information.prepared, information.ties, information.params
     for held, is_shared in ((prepared.at_zero, False), (prepared.at_zero_shared, True)):
         for k, j in np.argwhere(held).tolist():
-            own, shared = prepared.coordinates.own.copy(), prepared.coordinates.shared.copy()
-            (shared if is_shared else own)[k, j] += INWARDS
-            yield params.replace(components=prepared.coordinates.rebuilt(own, shared))
+            yield params.replace(components=prepared.coordinates.inwards(k, j, is_shared, INWARDS))
     for place in np.flatnonzero(ties.at_zero).tolist():
-        row = np.zeros((1, len(ties.values)))
-        row[0, place] = 1.0
-        yield replace(ties, moves=row).moved(params, 0, INWARDS)
+        yield ties.inwards(params, place, INWARDS)

@@ -172,6 +172,15 @@ class Coordinates:
         steps[slice(None) if self.is_shared(j) else k, j] = amount
         return self.moved([(j, 1.0)], steps)
 
+    def inwards(self, k: int, j: int, shared: bool, amount: float) -> Any:
+        """Parameters with probability j of component k (or of all) moved up, which the largest of its set gives."""
+        own, common = self.own.copy(), self.shared.copy()
+        numbers = (common if shared else own)[k]
+        places = next(places for places in _all_sets(self.form, shared) if j in places)
+        numbers[places[np.argmax(numbers[places])]] -= amount
+        numbers[j] += amount
+        return self.rebuilt(own, common)
+
     def rebuilt(self, own: Array, shared: Array) -> Any:
         """Parameters from numbers."""
         values = self.arrays(own, shared)
@@ -225,6 +234,17 @@ def _moves(form: FreeForm, shared: bool, numbers: Array, held: Array) -> Moves:
     empty = np.zeros((rows, 0), np.int64)
     joined = [np.hstack([empty, *(getattr(table, what) for table in tables)]) for what in ("up", "other", "sign")]
     return Moves(*joined)
+
+
+def _all_sets(form: FreeForm, shared: bool) -> Iterator[Array]:
+    """Positions of all sets of probabilities."""
+    first = 0
+    for name in _names(form, shared):
+        shape = form.values[name].shape if shared else form.values[name].shape[1:]
+        places = first + np.arange(int(np.prod(shape))).reshape(shape)
+        first += places.size
+        if name in form.simplex:
+            yield from _sets(places, form.simplex[name])
 
 
 def _sets(places: Array, starts: Array) -> Iterator[Array]:

@@ -106,8 +106,8 @@ def information_of(model: Any, params: Params, source: Source, engine: Engine, a
 def _require_few(form: Any, ties: Ties, engine: Engine) -> None:
     """Refuse what would not fit before anything of that size is made."""
     size = sum(int(value.size) for value in form.values.values()) + len(ties.values)
-    halved = sum(int(form.values[name].size) for name in form.symmetric) // 2
-    p, limit = size - halved, engine.budget.limit_bytes
+    mirrored = sum(int(form.values[name].size) * (1 - 1 / form.values[name].shape[-1]) / 2 for name in form.symmetric)
+    p, limit = size - round(mirrored), engine.budget.limit_bytes
     needed = MATRICES * 8 * p * p
     if p <= MOST_PARAMETERS and needed <= limit:
         return

@@ -5,7 +5,7 @@ Their part of the expected log-likelihood is Σ counts·log probabilities, for m
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -68,6 +68,18 @@ class Ties:
         values = self.values + amount * self.moves[s]
         found = {name: values[where].reshape(np.shape(params[name])) for name, where in self.parts.items()}
         return params.replace(**found)
+
+    def inwards(self, params: Params, place: int, amount: float) -> Params:
+        """Parameters of the model with one probability moved up, which the largest of its set gives."""
+        first, stop = 0, len(self.values)
+        if "startprob" in self.parts:
+            k = self.parts["startprob"].stop
+            first = place - place % k
+            stop = first + k
+        row = np.zeros((1, len(self.values)))
+        row[0, first + int(np.argmax(self.values[first:stop]))] = -1.0
+        row[0, place] = 1.0
+        return replace(self, moves=row).moved(params, 0, amount)
 
 
 def ties_of(model: Any, params: Params, rows: float, units: float) -> Ties:
