@@ -20,6 +20,7 @@ from streamem.cli.reading import ReadingOptions, reading_options
 from streamem.cli.select import select
 from streamem.cli.sequences import SequencesSaid, fit_hmm, sequence_options
 from streamem.cli.streaming import update, watch
+from streamem.cli.summary import summary
 from streamem.core.errors import StreamemError
 
 INTERRUPTED = 130
@@ -183,6 +184,7 @@ def impute(
 
 
 main.add_command(select)
+main.add_command(summary)
 main.add_command(link)
 main.add_command(update)
 main.add_command(watch)

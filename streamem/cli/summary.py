@@ -1,0 +1,52 @@
+"""``streamem summary``: parameters with standard errors and intervals."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from streamem.cli import library
+from streamem.cli.reading import ReadingOptions, reading_options
+from streamem.cli.sequences import SequencesSaid, sequence_options
+
+
+@click.command()
+@click.argument("model", type=click.Path())
+@click.argument("data", type=click.Path())
+@click.option(
+    "--method",
+    type=click.Choice(["observed", "opg", "sandwich"]),
+    default="observed",
+    show_default=True,
+    help="Observed information, outer products of scores, or both.",
+)
+@click.option("--weight", help="Sample weights: a column name, or the path of a Zarr array or .npy file.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@sequence_options
+@reading_options
+def summary(
+    model: str,
+    data: str,
+    method: str,
+    weight: str | None,
+    as_json: bool,
+    sequences: SequencesSaid,
+    reading: ReadingOptions,
+) -> None:
+    """Parameters of MODEL with standard errors and 95 % intervals, from the DATA that it was fitted to."""
+    fitted = library.load_model(model).set_params(**reading.settings)
+    with reading.opened(data, weight, sequences.arguments(fitted, reading.missing_chunks == "fill")) as (
+        source,
+        arguments,
+    ):
+        found = fitted.summary(source, method=method, **arguments)
+    if not as_json:
+        click.echo(str(found))
+        return
+    lines = [
+        {name: None if value != value else value for name, value in row.items()} for row in found.table.to_pylist()
+    ]
+    errors = found.errors
+    facts = {"log_likelihood": errors.log_likelihood, "weight": errors.weight, "passes": errors.passes}
+    click.echo(json.dumps({**facts, "problems": list(errors.problems), "parameters": lines}))
