@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import isnan
 
 import click
 
@@ -44,9 +45,8 @@ def summary(
     if not as_json:
         click.echo(str(found))
         return
-    lines = [
-        {name: None if value != value else value for name, value in row.items()} for row in found.table.to_pylist()
-    ]
-    errors = found.errors
+    errors, lines = found.errors, found.table.to_pylist()
+    for line in lines:
+        line.update({name: None for name, value in line.items() if isinstance(value, float) and isnan(value)})
     facts = {"log_likelihood": errors.log_likelihood, "weight": errors.weight, "passes": errors.passes}
     click.echo(json.dumps({**facts, "problems": list(errors.problems), "parameters": lines}))

@@ -24,9 +24,9 @@ def test_summary_of_a_parquet_file(tmp_path: Path) -> None:
     model.save(file)
     run = CliRunner().invoke(main, ["summary", file, data])
     assert run.exit_code == 0, run.output
-    assert run.output.rstrip() == str(model.summary(x))
+    assert run.output.rstrip() == str(model.summary(data))
     told = json.loads(CliRunner().invoke(main, ["summary", file, data, "--method", "opg", "--json"]).output)
-    wanted = model.standard_errors(x, method="opg").means_[0, 0]
+    wanted = model.standard_errors(data, method="opg").means_[0, 0]
     row = next(row for row in told["parameters"] if row["parameter"] == "means_[0, 0]")
     assert row["standard_error"] == pytest.approx(wanted, rel=1e-12)
     refused = CliRunner().invoke(main, ["summary", file, data, "--method", "hessian"])
