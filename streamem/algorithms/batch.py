@@ -61,11 +61,15 @@ class BatchEM(Algorithm):
         """All chunks, until the final log-likelihood is known."""
         return () if state.finished else refs
 
+    def pass_kind(self, before: State, after: State) -> str:
+        """Always "plain"."""
+        return "plain"
+
     def update(self, model: Model, state: State, stats: Stats) -> State:
         """Check monotonicity, then one M-step; or, when closing, only note the log-likelihood."""
         weight = weight_of(stats)
         log_likelihood, rounding = float(stats.log_likelihood) / weight, float(stats.rounding) / weight
-        _require_no_fall(state, log_likelihood, rounding)
+        require_no_fall(state, log_likelihood, rounding)
         seen = replace(state, rows=int(stats.rows), weight=weight)
         if state.closing:
             return remember(replace(seen, log_likelihood=log_likelihood), stats)
@@ -83,7 +87,13 @@ class BatchEM(Algorithm):
         )
 
 
-def _require_no_fall(state: State, log_likelihood: float, rounding: float) -> None:
+def require_no_fall(state: State, log_likelihood: float, rounding: float) -> None:
+    """Refuse a log-likelihood of `state.params` that is lower than before the M-step by more than that may cost.
+
+    Raises
+    ------
+    MonotonicityError : it fell
+    """
     if state.iteration == 0:
         return
     before = state.trace[-1]

@@ -129,6 +129,10 @@ class PlannedIncremental(Algorithm):
         visits = 0 if state.memory is None else int(state.memory.visits)
         return self.blocks[visits % len(self.blocks)].refs(refs)
 
+    def pass_kind(self, before: State, after: State) -> str:
+        """ "incremental"; "plain" of the pass that ends the run."""
+        return "plain" if before.closing else "incremental"
+
     def update(self, model: Model, state: State, stats: Stats) -> State:
         """Exchange the block's statistics, then one M-step."""
         if state.closing:

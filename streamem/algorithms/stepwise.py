@@ -238,6 +238,10 @@ class ScheduledStepwise(Algorithm):
             return self.schedule.pieces(state.iteration, refs)
         return refs if self.rule.final_pass and not state.finished else ()
 
+    def pass_kind(self, before: State, after: State) -> str:
+        """ "stepwise"; "plain" of the pass that ends the run."""
+        return "plain" if before.closing else "stepwise"
+
     def update(self, model: Model, state: State, stats: Stats) -> State:
         """A step; after the last, the average takes over."""
         if state.closing:

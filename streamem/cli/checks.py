@@ -3,9 +3,25 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
+
+ALGORITHMS = ("batch", "squarem", "anderson", "stepwise", "incremental")
+
+
+def algorithm_option(default: str) -> Callable[[Any], Any]:
+    """The option ``--algorithm`` of commands that fit."""
+    return click.option(
+        "--algorithm",
+        type=click.Choice(ALGORITHMS),
+        default=default,
+        show_default=True,
+        help="One M-step a pass (batch), the same with steps beyond EM's (squarem, anderson), after mini-batches "
+        "(stepwise), or after blocks of rows (incremental).",
+    )
 
 
 def verbosity(ctx: click.Context) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from streamem.cli import library
-from streamem.cli.checks import require_writable, verbosity
+from streamem.cli.checks import algorithm_option, require_writable, verbosity
 from streamem.cli.reading import ReadingOptions, missing_option, reading_options, unseen_option
 
 COMPRESS = {"auto": "auto", "yes": True, "no": False}
@@ -28,6 +28,7 @@ COMPRESS = {"auto": "auto", "yes": True, "no": False}
     show_default=True,
     help="Whether EM runs over different rows with weights, found in one pass.",
 )
+@algorithm_option("batch")
 @missing_option
 @unseen_option
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Makes the result repeatable.")
@@ -45,6 +46,7 @@ def fit_latent_class(
     seed: int | None,
     weight: str | None,
     checkpoint: str | None,
+    algorithm: str,
     reading: ReadingOptions,
     **settings: Any,
 ) -> None:
@@ -53,7 +55,7 @@ def fit_latent_class(
     settings |= {"random_state": seed, "verbose": verbosity(ctx), "compress": COMPRESS[compress], **reading.settings}
     model = library.LatentClass(classes, **settings)
     with reading.opened(data, weight) as (source, arguments):
-        model.fit(source, checkpoint=checkpoint, **arguments)
+        model.fit(source, checkpoint=checkpoint, algorithm=algorithm, **arguments)
     model.save(output)
     state = "converged" if model.converged_ else "not converged"
     click.echo(

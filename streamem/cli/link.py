@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from streamem.cli import library
-from streamem.cli.checks import require_writable, verbosity
+from streamem.cli.checks import algorithm_option, require_writable, verbosity
 from streamem.cli.reading import ReadingOptions, reading_options
 
 
@@ -24,6 +24,7 @@ from streamem.cli.reading import ReadingOptions, reading_options
 @click.option("--match-prior", type=float, default=0.01, show_default=True, help="Share of matches to start from.")
 @click.option("--tol", type=float, default=1e-9, show_default=True, help="Nats per pair.")
 @click.option("--max-iter", type=click.IntRange(0), default=1000, show_default=True)
+@algorithm_option("batch")
 @click.option("--weight", help="Sample weights: a column name, or the path of a Zarr array or .npy file.")
 @click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
 @reading_options
@@ -40,6 +41,7 @@ def link(
     match_prior: float,
     tol: float,
     max_iter: int,
+    algorithm: str,
     weight: str | None,
     overwrite: bool,
     reading: ReadingOptions,
@@ -60,7 +62,7 @@ def link(
         with reading.opened(random_pairs) as (source, arguments):
             linkage.estimate_u(source, **arguments)
     with reading.opened(data, weight) as (source, arguments):
-        linkage.fit(source, **arguments)
+        linkage.fit(source, algorithm=algorithm, **arguments)
         arguments.pop("sample_weight", None)
         linkage.score_pairs(source, out=output, overwrite=overwrite, **arguments)
     if model is not None:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from streamem.cli import library
-from streamem.cli.checks import require_writable, verbosity
+from streamem.cli.checks import algorithm_option, require_writable, verbosity
 from streamem.cli.reading import ReadingOptions, missing_option, reading_options, unseen_option
 
 
@@ -33,13 +33,7 @@ def mixture_options(stopping: str, *own: Callable[[Any], Any]) -> Callable[[Any]
             default="kmeans",
             show_default=True,
         ),
-        click.option(
-            "--algorithm",
-            type=click.Choice(["batch", "stepwise", "incremental"]),
-            default="batch",
-            show_default=True,
-            help="When to make an M-step: once a pass, after mini-batches, after blocks of rows.",
-        ),
+        algorithm_option("batch"),
         missing_option,
         click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Makes the result repeatable."),
         click.option("--weight", help="Sample weights: a column name, or the path of a Zarr array or .npy file."),

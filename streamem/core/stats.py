@@ -55,8 +55,8 @@ class Stats(Arrays):
 SUMS_OF_WEIGHTS = ("rows", "weight", "responsibilities", "visits", "startprob", "transitions", "counts", "seen")
 """Members that weights add up to, which may be below 0 by rounding only (incremental EM subtracts)."""
 
-LOGARITHMS = ("filtered", "watch")
-"""Members that may hold -inf, or nothing yet."""
+LOGARITHMS = ("filtered", "watch", "fallback")
+"""Members that may hold -inf, or nothing yet; and parameters."""
 
 
 def stats_faults(stats: Stats) -> list[str]:

@@ -11,7 +11,16 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_random_state
 
-from streamem.algorithms import Aitken, BatchEM, Change, IncrementalEM, StepwiseEM, StoppingRule
+from streamem.algorithms import (
+    Aitken,
+    AndersonEM,
+    BatchEM,
+    Change,
+    IncrementalEM,
+    SquaredEM,
+    StepwiseEM,
+    StoppingRule,
+)
 from streamem.core.errors import ParameterError
 from streamem.core.ports import Model, Variant, variant_of
 from streamem.estimators.family_facts import kind_of
@@ -147,6 +156,8 @@ def chosen_algorithm(settings: Any, algorithm: Any) -> Variant:
     seed = int(settings.random_state) if isinstance(settings.random_state, int | np.integer) else 0
     table: dict[str, Callable[[], Variant]] = {
         "batch": lambda: BatchEM(stopping, most),
+        "squarem": lambda: SquaredEM(stopping, most),
+        "anderson": lambda: AndersonEM(stopping, most),
         "stepwise": lambda: StepwiseEM(seed=seed, window=settings.structure.window),
         "incremental": lambda: IncrementalEM(stopping=stopping, max_iter=most),
     }

@@ -100,9 +100,10 @@ class SequenceEstimator(Estimator):
             refused if it lacks it. Lengths and offsets that are numbers are those of X alone.
         sample_weight : (s,) weights of sequences, or (n,) equal within each, or the name of a column
         columns, feature_axis, checkpoint, executor : as in `GaussianMixture.fit`
-        algorithm : "batch", "stepwise", "incremental", or an object, like ``StepwiseEM(passes=2)``
-            "stepwise" makes an M-step after each of many mini-batches of whole sequences; longer ones are drawn in
-            windows of 1000 steps, which count as sequences of their own. "incremental" remembers blocks of sequences.
+        algorithm : "batch", "squarem", "anderson", "stepwise", "incremental", or an object, ``StepwiseEM(passes=2)``
+            As in `GaussianMixture.fit`. "stepwise" makes an M-step after each of many mini-batches of whole sequences;
+            longer ones are drawn in windows of 1000 steps, which count as sequences of their own. "incremental"
+            remembers blocks of sequences.
         halve_after : passes, at least 5, after which the worse half of the starts is given up, again and again
             None runs all of them to their ends. Starts share their reads either way: each chunk is read once for all.
 

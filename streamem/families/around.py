@@ -178,6 +178,10 @@ class Around(FullFamily):
         """The family's parameters about a better anchor."""
         return self.family.reanchored(params)
 
+    def project(self, stats: Stats, valid: Stats, previous: Any) -> Stats:
+        """Extrapolated statistics as the family can take them."""
+        return self.family.project(stats, valid, previous)
+
     @property
     def parameter_names(self) -> tuple[str, ...]:
         """The family's."""

@@ -10,6 +10,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from streamem.core.arrays import Params
 from streamem.core.errors import DataError, ParameterError
+from streamem.core.extrapolation import MOST_FALL, shrunk
 from streamem.core.faults import flags, missing, shaped
 from streamem.core.free_form import FreeForm
 from streamem.core.numerics import EPS
@@ -186,6 +187,16 @@ class AutoregressiveGaussian(FullFamily):
         )
         fall = self._objective(old, stats) - self._objective(new, stats) + weight * rounding
         return float((missed + blurred + np.where(compared, np.maximum(fall, 0.0), 0.0)).sum())
+
+    def project(self, stats: Stats, valid: Stats, previous: Params) -> Stats:
+        """Second moments of [1, row] that are positive definite."""
+        moments, least = valid.moments, valid.moments / MOST_FALL
+        empty = ~(moments[:, 0, 0] > 0)
+
+        def possible(found: Stats) -> NDArray[np.bool_]:
+            return empty | FULL.exceeds(found.moments, least)
+
+        return shrunk(stats, valid, (stats.moments[:, 0, 0], moments[:, 0, 0]), possible)
 
     def degenerate(self, params: Params) -> Mapping[str, list[int]]:
         """Components to which a policy was applied in the last M-step."""

@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from streamem import kernels
 from streamem.core.arrays import Params
 from streamem.core.errors import ImpossibleValueError
+from streamem.core.extrapolation import MOST_FALL, kept_signs
 from streamem.core.faults import flags, missing, within
 from streamem.core.stats import Stats
 from streamem.families.covariance_floor import FLOOR
+from streamem.families.independent_columns import column_weights
 from streamem.families.linear_family import Coefficients, LinearFamily, first_means
 from streamem.kernels.features.features import as_rows
 
@@ -84,6 +86,11 @@ class Bernoulli(LinearFamily):
         """Answers (count, d) that a component gives."""
         chances = np.asarray(params.probabilities[component])
         return (rng.uniform(size=(count, len(chances))) < chances).astype(np.float64)
+
+    def project(self, stats: Stats, valid: Stats, previous: Params) -> Stats:
+        """Numbers of ones, and of zeros, that stay numbers."""
+        kept, zeros = kept_signs(stats, valid), column_weights(valid, valid.x) - valid.x
+        return kept.replace(x=np.minimum(kept.x, column_weights(kept, kept.x) - zeros / MOST_FALL))
 
     def maximize(self, stats: Stats, previous: Params | None) -> Params:
         """Weighted shares of 1."""

@@ -14,6 +14,7 @@ from streamem import kernels
 from streamem.core.arrays import Params
 from streamem.core.completing import has_own
 from streamem.core.errors import DataError, ParameterError
+from streamem.core.extrapolation import shrunk
 from streamem.core.faults import flags, missing, within
 from streamem.core.free_form import FreeForm
 from streamem.core.ports import FullFamily, Kernel
@@ -322,6 +323,24 @@ class ExponentialFamily(FullFamily):
     def statistics_bytes(self, n_components: int, n_features: int) -> int:
         """Weights and sums in float64."""
         return 8 * n_components * (1 + self.n_features(n_components, n_features))
+
+    # --- what the M-step does ----------------------------------------------------------------------------------------
+
+    def project(self, stats: Stats, valid: Stats, previous: Params) -> Stats:
+        """Means of T that the M-step answers with parameters within their bounds."""
+        seen = column_weights(valid, valid.sums) > 0
+
+        def possible(found: Stats) -> NDArray[np.bool_]:
+            weights = np.where(seen, column_weights(found, found.sums), 1.0)
+            overall = found.sums.sum(axis=0) / weights.sum(axis=0)[:, None]
+            with np.errstate(all="ignore"):
+                params = self.from_means(found.sums / weights[..., None], overall, previous)
+            ok = ~np.asarray(params.get("floored", np.zeros_like(seen)), dtype=np.bool_)
+            for name, (low, high) in self.bounds.items():
+                ok &= np.isfinite(params[name]) & (params[name] >= low) & (params[name] <= high)
+            return np.asarray((ok | ~seen).all(axis=1))
+
+        return shrunk(stats, valid, (stats.weight, valid.weight), possible)
 
     # --- what is asked of parameters ---------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from streamem.core.arrays import Params
 from streamem.core.errors import ParameterError
+from streamem.core.extrapolation import kept_signs
 from streamem.core.faults import missing, prefixed, shares
 from streamem.core.free_form import FreeForm, own_part
 from streamem.core.ports import Family, FullFamily, Kernel, full_family, kernel_of
@@ -268,6 +269,11 @@ class MixtureFamily(FullFamily):
         """Statistics of the parts as if they had been taken at `new`."""
         parts = self.family.rebase(stats.parts, old.parts, new.parts)
         return stats if parts is stats.parts else stats.replace(parts=parts)
+
+    def project(self, stats: Stats, valid: Stats, previous: Params) -> Stats:
+        """The weights of the parts as weights, and their statistics as their family says."""
+        parts = self.family.project(stats.parts, valid.parts, previous.parts)
+        return kept_signs(stats.replace(parts=valid.parts), valid).replace(parts=parts)
 
     def reanchored(self, params: Params) -> Params:
         """Parameters with the parts about a better anchor, where theirs has come to lie far off."""

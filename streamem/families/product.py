@@ -13,6 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 from streamem.core.arrays import Params
 from streamem.core.completing import as_written
 from streamem.core.errors import DataError, ParameterError
+from streamem.core.extrapolation import kept_signs
 from streamem.core.faults import flags, missing, prefixed
 from streamem.core.free_form import FreeForm, own_part
 from streamem.core.ports import Family, FullFamily, Kernel, full_family, kernel_of
@@ -393,6 +394,14 @@ class Product(FullFamily):
         }
         same = all(stats.factors[key] is value for key, value in found.items())
         return stats if same else stats.replace(factors=Stats(**found))
+
+    def project(self, stats: Stats, valid: Stats, previous: Params) -> Stats:
+        """The weights as weights, and the statistics of every factor as that says."""
+        found = {
+            part.key: part.family.project(stats.factors[part.key], valid.factors[part.key], previous[part.key])
+            for part in self.parts
+        }
+        return kept_signs(stats.replace(factors=valid.factors), valid).replace(factors=Stats(**found))
 
     def reanchored(self, params: Params) -> Params:
         """The factors about better anchors, where theirs have come to lie far off."""

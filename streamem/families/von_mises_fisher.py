@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from streamem.core.arrays import Params
 from streamem.core.errors import ImpossibleValueError, ParameterError
+from streamem.core.extrapolation import MOST_FALL, shrunk
 from streamem.core.faults import flags, missing, within
 from streamem.core.free_form import FreeForm
 from streamem.core.stats import Stats
@@ -107,6 +108,16 @@ class VonMisesFisher(LinearFamily):
         """μ (K, d)."""
         return np.asarray(params.directions)
 
+    def project(self, stats: Stats, valid: Stats, previous: Params) -> Stats:
+        """Mean vectors that lack at least 1/16 of what they lacked to the length 1."""
+        filled = valid.weight > 0
+        most = 1.0 - (1.0 - _lengths(valid, filled)) / MOST_FALL
+
+        def possible(found: Stats) -> NDArray[np.bool_]:
+            return ~filled | (_lengths(found, filled) < most)
+
+        return shrunk(stats, valid, (stats.weight, valid.weight), possible)
+
     def maximize(self, stats: Stats, previous: Params | None) -> Params:
         """Direction and length of the mean vectors."""
         known = self.means(stats)
@@ -164,6 +175,11 @@ class VonMisesFisher(LinearFamily):
     def free_parameters(self, params: Params) -> int:
         """d − 1 numbers of a direction, and κ."""
         return int(np.size(params.directions))
+
+
+def _lengths(stats: Stats, filled: NDArray[np.bool_]) -> Array:
+    """Lengths of mean vectors (K,)."""
+    return np.asarray(np.linalg.norm(stats.x, axis=1) / np.where(filled, stats.weight, 1.0))
 
 
 def _along(kappa: float, d: int, count: int, rng: np.random.RandomState) -> Array:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from streamem.core.arrays import Params
 from streamem.core.ascent import with_rounding
+from streamem.core.extrapolation import kept_signs
 from streamem.core.faults import prefixed
 from streamem.core.missing import Missing
 from streamem.core.ports import FullFamily, Model
@@ -58,6 +59,11 @@ class ForwardsToFamily(Model):
         """The family's statistics, as if they had been taken at `new`."""
         components = self.family.rebase(stats.components, old.components, new.components)
         return stats if components is stats.components else stats.replace(components=components)
+
+    def project(self, stats: Stats, valid: Stats, previous: Params) -> Stats:
+        """Counts of the model as counts, and the family's statistics as the family says."""
+        components = self.family.project(stats.components, valid.components, previous.components)
+        return kept_signs(stats.replace(components=valid.components), valid).replace(components=components)
 
     def reanchored(self, params: Params) -> Params:
         """The parameters, with the family about a better point of reference where the present one will not do."""

@@ -81,6 +81,17 @@ class Lane:
         self._visited, self.passes = 0, self.passes + 1
         return True
 
+    def withdraws(self) -> bool:
+        """Whether the parameters whose E-step failed were a proposal only, which is now withdrawn."""
+        state = self.algorithm.withdrawn(self.model, self.state)
+        self.state = self.state if state is None else state
+        return state is not None
+
+    @property
+    def proposes(self) -> bool:
+        """Whether the parameters are a proposal, without which the run could go on."""
+        return self.algorithm.withdrawn(self.model, self.state) is not None
+
     def moved(self, stats: Stats, pass_over: bool) -> None:
         """Update the state, and tell it."""
         before, self.state = self.state, self.algorithm.update(self.model, self.state, stats)
@@ -152,8 +163,8 @@ class Race:
         try:
             joint = JointEStep(tuple(tasks)).ready(self.executor, window)
             total = self.executor.reduce(joint, window, self._teller(lanes))
-        except OF_ONE_RUN:
-            if not self.tolerant:
+        except (ArithmeticError, ValueError) as error:
+            if not (self.tolerant and isinstance(error, OF_ONE_RUN)) and not any(lane.proposes for lane in lanes):
                 raise
             # Which of them it was, they tell one by one.
             return [self._alone(lane, task, window) for lane, task in zip(lanes, tasks, strict=True)]
@@ -162,7 +173,11 @@ class Race:
     def _alone(self, lane: Lane, task: EStep, window: Sequence[ChunkRef]) -> Stats | None:
         try:
             return self.executor.reduce(task.ready(self.executor, window), window, self._teller([lane]))
-        except OF_ONE_RUN as error:
+        except (ArithmeticError, ValueError) as error:
+            if lane.withdraws():
+                return None
+            if not isinstance(error, OF_ONE_RUN):
+                raise
             self._fail(lane, error)
             return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import accumulate, groupby
@@ -9,7 +10,7 @@ from time import perf_counter
 from typing import Any
 
 from streamem.core.arrays import Params
-from streamem.core.ports import ChunkDone, ChunkRef
+from streamem.core.ports import REJECTED, ChunkDone, ChunkRef
 from streamem.core.redaction import redacted
 from streamem.core.state import State
 from streamem.running.memory import format_bytes, peak_bytes, return_free_memory
@@ -37,6 +38,8 @@ class PassRecord:
     peak_memory_bytes : the process's largest resident memory so far
     arithmetic : which one its E-steps ran, in words; in several windows that of the first
     shared : how many starts shared the read: `seconds`, `nbytes` and the like are of all of these
+    kind : "plain", "extrapolated", "rejected" (its parameters were turned down: `log_likelihood` is that of the best
+        ones known), "stepwise", …; "" where the algorithm does not say
     """
 
     start: int
@@ -50,6 +53,7 @@ class PassRecord:
     peak_memory_bytes: int
     arithmetic: str = ""
     shared: int = 1
+    kind: str = ""
 
 
 @dataclass
@@ -107,7 +111,8 @@ class FitReport:
             "",
             " start  iter   log-likelihood/row  seconds      rows/s     bytes/s  waiting  peak memory",
         ]
-        lines = [*map(_line, self.passes), *_changes(self.passes), *_reads(self.passes), *_events(self.events)]
+        lines = [*map(_line, self.passes), *_changes(self.passes), *_kinds(self.passes)]
+        lines += [*_reads(self.passes), *_events(self.events)]
         if self.objective is not None:
             lines.append(f"with the prior {self.objective:.9f} nats a row; log-likelihoods are without it")
         return "\n".join([*head, *lines])
@@ -143,6 +148,12 @@ def _nbytes(record: PassRecord) -> int:
     return record.nbytes
 
 
+def _kinds(passes: Sequence[PassRecord]) -> list[str]:
+    """How many passes of each kind there were, where there were several kinds."""
+    counts = Counter(record.kind for record in passes if record.kind)
+    return [", ".join(f"{count} {kind}" for kind, count in counts.items()) + " passes"] if len(counts) > 1 else []
+
+
 def _events(events: Mapping[str, int]) -> list[str]:
     meaning = {
         "empty": "component-passes without rows: mean and covariance were kept",
@@ -162,6 +173,7 @@ class Recorder:
     explain : parameters and rows of a window → the arithmetic of its E-steps in words
     start : which of the starts it watches
     sharing : tells how many starts shared the last read
+    kind : the states before and after a window → what kind of pass it was
     """
 
     def __init__(
@@ -171,8 +183,9 @@ class Recorder:
         explain: Callable[[Params, int], str] | None = None,
         start: int = 0,
         sharing: Callable[[], int] = lambda: 1,
+        kind: Callable[[State, State], str] | None = None,
     ) -> None:
-        self._report, self._start, self._sharing = report, start, sharing
+        self._report, self._start, self._sharing, self._kind = report, start, sharing, kind
         self._degenerate, self._explain = degenerate, explain
         self.arithmetic = ""  # of the last pass that began
         self._clear()
@@ -202,7 +215,8 @@ class Recorder:
 
     def window_ended(self, before: State, after: State, pass_over: bool) -> None:
         """Write the record of a pass; of several windows it says the mean log-likelihood."""
-        if after.finished or after.trace is not before.trace:
+        kind = "" if self._kind is None else self._kind(before, after)
+        if after.finished or after.trace is not before.trace or kind == REJECTED:
             self._known.append((self._window_rows, after.last_known))
         if not pass_over or self._first is None:
             return
@@ -219,6 +233,7 @@ class Recorder:
                 peak_memory_bytes=peak_bytes(),
                 arithmetic=self.arithmetic,
                 shared=self._sharing(),
+                kind=kind,
             )
         )
         self._first = None

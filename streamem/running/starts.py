@@ -289,11 +289,14 @@ class _Starts:
     def _lane(self, start: int, state: State) -> Lane:
         job = self._job
         lane = Lane(job.model, self._algorithm, state)
-        lane.observers = [Recorder(self._report, job.model.degenerate, self._explained, start, lambda: lane.sharing)]
+        kind = self._algorithm.pass_kind
+        told = self._report, job.model.degenerate, self._explained, start, lambda: lane.sharing, kind
+        lane.observers = [Recorder(*told)]
         return lane
 
     def _explained(self, params: Params, rows: int) -> str:
-        self._arithmetic = _arithmetic(self._job, params, rows)
+        with suppress(ArithmeticError, ValueError):  # of parameters that are a proposal only, the pass itself will tell
+            self._arithmetic = _arithmetic(self._job, params, rows)
         return self._arithmetic
 
     def _better(self, best: State | None, candidate: State) -> State:

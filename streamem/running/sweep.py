@@ -174,7 +174,8 @@ class _Runs:
     def _lane(self, place: int, job: Job, algorithm: Algorithm, start: int, state: State) -> Lane:
         lane = Lane(job.model, algorithm, state, group=place)
         sharing = lambda: lane.sharing  # noqa: E731
-        lane.observers = [Recorder(self._reports[place], job.model.degenerate, None, start, sharing)]
+        told = self._reports[place], job.model.degenerate, None, start, sharing, algorithm.pass_kind
+        lane.observers = [Recorder(*told)]
         return lane
 
     def _restore(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from streamem.algorithms import Aitken, BatchEM, IncrementalEM, StepwiseEM
+from streamem.algorithms import Aitken, AndersonEM, BatchEM, IncrementalEM, SquaredEM, StepwiseEM
 from streamem.algorithms.incremental import PlannedIncremental
 from streamem.algorithms.stepwise import ScheduledStepwise
 from streamem.conformance import AlgorithmSuite
@@ -21,6 +21,16 @@ from streamem.core.state import State
 class TestBatch(AlgorithmSuite):
     def make_algorithm(self) -> Variant:
         return BatchEM(Aitken(1e-8), max_iter=500)
+
+
+class TestSquarem(AlgorithmSuite):
+    def make_algorithm(self) -> Variant:
+        return SquaredEM(Aitken(1e-8), max_iter=500)
+
+
+class TestAnderson(AlgorithmSuite):
+    def make_algorithm(self) -> Variant:
+        return AndersonEM(Aitken(1e-8), max_iter=500)
 
 
 @pytest.mark.parametrize("blocks", [None, 1, 3])

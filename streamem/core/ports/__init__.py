@@ -5,6 +5,7 @@ from streamem.core.ports.family import Family, FullFamily, full_family, kernel_o
 from streamem.core.ports.kernel import Kernel, Mixing, MixtureSums, PlainKernel
 from streamem.core.ports.model import Model
 from streamem.core.ports.running import (
+    REJECTED,
     Algorithm,
     ChunkDone,
     Executor,
@@ -19,6 +20,7 @@ from streamem.core.ports.running import (
 )
 
 __all__ = [
+    "REJECTED",
     "Algorithm",
     "ChunkDone",
     "ChunkRef",

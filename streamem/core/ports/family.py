@@ -15,6 +15,7 @@ from numpy.typing import DTypeLike, NDArray
 from streamem.core.arrays import Params
 from streamem.core.completing import as_written, completed, has_own
 from streamem.core.errors import ParameterError
+from streamem.core.extrapolation import kept_signs
 from streamem.core.free_form import FreeForm, found_form, put_back
 from streamem.core.ports.kernel import PLAIN_BLOCK_ROWS, Kernel, Mixing, PlainKernel
 from streamem.core.stats import Stats
@@ -279,6 +280,17 @@ class FullFamily(ABC):
         """Parameters in which those of these names have these values, in units of the data."""
         changed: Params = params.replace(**values)
         return changed
+
+    # --- statistics that were extrapolated ---------------------------------------------------------------------------
+
+    def project(self, stats: Stats, valid: Stats, previous: Any) -> Stats:
+        """Statistics extrapolated from those of rows, changed as little as possible so that `maximize` can take them.
+
+        `valid` are the last that rows gave, at `previous`. By default no number changes its sign, or falls below 1/16
+        of what it was, which suits weights, counts and sums of values >= 0. It need not catch everything: parameters
+        that are not finite, and those with a lower objective, are turned down.
+        """
+        return kept_signs(stats, valid)
 
     # --- words for messages ------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from streamem.core.arrays import Params
 from streamem.core.boundary import Boundary
 from streamem.core.chunk import Chunk
 from streamem.core.completing import has_own
+from streamem.core.extrapolation import kept_signs
 from streamem.core.missing import Missing
 from streamem.core.stats import Stats
 
@@ -105,6 +106,15 @@ class Model(ABC):
     def reanchored(self, params: Params) -> Params:
         """This distribution about a better anchor; `params` itself as long as the present anchor will do."""
         return params
+
+    def project(self, stats: Stats, valid: Stats, previous: Params) -> Stats:
+        """Statistics extrapolated from those of rows, changed as little as possible so that `m_step` can take them.
+
+        `valid` are the last that rows gave, at `previous`. By default no number changes its sign, or falls below 1/16
+        of what it was, so that counts stay counts. It need not catch everything: parameters that are not finite, and
+        those with a lower objective, are turned down.
+        """
+        return kept_signs(stats, valid)
 
     def faults(self, params: Params, n_components: int, n_features: int) -> list[str]:
         """One sentence for each array that contradicts itself, as a file may hold it, naming it."""

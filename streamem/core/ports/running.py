@@ -19,6 +19,9 @@ from streamem.core.stats import Stats
 Result_co = TypeVar("Result_co", covariant=True)
 Result = TypeVar("Result")
 
+REJECTED = "rejected"
+"""The kind of a pass whose parameters were a proposal that has been turned down."""
+
 ORDER_BYTES = 8
 """For each row of an open chunk, while mini-batches draw from it in a random order."""
 
@@ -197,6 +200,14 @@ class Algorithm(Variant):
     def reopen(self, state: State) -> State:
         """An ended run that would not have ended yet under the present settings, opened again; else unchanged."""
         return state
+
+    def withdrawn(self, model: Model, state: State) -> State | None:
+        """The state without parameters that were only proposed, where their E-step fails; None where none were."""
+        return None
+
+    def pass_kind(self, before: State, after: State) -> str:
+        """What kind of pass led from one state to the next, in a word for the report; `REJECTED` has a meaning."""
+        return ""
 
     @abstractmethod
     def window(self, state: State, refs: Sequence[ChunkRef]) -> Sequence[ChunkRef]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from streamem.core.numerics import EPS
@@ -60,6 +61,9 @@ class Covariance(Protocol):
 
     def least(self, size: Array, eps: Array | float = EPS) -> Array:
         """The floor under covariances of that size, computed from sums with that unit of rounding."""
+
+    def exceeds(self, covariances: Array, least: Array) -> NDArray[np.bool_]:
+        """Which covariances, minus the `least`, are positive definite: (K,) or ()."""
 
     def lost(self, diagonal: Array, size: Array, eps: Array | float) -> Array:
         """tr(PEPE) for rounding errors E of one eps in covariances of that size, by the diagonal of P: (K,) or ()."""

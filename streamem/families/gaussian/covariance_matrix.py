@@ -158,6 +158,14 @@ class Full:
     def least(self, size: Array, eps: Array | float = EPS) -> Array:
         return floor_of(size, eps, size.shape[-1])
 
+    def exceeds(self, covariances: Array, least: Array) -> NDArray[np.bool_]:
+        differences = covariances - least
+        found = np.zeros(differences.shape[:-2], dtype=np.bool_)
+        for index in np.ndindex(found.shape):
+            with suppress(np.linalg.LinAlgError):
+                found[index] = np.isfinite(np.linalg.cholesky(differences[index])).all()
+        return found
+
     def lost(self, diagonal: Array, size: Array, eps: Array | float) -> Array:
         least = self.least(size, eps)
         summed, left = (eps * diagonal * size).sum(axis=-1), (diagonal * least).sum(axis=-1)

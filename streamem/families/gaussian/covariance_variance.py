@@ -58,6 +58,9 @@ class Diagonal:
     def least(self, size: Array, eps: Array | float = EPS) -> Array:
         return floor_of(size, eps, 1)
 
+    def exceeds(self, covariances: Array, least: Array) -> NDArray[np.bool_]:
+        return np.asarray((covariances > least).all(axis=1))
+
     def lost(self, diagonal: Array, size: Array, eps: Array | float) -> Array:
         return np.asarray(((eps * diagonal * size) ** 2).sum(axis=1))
 
@@ -142,6 +145,9 @@ class Spherical:
 
     def least(self, size: Array, eps: Array | float = EPS) -> Array:
         return floor_of(size, eps, 1)
+
+    def exceeds(self, covariances: Array, least: Array) -> NDArray[np.bool_]:
+        return np.asarray(covariances > least)
 
     def lost(self, diagonal: Array, size: Array, eps: Array | float) -> Array:
         return np.asarray(((diagonal * (eps * size)[:, None]) ** 2).sum(axis=1))

@@ -162,6 +162,10 @@ class Gaussian(Elliptical):
         """Moments about the origins that `old` implies (its anchor, or each mean) → those of `new`, exactly."""
         return self._moved(stats, old, new)
 
+    def project(self, stats: Stats, valid: Stats, previous: Params) -> Stats:
+        """Moments of covariances that are positive definite."""
+        return self._project_moments(stats, valid)
+
     def draw(self, params: Params, component: int, count: int, rng: np.random.RandomState) -> Array:
         """Rows (count, d) that a component emits."""
         mean, covariances = self.means(params)[component], self.covariances(params)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from streamem.core.arrays import Params
 from streamem.core.errors import NumericalError, ParameterError
+from streamem.core.extrapolation import MOST_FALL, shrunk
 from streamem.core.free_form import FreeForm
 from streamem.core.numerics import EPS
 from streamem.core.ports import FullFamily
@@ -304,6 +305,24 @@ class Elliptical(FullFamily):
         """Exchange the covariances, given in units of the data."""
         anchored = self._structure.scaled(covariances, 1.0 / params.scale)
         return self._assemble(params, params.means, anchored, params.empty)
+
+    # --- statistics that were extrapolated ---------------------------------------------------------------------------
+
+    def _project_moments(self, moments: Stats, valid: Stats) -> Stats:
+        """Moments whose covariances, in the sense of quadratic forms, are at least 1/16 of those of `valid`."""
+        filled = valid.weight > 0
+        least = self._spreads(valid, filled) / MOST_FALL
+
+        def possible(found: Stats) -> NDArray[np.bool_]:
+            return ~filled | self._structure.exceeds(self._spreads(found, filled), least)
+
+        return shrunk(moments, valid, (moments.weight, valid.weight), possible, self._structure.shared)
+
+    def _spreads(self, moments: Stats, filled: NDArray[np.bool_]) -> Array:
+        """Covariances that moments imply; anything where a component has no rows."""
+        weight = np.where(filled, moments.weight, 0.0 if self._structure.shared else 1.0)
+        means = moments.first / np.where(filled, moments.weight, 1.0)[:, None]
+        return self._structure.estimate(weight, means, moments.second, np.zeros(means.shape[1]))
 
     # --- inner -------------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from streamem.core.arrays import Params
 from streamem.core.errors import ParameterError
+from streamem.core.extrapolation import kept_signs
 from streamem.core.faults import missing, shaped
 from streamem.core.free_form import FreeForm
 from streamem.core.numerics import EPS
@@ -167,6 +168,11 @@ class StudentT(Elliptical):
         """Moments about the anchor of `old` → about that of `new`, exactly; precisions stay."""
         scaled = self._moved(stats.scaled, old, new)
         return stats if scaled is stats.scaled else stats.replace(scaled=scaled)
+
+    def project(self, stats: Stats, valid: Stats, previous: Params) -> Stats:
+        """Moments of scale matrices that are positive definite; weights and precisions keep their signs."""
+        kept = kept_signs(stats.replace(scaled=valid.scaled), valid)
+        return kept.replace(scaled=self._project_moments(stats.scaled, valid.scaled))
 
     def draw(self, params: Params, component: int, count: int, rng: np.random.RandomState) -> Array:
         """Rows (count, d) that a component emits."""

@@ -1,0 +1,308 @@
+"""Accelerated EM: the published case, invalid proposals, projections, and fits of every kind of model."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from streamem import GaussianHMM, GaussianMixture, GroupedMixture, LatentClass, Mixture, Params, Stats
+from streamem.algorithms import Aitken, AndersonEM, BatchEM, SquaredEM
+from streamem.algorithms.accelerated import Proposal
+from streamem.conformance.counts import CountsMixture
+from streamem.core.chunk import Chunk
+from streamem.core.errors import NumericalError
+from streamem.core.extrapolation import kept_signs, shrunk
+from streamem.core.ports import Limits
+from streamem.core.state import State
+from streamem.families import Bernoulli, Gamma, Gaussian, Poisson, Product, VonMisesFisher
+from streamem.running import loop
+
+Array = NDArray[Any]
+
+DEATHS = [162.0, 267.0, 271.0, 185.0, 111.0, 61.0, 27.0, 8.0, 3.0, 1.0]
+"""Days of 1910–12 with 0 … 9 deaths of women over 80 in The Times (Hasselblad 1969)."""
+TIMES = Chunk(np.column_stack([np.arange(10.0), np.arange(10.0)]), np.array(DEATHS))
+START = Params(weights=[0.5, 0.5], rates=[1.0, 3.0])
+MAXIMUM = -1989.945859883
+
+ACCELERATED = [SquaredEM, AndersonEM]
+
+
+def log_likelihood(stats: Stats) -> float:
+    """With the constant that the model leaves out: Σ counts·log x!."""
+    log_factorials = np.cumsum(np.log(np.maximum(np.arange(10.0), 1.0)))
+    return float(stats.log_likelihood) - float(np.array(DEATHS) @ log_factorials)
+
+
+def times(algorithm: Any, passes: int = 5000) -> tuple[list[float], list[str], State]:
+    """Log-likelihoods and kinds of passes on the deaths of The Times."""
+    model, state = CountsMixture(), algorithm.start(START)
+    found, kinds = [], []
+    while algorithm.window(state, [None]) and len(found) < passes:
+        stats = model.e_step(state.params, TIMES)
+        before, state = state, algorithm.update(model, state, stats)
+        found.append(log_likelihood(stats))
+        kinds.append(algorithm.pass_kind(before, state))
+    return found, kinds, state
+
+
+def first_within(found: list[float], gap: float) -> int:
+    return next(number for number, value in enumerate(found, 1) if value > MAXIMUM - gap)
+
+
+def test_anderson_needs_fewer_steps_for_the_times_than_published() -> None:
+    """turboEM prints 45 E-steps for SQUAREM and 60 for parabolic EM, where EM needs 2113."""
+    found, kinds, state = times(AndersonEM(Aitken(1e-12), 5000))
+    assert first_within(found, 1e-7) <= 45
+    assert state.converged
+    assert len(found) <= 45
+    assert kinds[-4:] == ["plain"] * 4
+    np.testing.assert_allclose(state.params.rates, [1.2560951, 2.6634044], rtol=1e-5)
+
+
+def test_squarem_needs_a_fifth_of_the_passes() -> None:
+    found, _, state = times(SquaredEM(Aitken(1e-10), 5000))
+    plain, _, _ = times(BatchEM(Aitken(1e-10), 5000))
+    assert state.converged
+    assert 5 * first_within(found, 1e-5) < first_within(plain, 1e-5)
+
+
+@pytest.mark.parametrize("kind", ACCELERATED)
+def test_the_stopping_rule_sees_plain_steps_only(kind: Any) -> None:
+    """Aitken's rule needs four values; the last four belong to consecutive plain steps."""
+    seen = []
+
+    class Watched(Aitken):
+        def met(self, trace: Any) -> bool:
+            ends = super().met(trace)
+            if ends:
+                seen.append(len(trace))
+            return ends
+
+    _, kinds, state = times(kind(Watched(1e-9), 5000))
+    assert state.converged
+    assert set(kinds[-4:]) == {"plain"}
+    assert (np.diff(state.trace) > -1e-14).all()
+
+
+@dataclass(frozen=True)
+class Jumps(SquaredEM):
+    """Proposes the same nonsense whenever it can."""
+
+    factor: float = 1.0
+
+    def proposal(self, own: Stats, pairs: Any) -> Proposal:
+        image = pairs[-1].image
+        odd = {"negative": -1.0, "huge": 1e6}.get(self.name, self.factor)
+        return Proposal(image.replace(x=image.x * np.array([odd, 1.0])), own.replace(bounded=0.0))
+
+
+@pytest.mark.parametrize("factor", [-1.0, 1e6, float("nan"), float("inf"), 0.0])
+def test_nonsense_is_turned_down(factor: float) -> None:
+    """Whatever is proposed, the log-likelihood rises as in plain EM, and the run ends where plain EM ends."""
+    _, kinds, state = times(Jumps(Aitken(1e-7), 2000, factor))
+    plain, _, ended = times(BatchEM(Aitken(1e-7), 2000))
+    assert state.converged
+    assert "extrapolated" not in kinds
+    assert state.log_likelihood == pytest.approx(ended.log_likelihood, abs=1e-12)
+    assert len(kinds) - kinds.count("rejected") == len(plain)
+
+
+class Fragile(Poisson):
+    """A family of a user that overflows at rates above 7."""
+
+    def log_prob(self, params: Any, x: Array) -> Array:
+        raise AssertionError("the kernel is asked")
+
+    def kernel(self, params: Params, dtype: Any = np.float64) -> Any:
+        if float(np.max(params.rates)) > 7.0:
+            raise NumericalError("too fast")
+        return super().kernel(params, dtype)
+
+
+def counts(n: int = 400) -> Array:
+    rng = np.random.default_rng(0)
+    return rng.poisson(np.where(rng.random(n) < 0.4, 2.0, 4.0)).astype(float)[:, None]
+
+
+def test_a_proposal_whose_e_step_fails_is_withdrawn() -> None:
+    class Wild(AndersonEM):
+        def proposal(self, own: Stats, pairs: Any) -> Proposal:
+            image = pairs[-1].image
+            components = image.components.replace(x=image.components.x * 3.0)
+            return Proposal(image.replace(components=components), own)
+
+    settings: dict[str, Any] = {"random_state": 0, "tol": 1e-4, "max_iter": 300}
+    wild = Mixture(Fragile(), 2, **settings).fit(counts(), algorithm=Wild(Aitken(1e-4), 300))
+    plain = Mixture(Poisson(), 2, **settings).fit(counts(), algorithm="batch")
+    assert wild.lower_bound_ == plain.lower_bound_
+    with pytest.raises(NumericalError, match="too fast"):
+        Mixture(Fragile(), 2, random_state=0).fit(counts() + 9, algorithm="anderson")
+
+
+# --- statistics that were extrapolated -------------------------------------------------------------------------------
+
+
+def moments(x: Array, resp: Array) -> tuple[Gaussian, Params, Stats]:
+    family = Gaussian("full")
+    params = family.start(x, None, resp.shape[1])
+    return family, params, family.stats(params, x, resp)
+
+
+@pytest.mark.parametrize("covariance_type", ["full", "tied", "diag", "spherical"])
+def test_moments_become_those_of_covariances(covariance_type: str) -> None:
+    rng = np.random.default_rng(0)
+    x, resp = rng.normal(size=(200, 3)), rng.dirichlet(np.ones(3), 200)
+    family = Gaussian(covariance_type)
+    params = family.start(x, None, 3)
+    valid = family.stats(params, x, resp)
+    wrong = valid.replace(second=valid.second * -2.0)
+    found = family.maximize(family.project(wrong, valid, params), params)
+    assert not np.any(found.floored)
+    least = family.maximize(valid, params).covariances / 16
+    if covariance_type in ("full", "tied"):
+        assert (np.linalg.eigvalsh(found.covariances - 0.99 * least) > 0).all()
+    else:
+        assert (found.covariances > 0.99 * least).all()
+
+
+def test_one_component_goes_back_alone() -> None:
+    rng = np.random.default_rng(0)
+    family, params, valid = moments(rng.normal(size=(100, 2)), rng.dirichlet(np.ones(3), 100))
+    second = valid.second * np.array([[1.1], [-2.0], [1.1]])
+    found = family.project(valid.replace(second=second), valid, params)
+    np.testing.assert_allclose(found.second[[0, 2]], second[[0, 2]])
+    assert (np.abs(found.second[1] - second[1]) > 0).any()
+
+
+def test_probabilities_stay_between_0_and_1() -> None:
+    family, valid = Bernoulli(), Stats(weight=[10.0, 4.0], x=[[4.0, 9.9], [0.0, 4.0]])
+    found = family.project(Stats(weight=[9.0, 5.0], x=[[-3.0, 12.0], [1.0, 7.0]]), valid, None)
+    shares = found.x / found.weight[:, None]
+    assert (shares >= 0).all()
+    assert (shares <= 1).all()
+    assert shares[1].tolist() == [0.0, 1.0]
+
+
+def test_directions_are_means_of_unit_vectors() -> None:
+    family, valid = VonMisesFisher(), Stats(weight=[4.0], x=[[0.0, 3.9]])
+    found = family.project(Stats(weight=[4.0], x=[[0.0, 4.4]]), valid, None)
+    assert 3.9 <= float(np.linalg.norm(found.x)) < 4.0
+
+
+def test_gamma_statistics_have_a_maximum() -> None:
+    rng = np.random.default_rng(0)
+    x, resp = rng.gamma(3.0, size=(100, 1)), rng.dirichlet(np.ones(2), 100)
+    family = Gamma()
+    valid = family.stats(None, x, resp)
+    previous = family.maximize(valid, None)
+    wrong = valid.replace(sums=valid.sums * np.array([1.0, -3.0]))
+    found = family.maximize(family.project(wrong, valid, previous), previous)
+    assert np.isfinite(found.shapes).all()
+    assert not np.any(found.floored)
+
+
+def test_a_sum_falls_to_a_sixteenth_at_most() -> None:
+    found = kept_signs(Stats(counts=[-3.0, 0.5]), Stats(counts=[1.6, 1.6]))
+    assert found.counts.tolist() == pytest.approx([0.1, 0.5])
+    valid, wrong = Stats(weight=[1.6], x=[3.2]), Stats(weight=[-1.6], x=[0.0])
+    assert shrunk(wrong, valid, (wrong.weight, valid.weight), lambda s: s.weight > 0).weight[0] == pytest.approx(0.1)
+
+
+# --- every kind of model ---------------------------------------------------------------------------------------------
+
+
+def rows(n: int = 600) -> Array:
+    rng = np.random.default_rng(1)
+    return np.array([[0.0, 0.0], [3.0, 0.0], [0.0, 3.0]])[rng.integers(3, size=n)] + rng.normal(size=(n, 2))
+
+
+SETTINGS: dict[str, Any] = {"tol": 1e-7, "random_state": 0}
+
+
+def answers(n: int = 500) -> Array:
+    rng = np.random.default_rng(2)
+    chances = np.array([0.2, 0.5, 0.9])[rng.integers(3, size=n)]
+    return (rng.random((n, 6)) < chances[:, None]).astype(np.int64)
+
+
+MODELS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
+    "full": (lambda: GaussianMixture(3, stopping="aitken", max_iter=500, **SETTINGS), rows, {}),
+    "hmm": (lambda: GaussianHMM(2, n_iter=500, startprob_prior=2.0, **SETTINGS), rows, {"lengths": [100] * 6}),
+    "groups": (lambda: GroupedMixture(Gaussian("diag"), 3, max_iter=500, **SETTINGS), rows, {"lengths": [3] * 200}),
+    "classes": (lambda: LatentClass(2, n_init=1, max_iter=500, **SETTINGS), answers, {}),
+    "columns": (
+        lambda: Mixture(Product({0: Gaussian(), 1: Poisson()}), 2, max_iter=500, **SETTINGS),
+        lambda: np.column_stack([rows()[:, 0], np.floor(np.abs(rows()[:, 1]))]),
+        {},
+    ),
+}
+
+
+@pytest.mark.parametrize("algorithm", ["squarem", "anderson"])
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_gets_as_far_in_fewer_passes(name: str, algorithm: str) -> None:
+    make, data, arguments = MODELS[name]
+    plain = make().fit(data(), algorithm="batch", **arguments)
+    found = make().fit(data(), algorithm=algorithm, **arguments)
+    kinds = Counter(record.kind for record in found.report_.passes)
+    assert found.converged_
+    assert found.lower_bound_ >= plain.lower_bound_ - 1e-6
+    assert len(found.report_.passes) <= len(plain.report_.passes) + 3
+    assert kinds["extrapolated"] > 0
+    assert found.n_iter_ + 1 == len(found.report_.passes) - kinds["rejected"]
+    assert f"{kinds['plain']} plain" in str(found.report_)
+    assert np.isfinite([record.log_likelihood for record in found.report_.passes]).all()
+
+
+class Stop(Exception):
+    """The end of a process."""
+
+
+def stops_after(passes: int) -> Any:
+    """What looks for changes of the data at the end of each pass, and ends the process after so many."""
+    left = [passes]
+
+    def look(*arguments: Any) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise Stop
+
+    return look
+
+
+@pytest.mark.parametrize("algorithm", ["squarem", "anderson"])
+def test_a_stopped_fit_goes_on_with_equal_bits(algorithm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through a checkpoint, at a proposal as at a plain step."""
+    make, x = MODELS["full"][0], rows()
+    whole = make().fit(x, algorithm=algorithm)
+    kinds = [record.kind for record in whole.report_.passes]
+    for passes in {1, kinds.index("extrapolated"), kinds.index("extrapolated") + 1}:
+        file = tmp_path / f"{passes}.npz"
+        with monkeypatch.context() as patch:
+            patch.setattr(loop, "require_unchanged", stops_after(passes))
+            with pytest.raises(Stop):
+                make().fit(x, algorithm=algorithm, checkpoint=file)
+        resumed = make().fit(x, algorithm=algorithm, checkpoint=file)
+        assert resumed.means_.tobytes() == whole.means_.tobytes()
+        assert resumed.lower_bound_ == whole.lower_bound_
+        assert [record.kind for record in resumed.report_.passes] == kinds
+
+
+def test_what_it_remembers_is_projected() -> None:
+    """Four pairs of statistics, a proposal, its point, and the parameters of the plain step."""
+    limits = Limits(open_bytes=0, least_rows=1, statistics_bytes=1000, max_iter=50)
+    algorithm = AndersonEM(Aitken(1e-12), 50)
+    assert algorithm.open_bytes([], limits) == 12 * limits.statistics_bytes
+    state, sizes = algorithm.start(START), []
+    for _ in range(20):
+        stats = CountsMixture().e_step(state.params, TIMES)
+        state = algorithm.update(CountsMixture(), state, stats)
+        sizes.append(len(state.memory.flatten()) if state.memory is not None else 0)
+    assert max(sizes) <= 11 * len(stats.flatten())
