@@ -240,3 +240,10 @@ def test_the_picture() -> None:
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["diag", "spherical", "best"]
     assert len(ax.lines[0].get_xdata()) == 3
     ax.figure.clear()
+
+
+def test_a_cluster_gives_the_bits_of_threads(client: Any) -> None:
+    asked: dict[str, Any] = {"criterion": "held-out", **GRID}
+    here, there = (select(gaussians(n_init=2), rows(), executor=where, **asked) for where in ("threads", client))
+    require_same(here, there)
+    assert here.table.column("held_out").to_pylist() == there.table.column("held_out").to_pylist()

@@ -115,6 +115,13 @@ def test_400_mb(stores: Stores, tmp_path: Path, suffix: str) -> None:
     check_total(stores, suffix, tmp_path, 400 * MB)
 
 
+@pytest.mark.slow
+def test_starts_that_share_reads_do_not_grow_with_rows(stores: Stores) -> None:
+    small, large = (measure(stores.path("zarr", size * MB), n_init=8, max_iter=2) for size in (200, 400))
+    assert small["passes"] == large["passes"] == 8 * 3
+    assert large["fit"] - small["fit"] < FLATNESS_BYTES
+
+
 def test_chunks_of_16_mib(stores: Stores) -> None:
     """Of such, chunks in flight take what could be kept from pass to pass, and allocators keep none of them."""
     measured = measure(stores.path("zarr", 200 * MB, 32, 16 * MIB))
