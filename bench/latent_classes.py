@@ -49,7 +49,7 @@ def fit(x: Any, **settings: Any) -> LatentClass:
     """One start."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return LatentClass(K, n_init=1, random_state=0, **settings).fit(x)
+        return LatentClass(K, init_params="random", random_state=0, **settings).fit(x)
 
 
 def beside_peer(rows: int, rounds: int) -> None:

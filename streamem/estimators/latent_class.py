@@ -38,10 +38,10 @@ class LatentClass(MixtureEstimator):
         Whether EM runs over different rows with weights, found in one pass, instead of over all rows: the same sums but
         for their rounding. "auto" does so from 16,384 rows on, where at most a quarter of them are different. The
         report says how many there were. `partial_fit` and `fit_stream` never do.
-    init_params : {"random", "short_em", "kmeans", "k-means++", "random_from_data"}, default "random"
+    init_params : {"short_em", "random", "kmeans", "k-means++", "random_from_data"}, default "short_em"
         "random" deals equal rows of a sample to the classes together, by chance; "short_em" goes on from the best of 32
         such deals after short runs of EM on the sample, and finds the best maximum far more often than one deal.
-    n_init : int, default 10
+    n_init : int, default 1
         Starts; the one with the highest log-likelihood is kept. Latent classes have many local maxima.
     weight_concentration_prior : float or (K,), optional
         As in `GaussianMixture`.
@@ -86,8 +86,8 @@ class LatentClass(MixtureEstimator):
         compress: bool | str = "auto",
         tol: float = 1e-7,
         max_iter: int = 1000,
-        n_init: int = 10,
-        init_params: str = "random",
+        n_init: int = 1,
+        init_params: str = "short_em",
         random_state: int | np.random.RandomState | None = None,
         warm_start: bool = False,
         verbose: int = 0,

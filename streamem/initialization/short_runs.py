@@ -16,7 +16,7 @@ from streamem.core.sequences import Sequences
 RUNS, ITERATIONS = 32, 10
 """Of the first round; each further round goes on with a quarter of the runs for three times as long."""
 ROUNDS = 3
-FEWEST_ROWS, MOST_ROWS = 2**10, 2**15
+FEWEST_ROWS, MOST_ROWS = 2**12, 2**15
 """Of the sample that the runs see."""
 
 Begin = Callable[[Chunk, np.random.RandomState], Params]

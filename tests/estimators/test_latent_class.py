@@ -52,11 +52,21 @@ def test_carcinoma(k: int, published: float) -> None:
         np.testing.assert_allclose(np.sort(model.weights_), [0.1817, 0.3736, 0.4447], atol=5e-5)
 
 
-def test_carcinoma_with_four_classes_beats_the_printed_fit() -> None:
-    """BIC 727.5 is printed, of a local maximum; 726.4629 is the best that is known."""
-    model = LatentClass(4, n_init=1, tol=1e-9, max_iter=20_000, random_state=2).fit(carcinoma())
+@pytest.mark.parametrize("seed", range(4))
+def test_carcinoma_with_four_classes_beats_the_printed_fit(seed: int) -> None:
+    """BIC 727.5 is printed, of a local maximum; 726.4629 is the best that is known, and every seed finds it."""
+    model = LatentClass(4, tol=1e-9, max_iter=20_000, random_state=seed).fit(carcinoma(), algorithm="squarem")
     np.testing.assert_allclose(model.score(carcinoma()) * 118, -289.285849, atol=5e-6)
     np.testing.assert_allclose(model.bic(carcinoma()), 726.4629, atol=1e-4)
+
+
+def test_every_seed_finds_the_best_of_five_maxima() -> None:
+    """Those of gss82 are printed; a single random start ends in the best in 58 of 100."""
+    frame = gss82().to_pandas()
+    rows = frame.loc[frame.index.repeat(frame["n"])].drop(columns="n")
+    for seed in range(4):
+        model = LatentClass(3, tol=1e-9, max_iter=20_000, random_state=seed).fit(rows, algorithm="squarem")
+        np.testing.assert_allclose(model.lower_bound_ * 1202, -2754.545, atol=1e-3)
 
 
 @pytest.mark.parametrize("compress", [False, True])
