@@ -82,6 +82,7 @@ def fit_gmm(ctx: click.Context, /, **given: Any) -> None:
     show_default=True,
     help="Degrees of freedom: estimated, tied, or a number to fix them.",
 )
+@noise_option
 @click.pass_context
 def fit_student(ctx: click.Context, /, dof: str, **given: Any) -> None:
     """Mixture of t distributions, which outliers do not move."""

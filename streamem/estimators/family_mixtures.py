@@ -27,7 +27,7 @@ class PoissonMixture(MixtureEstimator):
     ----------
     n_components : int, default 1
     tol, max_iter, n_init, init_params, random_state, warm_start, verbose, stopping
-    missing, weight_concentration_prior, n_threads, memory_limit, chunk_bytes
+    missing, noise, weight_concentration_prior, n_threads, memory_limit, chunk_bytes
         As in `Mixture`.
 
     Attributes
@@ -58,7 +58,7 @@ class BernoulliMixture(MixtureEstimator):
     ----------
     n_components : int, default 1
     tol, max_iter, n_init, init_params, random_state, warm_start, verbose, stopping
-    missing, weight_concentration_prior, n_threads, memory_limit, chunk_bytes
+    missing, noise, weight_concentration_prior, n_threads, memory_limit, chunk_bytes
         As in `Mixture`.
 
     Attributes
@@ -88,7 +88,7 @@ class GammaMixture(MixtureEstimator):
     ----------
     n_components : int, default 1
     tol, max_iter, n_init, init_params, random_state, warm_start, verbose, stopping
-    missing, weight_concentration_prior, n_threads, memory_limit, chunk_bytes
+    missing, noise, weight_concentration_prior, n_threads, memory_limit, chunk_bytes
         As in `Mixture`.
 
     Attributes
@@ -119,7 +119,7 @@ class NegativeBinomialMixture(MixtureEstimator):
     ----------
     n_components : int, default 1
     tol, max_iter, n_init, init_params, random_state, warm_start, verbose, stopping
-    missing, weight_concentration_prior, n_threads, memory_limit, chunk_bytes
+    missing, noise, weight_concentration_prior, n_threads, memory_limit, chunk_bytes
         As in `Mixture`.
 
     Attributes
@@ -156,8 +156,8 @@ class MultinomialMixture(MixtureEstimator):
     ----------
     n_components : int, default 1
     tol, max_iter, n_init, init_params, random_state, warm_start, verbose, stopping
-    missing, n_threads, memory_limit, chunk_bytes
-        As in `Mixture`; a count that is missing is an error.
+    missing, noise, n_threads, memory_limit, chunk_bytes
+        As in `Mixture`; a count that is missing is an error, and so is noise.
 
     Attributes
     ----------
@@ -186,8 +186,8 @@ class VonMisesFisherMixture(MixtureEstimator):
     ----------
     n_components : int, default 1
     tol, max_iter, n_init, init_params, random_state, warm_start, verbose, stopping
-    missing, n_threads, memory_limit, chunk_bytes
-        As in `Mixture`; a part of a vector that is missing is an error.
+    missing, noise, n_threads, memory_limit, chunk_bytes
+        As in `Mixture`; a part of a vector that is missing is an error, and so is noise.
 
     Attributes
     ----------

@@ -28,8 +28,9 @@ class Mixture(MixtureEstimator):
     n_threads, memory_limit, chunk_bytes
         As in `GaussianMixture`, but `stopping` is "aitken" by default.
     missing : {"error", "integrate"}, default "error"
-        As in `GaussianMixture`; "integrate" needs a family that knows missing values (`FullFamily.integrating`), such
-        as one of your own with ``allows_missing = True`` whose `log_prob` and `stats` leave out what is NaN.
+        As in `GaussianMixture`; "integrate" needs a family that knows missing values (`FullFamily.integrating`): all of
+        ours for rows but `Multinomial` and `VonMisesFisher`, and your own with ``allows_missing = True`` whose
+        `log_prob` and `stats` leave out what is NaN.
     unseen : {"error", "missing"}, default "error"
         What a category is that the data of the fit did not hold: an error, or a missing value (with
         ``missing="integrate"``): its column drops out of the row.

@@ -48,6 +48,7 @@ class MixtureEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densit
     verbose: int = 0
     stopping: str = "aitken"
     missing: str = "error"
+    noise: bool = False
     weight_concentration_prior: float | ArrayLike | None = None
     n_threads: int | None = None
     memory_limit: str | int | None = None

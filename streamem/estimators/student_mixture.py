@@ -37,12 +37,15 @@ class StudentTMixture(MixtureEstimator):
     n_init, init_params, random_state, warm_start, verbose, verbose_interval
     missing, weight_concentration_prior, n_threads, memory_limit, chunk_bytes
         As in `GaussianMixture`.
+    noise : bool, default False
+        As in `GaussianMixture`: for rows that lie anywhere, where heavy tails are for rows far from their component.
 
     Attributes
     ----------
     weights_ (K,), means_ (K, d) : in units of the data; float32 if fitted on a float32 array that holds all of them
     scales_ : scale matrices, (K, d, d) full, (d, d) tied, (K, d) diag, (K,) spherical
     dofs_ : (K,) degrees of freedom
+    noise_weight_, noise_box_ : as in `GaussianMixture`, with noise
     converged_, n_iter_, lower_bound_, lower_bounds_, report_ : as in `GaussianMixture`
     n_features_in_, feature_names_in_ : as in scikit-learn
 
@@ -89,6 +92,7 @@ class StudentTMixture(MixtureEstimator):
         verbose_interval: int = 10,
         stopping: str = "aitken",
         missing: str = "error",
+        noise: bool = False,
         weight_concentration_prior: float | ArrayLike | None = None,
         n_threads: int | None = None,
         memory_limit: str | int | None = None,
@@ -112,6 +116,7 @@ class StudentTMixture(MixtureEstimator):
         self.verbose_interval = verbose_interval
         self.stopping = stopping
         self.missing = missing
+        self.noise = noise
         self.weight_concentration_prior = weight_concentration_prior
         self.n_threads = n_threads
         self.memory_limit = memory_limit

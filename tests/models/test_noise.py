@@ -9,9 +9,25 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy.stats import multivariate_normal
+from scipy.stats import multivariate_normal, multivariate_t
 
-from streamem import Gaussian, GaussianMixture, Mixture, Params, Poisson, Product, families
+from streamem import (
+    Gaussian,
+    GaussianHMM,
+    GaussianMixture,
+    GroupedMixture,
+    LatentClass,
+    Mixture,
+    MultinomialMixture,
+    Params,
+    Poisson,
+    PoissonMixture,
+    Product,
+    RecordLinkage,
+    StudentTMixture,
+    VonMisesFisherMixture,
+    families,
+)
 from streamem.conformance import ModelSuite
 from streamem.core.chunk import Chunk
 from streamem.core.errors import DegenerateDataError, ParameterError
@@ -99,6 +115,33 @@ def test_what_a_fit_says_of_noise(tmp_path: Path) -> None:
     assert 0.02 < online.noise_weight_ < 0.2
     with pytest.raises(ParameterError, match="noise is False, and the parameters are with noise"):
         mix.set_params(noise=False).predict(x)
+
+
+def test_heavy_tails_beside_noise(tmp_path: Path) -> None:
+    """Tails of a known ν leave to noise what lies anywhere; densities are those of SciPy, and files hold the box."""
+    x, given = spoiled(), {"weights_init": [0.6, 0.4], "means_init": [[0.0, 0.0], [8.0, 8.0]]}
+    mix = StudentTMixture(2, dof=30.0, noise=True, tol=1e-4, **given).fit(x)
+    assert mix.noise_weight_ == pytest.approx(0.1, abs=0.02)
+    parts = zip(mix.weights_, mix.means_, mix.scales_, strict=True)
+    own = sum(w * multivariate_t(m, s, df=30.0).pdf(x) for w, m, s in parts)
+    expected = np.log(own + mix.noise_weight_ / np.prod(x.max(axis=0) - x.min(axis=0)))
+    np.testing.assert_allclose(mix.score_samples(x), expected, rtol=1e-10)
+    assert (mix.predict(x)[1500:] == -1).mean() > 0.8
+    mix.save(tmp_path / "m.npz")
+    assert (StudentTMixture.load(tmp_path / "m.npz").predict(x) == mix.predict(x)).all()
+
+
+def test_named_mixtures_have_noise_where_it_means_something() -> None:
+    x = np.r_[np.random.default_rng(0).poisson(3.0, 300), np.arange(10, 40)][:, None].astype(np.float64)
+    named = PoissonMixture(1, noise=True, random_state=0).fit(x)
+    plain = Mixture(Poisson(), 1, noise=True, random_state=0).fit(x)
+    assert named.noise_weight_ == plain.noise_weight_ > 0.05
+    assert set(named.predict(x).tolist()) == {0, -1}
+    for kind in (MultinomialMixture, VonMisesFisherMixture):
+        with pytest.raises(ParameterError, match="has no noise beside it"):
+            kind(2, noise=True, random_state=0).fit(np.eye(2)[np.arange(40) % 2])
+    for without in (LatentClass, RecordLinkage, GaussianHMM, GroupedMixture):
+        assert "noise" not in inspect.signature(without).parameters
 
 
 def test_a_fit_goes_on_from_a_checkpoint_to_the_same_bits(tmp_path: Path) -> None:

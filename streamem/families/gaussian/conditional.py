@@ -72,6 +72,16 @@ class ConditionalKernel(Kernel):
         weights = np.ascontiguousarray(resp, dtype=np.float64)
         add(self._x, weights, self._gaussians, self._work, self._sums, self._moments)
 
+    def distances(self, constants: Array, out: Array) -> None:
+        """out (K, b) = −½ squared distances of what was observed; constants (K, b), the rest of the log-densities."""
+        judge = kernels.incomplete_distances if self._matrices else kernels.incomplete_distances_by_variances
+        judge(self._x, self._gaussians, self._work, constants, out)
+
+    def accumulate_scaled(self, scaled: Array, resp: Array) -> None:
+        """Add moments of the loaded rows for weights `scaled` (K, b), with conditional covariances by resp (K, b)."""
+        add = kernels.add_incomplete_scaled if self._matrices else kernels.add_incomplete_scaled_by_variances
+        add(self._x, scaled, resp, self._gaussians, self._work, self._sums, self._moments)
+
     def fill(self, resp: Array, out: Array) -> None:
         """Add resp (K, b) times conditional means to out (b, d), where the loaded rows lack values."""
         fill = kernels.fill_incomplete if self._matrices else kernels.fill_incomplete_by_variances

@@ -16,7 +16,7 @@ from streamem.families.gaussian.apart import arithmetic, choose_kernel, workspac
 from streamem.families.gaussian.arithmetic import origins
 from streamem.families.gaussian.elliptical import Elliptical
 from streamem.families.gaussian.few_rows import few_log_prob
-from streamem.families.gaussian.incomplete import IncompleteKernel, in_words, incomplete_bytes
+from streamem.families.gaussian.incomplete import in_words, incomplete_bytes, incomplete_gaussians
 from streamem.families.gaussian.marginal import by_pattern, drawn
 from streamem.families.gaussian.screen import screen_bytes, screen_of
 from streamem.families.gaussian.shortfall import Sizes, expected_log_likelihood, shortfall
@@ -106,7 +106,7 @@ class Gaussian(Elliptical):
     def kernel(self, params: Params, dtype: DTypeLike = np.float64) -> Kernel:
         """The fastest kernel that is accurate at these parameters, for rows of `dtype`."""
         if self._integrates:
-            return IncompleteKernel(self._structure, params, dtype)
+            return incomplete_gaussians(self._structure, params, dtype)
         return choose_kernel(self._structure, params, dtype)
 
     def arithmetic(self, params: Params, dtype: DTypeLike = np.float64) -> str:

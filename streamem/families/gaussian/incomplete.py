@@ -1,8 +1,8 @@
-"""Gaussians on any rows: complete ones go through the ordinary kernel, the others by conditioning."""
+"""Elliptical components on any rows: complete ones go through the ordinary kernel, the others by conditioning."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,7 @@ MOST_PATTERNS = 8
 
 
 class IncompleteKernel(Kernel):
-    """Gaussians on rows of which some hold NaN.
+    """Elliptical components on rows of which some hold NaN.
 
     Of many rows, those that lack the same features as many others go through the kernel of the features that they have;
     the rest one by one. Which do is a function of the rows and the parameters.
@@ -40,19 +40,20 @@ class IncompleteKernel(Kernel):
     Parameters
     ----------
     dtype : of the rows
+    complete, lacking : kernels of complete rows, and of rows one by one that lack values
+    pattern_of : from the observed features (o,) and the dtype of the rows, the kernel of these features
     """
 
-    def __init__(self, structure: Covariance, params: Params, dtype: DTypeLike) -> None:
-        self._structure, self._params = structure, params
-        self._complete, matrices = (
-            choose_kernel(structure, params, dtype),
-            not by_variances(structure, len(params.scale)),
-        )
-        self._lacking: Kernel = (
-            CorrectedKernel(structure, params, dtype)
-            if by_products(structure, params) and matrices
-            else ConditionalKernel(structure, params)
-        )
+    def __init__(
+        self,
+        structure: Covariance,
+        params: Params,
+        dtype: DTypeLike,
+        complete: Kernel,
+        lacking: Kernel,
+        pattern_of: Callable[[Array, np.dtype[Any]], Pattern],
+    ) -> None:
+        self._complete, self._lacking, self._make_pattern = complete, lacking, pattern_of
         for kernel in (self._complete, self._lacking):
             kernel.n_components, kernel.block_rows = len(params.means), block_rows(*params.means.shape)
         self.dtype, self.float32_products = self._complete.dtype, self._complete.float32_products
@@ -121,7 +122,7 @@ class IncompleteKernel(Kernel):
                 kernel.accumulate_rows(own, weights[portion][rows], False)
 
     def stats(self) -> Stats:
-        """weight (K,), first (K, d), second (K, M) or (M,)."""
+        """Statistics of all rows, as the kernel of complete rows has them."""
         used = (pattern for _, pattern in sorted(self._patterns.items()) if pattern.used)
         return sum((pattern.stats() for pattern in used), start=self._complete.stats() + self._lacking.stats())
 
@@ -163,8 +164,21 @@ class IncompleteKernel(Kernel):
                 self._patterns.pop(next(name for name in self._patterns if name not in used))
         if known is None:
             observed = np.flatnonzero(~missing)
-            known = self._patterns[name] = Pattern(self._structure, self._params, self._pattern_dtype, observed)
+            known = self._patterns[name] = self._make_pattern(observed, self._pattern_dtype)
         return known
+
+
+def incomplete_gaussians(structure: Covariance, params: Params, dtype: DTypeLike) -> IncompleteKernel:
+    """Gaussians on rows of `dtype`, of which some hold NaN."""
+    products = by_products(structure, params) and not by_variances(structure, len(params.scale))
+    return IncompleteKernel(
+        structure,
+        params,
+        dtype,
+        choose_kernel(structure, params, dtype),
+        CorrectedKernel(structure, params, dtype) if products else ConditionalKernel(structure, params),
+        lambda observed, dtype: Pattern(structure, params, observed, lambda own: choose_kernel(structure, own, dtype)),
+    )
 
 
 def portion_rows(d: int) -> int:

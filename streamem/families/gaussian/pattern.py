@@ -7,14 +7,15 @@ covariance where both are missing. What a pattern costs besides does not depend 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from streamem.core.arrays import Params
+from streamem.core.ports import Kernel
 from streamem.core.stats import Stats
-from streamem.families.gaussian.apart import choose_kernel
 from streamem.families.gaussian.arithmetic import by_variances, origins
 from streamem.families.gaussian.covariance import Covariance
 from streamem.families.gaussian.covariance_matrix import pack, unpack
@@ -25,7 +26,7 @@ Array = NDArray[Any]
 
 
 class Pattern:
-    """One set of observed features, of Gaussians at fixed parameters.
+    """One set of observed features, of elliptical components at fixed parameters.
 
     Attributes
     ----------
@@ -35,15 +36,18 @@ class Pattern:
 
     Parameters
     ----------
-    dtype : of the rows
+    observed : (o,) which features there are, at least one
+    kernel_of_own : from the marginal of these, its kernel
     """
 
-    def __init__(self, structure: Covariance, params: Params, dtype: DTypeLike, observed: Array) -> None:
+    def __init__(
+        self, structure: Covariance, params: Params, observed: Array, kernel_of_own: Callable[[Params], Kernel]
+    ) -> None:
         self._structure, self._params, self.observed, self.used = structure, params, observed, False
         self._own = marginal(structure, params, observed)
         k, d = params.means.shape
         self._lacking = np.setdiff1d(np.arange(d), observed)
-        self.kernel = choose_kernel(structure, self._own, dtype)
+        self.kernel = kernel_of_own(self._own)
         self.kernel.n_components, self.kernel.block_rows = k, block_rows(k, len(observed))
         if not by_variances(structure, d):
             self._slopes, self._left = _regression(structure, params, observed, self._lacking)
@@ -55,10 +59,15 @@ class Pattern:
 
     def stats(self) -> Stats:
         """Expected statistics of all features: weight (K,), first (K, d), second (K, M) or (M,)."""
-        structure, means, own = self._structure, self._params.means, self.kernel.stats()
+        own = self.kernel.stats()
+        return self.completed(own, own.weight)
+
+    def completed(self, own: Stats, left: Array) -> Stats:
+        """Gaussian statistics of all features, of those of the observed ones; conditional covariances by left (K,)."""
+        structure, means = self._structure, self._params.means
         center = origins(structure, self._own) - self._own.means
         about = structure.shifted(own.second, own.first, own.weight, center)
-        second = self._completed(about, own.weight)
+        second = self._completed(about, left)
         first = np.zeros(means.shape)
         first[:, self.observed] = own.first + own.weight[:, None] * center
         if not by_variances(structure, means.shape[1]):

@@ -14,7 +14,7 @@ from streamem.families.gaussian.arithmetic import GaussianKernel, TiedKernel, lo
 from streamem.families.gaussian.covariance import Covariance
 from streamem.families.gaussian.rounding import SAFETY
 from streamem.families.student.dofs import expected_log, normalizing
-from streamem.kernels.features.heavy_tails import CommonDistances
+from streamem.kernels.features.heavy_tails import LIGHTEST, CommonDistances
 from streamem.kernels.features.heavy_tails_kernel import HeavyTailsKernel, HeavyTailsOfProducts
 from streamem.kernels.tiling import block_rows
 from streamem.machine.thread_buffer import thread_buffer
@@ -35,13 +35,17 @@ def student_kernel(structure: Covariance, params: Params, dtype: DTypeLike) -> K
     """
     d = params.means.shape[1]
     inner = choose_kernel(structure, params, dtype, distances=True)
-    nu = np.minimum(params.dofs, 2.0**60)
-    size = float((0.5 * (nu + d) * np.log1p(d / nu)).max())
-    rounding = 2.0 * inner.rounding + SAFETY * float(np.finfo(inner.dtype).eps) * size
+    rounding = 2.0 * inner.rounding + SAFETY * float(np.finfo(inner.dtype).eps) * largest_logarithm(params.dofs, d)
     own = params.dofs, student_constants(structure, params), expected_log(params.dofs, d), d, rounding
     if isinstance(inner, TiedKernel):
         return _TiedTails(inner, *own)
     return HeavyTailsOfProducts(inner, *own) if isinstance(inner, GaussianKernel) else HeavyTailsKernel(inner, *own)
+
+
+def largest_logarithm(dofs: Array, d: int) -> float:
+    """½(ν + d)·log(1 + δ/ν) where δ is d, in nats: the largest of degrees of freedom (K,)."""
+    nu = np.minimum(dofs, LIGHTEST)
+    return float((0.5 * (nu + d) * np.log1p(d / nu)).max())
 
 
 def student_workspace_bytes(structure: Covariance, k: int, d: int) -> int:

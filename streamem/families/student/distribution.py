@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -21,11 +21,15 @@ from streamem.families.empty_components import empty_components
 from streamem.families.gaussian.apart import arithmetic
 from streamem.families.gaussian.arithmetic import origins
 from streamem.families.gaussian.elliptical import Elliptical
+from streamem.families.gaussian.incomplete import in_words, incomplete_bytes
+from streamem.families.gaussian.marginal import by_pattern, drawn
 from streamem.families.gaussian.shortfall import Sizes, shortfall
 from streamem.families.student.arithmetic import student_constants, student_kernel, student_workspace_bytes
 from streamem.families.student.dofs import checked_dof
 from streamem.families.student.far import far_log_prob
+from streamem.families.student.incomplete import ConditionalTails, incomplete_students
 from streamem.families.student.m_step import Precisions, bound_objective, dofs_and_expansions, expansions
+from streamem.kernels.tiling import block_rows
 
 Array = NDArray[Any]
 
@@ -55,7 +59,9 @@ class StudentT(Elliptical):
     mean of w (Kent, Tyler & Vardi 1994; Liu, Rubin & Wu 1998, §3): scale matrices are Σ r·u·zzᵀ/Σ r·u, and
     log ½ν − ψ(½ν) = log(Σ r·u/Σ r) − Σ r·E[log w]/Σ r. Each step raises the likelihood as without it, and by more.
 
-    Empty and collapsed components are treated as those of a `Gaussian`.
+    Empty and collapsed components are treated as those of a `Gaussian`, and so are missing values (`integrating`): of
+    d_o observed ones u = (ν + d_o)/(ν + δ_o), and the conditional scale of the others has the weight of the row without
+    u (Liu 1996, §2).
 
     Examples
     --------
@@ -94,24 +100,16 @@ class StudentT(Elliptical):
 
     # --- capabilities ------------------------------------------------------------------------------------------------
 
-    def integrating(self) -> Self:
-        """What a t distribution says of rows with missing values is not known yet.
-
-        Raises
-        ------
-        ParameterError : missing values
-        """
-        raise ParameterError(
-            'StudentT knows no missing values: leave missing="error" and drop or impute them, or use a Gaussian'
-        )
-
     def kernel(self, params: Params, dtype: DTypeLike = np.float64) -> Kernel:
         """The fastest kernel that is accurate at these parameters, for rows of `dtype`."""
+        if self._integrates:
+            return incomplete_students(self._structure, params, dtype)
         return student_kernel(self._structure, params, dtype)
 
     def arithmetic(self, params: Params, dtype: DTypeLike = np.float64) -> str:
         """Which arithmetic the kernel runs at these parameters on rows of `dtype`, in words."""
-        return arithmetic(self._structure, params, dtype)
+        words = arithmetic(self._structure, params, dtype)
+        return in_words(words) if self._integrates else words
 
     def faults(self, params: Params, n_components: int, n_features: int) -> list[str]:
         """What contradicts itself."""
@@ -125,8 +123,7 @@ class StudentT(Elliptical):
 
     def far_log_prob(self, params: Params, x: Array) -> Array:
         """Log-densities (n, K) of rows x (n, d) whose squares may overflow, in nats: finite."""
-        constants = student_constants(self._structure, params)
-        return far_log_prob(self._residuals(params, x), params.dofs, constants, x.shape[1])
+        return by_pattern(self._structure, params, x, self._far_log_prob)
 
     def far_order(self, params: Params, x: Array) -> Array:
         """The log-densities themselves, none of which is −∞."""
@@ -134,7 +131,11 @@ class StudentT(Elliptical):
 
     def workspace_bytes(self, n_components: int, n_features: int) -> int:
         """What a kernel and the responsibilities of a block hold."""
-        return student_workspace_bytes(self._structure, n_components, n_features)
+        dense = student_workspace_bytes(self._structure, n_components, n_features)
+        if not self._integrates:
+            return dense
+        tails = 8 * 7 * n_components * block_rows(n_components, n_features)
+        return dense + incomplete_bytes(self._structure, dense, n_components, n_features) + tails
 
     def statistics_bytes(self, n_components: int, n_features: int) -> int:
         """Weights, precisions, first and second moments in float64."""
@@ -188,6 +189,23 @@ class StudentT(Elliptical):
             noise /= np.sqrt(np.maximum(precision, np.finfo(np.float64).tiny))[:, None]
         return np.asarray(self.means(params)[component] + noise)
 
+    def drawn_for_missing(self, params: Params, x: Array, component: Array, rng: np.random.RandomState) -> Array:
+        """Rows x (n, d) whose NaN are drawn from each row's component (n,), given what was observed.
+
+        The precision of a row is w ~ Γ(½(ν + d_o), ½(ν + δ_o)), given which the rest are Gaussian; a t with ν + d_o
+        degrees of freedom, in all.
+        """
+        lacking, chosen = np.isnan(x), np.eye(len(params.means))[component]
+        means = self.filled(params, x, chosen)
+        y = drawn(self._structure, params, component, rng.standard_normal(x.shape))
+        left = y - self.filled(params, np.where(lacking, np.nan, y), chosen)
+        tails, every = ConditionalTails(self._structure, params), np.arange(len(x))
+        mean, shape = tails.precisions_of(x)[:, component, every]
+        light = np.isinf(params.dofs[component])
+        gamma = rng.standard_gamma(np.where(light, 1.0, shape)) / np.where(light, 1.0, shape)
+        precision = np.where(light, 1.0, np.maximum(gamma * mean, np.finfo(np.float64).tiny))
+        return np.where(lacking, means + (left / np.sqrt(precision)[:, None]).astype(x.dtype), x)
+
     estimates = "a scale matrix"
 
     def n_parameters(self, k: int, d: int) -> int:
@@ -239,6 +257,10 @@ class StudentT(Elliptical):
         self, anchor: Params, means: Array, covariances: Array, empty: Array, sizes: Sizes | None = None
     ) -> Params:
         return super()._assemble(anchor, means, covariances, empty, sizes).replace(dofs=anchor.dofs)
+
+    def _far_log_prob(self, params: Params, x: Array) -> Array:
+        constants = student_constants(self._structure, params)
+        return far_log_prob(self._residuals(params, x), params.dofs, constants, x.shape[1])
 
     def _moments(self, stats: Stats) -> Stats:
         """Moments with r·u for r, and how they were rounded."""

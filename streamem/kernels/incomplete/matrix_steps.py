@@ -23,10 +23,10 @@ def incomplete_log_prob(x: Array, matrices: Matrices, work: Work, out: Array) ->
         if seen == 0:
             out[:, r] = 0.0
             continue
-        volume = _volume(matrices.volumes, seen, work)
+        volume = observed_volume(matrices.volumes, seen, work)
         for g in range(matrices.means.shape[0]):
             center_row(matrices.means[g], seen, work)
-            condition(matrices, _set_of(matrices, g), seen, work, False)
+            condition(matrices, set_of(matrices, g), seen, work, False)
             of_all = 1.0 if 2 * seen >= x.shape[1] else 0.0
             for lane in range(min(GROUP, out.shape[0] - g * GROUP)):
                 root = of_all * matrices.log_det[g, lane] + work.scalars[LOG_ROOT, lane]
@@ -43,7 +43,7 @@ def add_incomplete(x: Array, resp: Array, matrices: Matrices, work: Work, sums: 
     moments : (groups or 1, d·(d + 1)/2, GROUP) second moments, packed by rows of the upper triangle
     """
     for g in range(matrices.means.shape[0]):
-        f = _set_of(matrices, g)
+        f = set_of(matrices, g)
         for r in range(x.shape[0]):
             if not take_weights(resp, g, r, work):
                 continue
@@ -53,7 +53,7 @@ def add_incomplete(x: Array, resp: Array, matrices: Matrices, work: Work, sums: 
             center_row(matrices.means[g], seen, work)
             condition(matrices, f, seen, work, True)
             add_first(matrices.offsets[g], work, sums[g])
-            _add_second(work, x.shape[1] - seen, moments[min(g, moments.shape[0] - 1)])
+            add_second(work, x.shape[1] - seen, moments[min(g, moments.shape[0] - 1)])
 
 
 @compiled
@@ -66,7 +66,7 @@ def fill_incomplete(x: Array, resp: Array, matrices: Matrices, work: Work, out: 
                 work.z[:] = 0.0
                 if seen > 0:
                     center_row(matrices.means[g], seen, work)
-                    condition(matrices, _set_of(matrices, g), seen, work, False)
+                    condition(matrices, set_of(matrices, g), seen, work, False)
                 add_means(matrices.means[g], matrices.center, matrices.unscale, x.shape[1] - seen, work, out[r])
 
 
@@ -105,7 +105,8 @@ def add_means(means: Array, center: Array, unscale: Array, lacking: int, work: W
 
 
 @compiled_inside
-def _add_second(work: Work, lacking: int, moments: Array) -> None:
+def add_second(work: Work, lacking: int, moments: Array) -> None:
+    """Second moments of z by `along`, and conditional covariances by the weights that are taken now."""
     d, at = work.row.size, 0
     for i in range(d):
         add_multiple(moments, at, work.along, i, work.z, i, d - i)
@@ -118,13 +119,13 @@ def _add_second(work: Work, lacking: int, moments: Array) -> None:
 
 
 @compiled_inside
-def _set_of(matrices: Matrices, g: int) -> int:
+def set_of(matrices: Matrices, g: int) -> int:
     """Which matrices serve a group."""
     return min(g, matrices.factors.shape[0] - 1)
 
 
 @compiled_inside
-def _volume(volumes: Array, seen: int, work: Work) -> float:
+def observed_volume(volumes: Array, seen: int, work: Work) -> float:
     total = 0.0
     for c in range(seen):
         total += volumes[work.observed[c]]

@@ -55,9 +55,9 @@ def add_incomplete_by_variances(
             continue
         for g in range(variances.means.shape[0]):
             if take_weights(resp, g, r, work):
-                _expect(variances.means[g], seen, work)
+                expect_row(variances.means[g], seen, work)
                 add_first(variances.offsets[g], work, sums[g])
-                _add_squares(variances.variances[g], x.shape[1] - seen, work, moments[g])
+                add_squares(variances.variances[g], x.shape[1] - seen, work, moments[g])
 
 
 @compiled
@@ -72,7 +72,7 @@ def fill_incomplete_by_variances(x: Array, resp: Array, variances: Variances, wo
 
 
 @compiled_inside
-def _expect(means: Array, seen: int, work: Work) -> None:
+def expect_row(means: Array, seen: int, work: Work) -> None:
     """z = the row less the means, 0 for what it lacks."""
     work.z[:] = 0.0
     for c in range(seen):
@@ -83,7 +83,8 @@ def _expect(means: Array, seen: int, work: Work) -> None:
 
 
 @compiled_inside
-def _add_squares(variances: Array, lacking: int, work: Work, moments: Array) -> None:
+def add_squares(variances: Array, lacking: int, work: Work, moments: Array) -> None:
+    """Squares of z by `along`, and variances of what is lacking by the weights that are taken now."""
     for i in range(work.row.size):
         z, weighted, total = work.z[i], work.along[i], moments[i]
         for lane in range(GROUP):
