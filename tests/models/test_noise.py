@@ -202,7 +202,7 @@ HOLDS_WHOLE_NUMBERS = {
     "Weibull": False,
 }
 WITHOUT_NOISE = ("Multinomial", "VonMisesFisher")
-OF_FAMILIES = {"MixtureFamily", "Product"}
+OF_FAMILIES = {"Fixed", "GammaPrior", "MixtureFamily", "NormalWishart", "Product", "Tied"}
 """These say what the families within them say."""
 
 
