@@ -14,6 +14,7 @@ from streamem.conformance.missing_values import MissingValueLaws
 from streamem.conformance.tolerance import assert_close, relabelled, require, tolerance
 from streamem.core.arrays import Params
 from streamem.core.completing import has_own
+from streamem.core.free_form import FreeForm
 from streamem.core.ports import Family, FullFamily, Kernel, full_family, kernel_of
 from streamem.core.stats import Stats
 
@@ -193,6 +194,19 @@ class FamilySuite(MissingValueLaws):
         expected = self.relabelled(best, order)
         assert_close(found, expected, case.rtol * self.conditioning, "maximize, relabelled")
 
+    def test_the_free_form_rebuilds_the_parameters(self) -> None:
+        """Numbers of `free_form` give the same log_prob; other numbers, moved along their ties, another one."""
+        case = _Case(self)
+        form = case.family.free_form(case.params, case.resp.shape[1])
+        log_prob = case.family.log_prob(case.params, case.x)
+        again = case.family.from_free_form(form.values, case.params)
+        assert_close(case.family.log_prob(again, case.x), log_prob, 16 * case.rtol, "log_prob, rebuilt")
+        if not form.values:
+            return
+        halfway = {name: _towards_alike(name, value, form) for name, value in form.values.items()}
+        other = case.family.log_prob(case.family.from_free_form(halfway, case.params), case.x)
+        require(bool(np.abs(other - log_prob).max() > 0), "from_free_form ignores its numbers")
+
     def test_a_far_row_has_finite_log_prob(self) -> None:
         """log_prob is finite, and low, a million spreads away."""
         case = _Case(self)
@@ -362,3 +376,10 @@ class _Case:
 
 def _absolute(stats: Stats) -> Stats:
     return Stats.unflatten({name: np.abs(leaf) for name, leaf in stats.flatten().items()})
+
+
+def _towards_alike(name: str, value: Array, form: FreeForm) -> Array:
+    """Numbers a little nearer to the mean over components, which keeps all ties; shared ones a little smaller."""
+    if name not in form.shared:
+        return np.asarray(0.9 * value + 0.1 * value.mean(axis=0, keepdims=True))
+    return value if name in form.simplex else np.asarray(0.9 * value)

@@ -252,8 +252,8 @@ def test_weighted_sequences_are_sequences_repeated() -> None:
 @pytest.mark.filterwarnings("ignore::streamem.estimators.uncertainty.UncertaintyWarning")
 def test_sequences_that_chunks_cut() -> None:
     """The answers of uncut ones; a read more for what lies beyond a chunk, and two for each free parameter."""
-    x, _ = sequences(20)
-    lengths = [250, 200, 150]
+    x, _ = sequences(8)
+    lengths = [100, 80, 60]
     whole = fitted_chain(x, lengths)
     cut = GaussianHMM(2, covariance_type="diag", chunk_bytes=800)
     cut.startprob_, cut.transmat_, cut.means_, cut.covars_ = (
