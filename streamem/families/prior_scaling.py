@@ -24,7 +24,7 @@ class Weighed:
     """
 
     identity: str
-    total_weight: float | None
+    total_weight: float | None = None
 
     @property
     def is_surveyed(self) -> bool:
