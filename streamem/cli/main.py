@@ -16,6 +16,7 @@ from streamem.cli import library
 from streamem.cli.latent_class import fit_latent_class
 from streamem.cli.link import link
 from streamem.cli.mixtures import fit_gmm, fit_mixture, fit_student
+from streamem.cli.proportions import fit_proportions
 from streamem.cli.reading import ReadingOptions, reading_options
 from streamem.cli.select import select
 from streamem.cli.sequences import SequencesSaid, fit_hmm, sequence_options
@@ -86,6 +87,7 @@ fit.add_command(fit_student)
 fit.add_command(fit_mixture)
 fit.add_command(fit_hmm)
 fit.add_command(fit_latent_class)
+fit.add_command(fit_proportions)
 
 
 @main.command()

@@ -17,6 +17,7 @@ from streamem.estimators.grouped_mixture import GroupedMixture
 from streamem.estimators.hmm import HMM
 from streamem.estimators.latent_class import LatentClass
 from streamem.estimators.mixture import Mixture
+from streamem.estimators.mixture_proportions import MixtureProportions
 from streamem.estimators.poisson_hmm import PoissonHMM
 from streamem.estimators.record_linkage import RecordLinkage
 from streamem.estimators.student_mixture import StudentTMixture
@@ -34,6 +35,7 @@ __all__ = [
     "GroupedMixture",
     "LatentClass",
     "Mixture",
+    "MixtureProportions",
     "MultinomialMixture",
     "NegativeBinomialMixture",
     "PoissonHMM",

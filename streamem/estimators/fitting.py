@@ -54,6 +54,9 @@ def fit_to(
         reached = objective(job.model, fitted.state)
         told = None if reached == fitted.state.log_likelihood else reached  # a flat prior is none
         fitted = replace(fitted, report=replace(fitted.report, objective=told))
+    if fitted.state is not None and fitted.report is not None:
+        certificate = settings.structure.certificate(job.model, fitted.state)
+        fitted = replace(fitted, report=replace(fitted.report, certificate=certificate))
     return weighed(fitted, algorithm)
 
 
@@ -73,6 +76,7 @@ def job_of(settings: Any, opened: Opened, known: Fitted, algorithm: Variant, exe
         least_rows=structure.least_rows(settings, source.schema.n_features),
         max_iter=getattr(settings, structure.iterations),
         key={**run_key(settings), "algorithm": algorithm.key},
+        starts_from_rows=structure.starts_from_rows,
         has_prior=bool(model.has_prior) or known.prior_weight.data is not None,
     )
 

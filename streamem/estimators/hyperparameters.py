@@ -45,7 +45,7 @@ def check_hyperparameters(settings: Any) -> None:
     ParameterError : naming the hyperparameter, its value and what is allowed
     """
     for name, low in {**COUNTS, settings.structure.iterations: 0}.items():
-        require_count(name, getattr(settings, name), low)
+        require_count(name, getattr(settings, name, low), low)  # which data may tell, that were not opened yet
     tol = settings.tol
     if isinstance(tol, bool) or not isinstance(tol, int | float | np.number) or not tol >= 0:
         raise ParameterError(f"tol is {tol!r}; it must be a number >= 0, in nats per row")

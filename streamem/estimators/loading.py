@@ -24,6 +24,7 @@ from streamem.estimators.grouped_mixture import GroupedMixture
 from streamem.estimators.hmm import HMM
 from streamem.estimators.latent_class import LatentClass
 from streamem.estimators.mixture import Mixture
+from streamem.estimators.mixture_proportions import MixtureProportions
 from streamem.estimators.model_files import read_model
 from streamem.estimators.persistence import KIND
 from streamem.estimators.poisson_hmm import PoissonHMM
@@ -47,6 +48,7 @@ CLASSES: dict[str, Any] = {
         MultinomialMixture,
         VonMisesFisherMixture,
         LatentClass,
+        MixtureProportions,
         RecordLinkage,
     )
 }

@@ -146,6 +146,7 @@ def read_model(cls: type[Any], path: Path, objects: Mapping[str, Any], newest: b
 def _restored(path: Path, settings: Any, parts: Parts) -> Fitted:
     meta, state = parts.meta, parts.state
     features = int(meta["n_features_in"])
+    settings.structure.sized(settings, features)
     if wrong := misfit(settings, state.params, features):
         raise ModelFileError(wrong)
     fitted = _fitted(meta, state, features)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from streamem.core.arrays import Params
 from streamem.core.chunk import Chunk
 from streamem.core.ports import Family, Model, Source, Task
+from streamem.core.state import State
 from streamem.core.stats import Stats
 from streamem.running.answers import Column
 from streamem.running.engines import Engine
@@ -106,6 +107,9 @@ class Structure(Protocol):
     noun: str
     """What a component is called: "component", "state"."""
 
+    starts_from_rows: bool = True
+    """Whether a start needs a row for each component."""
+
     is_sequential: bool = False
     """Whether rows are steps of sequences."""
 
@@ -124,6 +128,14 @@ class Structure(Protocol):
         ------
         SchemaError : another number of features than at fit
         """
+
+    def sized(self, settings: Any, features: int) -> None:
+        """Note the number of columns, where the number of components follows from it."""
+        return
+
+    def certificate(self, model: Any, state: State) -> float | None:
+        """The most by which any parameters can be better than the fitted ones, in nats per row; None: unknown."""
+        return None
 
     def reopened(self, settings: Any, chunk: Chunk, shape: Shape) -> Source:
         """A mini-batch of a stream as a source."""

@@ -4,5 +4,6 @@ from streamem.models.grouped_mixture import GroupedMixture
 from streamem.models.hmm import HMM
 from streamem.models.mixture import Mixture
 from streamem.models.noise import MixtureWithNoise
+from streamem.models.proportions import Proportions
 
-__all__ = ["HMM", "GroupedMixture", "Mixture", "MixtureWithNoise"]
+__all__ = ["HMM", "GroupedMixture", "Mixture", "MixtureWithNoise", "Proportions"]

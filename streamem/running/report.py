@@ -71,6 +71,8 @@ class FitReport:
         without a value (tombstones) of streams were passed over
     objective : of a fit with priors, what EM maximized: log-likelihood less what the M-step subtracts, in nats per unit
         of weight, at the parameters that were returned; None without priors
+    certificate : by how much any parameters can be better than those that were returned, in nats per unit of weight;
+        None where nobody can tell
     """
 
     origin: str = ""
@@ -81,6 +83,7 @@ class FitReport:
     passes: list[PassRecord] = field(default_factory=list)
     events: dict[str, int] = field(default_factory=dict)
     objective: float | None = None
+    certificate: float | None = None
 
     def __post_init__(self) -> None:
         self.origin = redacted(self.origin)  # that of a file of an earlier version, too
@@ -88,8 +91,9 @@ class FitReport:
     def to_dict(self, last: int = 100_000) -> dict[str, Any]:
         """The report as plain JSON values, with the `last` passes."""
         told = asdict(replace(self, passes=self.passes[-last:]))
-        if self.objective is None:  # as earlier versions write it, and read it
-            del told["objective"]
+        for name in ("objective", "certificate"):
+            if told[name] is None:  # as earlier versions write it, and read it
+                del told[name]
         return told
 
     @classmethod
@@ -115,6 +119,8 @@ class FitReport:
         lines += [*_reads(self.passes), *_events(self.events)]
         if self.objective is not None:
             lines.append(f"with the prior {self.objective:.9f} nats a row; log-likelihoods are without it")
+        if self.certificate is not None:
+            lines.append(f"certificate (KKT): no weights are better by more than {self.certificate:.3g} nats a row")
         return "\n".join([*head, *lines])
 
 

@@ -44,6 +44,7 @@ class Job:
     warm : from the algorithm, the state of an earlier call to go on from, instead of a new start
     key : what identifies the run in a checkpoint, besides the data and the plan
     halve_after : passes after which the worse half of the starts is given up, again and again; None for never
+    starts_from_rows : whether a start needs a row for each component
     has_prior : whether starts are compared by what EM maximizes instead of the log-likelihood alone
     """
 
@@ -62,6 +63,12 @@ class Job:
     key: Mapping[str, Any] = field(default_factory=dict)
     halve_after: int | None = None
     has_prior: bool = False
+    starts_from_rows: bool = True
+
+    @property
+    def fewest_rows(self) -> int:
+        """Rows without which there is no start."""
+        return self.n_components if self.starts_from_rows else 1
 
 
 @dataclass(frozen=True)
@@ -82,7 +89,7 @@ def fit_job(job: Job) -> Outcome:
     WriterConflictError : another fit saves to the same checkpoint
     """
     refs = job.source.chunks()
-    require_rows(job.source, job.n_components, job.model.estimates)
+    require_rows(job.source, job.fewest_rows, job.model.estimates)
     algorithm, opened = planned(job, refs)
     together, projection = _project(job, refs, opened)
     report = _new_report(job, refs, projection)

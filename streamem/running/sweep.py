@@ -151,7 +151,7 @@ class _Runs:
         sample = self._sample(executor, progress)
         for place, (job, (algorithm, _)) in enumerate(zip(self._sweep.jobs, self._plans, strict=True)):
             try:
-                require_rows(self._source, job.n_components, job.model.estimates)
+                require_rows(self._source, job.fewest_rows, job.model.estimates)
                 states = [algorithm.start(job.make_start(sample, job.rng)) for _ in range(job.n_init)]
             except (DataError, *OF_ONE_RUN) as error:
                 self._failed[place] = error

@@ -143,6 +143,7 @@ CASES: dict[str, Callable[[], Any]] = {
     "MultinomialMixture": lambda: rows(streamem.MultinomialMixture, "RowsMultinomialMixture", counts)(),
     "VonMisesFisherMixture": lambda: rows(streamem.VonMisesFisherMixture, "RowsVonMisesFisher", directions)(),
     "LatentClass": lambda: rows(streamem.LatentClass, "RowsLatentClass", bits)(n_categories=2),
+    "MixtureProportions": lambda: streamem.MixtureProportions(scale="log", tol=1e-3),
     "RecordLinkage": lambda: of_two(rows(streamem.RecordLinkage, "RowsRecordLinkage", bits))(n_levels=2),
     "GroupedMixture": lambda: rows(streamem.GroupedMixture, "RowsGroupedMixture", same, True)(Gaussian()),
     "Mixture of MixtureFamily": lambda: Mixture(MixtureFamily(Gaussian(), 2)),

@@ -1,0 +1,44 @@
+"""``streamem fit proportions``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from streamem.cli import library
+from streamem.cli.checks import require_writable, verbosity
+from streamem.cli.reading import ReadingOptions, reading_options
+
+
+@click.command("proportions")
+@click.argument("data", type=click.Path())
+@click.option("-o", "--output", type=click.Path(dir_okay=False), required=True, help="Model file to write (.npz).")
+@click.option("--scale", type=click.Choice(["plain", "log"]), default="plain", show_default=True)
+@click.option("--tol", type=float, default=1e-8, show_default=True, help="Nats per row.")
+@click.option("--max-iter", type=click.IntRange(0), default=10_000, show_default=True)
+@click.option("--weight", help="Sample weights: a column name, or the path of a Zarr array or .npy file.")
+@click.option("--checkpoint", type=click.Path(dir_okay=False), help="Save every iteration here; resume if it exists.")
+@reading_options
+@click.pass_context
+def fit_proportions(
+    ctx: click.Context,
+    /,
+    data: str,
+    output: str,
+    weight: str | None,
+    checkpoint: str | None,
+    reading: ReadingOptions,
+    **settings: Any,
+) -> None:
+    """Weights of components whose likelihoods are the columns of DATA."""
+    require_writable(output, checkpoint)
+    model = library.MixtureProportions(verbose=verbosity(ctx), **reading.settings, **settings)
+    with reading.opened(data, weight) as (source, arguments):
+        model.fit(source, checkpoint=checkpoint, **arguments)
+    model.save(output)
+    state = "converged" if model.converged_ else "not converged"
+    click.echo(
+        f"{output}: {model.n_features_in_} components, {state} after {model.n_iter_} iterations, log-likelihood "
+        f"{model.lower_bound_:.9g} per row; no weights reach {model.kkt_certificate_:.3g} more"
+    )
