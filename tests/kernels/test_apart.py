@@ -127,9 +127,16 @@ SHAPES = [
 ]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
-@pytest.mark.parametrize(("k", "d", "tight"), SHAPES)
+PASSES = [
+    pytest.param(*shape, dtype, kind, marks=() if dtype == np.float64 or kind == "full" else pytest.mark.slow)
+    for shape in SHAPES
+    for dtype in (np.float64, np.float32)
+    for kind in KINDS
+]
+"""float32 rows of other types than full are slow: each pass takes seven seconds to compile."""
+
+
+@pytest.mark.parametrize(("k", "d", "tight", "dtype", "kind"), PASSES)
 def test_a_pass_over_rows(kind: str, dtype: Any, k: int, d: int, tight: int) -> None:
     case = Case(kind, k, d, tight, dtype)
     kernel = case.kernel()
@@ -188,7 +195,9 @@ def test_the_arithmetic_is_told_without_a_kernel(kind: str, dtype: Any, tight: i
     assert told == "float64 differences" or told.startswith(products.dtype.name)
 
 
-@pytest.mark.parametrize("kind", ["full", "diag", "spherical"])
+@pytest.mark.parametrize(
+    "kind", ["full", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("diag", "spherical"))]
+)
 def test_middling_components_join_the_few_on_float32_rows(kind: str) -> None:
     """Products in float32 for those that it serves, if they are most; statistics stay about the anchor."""
     case = Case(kind, 12, 4, 0)

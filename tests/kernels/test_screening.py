@@ -75,9 +75,15 @@ def assert_same(screened: Stats, dense: Stats, rows: int) -> None:
     assert float(screened.pairs) == pytest.approx(float(dense.pairs), rel=1e-3)
 
 
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("separation", [0.3, 1.0, 5.0])
-@pytest.mark.parametrize("covariance_type", WAYS)
+@pytest.mark.parametrize(
+    ("covariance_type", "dtype"),
+    [
+        pytest.param(way, dtype, marks=() if dtype == np.float64 or "full" in way else pytest.mark.slow)
+        for way in WAYS
+        for dtype in (np.float64, np.float32)
+    ],
+)
 def test_the_same_statistics(
     covariance_type: str, separation: float, dtype: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

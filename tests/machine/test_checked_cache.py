@@ -244,7 +244,9 @@ def test_widths_of_vectors_share_a_folder(tmp_path: Path) -> None:
     assert told == [["4", "0"], ["8", "0"], ["2", "0"], ["4", "1"], ["8", "1"]]
 
 
-@pytest.mark.parametrize("call", ["GaussianHMM(2)", "Mixture(streamem.Poisson(), 2)"])
+@pytest.mark.parametrize(
+    "call", ["GaussianHMM(2)", pytest.param("Mixture(streamem.Poisson(), 2)", marks=pytest.mark.slow)]
+)
 def test_without_a_compiler_it_is_told_what_to_unset(call: str) -> None:
     code = f"import numpy, streamem; streamem.{call}.fit(numpy.ones((9, 2)))"
     environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import warnings
-from itertools import pairwise
+from functools import cache
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +38,20 @@ def panel(seed: int = 0, groups: int = 200) -> tuple[Array, Array, Array]:
     return rng.poisson(RATES[np.repeat(z, lengths)]).astype(np.float64), lengths, z
 
 
-def peer(x: Array, lengths: Array, weight: Array, iterations: int = 3000) -> tuple[float, Array, Array, Array]:
+def incomplete_panel(weighted: bool, missing: float) -> tuple[Array, Array, Array]:
+    """Counts of which some rows are missing, lengths of the groups, and their weights."""
+    x, lengths, _ = panel()
+    rng = np.random.default_rng(1)
+    x[rng.random(len(x)) < missing] = np.nan
+    return x, lengths, rng.uniform(0.5, 2.0, len(lengths)) if weighted else np.ones(len(lengths))
+
+
+@cache
+def peer(weighted: bool, missing: float) -> tuple[float, Array, Array, Array]:
     """EM from rates (2.5, 4), (3.5, 3): log-likelihood, shares, rates, posteriors of groups."""
+    x, lengths, weight = incomplete_panel(weighted, missing)
     starts, w, rates = np.cumsum(lengths) - lengths, np.array([0.5, 0.5]), np.array([[2.5, 4.0], [3.5, 3.0]])
-    for _ in range(iterations):
+    for _ in range(1500):
         rows = np.where(np.isnan(x[:, :1]), 0.0, poisson.logpmf(np.nan_to_num(x)[:, None], rates[None]).sum(axis=2))
         joint = np.add.reduceat(rows, starts) + np.log(w)
         density = np.logaddexp.reduce(joint, axis=1)
@@ -79,15 +90,18 @@ class TestGroupedMixture(ModelSuite):
         return np.repeat(rng.uniform(0.5, 2.0, len(self.LENGTHS)), self.LENGTHS)
 
 
-@pytest.mark.parametrize("missing", [0.0, 0.2])
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("chunk_bytes", [None, 48, 400])
+QUICK = [(None, False, 0.0), (None, False, 0.2), (None, True, 0.2), (48, True, 0.2), (400, True, 0.2)]
+PANELS = [
+    pytest.param(*case, marks=() if case in QUICK else pytest.mark.slow)
+    for case in product((None, 48, 400), (False, True), (0.0, 0.2))
+]
+"""Chunks of three rows are hundreds: one such panel says what the others do, which are slow."""
+
+
+@pytest.mark.parametrize(("chunk_bytes", "weighted", "missing"), PANELS)
 def test_em_in_numpy(chunk_bytes: int | None, weighted: bool, missing: float) -> None:
-    x, lengths, _ = panel()
-    rng = np.random.default_rng(1)
-    x[rng.random(len(x)) < missing] = np.nan
-    weight = rng.uniform(0.5, 2.0, len(lengths)) if weighted else np.ones(len(lengths))
-    total, shares, rates, post = peer(x, lengths, weight)
+    x, lengths, weight = incomplete_panel(weighted, missing)
+    total, shares, rates, post = peer(weighted, missing)
     model = GroupedMixture(Poisson(), 2, chunk_bytes=chunk_bytes, **EXACT)
     model.fit(x, lengths, sample_weight=weight if weighted else None)
     order = np.argsort(model.params_.rates[:, 0])

@@ -79,11 +79,24 @@ WAYS = [
     ("diag", np.float32, 20.0, 300_000),
 ]  # fmt: skip
 """Covariance type, dtype, how far the components lie apart, and rows: all arithmetics that a pass may choose from."""
+QUICK = [
+    ("full", np.float64, 0.2, 10_000),
+    ("full", np.float32, 20.0, 10_000),
+    ("full", np.float64, 20.0, 150_000),
+    ("tied", np.float64, 0.2, 10_000),
+    ("diag", np.float64, 20.0, 10_000),
+    ("diag", np.float32, 0.2, 10_000),
+    ("spherical", np.float64, 0.2, 10_000),
+]
+"""Each arithmetic once; the others are slow."""
 
 
 @pytest.mark.filterwarnings("ignore:invalid value encountered in matmul")  # NumPy's, of a tied covariance
 @pytest.mark.parametrize("value", [np.nan, *(pytest.param(x, marks=pytest.mark.slow) for x in (np.inf, -np.inf))])
-@pytest.mark.parametrize(("covariance_type", "dtype", "separation", "n"), WAYS)
+@pytest.mark.parametrize(
+    ("covariance_type", "dtype", "separation", "n"),
+    [pytest.param(*way, marks=() if way in QUICK else pytest.mark.slow) for way in WAYS],
+)
 def test_what_is_written_meanwhile_is_an_error(
     value: float, covariance_type: str, dtype: Any, separation: float, n: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

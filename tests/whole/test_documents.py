@@ -21,6 +21,9 @@ STRICT = [sys.executable, "-W", "error", "-W", "ignore:Port 8787 is already in u
 
 MARKED = re.compile(r"<!-- run -->\n```(\w+)\n(.*?)```", re.DOTALL)
 BLOCKS = MARKED.findall((ROOT / "README.md").read_text())
+LONG_EXAMPLES = {"command_line.sh", "vowels_and_consonants.py", "zero_inflated_poisson.py"}
+"""Each takes as long as all others together."""
+
 MODULES = [module.name for module in pkgutil.walk_packages(streamem.__path__, "streamem.")]
 
 
@@ -36,7 +39,13 @@ def test_the_readme_has_its_examples() -> None:
     assert [language for language, _ in BLOCKS] == [*["python"] * 4, "bash", *["python"] * 3]
 
 
-@pytest.mark.parametrize("number", range(len(BLOCKS)))
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(number, marks=pytest.mark.slow if language == "bash" else ())
+        for number, (language, _) in enumerate(BLOCKS)
+    ],
+)
 def test_readme_block(number: int, tmp_path: Path) -> None:
     language, code = BLOCKS[number]
     (tmp_path / "block.py").write_text(code)
@@ -46,9 +55,13 @@ def test_readme_block(number: int, tmp_path: Path) -> None:
     assert done.stdout
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
-    "example", sorted(path.name for path in (ROOT / "examples").iterdir() if path.suffix in (".py", ".sh"))
+    "example",
+    [
+        pytest.param(path.name, marks=pytest.mark.long if path.name in LONG_EXAMPLES else pytest.mark.slow)
+        for path in sorted((ROOT / "examples").iterdir())
+        if path.suffix in (".py", ".sh")
+    ],
 )
 def test_example(example: str, tmp_path: Path) -> None:
     script = str(ROOT / "examples" / example)
@@ -77,6 +90,13 @@ def test_the_top_level_holds_nothing_else() -> None:
     assert {name for name in top if not name.startswith(".")} <= allowed
 
 
+@pytest.mark.parametrize("module", sorted(path.stem for path in (ROOT / "bench").glob("*.py")))
+def test_every_bench_can_be_imported(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What they import from the package is there; what they measure is seen by tests that are `long`."""
+    monkeypatch.syspath_prepend(str(ROOT))
+    importlib.import_module(f"bench.{module}")
+
+
 @pytest.mark.slow
 def test_quick_bench_reports_every_engine(tmp_path: Path) -> None:
     done = run([sys.executable, "-m", "bench", "--quick", "--only", "diag", "--out", str(tmp_path / "t.md")], ROOT)
@@ -85,7 +105,7 @@ def test_quick_bench_reports_every_engine(tmp_path: Path) -> None:
     assert [row.split("|")[2].strip() for row in rows] == ["streamem", "scikit-learn"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_quick_bench_of_sequences(tmp_path: Path) -> None:
     """Peers that are missing, or end without an answer, are reported with the reason."""
     killed = tmp_path / "pomegranate" / "bin" / "python"
@@ -111,7 +131,7 @@ def test_quick_bench_of_sequences(tmp_path: Path) -> None:
     assert all("million steps/s" in note or "missing" in note for note in notes.values())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_quick_grid_names_missing_peers_and_checks_parameters(tmp_path: Path) -> None:
     """A peer that is not installed is reported; every cell is compared with float64."""
     command = [sys.executable, "-m", "bench.grid", "--quick", "--out", str(tmp_path / "t.md")]
@@ -159,7 +179,7 @@ def test_a_cell_that_fails_is_named_and_the_others_go_on(tmp_path: Path) -> None
     assert "diag float32 K=4 d=3" in (tmp_path / "t.md").read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_quick_dense_share() -> None:
     """It is of the dense path, in the precision of the rows, and shares are of something."""
     done = run([sys.executable, "-m", "bench.dense_share", "--quick"], ROOT)
@@ -169,7 +189,7 @@ def test_quick_dense_share() -> None:
     assert all(rows == products and int(share) > 0 for rows, products, share in found)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_quick_tight_components() -> None:
     """With one tight component it goes by differences, the others by products."""
     done = run([sys.executable, "-m", "bench.tight", "--quick"], ROOT)
@@ -179,7 +199,7 @@ def test_quick_tight_components() -> None:
     assert "float32 products, float64 differences for 1 of 8 |" in lines[1]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_quick_heavy_tails() -> None:
     """A ratio for every cell."""
     done = run([sys.executable, "-m", "bench.heavy_tails", "--quick"], ROOT)
@@ -187,7 +207,7 @@ def test_quick_heavy_tails() -> None:
     assert len(re.findall(r"\| \d+ \| \d+ \| \d+\.\d\d \| float\d\d products \|$", done.stdout, re.MULTILINE)) == 2
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_quick_memory_of_fits() -> None:
     """Of every kind of file, few rows and five times as many."""
     done = run([sys.executable, "-m", "bench.fit_memory", "--quick"], ROOT)
@@ -202,7 +222,7 @@ def test_quick_memory_of_fits() -> None:
     )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_quick_passes(tmp_path: Path) -> None:
     done = run([sys.executable, "-m", "bench.passes", "--quick"], ROOT)
     assert done.returncode == 0, done.stderr
@@ -210,7 +230,7 @@ def test_quick_passes(tmp_path: Path) -> None:
         assert words in done.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("only", ["online,", "poor start"])
 def test_quick_bench_of_streams(only: str, tmp_path: Path) -> None:
     done = run([sys.executable, "-m", "bench", "--quick", "--only", only, "--out", str(tmp_path / "t.md")], ROOT)

@@ -23,7 +23,8 @@ def log_forward(log_prob: Array, entry: Array, matrix: Array, alpha: Array, gain
     total = 0.0
     for t in range(n):
         if t == 0:
-            predicted[:] = entry
+            for j in range(k):
+                predicted[j] = entry[j]
         else:
             _log_product(alpha[t - 1], matrix, predicted, peak)
         for j in range(k):

@@ -47,7 +47,8 @@ def paths(width: int) -> Paths:
         now = np.empty(width)
         for t in range(1, n):
             climb(now, log_prob[t - 1], matrix, log_prob[t], width)
-            log_prob[t] = now
+            for j in range(width):
+                log_prob[t, j] = now[j]
             if t & 15 == 0:
                 level += _lowered(log_prob[t])
         state = 0

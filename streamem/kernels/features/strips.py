@@ -60,11 +60,13 @@ def multiply_strips(products: Products, z: Array, out: Array) -> None:
     if rest == 0:
         return
     for j in range(last.shape[0]):
-        last[j, :rest] = z[j, whole:]
+        for i in range(rest):
+            last[j, i] = z[j, whole + i]
         last[j, rest:] = 0
     _multiply(natural, products.left, products.right, products.groups, last, last.shape[1], scores)
     for k in range(scores.shape[0]):
-        out[k, whole:] = scores[k, :rest]
+        for i in range(rest):
+            out[k, whole + i] = scores[k, i]
 
 
 @compiled_inside

@@ -62,7 +62,8 @@ def _function(code: int, x: Array, out: Array) -> None:
     if code == 0:
         out[:] = 1.0
     elif code == 1:
-        out[:] = x
+        for i in range(x.size):
+            out[i] = x[i]
     elif code == 2:
         for i in range(x.size):
             out[i] = x[i] * x[i]

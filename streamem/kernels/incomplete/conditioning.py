@@ -82,7 +82,9 @@ def _by_lacking(factors: Array, f: int, seen: int, work: Work, wanted: bool) -> 
     _whiten(factors, matrix, seen, work)
     for c in range(lacking):
         i = work.lacking[c]
-        work.basis[c, i:d] = factors[f, i, i:]
+        for j in range(i, d):
+            for lane in range(GROUP):
+                work.basis[c, j, lane] = factors[f, i, j, lane]
     for c in range(lacking):
         i = work.lacking[c]
         at, count = c * stride + i, d - i
@@ -145,7 +147,8 @@ def _fill_by_lacking(work: Work, lacking: int) -> None:
     total = work.scalars[SUM]
     for back in range(lacking):
         c = lacking - 1 - back
-        total[:] = work.along[c]
+        for lane in range(GROUP):
+            total[lane] = work.along[c, lane]
         for e in range(c + 1, lacking):
             add_multiple(work.scalars, SUM, work.triangle, c * d + e, work.z, work.lacking[e], 1)
         target, size = work.z[work.lacking[c]], work.sizes[c]
@@ -178,7 +181,9 @@ def _by_observed(matrices: Matrices, f: int, seen: int, work: Work, wanted: bool
     stride = d + SPARE
     for c in range(seen):
         i = work.observed[c]
-        work.basis[c, : i + 1] = roots[f, i, : i + 1]
+        for j in range(i + 1):
+            for lane in range(GROUP):
+                work.basis[c, j, lane] = roots[f, i, j, lane]
     work.white[:] = 0.0
     for c in range(seen):
         at, count = c * stride, work.observed[c] + 1

@@ -95,7 +95,8 @@ def apart_pass(
             load_block(chosen, products)
             multiply_features(products, z, posterior)
             normalize(posterior, log_weights, scratch[0, :b], scratch[1, :b], scratch[2, :b], least)
-            high[:], inverse[:], active[:] = scratch[0, :b], scratch[1, :b], scratch[2, :b]
+            for i in range(b):
+                high[i], inverse[i], active[i] = scratch[0, i], scratch[1, i], scratch[2, i]
         else:
             high[:], inverse[:], active[:] = -np.inf, 1.0, 0.0
         _cut_below(high, width, slack, room.cut)
