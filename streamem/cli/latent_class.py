@@ -20,7 +20,9 @@ COMPRESS = {"auto": "auto", "yes": True, "no": False}
 @click.option("--prior", type=click.FloatRange(1.0), default=1.0, show_default=True, help="Dirichlet prior; 1 is none.")
 @click.option("--tol", type=float, default=1e-7, show_default=True, help="Nats per row.")
 @click.option("--max-iter", type=click.IntRange(0), default=1000, show_default=True)
-@click.option("--n-init", type=click.IntRange(1), default=1, show_default=True, help="Starts, each the best of short runs.")
+@click.option(
+    "--n-init", type=click.IntRange(1), default=1, show_default=True, help="Starts, each the best of short runs."
+)
 @click.option(
     "--compress",
     type=click.Choice(list(COMPRESS)),
