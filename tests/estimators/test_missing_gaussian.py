@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import xarray
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
@@ -67,6 +69,7 @@ KINDS: dict[str, Callable[[Path], Any]] = {
     "array": lambda path: CHOLESTEROL,
     "masked": lambda path: np.ma.masked_invalid(CHOLESTEROL),
     "parquet": _parquet,
+    "xarray": lambda path: xarray.DataArray(CHOLESTEROL, dims=("patient", "day")),
     "dask": lambda path: dask.array.from_array(CHOLESTEROL, chunks=(10, 3)),
 }
 
@@ -98,6 +101,25 @@ def test_cholesterol(kind: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(model.means_[0], [253.9286, 230.6429, 222.2371], atol=6e-5)
     np.testing.assert_allclose(model.covariances_[0], published, rtol=1e-5)
     assert 28 * model.lower_bound_ == pytest.approx(-376.915465, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["partial_fit", "records", "arrays"])
+def test_cholesterol_from_a_stream(kind: str) -> None:
+    """All patients again and again, each time a whole step: batch EM, so the published estimates."""
+    nulls = ([None if np.isnan(value) else value for value in row] for row in CHOLESTEROL.tolist())
+    patients = [json.dumps(dict(zip("abc", row, strict=True))) for row in nulls]
+    model = GaussianMixture(1, missing="integrate", reg_covar=0.0, random_state=0)
+    whole: dict[str, Any] = {"step": lambda weight, seen: 1.0}
+    if kind == "partial_fit":
+        for _ in range(60):
+            model.partial_fit(CHOLESTEROL, **whole)
+    else:
+        batches = patients * 60 if kind == "records" else [CHOLESTEROL] * 60
+        model.fit_stream(batches, batch_rows=28, columns=list("abc") if kind == "records" else None, **whole)
+    assert model.report_.n_rows == 60 * 28
+    mean, covariance = _maximum(CHOLESTEROL, 300)
+    np.testing.assert_allclose(model.means_[0], mean, rtol=1e-7)
+    np.testing.assert_allclose(model.covariances_[0], covariance, rtol=1e-6)
 
 
 def test_chains_of_gaussians_with_partly_missing_steps_are_brute_force() -> None:

@@ -288,3 +288,45 @@ class Ending:
 
     def commit(self, positions: Any) -> None:
         """Nobody to tell."""
+
+
+# --- values that were not observed -----------------------------------------------------------------------------------
+
+
+def gappy() -> tuple[np.ndarray[Any, Any], list[bytes]]:
+    """Rows of which some lack a value, and messages of them: JSON with null, and Arrow with null."""
+    rows = np.array(X[:60], dtype=np.float64)
+    rows[::3, 0], rows[1::5, 1] = np.nan, np.nan
+    columns = [pa.array(column, mask=np.isnan(column)) for column in rows[40:].T]
+    table = pa.table(dict(zip("ab", columns, strict=True)))
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    told = [record([None if np.isnan(value) else value for value in row]) for row in rows[:40].tolist()]
+    return rows, [*told, bytes(sink.getvalue().to_pybytes())]
+
+
+def require_learned(stream: Any, rows: np.ndarray[Any, Any], folder: Path) -> None:
+    """As from an array; nothing is put aside, where the model is asked for missing values, and named where not."""
+    learned = GaussianMixture(1, missing="integrate", random_state=0)
+    learned.fit_stream(Ending(stream), columns=["a", "b"], dead_letter=folder / "bad.arrows", batch_rows=len(rows))
+    known = GaussianMixture(1, missing="integrate", random_state=0).partial_fit(rows)
+    assert learned.report_.n_rows == len(rows)
+    np.testing.assert_allclose(learned.means_, known.means_, rtol=1e-12)
+    np.testing.assert_allclose(learned.covariances_, known.covariances_, rtol=1e-12)
+
+
+def test_nulls_of_kafka(cluster: MockCluster, tmp_path: Path) -> None:
+    rows, messages = gappy()
+    cluster.create("t", 1)
+    cluster.send("t", 0, *messages)
+    require_learned(KafkaStream(cluster.servers, "t"), rows, tmp_path)
+
+
+@needs_server
+def test_nulls_of_redis(server: Server, tmp_path: Path) -> None:
+    """Fields have no null: they say "nan"."""
+    rows, messages = gappy()
+    fields = [{"a": str(a), "b": str(b)} for a, b in rows[:20].tolist()]
+    server.add(*fields, *({"data": message} for message in messages[20:]))
+    require_learned(RedisStream(server.where, "s"), rows, tmp_path)
