@@ -33,6 +33,7 @@ EXPERIMENTS = [
     Experiment("Latent classes", "bench.latent_classes", draws=False),
     Experiment("Starts and sweeps that share reads", "bench.shared_reads", draws=False),
     Experiment("Coverage of intervals", "bench.standard_errors", draws=False),
+    Experiment("Passes of accelerated EM", "bench.acceleration"),
     Experiment("Work of all cores", "bench.bare_loop", draws=False),
 ]
 ALONE = {experiment.module.rpartition(".")[2] for experiment in EXPERIMENTS} | {"before"}

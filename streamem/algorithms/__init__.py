@@ -1,6 +1,7 @@
 """EM variants: window and update rules over statistics, step sizes, stopping rules. No algorithm knows a model."""
 
 from streamem.algorithms.anderson import AndersonEM
+from streamem.algorithms.auto import AutoEM
 from streamem.algorithms.batch import BatchEM
 from streamem.algorithms.drift import DriftAlarm
 from streamem.algorithms.incremental import IncrementalEM
@@ -13,6 +14,7 @@ from streamem.core.ports import StoppingRule
 __all__ = [
     "Aitken",
     "AndersonEM",
+    "AutoEM",
     "BatchEM",
     "Change",
     "DriftAlarm",

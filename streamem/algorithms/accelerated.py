@@ -207,7 +207,7 @@ class Accelerated(Algorithm):
     def _would_end(self, state: State) -> bool:
         """Whether the stopping rule would end the run after a few plain steps, if gains go on shrinking as foreseen."""
         plain = int(_held(state).plain)
-        if len(state.trace) < 2:
+        if state.iteration < 1:  # of this call, or phase, only one log-likelihood is known
             return False
         foreseen = list(state.trace[-max(plain, 2) :])
         gain, share = foreseen[-1] - foreseen[-2], float(_held(state).own.rate) ** 2  # gains are of second order

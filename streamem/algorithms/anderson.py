@@ -10,17 +10,19 @@ import numpy as np
 
 from streamem.algorithms.accelerated import Accelerated, Pair, Proposal
 from streamem.algorithms.distances import Distances, with_totals
+from streamem.algorithms.squarem import SquaredEM
 from streamem.core.stats import Stats
 
 WIDEN = 4.0
 LEAST_REACH = 0.25
 RIDGE = 1e-10
 """Of the largest eigenvalue of the normal equations, added to all of them."""
+
 LARGEST_REST = 0.5
 """Share of a residual that linear change may leave unexplained."""
 
 LONGEST_WAIT = 16
-"""Plain steps after a rejection, at most."""
+"""Passes after a rejection without another try, at most."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,8 @@ class AndersonEM(Accelerated):
     the last four pairs (Walker & Ni 2011, eq. 2.2), damped by a ridge (Henderson & Varadhan 2019, §3.2). Where that
     minimum is more than ½‖f‖, residuals are not linear and the step is plain. The step beyond g is at most
     `reach`·‖f‖: the bound begins at 1, grows fourfold where it was reached and kept, and falls to a quarter after a
-    rejection, which is followed by 1, 2, 4, … plain steps as long as proposals fail. Norms are those of `Distances`.
+    rejection. For 1, 2, 4, … passes after each rejection in a row, squared steps are tried instead (`SquaredEM`), which
+    do better far from the optimum. Norms are those of `Distances`.
     """
 
     name = "anderson"
@@ -40,18 +43,20 @@ class AndersonEM(Accelerated):
     forgets = False
 
     def fresh(self) -> Stats:
-        """``reach``, ``bounded``, ``rate``; ``hold``, plain steps to come, and ``wait``, those after a rejection."""
-        return Stats(reach=1.0, bounded=0.0, rate=1.0, hold=0.0, wait=1.0)
+        """``reach``, ``bounded``, ``rate``; ``hold``, passes until the next mixed step, and ``wait``, those after a
+        rejection; ``squared``, the scalars of squared steps, and whether the last try was ``one`` of these.
+        """
+        return Stats(reach=1.0, bounded=0.0, rate=1.0, hold=0.0, wait=1.0, one=0.0, squared=self._squared.fresh())
 
     def proposal(self, own: Stats, pairs: Sequence[Pair]) -> Proposal:
-        """The mixed step; a plain one while it waits, or knows one pair only."""
+        """The mixed step; while it waits, the squared step; a plain one where only one pair is known."""
         if len(pairs) < 2:
             return Proposal(None, own)
+        if float(own.hold) > 0:
+            return self._other(own.replace(hold=float(own.hold) - 1.0), pairs)
         units, residuals = Distances(pairs[-1].image), [pair.image - pair.point for pair in pairs]
         size, before = units.norm(residuals[-1]), units.norm(residuals[-2])
         own = own.replace(rate=min(1.0, size / before) if before > 0 else 0.0)
-        if float(own.hold) > 0 or size == 0:
-            return Proposal(None, own.replace(hold=max(0.0, float(own.hold) - 1.0)))
         changes = [second - first for first, second in pairwise(residuals)]
         shares = _shares(units, changes, residuals[-1])
         left, beyond = residuals[-1], pairs[-1].image * 0.0
@@ -59,18 +64,31 @@ class AndersonEM(Accelerated):
             left, beyond = left - change * share, beyond - (second.image - first.image) * share
         length, reach = units.norm(beyond), float(own.reach) * size
         if not (units.norm(left) <= LARGEST_REST * size and 0 < length < np.inf):
-            return Proposal(None, own)
-        told = own.replace(bounded=float(length > reach))
+            return self._other(own, pairs)
         image = pairs[-1].image
+        told = own.replace(bounded=float(length > reach), one=0.0)
         return Proposal(with_totals(image + beyond * min(1.0, reach / length), image), told)
 
     def after_verdict(self, own: Stats, kept: bool) -> Stats:
-        """The next bound, and how many plain steps come first."""
+        """The next bound, and how many passes go by before the next mixed step."""
+        if float(own.one):
+            return own.replace(squared=self._squared.after_verdict(own.squared, kept))
         reach, wait = float(own.reach), float(own.wait)
         if kept:
             return own.replace(reach=reach * WIDEN if float(own.bounded) else reach, wait=1.0)
         lower = max(LEAST_REACH, reach / WIDEN)
         return own.replace(reach=lower, hold=wait, wait=min(2.0 * wait, LONGEST_WAIT))
+
+    @property
+    def _squared(self) -> SquaredEM:
+        return SquaredEM(self.stopping, self.max_iter)
+
+    def _other(self, own: Stats, pairs: Sequence[Pair]) -> Proposal:
+        """The squared step, which takes two consecutive EM steps."""
+        if pairs[-2].image != pairs[-1].point:
+            return Proposal(None, own)
+        found = self._squared.proposal(own.squared, pairs[-2:])
+        return Proposal(found.stats, own.replace(squared=found.own, rate=found.own.rate, one=1.0))
 
 
 def _shares(units: Distances, changes: Sequence[Stats], residual: Stats) -> list[float]:

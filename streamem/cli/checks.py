@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-ALGORITHMS = ("batch", "squarem", "anderson", "stepwise", "incremental")
+ALGORITHMS = ("auto", "batch", "squarem", "anderson", "stepwise", "incremental")
 
 
 def algorithm_option(default: str) -> Callable[[Any], Any]:

@@ -130,7 +130,7 @@ class GroupedMixture(Estimator):
             The model remembers the column (`sequences_by_`).
         sample_weight : (g,) weights of groups, or (n,) equal within each, or the name of a column
         columns, feature_axis, checkpoint, executor : as in `GaussianMixture.fit`
-        algorithm : "batch", "squarem", "anderson", "stepwise", "incremental", or an object
+        algorithm : "auto", "batch", "squarem", "anderson", "stepwise", "incremental", or an object
             As in `GaussianMixture.fit`; mini-batches are of whole groups, but of pieces of groups of more than 65,536
             rows, which count as groups of their own.
         halve_after : passes, at least 5, after which the worse half of the starts is given up, again and again

@@ -14,6 +14,7 @@ from sklearn.utils import check_random_state
 from streamem.algorithms import (
     Aitken,
     AndersonEM,
+    AutoEM,
     BatchEM,
     Change,
     IncrementalEM,
@@ -155,6 +156,9 @@ def chosen_algorithm(settings: Any, algorithm: Any) -> Variant:
     stopping, most = stopping_rule(settings), getattr(settings, settings.structure.iterations)
     seed = int(settings.random_state) if isinstance(settings.random_state, int | np.integer) else 0
     table: dict[str, Callable[[], Variant]] = {
+        "auto": lambda: AutoEM(
+            StepwiseEM(passes=2, final_pass=False, seed=seed, window=settings.structure.window), stopping, most
+        ),
         "batch": lambda: BatchEM(stopping, most),
         "squarem": lambda: SquaredEM(stopping, most),
         "anderson": lambda: AndersonEM(stopping, most),

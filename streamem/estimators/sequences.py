@@ -100,7 +100,7 @@ class SequenceEstimator(Estimator):
             refused if it lacks it. Lengths and offsets that are numbers are those of X alone.
         sample_weight : (s,) weights of sequences, or (n,) equal within each, or the name of a column
         columns, feature_axis, checkpoint, executor : as in `GaussianMixture.fit`
-        algorithm : "batch", "squarem", "anderson", "stepwise", "incremental", or an object, ``StepwiseEM(passes=2)``
+        algorithm : "auto", "batch", "squarem", "anderson", "stepwise", "incremental", or an object, ``IncrementalEM()``
             As in `GaussianMixture.fit`. "stepwise" makes an M-step after each of many mini-batches of whole sequences;
             longer ones are drawn in windows of 1000 steps, which count as sequences of their own. "incremental"
             remembers blocks of sequences.

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
 
 from streamem import GaussianHMM, GaussianMixture, GroupedMixture, LatentClass, Mixture, Params, Stats
-from streamem.algorithms import Aitken, AndersonEM, BatchEM, SquaredEM
+from streamem.algorithms import Aitken, AndersonEM, AutoEM, BatchEM, SquaredEM
 from streamem.algorithms.accelerated import Proposal
 from streamem.conformance.counts import CountsMixture
 from streamem.core.chunk import Chunk
-from streamem.core.errors import NumericalError
+from streamem.core.errors import NumericalError, ParameterError
 from streamem.core.extrapolation import kept_signs, shrunk
 from streamem.core.ports import Limits
 from streamem.core.state import State
@@ -305,4 +306,63 @@ def test_what_it_remembers_is_projected() -> None:
         stats = CountsMixture().e_step(state.params, TIMES)
         state = algorithm.update(CountsMixture(), state, stats)
         sizes.append(len(state.memory.flatten()) if state.memory is not None else 0)
-    assert max(sizes) <= 11 * len(stats.flatten())
+    assert max(sizes) <= 12 * len(stats.flatten())
+
+
+# --- auto ------------------------------------------------------------------------------------------------------------
+
+
+def many() -> Array:
+    return np.vstack([rows(6000), rows(6000)[::-1] * 1.001])
+
+
+def automatic(most: int = 100) -> GaussianMixture:
+    return GaussianMixture(3, covariance_type="diag", stopping="aitken", tol=1e-6, max_iter=most, random_state=0)
+
+
+def test_auto_begins_with_mini_batches_where_there_are_rows_enough() -> None:
+    x = many()
+    found = automatic().fit(x, algorithm="auto")
+    kinds = [record.kind for record in found.report_.passes]
+    assert kinds[:2] == ["stepwise", "stepwise"]
+    assert set(kinds[2:]) <= {"plain", "extrapolated", "rejected"}
+    assert kinds[-4:] == ["plain"] * 4
+    assert found.converged_
+    assert found.n_iter_ + 1 == len(kinds) - 2 - kinds.count("rejected")
+    assert len(found.lower_bounds_) == found.n_iter_
+    assert found.lower_bound_ >= automatic().fit(x, algorithm="batch").lower_bound_ - 1e-6
+    few = automatic().fit(x[:3000], algorithm="auto")
+    assert "stepwise" not in {record.kind for record in few.report_.passes}
+
+
+def test_auto_counts_passes_of_mini_batches() -> None:
+    with pytest.warns(ConvergenceWarning):
+        found = automatic(5).fit(many(), algorithm="auto")
+    assert len(found.report_.passes) == 6
+
+
+def test_auto_goes_on_from_a_fit_without_mini_batches() -> None:
+    model = automatic().set_params(warm_start=True, tol=1e-4).fit(many(), algorithm="auto")
+    before = model.lower_bound_
+    model.set_params(tol=1e-8).fit(many(), algorithm="auto")
+    assert "stepwise" not in {record.kind for record in model.report_.passes}
+    assert model.lower_bound_ >= before
+
+
+def test_a_stopped_auto_goes_on_with_equal_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, whole = many(), automatic().fit(many(), algorithm="auto")
+    for passes in (1, 3):
+        file = tmp_path / f"{passes}.npz"
+        with monkeypatch.context() as patch:
+            patch.setattr(loop, "require_unchanged", stops_after(passes))
+            with pytest.raises(Stop):
+                automatic().fit(x, algorithm="auto", checkpoint=file)
+        resumed = automatic().fit(x, algorithm="auto", checkpoint=file)
+        assert resumed.means_.tobytes() == whole.means_.tobytes()
+
+
+def test_auto_without_a_rule_is_refused() -> None:
+    with pytest.raises(ParameterError, match="no stopping rule"):
+        AutoEM().planned([], Limits(0, 1, 1, 5))
+    with pytest.raises(ParameterError, match="must be a StepwiseEM"):
+        AutoEM("stepwise")  # type: ignore[arg-type]

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from streamem.algorithms import Aitken, AndersonEM, BatchEM, IncrementalEM, SquaredEM, StepwiseEM
+from streamem.algorithms import Aitken, AndersonEM, AutoEM, BatchEM, IncrementalEM, SquaredEM, StepwiseEM
+from streamem.algorithms.auto import PlannedAuto
 from streamem.algorithms.incremental import PlannedIncremental
 from streamem.algorithms.stepwise import ScheduledStepwise
 from streamem.conformance import AlgorithmSuite
@@ -31,6 +32,26 @@ class TestSquarem(AlgorithmSuite):
 class TestAnderson(AlgorithmSuite):
     def make_algorithm(self) -> Variant:
         return AndersonEM(Aitken(1e-8), max_iter=500)
+
+
+@pytest.mark.parametrize("batch_rows", [None, 3], ids=["no steps", "steps"])
+class TestAuto(AlgorithmSuite):
+    """Mini-batches may lower the log-likelihood; passes after them do not."""
+
+    @pytest.fixture(autouse=True)
+    def _choose(self, batch_rows: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.monotone = batch_rows is None
+        self.batch_rows = batch_rows
+        if batch_rows is not None:
+            monkeypatch.setattr("streamem.algorithms.auto.FEWEST_ROWS", batch_rows)
+
+    def make_algorithm(self) -> Variant:
+        return AutoEM(StepwiseEM(passes=2, batch_rows=self.batch_rows, final_pass=False))
+
+    def test_it_is_planned_into_phases(self) -> None:
+        planned = self._planned()
+        assert isinstance(planned, PlannedAuto)
+        assert (planned.first is None) == (self.batch_rows is None)
 
 
 @pytest.mark.parametrize("blocks", [None, 1, 3])

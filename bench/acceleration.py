@@ -1,0 +1,167 @@
+"""Passes over the data until a fit is within 1e-6 nats a row of where it ends, by algorithm; and where it ends.
+
+Every seed draws a start; all algorithms begin there. A fit runs to its stopping rule (Aitken, 1e-9 nats a row), and the
+passes are counted until the log-likelihood of its parameters first comes within 1e-6 of the final one; passes of
+mini-batches and of proposals that were turned down count. A fit reaches the best maximum known where it ends within
+1e-4 nats a row of the best of all fits of that case.
+"""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.results import add_options, recorded
+from streamem import GaussianHMM, GaussianMixture, LatentClass
+
+Array = NDArray[Any]
+ALGORITHMS = ("batch", "squarem", "anderson", "auto")
+NEAR, SAME = 1e-6, 1e-4
+TOL, MOST = 1e-9, 600
+
+
+@dataclass(frozen=True)
+class Case:
+    """Data, the estimator with a start from a seed, and arguments of `fit`."""
+
+    name: str
+    data: Callable[[int], Array]
+    make: Callable[[int], Any]
+    arguments: Callable[[int], dict[str, Any]] = lambda n: {}
+
+
+def gaussians(k: int, d: int, spread: float) -> Callable[[int], Array]:
+    """Rows of k components, whose means spread so many standard deviations in each feature."""
+
+    def draw(n: int) -> Array:
+        rng = np.random.default_rng(0)
+        means = spread * rng.normal(size=(k, d))
+        factors = np.eye(d) + 0.3 * rng.normal(size=(k, d, d)) / np.sqrt(d)
+        labels = rng.integers(k, size=n)
+        noise = rng.normal(size=(n, d))
+        return means[labels] + np.einsum("nij,nj->ni", factors[labels], noise)
+
+    return draw
+
+
+def answers(n: int) -> Array:
+    """(n, 8) codes of four latent classes."""
+    rng = np.random.default_rng(0)
+    tables = np.cumsum(rng.dirichlet(np.full(3, 0.8), size=(4, 8)), axis=2)
+    classes = rng.integers(4, size=n)
+    return np.stack([(rng.random((n, 1)) > tables[classes, j]).sum(axis=1).clip(max=2) for j in range(8)], axis=1)
+
+
+def chain(n: int) -> Array:
+    """Steps of sequences of 50, with three states that overlap."""
+    rng, moves = np.random.default_rng(0), np.cumsum(np.full((3, 3), 0.1) + 0.7 * np.eye(3), axis=1)
+    states = np.zeros(n, dtype=np.int64)
+    for t in range(1, n):
+        states[t] = (rng.random() > moves[states[t - 1]]).sum() if t % 50 else rng.integers(3)
+    return np.array([[0.0, 0.0], [2.0, 0.0], [1.0, 2.0]])[states] + rng.normal(size=(n, 2))
+
+
+def mixture(k: int) -> Callable[[int], Any]:
+    """From rows at random."""
+    settings: dict[str, Any] = {"tol": TOL, "max_iter": MOST, "stopping": "aitken", "init_params": "random_from_data"}
+    return lambda seed: GaussianMixture(k, random_state=seed, **settings)
+
+
+CASES = [
+    Case("separated, K=5 d=4", gaussians(5, 4, 3.0), mixture(5)),
+    Case("overlapping, K=3 d=3", gaussians(3, 3, 1.5), mixture(3)),
+    Case("high-dimensional, K=4 d=50", gaussians(4, 50, 0.3), mixture(4)),
+    Case(
+        "latent classes, K=4, 8 columns",
+        answers,
+        lambda seed: LatentClass(4, n_init=1, tol=TOL, max_iter=MOST, random_state=seed, compress=False),
+    ),
+    Case(
+        "Gaussian HMM, K=3 d=2",
+        chain,
+        lambda seed: GaussianHMM(3, tol=TOL, n_iter=MOST, stopping="aitken", random_state=seed),
+        lambda n: {"lengths": [50] * (n // 50)},
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One fit: passes until it was near its end, passes in all, and the end in nats a row."""
+
+    near: int
+    passes: int
+    end: float
+
+
+def run(case: Case, x: Array, seed: int, algorithm: str) -> Run:
+    """Fit, and count."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a fit that meets MOST
+        model = case.make(seed).fit(x, algorithm=algorithm, **case.arguments(len(x)))
+    passes, end = model.report_.passes, float(model.lower_bound_)
+    near = next(
+        number
+        for number, record in enumerate(passes, 1)
+        if record.kind != "stepwise" and record.log_likelihood >= end - NEAR
+    )
+    return Run(near, len(passes), end)
+
+
+def main() -> None:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_options(parser)
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--rows", type=int, default=20_000)
+    parser.add_argument("--only", default="")
+    parser.add_argument("--picture", type=Path, help="write a picture of the passes")
+    options = parser.parse_args()
+    rows, seeds = (10_000, 2) if options.quick else (options.rows, options.seeds)
+    with recorded("acceleration", options):
+        print(f"{rows:,} rows, {seeds} seeds: passes to within {NEAR:g} nats a row of the end, median (most)\n")
+        print(f"| case | {' | '.join(ALGORITHMS)} | reach the best |\n|---|{'---|' * (len(ALGORITHMS) + 1)}")
+        found = {case.name: measured(case, rows, seeds) for case in CASES if options.only in case.name}
+    if options.picture:
+        draw(found, options.picture)
+
+
+def measured(case: Case, rows: int, seeds: int) -> dict[str, list[Run]]:
+    """All fits of a case; prints its line."""
+    x = case.data(rows)
+    runs = {name: [run(case, x, seed, name) for seed in range(seeds)] for name in ALGORITHMS}
+    best = max(one.end for every in runs.values() for one in every)
+    cells = [f"{median(r.near for r in own):g} ({max(r.near for r in own)})" for own in runs.values()]
+    reach = ", ".join(f"{sum(r.end > best - SAME for r in own)}" for own in runs.values())
+    print(f"| {case.name} | {' | '.join(cells)} | {reach} of {seeds} |", flush=True)
+    return runs
+
+
+def draw(found: dict[str, dict[str, list[Run]]], path: Path) -> None:
+    """Passes of each fit, by case and algorithm."""
+    import matplotlib.pyplot as plt  # only for a picture
+
+    figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
+    marks = {"batch": "o", "squarem": "s", "anderson": "^", "auto": "D"}
+    for place, name in enumerate(ALGORITHMS):
+        x = [i + 0.18 * (place - 1.5) for i, runs in enumerate(found.values()) for _ in runs[name]]
+        y = [one.near for runs in found.values() for one in runs[name]]
+        axes.plot(x, y, marks[name], alpha=0.6, label=name)
+    axes.set_yscale("log")
+    axes.set_xticks(range(len(found)), [name.replace(", ", "\n") for name in found], fontsize=8)
+    axes.set_ylabel("passes to within 1e-6 nats a row of the end")
+    axes.set_title("Passes over the data, one mark a start")
+    axes.legend(title="algorithm")
+    figure.savefig(path, dpi=120)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""The way for large data: mini-batches from the start, then accelerated EM over all rows until it has converged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from streamem.algorithms.accelerated import Accelerated, accelerates
+from streamem.algorithms.anderson import AndersonEM
+from streamem.algorithms.stepwise import FEWEST_ROWS, ScheduledStepwise, StepwiseEM
+from streamem.core.arrays import Params
+from streamem.core.errors import ParameterError
+from streamem.core.ports import Algorithm, ChunkRef, Limits, Model, StoppingRule, Variant
+from streamem.core.row_selection import n_units
+from streamem.core.state import State
+from streamem.core.stats import Stats
+
+FEWEST_STEPS = 200
+"""Mini-batches of a pass below which stepwise EM leaves a start no sooner than EM."""
+
+
+@dataclass(frozen=True)
+class AutoEM(Variant):
+    """One or two passes of `StepwiseEM`, then `AndersonEM`, whose last passes are plain EM until the rule is met.
+
+    Mini-batches leave a poor start within a pass or two, and acceleration is best near the end. Data of fewer than
+    10,000 rows, or 200 sequences or windows of them, have no stepwise passes: too few steps lead nowhere.
+
+    Parameters
+    ----------
+    stepwise : the first passes
+    stopping : when it has converged, judged on plain EM steps only; None lets the estimator choose
+    max_iter : most passes over all rows, the stepwise ones included, proposals that were turned down excluded; None
+        lets the estimator choose
+    """
+
+    stepwise: StepwiseEM = field(default_factory=lambda: StepwiseEM(passes=2, final_pass=False))
+    stopping: StoppingRule | None = None
+    max_iter: int | None = None
+
+    name = "auto"
+    reads_in_order = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.stepwise, StepwiseEM):
+            raise ParameterError(f"stepwise of AutoEM is {self.stepwise!r}; it must be a StepwiseEM")
+
+    @property
+    def key(self) -> str:
+        """The stepwise passes; when the run ends is no part of it."""
+        return f"auto {self.stepwise.key}"
+
+    def with_stopping(self, rule: StoppingRule) -> AutoEM:
+        """This algorithm with a stopping rule, unless the user gave one."""
+        return replace(self, stopping=rule) if self.stopping is None else self
+
+    def planned(self, refs: Sequence[ChunkRef], limits: Limits) -> PlannedAuto:
+        """The mini-batches over these chunks, if they are many, and what follows them."""
+        if self.stopping is None:
+            raise ParameterError("AutoEM has no stopping rule: pass AutoEM(stopping=Aitken(1e-6))")
+        most = limits.max_iter if self.max_iter is None else self.max_iter
+        first = self.stepwise.planned(refs, limits) if most > 0 and self._steps_pay(refs, limits) else None
+        return PlannedAuto(first, AndersonEM(self.stopping, max(0, most - (self.stepwise.passes if first else 0))))
+
+    def open_bytes(self, refs: Sequence[ChunkRef], limits: Limits) -> int:
+        """Those of whichever phase keeps more."""
+        planned = self.planned(refs, limits)
+        later = planned.later.open_bytes(refs, limits)
+        return later if planned.first is None else max(later, super().open_bytes(refs, limits))
+
+    def _steps_pay(self, refs: Sequence[ChunkRef], limits: Limits) -> bool:
+        rows = sum(ref.rows for ref in refs)
+        if rows < FEWEST_STEPS * FEWEST_ROWS or rows < FEWEST_STEPS // 10 * limits.least_rows:
+            return False
+        return sum(n_units(ref, self.stepwise.window) for ref in refs) >= FEWEST_STEPS
+
+
+@dataclass(frozen=True)
+class PlannedAuto(Algorithm):
+    """`AutoEM` over given chunks: an `Algorithm`.
+
+    Parameters
+    ----------
+    first : mini-batches, or None for none
+    later : what goes on from where they end
+    """
+
+    first: ScheduledStepwise | None
+    later: Accelerated
+
+    def start(self, params: Params) -> State:
+        """The state before the first mini-batch, or before the first pass."""
+        return self.later.start(params) if self.first is None else self.first.start(params)
+
+    def resume(self, state: State) -> State:
+        """Go on from an ended run, without mini-batches, which might leave an optimum."""
+        return self.later.resume(state)
+
+    def reopen(self, state: State) -> State:
+        """Undo the ending of a run that stopped at a smaller `max_iter` or a larger tolerance."""
+        return state if self._begins(state) else self.later.reopen(state)
+
+    def window(self, state: State, refs: Sequence[ChunkRef]) -> Sequence[ChunkRef]:
+        """The next mini-batch; then all chunks, until the final log-likelihood is known."""
+        if self.first is not None and self._begins(state):
+            return self.first.window(state, refs)
+        return self.later.window(state, refs)
+
+    def withdrawn(self, model: Model, state: State) -> State | None:
+        """The plain EM step in place of a proposal."""
+        return None if self._begins(state) else self.later.withdrawn(model, state)
+
+    def pass_kind(self, before: State, after: State) -> str:
+        """What the phase says of it."""
+        if self.first is not None and self._begins(before):
+            return self.first.pass_kind(before, after)
+        return self.later.pass_kind(before, after)
+
+    def update(self, model: Model, state: State, stats: Stats) -> State:
+        """A step of the phase; after the last mini-batch the average goes over to the next phase."""
+        if self.first is None or not self._begins(state):
+            return self.later.update(model, state, stats)
+        after = self.first.update(model, state, stats)
+        return replace(self.later.start(after.params), trace=after.trace) if after.closing else after
+
+    def _begins(self, state: State) -> bool:
+        """Whether mini-batches go on."""
+        return self.first is not None and not state.closing and not accelerates(state)
