@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 from streamem.algorithms import DriftAlarm, StepSize
 from streamem.core.errors import ParameterError
 from streamem.core.ports import Variant
-from streamem.estimators.asking import Target, answer, opened_for, scores_of, write_rows
+from streamem.estimators.asking import Target, answer, opened_for, write_rows
 from streamem.estimators.attributes import (
     OPTIONAL,
     is_complete,
@@ -30,6 +30,7 @@ from streamem.estimators.attributes import (
     shown_parameters,
     still_shown,
 )
+from streamem.estimators.diagnosis import Diagnosis, diagnosis_of
 from streamem.estimators.faces import Face
 from streamem.estimators.fitting import fit_to
 from streamem.estimators.followers import Callback, Followers
@@ -159,6 +160,14 @@ class Estimator(BaseEstimator):
         errors = self.standard_errors(X, lengths, method=method, **options)
         shape = self._with_shape(self._now()).shape
         return summary_of(self, errors, 0 if shape is None else shape.features)
+
+    def diagnose(self, X: Any, lengths: Any = None, *, executor: Any = None, **options: Any) -> Diagnosis:
+        """How fast EM converges at this fit, which components X does not tell apart, and what to do; from one pass.
+
+        Options are those of `standard_errors` that say how X is read.
+        """
+        arguments = DataArguments(lengths=lengths, **options)
+        return diagnosis_of(self, self._now(), X, arguments, executor)
 
     @property
     def effective_sample_size_(self) -> float:
@@ -424,10 +433,6 @@ class Estimator(BaseEstimator):
     def _answer(self, question: str, x: Any, arguments: DataArguments, target: Target) -> Any:
         """The answer to a question of the structure about every row of X."""
         return answer(self, self._now(), question, x, arguments, target)
-
-    def _scores(self, x: Any, arguments: DataArguments, executor: Any) -> dict[str, float]:
-        """Scores of X from one pass: rows, weight, log-likelihood, AIC, BIC."""
-        return scores_of(self, self._now(), x, arguments, executor)
 
     def __sklearn_tags__(self) -> Any:
         """scikit-learn's facts of an estimator: NaN is allowed where it is integrated over."""

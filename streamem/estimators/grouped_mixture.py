@@ -14,7 +14,7 @@ from sklearn.utils import check_random_state
 from streamem.algorithms import DriftAlarm, StepSize
 from streamem.core.arrays import Params
 from streamem.core.ports import Family, Variant
-from streamem.estimators.asking import Target
+from streamem.estimators.asking import Target, scores_of
 from streamem.estimators.declaring import hyperparameters
 from streamem.estimators.estimator import Estimator
 from streamem.estimators.faces.family import FamilyFace
@@ -389,7 +389,7 @@ class GroupedMixture(Estimator):
 
         Options are those of `score`.
         """
-        found = self._scores(X, DataArguments(lengths=lengths, **options), executor)
+        found = scores_of(self, self._now(), X, DataArguments(lengths=lengths, **options), executor)
         found["log_likelihood_per_group"] = found.pop("log_likelihood_per_row")
         return found
 

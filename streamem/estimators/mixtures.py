@@ -15,7 +15,7 @@ from sklearn.utils import check_random_state
 from streamem.algorithms import StepSize
 from streamem.core.errors import ParameterError
 from streamem.core.ports import Variant
-from streamem.estimators.asking import Target
+from streamem.estimators.asking import Target, scores_of
 from streamem.estimators.declaring import hyperparameters
 from streamem.estimators.estimator import Estimator
 from streamem.estimators.imputing import impute
@@ -296,7 +296,8 @@ class MixtureEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densit
         executor: Any = None,
     ) -> float:
         """Mean log-density per unit of weight, in nats."""
-        return self._scores(X, DataArguments(sample_weight, columns, feature_axis), executor)["log_likelihood_per_row"]
+        arguments = DataArguments(sample_weight, columns, feature_axis)
+        return scores_of(self, self._now(), X, arguments, executor)["log_likelihood_per_row"]
 
     def bic(self, X: Any, **options: Any) -> float:
         """Bayesian information criterion (Schwarz 1978): −2ℓ + p·log(Σ weights). Options are those of `score`."""
@@ -311,7 +312,7 @@ class MixtureEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densit
 
         Options are those of `score`.
         """
-        return self._scores(X, DataArguments(**options), executor)
+        return scores_of(self, self._now(), X, DataArguments(**options), executor)
 
     def sample(self, n_samples: int = 1) -> tuple[Array, Array]:
         """Draw rows from the fitted mixture, component after component.

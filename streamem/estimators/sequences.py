@@ -14,7 +14,7 @@ from sklearn.utils import check_random_state
 from streamem.algorithms import DriftAlarm, StepSize
 from streamem.core.errors import ParameterError
 from streamem.core.ports import Variant
-from streamem.estimators.asking import Target, opened_for
+from streamem.estimators.asking import Target, opened_for, scores_of
 from streamem.estimators.declaring import hyperparameters
 from streamem.estimators.decoding import QUESTIONS, best_path, decoder_of, stationary_distribution, sum_of_best
 from streamem.estimators.estimator import Estimator
@@ -414,7 +414,7 @@ class SequenceEstimator(Estimator):
     ) -> float:
         """Log-likelihood of all sequences together, in nats."""
         arguments = DataArguments(sample_weight, columns, feature_axis, lengths, offsets, sequence_column)
-        return self._scores(X, arguments, executor)["log_likelihood"]
+        return scores_of(self, self._now(), X, arguments, executor)["log_likelihood"]
 
     def get_stationary_distribution(self) -> Array:
         """(K,) shares of time that a chain spends in each state in the long run: π = π·transmat (hmmlearn's name)."""
@@ -434,7 +434,7 @@ class SequenceEstimator(Estimator):
 
         Options are those of `score`.
         """
-        return self._scores(X, DataArguments(lengths=lengths, **options), executor)
+        return scores_of(self, self._now(), X, DataArguments(lengths=lengths, **options), executor)
 
     def sample(
         self,

@@ -88,18 +88,8 @@ def standard_errors_of(
     ParameterError : another method, or too few rows for it
     MemoryLimitError : more free parameters than the memory limit, or the time of a decomposition, allows
     """
-    asked = asked_of(method)
-    if not settings.structure.is_sequential and (arguments.lengths is not None or arguments.offsets is not None):
-        raise ParameterError("lengths and offsets are those of sequences or groups; rows of this model stand alone")
-    opened, fitted = opened_for(settings, fitted, x, arguments)
-    if opened.source.n_rows == 0:
-        raise DataError(f"{opened.source.schema.origin} has no rows, which tell nothing")
-    assert fitted.state is not None
-    model = model_of(settings, fitted)
-    engine = engine_for(settings, "standard errors", model, fitted, executor)
-    information = information_of(model, fitted.state.params, opened.source, engine, asked)
-    if not information.weight > 0:
-        raise DataError(f"the sample weights sum to {information.weight}; at least one must be > 0")
+    known = known_of(settings, fitted, x, arguments, method, executor)
+    information, model = known.information, known.model
     inference = inferred(information, method)
     for problem in inference.problems:
         warnings.warn(problem, UncertaintyWarning, stacklevel=3)
@@ -121,6 +111,31 @@ def standard_errors_of(
         information.units,
         information.reads,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """What a pass over the data told, and of which model."""
+
+    information: Information
+    model: Any
+
+
+def known_of(settings: Any, fitted: Fitted, x: Any, arguments: DataArguments, method: str, executor: Any) -> Known:
+    """The information about what is fitted, from one pass over X."""
+    asked = asked_of(method)
+    if not settings.structure.is_sequential and (arguments.lengths is not None or arguments.offsets is not None):
+        raise ParameterError("lengths and offsets are those of sequences or groups; rows of this model stand alone")
+    opened, fitted = opened_for(settings, fitted, x, arguments)
+    if opened.source.n_rows == 0:
+        raise DataError(f"{opened.source.schema.origin} has no rows, which tell nothing")
+    assert fitted.state is not None
+    model = model_of(settings, fitted)
+    engine = engine_for(settings, "standard errors", model, fitted, executor)
+    information = information_of(model, fitted.state.params, opened.source, engine, asked)
+    if not information.weight > 0:
+        raise DataError(f"the sample weights sum to {information.weight}; at least one must be > 0")
+    return Known(information, model)
 
 
 def _shown(settings: Any, model: Any, params: Params) -> Numbers:

@@ -271,7 +271,7 @@ def test_sequences_that_chunks_cut() -> None:
 def test_groups() -> None:
     """Rows of one group share a component; groups that chunks cut, and their scores, too."""
     rng = np.random.default_rng(0)
-    lengths, first = rng.integers(1, 6, 60), rng.random(60) < 0.4
+    lengths, first = np.append(rng.integers(1, 4, 58), [15, 20]), rng.random(60) < 0.4
     x = rng.poisson(np.where(np.repeat(first, lengths), 4.0, 1.5)).astype(float)[:, None]
     model = GroupedMixture("poisson", 2, tol=1e-11, max_iter=3000, random_state=0).fit(x, lengths)
     begin = np.concatenate([[0], np.cumsum(lengths)])[:-1]

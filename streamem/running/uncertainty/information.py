@@ -57,6 +57,7 @@ class Information:
     complete : (p, p) information that rows would hold if components were known, or None
     observed : (p, p) minus the second derivative of the log-likelihood, or None
     products : (p, p) Σ w s sᵀ over rows (or sequences, groups), or None
+    overlap : (K, K) Σ w γ_k γ_l of responsibilities of rows
     weight, log_likelihood : of the data, in nats
     units : rows, or sequences, that were scored
     reads : how often the data was read
@@ -70,6 +71,7 @@ class Information:
     complete: Array | None
     observed: Array | None
     products: Array | None
+    overlap: Array
     weight: float
     log_likelihood: float
     units: int
@@ -151,6 +153,7 @@ def _of_rows(
         complete,
         observed,
         np.asarray(sums.products),
+        np.asarray(sums.overlap),
         float(sums.weight),
         float(sums.log_likelihood),
         source.n_rows,
@@ -234,6 +237,7 @@ def _of_sequences(
         complete,
         observed,
         sums.products + added.finished() if asked.products else None,
+        np.asarray(sums.overlap),
         float(sums.weight),
         float(sums.log_likelihood),
         int(getattr(source, "n_sequences", 0)),

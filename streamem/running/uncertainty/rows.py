@@ -68,7 +68,7 @@ def sums_of_block(prepared: Prepared, ties: Ties, x: Array, weight: Array, resp:
     """Sums over rows x (n, d) with weights (n,) and responsibilities (n, S).
 
     ``second`` (K, Q, Q) of second derivatives and ``squares`` (K, Q, Q) of products of first ones, ``slopes`` (K, Q),
-    ``counts`` (S,), ``score`` (p,) and ``products`` (p, p) of the scores.
+    ``counts`` (S,), ``overlap`` (K, K) of responsibilities, ``score`` (p,) and ``products`` (p, p) of the scores.
     """
     c = prepared.coordinates
     own = np.ascontiguousarray(resp[:, : c.n_components])
@@ -82,6 +82,7 @@ def sums_of_block(prepared: Prepared, ties: Ties, x: Array, weight: Array, resp:
         "squares": np.matmul((slopes * weighed.T[:, :, None]).transpose(0, 2, 1), slopes),
         "slopes": np.matmul(weighed.T[:, None, :], slopes)[:, 0],
         "counts": weight @ resp,
+        "overlap": weighed.T @ own,
         "score": weight @ scores,
         "products": (scores * weight[:, None]).T @ scores,
     }

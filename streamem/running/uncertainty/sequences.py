@@ -42,7 +42,8 @@ class SequencePart:
 
     Attributes
     ----------
-    sums : second (K, Q, Q), counts (S,), score (p,), crossed (p, p), products (p, p), weight, log_likelihood
+    sums : second (K, Q, Q), counts (S,), score (p,), crossed (p, p), products (p, p), overlap (K, K), weight,
+        log_likelihood
     first : (p,) score of the piece of a sequence that began before the chunk, and its weight, or None
     last : the same of the piece of one that goes on after it
     passes : whether one piece is all there is
@@ -156,10 +157,13 @@ class _Sums:
             "score": self._score(stats),
             "second": np.zeros((len(self._slopes), self._slopes.shape[2], self._slopes.shape[2])),
             "crossed": np.zeros((n, n)),
+            "overlap": np.zeros((len(self._slopes), len(self._slopes))),
             "products": np.zeros((n, n)),
         }
         if task.curved and self._chunk.rows:
             weights = self._tables.weights(task.params, self._places, message)
+            total = weights.sum(axis=1, keepdims=True)
+            sums["overlap"] = weights.T @ np.divide(weights, total, out=np.zeros_like(weights), where=total > 0)
             sums["second"] = self._derivatives.second(weights[self._present])
             sums["crossed"] = self._crossed(message)
         first, last, passes, units = None, None, False, 0
