@@ -12,12 +12,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from streamem.core.arrays import Params
 from streamem.core.errors import ParameterError
+from streamem.core.free_form import FreeForm
 from streamem.core.ports import Family, full_family
 from streamem.core.stats import Stats
 from streamem.core.validation import numbers
 from streamem.families.around import Around
 from streamem.families.empty_components import empty_components
-from streamem.families.named_parameters import checked_names, names_all, require_all, with_given
+from streamem.families.named_parameters import checked_names, n_components_of, names_all, require_all, with_given
 
 Array = NDArray[Any]
 
@@ -118,6 +119,18 @@ class Fixed(Around):
         """The family's shortfall, in nats; parameters that all stay lose nothing."""
         first = NOT_YET in old
         return 0.0 if self.fixes_all and not first else self.family.shortfall(_unmarked(old), new, stats)
+
+    def free_form(self, params: Any, n_components: int) -> FreeForm:
+        """The family's numbers, without those that are fixed."""
+        form = self.family.free_form(params, n_components)
+        free = {} if self.fixes_all else {n: v for n, v in form.values.items() if n.partition(".")[0] not in self.names}
+        simplex = {name: starts for name, starts in form.simplex.items() if name in free}
+        return FreeForm(free, form.shared & free.keys(), simplex, form.symmetric & free.keys())
+
+    def from_free_form(self, values: Mapping[str, Array], params: Any) -> Params:
+        """The family's parameters, of which those that are fixed stay."""
+        form = self.family.free_form(params, n_components_of(params))
+        return self.family.from_free_form({**form.values, **values}, params)
 
     def free_parameters(self, params: Any) -> int:
         """The family's, without those that are fixed."""

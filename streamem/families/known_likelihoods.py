@@ -68,7 +68,7 @@ class KnownLikelihoods(FullFamily):
         ------
         ImpossibleValueError : a likelihood below 0
         """
-        if self.scale == "plain" and (x < 0).any():
+        if self.scale == "plain" and x.min(initial=0.0) < 0:
             position = int(np.argmax(x < 0))
             raise ImpossibleValueError(
                 float(x.flat[position]),

@@ -85,3 +85,9 @@ def with_given(family: FullFamily, params: Params, values: Mapping[str, Array], 
     if found := family.faults(given, k, d):
         raise ParameterError(f"the given values cannot be: {'; '.join(found)}")
     return given
+
+
+def n_components_of(params: Params) -> int:
+    """K: of the flags, or of the first parameter, whose axis 0 is the component."""
+    flags = params.get("empty")
+    return len(next(iter(params.flatten().values())) if flags is None else flags)

@@ -15,7 +15,7 @@ from streamem.core.free_form import FreeForm
 from streamem.core.ports import Family
 from streamem.core.stats import Stats
 from streamem.families.around import Around
-from streamem.families.named_parameters import checked_names, names_all, require_all
+from streamem.families.named_parameters import checked_names, n_components_of, names_all, require_all
 
 Array = NDArray[Any]
 
@@ -86,7 +86,7 @@ class Tied(Around):
 
     def from_free_form(self, values: Mapping[str, Array], params: Any) -> Params:
         """The family's parameters, with what is shared in every component."""
-        form = self.family.free_form(params, _n_components(params))
+        form = self.family.free_form(params, n_components_of(params))
         every = {name: np.broadcast_to(value, form.values[name].shape) for name, value in values.items()}
         return self.family.from_free_form(every, params)
 
@@ -94,10 +94,4 @@ class Tied(Around):
         """The family's, of which those that are shared count once."""
         every = self.family.free_parameters(params)
         shared = every if self.ties_all else sum(self.family.free_of(params, name) for name in self.names)
-        return every - shared + shared // _n_components(params)
-
-
-def _n_components(params: Params) -> int:
-    """K: of the flags, or of the first parameter, whose axis 0 is the component."""
-    flags = params.get("empty")
-    return len(next(iter(params.flatten().values())) if flags is None else flags)
+        return every - shared + shared // n_components_of(params)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -18,8 +18,25 @@ from streamem.models.weight_prior import WeightPrior
 Array = NDArray[Any]
 
 BLOCK_ROWS = 2048
+LEAST, MOST = 1e-150, 1e150
+"""Densities between which likelihoods are taken as they are."""
 MOST_EXPONENT = 600.0
 """Of the likelihood of a component without weight over that of the mixture, so that its sum stays finite."""
+
+
+class Likely(NamedTuple):
+    """Likelihoods of a block of rows.
+
+    Attributes
+    ----------
+    known : (b, K) likelihoods, each row divided by exp(peak)
+    peak : (b,), or 0 for all
+    density : (b,) known times the weights
+    """
+
+    known: Array
+    peak: Array | float
+    density: Array
 
 
 class Proportions(Mixture):
@@ -61,14 +78,14 @@ class Proportions(Mixture):
         counted = np.ones(chunk.rows) if chunk.weight is None else chunk.weight.astype(np.float64)
         for first in range(0, chunk.rows, BLOCK_ROWS):
             block = slice(first, first + BLOCK_ROWS)
-            known, peak = self._scaled(chunk.x[block], columns, weights)
-            density = known @ weights
+            known, peak, density = self._likely(chunk.x[block], columns, weights)
             self._require_possible(density, counted[block], first, chunk.x[block])
             inside = density > 0  # rows of weight 0 may be impossible
             own = np.where(inside, counted[block], 0.0)
             density = np.where(inside, density, 1.0)
-            log_likelihood += float(own @ (peak + np.log(density)))
-            gradient += (own / density) @ known
+            log_likelihood += float(own @ (np.log(density) + peak))
+            with np.errstate(over="ignore"):
+                gradient += np.minimum((own / density) @ known, np.exp(MOST_EXPONENT))
         weight = float(counted.sum())
         return Stats(
             rows=chunk.rows,
@@ -110,9 +127,21 @@ class Proportions(Mixture):
 
     # --- inner -------------------------------------------------------------------------------------------------------
 
-    def _scaled(self, x: Array, columns: Array, weights: Array) -> tuple[Array, Array]:
+    def _likely(self, x: Array, columns: Array, weights: Array) -> Likely:
+        """Likelihoods of rows, as they are where products of them stay far from the ends of floats."""
+        rows = self._likelihoods.checked(x)
+        if not np.array_equal(columns, np.arange(rows.shape[1])):
+            rows = rows[:, columns]
+        if self._likelihoods.scale == "plain":
+            with np.errstate(over="ignore"):
+                density = rows @ weights
+            if density.min(initial=1.0) > LEAST and density.max(initial=1.0) < MOST:
+                return Likely(rows, 0.0, density)
+        known, peak = self._scaled(rows, weights)
+        return Likely(known, peak, known @ weights)
+
+    def _scaled(self, rows: Array, weights: Array) -> tuple[Array, Array]:
         """Likelihoods (b, K) of rows over their largest one of a component with weight, and the log of that (b,)."""
-        rows = self._likelihoods.checked(x)[:, columns]
         seen = rows[:, weights > 0]
         peak = seen.max(axis=1)
         if self._likelihoods.scale == "log":

@@ -174,6 +174,17 @@ def test_the_number_of_components_is_that_of_the_columns() -> None:
     assert fit.predict(likelihoods()[:9, :4]).max() <= 1
 
 
+def test_accelerated_steps_and_standard_errors() -> None:
+    """SQUAREM ends where EM does, in fewer passes; the error of one free weight is that of its own information."""
+    rows = likelihoods()[:, [2, 3]]
+    plain, fast = (MixtureProportions(tol=1e-9).fit(rows, algorithm=name) for name in ("batch", "squarem"))
+    assert fast.weights_ == pytest.approx(plain.weights_, abs=1e-3)
+    assert len(fast.report_.passes) < len(plain.report_.passes)
+    assert fast.kkt_certificate_ < 1e-4
+    gap = (rows[:, 0] - rows[:, 1]) / (rows @ plain.weights_)
+    assert plain.standard_errors(rows).weights_ == pytest.approx([(gap @ gap) ** -0.5] * 2, rel=1e-5)
+
+
 def test_more_columns_than_rows() -> None:
     rows = norm.pdf(np.array([0.0, 4.0, 8.0])[:, None] - np.linspace(-2, 10, 25))
     fit = MixtureProportions(tol=1e-6).fit(rows)

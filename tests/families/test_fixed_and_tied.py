@@ -145,13 +145,15 @@ class Gaussians(FamilySuite):
 
     shared = frozenset({"center", "scale"})
     covariance_type = "diag"
+    alike = False
 
     def make_family(self) -> FullFamily:
         return Fixed(Gaussian(self.covariance_type, 1e-3), ["means"])
 
     def make_params(self, rng: np.random.Generator) -> Params:
         inner = Gaussian(self.covariance_type, 1e-3)
-        return inner.with_means(inner.start(self.make_rows(rng, 50), None, K), 10.0 + rng.normal(size=(K, 2)))
+        params = inner.with_means(inner.start(self.make_rows(rng, 50), None, K), 10.0 + rng.normal(size=(K, 2)))
+        return params if self.alike else self.perturbed(params, rng, 0.5)
 
     def make_rows(self, rng: np.random.Generator, n: int) -> Array:
         return 10.0 + rng.normal(size=(n, 2)) @ np.array([[1.0, 0.4], [0.0, 2.0]])
@@ -182,6 +184,8 @@ class TestFixedCovariances(Gaussians):
 
 
 class TestTiedCovariances(Gaussians):
+    alike = True
+
     def make_family(self) -> FullFamily:
         return Tied(Gaussian(self.covariance_type, 1e-3), ["covariances"])
 
@@ -220,6 +224,18 @@ def test_weights_beside_fixed_rates_are_those_of_em_written_out(tmp_path: Path) 
     again = Mixture.load(tmp_path / "m.npz", family=family)
     assert (again.predict_proba(x) == mix.predict_proba(x)).all()
     assert again.set_params(warm_start=True).fit(x).params_.rates.tolist() == [[2.0], [8.0]]
+
+
+def test_what_is_fixed_has_no_standard_error() -> None:
+    """Beside fixed rates, the error of the weight is that of one parameter: (Σ ((p_1 − p_2)/p)²)^(−½)."""
+    x = counts()
+    mix = Mixture(Fixed(Poisson(), {"rates": [[2.0], [8.0]]}), 2, random_state=0, tol=1e-12, max_iter=999).fit(x)
+    found, density = mix.standard_errors(x), scipy_stats.poisson.pmf(x, [2.0, 8.0])
+    gap = (density[:, 0] - density[:, 1]) / (density @ mix.weights_)
+    assert found.weights_ == pytest.approx([(gap @ gap) ** -0.5] * 2, rel=1e-5)
+    assert len(found.free_parameters) == 1
+    part = Mixture(Fixed(Gaussian("diag"), ["means"]), 2, random_state=0).fit(x)
+    assert len(part.standard_errors(x).free_parameters) == part._n_parameters() == 3
 
 
 def test_means_without_values_stay_as_the_start_makes_them() -> None:
