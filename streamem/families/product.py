@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from streamem.core.arrays import Params
-from streamem.core.completing import as_written
 from streamem.core.errors import DataError, ParameterError
 from streamem.core.extrapolation import kept_signs
 from streamem.core.faults import flags, missing, prefixed
@@ -20,53 +19,11 @@ from streamem.core.ports import Family, FullFamily, Kernel, full_family, kernel_
 from streamem.core.stats import Stats
 from streamem.families.empty_components import empty_components
 from streamem.families.packed import packed, unpacked
-from streamem.families.product_columns import Asked, asked_columns, keys_of, label_of, positions, require_numbers
+from streamem.families.product_columns import asked_columns, keys_of
+from streamem.families.product_parts import Part, drawn_values, integrating_part, located, looked_up
 from streamem.kernels.nested.product_kernel import Factor, ProductKernel, in_columns_of_row, no_values, own_columns
 
 Array = NDArray[Any]
-
-
-@dataclass(frozen=True)
-class Part:
-    """One factor of a product.
-
-    Attributes
-    ----------
-    key : its parameters and statistics are found under that name
-    asked : its columns, as the user named them
-    family : what it emits
-    columns : where its columns are in a row; empty as long as names were not looked up in the data
-    drops : rows without a value in these columns say nothing of the factor
-    """
-
-    key: str
-    asked: Asked
-    family: FullFamily
-    columns: tuple[int, ...]
-    drops: bool = False
-
-    @property
-    def width(self) -> int:
-        """How many columns it has."""
-        return len(self.asked)
-
-    @property
-    def name(self) -> str:
-        """What the user calls its family."""
-        return type(as_written(self.family)).__name__
-
-    @property
-    def told(self) -> str:
-        """Column and family in words, for messages."""
-        return f"{self.name} of {', '.join(repr(column) for column in self.asked)}"
-
-    def observed(self, x: Array) -> tuple[Array, Array | slice]:
-        """Columns of the factor, of those rows of x (n, d) that say something of it, and which rows these are."""
-        own = own_columns(x, np.array(self.columns))
-        if not self.drops or not (absent := np.isnan(own).all(axis=1)).any():
-            return own, slice(None)
-        present = np.flatnonzero(~absent)
-        return own[present], present
 
 
 class Product(FullFamily):
@@ -120,15 +77,7 @@ class Product(FullFamily):
         self, n_features: int, names: Sequence[str] | None, categories: Mapping[str, Sequence[Any]] | None
     ) -> Self:
         """The product that knows where its columns are."""
-        found = positions([part.asked for part in self.parts], n_features, names)
-        texts, parts = categories or {}, []
-        for part, columns in zip(self.parts, found, strict=True):
-            if not part.family.takes_codes:
-                require_numbers(columns, names, texts, part.name)
-            own = None if names is None else [names[column] for column in columns]
-            family = full_family(part.family.for_columns(len(columns), own, texts))
-            parts.append(replace(part, columns=columns, family=family))
-        return self._of(parts)
+        return self._of(looked_up(self.parts, n_features, names, categories))
 
     def _of(self, parts: Sequence[Part]) -> Self:
         other = copy.copy(self)
@@ -136,11 +85,8 @@ class Product(FullFamily):
         return other
 
     def _located(self, n_features: int) -> tuple[Part, ...]:
-        """The parts with their columns; an index needs no data."""
-        if all(part.columns for part in self.parts) and sum(part.width for part in self.parts) == n_features:
-            return self.parts
-        found = positions([part.asked for part in self.parts], n_features, None)
-        return tuple(replace(part, columns=columns) for part, columns in zip(self.parts, found, strict=True))
+        """The parts with their columns."""
+        return located(self.parts, n_features)
 
     # --- the Family port ---------------------------------------------------------------------------------------------
 
@@ -298,7 +244,7 @@ class Product(FullFamily):
         ------
         ParameterError : a family of several columns that knows no missing values
         """
-        return self._of([_integrating(part) for part in self.parts])
+        return self._of([integrating_part(part) for part in self.parts])
 
     def skipping_unseen(self) -> Self:
         """The product whose factors skip codes that they have never seen."""
@@ -323,7 +269,7 @@ class Product(FullFamily):
             rows = np.flatnonzero(np.isnan(x[:, columns]).any(axis=1))
             if len(rows):
                 own = np.ascontiguousarray(x[rows][:, columns])
-                out[np.ix_(rows, columns)] = _drawn(part, params[part.key], own, component[rows], rng)
+                out[np.ix_(rows, columns)] = drawn_values(part, params[part.key], own, component[rows], rng)
         return out
 
     # --- how it is computed ------------------------------------------------------------------------------------------
@@ -516,23 +462,3 @@ def _known(params: Params | None, key: str) -> Params | None:
 def _n_components(params: Params) -> int:
     """K."""
     return len(params.empty)
-
-
-def _integrating(part: Part) -> Part:
-    if part.width == 1:
-        return replace(part, drops=True)
-    try:
-        return replace(part, family=full_family(part.family.integrating()))
-    except ParameterError as error:
-        raise ParameterError(f"{label_of(range(part.width), [str(c) for c in part.asked])}: {error}") from error
-
-
-def _drawn(part: Part, params: Params, x: Array, component: Array, rng: np.random.RandomState) -> Array:
-    """A factor's own columns x, filled by draws: of one column from the distribution itself."""
-    if part.width > 1:
-        return part.family.drawn_for_missing(params, x, component, rng)
-    out = np.empty((len(x), 1))
-    for k in np.unique(component):
-        chosen = component == k
-        out[chosen] = part.family.draw(params, int(k), int(chosen.sum()), rng)
-    return out

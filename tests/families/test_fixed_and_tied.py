@@ -28,6 +28,7 @@ from streamem.families import (
     Tied,
     VonMises,
 )
+from streamem.families.around import Around
 
 Array = NDArray[Any]
 K = 3
@@ -197,6 +198,13 @@ class TestTiedCovariances(Gaussians):
 
 class TestTiedCovariancesSpherical(TestTiedCovariances):
     covariance_type = "spherical"
+
+
+def test_what_is_around_a_family_hands_on_all_that_it_can_do() -> None:
+    """A new ability of families that is forgotten here would be silently lost in `Fixed`, `Tied` and `GammaPrior`."""
+    public = {name for name in vars(FullFamily) if not name.startswith("_")}
+    own = {"maximize", "maximize_holding", "maximize_tying", "can_integrate"}
+    assert public - vars(Around).keys() == own
 
 
 # --- fits ------------------------------------------------------------------------------------------------------------
