@@ -282,6 +282,39 @@ def measure_chain(data: str, settings: dict[str, Any], warm_up: str, out: str) -
     }
 
 
+def measure_more_rows(kind: str, warm_up: str, data: str) -> dict[str, int]:
+    """Fit and label a file of few rows, then one of many; the most memory that each took, in bytes, and the rows."""
+    make, arguments = _models()[kind]
+
+    def use(path: str) -> int:
+        make().fit(path, **arguments).predict(path, out=f"{path}.{kind}.npy")
+        return len(np.load(f"{path}.{kind}.npy", mmap_mode="r"))
+
+    use(warm_up)
+    before = memory("VmHWM")
+    rows = use(data)
+    return {"few": before, "many": memory("VmHWM"), "rows": rows}
+
+
+def _models() -> dict[str, tuple[Callable[[], Any], dict[str, Any]]]:
+    """Estimators over the columns of `tests.running.test_memory.write_columns`, and what their `fit` is told."""
+    from streamem import GroupedMixture, LatentClass, Mixture, RecordLinkage, StudentTMixture
+    from streamem.families import Gaussian, Product
+
+    common: dict[str, Any] = {"chunk_bytes": MIB, "n_threads": 2, "memory_limit": "48MiB"}
+    fitted: dict[str, Any] = {**common, "max_iter": 2, "tol": 0, "random_state": 0}
+    gappy = {**fitted, "missing": "integrate"}
+    reals, codes = [f"r{j}" for j in range(8)], {"columns": [f"s{j}" for j in range(8)]}
+    mixed = Product({tuple(reals[:4]): Gaussian("full", 1e-6), tuple(reals[4:]): Gaussian("diag", 1e-6)})
+    return {
+        "StudentTMixture": (lambda: StudentTMixture(2, **gappy), {"columns": reals}),
+        "LatentClass": (lambda: LatentClass(2, **gappy, compress=True), codes),
+        "GroupedMixture": (lambda: GroupedMixture(mixed, 2, **gappy), {"columns": reals, "sequence_column": "id"}),
+        "RecordLinkage": (lambda: RecordLinkage(**common, max_iter=2, tol=0), codes),
+        "Product": (lambda: Mixture(mixed, 2, **gappy), {"columns": reals}),
+    }
+
+
 def cluster_passes(data: str, chunk_bytes: int, passes: int) -> dict[str, Any]:
     """E-steps of a small mixture on a cluster; memory of client and scheduler, and tasks it knows, after each."""
     from distributed import Client, LocalCluster
@@ -377,6 +410,7 @@ MEASURING = {
     "cluster_passes",
     "measure",
     "measure_chain",
+    "measure_more_rows",
     "open_hostile",
     "read_parts",
     "stream",
@@ -394,6 +428,7 @@ JOBS: dict[str, Callable[..., Any]] = {
         measure,
         read_parts,
         measure_chain,
+        measure_more_rows,
         open_hostile,
         cluster_passes,
         stream,

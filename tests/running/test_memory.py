@@ -122,6 +122,44 @@ def test_starts_that_share_reads_do_not_grow_with_rows(stores: Stores) -> None:
     assert large["fit"] - small["fit"] < FLATNESS_BYTES
 
 
+KINDS = ["StudentTMixture", "LatentClass", "GroupedMixture", "RecordLinkage", "Product"]
+
+
+def write_columns(path: Path, rows: int, piece_rows: int = 20_000) -> Path:
+    """Eight real columns r0, …, eight codes s0, …, of each the first with gaps, and id, of fifty rows each."""
+    names = [*(f"r{j}" for j in range(8)), *(f"s{j}" for j in range(8))]
+    schema = pa.schema([*((name, pa.float32()) for name in names), ("id", pa.int64())])
+    rng = np.random.default_rng(0)
+    with pq.ParquetWriter(path, schema, use_dictionary=False) as writer:
+        for first in range(0, rows, piece_rows):
+            group = rng.integers(2, size=piece_rows // 50).repeat(50)
+            values = rng.standard_normal((16, piece_rows), dtype=np.float32) + np.float32(3.0) * group
+            values[8:] = values[8:] > 1.5
+            values[::8][rng.random((2, piece_rows)) < 0.1] = np.nan
+            columns = [*values, (first + np.arange(piece_rows)) // 50]
+            arrays = [pa.array(c, t, from_pandas=True) for c, t in zip(columns, schema.types, strict=True)]
+            writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
+    return path
+
+
+@pytest.fixture(scope="module")
+def columns(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
+    folder = tmp_path_factory.mktemp("columns")
+    yield write_columns(folder / "few.parquet", 200_000), write_columns(folder / "many.parquet", 1_600_000)
+    shutil.rmtree(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_eight_times_the_rows_take_no_more_memory(kind: str, columns: tuple[Path, Path]) -> None:
+    """The other rows are 45 MB in float32, the narrowest that they are held in."""
+    few, many = columns
+    measured = subprocess_jobs.run("measure_more_rows", kind=kind, warm_up=few, data=many)
+    print(kind, measured)
+    assert measured["rows"] == (32_000 if kind == "GroupedMixture" else 1_600_000)
+    assert measured["many"] - measured["few"] < 25 * MB
+
+
 def test_chunks_of_16_mib(stores: Stores) -> None:
     """Of such, chunks in flight take what could be kept from pass to pass, and allocators keep none of them."""
     measured = measure(stores.path("zarr", 200 * MB, 32, 16 * MIB))
