@@ -16,7 +16,7 @@ from streamem.estimators.asking import opened_for
 from streamem.estimators.making import engine_for, model_of
 from streamem.estimators.structure import DataArguments
 from streamem.running.fitted import Fitted
-from streamem.running.uncertainty import Inference, Information, asked_of, inferred, information_of
+from streamem.running.uncertainty import Coordinates, Inference, Information, asked_of, inferred, information_of
 
 Array = NDArray[Any]
 Numbers = dict[tuple[str, str], Array]
@@ -24,6 +24,10 @@ Numbers = dict[tuple[str, str], Array]
 
 INWARDS = 1e-3
 """By how much a probability at 0 is moved to see what it belongs to."""
+
+
+NUDGE = 2.0**-12
+"""By what share a number is moved to see what it belongs to."""
 
 
 class UncertaintyWarning(UserWarning):
@@ -207,5 +211,20 @@ def _inwards(information: Information) -> Iterator[Params]:
     for held, is_shared in ((prepared.at_zero, False), (prepared.at_zero_shared, True)):
         for k, j in np.argwhere(held).tolist():
             yield params.replace(components=prepared.coordinates.inwards(k, j, is_shared, INWARDS))
+    yield from _given_up(information)
     for place in np.flatnonzero(ties.at_zero).tolist():
         yield ties.inwards(params, place, INWARDS)
+
+
+def _given_up(information: Information) -> Iterator[Params]:
+    """The model's parameters with each number moved a little of the components that were left out."""
+    prepared, params = information.prepared, information.params
+    if not prepared.given_up.any():
+        return
+    known = prepared.coordinates
+    every = Coordinates.of(known.family, known.params, known.n_components)
+    value, size = np.abs(every.value()), np.abs(every.own).max(axis=1)
+    for k, j in np.argwhere(every.active & prepared.given_up[:, None]).tolist():
+        if not every.is_shared(j):
+            amount = -NUDGE * (value[k, j] if value[k, j] > 0 else size[k])
+            yield params.replace(components=every.moved_alone(k, j, float(amount)))

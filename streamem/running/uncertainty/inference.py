@@ -133,9 +133,9 @@ def _unidentified(lost: Array, names: Sequence[str]) -> list[str]:
         return []
     involved = (np.abs(lost) > 0.1 * np.abs(lost).max(axis=1, keepdims=True)).any(axis=0)
     return [
-        f"the information is singular: the data do not tell {_listed(names, involved)} "
-        "apart from each other, or the fit is no maximum in their directions; they have no standard errors. Fit fewer "
-        "components, fix some of these, or go on fitting with a smaller tol"
+        f"the information is singular: the data do not tell {_listed(names, involved)}, or the fit is no maximum in "
+        "their directions; they have no standard errors. Fit fewer components, fix some of these, or go on fitting "
+        "with a smaller tol"
     ]
 
 

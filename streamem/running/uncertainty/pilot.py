@@ -56,6 +56,7 @@ class Prepared:
     coordinates : with steps
     pairs : (P, 2) coordinates of a component whose mixed derivatives are not always 0, the first before the second
     at_zero : (K, L) and at_zero_shared : (1, L') probabilities that are held since no event is expected
+    given_up : (K,) components whose numbers are no maximum of the likelihood
     problems : sentences for people
     """
 
@@ -63,6 +64,7 @@ class Prepared:
     pairs: Array
     at_zero: Array
     at_zero_shared: Array
+    given_up: Array
     problems: tuple[str, ...]
 
 
@@ -101,7 +103,7 @@ def prepared(model: Model, params: Params, pilot: PilotRows, rows: float) -> Pre
     coordinates = coordinates.holding(held, held_shared | at_zero_shared)
     coordinates = _with_steps(coordinates, pilot)
     pairs = _pairs(coordinates, pilot)
-    return Prepared(coordinates, pairs, at_zero, at_zero_shared, tuple(problems))
+    return Prepared(coordinates, pairs, at_zero, at_zero_shared, given_up, tuple(problems))
 
 
 def _given_up(model: Model, params: Params, problems: list[str]) -> Array:
