@@ -1,13 +1,13 @@
-"""The way for large data: mini-batches from the start, then accelerated EM over all rows until it has converged."""
+"""The way for large data: mini-batches early, then accelerated EM over all rows until it has converged."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from streamem.algorithms.accelerated import Accelerated, accelerates
+from streamem.algorithms.accelerated import PLAIN, Accelerated, accelerates
 from streamem.algorithms.anderson import AndersonEM
-from streamem.algorithms.stepwise import FEWEST_ROWS, ScheduledStepwise, StepwiseEM
+from streamem.algorithms.stepwise import FEWEST_ROWS, ScheduledStepwise, StepwiseEM, rebased, remember, weight_of
 from streamem.core.arrays import Params
 from streamem.core.errors import ParameterError
 from streamem.core.ports import Algorithm, ChunkRef, Limits, Model, StoppingRule, Variant
@@ -21,14 +21,15 @@ FEWEST_STEPS = 200
 
 @dataclass(frozen=True)
 class AutoEM(Variant):
-    """One or two passes of `StepwiseEM`, then `AndersonEM`, whose last passes are plain EM until the rule is met.
+    """One pass of EM, two of `StepwiseEM`, then `AndersonEM`, whose last passes are plain EM until the rule is met.
 
-    Mini-batches leave a poor start within a pass or two, and acceleration is best near the end. Data of fewer than
-    10,000 rows, or 200 sequences or windows of them, have no stepwise passes: too few steps lead nowhere.
+    Mini-batches leave a poor start within a pass, and acceleration is best near the end. The pass before them gives the
+    statistics that they blend into: without it the first mini-batches would forget the start. Data of fewer than 10,000
+    rows, or 200 sequences or windows of them, have no stepwise passes: too few steps lead nowhere.
 
     Parameters
     ----------
-    stepwise : the first passes
+    stepwise : the passes of mini-batches
     stopping : when it has converged, judged on plain EM steps only; None lets the estimator choose
     max_iter : most passes over all rows, the stepwise ones included, proposals that were turned down excluded; None
         lets the estimator choose
@@ -60,7 +61,8 @@ class AutoEM(Variant):
             raise ParameterError("AutoEM has no stopping rule: pass AutoEM(stopping=Aitken(1e-6))")
         most = limits.max_iter if self.max_iter is None else self.max_iter
         first = self.stepwise.planned(refs, limits) if most > 0 and self._steps_pay(refs, limits) else None
-        return PlannedAuto(first, AndersonEM(self.stopping, max(0, most - (self.stepwise.passes if first else 0))))
+        used = 0 if first is None else 1 + self.stepwise.passes
+        return PlannedAuto(first, AndersonEM(self.stopping, max(0, most - used)))
 
     def open_bytes(self, refs: Sequence[ChunkRef], limits: Limits) -> int:
         """Those of whichever phase keeps more."""
@@ -101,9 +103,9 @@ class PlannedAuto(Algorithm):
         return state if self._begins(state) else self.later.reopen(state)
 
     def window(self, state: State, refs: Sequence[ChunkRef]) -> Sequence[ChunkRef]:
-        """The next mini-batch; then all chunks, until the final log-likelihood is known."""
+        """All chunks once; the next mini-batch; then all chunks, until the final log-likelihood is known."""
         if self.first is not None and self._begins(state):
-            return self.first.window(state, refs)
+            return refs if state.memory is None else self.first.window(state, refs)
         return self.later.window(state, refs)
 
     def withdrawn(self, model: Model, state: State) -> State | None:
@@ -113,16 +115,29 @@ class PlannedAuto(Algorithm):
     def pass_kind(self, before: State, after: State) -> str:
         """What the phase says of it."""
         if self.first is not None and self._begins(before):
-            return self.first.pass_kind(before, after)
+            return PLAIN if before.memory is None else self.first.pass_kind(before, after)
         return self.later.pass_kind(before, after)
 
     def update(self, model: Model, state: State, stats: Stats) -> State:
         """A step of the phase; after the last mini-batch the average goes over to the next phase."""
         if self.first is None or not self._begins(state):
             return self.later.update(model, state, stats)
+        if state.memory is None:
+            return _opened(model, state, stats)
         after = self.first.update(model, state, stats)
         return replace(self.later.start(after.params), trace=after.trace) if after.closing else after
 
     def _begins(self, state: State) -> bool:
         """Whether mini-batches go on."""
         return self.first is not None and not state.closing and not accelerates(state)
+
+
+def _opened(model: Model, state: State, stats: Stats) -> State:
+    """One EM step, whose statistics mini-batches go on from."""
+    weight = weight_of(stats)
+    seen = remember(replace(state, rows=int(stats.rows), weight=weight), stats)
+    assert seen.memory is not None
+    params = model.m_step(stats, state.params)
+    memory = seen.memory.replace(running=rebased(model, seen.memory.running, state.params, params))
+    trace = (*state.trace, float(stats.log_likelihood) / weight)
+    return replace(seen, params=params, trace=trace, memory=memory)

@@ -89,13 +89,13 @@ class MixtureEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densit
             Where to run; None is the active Dask client if there is one, else threads of this process. The result's
             bits are the same.
         algorithm : "auto", "batch", "squarem", "anderson", "stepwise", "incremental", or an object, ``IncrementalEM()``
-            "auto" makes two passes of "stepwise" where there are rows enough, then "anderson". "anderson" and "squarem"
-            try steps beyond those of EM, keep one only if it raises the log-likelihood, and end with plain steps, which
-            alone are judged by `tol`; `report_` tells kinds of passes, and `n_iter_` counts those that were kept.
-            "stepwise" makes an M-step after each of at least 200 shuffled mini-batches a pass: from a poor start five
-            of its passes get as far as tens of "batch". It ends after its passes, not by `tol`, so `converged_` is
-            False; `n_iter_` counts M-steps. "incremental" remembers the statistics of 32 blocks of rows and makes an
-            M-step after each block; `tol` and `max_iter` count passes.
+            "auto" makes a pass of "batch" and two of "stepwise" where there are rows enough, then "anderson". This and
+            "squarem" try steps beyond those of EM, keep one only if it raises the log-likelihood, and end with plain
+            steps, which alone are judged by `tol`; `report_` tells kinds of passes, and `n_iter_` counts M-steps over
+            all rows that were kept. "stepwise" makes an M-step after each of at least 200 shuffled mini-batches a pass:
+            from a poor start five of its passes get as far as tens of "batch". It ends after its passes, not by `tol`,
+            so `converged_` is False; `n_iter_` counts M-steps. "incremental" remembers the statistics of 32 blocks of
+            rows and makes an M-step after each block; `tol` and `max_iter` count passes.
         halve_after : passes, at least 5, after which the worse half of the starts is given up, again and again
             None runs all of them to their ends. Starts share their reads either way: each chunk is read once for all.
 

@@ -324,11 +324,11 @@ def test_auto_begins_with_mini_batches_where_there_are_rows_enough() -> None:
     x = many()
     found = automatic().fit(x, algorithm="auto")
     kinds = [record.kind for record in found.report_.passes]
-    assert kinds[:2] == ["stepwise", "stepwise"]
-    assert set(kinds[2:]) <= {"plain", "extrapolated", "rejected"}
+    assert kinds[:3] == ["plain", "stepwise", "stepwise"]
+    assert set(kinds[3:]) <= {"plain", "extrapolated", "rejected"}
     assert kinds[-4:] == ["plain"] * 4
     assert found.converged_
-    assert found.n_iter_ + 1 == len(kinds) - 2 - kinds.count("rejected")
+    assert found.n_iter_ + 1 == len(kinds) - 3 - kinds.count("rejected")
     assert len(found.lower_bounds_) == found.n_iter_
     assert found.lower_bound_ >= automatic().fit(x, algorithm="batch").lower_bound_ - 1e-6
     few = automatic().fit(x[:3000], algorithm="auto")

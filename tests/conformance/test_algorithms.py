@@ -46,7 +46,7 @@ class TestAuto(AlgorithmSuite):
             monkeypatch.setattr("streamem.algorithms.auto.FEWEST_ROWS", batch_rows)
 
     def make_algorithm(self) -> Variant:
-        return AutoEM(StepwiseEM(passes=2, batch_rows=self.batch_rows, final_pass=False))
+        return AutoEM(StepwiseEM(passes=1, batch_rows=self.batch_rows, final_pass=False))
 
     def test_it_is_planned_into_phases(self) -> None:
         planned = self._planned()
