@@ -26,7 +26,7 @@ ORDERS: dict[str, Callable[[Any], Any]] = {
     "sorted": lambda x: x[np.argsort(x[:, 0])],
     "float32": lambda x: x.astype(np.float32),
 }
-QUICK = {("full", "sorted", 40), ("tied", "float32", 1)}
+QUICK = {("full", "sorted", 40)}
 """Of types, orders and chunks; the others are slow."""
 
 

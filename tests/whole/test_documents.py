@@ -21,6 +21,9 @@ STRICT = [sys.executable, "-W", "error", "-W", "ignore:Port 8787 is already in u
 
 MARKED = re.compile(r"<!-- run -->\n```(\w+)\n(.*?)```", re.DOTALL)
 BLOCKS = MARKED.findall((ROOT / "README.md").read_text())
+QUICK_BLOCKS = (0, len(BLOCKS) - 1)
+"""The first, which everybody tries, and a family of one's own; the others, in new interpreters too, are slow."""
+
 LONG_EXAMPLES = {"command_line.sh", "vowels_and_consonants.py", "zero_inflated_poisson.py"}
 """Each takes as long as all others together."""
 
@@ -41,10 +44,7 @@ def test_the_readme_has_its_examples() -> None:
 
 @pytest.mark.parametrize(
     "number",
-    [
-        pytest.param(number, marks=pytest.mark.slow if language == "bash" else ())
-        for number, (language, _) in enumerate(BLOCKS)
-    ],
+    [pytest.param(number, marks=() if number in QUICK_BLOCKS else pytest.mark.slow) for number in range(len(BLOCKS))],
 )
 def test_readme_block(number: int, tmp_path: Path) -> None:
     language, code = BLOCKS[number]
