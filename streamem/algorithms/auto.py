@@ -7,7 +7,16 @@ from dataclasses import dataclass, field, replace
 
 from streamem.algorithms.accelerated import PLAIN, Accelerated, accelerates
 from streamem.algorithms.anderson import AndersonEM
-from streamem.algorithms.stepwise import FEWEST_ROWS, ScheduledStepwise, StepwiseEM, rebased, remember, weight_of
+from streamem.algorithms.stepwise import (
+    FEWEST_ROWS,
+    MOST_ROWS,
+    STEPS_A_PASS,
+    ScheduledStepwise,
+    StepwiseEM,
+    rebased,
+    remember,
+    weight_of,
+)
 from streamem.core.arrays import Params
 from streamem.core.errors import ParameterError
 from streamem.core.ports import Algorithm, ChunkRef, Limits, Model, StoppingRule, Variant
@@ -24,8 +33,9 @@ class AutoEM(Variant):
     """One pass of EM, two of `StepwiseEM`, then `AndersonEM`, whose last passes are plain EM until the rule is met.
 
     Mini-batches leave a poor start within a pass, and acceleration is best near the end. The pass before them gives the
-    statistics that they blend into: without it the first mini-batches would forget the start. Data of fewer than 10,000
-    rows, or 200 sequences or windows of them, have no stepwise passes: too few steps lead nowhere.
+    statistics that they blend into: without it the first mini-batches would forget the start. Data too few for 200
+    mini-batches of 50 rows, or of as many as estimate every component, or for 200 sequences or windows of them, have no
+    stepwise passes.
 
     Parameters
     ----------
@@ -60,7 +70,7 @@ class AutoEM(Variant):
         if self.stopping is None:
             raise ParameterError("AutoEM has no stopping rule: pass AutoEM(stopping=Aitken(1e-6))")
         most = limits.max_iter if self.max_iter is None else self.max_iter
-        first = self.stepwise.planned(refs, limits) if most > 0 and self._steps_pay(refs, limits) else None
+        first = self._steps(refs, limits).planned(refs, limits) if most > 0 and self._steps_pay(refs, limits) else None
         used = 0 if first is None else 1 + self.stepwise.passes
         return PlannedAuto(first, AndersonEM(self.stopping, max(0, most - used)))
 
@@ -70,9 +80,16 @@ class AutoEM(Variant):
         later = planned.later.open_bytes(refs, limits)
         return later if planned.first is None else max(later, super().open_bytes(refs, limits))
 
+    def _steps(self, refs: Sequence[ChunkRef], limits: Limits) -> StepwiseEM:
+        """Mini-batches that can estimate every component."""
+        rows = min(sum(ref.rows for ref in refs) // STEPS_A_PASS, MOST_ROWS)
+        if self.stepwise.batch_rows is not None or rows >= limits.least_rows:
+            return self.stepwise
+        return replace(self.stepwise, batch_rows=max(FEWEST_ROWS, limits.least_rows))
+
     def _steps_pay(self, refs: Sequence[ChunkRef], limits: Limits) -> bool:
         rows = sum(ref.rows for ref in refs)
-        if rows < FEWEST_STEPS * FEWEST_ROWS or rows < FEWEST_STEPS // 10 * limits.least_rows:
+        if rows < FEWEST_STEPS * max(FEWEST_ROWS, limits.least_rows):
             return False
         return sum(n_units(ref, self.stepwise.window) for ref in refs) >= FEWEST_STEPS
 

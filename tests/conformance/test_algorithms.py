@@ -43,6 +43,7 @@ class TestAuto(AlgorithmSuite):
         self.monotone = batch_rows is None
         self.batch_rows = batch_rows
         if batch_rows is not None:
+            self.least_rows = batch_rows
             monkeypatch.setattr("streamem.algorithms.auto.FEWEST_ROWS", batch_rows)
 
     def make_algorithm(self) -> Variant:
