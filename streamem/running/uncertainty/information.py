@@ -12,7 +12,6 @@ from streamem.core.arrays import Params
 from streamem.core.errors import MemoryLimitError
 from streamem.core.ports import FullFamily, Source
 from streamem.core.stats import Stats
-from streamem.models import Mixture
 from streamem.models.boundaries import chains_of
 from streamem.running.answers import map_source, take_sample
 from streamem.running.engines import Engine
@@ -99,7 +98,7 @@ def information_of(model: Any, params: Params, source: Source, engine: Engine, a
     ties = ties_of(model, params, float(source.n_rows), units)
     _require_few(family.free_form(params.components, k), ties, engine)
     found = prepared(model, params, pilot, float(source.n_rows))
-    independent = isinstance(model, Mixture)
+    independent = not model.joins_pieces  # of sequences and groups, rows of one may lie in several chunks
     run = _of_rows if independent else _of_sequences
     information = run(model, params, source, engine, asked, found, ties)
     return replace(information, reads=information.reads + sampled)
