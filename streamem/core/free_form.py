@@ -35,7 +35,7 @@ class FreeForm:
     symmetric: frozenset[str] = frozenset()
 
     def below(self, name: str) -> FreeForm:
-        """The same numbers under dotted names that begin with `name`."""
+        """This form with `name` and a dot before all names."""
         begin = f"{name}{SEPARATOR}"
         return FreeForm(
             {f"{begin}{own}": value for own, value in self.values.items()},
@@ -45,7 +45,7 @@ class FreeForm:
         )
 
     def joined(self, other: FreeForm) -> FreeForm:
-        """Both, where names differ."""
+        """A form with the arrays of two, whose names differ."""
         return FreeForm(
             {**self.values, **other.values},
             self.shared | other.shared,
@@ -59,7 +59,7 @@ class FreeForm:
 
 
 def own_part(values: Mapping[str, Array], name: str) -> dict[str, Array]:
-    """Of arrays under dotted names, those below `name`, without it."""
+    """Arrays below `name`, of all under dotted names, by what follows it."""
     begin = f"{name}{SEPARATOR}"
     return {path.removeprefix(begin): value for path, value in values.items() if path.startswith(begin)}
 

@@ -136,7 +136,7 @@ class Coordinates:
         return np.broadcast_to(np.where(other >= 0, found, 1.0), self.n_components)
 
     def names(self) -> list[str]:
-        """Of all free numbers, in the order of `index`: "means[0, 1]"."""
+        """Names of all free numbers, in the order of `index`: "means[0, 1]"."""
         own, common = self.element_names()
         found = [own[k][self.moves.up[k, j]] for k, j in np.argwhere(self.moves.active)]
         return found + [common[self.moves_shared.up[0, j]] for _, j in np.argwhere(self.moves_shared.active)]

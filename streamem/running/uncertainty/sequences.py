@@ -110,7 +110,7 @@ class SequenceTask(PassTask[SequencePart]):
         return [found[m] for m in range(len(found))]
 
     def step(self, m: int) -> float:
-        """Of free number m."""
+        """How far free number m is moved."""
         places = self.places()
         if m < len(places):
             return FINER * float(self.prepared.coordinates.steps[places[m]])

@@ -82,7 +82,7 @@ class _Tabulated(FullFamily):
         return self._integrates
 
     def log_prob(self, params: Any, x: Array) -> Array:
-        """Those of the rows at positions x (n, 1)."""
+        """Log-densities (n, K) of the rows at positions x (n, 1)."""
         return np.asarray(self._log_prob[_places(x)])
 
     def stats(self, params: Any, x: Array, resp: Array) -> Stats:
