@@ -91,7 +91,7 @@ class Accelerated(Algorithm):
 
     @abstractmethod
     def after_verdict(self, own: Stats, kept: bool) -> Stats:
-        """Its scalars after its proposal was kept, or turned down."""
+        """The scalars of the variant after its proposal was kept, or turned down."""
 
     # --- the Algorithm port ------------------------------------------------------------------------------------------
 

@@ -75,7 +75,7 @@ class AutoEM(Variant):
         return PlannedAuto(first, AndersonEM(self.stopping, max(0, most - used)))
 
     def open_bytes(self, refs: Sequence[ChunkRef], limits: Limits) -> int:
-        """Those of whichever phase keeps more."""
+        """Bytes of whichever phase keeps more."""
         planned = self.planned(refs, limits)
         later = planned.later.open_bytes(refs, limits)
         return later if planned.first is None else max(later, super().open_bytes(refs, limits))

@@ -41,7 +41,7 @@ def with_totals(stats: Stats, of: Stats) -> Stats:
 
 
 def _counted(stats: Stats) -> dict[str, Array]:
-    """Without totals; in an order that a file does not change, since sums round."""
+    """Arrays without totals; in an order that a file does not change, since sums round."""
     return {name: value for name, value in sorted(stats.flatten().items()) if name not in TOTALS}
 
 
