@@ -82,7 +82,7 @@ class KnownLikelihoods(FullFamily):
         return 8 * n_components
 
     def free_parameters(self, params: Params) -> int:
-        """No number is free: 0."""
+        """Number of parameters that are free: none."""
         return 0
 
     def degenerate(self, params: Params) -> dict[str, list[int]]:
