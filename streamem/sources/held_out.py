@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from streamem.core.chunk import Chunk
 from streamem.core.ports import ChunkRef, Source
 from streamem.core.sequences import Sequences
+from streamem.sources.wrapped import WrappedRef
 
 Array = NDArray[Any]
 
@@ -47,43 +48,13 @@ def hashed(units: Array, seed: int) -> Array:
 
 
 @dataclass(frozen=True, eq=False)
-class SplitRef(ChunkRef):
+class SplitRef(WrappedRef):
     """A chunk of another source, with weight zero for the rows that are not kept."""
 
-    base: ChunkRef
     split: Split
     offsets: Array | None
     """First rows of the sequences that have a row in the chunk, and what comes before them is `first`."""
     first: int = 0
-
-    @property
-    def on_cluster(self) -> Mapping[Any, Any]:
-        """Results on a cluster that the base handle rests on."""
-        return self.base.on_cluster
-
-    def given(self, values: Mapping[Any, Any]) -> SplitRef:
-        """This handle, with values in place of those results."""
-        return replace(self, base=self.base.given(values))
-
-    @property
-    def index(self) -> int:
-        """Position in the plan."""
-        return self.base.index
-
-    @property
-    def start(self) -> int:
-        """First row."""
-        return self.base.start
-
-    @property
-    def rows(self) -> int:
-        """Number of rows."""
-        return self.base.rows
-
-    @property
-    def nbytes(self) -> int:
-        """The rows and 8 bytes a weight."""
-        return self.base.nbytes + 8 * self.base.rows
 
     @property
     def load_nbytes(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from streamem.core.chunk import Chunk
 from streamem.core.errors import SchemaError
-from streamem.core.ports import ChunkRef, Source
+from streamem.core.ports import Source
 from streamem.machine.importing import import_whole
 from streamem.sources.array import memory_map
 from streamem.sources.numeric import as_array, refuse_masked
 from streamem.sources.sequences import SequenceSource
+from streamem.sources.wrapped import WrappedRef
 
 FINGERPRINT_WEIGHTS = 1024
 NEEDED = "every row needs a weight: 0 leaves it out"
@@ -77,53 +78,18 @@ class ArrayWeights:
 
 
 @dataclass(frozen=True, eq=False)
-class WeightedChunkRef(ChunkRef):
+class WeightedChunkRef(WrappedRef):
     """A chunk of another source together with its slice of the weights."""
 
-    base: ChunkRef
     weights: Weights
 
     def __reduce__(self) -> tuple[Any, ...]:
         return WeightedChunkRef, (self.base, self.weights.part(self.start, self.start + self.rows))
 
     @property
-    def on_cluster(self) -> Mapping[Any, Any]:
-        """Results on a cluster that the base handle rests on."""
-        return self.base.on_cluster
-
-    def given(self, values: Mapping[Any, Any]) -> WeightedChunkRef:
-        """This handle, with values in place of those results."""
-        return replace(self, base=self.base.given(values))
-
-    @property
-    def index(self) -> int:
-        """Position in the plan."""
-        return self.base.index
-
-    @property
-    def start(self) -> int:
-        """First row."""
-        return self.base.start
-
-    @property
-    def rows(self) -> int:
-        """Number of rows."""
-        return self.base.rows
-
-    @property
-    def nbytes(self) -> int:
-        """The rows and 8 bytes a weight."""
-        return self.base.nbytes + 8 * self.base.rows
-
-    @property
     def load_nbytes(self) -> int:
         """The base's peak and the weights twice."""
         return self.base.load_nbytes + 16 * self.base.rows
-
-    def fetched(self) -> WeightedChunkRef:
-        """This handle, with the stored bytes of its base in memory."""
-        base = self.base.fetched()
-        return self if base is self.base else replace(self, base=base)
 
     def load(self) -> Chunk:
         """The base chunk with its weights."""

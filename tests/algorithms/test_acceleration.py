@@ -237,7 +237,7 @@ MODELS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "full": (lambda: GaussianMixture(3, stopping="aitken", max_iter=500, **SETTINGS), rows, {}),
     "hmm": (lambda: GaussianHMM(2, n_iter=500, startprob_prior=2.0, **SETTINGS), rows, {"lengths": [100] * 6}),
     "groups": (lambda: GroupedMixture(Gaussian("diag"), 3, max_iter=500, **SETTINGS), rows, {"lengths": [3] * 200}),
-    "classes": (lambda: LatentClass(2, n_init=1, max_iter=500, **SETTINGS), answers, {}),
+    "classes": (lambda: LatentClass(2, init_params="random", max_iter=500, **SETTINGS), answers, {}),
     "columns": (
         lambda: Mixture(Product({0: Gaussian(), 1: Poisson()}), 2, max_iter=500, **SETTINGS),
         lambda: np.column_stack([rows()[:, 0], np.floor(np.abs(rows()[:, 1]))]),
