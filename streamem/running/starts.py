@@ -219,7 +219,7 @@ class _Starts:
         while True:
             best = position.best
             for final in self._finish(position):
-                best = self._better(best, final)
+                best = better(self._job, best, final)
             following = position.start + len(position.states)
             if following >= self._job.n_init:
                 assert best is not None
@@ -306,16 +306,6 @@ class _Starts:
             self._arithmetic = _arithmetic(self._job, params, rows)
         return self._arithmetic
 
-    def _better(self, best: State | None, candidate: State) -> State:
-        """The state that is higher: with priors by the objective, else by the log-likelihood alone."""
-        if best is None or best.log_likelihood is None or candidate.log_likelihood is None:
-            return candidate
-        heights = best.log_likelihood, candidate.log_likelihood
-        if self._job.has_prior:
-            known = objective(self._job.model, best), objective(self._job.model, candidate)
-            heights = known if None not in known else heights  # type: ignore[assignment]
-        return candidate if heights[1] > heights[0] else best
-
     def _rows(self) -> Chunk:
         """The starting sample, drawn once and the same after a resume."""
         if self._sample is None:
@@ -351,6 +341,17 @@ class _Starts:
         if not self._checkpoint.path.exists():
             return "no iteration was complete yet, so nothing was saved; the same call starts again"
         return f"the last complete iteration is in {self._checkpoint.path}; the same call goes on from there"
+
+
+def better(job: Job, best: State | None, candidate: State) -> State:
+    """The state that is higher: with priors by the objective, else by the log-likelihood alone."""
+    if best is None or best.log_likelihood is None or candidate.log_likelihood is None:
+        return candidate
+    heights = best.log_likelihood, candidate.log_likelihood
+    if job.has_prior:
+        known = objective(job.model, best), objective(job.model, candidate)
+        heights = known if None not in known else heights  # type: ignore[assignment]
+    return candidate if heights[1] > heights[0] else best
 
 
 def require_weight(sample: Chunk, source: Source) -> None:

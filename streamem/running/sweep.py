@@ -24,7 +24,16 @@ from streamem.running.loop import OF_ONE_RUN, Lane, Race
 from streamem.running.memory import Projection, return_free_memory
 from streamem.running.progress import Progress
 from streamem.running.report import FitReport, Recorder
-from streamem.running.starts import SAMPLE_COPIES, Job, Outcome, planned, require_rows, require_weight, sample_size
+from streamem.running.starts import (
+    SAMPLE_COPIES,
+    Job,
+    Outcome,
+    better,
+    planned,
+    require_rows,
+    require_weight,
+    sample_size,
+)
 
 
 @dataclass(frozen=True)
@@ -204,10 +213,12 @@ class _Runs:
         ended = [lane for lane in lanes if lane.state.finished and not lane.stopped]
         if not ended:
             return self._failed.get(place) or next(lane.failed for lane in lanes if lane.failed is not None)
-        best = max(ended, key=lambda lane: lane.state.last_known)
+        best = ended[0].state
+        for lane in ended[1:]:
+            best = better(self._sweep.jobs[place], best, lane.state)
         report = replace(self._reports[place])
         report.passes.sort(key=lambda record: record.start)
-        return Outcome(best.state, report)
+        return Outcome(best, report)
 
 
 def reads(reports: Sequence[FitReport]) -> tuple[float, float]:
