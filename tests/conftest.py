@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 LEFT_OUT = pytest.StashKey[Counter[str]]()
 WHY = {"slow": "they vary what the others show", "long": "they take minutes or gigabytes"}
 KERNEL_ROOMS = ("kernels", "machine")
+VARIED_ROOMS = (*KERNEL_ROOMS, "golden", "sources", "sinks", "streams")
+SOME, MORE = 6, 24
+"""Variations of a test that run without being asked for, evenly spaced among all: in these rooms, and in others, where
+variations are members of a port."""
 
 COMPILED = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "streamem-tests")
 """Where compiled code is kept between runs, for all clones, unless `NUMBA_CACHE_DIR` says where."""
@@ -45,12 +49,28 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker("kernels")
         if "client" in getattr(item, "fixturenames", ()):
             item.add_marker("cluster")
+    for item in _further_variations(items):
+        item.add_marker("slow")
     if any(name in config.option.markexpr for name in WHY):
         return
     reasons = [next((name for name in WHY if item.get_closest_marker(name)), "") for item in items]
     config.stash[LEFT_OUT].update(filter(None, reasons))
     config.hook.pytest_deselected(items=[item for item, why in zip(items, reasons, strict=True) if why])
     items[:] = [item for item, why in zip(items, reasons, strict=True) if not why]
+
+
+def _further_variations(items: list[pytest.Item]) -> Iterator[pytest.Item]:
+    """Tests that vary one which runs: of each function all but some, the first and the last among these."""
+    functions: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if not any(item.get_closest_marker(name) for name in WHY):
+            functions.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    for variations in functions.values():
+        room = Path(variations[0].path).parent.name
+        most = SOME if room in VARIED_ROOMS else MORE
+        count = len(variations)
+        kept = {round(i * (count - 1) / (most - 1)) for i in range(most)} if count > most else set(range(count))
+        yield from (item for i, item in enumerate(variations) if i not in kept)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
