@@ -174,7 +174,7 @@ def test_a_prior_of_parts_knows_the_weight_of_the_data(tmp_path: Path) -> None:
             2, mean_prior=0.0, mean_precision_prior=50.0, covariance_prior=[[9.0]], degrees_of_freedom_prior=90.0
         ),
         GaussianMixture(2, weight_concentration_prior=200.0, noise=True),
-        LatentClass(2, n_categories=30, prior=3.0, weight_concentration_prior=9.0, compress=True, n_init=2),
+        LatentClass(2, n_categories=30, prior=3.0, weight_concentration_prior=9.0, compress=True, init_params="random"),
         Mixture(Product({0: GammaPrior(Poisson(), 30.0, 9.0)}), 2, weight_concentration_prior=20.0, n_init=2),
     ],
     ids=["Gaussian", "noise", "latent classes", "product"],

@@ -32,6 +32,9 @@ def double(x):
 def double(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Any]]:
     """A compiled function of a module below a folder, as a new process would load it."""
     monkeypatch.setattr(config, "CACHE_DIR", "")
+    monkeypatch.setattr(
+        sys, "dont_write_bytecode", True
+    )  # which a source of the same size and second would be taken for
     (tmp_path / "module.py").write_text(SOURCE)
     checked_cache._TOLD.clear()
 
