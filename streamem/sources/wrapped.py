@@ -11,7 +11,7 @@ from streamem.core.ports import ChunkRef
 
 @dataclass(frozen=True, eq=False)
 class WrappedRef(ChunkRef):
-    """The same rows as `base`, in the same place of the plan; subclasses say what they load."""
+    """A handle with the rows of `base`, in its place of the plan; subclasses say what they load."""
 
     base: ChunkRef
 
