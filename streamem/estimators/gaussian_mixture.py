@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from streamem.estimators.exchange.scikit_learn import as_scikit_learn, hyperparameters_of, take_over
 from streamem.estimators.faces.gaussian_mixture import GaussianMixtureFace
 from streamem.estimators.mixtures import MixtureEstimator
 
@@ -167,3 +168,54 @@ class GaussianMixture(MixtureEstimator):
         self.n_threads = n_threads
         self.memory_limit = memory_limit
         self.chunk_bytes = chunk_bytes
+
+    def to_sklearn(self) -> Any:
+        """A fitted `sklearn.mixture.GaussianMixture` that answers as this model does.
+
+        Anything that takes such an object takes the copy: skl2onnx, skops, SHAP. Its attributes are all set;
+        hyperparameters that only this class has (priors, `missing`, `stopping`, memory) are left behind, and "short_em"
+        becomes "kmeans". The copy predicts rows without missing values.
+
+        Raises
+        ------
+        ParameterError : ``noise=True``, which scikit-learn has not
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from streamem import GaussianMixture
+        >>> X = np.array([[1.0, 2.0], [1.0, 4.0], [1.0, 0.0], [10.0, 2.0], [10.0, 4.0], [10.0, 0.0]])
+        >>> theirs = GaussianMixture(2, random_state=0).fit(X).to_sklearn()
+        >>> type(theirs).__module__.partition(".")[0], theirs.predict([[0.0, 0.0], [12.0, 3.0]]).tolist()
+        ('sklearn', [1, 0])
+        """
+        return as_scikit_learn(self, self._with_shape(self._now()))
+
+    @classmethod
+    def from_sklearn(cls, mixture: Any) -> Self:
+        """A model with the hyperparameters and parameters of a fitted `sklearn.mixture.GaussianMixture`.
+
+        It predicts data of any size, is saved as one file without pickle, and goes on learning (``partial_fit``).
+
+        Parameters
+        ----------
+        mixture : a fitted `sklearn.mixture.GaussianMixture`
+
+        Raises
+        ------
+        ParameterError : another class; a BayesianGaussianMixture, which averages over parameters; or parameters that
+            contradict each other
+        NotFittedError : `mixture` is not fitted
+
+        Examples
+        --------
+        >>> import sklearn.mixture
+        >>> from streamem import GaussianMixture
+        >>> theirs = sklearn.mixture.GaussianMixture(2, random_state=0).fit([[0.0], [1.0], [9.0], [10.0]])
+        >>> ours = GaussianMixture.from_sklearn(theirs)
+        >>> ours.predict([[0.5], [9.5]]).tolist() == theirs.predict([[0.5], [9.5]]).tolist()
+        True
+        """
+        model = cls(**hyperparameters_of(mixture))
+        model._show(take_over(model, mixture))
+        return model

@@ -18,6 +18,7 @@ from streamem.estimators.asking import Target, opened_for, scores_of
 from streamem.estimators.declaring import hyperparameters
 from streamem.estimators.decoding import QUESTIONS, best_path, decoder_of, stationary_distribution, sum_of_best
 from streamem.estimators.estimator import Estimator
+from streamem.estimators.exchange.hmmlearn import as_hmmlearn, hyperparameters_of, take_over
 from streamem.estimators.faces.emissions import EmissionFace
 from streamem.estimators.imputing import impute
 from streamem.estimators.live import OnDrift, StreamArguments, Until, learn_stream
@@ -459,6 +460,47 @@ class SequenceEstimator(Estimator):
         rng = check_random_state(self.random_state if random_state is None else random_state)
         chances = None if currstate is None else np.eye(k)[int(currstate)]
         return SEQUENCES.drawn(self, fitted, n_samples, rng, chances)
+
+    # --- other libraries ---------------------------------------------------------------------------------------------
+
+    def to_hmmlearn(self) -> Any:
+        """A fitted model of hmmlearn's class of this name, that scores and decodes as this one does.
+
+        There are such of `GaussianHMM`, `GMMHMM`, `CategoricalHMM` (of one column) and `PoissonHMM`. The number of
+        iterations and the priors go along; tolerances do not, which are in other units there. hmmlearn takes no missing
+        steps.
+
+        Raises
+        ------
+        MissingDependencyError : hmmlearn is not installed (``pip install 'streamem[hmmlearn]'``)
+        ParameterError : a class that hmmlearn has not, or several columns of symbols
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from streamem import PoissonHMM
+        >>> counts = np.array([1, 0, 2, 1, 9, 11, 8, 10, 1, 1, 0])[:, None]
+        >>> hmm = PoissonHMM(2, random_state=0).fit(counts)
+        >>> theirs = hmm.to_hmmlearn()
+        >>> bool(np.isclose(theirs.score(counts), hmm.score(counts))), PoissonHMM.from_hmmlearn(theirs).lambdas_.shape
+        (True, (2, 1))
+        """
+        return as_hmmlearn(self, self._with_shape(self._now()))
+
+    @classmethod
+    def from_hmmlearn(cls, model: Any) -> Self:
+        """A model with the parameters of a fitted one of hmmlearn, of the class of this name; see `to_hmmlearn`.
+
+        Priors are taken over as they are: hmmlearn's defaults for covariances differ from those here, which are none.
+
+        Raises
+        ------
+        MissingDependencyError : hmmlearn is not installed
+        ParameterError : a model of another class, one that is not fitted, or parameters that contradict each other
+        """
+        ours = cls(**hyperparameters_of(cls, model))
+        ours._show(take_over(ours, model))
+        return ours
 
     def _now(self) -> Fitted:
         """What is fitted; of parameters that were set by hand, the number of features is shown too."""

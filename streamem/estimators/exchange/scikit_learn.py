@@ -1,0 +1,100 @@
+"""Gaussian mixtures as scikit-learn's, and scikit-learn's as ours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.mixture import BayesianGaussianMixture
+from sklearn.mixture import GaussianMixture as Theirs
+from sklearn.utils.validation import check_is_fitted
+
+from streamem.core.errors import ParameterError
+from streamem.estimators.attributes import shown_facts, shown_parameters
+from streamem.estimators.exchange.adopting import adopted
+from streamem.running.fitted import Fitted
+
+SHARED = (
+    "n_components",
+    "covariance_type",
+    "tol",
+    "reg_covar",
+    "max_iter",
+    "n_init",
+    "init_params",
+    "weights_init",
+    "means_init",
+    "precisions_init",
+    "random_state",
+    "warm_start",
+    "verbose",
+    "verbose_interval",
+)
+"""Hyperparameters that both have, with equal meaning."""
+
+PARAMETERS = ("weights_", "means_", "precisions_cholesky_")
+
+
+def as_scikit_learn(settings: Any, fitted: Fitted) -> Theirs:
+    """A `sklearn.mixture.GaussianMixture` with the parameters of a fitted mixture.
+
+    Raises
+    ------
+    ParameterError : a mixture with noise, which scikit-learn has not
+    """
+    if settings.noise:
+        raise ParameterError(
+            "noise=True: scikit-learn has no component of constant density, so no copy could answer alike; fit with "
+            "noise=False, or save() the model: its file can be read with NumPy alone"
+        )
+    given = {name: getattr(settings, name) for name in SHARED}
+    if given["init_params"] == "short_em":
+        given["init_params"] = "kmeans"
+    theirs = Theirs(**given)
+    assert fitted.state is not None
+    assert fitted.shape is not None
+    shown = {**shown_facts(fitted), **shown_parameters(settings, fitted.state.params, fitted.shape.dtype)}
+    shown.pop("report_", None)
+    shown.pop("stream_positions_", None)
+    for name, value in shown.items():
+        setattr(theirs, name, value.copy() if isinstance(value, np.ndarray) else value)
+    return theirs
+
+
+def take_over(settings: Any, theirs: Any) -> Fitted:
+    """What is fitted in a `sklearn.mixture.GaussianMixture`, for an estimator with its hyperparameters.
+
+    Raises
+    ------
+    ParameterError : parameters that contradict each other
+    """
+    for name in PARAMETERS:
+        setattr(settings, name, np.array(getattr(theirs, name)))
+    bounds = [float(value) for value in getattr(theirs, "lower_bounds_", ())]  # each before an M-step, as in a trace
+    facts = {
+        "iteration": int(getattr(theirs, "n_iter_", 0)),
+        "converged": bool(getattr(theirs, "converged_", False)),
+        "trace": tuple(bounds) if np.isfinite(bounds).all() else (),
+    }
+    names = getattr(theirs, "feature_names_in_", None)
+    return adopted(settings, names, facts, "taken over from scikit-learn")
+
+
+def hyperparameters_of(theirs: Any) -> dict[str, Any]:
+    """The hyperparameters of a fitted `sklearn.mixture.GaussianMixture`.
+
+    Raises
+    ------
+    ParameterError : another class, or a Bayesian mixture, which no mixture with one set of parameters equals
+    NotFittedError : it is not fitted
+    """
+    if isinstance(theirs, BayesianGaussianMixture):
+        raise ParameterError(
+            "a BayesianGaussianMixture averages densities over a posterior of the parameters, so no GaussianMixture "
+            "has its densities; fit GaussianMixture(weight_concentration_prior=..., mean_prior=..., ...), which finds "
+            "the posterior's mode, or set weights_, means_ and precisions_cholesky_ to its point estimates"
+        )
+    if not isinstance(theirs, Theirs):
+        raise ParameterError(f"a fitted sklearn.mixture.GaussianMixture is needed, not {type(theirs).__name__}")
+    check_is_fitted(theirs)
+    return {name: getattr(theirs, name) for name in SHARED}
