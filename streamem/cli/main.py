@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -27,6 +28,7 @@ from streamem.core.errors import StreamemError
 INTERRUPTED = 130
 OPTIONS = {
     "overwrite=True": "--overwrite",
+    " (open_source takes it in ReadOptions)": "",
     "feature_axis=": "--feature-axis",
     "columns=": "--columns",
     "memory_limit": "--memory",
@@ -36,10 +38,10 @@ OPTIONS = {
     "checkpoint='run.npz'": "--checkpoint run.npz",
     "dead_letter='bad.arrows'": "--dead-letter bad.arrows",
     "dead_letter_limit": "--dead-letter-limit",
-    'open the data with open_source(path, options=ReadOptions(missing_chunks="fill")) and pass that': (
-        "pass --missing-chunks fill"
-    ),
 }
+OPEN_FILLED = re.compile(
+    r"open the data with open_source\(path, options=ReadOptions\([^)]*(?:\([^)]*\))?\)\) and pass that"
+)
 
 
 class _Group(click.Group):
@@ -59,6 +61,7 @@ class _Group(click.Group):
 
 def _as_options(message: str) -> str:
     """The library's messages name Python arguments; here they are options."""
+    message = OPEN_FILLED.sub("pass --missing-chunks fill", message)
     for argument, option in OPTIONS.items():
         message = message.replace(argument, option)
     return message

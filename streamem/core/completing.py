@@ -19,6 +19,8 @@ def completed(own: Any, base: type[Base]) -> Base:
     """
     if isinstance(own, base):
         return own
+    if isinstance(own, type):
+        raise ParameterError(f"{own.__name__} is a class; pass an object of it: {own.__name__}()")
     needed = sorted(getattr(base, "__abstractmethods__", ()))
     if lacking := [name for name in needed if not hasattr(own, name)]:
         raise ParameterError(

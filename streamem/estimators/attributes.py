@@ -19,6 +19,30 @@ Array = NDArray[Any]
 
 OPTIONAL = ("n_features_in_", "feature_names_in_", "categories_", "sequences_by_", "stream_positions_", "report_")
 """Attributes that an earlier fit may have left and the next one may not have."""
+FITTED = (*OPTIONAL, "converged_", "n_iter_", "lower_bound_", "lower_bounds_")
+"""Attributes that a fit leaves beside the parameters."""
+
+ELSEWHERE = {
+    "n_features": "n_features_in_ (columns), and of categories n_categories_",
+    "n_features_": "n_features_in_",
+    "monitor_": "converged_, n_iter_, lower_bounds_ (by iteration), and report_ (what every pass took)",
+    "min_covar": "reg_covar",
+    "implementation": "nothing: probabilities are scaled, and in logarithms where they have to be",
+    "covars_": "covariances_",
+    "n_parameters": "_n_parameters()",
+    "labels_": "predict(X)",
+    "lower_bound": "lower_bound_",
+}
+"""What attributes of hmmlearn, and some that scikit-learn has elsewhere, are called here."""
+
+
+def absence(settings: Any, name: str) -> str:
+    """Why an estimator has no attribute of a name, and what to do."""
+    kind = type(settings).__name__
+    plain = f"{kind!r} object has no attribute {name!r}"
+    if name in (*settings.structure.names, *settings.face.names, *FITTED):
+        return f"{plain} yet: call fit, load a model, or set the parameters by hand"
+    return f"{plain}; here it is {ELSEWHERE[name]}" if name in ELSEWHERE else plain
 
 
 def shown_parameters(settings: Any, params: Params, dtype: np.dtype[Any]) -> dict[str, Any]:

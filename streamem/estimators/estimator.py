@@ -22,6 +22,7 @@ from streamem.core.ports import Variant
 from streamem.estimators.asking import Target, answer, opened_for, write_rows
 from streamem.estimators.attributes import (
     OPTIONAL,
+    absence,
     is_complete,
     require_fit,
     require_sizes,
@@ -43,7 +44,16 @@ from streamem.estimators.hyperparameters import (
 from streamem.estimators.in_words import description
 from streamem.estimators.inference_table import Summary, summary_of
 from streamem.estimators.live import OnDrift, StreamArguments, Until, learn_stream
-from streamem.estimators.making import basis, engine_for, family_of, learning_of, model_of, n_parameters, row_width
+from streamem.estimators.making import (
+    basis,
+    engine_for,
+    family_of,
+    learning_of,
+    model_of,
+    n_parameters,
+    row_width,
+    with_shape,
+)
 from streamem.estimators.model_files import read_model, require_savable, write_model
 from streamem.estimators.structure import DataArguments, Structure
 from streamem.estimators.uncertainty import StandardErrors, standard_errors_of
@@ -52,7 +62,7 @@ from streamem.online.learner import Advance, step
 from streamem.online.updates import describe_update
 from streamem.running import federated
 from streamem.running.federated import SharedStats
-from streamem.running.fitted import Fitted, Shape
+from streamem.running.fitted import Fitted
 from streamem.running.loop import FEWEST_PASSES
 from streamem.running.objective import objective
 
@@ -78,6 +88,12 @@ class Estimator(BaseEstimator):
     _published: Mapping[str, Any] = MappingProxyType({})
     _followers: Followers | None = None
 
+    def __getattr__(self, name: str) -> Any:
+        """Say why there is no such attribute: not fitted yet, or known to other libraries under another name."""
+        if (own := next((vars(base)[name] for base in type(self).__mro__ if name in vars(base)), None)) is not None:
+            return own.__get__(self, type(self))  # a property that is not there yet says why itself
+        raise AttributeError(absence(self, name))
+
     # --- questions ---------------------------------------------------------------------------------------------------
 
     def sample_to(self, out: Path, n_samples: int, *, overwrite: bool = False) -> None:
@@ -89,7 +105,7 @@ class Estimator(BaseEstimator):
         # One generator for all pieces: an integer seed would give the same piece again and again.
         rng = check_random_state(self.random_state)
         write_rows(
-            self._with_shape(fitted),
+            with_shape(self, fitted),
             out,
             n_samples,
             lambda step: self.structure.pieces(self, fitted, n_samples, step, rng),
@@ -158,7 +174,7 @@ class Estimator(BaseEstimator):
         Intervals are estimate ± 1.96 standard errors. Arguments are those of `standard_errors`.
         """
         errors = self.standard_errors(X, lengths, method=method, **options)
-        shape = self._with_shape(self._now()).shape
+        shape = with_shape(self, self._now()).shape
         return summary_of(self, errors, 0 if shape is None else shape.features)
 
     def diagnose(self, X: Any, lengths: Any = None, *, executor: Any = None, **options: Any) -> Diagnosis:
@@ -326,7 +342,7 @@ class Estimator(BaseEstimator):
         ParameterError : the statistics belong to other parameters
         MonotonicityError : of as many rows, the log-likelihood fell since the round before: not the same rows
         """
-        fitted = self._with_shape(self._to_go_on())
+        fitted = with_shape(self, self._to_go_on())
         assert fitted.state is not None
         federated.require_statistics_of(statistics, basis(self, fitted))
         model = self.structure.model_of_all(self, family_of(self, fitted), fitted, statistics.stats)
@@ -347,7 +363,7 @@ class Estimator(BaseEstimator):
         self._require_fitted()
         if not os.fspath(path).endswith(".npz"):
             raise ParameterError(f"{path}: a model file ends in .npz")
-        fitted = self._with_shape(self._now())
+        fitted = with_shape(self, self._now())
         if fitted is self._fitted:
             write_model(path, self, fitted, self._published)
             return
@@ -476,13 +492,6 @@ class Estimator(BaseEstimator):
     def _to_learn(self) -> Fitted:
         """What is fitted, or settings alone before there are parameters."""
         return self._to_go_on() if self.__sklearn_is_fitted__() else self._fitted or Fitted()
-
-    def _with_shape(self, fitted: Fitted) -> Fitted:
-        """What is fitted, with the shape of rows that are drawn, where attributes set by hand leave it open."""
-        if fitted.shape is not None:
-            return fitted
-        rows = next(self.structure.pieces(self, fitted, 1, 1, np.random.RandomState(0)))
-        return replace(fitted, shape=Shape(int(rows.shape[1])))
 
     def _show(self, fitted: Fitted) -> Fitted:
         """Take over what is fitted, and show it as attributes: all of it, or nothing where some cannot be shown.

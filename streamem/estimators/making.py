@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -106,6 +107,14 @@ def learning_of(settings: Any, rule: Any, executor: Any) -> Learning:
         rule=rule,
         least_formula=structure.least_formula,
     )
+
+
+def with_shape(settings: Any, fitted: Fitted) -> Fitted:
+    """What is fitted, with the shape of rows that are drawn, where attributes set by hand leave it open."""
+    if fitted.shape is not None:
+        return fitted
+    rows = next(settings.structure.pieces(settings, fitted, 1, 1, np.random.RandomState(0)))
+    return replace(fitted, shape=Shape(int(rows.shape[1])))
 
 
 def n_parameters(settings: Any, fitted: Fitted) -> int:

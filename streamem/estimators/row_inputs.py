@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,6 +16,7 @@ from streamem.estimators.hyperparameters import budget_of, check_hyperparameters
 from streamem.estimators.structure import DataArguments, Opened
 from streamem.running.fitted import Shape
 from streamem.sources import ReadOptions, is_source, open_source
+from streamem.sources.kinds import is_path_list
 from streamem.sources.numeric import as_array, numbers_in, refuse_masked
 from streamem.sources.stored_index import is_reserved
 
@@ -112,8 +112,6 @@ def refuse_what_cannot_be_read(x: Any) -> None:
     """Mistakes that would otherwise fail, or worse, succeed, further down."""
     if type(x).__name__ == "LazyFrame":
         raise ParameterError("a LazyFrame holds no rows yet; call its collect(), or sink_parquet() and pass the file")
-    if isinstance(x, list | tuple) and x and all(isinstance(item, str | os.PathLike) for item in x):
-        raise ParameterError("a list of paths cannot be read; pass their folder, or a pyarrow.dataset.dataset of them")
 
 
 # --- in memory -------------------------------------------------------------------------------------------------------
@@ -123,6 +121,8 @@ def _is_in_memory(x: Any) -> bool:
     """Arrays, lists and data frames that scikit-learn's own checks understand."""
     if type(x) is np.ndarray:
         return True
+    if is_path_list(x):
+        return False
     library = type(x).__module__.partition(".")[0]
     return isinstance(x, np.ndarray | list | tuple) or is_frame(x) or library == "scipy"
 
@@ -153,6 +153,7 @@ def _checked(
     """X as an array or frame, and its shape."""
     dtype = published_dtype(x)
     if is_frame(x):
+        x = _by_names(x, arguments, options, shape)
         return x, replace(_checked_frame(settings, x, arguments, options, shape), dtype=dtype)
     if isinstance(x, list | tuple):
         x = as_array(x)
@@ -178,6 +179,21 @@ def _checked(
     proxy = _proxy(settings, shape)
     x = validate_data(proxy, x, dtype=[np.float64, np.float32], ensure_all_finite=False, reset=shape is None)
     return x, _shape_of(proxy, dtype)
+
+
+def _by_names(frame: Any, arguments: DataArguments, options: ReadOptions, shape: Shape | None) -> Any:
+    """The columns that were fitted, by name and in their order, and the column of weights; other columns are left out.
+
+    A frame without one of them, or of which columns are chosen otherwise, stays as it is, for the checks that follow.
+    """
+    if shape is None or shape.names is None or shape.columns is not None or options.columns is not None:
+        return frame
+    there = [str(name) for name in frame.columns]
+    if not set(shape.names) <= set(there) or there == list(shape.names) or len(set(there)) < len(there):
+        return frame
+    weight = arguments.sample_weight if isinstance(arguments.sample_weight, str) else None
+    beside = [] if weight is None or weight not in there or weight in shape.names else [weight]
+    return frame[[*shape.names, *beside]]
 
 
 def _checked_frame(settings: Any, x: Any, arguments: DataArguments, options: ReadOptions, shape: Shape | None) -> Shape:

@@ -271,7 +271,7 @@ class Categorical(FullFamily):
         """V_j of d columns."""
         if self.n_categories is None:
             raise ParameterError(
-                "the number of categories is not known yet: pass Categorical(n_categories=...), or let the data tell "
+                "the number of categories is not known yet: pass n_categories=..., or let the data tell "
                 "by streamem.running.survey.surveyed_family, as the estimators do"
             )
         if isinstance(self.n_categories, int):
@@ -295,7 +295,7 @@ class Categorical(FullFamily):
         if self.total_weight is None:
             raise ParameterError(
                 f"a prior of {self.prior} is weighed against the data, of which nobody has told how much there is: fit "
-                "first, or pass Categorical(..., total_weight=rows), or leave the prior at 1"
+                "first, or pass total_weight=rows to the family, or leave the prior at 1"
             )
         return (self.prior - 1.0) * float(stats.weight.sum()) / self.total_weight
 

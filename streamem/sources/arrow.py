@@ -12,8 +12,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from streamem.core.errors import ParameterError, SourceError
+from streamem.core.errors import ParameterError, SchemaError, SourceError
 from streamem.core.ports import Source
+from streamem.machine.importing import import_whole
 from streamem.sources import arrow_file, arrow_reader, parquet
 from streamem.sources.arrow_file import IpcSource
 from streamem.sources.arrow_reader import ReaderSource
@@ -128,8 +129,22 @@ def _as_table(data: Any) -> pa.Table | None:
     if isinstance(data, pa.RecordBatch):
         return pa.Table.from_batches([data])
     if type(data).__module__.startswith("polars.") and hasattr(data, "columns"):
-        return pa.table(data)
+        return _of_polars(data)
     return None
+
+
+def _of_polars(frame: Any) -> pa.Table:
+    """A polars DataFrame as a table; integers of 128 bits, which Arrow has not, as float64.
+
+    Raises
+    ------
+    SchemaError : a column of a type that Arrow has not
+    """
+    wide = {name: kind for name, kind in frame.schema.items() if str(kind) in ("Int128", "UInt128")}
+    try:
+        return pa.table(frame.cast(dict.fromkeys(wide, import_whole("polars").Float64)) if wide else frame)
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise SchemaError(f"the polars DataFrame: a column is of a type that Arrow has not: {error}") from error
 
 
 def _open_table(table: pa.Table, options: ReadOptions, origin: str) -> Source:

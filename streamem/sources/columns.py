@@ -30,6 +30,27 @@ MOST_IN_LISTS = 2**20
 
 DATES_REMEDY = "Cast dates and times to numbers first, or choose other columns with columns=."
 
+OTHER_REMEDIES: tuple[tuple[Callable[[pa.DataType], bool], str], ...] = (
+    (
+        pa.types.is_null,
+        "A column of type null holds no value at all: leave it out, or cast it, for example to float64, where missing "
+        "values are integrated over. To leave it out, ",
+    ),
+    (pa.types.is_struct, "The fields of a struct can be columns of their own: table.flatten(); or "),
+    (pa.types.is_map, "A map has no fixed keys, so no fixed features: make a column of each key that is wanted; or "),
+    (
+        lambda kind: bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)),
+        "Bytes are neither numbers nor text: cast them to pa.string() where they are UTF-8, or decode them to numbers; "
+        "or ",
+    ),
+    (
+        pa.types.is_fixed_size_list,
+        "A fixed-size list is as many features as it is long where it holds numbers, at least one; or ",
+    ),
+    (pa.types.is_fixed_size_binary, "Bytes are neither numbers nor text: decode them to numbers; or "),
+)
+"""What to do about types that are neither numbers, text, dates nor lists of any length."""
+
 
 @dataclass(frozen=True)
 class Column:
@@ -299,14 +320,18 @@ def _remedy(kind: pa.DataType) -> str:
     kind = _values_of(kind)
     if pa.types.is_temporal(kind):
         return DATES_REMEDY
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+    if any(is_list(kind) for is_list in (pa.types.is_list, pa.types.is_large_list, pa.types.is_list_view)):
         return (
             "Lists of variable length have no fixed number of features: cast them to a fixed-size list such as "
             "pa.list_(pa.float32(), 384) (a Parquet file keeps that in its Arrow schema only)."
         )
+    if is_text(kind):
+        return (
+            "Text and categories are features only with ReadOptions(categories='text'), which encodes them as 0, 1, …; "
+            "or choose other columns with columns=."
+        )
     return (
-        "Text and categories are features only with ReadOptions(categories='text'), which encodes them as 0, 1, …; or "
-        "choose other columns with columns=."
+        f"{next((words for is_kind, words in OTHER_REMEDIES if is_kind(kind)), '')}choose other columns with columns=."
     )
 
 

@@ -126,6 +126,19 @@ def is_path(data: Any) -> bool:
     return isinstance(data, str | os.PathLike)
 
 
+def is_path_list(data: Any) -> bool:
+    """Whether data is a list of paths of files that are read one after the other."""
+    return isinstance(data, list | tuple) and len(data) > 0 and all(map(is_path, data))
+
+
+def is_pattern(data: Any) -> bool:
+    """Whether data is a pattern that names files, and not the very name of one."""
+    if not is_path(data):
+        return False
+    name = os.fspath(data)
+    return "*" in name if "://" in name else any(sign in name for sign in "*?[") and not os.path.lexists(name)
+
+
 def _has_suffix(data: Any, *suffixes: str) -> bool:
     return is_path(data) and Path(data).name.endswith(suffixes)
 
@@ -137,6 +150,7 @@ def is_zarr_path(data: Any) -> bool:
     markers = ("zarr.json", ".zarray", ".zgroup", ".zmetadata")
     return (
         path.suffix == ".zarr"
+        or path.suffix == ".zip"
         or any(part.endswith(".zarr") for part in path.parts)
         or any((path / marker).exists() for marker in markers)
     )
@@ -150,10 +164,12 @@ def _is_parquet_path(data: Any) -> bool:
 
 
 ZARR = BuiltIn("Zarr", lambda data: _library(data) == "zarr" or is_zarr_path(data), "zarr", has_arrays_beside=True)
+PARQUET = BuiltIn("Parquet", _is_parquet_path, "parquet")
 KINDS: list[SourceKind] = [
+    BuiltIn("several files", lambda data: is_path_list(data) or is_pattern(data), "many_paths"),
     ZARR,
     BuiltIn("NumPy file", lambda data: _has_suffix(data, ".npy"), "npy"),
-    BuiltIn("Parquet", _is_parquet_path, "parquet"),
+    PARQUET,
     BuiltIn("Arrow file", lambda data: _has_suffix(data, ".arrow", ".feather"), "arrow"),
     BuiltIn("xarray", lambda data: _library(data) == "xarray", "xarray"),
     BuiltIn("Dask", lambda data: _library(data) in ("dask", "dask_expr"), "dask"),

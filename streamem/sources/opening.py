@@ -12,7 +12,7 @@ from streamem.core.errors import ParameterError, SourceError
 from streamem.core.ports import Source
 from streamem.machine.importing import import_whole
 from streamem.sources.foreign import full_source, is_source
-from streamem.sources.kinds import is_path, is_zarr_path, kind_of
+from streamem.sources.kinds import is_path, is_pattern, is_zarr_path, kind_of
 from streamem.sources.options import ReadOptions
 
 
@@ -28,8 +28,9 @@ def open_source(data: Any, *, weight: Any = None, options: ReadOptions | None = 
     Parameters
     ----------
     data : path, array, table or a `Source`
-        ``.zarr`` (array or group), ``.npy``, ``.parquet`` (file or folder), ``.arrow``; NumPy array or memory map;
-        zarr.Array or Group; Arrow table, dataset, or a function returning a RecordBatchReader; anything with
+        ``.zarr`` (array or group, also in a ``.zip``), ``.npy``, ``.parquet`` (file or folder), ``.arrow``; a list of
+        such paths, or a pattern, ``"folder/*.npy"``, whose files are read one after the other; NumPy array or memory
+        map; zarr.Array or Group; Arrow table, dataset, or a function returning a RecordBatchReader; anything with
         ``__arrow_c_stream__`` (pandas, polars); xarray; Dask array or DataFrame.
     weight : sample weights
         A column name, an array of n values, or the path of a one-dimensional Zarr array or ``.npy`` file.
@@ -63,7 +64,7 @@ def anywhere(data: Any) -> Any:
 def _open(data: Any, options: ReadOptions) -> Source:
     kind = kind_of(data)
     if kind is not None:
-        if is_path(data) and "://" not in str(data) and not Path(data).exists():
+        if is_path(data) and "://" not in str(data) and not is_pattern(data) and not Path(data).exists():
             raise SourceError(f"no such file or folder: {data}")
         return full_source(kind.open(data, options))
     if is_path(data):

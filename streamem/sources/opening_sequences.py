@@ -15,7 +15,7 @@ from streamem.core.ports import Source
 from streamem.machine.importing import import_whole
 from streamem.sources.array_list import ListSource
 from streamem.sources.foreign import is_source
-from streamem.sources.kinds import ZARR, is_path, kind_of
+from streamem.sources.kinds import ZARR, is_path, is_path_list, is_pattern, kind_of
 from streamem.sources.numeric import as_array, numbers_in
 from streamem.sources.opening import anywhere, is_weight_path, open_source
 from streamem.sources.options import DEFAULT_CHUNK_BYTES, ReadOptions
@@ -154,14 +154,19 @@ class _Found:
 
 
 def _find(data: Any, said: _Said, known: Known, options: ReadOptions) -> _Found:
-    if isinstance(data, list | tuple):
+    if isinstance(data, list | tuple) and not is_path_list(data):
         data = _as_arrays(data)
-    if isinstance(data, list):
+    if isinstance(data, list) and not is_path_list(data):
         return _find_in_list(data, said, options)
     shape = None if is_source(data) else _shape(data, options)
     if shape is not None and len(shape) == 3:
         return _find_in_cube(data, shape, said, options)
     base = open_source(data, options=options)
+    if (is_path_list(data) or is_pattern(data)) and not said.ways() and not known.told:
+        raise ParameterError(
+            f"{base.schema.origin}: is each file a sequence, or do they go on? Say where sequences begin with lengths= "
+            f"or sequence_column=; lengths=[{base.n_rows}] if all rows are steps of one"
+        )
     if base.schema.n_features == 0:
         raise SchemaError(
             f"{base.schema.origin} has 0 feature(s) (shape=({base.n_rows}, 0)) while a minimum of 1 is required: at "
@@ -274,10 +279,22 @@ def _as_arrays(data: Sequence[Any]) -> Any:
             "the list holds arrays of one axis; pass sequences of one feature as (n_i, 1), by reshape(-1, 1), and rows "
             "of one sequence as one array (n, d), by np.stack"
         )
+    if ragged(data):
+        raise SchemaError(
+            "the list holds rows of unequal length; pass sequences of one feature each as (n_i, 1): "
+            "[np.reshape(one, (-1, 1)) for one in X]"
+        )
     items = [as_array(item) for item in data]
     if items and all(item.ndim < 2 for item in items):
         return as_array(data)
     return [numbers_in(item, f"array {i} of the list") for i, item in enumerate(items)]
+
+
+def ragged(data: Sequence[Any]) -> bool:
+    """Whether a list holds flat lists of unequal length."""
+    plain = [item for item in data if isinstance(item, list | tuple)]
+    flat = len(plain) == len(data) and all(np.ndim(value) == 0 for item in plain for value in item)
+    return flat and len({len(item) for item in plain}) > 1
 
 
 def _shape(data: Any, options: ReadOptions) -> tuple[int, ...] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
 
@@ -22,6 +22,7 @@ from streamem.sources.parquet_files import (
     SOUND_PAGES,
     FileSet,
     RowGroup,
+    all_files,
     find_files,
     open_file,
     read_catalogue,
@@ -79,6 +80,8 @@ class ParquetSource(Source):
     """Rows of Parquet files; planned from their footers alone."""
 
     def __init__(self, files: FileSet, options: ReadOptions) -> None:
+        if files.key_schema.names and options.columns is None:  # of keys that the files hold too
+            options = replace(options, left_out=(*options.left_out, *files.key_schema.names))
         if options.categories == "text":
             options = with_vocabularies(
                 options, stored_schema(files), partial(column_of, files), f"Parquet data {files.origin}"
@@ -128,7 +131,8 @@ def open(path: str | os.PathLike[str], options: ReadOptions) -> ParquetSource:
 
     The unit of reading is the row group; one of more than twice `chunk_bytes` is read in parts, unless chunks are not
     wanted `in_order`. Without `columns`, every column of the files is a feature but for the index of a DataFrame; that,
-    and the keys of a Hive partition (``year=2024/…``), can be chosen by name. The files must agree on the columns that
+    and the keys of a Hive partition (``year=2024/…``), can be chosen by name. Of a key that the files hold too, their
+    values count, not those of the folders. The files must agree on the columns that
     are read. Their numeric types may differ: float32 in one and float64 in another are computed in float64.
 
     Raises
@@ -137,6 +141,17 @@ def open(path: str | os.PathLike[str], options: ReadOptions) -> ParquetSource:
     SchemaError : columns that are missing, not numeric, or not the same in all files
     """
     return ParquetSource(find_files(os.fspath(path)), options)
+
+
+def open_all(paths: Sequence[str], options: ReadOptions, origin: str) -> ParquetSource:
+    """Files and folders of Parquet as one table, in their order.
+
+    Raises
+    ------
+    SourceError : as `open`, and files that lie in several places (on this machine and in a store)
+    SchemaError : as `open`
+    """
+    return ParquetSource(all_files(paths, origin), options)
 
 
 def column_pieces(path: str | os.PathLike[str], name: str, options: ReadOptions) -> Iterator[pa.Array]:

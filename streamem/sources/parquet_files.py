@@ -6,10 +6,11 @@ import contextlib
 import posixpath
 import threading
 from collections import OrderedDict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -108,6 +109,22 @@ def _found(path: str) -> FileSet:
     return _with_hive_keys(filesystem, paths, root, f"Parquet folder {path}")
 
 
+def all_files(paths: Sequence[str], origin: str) -> FileSet:
+    """The files of several paths, each a file or a folder, in the order of the paths.
+
+    Raises
+    ------
+    SourceError : as `find_files`, or paths on several file systems
+    """
+    sets = [find_files(path) for path in paths]
+    for one, path in zip(sets, paths, strict=True):
+        if not one.filesystem.equals(sets[0].filesystem):
+            raise SourceError(f"{path} and {paths[0]} lie on different file systems; pass files of one of them")
+    keys = tuple(values for one in sets for values in one.keys)
+    key_schema = pa.unify_schemas([one.key_schema for one in sets], promote_options="permissive")
+    return FileSet(sets[0].filesystem, tuple(file for one in sets for file in one.paths), keys, key_schema, origin)
+
+
 def _place(path: str) -> tuple[pafs.FileSystem, str]:
     if "://" not in path:
         return pafs.LocalFileSystem(), path
@@ -166,10 +183,29 @@ def _with_hive_keys(filesystem: pafs.FileSystem, paths: Sequence[str], root: str
     if not any("=" in posixpath.relpath(posixpath.dirname(path), root) for path in paths):
         return FileSet(filesystem, tuple(paths), ({},) * len(paths), pa.schema([]), origin)
     with _faults(paths[0]):
-        dataset = ds.dataset(
-            paths, filesystem=filesystem, format="parquet", partitioning="hive", partition_base_dir=root
-        )
+        opened = partial(ds.dataset, paths, filesystem=filesystem, format="parquet", partition_base_dir=root)
+        try:
+            dataset = opened(partitioning="hive")
+        except pa.ArrowTypeError:  # the files hold a key too, as another type
+            keys = _key_fields(posixpath.relpath(posixpath.dirname(path), root) for path in paths)
+            dataset = opened(schema=keys, partitioning=ds.partitioning(keys, flavor="hive"))
     return of_dataset(dataset, origin)
+
+
+def _key_fields(folders: Iterable[str]) -> pa.Schema:
+    """The keys in the names of folders ``key=value/…``: int32 where all values are, else text, as Arrow has it."""
+    values: dict[str, set[str]] = {}
+    for part in {part for folder in folders for part in folder.split("/") if "=" in part}:
+        name, _, value = part.partition("=")
+        values.setdefault(unquote(name), set()).add(unquote(value))
+    return pa.schema(
+        {name: pa.int32() if all(map(_is_int32, known)) else pa.string() for name, known in values.items()}
+    )
+
+
+def _is_int32(text: str) -> bool:
+    digits = text.removeprefix("-")
+    return text == "__HIVE_DEFAULT_PARTITION__" or (digits.isascii() and digits.isdigit() and int(digits) < 2**31)
 
 
 def of_dataset(dataset: Any, origin: str) -> FileSet:

@@ -21,7 +21,7 @@ from streamem.sources.options import ReadOptions
 from streamem.sources.plan import even_cuts
 from streamem.sources.zarr_beside import slabs
 from streamem.sources.zarr_columns import default_columns, named_column
-from streamem.sources.zarr_integrity import ZarrNode, locate
+from streamem.sources.zarr_integrity import ZarrNode, locate, store_at
 from streamem.sources.zarr_layout import (
     ZarrLayout,
     array_layout,
@@ -184,7 +184,7 @@ def _columns(group: zarr.Group, options: ReadOptions, origin: str) -> dict[str, 
 
 def _open_path(path: str | os.PathLike[str]) -> ZarrNode:
     try:
-        node = zarr.open(os.fspath(path), mode="r")
+        node = zarr.open(store_at(os.fspath(path)), mode="r")
         if isinstance(node, zarr.Group) and isinstance(node.store, zarr.storage.LocalStore):
             # Consolidated metadata saves nothing here, and hides arrays that were appended to since.
             node = zarr.open_group(os.fspath(path), mode="r", use_consolidated=False)

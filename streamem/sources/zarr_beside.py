@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from streamem.core.errors import SchemaError, SourceError
 from streamem.sources.cf import packing
 from streamem.sources.zarr_columns import named_column
-from streamem.sources.zarr_integrity import ZarrNode, guarded, locate, require_all_chunks
+from streamem.sources.zarr_integrity import ZarrNode, guarded, locate, require_all_chunks, store_at
 from streamem.sources.zarr_variable import attributes_of
 
 READ_BYTES = 2**20
@@ -60,8 +60,8 @@ def group_of(data: Any) -> zarr.Group | None:
     """The group that data is, or that it lies in; None if it is no Zarr."""
     is_path = isinstance(data, str | os.PathLike)
     try:
-        node: ZarrNode = zarr.open(os.fspath(data), mode="r") if is_path else data
-        if isinstance(node, zarr.Array) and is_path:
+        node: ZarrNode = zarr.open(store_at(os.fspath(data)), mode="r") if is_path else data
+        if isinstance(node, zarr.Array) and is_path and not isinstance(node.store, zarr.storage.ZipStore):
             return zarr.open_group(os.fspath(data).rstrip("/").rpartition("/")[0], mode="r", use_consolidated=False)
         if isinstance(node, zarr.Array):
             return zarr.open_group(node.store, path=node.path.rpartition("/")[0], mode="r", use_consolidated=False)
@@ -75,7 +75,7 @@ def _find(name: str, what: str, beside: Any) -> zarr.Array[Any]:
     if group is not None and name in group:
         return named_column(group, name, f"Zarr group {locate(group)}")
     try:
-        return zarr.open_array(name, mode="r")
+        return zarr.open_array(store_at(name), mode="r")
     except Exception as error:
         known = "" if group is None else f"; the group of the data holds {', '.join(sorted(group)) or 'nothing'}"
         raise SourceError(

@@ -12,6 +12,7 @@ from zarr.storage import LocalStore, StorePath, WrapperStore, ZipStore
 
 from streamem.core.errors import SourceError
 from streamem.sources.decompression import require_fitting
+from streamem.sources.options import ReadOptions
 from streamem.sources.zarr_bounded import bounded_metadata, most_stored
 from streamem.sources.zarr_grid import absent_chunks, grid_of
 
@@ -73,6 +74,11 @@ def _ends_in_blosc(array: zarr.Array[Any]) -> bool:
     return array.shards is None and any(type(codec).__name__ in BLOSC_CODECS for codec in last)
 
 
+def store_at(path: str) -> Any:
+    """What Zarr opens: the path itself, or the store of a ``.zip`` file."""
+    return ZipStore(path, mode="r") if path.endswith(".zip") and Path(path).is_file() else path
+
+
 def locate(node: ZarrNode) -> str:
     """Where an array or group lies, for messages."""
     if isinstance(node.store, LocalStore):
@@ -80,10 +86,11 @@ def locate(node: ZarrNode) -> str:
     return f"{node.store}/{node.path}"
 
 
-def require_all_chunks(array: zarr.Array[Any]) -> None:
+def require_all_chunks(array: zarr.Array[Any], options: ReadOptions | None = None) -> None:
     """Raise `SourceError` unless every shard or chunk of the grid is stored; stores that cannot list pass.
 
-    Inner chunks absent within a shard are not noticed here: only the shard's own index knows them.
+    Inner chunks absent within a shard are not noticed here: only the shard's own index knows them. `options` are those
+    with which the array is opened, so that the error can say how to open it all the same.
     """
     if not isinstance(array.store, LocalStore) and not array.store.supports_listing:
         return
@@ -93,8 +100,17 @@ def require_all_chunks(array: zarr.Array[Any]) -> None:
             f"Zarr array {locate(array)}: {missing.number} of {grid_of(array).size} stored chunks are missing "
             f"(the first: {missing.first!r}) and would read as the fill value {array.fill_value}. Restore them, or, if "
             "they really hold nothing else (by default Zarr does not write chunks of only fill values), open the data "
-            'with open_source(path, options=ReadOptions(missing_chunks="fill")) and pass that'
+            f"with open_source(path, options={_filling(options)}) and pass that"
         )
+
+
+def _filling(options: ReadOptions | None) -> str:
+    """The options that read absent chunks, as a user writes them: an open source takes no other arguments."""
+    asked = ReadOptions() if options is None else options
+    columns = None if asked.columns is None else tuple(asked.columns)
+    given = {"missing_chunks": "fill", "feature_axis": asked.feature_axis, "columns": columns}
+    told = ", ".join(f"{name}={value!r}" for name, value in given.items() if value is not None)
+    return f"ReadOptions({told})".replace("'", '"')
 
 
 def _file_nbytes(path: Path) -> int:

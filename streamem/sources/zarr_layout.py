@@ -195,7 +195,8 @@ def _feature_axis(array: zarr.Array[Any], wanted: int | str | None, origin: str)
         named = "" if names is None else f" and dimensions {list(names)}"
         raise SchemaError(
             f"{origin} has shape {array.shape}{named}, and feature_axis is {wanted!r}. Pass feature_axis= "
-            f"(0 … {array.ndim - 1}) to say which axis holds the features; the others become rows"
+            f"(0 … {array.ndim - 1}) to say which axis holds the features (open_source takes it in ReadOptions); the "
+            "others become rows"
         )
     return wanted % array.ndim
 

@@ -122,7 +122,7 @@ def open_variable(array: zarr.Array[Any], options: ReadOptions) -> Variable:
     dtype = unpacking.dtype(what)
     refuse_absent = options.missing_chunks == "error"
     if refuse_absent:
-        require_all_chunks(array)
+        require_all_chunks(array, options)
     direct = direct_reader(array, refuse_absent)
     return Variable(guarded(array, refuse_absent), array, unpacking, dtype, direct)
 

@@ -301,6 +301,16 @@ def arrow_ipc(path: Path) -> Case:
     return Case(path / "x.arrow", X64, NAMES, 45)
 
 
+def several(path: Path) -> Case:
+    """An Arrow file of float32 and a Parquet file of float64, read in float64."""
+    halves = [pa.table(dict(zip(NAMES, part.T, strict=True))) for part in (X32[:200], X64[200:])]
+    with pa.OSFile(str(path / "1.arrow"), "wb") as file, pa.ipc.new_file(file, halves[0].schema) as writer:
+        writer.write_table(halves[0], max_chunksize=45)
+    pq.write_table(halves[1], path / "2.parquet", row_group_size=45)
+    rows = np.concatenate([X32[:200].astype(np.float64), X64[200:]])
+    return Case([path / "1.arrow", path / "2.parquet"], rows, NAMES, 45)
+
+
 def make_reader() -> pa.RecordBatchReader:
     """A reader factory must be picklable by name."""
     return table().to_reader(max_chunksize=64)
@@ -335,6 +345,7 @@ CASES: dict[str, Callable[[Path], Case]] = {
     "arrow file": arrow_ipc,
     "arrow table": lambda path: Case(table(), X64, NAMES),
     "arrow table with weights": lambda path: Case(table(w=WEIGHT), X64, NAMES, weight="w"),
+    "several files": several,
     "reader factory": lambda path: Case(make_reader, X64, NAMES, 64),
     "pandas": lambda path: Case(frame(w=WEIGHT), X64, NAMES, weight="w"),
     "polars": lambda path: Case(pl.DataFrame({"a": X32[:, 0], "b": X32[:, 1]}), X32[:, :2], ("a", "b")),

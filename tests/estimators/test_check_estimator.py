@@ -180,6 +180,22 @@ def test_every_estimator_has_a_case() -> None:
     assert {name for name in fitted if not any(issubclass(kind, public[name]) for kind in tried)} == set()
 
 
+INHERENT = {
+    "check_fit_score_takes_y",
+    "check_n_features_in_after_fitting",
+    "check_sample_weight_equivalence_on_dense_data",
+    "check_sample_weights_not_overwritten",
+    "check_methods_sample_order_invariance",
+    "check_methods_subset_invariance",
+}
+"""The second argument has hmmlearn's name, `lengths`; and steps of one sequence have an order, and one weight."""
+
+
+def test_what_is_passed_as_y_is_not_taken_for_lengths() -> None:
+    """No check fails but those of an argument's name, and of rows that can be taken apart."""
+    assert failures(streamem.GaussianHMM()).keys() == INHERENT
+
+
 PASSED_BY_HMMLEARN = {
     "check_complex_data",
     "check_do_not_raise_errors_in_init_or_set_params",

@@ -152,6 +152,13 @@ class Source(ABC):
     row_shape: tuple[int, ...] = ()
     offsets: Array | None = None
 
+    def __repr__(self) -> str:
+        """What is there: origin, rows, features, dtype, and whether rows have weights."""
+        schema = self.schema
+        features = f"{schema.n_features:,} feature{'s' * (schema.n_features != 1)}"
+        weights = ", with weights" if schema.weighted else ""
+        return f"<{schema.origin}: {self.n_rows:,} rows × {features}, {schema.dtype}{weights}>"
+
     @abstractmethod
     def fingerprint(self) -> str:
         """A short text that changes when the data does."""

@@ -58,8 +58,8 @@ def unknown_code(x: Array, position: int, starts: Array) -> ImpossibleValueError
         needed = f"codes of categories are integers 0 … {known - 1} here: number the categories from 0"
     else:
         needed = (
-            f"codes 0 … {known - 1} are known here: pass Categorical(n_categories={int(value) + 1}) (or a number for "
-            "every column) to allow for more, or fit to data that shows every category"
+            f"codes 0 … {known - 1} are known here: pass n_categories={int(value) + 1} (or a number for every column; "
+            "n_levels of levels of agreement) to allow for more, or fit to data that shows every category"
         )
     return ImpossibleValueError(value, column, needed)
 
