@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamem.core.errors import DataError, ParameterError
-from streamem.core.ports import Model, Source
+from streamem.core.ports import Model
 from streamem.estimators.hyperparameters import budget_of
+from streamem.estimators.identity import WhereObserved, columns_beside, identifying, labelled
 from streamem.estimators.making import engine_for, model_of, n_parameters
 from streamem.estimators.row_inputs import check_lazy, published_dtype, read_options
 from streamem.estimators.structure import DataArguments, Opened, Question
@@ -30,9 +31,8 @@ from streamem.running.answers import (
 )
 from streamem.running.fitted import Fitted
 from streamem.sinks import ResultLayout, open_sink
-from streamem.sources import ReadOptions, is_source
-from streamem.sources.kinds import kind_of
-from streamem.sources.opening import anywhere
+from streamem.sources import ReadOptions
+from streamem.sources.unobserved import UnobservedSource
 
 Array = NDArray[Any]
 Path = str | os.PathLike[str]
@@ -41,12 +41,19 @@ SAMPLE_PIECE_BYTES = 8 * 2**20
 
 @dataclass(frozen=True)
 class Target:
-    """Where an answer goes, and where it is worked out; see `predict`. `beside` names columns of X to carry along."""
+    """Where an answer goes, and where it is worked out; see `predict`.
+
+    Attributes
+    ----------
+    id_columns : columns of X that are written beside the answer; None means its index
+    plain : arrays, whatever X is and `set_output` was told
+    """
 
     out: Path | None = None
     overwrite: bool = False
     executor: Any = None
-    beside: Sequence[str] = ()
+    id_columns: Sequence[str] | str | None = None
+    plain: bool = False
 
 
 def answer(settings: Any, fitted: Fitted, question: str, x: Any, arguments: DataArguments, target: Target) -> Any:
@@ -67,44 +74,54 @@ def answered(
     target: Target,
 ) -> Any:
     """What a task says of every row of X, in the shape of `column`; `what` is shown by a progress bar."""
+    if target.id_columns is not None:
+        arguments = replace(arguments, left_out=_left_out(target))
     if settings.structure.answers_lazily and is_dask(x) and target.out is None and arguments.feature_axis is None:
-        return _lazily(settings, fitted, asked.task, x, arguments, column)
+        return _lazily(settings, fitted, asked.task, x, arguments, column, target.plain)
     opened, fitted = opened_for(settings, fitted, x, narrowed(settings, fitted, arguments, column))
     assert fitted.state is not None
     model = model_of(settings, fitted)
-    task = asked.task(model, fitted.state.params, opened.source.schema.names, column)
+    task: Any = asked.task(model, fitted.state.params, opened.source.schema.names, column)
+    if isinstance(opened.source, UnobservedSource):
+        task = WhereObserved(task)
+    options = identity_options(arguments, fitted)
     if _is_light(settings, model, opened, target):
-        return apply_here(opened.source, task)
+        found = apply_here(opened.source, task)
+        return found if target.plain else labelled(settings, x, options, column, found)
     engine = engine_for(settings, what, model, fitted, target.executor)
     if target.out is not None:
         require_apart(x, target.out)
     if asked.per_sequence:
         return apply_to_sequences(opened.source, task, column, engine, asked.added, target.out, target.overwrite)
     if target.out is None:
-        return apply_to_array(opened.source, task, column, engine)
-    beside = _columns_beside(x, target, opened.source)
+        found = apply_to_array(opened.source, task, column, engine)
+        return found if target.plain else labelled(settings, x, options, column, found)
+    by = arguments.sequence_column or getattr(opened.source, "told", {}).get("sequence_column")
+    names = identifying(settings, x, target.out, target.id_columns, by, options)
+    beside = columns_beside(x, names, opened.source.schema.origin, options)
     return apply_to_store(opened.source, task, column, engine, target.out, target.overwrite, beside)
 
 
-def _columns_beside(x: Any, target: Target, source: Source) -> dict[str, Iterable[Any]]:
-    """Columns of X that are written beside the answers, by name.
+def _left_out(target: Target) -> tuple[str, ...]:
+    """Columns that are no features, as they are written beside answers.
 
     Raises
     ------
-    ParameterError : X has no columns with names
+    ParameterError : nothing is written
     """
-    found: dict[str, Iterable[Any]] = {}
-    data = anywhere(x)
-    kind = None if is_source(data) else kind_of(data)
-    for name in target.beside:
-        read = None if kind is None else kind.column_reader(data, name, ReadOptions())
-        if read is None:
-            raise ParameterError(
-                f"column {name!r} of {source.schema.origin} cannot be carried along: its columns cannot be read by "
-                "name; pass the path, table or data frame itself"
-            )
-        found[name] = read()
-    return found
+    if target.out is None:
+        raise ParameterError("id_columns are written beside answers: pass out= with a path ending in .parquet")
+    named = target.id_columns or ()
+    return (named,) if isinstance(named, str) else tuple(named)
+
+
+def identity_options(arguments: DataArguments, fitted: Fitted) -> ReadOptions:
+    """How X is looked at for what identifies its rows."""
+    columns = arguments.columns
+    if columns is None and fitted.shape is not None:
+        columns = fitted.shape.names
+    chosen = None if columns is None else tuple([columns] if isinstance(columns, str) else columns)
+    return ReadOptions(columns=chosen, feature_axis=arguments.feature_axis, left_out=arguments.left_out)
 
 
 def _is_light(settings: Any, model: Model, opened: Opened, target: Target) -> bool:
@@ -132,14 +149,21 @@ def narrowed(settings: Any, fitted: Fitted, arguments: DataArguments, column: Co
 
 
 def _lazily(
-    settings: Any, fitted: Fitted, task: Callable[..., Any], x: Any, arguments: DataArguments, column: Column
+    settings: Any,
+    fitted: Fitted,
+    task: Callable[..., Any],
+    x: Any,
+    arguments: DataArguments,
+    column: Column,
+    plain: bool,
 ) -> Any:
     assert fitted.state is not None
     assert fitted.shape is not None
     names = arguments.columns if arguments.columns is not None else fitted.shape.names
     check_lazy(settings, x, names, fitted.shape.features)
     options = read_options(settings, DataArguments(columns=names), fitted.shape)
-    return apply_lazily(x, options, task(model_of(settings, fitted), fitted.state.params, None, column), column)
+    answering = task(model_of(settings, fitted), fitted.state.params, None, column)
+    return apply_lazily(x, options, answering, column, plain)
 
 
 def total_of(settings: Any, fitted: Fitted, x: Any, arguments: DataArguments, executor: Any) -> tuple[float, float]:

@@ -34,13 +34,14 @@ from streamem.estimators.attributes import (
 from streamem.estimators.diagnosis import Diagnosis, diagnosis_of
 from streamem.estimators.faces import Face
 from streamem.estimators.fitting import fit_to
-from streamem.estimators.followers import Callback, Followers
+from streamem.estimators.followers import Callback, Followers, followers_of
 from streamem.estimators.hyperparameters import (
     check_hyperparameters,
     chosen_algorithm,
     require_count,
     stopping_rule,
 )
+from streamem.estimators.identity import set_container
 from streamem.estimators.in_words import description
 from streamem.estimators.inference_table import Summary, summary_of
 from streamem.estimators.live import OnDrift, StreamArguments, Until, learn_stream
@@ -111,6 +112,32 @@ class Estimator(BaseEstimator):
             lambda step: self.structure.pieces(self, fitted, n_samples, step, rng),
             overwrite,
         )
+
+    def set_output(self, transform: str | None = None) -> Self:
+        """Choose what holds answers in memory about rows that are not xarray's or Dask's, as scikit-learn's does.
+
+        Parameters
+        ----------
+        transform : "default", "pandas", "polars" or None, under scikit-learn's name
+            "default" gives NumPy arrays. "pandas" gives a Series, or a DataFrame where an answer has several columns,
+            with the index of a pandas or Dask DataFrame X. "polars" gives those of polars. None changes nothing.
+
+        Returns
+        -------
+        self; copies by `sklearn.base.clone` answer alike, and files do not hold the choice
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from streamem import GaussianMixture
+        >>> frame = pd.DataFrame({"x": [0.0, 0.1, 9.0, 9.1]}, index=["a", "b", "c", "d"])
+        >>> gm = GaussianMixture(2, random_state=0).set_output("pandas").fit(frame)
+        >>> labels = gm.predict(frame)
+        >>> bool(labels["a"] == labels["b"] != labels["c"]), labels.name
+        (True, 'label')
+        """
+        set_container(self, transform)
+        return self
 
     def describe(self) -> str:
         """The fitted model and its report as text for people."""
@@ -316,7 +343,7 @@ class Estimator(BaseEstimator):
         >>> gm = gm.partial_fit([[0.0], [1.0], [2.0], [3.0]])
         4
         """
-        self._following().callbacks.append(callback)
+        followers_of(self).callbacks.append(callback)
         return self
 
     @property
@@ -435,7 +462,7 @@ class Estimator(BaseEstimator):
         self._show(after)
         known = None if fitted.state is None else fitted.state.memory
         if after.state is not None and after.state.memory is not None and after.state.memory is not known:
-            self._following().tell(describe_update(model_of(self, after), fitted.state, after.state))
+            followers_of(self).tell(describe_update(model_of(self, after), fitted.state, after.state))
 
     def _expected(self, x: Any, arguments: DataArguments, executor: Any) -> SharedStats:
         """Expected sufficient statistics of X under the present parameters."""
@@ -511,12 +538,6 @@ class Estimator(BaseEstimator):
             self.__dict__.pop(name, None)
         self.__dict__.update(**published, **facts, _fitted=fitted, _published=published)
         return fitted
-
-    def _following(self) -> Followers:
-        """The followers of this object: callbacks and recent updates."""
-        if self._followers is None:
-            self._followers = Followers()
-        return self._followers
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickled state: no followers; of published attributes the names only, unless a user has replaced them."""

@@ -38,3 +38,11 @@ class Followers:
         self.updates.append(update)
         for callback in self.callbacks:
             callback(update)
+
+
+def followers_of(estimator: Any) -> Followers:
+    """The followers of an estimator: callbacks and recent updates."""
+    if estimator._followers is None:
+        estimator._followers = Followers()
+    found: Followers = estimator._followers
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ def impute(settings: Any, fitted: Fitted, x: Any, arguments: DataArguments, n_dr
     column = _column(fitted.shape, published_dtype(x), n_draws)
     seed = int(check_random_state(settings.random_state).randint(2**32, dtype=np.uint64)) if n_draws else None
     asked = Question(lambda *_: column, settings.structure.imputing(n_draws, seed))
+    target = replace(target, plain=n_draws > 0)
     found = answered(settings, fitted, "impute", asked, x, arguments, column, target)
     if not n_draws or target.out is not None:
         return found

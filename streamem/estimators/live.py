@@ -18,6 +18,7 @@ from streamem.algorithms import DriftAlarm, StepSize
 from streamem.core.errors import CheckpointMismatchError, ParameterError, SchemaError, StreamemError
 from streamem.core.ports import Stream
 from streamem.core.redaction import redacted
+from streamem.estimators.followers import followers_of
 from streamem.estimators.hyperparameters import check_hyperparameters, run_key
 from streamem.estimators.making import learning_of
 from streamem.estimators.model_files import read_model, write_model
@@ -113,7 +114,7 @@ def learn_stream(estimator: Any, stream: Any, arguments: StreamArguments) -> Non
     # Arrow is imported by those only who read a stream.
     live_files = import_whole("streamem.online.live_files")
     learner = _learner(estimator, rule, arguments)
-    followers, before = estimator._following(), learner.fitted
+    followers, before = followers_of(estimator), learner.fitted
     with ExitStack() as stack:
         stack.callback(_show_news, estimator, learner, before)
         files = stack.enter_context(
@@ -210,7 +211,7 @@ def _cutter(
 
 
 def _learn_all(estimator: Any, learner: Learner, reader: Reader, arguments: StreamArguments) -> None:
-    learned, until, followers = 0, arguments.until, estimator._following()
+    learned, until, followers = 0, arguments.until, followers_of(estimator)
     with closing(follow(learner, reader)) as batches:
         for batch, update in batches:
             learned += batch.chunk.rows

@@ -23,6 +23,7 @@ from streamem.estimators.making import n_parameters
 from streamem.estimators.rows import ROWS
 from streamem.estimators.structure import DataArguments
 from streamem.online.learner import step_rule
+from streamem.running.answers import is_dask
 from streamem.running.federated import SharedStats
 
 Array = NDArray[Any]
@@ -114,11 +115,12 @@ class MixtureEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densit
         self._fit(X, arguments, algorithm, checkpoint, executor, halve_after)
         return self
 
-    def fit_predict(self, X: Any, y: Any = None, **options: Any) -> Array:
+    def fit_predict(self, X: Any, y: Any = None, **options: Any) -> Any:
         """`fit`, then `predict` of the same data: (n,) labels. Options are those of `fit`."""
         self.fit(X, y, **options)
         chosen = {name: value for name, value in options.items() if name in ("columns", "feature_axis", "executor")}
-        return np.asarray(self.predict(X, **chosen))
+        found = self.predict(X, **chosen)
+        return np.asarray(found) if is_dask(found) else found
 
     def partial_fit(
         self,
@@ -182,12 +184,15 @@ class MixtureEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densit
 
     # --- questions ---------------------------------------------------------------------------------------------------
 
+    set_output = Estimator.set_output
+
     def predict(
         self,
         X: Any,
         *,
         out: Path | None = None,
         overwrite: bool = False,
+        id_columns: Sequence[str] | None = None,
         columns: Sequence[str] | None = None,
         feature_axis: int | str | None = None,
         executor: Any = None,
@@ -200,13 +205,18 @@ class MixtureEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densit
         out : path ending in .zarr, .parquet or .npy
             Written chunk by chunk; it appears when complete.
         overwrite : replace an existing `out`
+        id_columns : columns of X that ``out="….parquet"`` holds too, beside the answer, so that it can be joined
+            By default the index of a DataFrame, also of one that was written to Parquet, unless it only counts rows,
+            and the row coordinates of xarray data; ``[]`` for none.
         columns, feature_axis, executor : as in `fit`; by default the columns that were fitted
 
         Returns
         -------
-        (n,) int64 array; a lazy Dask array for a Dask collection; `out` if that was given (stored as int32).
+        (n,) int64 array; see `set_output` for Series with the index of X.
+            A DataArray with the dimensions and coordinates of xarray data, −1 where nothing was observed (land); a lazy
+            Dask array, or Series with known divisions, for a Dask collection; `out` if that was given (as int32).
         """
-        target = Target(out, overwrite, executor)
+        target = Target(out, overwrite, executor, id_columns)
         return self._answer("labels", X, DataArguments(None, columns, feature_axis), target)
 
     def predict_proba(
@@ -215,12 +225,13 @@ class MixtureEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densit
         *,
         out: Path | None = None,
         overwrite: bool = False,
+        id_columns: Sequence[str] | None = None,
         columns: Sequence[str] | None = None,
         feature_axis: int | str | None = None,
         executor: Any = None,
     ) -> Any:
         """Posterior probability of every component (n, K); arguments and result as in `predict`."""
-        target = Target(out, overwrite, executor)
+        target = Target(out, overwrite, executor, id_columns)
         return self._answer("responsibilities", X, DataArguments(None, columns, feature_axis), target)
 
     def score_samples(
@@ -229,12 +240,13 @@ class MixtureEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densit
         *,
         out: Path | None = None,
         overwrite: bool = False,
+        id_columns: Sequence[str] | None = None,
         columns: Sequence[str] | None = None,
         feature_axis: int | str | None = None,
         executor: Any = None,
     ) -> Any:
         """Log-density of every row (n,), in nats; arguments and result as in `predict`."""
-        target = Target(out, overwrite, executor)
+        target = Target(out, overwrite, executor, id_columns)
         return self._answer("log_density", X, DataArguments(None, columns, feature_axis), target)
 
     def impute(
@@ -244,6 +256,7 @@ class MixtureEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densit
         n_draws: int = 0,
         out: Path | None = None,
         overwrite: bool = False,
+        id_columns: Sequence[str] | None = None,
         columns: Sequence[str] | None = None,
         feature_axis: int | str | None = None,
         executor: Any = None,
@@ -257,7 +270,8 @@ class MixtureEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densit
             Else so many draws from the conditional distribution, of a component and then of its values, by
             `random_state`: multiple imputation (Rubin 1987) at the fitted parameters. Equal chunks get equal draws,
             whatever the number of threads.
-        out, overwrite, columns, feature_axis, executor : as in `predict`; columns are named as those of the data
+        out, overwrite, id_columns, columns, feature_axis, executor : as in `predict`
+            Columns are named as those of the data.
 
         Returns
         -------
@@ -278,12 +292,12 @@ class MixtureEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densit
         >>> gm.impute(X)[3].round(3).tolist()
         [4.0, 8.0]
         """
-        target = Target(out, overwrite, executor)
+        target = Target(out, overwrite, executor, id_columns)
         return impute(self, self._now(), X, DataArguments(None, columns, feature_axis), n_draws, target)
 
     def transform(self, X: Any) -> Any:
         """Posterior probabilities as features for a next step (n, K): `predict_proba`."""
-        return self.predict_proba(X)
+        return self._answer("responsibilities", X, DataArguments(), Target(plain=True))
 
     def score(
         self,

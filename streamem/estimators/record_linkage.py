@@ -167,6 +167,7 @@ class RecordLinkage(MixtureEstimator):
         threshold: float = 0.5,
         out: Path | None = None,
         overwrite: bool = False,
+        id_columns: Sequence[str] | None = None,
         columns: Sequence[str] | None = None,
         feature_axis: int | str | None = None,
         executor: Any = None,
@@ -178,8 +179,9 @@ class RecordLinkage(MixtureEstimator):
         X : anything that `fit` takes
         threshold : from 0 to 1
         out : path ending in .parquet, .zarr or .npy
-            Written chunk by chunk; it appears when complete. ``.parquet`` holds the `id_columns` too.
+            Written chunk by chunk; it appears when complete.
         overwrite : replace an existing `out`
+        id_columns : columns of X that ``out="….parquet"`` holds too; by default those of the estimator
         columns, feature_axis, executor : as in `fit`; by default the columns that were fitted
 
         Returns
@@ -188,7 +190,7 @@ class RecordLinkage(MixtureEstimator):
         """
         if not 0 <= threshold <= 1:
             raise ParameterError(f"threshold is {threshold!r}; it must be a probability, from 0 to 1")
-        target, arguments = _target(self, out, overwrite, executor), DataArguments(None, columns, feature_axis)
+        target, arguments = Target(out, overwrite, executor, id_columns), DataArguments(None, columns, feature_axis)
         question = Question(label, asking(partial(is_match, threshold=float(threshold))))
         column = label(2, np.dtype(np.float64), out is not None)
         return answered(self, self._now(), "matches", question, X, arguments, column, target)
@@ -199,12 +201,13 @@ class RecordLinkage(MixtureEstimator):
         *,
         out: Path | None = None,
         overwrite: bool = False,
+        id_columns: Sequence[str] | None = None,
         columns: Sequence[str] | None = None,
         feature_axis: int | str | None = None,
         executor: Any = None,
     ) -> Any:
         """Probability of a match (n,), 1 / (1 + 2^−weight); arguments and result as in `predict`."""
-        target = _target(self, out, overwrite, executor)
+        target = Target(out, overwrite, executor, id_columns)
         return self._answer("match_probability", X, DataArguments(None, columns, feature_axis), target)
 
     def match_weight(
@@ -213,12 +216,13 @@ class RecordLinkage(MixtureEstimator):
         *,
         out: Path | None = None,
         overwrite: bool = False,
+        id_columns: Sequence[str] | None = None,
         columns: Sequence[str] | None = None,
         feature_axis: int | str | None = None,
         executor: Any = None,
     ) -> Any:
         """Log-odds of a match in bits (n,): log2(λ/(1 − λ)) + Σ_j log2(m_j/u_j); arguments as in `predict`."""
-        target = _target(self, out, overwrite, executor)
+        target = Target(out, overwrite, executor, id_columns)
         return self._answer("match_weight", X, DataArguments(None, columns, feature_axis), target)
 
     def score_pairs(
@@ -227,6 +231,7 @@ class RecordLinkage(MixtureEstimator):
         *,
         out: Path | None = None,
         overwrite: bool = False,
+        id_columns: Sequence[str] | None = None,
         columns: Sequence[str] | None = None,
         feature_axis: int | str | None = None,
         executor: Any = None,
@@ -235,12 +240,13 @@ class RecordLinkage(MixtureEstimator):
 
         Columns of ``out=`` are the `id_columns`, ``match_weight`` and ``match_probability``.
         """
-        target = _target(self, out, overwrite, executor)
+        target = Target(out, overwrite, executor, id_columns)
         return self._answer("both", X, DataArguments(None, columns, feature_axis), target)
 
     def transform(self, X: Any) -> Any:
         """The probability of a match as a feature for a next step (n, 1)."""
-        return self.predict_proba(X)[:, None]
+        target = Target(plain=True)
+        return self._answer("match_probability", X, DataArguments(), target)[:, None]
 
     # --- attributes --------------------------------------------------------------------------------------------------
 
@@ -277,12 +283,6 @@ class RecordLinkage(MixtureEstimator):
     def _n_features_out(self) -> int:
         """For `get_feature_names_out`: the probability of a match."""
         return 1
-
-
-def _target(settings: RecordLinkage, out: Path | None, overwrite: bool, executor: Any) -> Target:
-    """Where an answer goes, with the identifiers where it is a table."""
-    is_table = out is not None and os.fspath(out).endswith(".parquet")
-    return Target(out, overwrite, executor, tuple(settings.id_columns or ()) if is_table else ())
 
 
 def _by_column(settings: RecordLinkage, values: Array) -> Mapping[Any, Array]:

@@ -14,6 +14,7 @@ from streamem.core.errors import DataError, ParameterError, SchemaError, Streame
 from streamem.core.ports import Source, full_family
 from streamem.estimators.hyperparameters import budget_of, check_hyperparameters
 from streamem.estimators.structure import DataArguments, Opened
+from streamem.machine.importing import import_whole
 from streamem.running.fitted import Shape
 from streamem.sources import ReadOptions, is_source, open_source
 from streamem.sources.kinds import is_path_list
@@ -41,6 +42,8 @@ def open_rows(settings: Any, x: Any, arguments: DataArguments, shape: Shape | No
         source = open_source(x, weight=arguments.sample_weight, options=options)
     else:
         source = _open_by_names(x, arguments, options, list(shape.names))
+    if library_of(x) == "xarray":
+        source = import_whole("streamem.sources.xarray").observed(x, source)
     return Opened(source, _checked_features(settings, source, shape))
 
 
@@ -68,7 +71,7 @@ def read_options(settings: Any, arguments: DataArguments, shape: Shape | None) -
         most_chunk_bytes=budget.most_chunk_bytes if wide is None else wide,
         categories=categories_for(settings, shape),
         unseen=settings.unseen,
-        left_out=tuple(getattr(settings, "id_columns", None) or ()),
+        left_out=(*(getattr(settings, "id_columns", None) or ()), *arguments.left_out),
         in_order=arguments.in_order,
         row_products=row_products if settings.chunk_bytes is None else None,
     )
@@ -81,9 +84,14 @@ def categories_for(settings: Any, shape: Shape | None) -> Any:
     return settings.face.vocabulary(settings) if shape is None else shape.categories
 
 
+def library_of(x: Any) -> str:
+    """The package that an object's class comes from."""
+    return type(x).__module__.partition(".")[0]
+
+
 def is_frame(x: Any) -> bool:
     """Whether x is a pandas or polars DataFrame."""
-    return type(x).__module__.partition(".")[0] in ("pandas", "polars") and hasattr(x, "columns")
+    return library_of(x) in ("pandas", "polars") and hasattr(x, "columns")
 
 
 def check_lazy(settings: Any, x: Any, names: Sequence[str] | None, features: int) -> None:

@@ -57,6 +57,7 @@ def step_options(settings: Any, x: Any, arguments: DataArguments, shape: Shape |
         chunk_bytes=budget_of(settings).chunk_bytes if wide is None else wide,
         categories=categories_for(settings, shape),
         unseen=settings.unseen,
+        left_out=arguments.left_out,
         in_order=arguments.in_order and not _may_sweep(settings),
     )
 

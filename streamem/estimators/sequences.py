@@ -14,12 +14,13 @@ from sklearn.utils import check_random_state
 from streamem.algorithms import DriftAlarm, StepSize
 from streamem.core.errors import ParameterError
 from streamem.core.ports import Variant
-from streamem.estimators.asking import Target, opened_for, scores_of
+from streamem.estimators.asking import Target, identity_options, opened_for, scores_of
 from streamem.estimators.declaring import hyperparameters
 from streamem.estimators.decoding import QUESTIONS, best_path, decoder_of, stationary_distribution, sum_of_best
 from streamem.estimators.estimator import Estimator
 from streamem.estimators.exchange.hmmlearn import as_hmmlearn, hyperparameters_of, take_over
 from streamem.estimators.faces.emissions import EmissionFace
+from streamem.estimators.identity import labelled
 from streamem.estimators.imputing import impute
 from streamem.estimators.live import OnDrift, StreamArguments, Until, learn_stream
 from streamem.estimators.steps import SEQUENCES
@@ -123,12 +124,12 @@ class SequenceEstimator(Estimator):
         self._fit(X, arguments, algorithm, checkpoint, executor, halve_after)
         return self
 
-    def fit_predict(self, X: Any, lengths: Any = None, **options: Any) -> Array:
+    def fit_predict(self, X: Any, lengths: Any = None, **options: Any) -> Any:
         """`fit`, then `predict` of the same sequences: (n,) states. Options are those of `fit`."""
         self.fit(X, lengths, **options)
         reading = ("offsets", "sequence_column", "columns", "feature_axis", "executor")
         chosen = {name: value for name, value in options.items() if name in reading}
-        return np.asarray(self.predict(X, lengths, **chosen))
+        return self.predict(X, lengths, **chosen)
 
     def partial_fit(
         self,
@@ -288,6 +289,7 @@ class SequenceEstimator(Estimator):
         sequence_column: str | None = None,
         out: Path | None = None,
         overwrite: bool = False,
+        id_columns: Sequence[str] | None = None,
         columns: Sequence[str] | None = None,
         feature_axis: int | str | None = None,
         executor: Any = None,
@@ -305,6 +307,8 @@ class SequenceEstimator(Estimator):
         out : path ending in .zarr, .parquet or .npy
             Written chunk by chunk; it appears when complete.
         overwrite : replace an existing `out`
+        id_columns : columns of X that ``out="….parquet"`` holds too, beside the answer, so that it can be joined
+            By default the column that identifies sequences, and the index of X: see `GaussianMixture.predict`.
 
         Returns
         -------
@@ -312,13 +316,16 @@ class SequenceEstimator(Estimator):
             Of the data and the path together, in nats; with "map" the sum of the largest probabilities, as hmmlearn
             has it.
         states : (n,) int64, −1 for padding; `out` if that was given (stored as int32)
+            A DataArray for xarray data; see `set_output` for Series with the index of X.
         """
         chosen, now = decoder_of(self, algorithm), self._now()
         arguments = DataArguments(None, columns, feature_axis, lengths, offsets, sequence_column)
         opened, fitted = opened_for(self, now, X, arguments)
-        if chosen == "viterbi" and out is None:
-            return best_path(self, fitted, opened.source, executor, keep=True)
-        states = self._answer(QUESTIONS[chosen], X, arguments, Target(out, overwrite, executor))
+        if chosen == "viterbi" and out is None and id_columns is None:
+            total, states = best_path(self, fitted, opened.source, executor, keep=True)
+            column = SEQUENCES.questions["path"].column(int(self.n_components), states.dtype, False)
+            return total, labelled(self, X, identity_options(arguments, fitted), column, states)
+        states = self._answer(QUESTIONS[chosen], X, arguments, Target(out, overwrite, executor, id_columns))
         if chosen == "viterbi":
             return best_path(self, fitted, opened.source, executor, keep=False)[0], states
         return sum_of_best(self, fitted, opened.source, executor), states
@@ -332,13 +339,16 @@ class SequenceEstimator(Estimator):
         sequence_column: str | None = None,
         out: Path | None = None,
         overwrite: bool = False,
+        id_columns: Sequence[str] | None = None,
         columns: Sequence[str] | None = None,
         feature_axis: int | str | None = None,
         executor: Any = None,
     ) -> Any:
         """States of every step, by the estimator's `algorithm`; arguments and result as in `decode`."""
         arguments = DataArguments(None, columns, feature_axis, lengths, offsets, sequence_column)
-        return self._answer(QUESTIONS[decoder_of(self, None)], X, arguments, Target(out, overwrite, executor))
+        return self._answer(
+            QUESTIONS[decoder_of(self, None)], X, arguments, Target(out, overwrite, executor, id_columns)
+        )
 
     def predict_proba(
         self,
@@ -349,6 +359,7 @@ class SequenceEstimator(Estimator):
         sequence_column: str | None = None,
         out: Path | None = None,
         overwrite: bool = False,
+        id_columns: Sequence[str] | None = None,
         columns: Sequence[str] | None = None,
         feature_axis: int | str | None = None,
         executor: Any = None,
@@ -358,7 +369,7 @@ class SequenceEstimator(Estimator):
         Arguments and result as in `decode`.
         """
         arguments = DataArguments(None, columns, feature_axis, lengths, offsets, sequence_column)
-        return self._answer("posteriors", X, arguments, Target(out, overwrite, executor))
+        return self._answer("posteriors", X, arguments, Target(out, overwrite, executor, id_columns))
 
     def impute(
         self,
@@ -370,6 +381,7 @@ class SequenceEstimator(Estimator):
         sequence_column: str | None = None,
         out: Path | None = None,
         overwrite: bool = False,
+        id_columns: Sequence[str] | None = None,
         columns: Sequence[str] | None = None,
         feature_axis: int | str | None = None,
         executor: Any = None,
@@ -382,7 +394,8 @@ class SequenceEstimator(Estimator):
         Parameters
         ----------
         n_draws : 0 for conditional means, else so many draws by `random_state`, as in `GaussianMixture.impute`
-        X, lengths, offsets, sequence_column, out, overwrite, columns, feature_axis, executor : as in `decode`
+        X, lengths, offsets, sequence_column, out, overwrite, id_columns, columns, feature_axis, executor
+            As in `decode`.
 
         Returns
         -------
@@ -393,12 +406,12 @@ class SequenceEstimator(Estimator):
         ParameterError : ``missing="error"``, or a family that cannot impute
         """
         arguments = DataArguments(None, columns, feature_axis, lengths, offsets, sequence_column)
-        return impute(self, self._now(), X, arguments, n_draws, Target(out, overwrite, executor))
+        return impute(self, self._now(), X, arguments, n_draws, Target(out, overwrite, executor, id_columns))
 
     def score_samples(self, X: Any, lengths: Any = None, **options: Any) -> tuple[float, Any]:
         """(log-likelihood of all sequences in nats, `predict_proba`); options are those of `predict_proba`."""
         posteriors = self.predict_proba(X, lengths, **options)
-        asked = {name: value for name, value in options.items() if name not in ("out", "overwrite")}
+        asked = {name: value for name, value in options.items() if name not in ("out", "overwrite", "id_columns")}
         return self.score(X, lengths, **asked), posteriors
 
     def score(

@@ -29,6 +29,7 @@ class DataArguments:
 
     `in_order` tells whether an algorithm will read the chunks about in their order. `continued` tells that a batch goes
     on with the sequence of the call before. `chunk_bytes` is the size of a chunk where answers are wider than rows.
+    `left_out` are columns that are no features, such as those that are written beside answers.
     """
 
     sample_weight: Any = None
@@ -40,6 +41,7 @@ class DataArguments:
     in_order: bool = True
     continued: bool = False
     chunk_bytes: int | None = None
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -274,16 +274,21 @@ def is_dask(x: Any) -> bool:
     return type(x).__module__.partition(".")[0] in ("dask", "dask_expr")
 
 
-def apply_lazily(x: Any, options: ReadOptions, task: Apply, column: Column) -> Any:
-    """A Dask array of the answers, one block for each block of rows of x (Dask array or DataFrame).
+def apply_lazily(x: Any, options: ReadOptions, task: Apply, column: Column, plain: bool = True) -> Any:
+    """The answers, one block for each block of rows of x: a Dask array.
+
+    Of a DataFrame, unless they shall be `plain`, a Dask Series or DataFrame with the index and the divisions of x.
 
     Raises
     ------
     SchemaError : x holds no numbers
     """
     if hasattr(x, "to_dask_array"):
-        dask_frame = import_whole("streamem.sources.dask_frame")
-        x = dask_frame.frame_of_floats(x, options).to_dask_array()
+        floats = import_whole("streamem.sources.dask_frame").frame_of_floats(x, options)
+        if not plain:
+            by_partition = _PartitionAnswer(task, column)
+            return floats.map_partitions(by_partition, meta=by_partition.like(floats._meta))
+        x = floats.to_dask_array()
     numeric_dtype(x.dtype, "the Dask array")
     x = x.rechunk({1: -1}) if x.numblocks[1] > 1 else x
     answer = _BlockAnswer(task)
@@ -318,6 +323,27 @@ class _BlockAnswer:
         x = as_floats(numbers_in(np.asanyarray(block), f"Dask block {index}"), np.dtype(np.float64))
         with one_blas_thread():
             return self.task(Chunk(x), _BlockRef(index, len(x)))
+
+
+@dataclass(frozen=True, eq=False)
+class _PartitionAnswer:
+    task: Apply
+    column: Column
+
+    def __call__(self, partition: Any, partition_info: Any = None) -> Any:
+        index = (partition_info or {}).get("number", 0)
+        x = as_floats(np.asarray(partition), np.dtype(np.float64))
+        with one_blas_thread():
+            return self._framed(self.task(Chunk(x), _BlockRef(index, len(x))), partition)
+
+    def like(self, meta: Any) -> Any:
+        """An answer without rows."""
+        return self._framed(np.empty((0, self.column.width or 1), self.column.dtype), meta.iloc[:0])
+
+    def _framed(self, values: Array, partition: Any) -> Any:
+        values = values.reshape(len(partition), self.column.width or 1)
+        framed = type(partition)(values, index=partition.index, columns=list(self.column.names))
+        return framed if self.column.width is not None else framed[self.column.names[0]]
 
 
 def _answers(

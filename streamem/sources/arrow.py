@@ -15,14 +15,14 @@ import pyarrow.dataset as ds
 from streamem.core.errors import ParameterError, SchemaError, SourceError
 from streamem.core.ports import Source
 from streamem.machine.importing import import_whole
-from streamem.sources import arrow_file, arrow_reader, parquet
+from streamem.sources import arrow_file, arrow_reader, parquet, stored_index
 from streamem.sources.arrow_file import IpcSource
 from streamem.sources.arrow_reader import ReaderSource
 from streamem.sources.arrow_table import TableSource
 from streamem.sources.categories import with_vocabularies
 from streamem.sources.columns import plan_columns, require_column
 from streamem.sources.file_stamp import stamp
-from streamem.sources.frames import frame_column, frame_schema, frame_table, is_named
+from streamem.sources.frames import frame_column, frame_schema, frame_table, index_names, is_named
 from streamem.sources.options import ReadOptions
 from streamem.sources.parquet import ParquetSource
 from streamem.sources.parquet_files import of_dataset, renew, require_plain_files
@@ -80,6 +80,16 @@ def column_pieces(data: Any, name: str, options: ReadOptions) -> Iterator[pa.Arr
         return iter(_sound_column(table, name, f"the {_describe(data)}"))
     started = data if callable(data) and not hasattr(data, "__arrow_c_stream__") else _StreamOf(data)
     return arrow_reader.column_of(started, name, f"the Arrow stream of {_describe(data)}")
+
+
+def index_columns(data: Any, options: ReadOptions) -> list[str]:
+    """The index of a pandas DataFrame, or of the frame that a table was made of."""
+    if _is_frame(data):
+        return index_names(data.index)
+    if isinstance(data, str | os.PathLike) or callable(data):
+        return []
+    schema = data.schema if isinstance(data, ds.Dataset | pa.Table | pa.RecordBatch) else None
+    return [] if schema is None else stored_index.index_columns(schema)
 
 
 def _dataset_column(dataset: Any, name: str) -> Iterator[pa.Array]:

@@ -12,6 +12,7 @@ from streamem.core.errors import ParameterError, SchemaError
 from streamem.core.ports import Source
 from streamem.sources.dask_array import open_array
 from streamem.sources.dask_frame import frame_values, open_frame
+from streamem.sources.frames import index_names
 from streamem.sources.options import ReadOptions
 
 
@@ -48,3 +49,9 @@ def column_pieces(data: Any, name: str, options: ReadOptions) -> Iterator[Any]:
     if isinstance(data, dask.array.Array):
         raise SchemaError(f"the Dask array has no column names, so {name!r} cannot be chosen")
     return frame_values(data, name)
+
+
+def index_columns(data: Any, options: ReadOptions) -> list[str]:
+    """The index of a DataFrame where it has a name: one without may count the rows of each partition."""
+    index = None if isinstance(data, dask.array.Array) else data._meta.index
+    return [] if index is None or None in index.names else index_names(index)

@@ -14,7 +14,7 @@ from streamem.sources.categories import with_vocabularies
 from streamem.sources.column_values import gather
 from streamem.sources.columns import TableLayout, plan_columns, require_column
 from streamem.sources.dask_blocks import Block, BlockSource, blocks_of, require_few_blocks
-from streamem.sources.frames import frame_column, frame_schema, frame_table, is_named
+from streamem.sources.frames import frame_column, frame_schema, frame_table, index_names, is_named
 from streamem.sources.options import ReadOptions
 
 
@@ -87,8 +87,9 @@ class _Decoded:
 
 
 def frame_values(data: Any, name: str) -> Iterator[pa.Array]:
-    """The values of any one column, partition by partition, with Dask's configured scheduler."""
+    """The values of any one column, or of the index, partition by partition, with Dask's configured scheduler."""
     label = {str(known): known for known in data._meta.columns}
-    require_column(name, list(label), "the Dask DataFrame")
+    require_column(name, [*label, *index_names(data._meta.index)], "the Dask DataFrame")
+    chosen = data[[label[name]] if name in label else []]
     for number in range(data.npartitions):
-        yield frame_column(data[[label[name]]].partitions[number].compute(), name, f"Dask block {number}")
+        yield frame_column(chosen.partitions[number].compute(), name, f"Dask block {number}")

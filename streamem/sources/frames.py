@@ -69,17 +69,27 @@ def frame_table(frame: Any, names: Sequence[str]) -> pa.Table:
     return pa.Table.from_arrays(arrays, names=list(names))
 
 
+def index_names(index: Any) -> list[str]:
+    """Names of the levels of an index, in pandas' words for those without a name; none if it counts rows from 0."""
+    names = list(index.names)
+    if names == [None] and type(index).__name__ == "RangeIndex" and (index.start, index.step) == (0, 1):
+        return []
+    unnamed = ["index"] if len(names) == 1 else [f"level_{i}" for i in range(len(names))]
+    return [unnamed[i] if name is None else str(name) for i, name in enumerate(names)]
+
+
 def frame_column(frame: Any, name: str, origin: str) -> pa.Array:
-    """One column of any type as an Arrow array; what pandas takes for missing is null.
+    """One column of any type, or a level of the index, as an Arrow array; what pandas takes for missing is null.
 
     Raises
     ------
     SchemaError : there is no such column, or it holds values of several types
     """
-    labels = [str(label) for label in frame.columns]
-    require_column(name, labels, origin)
+    labels, levels = [str(label) for label in frame.columns], index_names(frame.index)
+    require_column(name, [*labels, *levels], origin)
+    found = frame.iloc[:, labels.index(name)] if name in labels else frame.index.get_level_values(levels.index(name))
     try:
-        values = pa.array(frame.iloc[:, labels.index(name)], from_pandas=True)
+        values = pa.array(found, from_pandas=True)
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise SchemaError(f"{origin}: column {name!r} holds values of several types: {error}") from error
     return pa.concat_arrays(values.chunks) if isinstance(values, pa.ChunkedArray) else values

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,13 @@ class SourceKind(ABC):
         """
         return None
 
+    def index_columns(self, data: Any, options: ReadOptions) -> Sequence[str]:
+        """Names by which `column_reader` finds what identifies each row: the index of a table, coordinates of a grid.
+
+        An index that only counts rows from 0 is none.
+        """
+        return ()
+
 
 class BuiltIn(SourceKind):
     """A kind that a module of this room reads; it is imported on first use, so reading Parquet never imports Zarr."""
@@ -81,6 +88,11 @@ class BuiltIn(SourceKind):
         """The module's ``column_pieces``, where it reads columns."""
         read = getattr(import_whole(self._module), "column_pieces", None)
         return None if read is None else lambda: read(data, name, options)
+
+    def index_columns(self, data: Any, options: ReadOptions) -> Sequence[str]:
+        """The module's ``index_columns``, where its data may have an index."""
+        look = getattr(import_whole(self._module), "index_columns", None)
+        return () if look is None else tuple(look(data, options))
 
 
 def register(kind: SourceKind) -> None:

@@ -13,6 +13,7 @@ import pyarrow.fs as pafs
 
 from streamem.core.chunk import Chunk
 from streamem.core.ports import ChunkRef, Source
+from streamem.sources import stored_index
 from streamem.sources.categories import with_vocabularies
 from streamem.sources.column_values import gather
 from streamem.sources.columns import TableLayout, require_column
@@ -162,6 +163,13 @@ def column_pieces(path: str | os.PathLike[str], name: str, options: ReadOptions)
     SchemaError : there is no such column
     """
     return column_of(find_files(os.fspath(path)), name)
+
+
+def index_columns(path: str | os.PathLike[str], options: ReadOptions) -> list[str]:
+    """The index of the DataFrame that was written."""
+    files = find_files(os.fspath(path))
+    with open_file(files.filesystem, files.paths[0]) as file:
+        return stored_index.index_columns(file.schema_arrow)
 
 
 def column_of(files: FileSet, name: str) -> Iterator[pa.Array]:

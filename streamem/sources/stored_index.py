@@ -25,6 +25,12 @@ def stored_index(schema: Any) -> set[str]:
     return {name for name in schema.names if is_reserved(name)} | {n for n in _declared(schema) if n in schema.names}
 
 
+def index_columns(schema: Any) -> list[str]:
+    """The columns of `stored_index`, in the order of the table."""
+    found = stored_index(schema)
+    return [name for name in schema.names if name in found]
+
+
 def default_columns(schema: Any, aside: Collection[str | None]) -> list[str]:
     """The columns that are features unless the user names others: all but those put aside and the stored index."""
     left_out = stored_index(schema).union(name for name in aside if name is not None)

@@ -19,9 +19,11 @@ from streamem.machine.importing import import_whole
 from streamem.sources.numeric import numbers_in, numeric_dtype
 from streamem.sources.options import ReadOptions
 from streamem.sources.plan import even_cuts
+from streamem.sources.unobserved import weighing_observed
 from streamem.sources.xarray_layout import Rows, labels, matrix_rows, table_rows
 
 SAMPLED_NUMBERS = 2**20
+PIECE_ROWS = 2**16
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,5 +176,30 @@ def column_pieces(data: Any, name: str, options: ReadOptions) -> Iterator[NDArra
     """
     layout = table_rows if isinstance(data, xarray.Dataset) else matrix_rows
     rows = layout(data, replace(options, weight_column=name))
-    if rows.weight is not None:
-        yield np.asarray(rows.weight.values).reshape(-1)
+    step = max(1, PIECE_ROWS // max(1, math.prod(rows.row_shape[1:])))
+    for first in range(0, rows.row_shape[0], step):
+        piece = rows.weight.isel({rows.cut_dim: slice(first, first + step)})
+        yield np.asarray(piece.values).reshape(-1)
+
+
+def observed(data: Any, source: Source) -> Source:
+    """The source of a DataArray or Dataset with points that were never observed (land) left out of account."""
+    arrays = list(data.data_vars.values()) if isinstance(data, xarray.Dataset) else [data]
+    if source.n_rows == 0 or not any(array.dtype.kind == "f" for array in arrays):
+        return source
+    # As in `_sample`, `_in_memory` only decides how much is looked at.
+    return weighing_observed(source, all(getattr(array.variable, "_in_memory", False) for array in arrays))
+
+
+def index_columns(data: Any, options: ReadOptions) -> list[str]:
+    """The coordinates of the dimensions that become rows, where a dimension has some."""
+    return [str(dim) for dim in row_dims(data, options) if dim in data.coords]
+
+
+def row_dims(data: Any, options: ReadOptions) -> tuple[Any, ...]:
+    """The dimensions that become rows, in their order."""
+    layout = table_rows if isinstance(data, xarray.Dataset) else matrix_rows
+    try:
+        return layout(data, replace(options, weight_column=None)).row_dims
+    except SchemaError:  # names of a fit to other data may be labels of a dimension here
+        return layout(data, replace(options, weight_column=None, columns=None)).row_dims
