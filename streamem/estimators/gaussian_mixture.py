@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from streamem.estimators.exchange.scikit_learn import as_scikit_learn, hyperparameters_of, take_over
 from streamem.estimators.faces.gaussian_mixture import GaussianMixtureFace
+from streamem.estimators.making import with_shape
 from streamem.estimators.mixtures import MixtureEstimator
 
 Array = NDArray[Any]
@@ -189,7 +190,7 @@ class GaussianMixture(MixtureEstimator):
         >>> type(theirs).__module__.partition(".")[0], theirs.predict([[0.0, 0.0], [12.0, 3.0]]).tolist()
         ('sklearn', [1, 0])
         """
-        return as_scikit_learn(self, self._with_shape(self._now()))
+        return as_scikit_learn(self, with_shape(self, self._now()))
 
     @classmethod
     def from_sklearn(cls, mixture: Any) -> Self:

@@ -43,6 +43,6 @@ def _rows(x: Any) -> int | None:
     if isinstance(x, list | tuple):
         return len(x) if x and np.ndim(x[0]) < 2 and not isinstance(x[0], str | os.PathLike) else None
     shape = getattr(x, "shape", None)
-    if shape is None and hasattr(x, "__array__"):
+    if shape is None and hasattr(x, "__array__") and not hasattr(x, "data_vars"):  # an xarray.Dataset is no array
         shape = np.shape(np.asarray(x))
     return shape[0] if shape is not None and 1 <= len(shape) <= 2 and isinstance(shape[0], int) else None

@@ -23,6 +23,7 @@ from streamem.estimators.faces.emissions import EmissionFace
 from streamem.estimators.identity import labelled
 from streamem.estimators.imputing import impute
 from streamem.estimators.live import OnDrift, StreamArguments, Until, learn_stream
+from streamem.estimators.making import with_shape
 from streamem.estimators.steps import SEQUENCES
 from streamem.estimators.structure import DataArguments
 from streamem.online.continued import continued_step
@@ -498,7 +499,7 @@ class SequenceEstimator(Estimator):
         >>> bool(np.isclose(theirs.score(counts), hmm.score(counts))), PoissonHMM.from_hmmlearn(theirs).lambdas_.shape
         (True, (2, 1))
         """
-        return as_hmmlearn(self, self._with_shape(self._now()))
+        return as_hmmlearn(self, with_shape(self, self._now()))
 
     @classmethod
     def from_hmmlearn(cls, model: Any) -> Self:
