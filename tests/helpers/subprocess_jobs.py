@@ -205,6 +205,7 @@ def measure(data: str, settings: dict[str, Any], warm_up: str | None = None, out
         "before": before,
         "fit": after_fit,
         "peak": memory("VmHWM"),
+        "files": memory("RssFile"),
         "passes": len(gm.report_.passes),
         "projected": gm.report_.setting["projected"],
         "threads": gm.report_.setting["threads"],
@@ -400,7 +401,7 @@ def read_lies(folder: str) -> dict[str, dict[str, Any]]:
 
 
 def memory(field: str) -> int:
-    """VmRSS or VmHWM of this process, in bytes; `ru_maxrss` would inherit the parent's peak."""
+    """VmRSS, VmHWM or RssFile of this process, in bytes; `ru_maxrss` would inherit the parent's peak."""
     (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field + ":"))
     return int(line.split()[1]) * 1024
 
