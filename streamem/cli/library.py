@@ -31,9 +31,13 @@ if TYPE_CHECKING:
     )
     from streamem.algorithms import DriftAlarm
     from streamem.cli.demo import run_demo
+    from streamem.cli.page import page_of
     from streamem.estimators.family_words import columns_of_text
+    from streamem.estimators.in_html import components_in_html
     from streamem.estimators.loading import load_model, load_newest
+    from streamem.plots.history import history_table
     from streamem.running.memory import Budget
+    from streamem.running.report import events_in_words
     from streamem.streams.byte_stream import ByteStream
     from streamem.streams.folder import FolderStream
     from streamem.streams.kafka import KafkaStream
@@ -59,10 +63,14 @@ __all__ = [
     "RedisStream",
     "StudentTMixture",
     "columns_of_text",
+    "components_in_html",
+    "events_in_words",
+    "history_table",
     "load_model",
     "load_newest",
     "open_sequences",
     "open_source",
+    "page_of",
     "run_demo",
     "select",
     "write_table",
@@ -86,6 +94,10 @@ _HOMES = {
     "select": "streamem",
     "DriftAlarm": "streamem.algorithms",
     "run_demo": "streamem.cli.demo",
+    "page_of": "streamem.cli.page",
+    "components_in_html": "streamem.estimators.in_html",
+    "history_table": "streamem.plots.history",
+    "events_in_words": "streamem.running.report",
     "columns_of_text": "streamem.estimators.family_words",
     "load_model": "streamem.estimators.loading",
     "load_newest": "streamem.estimators.loading",

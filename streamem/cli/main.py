@@ -19,6 +19,7 @@ from streamem.cli.link import link
 from streamem.cli.mixtures import fit_gmm, fit_mixture, fit_student
 from streamem.cli.proportions import fit_proportions
 from streamem.cli.reading import ReadingOptions, reading_options
+from streamem.cli.report import report
 from streamem.cli.select import select
 from streamem.cli.sequences import SequencesSaid, fit_hmm, sequence_options
 from streamem.cli.streaming import update, watch
@@ -190,6 +191,7 @@ def impute(
 
 main.add_command(select)
 main.add_command(summary)
+main.add_command(report)
 main.add_command(link)
 main.add_command(update)
 main.add_command(watch)

@@ -42,6 +42,7 @@ from streamem.estimators.hyperparameters import (
     stopping_rule,
 )
 from streamem.estimators.identity import set_container
+from streamem.estimators.in_html import estimator_in_html
 from streamem.estimators.in_words import description
 from streamem.estimators.inference_table import Summary, summary_of
 from streamem.estimators.live import OnDrift, StreamArguments, Until, learn_stream
@@ -53,6 +54,7 @@ from streamem.estimators.making import (
     model_of,
     n_parameters,
     row_width,
+    to_learn_from,
     with_shape,
 )
 from streamem.estimators.model_files import read_model, require_savable, write_model
@@ -84,6 +86,8 @@ class Estimator(BaseEstimator):
 
     structure: ClassVar[Structure]
     face: ClassVar[Face]
+
+    _html_repr = estimator_in_html
 
     _fitted: Fitted | None = None
     _published: Mapping[str, Any] = MappingProxyType({})
@@ -444,7 +448,7 @@ class Estimator(BaseEstimator):
 
     def _learn(self, x: Any, arguments: DataArguments, rule: StepSize, executor: Any, advance: Advance = step) -> None:
         """One step of online EM with X as mini-batch; `advance` makes it."""
-        fitted = self._to_learn()
+        fitted = to_learn_from(self)
         opened = self.structure.open(self, x, arguments, fitted.shape)
         check_hyperparameters(self)
         self.structure.check_start(self, opened.shape)
@@ -515,10 +519,6 @@ class Estimator(BaseEstimator):
         if self._fitted is not None and self._fitted.state is not None:
             require_fit(self, self._fitted)
         return self._now()
-
-    def _to_learn(self) -> Fitted:
-        """What is fitted, or settings alone before there are parameters."""
-        return self._to_go_on() if self.__sklearn_is_fitted__() else self._fitted or Fitted()
 
     def _show(self, fitted: Fitted) -> Fitted:
         """Take over what is fitted, and show it as attributes: all of it, or nothing where some cannot be shown.

@@ -18,14 +18,13 @@ def in_short(values: NDArray[Any], most: int = 8) -> str:
     return " ".join(f"{value:.6g}" for value in flat[:most]) + (" …" if len(flat) > most else "")
 
 
-def description(settings: Any, fitted: Fitted, n_parameters: int) -> str:
-    """What the model is, how it came, its components, and the report of its fit."""
-    assert fitted.state is not None
+def facts_in_words(settings: Any, fitted: Fitted, n_parameters: int) -> list[str]:
+    """A line each: what the model is, its features, what is missing, how sequences are told, and how it came."""
     structure, face, shape = settings.structure, settings.face, fitted.shape
     features = 0 if shape is None else shape.features
     names = [] if shape is None or shape.names is None else [str(name) for name in shape.names]
     kind = face.kind(settings)
-    head = [
+    return [
         f"{type(settings).__name__}: {structure.headline(settings, features)}, {f'{kind}, ' if kind else ''}"
         f"{n_parameters:,} free parameters",
         f"features: {', '.join(names[:SHOWN_NAMES])}{' …' if len(names) > SHOWN_NAMES else ''}"
@@ -34,11 +33,16 @@ def description(settings: Any, fitted: Fitted, n_parameters: int) -> str:
         *(["missing values are integrated over"] if settings.missing == "integrate" else []),
         *([] if shape is None else [f"sequences by {way} {name!r}" for way, name in shape.sequences.items()]),
         *_how_it_came(fitted),
-        "",
     ]
+
+
+def description(settings: Any, fitted: Fitted, n_parameters: int) -> str:
+    """What the model is, how it came, its components, and the report of its fit."""
+    assert fitted.state is not None
+    head, face = facts_in_words(settings, fitted, n_parameters), settings.face
     params = fitted.state.params
-    table = structure.table(params, face.words(settings, params.components), face.title)
-    return "\n".join([*head, *table, "", *([] if fitted.report is None else [str(fitted.report)])])
+    table = settings.structure.table(params, face.words(settings, params.components), face.title)
+    return "\n".join([*head, "", *table, "", *([] if fitted.report is None else [str(fitted.report)])])
 
 
 def _how_it_came(fitted: Fitted) -> list[str]:

@@ -20,7 +20,7 @@ from streamem.core.ports import Stream
 from streamem.core.redaction import redacted
 from streamem.estimators.followers import followers_of
 from streamem.estimators.hyperparameters import check_hyperparameters, run_key
-from streamem.estimators.making import learning_of
+from streamem.estimators.making import learning_of, to_learn_from
 from streamem.estimators.model_files import read_model, write_model
 from streamem.machine.importing import import_whole
 from streamem.online.continued import continued_step
@@ -164,7 +164,7 @@ def _learner(estimator: Any, rule: StepSize, arguments: StreamArguments) -> Lear
         return structure.reopened(estimator, chunk, shape)
 
     learning, resets = learning_of(estimator, rule, "threads"), arguments.on_drift == "reset"
-    learner = Learner(estimator._to_learn(), learning, opened, arguments.alarm, resets)
+    learner = Learner(to_learn_from(estimator), learning, opened, arguments.alarm, resets)
     if structure.is_sequential:
         arguments.check_sequences()
         learner.sequences = {}

@@ -109,6 +109,14 @@ def learning_of(settings: Any, rule: Any, executor: Any) -> Learning:
     )
 
 
+def to_learn_from(settings: Any) -> Fitted:
+    """What is fitted, or settings alone before there are parameters."""
+    if settings.__sklearn_is_fitted__():
+        fitted: Fitted = settings._to_go_on()
+        return fitted
+    return settings._fitted or Fitted()
+
+
 def with_shape(settings: Any, fitted: Fitted) -> Fitted:
     """What is fitted, with the shape of rows that are drawn, where attributes set by hand leave it open."""
     if fitted.shape is not None:

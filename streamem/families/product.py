@@ -71,6 +71,12 @@ class Product(FullFamily):
             if getattr(part.family, "lag", 0):
                 raise ParameterError(f"{part.told}: it looks back on earlier rows, which a factor of a product cannot")
 
+    def __repr__(self) -> str:
+        """The families by their columns, as a user writes them."""
+        named = [repr(part.asked[0] if len(part.asked) == 1 else tuple(part.asked)) for part in self.parts]
+        told = (f"{name}: {part.family!r}" for name, part in zip(named, self.parts, strict=True))
+        return f"Product({{{', '.join(told)}}})"
+
     # --- the columns -------------------------------------------------------------------------------------------------
 
     def for_columns(

@@ -9,6 +9,7 @@ from itertools import accumulate, groupby
 from time import perf_counter
 from typing import Any
 
+from streamem.core import html
 from streamem.core.arrays import Params
 from streamem.core.ports import REJECTED, ChunkDone, ChunkRef
 from streamem.core.redaction import redacted
@@ -18,6 +19,10 @@ from streamem.sources.options import MOST_CHUNK_BYTES
 
 SETTINGS = ("workers", "threads", "chunks in flight", "chunks kept", "projected", "limit", "arithmetic", "processor")
 """What a report says of how a fit ran, in the order in which it says it."""
+
+PASS_HEAD = ("start", "iteration", "log-likelihood/row", "seconds", "rows/s", "waiting", "peak memory")
+SHOWN_PASSES = 10
+"""Passes at the beginning and at the end that a table in a notebook shows."""
 
 TOMBSTONES = "tombstones"
 
@@ -102,12 +107,38 @@ class FitReport:
         passes = [PassRecord(**record) for record in values["passes"]]
         return cls(**{**values, "passes": passes})
 
+    def describe(self) -> str:
+        """The report as text for people, as ``print(report)`` shows it."""
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        """The report for notebooks: what ran, a table of passes with bars, and what happened to components."""
+        size = f"{self.n_rows:,} rows × {self.n_features} features"
+        told = ", ".join(f"{name} {self.setting[name]}" for name in SETTINGS if name in self.setting)
+        notes = [*_changes(self.passes), *_kinds(self.passes), *_reads(self.passes), *events_in_words(self.events)]
+        return "".join(
+            [
+                html.paragraph(f"{self.origin}: {size}"),
+                html.paragraph(told) if told and self.passes else "",
+                html.table(PASS_HEAD, _pass_rows(self.passes)) if self.passes else "",
+                *map(html.paragraph, [*notes, *self._conclusions()]),
+            ]
+        )
+
+    def _conclusions(self) -> list[str]:
+        lines = []
+        if self.objective is not None:
+            lines.append(f"with the prior {self.objective:.9f} nats a row; log-likelihoods are without it")
+        if self.certificate is not None:
+            lines.append(f"certificate (KKT): no weights are better by more than {self.certificate:.3g} nats a row")
+        return lines
+
     def __str__(self) -> str:
         """A table for people."""
         chunks = f"{self.n_chunks:,} chunk{'' if self.n_chunks == 1 else 's'}"
         if not self.passes:  # mini-batches are no passes
             return "\n".join(
-                [f"{self.origin}: {self.n_rows:,} rows × {self.n_features} features", *_events(self.events)]
+                [f"{self.origin}: {self.n_rows:,} rows × {self.n_features} features", *events_in_words(self.events)]
             )
         head = [
             f"{self.origin}: {self.n_rows:,} rows × {self.n_features} features in {chunks}",
@@ -116,12 +147,31 @@ class FitReport:
             " start  iter   log-likelihood/row  seconds      rows/s     bytes/s  waiting  peak memory",
         ]
         lines = [*map(_line, self.passes), *_changes(self.passes), *_kinds(self.passes)]
-        lines += [*_reads(self.passes), *_events(self.events)]
-        if self.objective is not None:
-            lines.append(f"with the prior {self.objective:.9f} nats a row; log-likelihoods are without it")
-        if self.certificate is not None:
-            lines.append(f"certificate (KKT): no weights are better by more than {self.certificate:.3g} nats a row")
+        lines += [*_reads(self.passes), *events_in_words(self.events), *self._conclusions()]
         return "\n".join([*head, *lines])
+
+
+def _pass_rows(passes: Sequence[PassRecord]) -> list[list[html.Cell]]:
+    """A row a pass, of many the first and the last."""
+    slowest = max(record.seconds for record in passes) or 1.0
+    shown = [(i, record) for i, record in enumerate(passes) if i < SHOWN_PASSES or i >= len(passes) - SHOWN_PASSES]
+    rows: list[list[html.Cell]] = []
+    for i, record in shown:
+        if i == len(passes) - SHOWN_PASSES and len(passes) > 2 * SHOWN_PASSES:
+            rows.append([f"… {len(passes) - 2 * SHOWN_PASSES:,} more", *[""] * (len(PASS_HEAD) - 1)])
+        busy = max(record.wait_s + record.compute_s, 1e-9)
+        rows.append(
+            [
+                f"{record.start}",
+                f"{record.iteration}",
+                f"{record.log_likelihood:.9f}",
+                html.Bar(record.seconds / slowest, f"{record.seconds:.2f}"),
+                f"{record.rows / max(record.seconds, 1e-9):,.0f}",
+                f"{record.wait_s / busy:.0%}",
+                format_bytes(record.peak_memory_bytes),
+            ]
+        )
+    return rows
 
 
 def _line(record: PassRecord) -> str:
@@ -160,7 +210,8 @@ def _kinds(passes: Sequence[PassRecord]) -> list[str]:
     return [", ".join(f"{count} {kind}" for kind, count in counts.items()) + " passes"] if len(counts) > 1 else []
 
 
-def _events(events: Mapping[str, int]) -> list[str]:
+def events_in_words(events: Mapping[str, int]) -> list[str]:
+    """What was done to components that degenerated, and which messages were passed over."""
     meaning = {
         "empty": "component-passes without rows: mean and covariance were kept",
         TOMBSTONES: "tombstones (messages without a value) were passed over",

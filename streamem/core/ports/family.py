@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from inspect import Parameter, signature
 from typing import Any, Protocol
 
 import numpy as np
@@ -40,8 +41,20 @@ class Family(Protocol):
         """Parameters of largest expected log-likelihood; `previous` fills what is empty or held fixed."""
 
 
+def _same(value: Any, parameter: Parameter) -> bool:
+    """Whether a setting is the default."""
+    return bool(np.array_equal(np.asarray(value, dtype=object), np.asarray(parameter.default, dtype=object)))
+
+
 class FullFamily(ABC):
     """A family with everything that models, estimators and runs may ask of one: three functions, and defaults."""
+
+    def __repr__(self) -> str:
+        """The class with the settings that are not the default, as a user writes it."""
+        known = signature(type(self)).parameters.values()
+        own = vars(self)
+        given = [f"{one.name}={own[one.name]!r}" for one in known if one.name in own and not _same(own[one.name], one)]
+        return f"{type(self).__name__}({', '.join(given)})"
 
     @abstractmethod
     def log_prob(self, params: Any, x: Array) -> Array:
