@@ -24,6 +24,22 @@ def algorithm_option(default: str) -> Callable[[Any], Any]:
     )
 
 
+STARTS = ("kmeans", "k-means++", "k-means||", "random", "random_from_data", "short_em", "merged_em")
+DISCRETE_STARTS = ("short_em", "merged_em", "random", "kmeans", "k-means++", "random_from_data")
+
+
+def start_option(name: str, choices: tuple[str, ...] = STARTS) -> Callable[[Any], Any]:
+    """The option ``--init`` of commands that fit: sets the hyperparameter `name`, by default to the first choice."""
+    return click.option(
+        "--init",
+        name,
+        type=click.Choice(choices),
+        default=choices[0],
+        show_default=True,
+        help="How a sample is split for the start; k-means|| reads all rows, short_em and merged_em try EM on it.",
+    )
+
+
 def verbosity(ctx: click.Context) -> int:
     """The estimators' `verbose` for the option ``--verbose``."""
     return 1 if ctx.find_root().params.get("verbose") else 0

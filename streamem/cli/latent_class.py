@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from streamem.cli import library
-from streamem.cli.checks import algorithm_option, require_writable, verbosity
+from streamem.cli.checks import DISCRETE_STARTS, algorithm_option, require_writable, start_option, verbosity
 from streamem.cli.reading import ReadingOptions, missing_option, reading_options, unseen_option
 
 COMPRESS = {"auto": "auto", "yes": True, "no": False}
@@ -23,6 +23,7 @@ COMPRESS = {"auto": "auto", "yes": True, "no": False}
 @click.option(
     "--n-init", type=click.IntRange(1), default=1, show_default=True, help="Starts, each the best of short runs."
 )
+@start_option("init_params", DISCRETE_STARTS)
 @click.option(
     "--compress",
     type=click.Choice(list(COMPRESS)),

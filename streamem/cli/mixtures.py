@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from streamem.cli import library
-from streamem.cli.checks import algorithm_option, require_writable, verbosity
+from streamem.cli.checks import algorithm_option, require_writable, start_option, verbosity
 from streamem.cli.reading import ReadingOptions, missing_option, reading_options, unseen_option
 
 
@@ -26,13 +26,7 @@ def mixture_options(stopping: str, *own: Callable[[Any], Any]) -> Callable[[Any]
         click.option("--stopping", type=click.Choice(["change", "aitken"]), default=stopping, show_default=True),
         click.option("--max-iter", type=click.IntRange(0), default=100, show_default=True),
         click.option("--n-init", type=click.IntRange(1), default=1, show_default=True),
-        click.option(
-            "--init",
-            "init_params",
-            type=click.Choice(["kmeans", "k-means++", "random", "random_from_data", "short_em"]),
-            default="kmeans",
-            show_default=True,
-        ),
+        start_option("init_params"),
         algorithm_option("batch"),
         missing_option,
         click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Makes the result repeatable."),

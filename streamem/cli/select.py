@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from streamem.cli import library
-from streamem.cli.checks import require_writable, verbosity
+from streamem.cli.checks import algorithm_option, require_writable, verbosity
 from streamem.cli.reading import ReadingOptions, missing_option, reading_options
 from streamem.cli.sequences import EMISSIONS, SequencesSaid, emission, make_hmm, sequence_options
 
@@ -76,6 +76,7 @@ def _value(word: str) -> Any:
 @click.option("--n-init", type=click.IntRange(1), help="Starts of each candidate.")
 @click.option("--tol", type=float, help="Nats per row.")
 @click.option("--max-iter", type=click.IntRange(1))
+@algorithm_option("batch")
 @click.option("--halve-after", type=click.IntRange(5), help="Passes after which the worse half of the starts ends.")
 @click.option("--table", type=click.Path(dir_okay=False), help="Also write the table of all candidates (.parquet).")
 @click.option("--plot", type=click.Path(dir_okay=False), help="Also draw the criterion (.png, .svg, .pdf).")
@@ -96,6 +97,7 @@ def select(
     grid: dict[str, list[Any]],
     criterion: str,
     held_out: float,
+    algorithm: str,
     halve_after: int | None,
     table: str | None,
     plot: str | None,
@@ -120,6 +122,7 @@ def select(
             criterion=criterion,
             held_out=held_out,
             seed=seed or 0,
+            algorithm=algorithm,
             halve_after=halve_after,
             checkpoint=checkpoint,
             **arguments,

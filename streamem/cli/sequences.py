@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from streamem.cli import library
-from streamem.cli.checks import algorithm_option, require_writable, verbosity
+from streamem.cli.checks import algorithm_option, require_writable, start_option, verbosity
 from streamem.cli.reading import ReadingOptions, missing_option, reading_options
 
 GAUSSIAN = re.compile(r"gaussian-(diag|full|tied|spherical)")
@@ -106,6 +106,7 @@ def make_hmm(emission: str, components: int, reg_covar: float, settings: dict[st
 @click.option("--reg-covar", type=float, default=0.0, show_default=True)
 @click.option("--max-iter", type=click.IntRange(0), default=100, show_default=True)
 @click.option("--n-init", type=click.IntRange(1), default=1, show_default=True)
+@start_option("start")
 @algorithm_option("batch")
 @missing_option
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Makes the result repeatable.")

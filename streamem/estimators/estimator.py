@@ -68,6 +68,7 @@ from streamem.running.federated import SharedStats
 from streamem.running.fitted import Fitted
 from streamem.running.loop import FEWEST_PASSES
 from streamem.running.objective import objective
+from streamem.running.reached import LocalMaximumWarning
 
 Array = NDArray[Any]
 Path = str | os.PathLike[str]
@@ -445,6 +446,8 @@ class Estimator(BaseEstimator):
                 ConvergenceWarning,
                 stacklevel=3,
             )
+        if self.converged_ and (told := self.report_.doubts):
+            warnings.warn(told, LocalMaximumWarning, stacklevel=3)
 
     def _learn(self, x: Any, arguments: DataArguments, rule: StepSize, executor: Any, advance: Advance = step) -> None:
         """One step of online EM with X as mini-batch; `advance` makes it."""

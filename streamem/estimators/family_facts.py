@@ -53,6 +53,14 @@ def integrated(settings: Any, family: Any) -> Any:
     return found.skipping_unseen() if settings.unseen == "missing" else found
 
 
+def has_codes(family: Any) -> bool:
+    """Whether rows hold codes of categories, in some column at least, which have no distances."""
+    if hasattr(family, "parts"):
+        return any(has_codes(part.family) for part in family.parts)
+    within = getattr(family, "family", None)
+    return bool(full_family(family).takes_codes) if within is None else has_codes(within)
+
+
 def weighed_against(family: Any, weight: float | None) -> Any:
     """The family with its prior weighed against so much data, where it has one and does not know better."""
     if weight is None or getattr(family, "total_weight", weight) is not None:

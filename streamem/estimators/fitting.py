@@ -22,6 +22,7 @@ from streamem.machine.importing import import_whole
 from streamem.running.answers import survey_source
 from streamem.running.fitted import Fitted, PriorWeight, Surveyed, fit
 from streamem.running.objective import objective
+from streamem.running.reads import Reads
 from streamem.running.starts import Job
 
 Path = str | os.PathLike[str]
@@ -78,6 +79,7 @@ def job_of(settings: Any, opened: Opened, known: Fitted, algorithm: Variant, exe
         key={**run_key(settings), "algorithm": algorithm.key},
         starts_from_rows=structure.starts_from_rows,
         has_prior=bool(model.has_prior) or known.prior_weight.data is not None,
+        tol=float(settings.tol),
     )
 
 
@@ -101,9 +103,9 @@ def compressed(settings: Any, opened: Opened, executor: Any) -> Opened:
     return replace(opened, source=source)
 
 
-def _maker(settings: Any, model: Any, opened: Opened) -> Callable[[Chunk, np.random.RandomState], Params]:
-    def start(sample: Chunk, rng: np.random.RandomState) -> Params:
-        return start_of(settings, model, sample, rng, opened.shape)
+def _maker(settings: Any, model: Any, opened: Opened) -> Callable[[Chunk, np.random.RandomState, Reads], Params]:
+    def start(sample: Chunk, rng: np.random.RandomState, reads: Reads) -> Params:
+        return start_of(settings, model, sample, rng, opened.shape, reads)
 
     return start
 

@@ -41,8 +41,9 @@ class GroupedMixture(Estimator):
     family : object with ``log_prob(params, x)``, ``stats(params, x, resp)`` and ``maximize(stats, previous)``
         What works in `Mixture` works here.
     n_components : int, default 1
-    init_params : {"kmeans", "k-means++", "random", "random_from_data", "short_em"}, default "kmeans"
-        How the groups of a sample are split for the start, by the means of their rows.
+    init_params : {"kmeans", "k-means++", "random", "random_from_data", "k-means||", "short_em"}, default "kmeans"
+        How the groups of a sample are split for the start, by the means of their rows; "k-means||" takes the first
+        parameters from the cells of all rows, whatever their groups.
     tol, max_iter, n_init, random_state, warm_start, verbose, stopping, missing, unseen, n_threads, memory_limit
     chunk_bytes
         As in `Mixture`. `tol` is in nats per row.

@@ -21,6 +21,7 @@ from streamem.estimators.rows import Rows, weight_prior
 from streamem.estimators.sequence_inputs import open_steps, step_options
 from streamem.estimators.steps import asking
 from streamem.estimators.structure import Asked, DataArguments, Opened, Question, imputing
+from streamem.initialization import MERGED
 from streamem.models import GroupedMixture
 from streamem.running.answers import Column
 from streamem.running.fitted import Fitted, Shape
@@ -89,6 +90,15 @@ class Groups(Rows):
         """The mixture of groups."""
         start, prior = settings.face.starts()[settings.init_params], weight_prior(settings, fitted)
         return GroupedMixture(family, int(settings.n_components), start, prior)
+
+    def check(self, settings: Any) -> None:
+        """A start that takes rows for independent ones is refused, where there are groups."""
+        super().check(settings)
+        if settings.init_params == MERGED:
+            raise ParameterError(
+                f"init_params is {MERGED!r}, which takes rows for independent ones; rows of one group are not: use "
+                "'short_em'"
+            )
 
     def imputing(self, n_draws: int, seed: int | None) -> Asked:
         """From the probabilities of the components given the whole group."""

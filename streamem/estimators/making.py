@@ -14,16 +14,14 @@ from streamem.core.errors import ImpossibleValueError
 from streamem.core.missing import Missing
 from streamem.core.ports import Family, Model, full_family
 from streamem.core.validation import require_seen
+from streamem.estimators.beginning import begun
 from streamem.estimators.family_facts import free_parameters, integrated, kind_of, settings_of, weighed_against
 from streamem.estimators.hyperparameters import engine_of, generator_of
-from streamem.initialization import SHORT_EM, best_of_short_runs
 from streamem.online.learner import Learning
 from streamem.running.engines import Engine
 from streamem.running.federated import basis_of
 from streamem.running.fitted import Fitted, Shape
-
-ROWS_OF_SHORT_RUNS = 20
-"""Times the rows that are enough to estimate every component: as many tell short runs of EM apart."""
+from streamem.running.reads import Reads
 
 
 def family_of(settings: Any, fitted: Fitted) -> Family:
@@ -64,8 +62,12 @@ def engine_for(settings: Any, what: str, model: Model, fitted: Fitted, executor:
     return engine_of(settings, what, model, row_width(settings, model, fitted), executor)
 
 
-def start_of(settings: Any, model: Any, sample: Chunk, rng: np.random.RandomState, shape: Shape) -> Params:
+def start_of(
+    settings: Any, model: Any, sample: Chunk, rng: np.random.RandomState, shape: Shape, reads: Reads | None = None
+) -> Params:
     """Parameters to start from, of rows in which every column was observed somewhere.
+
+    `reads` reads all chunks for starts that ask for them; without it they see the sample alone.
 
     Raises
     ------
@@ -73,18 +75,8 @@ def start_of(settings: Any, model: Any, sample: Chunk, rng: np.random.RandomStat
     """
     if model.missing is Missing.VALUES:
         require_seen(sample, shape.names)
-    structure = settings.structure
-
-    def begin(rows: Chunk, rng: np.random.RandomState) -> Params:
-        begun: Params = structure.start(settings, model, rows, rng, shape)
-        return begun
-
-    short = getattr(settings, structure.starting) == SHORT_EM and not structure.is_given_wholly(settings)
     try:
-        if not short:
-            return begin(sample, rng)
-        enough = ROWS_OF_SHORT_RUNS * structure.least_rows(settings, sample.x.shape[1])
-        return best_of_short_runs(model, sample, rng, begin, enough)
+        return begun(settings, model, sample, rng, shape, reads)
     except ImpossibleValueError as error:
         if shape.names is None or error.place or error.column >= len(shape.names):
             raise

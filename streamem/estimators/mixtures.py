@@ -104,6 +104,12 @@ class MixtureEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densit
         -------
         self
 
+        Warns
+        -----
+        LocalMaximumWarning : only one of several starts, or of the short runs of EM before one, reached the best value
+            (`streamem.running.reached`); `report_.starts` and `report_.short_runs` count them
+        ConvergenceWarning : `max_iter` was reached before `tol`
+
         Raises
         ------
         DataError : NaN or infinity, too few rows, weights that are negative or all zero

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,6 +25,7 @@ from streamem.estimators.structure import DataArguments, Opened
 from streamem.running.answers import reduce_source
 from streamem.running.fitted import Fitted
 from streamem.running.loop import FEWEST_PASSES, JointEStep
+from streamem.running.reached import LocalMaximumWarning
 from streamem.running.row_tasks import Apply
 from streamem.running.starts import Outcome
 from streamem.running.sweep import Sweep, reads
@@ -125,7 +127,11 @@ def select(
         raise next(candidate.error for candidate in candidates if candidate.error is not None)
     _score(fitted_ones, scored, criterion, executor)
     n_reads, nbytes = reads([one.estimator.report_ for one in fitted_ones])
-    return Selection(criterion, candidates, n_reads, nbytes)
+    found = Selection(criterion, candidates, n_reads, nbytes)
+    best = found.best_estimator_
+    if best.converged_ and (told := best.report_.doubts):
+        warnings.warn(f"the best candidate, {found.best_params_}: {told}", LocalMaximumWarning, stacklevel=2)
+    return found
 
 
 def points_of(estimator: Any, grid: Mapping[str, Iterable[Any]]) -> list[dict[str, Any]]:

@@ -79,7 +79,8 @@ class Selection:
         """A pyarrow Table with a row for each candidate: its hyperparameters and what its fit came to.
 
         Columns besides those of the grid: ``log_likelihood`` (nats, in all), ``weight``, ``n_parameters``, ``aic``,
-        ``bic`` (and ``icl``) or ``held_out`` (nats per row), ``iterations``, ``passes``, ``converged``, ``error``.
+        ``bic`` (and ``icl``) or ``held_out`` (nats per row), ``iterations``, ``passes``, ``converged``, ``error``;
+        with several starts ``reached``, how many came to the best value of the candidate.
         """
         pa = import_whole("pyarrow")
         return pa.table(self._columns())
@@ -121,6 +122,9 @@ class Selection:
         ended = [None if one.error is not None else one.estimator for one in ones]
         found["iterations"] = [0 if one is None else int(one.n_iter_) for one in ended]
         found["passes"] = [0 if one is None else len(one.report_.passes) for one in ended]
+        counted = [None if one is None else one.report_.starts for one in ended]
+        if any(counted):
+            found["reached"] = [None if one is None else one.reached for one in counted]
         found["converged"] = [one is not None and bool(one.converged_) for one in ended]
         found["error"] = [None if one.error is None else str(one.error) for one in ones]
         return found

@@ -114,6 +114,10 @@ class SequenceEstimator(Estimator):
         -------
         self
 
+        Warns
+        -----
+        LocalMaximumWarning, ConvergenceWarning : as in `GaussianMixture.fit`
+
         Raises
         ------
         DataError : lengths that do not sum to the rows, empty sequences, rows missing in part, too few rows

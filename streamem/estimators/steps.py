@@ -124,7 +124,7 @@ class Sequences(Structure):
         face, k = settings.face, int(settings.n_components)
         family = integrated(settings, face.free_family(settings, shape)) if face.priors else model.family
         if settings.topology != "left-right" or sample.sequences is None:
-            return _chain(settings, family, model.total_weight)
+            return _chain(settings, family, model.total_weight, model._start)
         missing = missing_rows(sample.x)
         present = np.ones(sample.rows, dtype=np.bool_) if missing is None else ~missing
         states = in_order(present, sample.sequences.offsets, k)[present]

@@ -1,18 +1,28 @@
 """Where EM starts: a uniform sample, and responsibilities on it."""
 
+from streamem.initialization.merging import merged_down
 from streamem.initialization.ordered import in_order
-from streamem.initialization.responsibilities import DISCRETE_STARTS, SHORT_EM, STARTS, Start
+from streamem.initialization.parallel_means import Cells, Mapped, SumCells, parallel_means
+from streamem.initialization.responsibilities import DISCRETE_STARTS, MERGED, PARALLEL, SHORT_EM, STARTS, Start
 from streamem.initialization.sampling import drawn_rows, located_in_source, sample_rows
-from streamem.initialization.short_runs import best_of_short_runs
+from streamem.initialization.short_runs import best_of_short_runs, part_of
 
 __all__ = [
     "DISCRETE_STARTS",
+    "MERGED",
+    "PARALLEL",
     "SHORT_EM",
     "STARTS",
+    "Cells",
+    "Mapped",
     "Start",
+    "SumCells",
     "best_of_short_runs",
     "drawn_rows",
     "in_order",
     "located_in_source",
+    "merged_down",
+    "parallel_means",
+    "part_of",
     "sample_rows",
 ]

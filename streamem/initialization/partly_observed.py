@@ -8,6 +8,7 @@ what was observed: k-POD (Chi, Chi & Baraniuk 2016).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,15 +20,39 @@ MOST_SWEEPS = 300
 BLOCK_ROWS = 4096
 
 
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """Where centres lie: values of columns are divided by `scale`, then taken from `middle` (d,)."""
+
+    scale: float
+    middle: Array
+
+    @classmethod
+    def of_centres(cls, n_features: int) -> Frame:
+        """The frame of rows that are centres already."""
+        return cls(1.0, np.zeros(n_features))
+
+    def centres(self, rows: Array) -> Array:
+        """Rows (m, d) as centres; where one has no value, the mean of the column, which is 0 here."""
+        value = rows.astype(np.float64) / self.scale - self.middle
+        return np.where(np.isnan(value), 0.0, value)
+
+
 class PartlyObserved:
     """Rows x (n, d) with NaN, and their weights (n,): the distances that a start needs, by blocks of rows.
 
     Values are taken from the mean of their column and divided by the largest, so that squares neither overflow nor
-    vanish; no label depends on either.
+    vanish; no label depends on either. A `frame` that is given takes the place of both.
     """
 
-    def __init__(self, x: Array, weight: Array | None) -> None:
+    def __init__(
+        self, x: Array, weight: Array | None, frame: Frame | None = None, block_rows: int = BLOCK_ROWS
+    ) -> None:
         self.x, self.weight = x, np.ones(len(x)) if weight is None else weight
+        self._block_rows = block_rows
+        if frame is not None:
+            self._scale, self._middle = frame.scale, frame.middle
+            return
         with np.errstate(over="ignore"):
             largest = np.fmax.reduce(np.abs(x), axis=None, initial=0.0, dtype=np.float64)
         self._scale = float(largest) if largest > 0 else 1.0
@@ -35,6 +60,11 @@ class PartlyObserved:
         for _, values, present, counted in self._blocks(np.zeros(x.shape[1])):
             total, seen = total + counted @ values, seen + counted @ present
         self._middle = np.divide(total, seen, out=np.zeros_like(total), where=seen > 0)
+
+    @property
+    def frame(self) -> Frame:
+        """Where centres lie."""
+        return Frame(self._scale, self._middle)
 
     def centre(self, row: int) -> Array:
         """(d,) a row as a centre; where it has no value, the mean of the column, which is 0 here."""
@@ -67,8 +97,8 @@ class PartlyObserved:
 
     def _blocks(self, middle: Array) -> Iterator[tuple[slice, Array, Array, Array]]:
         """Rows of a block, their values about `middle` (missing ones 0), which are present (1 or 0), and weights."""
-        for first in range(0, len(self.x), BLOCK_ROWS):
-            block = slice(first, min(first + BLOCK_ROWS, len(self.x)))
+        for first in range(0, len(self.x), self._block_rows):
+            block = slice(first, min(first + self._block_rows, len(self.x)))
             values = self.x[block].astype(np.float64) / self._scale - middle
             present = ~np.isnan(values)
             values[~present] = 0.0
@@ -78,11 +108,11 @@ class PartlyObserved:
 def spread_rows(rows: PartlyObserved, k: int, rng: np.random.RandomState) -> Array:
     """K rows (K,) chosen by k-means++ (Arthur & Vassilvitskii 2007), the best of 2 + log K candidates each time."""
     candidates = 2 + int(np.log(k))
-    chosen = [int(rng.choice(len(rows.x), p=_shares(rows.weight)))]
+    chosen = [int(rng.choice(len(rows.x), p=shares(rows.weight)))]
     least = rows.nearest(rows.centre(chosen[0])[None])[1]
     while len(chosen) < k:
         chances = least * rows.weight
-        drawn = rng.choice(len(rows.x), size=candidates, p=_shares(chances if chances.sum() > 0 else rows.weight))
+        drawn = rng.choice(len(rows.x), size=candidates, p=shares(chances if chances.sum() > 0 else rows.weight))
         after = [np.minimum(least, rows.nearest(rows.centre(int(row))[None])[1]) for row in drawn]
         best = int(np.argmin([float(rows.weight @ far) for far in after]))
         chosen.append(int(drawn[best]))
@@ -119,5 +149,6 @@ def refilled(labels: Array, far: Array, k: int) -> Array:
     return labels
 
 
-def _shares(values: Array) -> Array:
+def shares(values: Array) -> Array:
+    """Numbers as probabilities."""
     return np.asarray(values / values.sum())

@@ -129,13 +129,26 @@ def from_cells(x: Array, weight: Array | None, k: int, rng: np.random.RandomStat
 SHORT_EM = "short_em"
 """The start that is the best of short runs of EM, each begun by what this name has in the tables."""
 
+PARALLEL = "k-means||"
+"""The start from centres that passes over all rows have found; of a sample alone, what this name has in the table."""
+
+MERGED = "merged_em"
+"""The start of more components that are merged, begun by what this name has in the tables."""
+
 STARTS: dict[str, Start] = {
     "kmeans": from_kmeans,
     "k-means++": from_kmeans_plusplus,
     "random": from_noise,
     "random_from_data": from_random_rows,
     SHORT_EM: from_cells,
+    MERGED: from_cells,
+    PARALLEL: from_cells,
 }
 
-DISCRETE_STARTS: dict[str, Start] = {**STARTS, "random": from_patterns, SHORT_EM: from_patterns}
+DISCRETE_STARTS: dict[str, Start] = {
+    **{name: start for name, start in STARTS.items() if name != PARALLEL},
+    "random": from_patterns,
+    SHORT_EM: from_patterns,
+    MERGED: from_patterns,
+}
 """For families of discrete values, whose codes have no distances."""

@@ -28,7 +28,21 @@ class _Run:
     log_likelihood: float = -np.inf
 
 
-def best_of_short_runs(model: Model, sample: Chunk, rng: np.random.RandomState, begin: Begin, rows: int) -> Params:
+@dataclass(frozen=True)
+class Best:
+    """The best of short runs.
+
+    Attributes
+    ----------
+    params : where it has come to
+    ends : log-likelihoods of the runs that were compared last but one, itself among them, in nats per unit of weight
+    """
+
+    params: Params
+    ends: tuple[float, ...]
+
+
+def best_of_short_runs(model: Model, sample: Chunk, rng: np.random.RandomState, begin: Begin, rows: int) -> Best:
     """The parameters of the run whose log-likelihood on the sample is the highest after all rounds.
 
     Parameters
@@ -40,8 +54,10 @@ def best_of_short_runs(model: Model, sample: Chunk, rng: np.random.RandomState, 
     ------
     DegenerateDataError, NumericalError : that of the last run, if all of them fail
     """
-    part = drawn(sample, min(max(rows, FEWEST_ROWS), MOST_ROWS), rng)
+    part = part_of(sample, rows, rng)
+    weight = part.rows if part.weight is None else float(part.weight.sum())
     runs: list[_Run] = []
+    ends: tuple[float, ...] = ()
     failed: Exception | None = None
     for _ in range(RUNS):
         try:
@@ -50,11 +66,13 @@ def best_of_short_runs(model: Model, sample: Chunk, rng: np.random.RandomState, 
             failed = error
     for i in range(ROUNDS):
         runs, failed = _advanced(model, part, runs, ITERATIONS * 3**i, failed)
-        runs = sorted(runs, key=lambda run: -run.log_likelihood)[: max(1, len(runs) // 4)]
+        ranked = sorted(runs, key=lambda run: -run.log_likelihood)
+        ends = tuple(run.log_likelihood / weight for run in ranked) if i < ROUNDS - 1 else ends
+        runs = ranked[: max(1, len(ranked) // 4)]
     if not runs:
         assert failed is not None
         raise failed
-    return runs[0].params
+    return Best(runs[0].params, ends)
 
 
 def _advanced(
@@ -75,6 +93,11 @@ def _iterated(model: Model, part: Chunk, params: Params, iterations: int) -> _Ru
         stats = model.e_step(params, part)
         params = model.m_step(stats, params)
     return _Run(params, float(model.e_step(params, part).log_likelihood))
+
+
+def part_of(sample: Chunk, rows: int, rng: np.random.RandomState) -> Chunk:
+    """A part of a sample: so many rows, but at least `FEWEST_ROWS` and at most `MOST_ROWS`, where it has them."""
+    return drawn(sample, min(max(rows, FEWEST_ROWS), MOST_ROWS), rng)
 
 
 def drawn(sample: Chunk, rows: int, rng: np.random.RandomState) -> Chunk:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import copy
+from typing import Any, Self
 
 from numpy.typing import NDArray
 
@@ -28,6 +29,13 @@ class ForwardsToFamily(Model):
 
     family: FullFamily
     n_components: int
+    _start: Any
+
+    def starting_from(self, start: Any) -> Self:
+        """This model with another way to split a sample for the first parameters: see `Mixture`."""
+        model = copy.copy(self)
+        model._start = start
+        return model
 
     @property
     def allows_missing_values(self) -> bool:

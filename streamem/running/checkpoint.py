@@ -40,6 +40,7 @@ class Position:
     states : of the current starts, which share their reads
     passes, stopped : how many each has done, and which were given up
     best : the best finished state among earlier starts
+    ended : what earlier starts came to that ran to their ends, in nats per unit of weight
     rng_before, rng_after : states of the random generator before the sample was drawn and after the current starts were
         made, as `numpy.random.RandomState.get_state(legacy=False)`
     """
@@ -51,6 +52,7 @@ class Position:
     best: State | None
     rng_before: dict[str, Any]
     rng_after: dict[str, Any]
+    ended: tuple[float, ...] = ()
 
 
 class Checkpoint:
@@ -96,6 +98,7 @@ class Checkpoint:
         position, saved = _restored(archive, faults)
         self._report.passes[:] = saved.passes
         self._report.events.update(saved.events)
+        self._report.short_runs, self._report.start_passes = saved.short_runs, saved.start_passes
         logger.info(
             "resuming from %s at start %d, iteration %d", archive.path, position.start, position.states[0].iteration
         )
@@ -161,6 +164,8 @@ def _restored(archive: Archive, faults: Callable[[Params], list[str]]) -> tuple[
 
 def _to_arrays(position: Position) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     meta: dict[str, Any] = {"start": position.start, "has_best": position.best is not None}
+    if position.ended:
+        meta["ended"] = list(position.ended)
     if len(position.states) > 1:
         meta |= {"passes": list(position.passes), "stopped": list(position.stopped)}
     arrays = {
@@ -194,6 +199,7 @@ def _from_arrays(meta: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) ->
         best=State.from_arrays(branch("best")) if meta["has_best"] else None,
         rng_before=_rng(meta["rng_before"], arrays["rng_before.key"]),
         rng_after=_rng(meta["rng_after"], arrays["rng_after.key"]),
+        ended=tuple(map(float, meta.get("ended", []))),
     )
 
 

@@ -15,6 +15,7 @@ from streamem.core.ports import REJECTED, ChunkDone, ChunkRef
 from streamem.core.redaction import redacted
 from streamem.core.state import State
 from streamem.running.memory import format_bytes, peak_bytes, return_free_memory
+from streamem.running.reached import Reached, doubts
 from streamem.sources.options import MOST_CHUNK_BYTES
 
 SETTINGS = ("workers", "threads", "chunks in flight", "chunks kept", "projected", "limit", "arithmetic", "processor")
@@ -25,6 +26,9 @@ SHOWN_PASSES = 10
 """Passes at the beginning and at the end that a table in a notebook shows."""
 
 TOMBSTONES = "tombstones"
+
+OPTIONAL = "objective", "certificate", "starts", "short_runs", "start_passes"
+"""What a report holds where there is something to tell."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,10 @@ class FitReport:
         of weight, at the parameters that were returned; None without priors
     certificate : by how much any parameters can be better than those that were returned, in nats per unit of weight;
         None where nobody can tell
+    starts : of several starts, how many reached the best value; None of one
+    short_runs : of a start that is the best of short runs of EM on a sample, how many of those that were compared last
+        reached the best value on it; None without such runs, or of several starts
+    start_passes : passes over the data that the starts took, besides the sample; not among `passes`
     """
 
     origin: str = ""
@@ -89,6 +97,9 @@ class FitReport:
     events: dict[str, int] = field(default_factory=dict)
     objective: float | None = None
     certificate: float | None = None
+    starts: Reached | None = None
+    short_runs: Reached | None = None
+    start_passes: int = 0
 
     def __post_init__(self) -> None:
         self.origin = redacted(self.origin)  # that of a file of an earlier version, too
@@ -96,8 +107,8 @@ class FitReport:
     def to_dict(self, last: int = 100_000) -> dict[str, Any]:
         """The report as plain JSON values, with the `last` passes."""
         told = asdict(replace(self, passes=self.passes[-last:]))
-        for name in ("objective", "certificate"):
-            if told[name] is None:  # as earlier versions write it, and read it
+        for name in OPTIONAL:
+            if told[name] == getattr(FitReport, name):  # as earlier versions write it, and read it
                 del told[name]
         return told
 
@@ -105,7 +116,13 @@ class FitReport:
     def from_dict(cls, values: Mapping[str, Any]) -> FitReport:
         """The inverse of `to_dict`."""
         passes = [PassRecord(**record) for record in values["passes"]]
-        return cls(**{**values, "passes": passes})
+        counted = {name: Reached.from_dict(values[name]) for name in ("starts", "short_runs") if values.get(name)}
+        return cls(**{**values, "passes": passes, **counted})
+
+    @property
+    def doubts(self) -> str:
+        """Why the fit may have missed a better maximum, in words; "" where no start says so."""
+        return doubts(self.starts, self.short_runs)
 
     def describe(self) -> str:
         """The report as text for people, as ``print(report)`` shows it."""
@@ -126,7 +143,10 @@ class FitReport:
         )
 
     def _conclusions(self) -> list[str]:
-        lines = []
+        """What the starts took and how many came to the best value, and what is known of the end."""
+        lines = [f"the start took {self.start_passes} passes over the data besides"] if self.start_passes else []
+        counted = (self.starts, "starts"), (self.short_runs, "short runs on the sample")
+        lines += [told.words(what) for told, what in counted if told is not None]
         if self.objective is not None:
             lines.append(f"with the prior {self.objective:.9f} nats a row; log-likelihoods are without it")
         if self.certificate is not None:

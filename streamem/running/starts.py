@@ -26,6 +26,8 @@ from streamem.running.loop import Lane, Race
 from streamem.running.memory import Projection, return_free_memory
 from streamem.running.objective import objective
 from streamem.running.progress import Progress
+from streamem.running.reached import Reached, reached_by
+from streamem.running.reads import Reads
 from streamem.running.report import FitReport, Recorder
 
 SAMPLE_COPIES = 3
@@ -38,7 +40,7 @@ class Job:
 
     Attributes
     ----------
-    make_start : parameters from a sample and a random generator
+    make_start : parameters from a sample, a random generator, and reads of all chunks
     least_rows : enough to estimate every component
     max_iter : most passes
     warm : from the algorithm, the state of an earlier call to go on from, instead of a new start
@@ -46,12 +48,13 @@ class Job:
     halve_after : passes after which the worse half of the starts is given up, again and again; None for never
     starts_from_rows : whether a start needs a row for each component
     has_prior : whether starts are compared by what EM maximizes instead of the log-likelihood alone
+    tol : nats per unit of weight within which starts have reached the same value
     """
 
     model: Model
     source: Source
     algorithm: Variant
-    make_start: Callable[[Chunk, np.random.RandomState], Params]
+    make_start: Callable[[Chunk, np.random.RandomState, Reads], Params]
     n_components: int
     n_init: int
     rng: np.random.RandomState
@@ -64,6 +67,7 @@ class Job:
     halve_after: int | None = None
     has_prior: bool = False
     starts_from_rows: bool = True
+    tol: float = 0.0
 
     @property
     def fewest_rows(self) -> int:
@@ -215,24 +219,25 @@ class _Starts:
             self._rng_before = position.rng_before
             position = replace(position, states=tuple(map(self._algorithm.reopen, position.states)))
         else:
-            position = self._begin(0, None)
+            position = self._begin(0, None, ())
         while True:
-            best = position.best
+            best, ended = position.best, position.ended
             for final in self._finish(position):
-                best = better(self._job, best, final)
+                best, ended = better(self._job, best, final), (*ended, height(self._job, final))
             following = position.start + len(position.states)
             if following >= self._job.n_init:
                 assert best is not None
+                self._report.starts = counted(self._job, ended)
                 return best
             self._job.rng.set_state(position.rng_after)
-            position = self._begin(following, best)
+            position = self._begin(following, best, ended)
 
     def _faults(self, params: Params) -> list[str]:
         """What contradicts itself in parameters that were read from a checkpoint."""
         model, job = self._job.model, self._job
         return model.faults(params, job.n_components, job.source.schema.n_features)
 
-    def _begin(self, start: int, best: State | None) -> Position:
+    def _begin(self, start: int, best: State | None, ended: tuple[float, ...]) -> Position:
         job = self._job
         count = min(self._together, job.n_init - start)
         states = (
@@ -245,7 +250,7 @@ class _Starts:
             self._sample = None
         return_free_memory()
         fresh = (0,) * len(states), (False,) * len(states)
-        return Position(start, tuple(states), *fresh, best, self._rng_before, after)
+        return Position(start, tuple(states), *fresh, best, self._rng_before, after, ended)
 
     def _started(self, sample: Chunk) -> Params:
         """The first parameters.
@@ -256,7 +261,7 @@ class _Starts:
         """
         job = self._job
         try:
-            return job.make_start(sample, job.rng)
+            return job.make_start(sample, job.rng, self._reads())
         except ImpossibleValueError as error:
             as_then = np.random.RandomState(0)
             as_then.set_state(self._rng_before)
@@ -306,6 +311,12 @@ class _Starts:
             self._arithmetic = _arithmetic(self._job, params, rows)
         return self._arithmetic
 
+    def _reads(self) -> Reads:
+        """How a start reads all chunks."""
+        job = self._job
+        names, missing = job.source.schema.names, job.model.missing
+        return Reads(self._refs, self._executor, names, missing, self._report, self._progress, job.engine.what)
+
     def _rows(self) -> Chunk:
         """The starting sample, drawn once and the same after a resume."""
         if self._sample is None:
@@ -352,6 +363,23 @@ def better(job: Job, best: State | None, candidate: State) -> State:
         known = objective(job.model, best), objective(job.model, candidate)
         heights = known if None not in known else heights  # type: ignore[assignment]
     return candidate if heights[1] > heights[0] else best
+
+
+def counted(job: Job, ended: Sequence[float]) -> Reached | None:
+    """How many of several starts reached the best value; None of one, or where they cannot be compared.
+
+    `ended` is what those came to that ran to their ends.
+    """
+    if job.n_init == 1 or not np.isfinite(ended).all():
+        return None
+    return reached_by(ended, job.n_init - len(ended), job.tol)
+
+
+def height(job: Job, state: State) -> float:
+    """The value by which a final state is compared: see `better`; NaN where nobody knows."""
+    known = objective(job.model, state) if job.has_prior else None
+    found = state.log_likelihood if known is None else known
+    return float("nan") if found is None else found
 
 
 def require_weight(sample: Chunk, source: Source) -> None:

@@ -23,12 +23,15 @@ from streamem.running.fit import require_unchanged
 from streamem.running.loop import OF_ONE_RUN, Lane, Race
 from streamem.running.memory import Projection, return_free_memory
 from streamem.running.progress import Progress
+from streamem.running.reads import Reads
 from streamem.running.report import FitReport, Recorder
 from streamem.running.starts import (
     SAMPLE_COPIES,
     Job,
     Outcome,
     better,
+    counted,
+    height,
     planned,
     require_rows,
     require_weight,
@@ -161,7 +164,8 @@ class _Runs:
         for place, (job, (algorithm, _)) in enumerate(zip(self._sweep.jobs, self._plans, strict=True)):
             try:
                 require_rows(self._source, job.fewest_rows, job.model.estimates)
-                states = [algorithm.start(job.make_start(sample, job.rng)) for _ in range(job.n_init)]
+                reads = self._reads(place, executor, progress)
+                states = [algorithm.start(job.make_start(sample, job.rng, reads)) for _ in range(job.n_init)]
             except (DataError, *OF_ONE_RUN) as error:
                 self._failed[place] = error
                 continue
@@ -179,6 +183,11 @@ class _Runs:
         require_unchanged(self._source, self._fingerprint)
         require_weight(sample, self._source)
         return sample
+
+    def _reads(self, place: int, executor: Executor, progress: Progress) -> Reads:
+        """How a start of a candidate reads all chunks."""
+        job, names = self._sweep.jobs[place], self._source.schema.names
+        return Reads(self._refs, executor, names, job.model.missing, self._reports[place], progress, job.engine.what)
 
     def _lane(self, place: int, job: Job, algorithm: Algorithm, start: int, state: State) -> Lane:
         lane = Lane(job.model, algorithm, state, group=place)
@@ -213,10 +222,11 @@ class _Runs:
         ended = [lane for lane in lanes if lane.state.finished and not lane.stopped]
         if not ended:
             return self._failed.get(place) or next(lane.failed for lane in lanes if lane.failed is not None)
-        best = ended[0].state
+        job, best = self._sweep.jobs[place], ended[0].state
         for lane in ended[1:]:
-            best = better(self._sweep.jobs[place], best, lane.state)
+            best = better(job, best, lane.state)
         report = replace(self._reports[place])
+        report.starts = counted(job, [height(job, lane.state) for lane in ended])
         report.passes.sort(key=lambda record: record.start)
         return Outcome(best, report)
 

@@ -191,3 +191,11 @@ def test_what_is_said_of_sequences_is_refused_by_mixtures(folder: Path) -> None:
     assert "is none of gaussian-diag" in fail("update", "x.npz", "-", "-k", "2", "--emission", "gauss")
     call(*FIT, "--max-iter", "1")
     assert "pass one of them" in fail("update", "m.npz", "-", "--continued", "--sequence-column", "id")
+
+
+def test_starts_by_name(folder: Path) -> None:
+    call(*FIT, "--init", "k-means||")
+    assert "the start took 7 passes over the data" in call("show", "m.npz")
+    refused = CliRunner().invoke(main, [*FIT, "--init", "nearest"])
+    assert refused.exit_code == 2
+    assert "'nearest' is not one of 'kmeans'" in refused.output

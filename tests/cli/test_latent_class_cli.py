@@ -22,7 +22,7 @@ def test_from_survey_to_labels(tmp_path: Path) -> None:
     refused = CliRunner().invoke(main, command)
     assert refused.exit_code == 1
     assert "--missing integrate" in refused.output
-    done = CliRunner().invoke(main, [*command, "--missing", "integrate", "--compress", "yes"])
+    done = CliRunner().invoke(main, [*command, "--missing", "integrate", "--compress", "yes", "--init", "merged_em"])
     assert done.exit_code == 0, done.output
     assert "2 classes of 3 columns, converged" in done.output
     for rest in (["predict", model, survey, "-o", out], ["show", model], ["score", model, survey]):

@@ -100,3 +100,14 @@ def test_words_name_every_family_of_plain_settings() -> None:
     parts = family_of_text("lat+lon:gaussian-diag, 3:poisson").parts  # type: ignore[attr-defined]
     assert [part.asked for part in parts] == [("lat", "lon"), (3,)]
     assert parts[0].family.covariance_type == "diag"
+
+
+def test_starts_by_name(people: pa.Table) -> None:
+    """Which serve the family, and which do not."""
+    missing = ("--missing", "integrate")
+    assert "converged" in call(*FIT, WORDS_OF_COLUMNS, *missing, "--init", "merged_em")
+    told = call(*FIT, WORDS_OF_COLUMNS, *missing, "--init", "k-means||", code=1)
+    assert "init_params is 'k-means||', which measures distances between rows" in told
+    assert "use 'short_em' or 'merged_em'" in told
+    call(*FIT, "visits:poisson", *missing, "--init", "k-means||")
+    assert "the start took 7 passes over the data" in call("show", "m.npz")

@@ -43,6 +43,15 @@ def test_the_best_of_a_grid(data: Path, tmp_path: Path) -> None:
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_an_algorithm(data: Path, tmp_path: Path) -> None:
+    words = ("gmm", data, "-k", "4", "-o", tmp_path / "m.npz", "--seed", 0, "--tol", 1e-9, "--max-iter", 30)
+    run(*words, "--algorithm", "squarem")
+    kinds = {record.kind for record in GaussianMixture.load(tmp_path / "m.npz").report_.passes}
+    assert "extrapolated" in kinds
+    assert "'newton' is not one of 'auto', 'batch'" in refused(*words, "--algorithm", "newton")
+
+
 def test_families_in_words_and_chains(data: Path, tmp_path: Path) -> None:
     counts = np.random.default_rng(1).poisson(3.0, (400, 1))
     np.save(tmp_path / "n.npy", counts)

@@ -27,7 +27,10 @@ from streamem.sources import ReadOptions
 from streamem.sources.held_out import Split, SplitSource, hashed
 
 Array = NDArray[Any]
-pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    pytest.mark.filterwarnings("ignore::streamem.running.reached.LocalMaximumWarning"),
+]
 N, CHUNKS = 3_000, 6
 CHUNK_BYTES = 16 * N // CHUNKS
 

@@ -20,11 +20,12 @@ import pyarrow.parquet as pq
 import pytest
 import zarr
 from distributed import Client, wait
+from sklearn.base import clone
 
 from helpers.clusters import cluster_of
 from helpers.fit_bits import fitted
 from streamem import GaussianMixture, Stats
-from streamem.algorithms import StepwiseEM
+from streamem.algorithms import AutoEM, StepwiseEM
 from streamem.conformance import ExecutorSuite
 from streamem.conformance.probes import Sums, ignore, make_refs, sum_by_hand
 from streamem.core.chunk import Chunk
@@ -104,6 +105,25 @@ def test_mini_batches_give_the_bits_of_threads(client: Client, path: str, kind: 
     cluster = mixture().fit(client.persist(lazy) if kind == "persisted" else data, executor=client, algorithm=algorithm)
     assert threads.means_.tobytes() == cluster.means_.tobytes()
     assert threads.n_iter_ == cluster.n_iter_
+
+
+ACCELERATED: dict[str, Any] = {
+    "squarem": "squarem",
+    "anderson": "anderson",
+    "auto": AutoEM(StepwiseEM(passes=1, batch_rows=1200, final_pass=False)),
+}
+
+
+@pytest.mark.parametrize("name", ACCELERATED)
+def test_accelerated_fits_have_the_bits_of_threads(client: Client, path: str, name: str) -> None:
+    """With rows enough for the mini-batches of "auto", and components that overlap."""
+    twice = np.concatenate([zarr.open_array(path)[:]] * 2)
+    model = mixture(n_components=4, max_iter=15, tol=1e-9, chunk_bytes=4000 * FEATURES * 8)
+    here, there = (
+        clone(model).fit(twice, executor=where, algorithm=ACCELERATED[name]) for where in ("threads", client)
+    )
+    assert fitted(here) == fitted(there)
+    assert {record.kind for record in there.report_.passes} > {"plain"}
 
 
 @pytest.mark.parametrize("n_workers", [1, 4])

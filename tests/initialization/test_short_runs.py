@@ -79,7 +79,7 @@ def test_a_start_is_better_than_what_it_began_from() -> None:
         begun.append(float(model.e_step(params, part).log_likelihood))
         return params
 
-    found = best_of_short_runs(model, sample, np.random.RandomState(0), begin, 1000)
+    found = best_of_short_runs(model, sample, np.random.RandomState(0), begin, 1000).params
     assert len(begun) == RUNS
     assert float(model.e_step(found, sample).log_likelihood) > max(begun)
 
@@ -93,7 +93,7 @@ def test_runs_that_fail_are_passed_over_and_if_all_do_the_last_tells() -> None:
             raise NumericalError("planted")
         return model.init(part, rng)
 
-    assert best_of_short_runs(model, Chunk(x), np.random.RandomState(0), begin, 1000).weights.shape == (3,)
+    assert best_of_short_runs(model, Chunk(x), np.random.RandomState(0), begin, 1000).params.weights.shape == (3,)
 
     def never(part: Chunk, rng: np.random.RandomState) -> Params:
         raise DegenerateDataError("no start at all")
