@@ -15,7 +15,7 @@ from streamem.core.ports import Model
 from streamem.estimators.hyperparameters import budget_of
 from streamem.estimators.identity import WhereObserved, columns_beside, identifying, labelled
 from streamem.estimators.making import engine_for, model_of, n_parameters
-from streamem.estimators.row_inputs import check_lazy, published_dtype, read_options
+from streamem.estimators.row_inputs import check_lazy, columns_of, published_dtype, read_options
 from streamem.estimators.structure import DataArguments, Opened, Question
 from streamem.running.answers import (
     Column,
@@ -118,8 +118,8 @@ def _left_out(target: Target) -> tuple[str, ...]:
 def identity_options(arguments: DataArguments, fitted: Fitted) -> ReadOptions:
     """How X is looked at for what identifies its rows."""
     columns = arguments.columns
-    if columns is None and fitted.shape is not None:
-        columns = fitted.shape.names
+    if columns is None and fitted.shape is not None and fitted.shape.names is not None:
+        columns = columns_of(fitted.shape.names)
     chosen = None if columns is None else tuple([columns] if isinstance(columns, str) else columns)
     return ReadOptions(columns=chosen, feature_axis=arguments.feature_axis, left_out=arguments.left_out)
 

@@ -20,6 +20,7 @@ from streamem.running.row_tasks import Apply
 from streamem.sources import ReadOptions, is_source
 from streamem.sources.kinds import kind_of
 from streamem.sources.opening import anywhere
+from streamem.sources.transformed import about
 
 Array = NDArray[Any]
 CONTAINERS = ("default", "pandas", "polars")
@@ -51,9 +52,19 @@ def container_of(estimator: Any) -> str:
 
 def labelled(settings: Any, x: Any, options: ReadOptions, column: Column, values: Array) -> Any:
     """Answers (n,) or (n, width) about the rows of X: with the dimensions of xarray, or in the container asked for."""
-    if library_of(x) == "xarray":
-        return _in_dimensions(settings, x, options, column, values)
-    container = container_of(settings)
+    rows = about(x, options)
+    if library_of(rows.data) == "xarray":
+        return _in_dimensions(settings, rows.data, rows.options, column, values)
+    return contained(container_of(settings), rows.data, column, values)
+
+
+def contained(container: str, x: Any, column: Column, values: Array) -> Any:
+    """Answers about the rows of X in a container, one of `CONTAINERS`.
+
+    Raises
+    ------
+    MissingDependencyError : its library is not installed
+    """
     if container == "polars":
         polars = _library("polars")
         if column.width is None:
@@ -141,7 +152,8 @@ def identifying(
         return ()
     if named := getattr(settings, "id_columns", None):
         return tuple(named)
-    data = anywhere(x)
+    rows = about(x, options)
+    data, options = anywhere(rows.data), rows.options
     kind = None if is_source(data) else kind_of(data)
     if kind is None:
         return ()
@@ -158,7 +170,8 @@ def columns_beside(x: Any, names: Sequence[str], origin: str, options: ReadOptio
     SchemaError : X has no such column
     """
     found: dict[str, Iterable[Any]] = {}
-    data = anywhere(x)
+    rows = about(x, options)
+    data, options = anywhere(rows.data), rows.options
     kind = None if is_source(data) else kind_of(data)
     for name in names:
         read = None if kind is None else kind.column_reader(data, name, options)

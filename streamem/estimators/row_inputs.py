@@ -20,6 +20,7 @@ from streamem.sources import ReadOptions, is_source, open_source
 from streamem.sources.kinds import is_path_list
 from streamem.sources.numeric import as_array, numbers_in, refuse_masked
 from streamem.sources.stored_index import is_reserved
+from streamem.sources.unobserved import is_about_a_grid
 
 FLOATS = (np.dtype(np.float64), np.dtype(np.float32))
 
@@ -42,7 +43,7 @@ def open_rows(settings: Any, x: Any, arguments: DataArguments, shape: Shape | No
         source = open_source(x, weight=arguments.sample_weight, options=options)
     else:
         source = _open_by_names(x, arguments, options, list(shape.names))
-    if library_of(x) == "xarray":
+    if is_about_a_grid(x):
         source = import_whole("streamem.sources.xarray").observed(x, source)
     return Opened(source, _checked_features(settings, source, shape))
 
@@ -256,7 +257,7 @@ def _open_by_names(x: Any, arguments: DataArguments, options: ReadOptions, names
     if is_source(x):
         # Open already: `_checked_features` compares its names with those fitted.
         return open_source(x, weight=weight, options=options)
-    columns = tuple(dict.fromkeys(re.sub(r"\[\d+\]$", "", name) for name in names))
+    columns = columns_of(names)
     try:
         return open_source(x, weight=weight, options=replace(options, columns=columns))
     except SchemaError:
@@ -264,6 +265,11 @@ def _open_by_names(x: Any, arguments: DataArguments, options: ReadOptions, names
         if plain.schema.names is None or list(plain.schema.names) == names:
             return plain
         raise
+
+
+def columns_of(names: Sequence[str]) -> tuple[str, ...]:
+    """The columns that hold features of these names: ``t[0]`` and ``t[1]`` are of the column ``t``."""
+    return tuple(dict.fromkeys(re.sub(r"\[\d+\]$", "", name) for name in names))
 
 
 def _checked_features(settings: Any, source: Source, shape: Shape | None) -> Shape:

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from streamem.core.chunk import Chunk
 from streamem.core.ports import Source
+from streamem.sources.options import ReadOptions
+from streamem.sources.transformed import about
 from streamem.sources.wrapped import WrappedRef
 
 
@@ -54,6 +56,11 @@ class UnobservedSource(Source):
     def chunks(self) -> Sequence[UnobservedRef]:
         """The plan of the base."""
         return [UnobservedRef(ref, self._filler) for ref in self._base.chunks()]
+
+
+def is_about_a_grid(x: Any) -> bool:
+    """Whether data is xarray's, or rows of such: grids have points at which nothing is ever observed."""
+    return type(about(x, ReadOptions()).data).__module__.partition(".")[0] == "xarray"
 
 
 def weighing_observed(source: Source, in_memory: bool) -> Source:

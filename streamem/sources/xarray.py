@@ -76,8 +76,10 @@ class XarrayChunkRef(ChunkRef):
             x = np.ascontiguousarray(self._slab(self.data.variables[0]), dtype=self.dtype)
             return Chunk(x.reshape(self.rows, -1), weight)
         x = np.empty((self.rows, self.data.n_features), self.dtype)
-        for column, variable in enumerate(self.data.variables):
-            x[:, column] = self._slab(variable).reshape(-1)
+        first = 0
+        for variable, width in zip(self.data.variables, self.data.widths, strict=True):
+            x[:, first : first + width] = self._slab(variable).reshape(self.rows, width)
+            first += width
         return Chunk(x, weight)
 
     def _slab(self, variable: Any) -> NDArray[Any]:
@@ -143,8 +145,9 @@ def open(data: Any, options: ReadOptions) -> Source:
     data : xarray.DataArray or xarray.Dataset
         A DataArray has its features on the dimension ``options.feature_axis`` (a name or number; by default the
         last of two); columns are then the dimension's labels. A Dataset has one variable a feature; with
-        ``feature_axis``, one variable is read as a DataArray. Other dimensions become rows, in C order.
-        The weights may lack some of the row dimensions, and are then repeated along them.
+        ``feature_axis``, each variable has a feature for every position along it (``temperature[0]``, …), and one that
+        lacks the dimension is one feature; a single variable is read as a DataArray. Other dimensions become rows, in C
+        order. The weights may lack some of the row dimensions, and are then repeated along them.
     options : how to read
 
     Raises
@@ -183,7 +186,9 @@ def column_pieces(data: Any, name: str, options: ReadOptions) -> Iterator[NDArra
 
 
 def observed(data: Any, source: Source) -> Source:
-    """The source of a DataArray or Dataset with points that were never observed (land) left out of account."""
+    """Rows of a DataArray or Dataset, or made of such, with points that were never observed (land) left out."""
+    if not isinstance(data, xarray.Dataset | xarray.DataArray):
+        return weighing_observed(source, in_memory=False)
     arrays = list(data.data_vars.values()) if isinstance(data, xarray.Dataset) else [data]
     if source.n_rows == 0 or not any(array.dtype.kind == "f" for array in arrays):
         return source

@@ -17,7 +17,7 @@ class Rows:
 
     Attributes
     ----------
-    variables : xarray.Variable each: one with a feature dimension, or one a feature
+    variables : xarray.Variable each: one with a feature dimension, or one a feature, or some of either kind
     names : of the features, or None
     row_dims, row_shape : dimensions that become rows; cuts go along the first
     unit : positions of the first row dimension that are stored together, as far as is known
@@ -36,12 +36,17 @@ class Rows:
     @property
     def is_matrix(self) -> bool:
         """Whether one variable holds all features."""
-        return self.variables[0].ndim > len(self.row_dims)
+        return len(self.variables) == 1 and self.variables[0].ndim > len(self.row_dims)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Features of each variable."""
+        return tuple(int(v.shape[-1]) if v.ndim > len(self.row_dims) else 1 for v in self.variables)
 
     @property
     def n_features(self) -> int:
         """Number of features d."""
-        return int(self.variables[0].shape[-1]) if self.is_matrix else len(self.variables)
+        return sum(self.widths)
 
     @property
     def cut_dim(self) -> str:
@@ -76,6 +81,8 @@ def table_rows(data: xarray.Dataset, options: ReadOptions) -> Rows:
     SchemaError : variables are missing, not numeric, or of unequal dimensions
     """
     names = _variable_names(data, options)
+    if options.feature_axis is not None and len(names) > 1:
+        return _wide_variables(data, names, options)
     if options.feature_axis is not None:
         return _one_variable(data, names, options)
     if len(names) == 1 and data[names[0]].ndim == 2:
@@ -101,12 +108,41 @@ def labels(array: xarray.DataArray, options: ReadOptions) -> tuple[str, ...] | N
     return tuple(found) if found and all(isinstance(label, str) for label in found) else None
 
 
-def _one_variable(data: xarray.Dataset, names: list[str], options: ReadOptions) -> Rows:
-    if len(names) > 1:
+def _wide_variables(data: Any, names: list[str], options: ReadOptions) -> Rows:
+    """Variables beside each other, each with a feature a label of one dimension; those that lack it have one feature.
+
+    Raises
+    ------
+    SchemaError : no dimension of that name in any of them, or rows that differ
+    """
+    dim = options.feature_axis
+    variables = {name: data[name].variable for name in names}
+    if not any(dim in variable.dims for variable in variables.values()):
+        listed = ", ".join(f"{name} {dict(variable.sizes)}" for name, variable in variables.items())
         raise SchemaError(
-            f"the Dataset: feature_axis={options.feature_axis!r} fits one variable, not {names}; leave it out, "
-            "or name one column"
+            f"the Dataset: none of its variables has the dimension feature_axis={dim!r}: {listed}. Of several "
+            "variables, pass its name; or name one with columns="
         )
+    first = next(iter(variables.values()))
+    row_dims = tuple(name for name in first.dims if name != dim)
+    shape = tuple(first.sizes[name] for name in row_dims)
+    if not row_dims or any(set(variable.dims) - {dim} != set(row_dims) for variable in variables.values()):
+        listed = ", ".join(f"{name} {dict(variable.sizes)}" for name, variable in variables.items())
+        raise SchemaError(
+            f"the Dataset: besides {dim!r} columns must share their dimensions, at least one, and these do not: "
+            f"{listed}. Pass columns= with the names of those that belong together"
+        )
+    ordered, features = [], []
+    for name, variable in variables.items():
+        wide = dim in variable.dims
+        ordered.append(variable.transpose(*row_dims, *([dim] if wide else [])))
+        features += [f"{name}[{i}]" for i in range(variable.sizes[dim])] if wide else [name]
+    unit = max(_unit(variable, row_dims[0]) for variable in variables.values())
+    rows = Rows(tuple(ordered), tuple(features), row_dims, shape, unit, "the Dataset")
+    return _weighted(rows, data, options.weight_column)
+
+
+def _one_variable(data: xarray.Dataset, names: list[str], options: ReadOptions) -> Rows:
     only = replace(options, columns=None, weight_column=None)
     return _weighted(matrix_rows(data[names[0]], only), data, options.weight_column)
 

@@ -208,7 +208,7 @@ def test_columns_that_cannot_be() -> None:
     assert "these do not: a {'time': 20, 'lat': 3}, b {'lat': 3, 'time': 20}, c" in said
     assert "short {'time': 20}. Pass columns= with the names" in said
     assert "these do not: crs {}" in message(data, columns=("crs",))
-    assert "feature_axis='lat' fits one variable, not ['a', 'b', 'c']" in message(data, feature_axis="lat")
+    assert "none of its variables has the dimension feature_axis='level'" in message(data, feature_axis="level")
     said = message(data[["a"]].isel(lat=0).assign(w=dataset()["a"]), columns=("a",), weight_column="w")
     assert "weights 'w' have dimensions {'time': 20, 'lat': 3}; rows have {'time': 20}" in said
     assert "no numeric data variable; it holds name" in message(xarray.Dataset({"name": ("n", ["a", "b"])}))

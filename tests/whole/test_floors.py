@@ -27,6 +27,8 @@ FLOORS = {
     "estimators": 6,
     "appending": 6,
     "cli": 7,
+    "preprocessing": 7,
+    "xarray": 7,
     "plots": 5,
     "__main__": 8,
 }
