@@ -4,13 +4,17 @@ The dataset is small and made up, as CF has it: temperature and salinity on a gr
 missing over land. Three water masses meet along two fronts. Needs ``pip install "streamem[xarray,plot]"``.
 """
 
+import matplotlib
 import numpy as np
 import xarray as xr
 from sklearn.pipeline import make_pipeline
 
 import streamem.xarray  # noqa: F401  (gives Datasets the accessor .streamem)
 from streamem import GaussianMixture
+from streamem.plots import plot_labels
 from streamem.preprocessing import PCA, StandardScaler
+
+matplotlib.use("Agg")
 
 # --- a made-up ocean -------------------------------------------------------------------------------------------------
 
@@ -41,7 +45,7 @@ ds = xr.open_zarr("ocean.zarr", consolidated=False)
 model = make_pipeline(StandardScaler(), PCA(0.95), GaussianMixture(3, random_state=0))
 ds.streamem.fit(model, columns=["TEMP", "PSAL"], feature_axis="depth")
 ds["label"] = ds.streamem.predict(model, columns=["TEMP", "PSAL"], feature_axis="depth")
-ds.label.where(ds.label >= 0).plot(levels=[-0.5, 0.5, 1.5, 2.5], colors=["C0", "C1", "C2"]).figure.savefig("ocean.png")
+plot_labels(ds.label.where(ds.label >= 0)).figure.savefig("ocean.png")
 
 # --- what came out ---------------------------------------------------------------------------------------------------
 

@@ -294,6 +294,12 @@ class Transformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None): 
                 f"{source.schema.origin} has {source.schema.n_features} features, but {type(self).__name__} is "
                 f"expecting {self.n_features_in_} features as input"
             )
+        own, fitted = source.schema.names, tuple(getattr(self, "feature_names_in_", ()))
+        if own is not None and fitted and tuple(own) != fitted:
+            raise SchemaError(
+                f"{source.schema.origin}: features {list(own)} were chosen, but {list(fitted)} were fitted; pass the "
+                "columns of the fit, in their order"
+            )
 
     def _names_out(self) -> tuple[str, ...]:
         return tuple(str(name) for name in self.get_feature_names_out())
