@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from streamem.cli.demo import run_demo
     from streamem.cli.page import page_of
     from streamem.estimators.family_words import columns_of_text
+    from streamem.estimators.followers import followers_of
     from streamem.estimators.in_html import components_in_html
     from streamem.estimators.loading import load_model, load_newest
     from streamem.plots.history import history_table
@@ -65,6 +66,7 @@ __all__ = [
     "columns_of_text",
     "components_in_html",
     "events_in_words",
+    "followers_of",
     "history_table",
     "load_model",
     "load_newest",
@@ -95,6 +97,7 @@ _HOMES = {
     "DriftAlarm": "streamem.algorithms",
     "run_demo": "streamem.cli.demo",
     "page_of": "streamem.cli.page",
+    "followers_of": "streamem.estimators.followers",
     "components_in_html": "streamem.estimators.in_html",
     "history_table": "streamem.plots.history",
     "events_in_words": "streamem.running.report",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,9 +14,12 @@ from typing import Any
 import click
 
 from streamem.cli import library
+from streamem.cli.json_log import Pulse, structured
+from streamem.cli.metrics import address, served
 from streamem.cli.sequences import EMISSIONS, emission, make_hmm
 from streamem.core.redaction import redacted
 
+logger = logging.getLogger("streamem")
 MODEL = click.argument("model", type=click.Path(dir_okay=False))
 
 
@@ -41,13 +45,21 @@ class Learning:
     continued: bool
     emission: str | None
     missing: str | None
+    metrics: tuple[str, int] | None
+    log_json: bool
 
     def run(self, path: str, stream: Any) -> None:
         """Update the model file from the stream until it ends, or until SIGTERM or Ctrl-C."""
+        with structured(self.log_json):
+            self._run(path, stream)
+
+    def _run(self, path: str, stream: Any) -> None:
         model = self._model(path)
+        if self.log_json:
+            model.on_update(Pulse(self.save_every))
         before = model.report_.n_rows if hasattr(model, "report_") else 0
         sequences = self._sequences(model)
-        with _stopping(model):
+        with served(self.metrics, model), _stopping(model):
             model.fit_stream(
                 stream,
                 half_life=self.half_life,
@@ -65,7 +77,11 @@ class Learning:
                 until=self.until_rows,
                 **sequences,
             )
-        click.echo(_told(model, path, before))
+        told, rows = _told(model, path, before), model.report_.n_rows
+        if self.log_json:
+            logger.info("%s", told, extra={"event": "end", "rows": rows, "learned": rows - before})
+        else:
+            click.echo(told)
 
     def _model(self, path: str) -> Any:
         if Path(path).exists() or Path(f"{path}.1").exists():
@@ -126,7 +142,7 @@ def _stopping(model: Any) -> Iterator[None]:
     earlier: dict[int, Any] = {}
 
     def stop(number: int, _: Any) -> None:
-        click.echo("stopping after this mini-batch", err=True)
+        logger.info("stopping after this mini-batch", extra={"event": "stop"})
         signal.signal(number, earlier[number])
         model.on_update(lambda update: model.stop())  # should it not run yet
         model.stop()
@@ -192,6 +208,13 @@ OPTIONS = (
         help="Of a new model: null and NaN are an error, or integrated over. [default: error, or that of MODEL]",
     ),
     click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Makes the start of a new model repeatable."),
+    click.option(
+        "--metrics",
+        callback=address,
+        metavar="HOST:PORT",
+        help="Answer Prometheus here: rows, lag, log-likelihood, drift, dead letters, seconds since the last save.",
+    ),
+    click.option("--log-json", is_flag=True, help="Log one JSON object a line, errors too, with an update every save."),
 )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streamem.online.updates import Update
+from streamem.online.watching import Watched
 
 REMEMBERED = 10_000
 """Updates that `history_` holds."""
@@ -25,6 +26,7 @@ class Followers:
     callbacks : called after every mini-batch
     updates : the latest ones
     stopping : ends a running `fit_stream`
+    watched : the running `fit_stream`, as others may look at it
     unread : a stream that cannot be read again, and what was read of it beyond the last mini-batch
     """
 
@@ -32,6 +34,7 @@ class Followers:
     updates: deque[Update] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     stopping: threading.Event | None = None
     unread: tuple[Any, Any] | None = None
+    watched: Watched | None = None
 
     def tell(self, update: Update) -> None:
         """Remember an update, and call back."""

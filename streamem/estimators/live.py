@@ -8,7 +8,7 @@ import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path as PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ from streamem.online.follow import Learner, Reader, follow
 from streamem.online.learner import step, step_rule
 from streamem.online.nothing_learned import require_learned
 from streamem.online.updates import Update
+from streamem.online.watching import Watched
 from streamem.running.fitted import Fitted, StreamPlace
 from streamem.running.memory import parse_bytes
 from streamem.streams import open_stream
@@ -140,6 +141,7 @@ def learn_stream(estimator: Any, stream: Any, arguments: StreamArguments) -> Non
         if unread is not None and unread[0] is stream:
             cutter.resume(unread[1])
         followers.stopping = stopping = threading.Event()
+        followers.watched = Watched(learner, opened, files, cutter.came)
         try:
             _learn_all(estimator, learner, Reader(opened, cutter, decoder, files, stopping), arguments)
         except Exception as error:
@@ -147,7 +149,7 @@ def learn_stream(estimator: Any, stream: Any, arguments: StreamArguments) -> Non
                 error.add_note(_what_is_kept(opened))
             raise
         finally:
-            followers.stopping = None
+            followers.stopping = followers.watched = None
             if not opened.replayable and any(cutter.unread):
                 followers.unread = (stream, cutter.unread)
         if cutter.came.refused:
@@ -223,7 +225,8 @@ def _learn_all(estimator: Any, learner: Learner, reader: Reader, arguments: Stre
                 _sound(arguments.on_drift, update)
             for kind in ("born", "died"):
                 if components := getattr(update, kind):
-                    logger.info("components %s %s at row %d", list(components), kind, update.rows)
+                    told = list(components), kind, update.rows
+                    logger.info("components %s %s at row %d", *told, extra=asdict(update) | {"event": kind})
             followers.tell(update)
             if until is not None and (until(update) if callable(until) else learned >= until):
                 return
@@ -307,6 +310,7 @@ def _sound(on_drift: OnDrift, update: Update) -> None:
         update.rows,
         update.log_likelihood,
         "; the model is learned anew from here" if on_drift == "reset" else "",
+        extra=asdict(update) | {"event": "drift"},
     )
     if callable(on_drift):
         on_drift(update)

@@ -122,6 +122,11 @@ class LiveFiles:
     ) -> None:
         self._closing.close()
 
+    @property
+    def seconds_since_save(self) -> float:
+        """Seconds since everything was saved, or since the files were opened."""
+        return monotonic() - self._saved
+
     def mark(self) -> None:
         """What the files hold now belongs to the present state and positions; what comes later does not yet."""
         self._marks = {name: [self._relative(file.path), file.length] for name, file in self._files.items()}

@@ -91,6 +91,11 @@ class FolderStream(Stream):
     def commit(self, positions: Mapping[str, Any]) -> None:
         """Do nothing: a folder has no server that counts what was read."""
 
+    def lag(self, positions: Mapping[str, Any]) -> int | None:
+        """Files that were not read to their end."""
+        done = set((positions.get(PARTITION) or {"done": []})["done"])
+        return sum(file.name not in done for file in self._scan())
+
     def _scan(self) -> list[_File]:
         found = []
         try:

@@ -96,6 +96,7 @@ class KafkaStream(Stream):
         self._servers, self._topic, self._group, self._start = servers, topic, group, start
         self._settings = _checked(start, group, dict(settings or {}))
         self._patience_s = patience_s
+        self._reading: Any = None
         self._known: dict[int, Lane] = {}
         self._lanes: dict[int, Lane] = {}
         self._awaited: Lane | None = None
@@ -116,12 +117,13 @@ class KafkaStream(Stream):
         ------
         StreamError : no broker answered, the topic or an offset is not there, or the cluster refuses
         """
-        consumer = self._open()
+        self._reading = consumer = self._open()
         try:
             with self._faults():
                 self._begin(consumer, positions)
                 yield from self._deliver(consumer)
         finally:
+            self._reading = None
             if self._group is None:
                 self._send(consumer, list(self._lanes), wait=True)
             consumer.close()  # which revokes, and so commits, in a group
@@ -133,6 +135,18 @@ class KafkaStream(Stream):
         or the stream is closed, the last is sent again and waited for.
         """
         self._saved = dict(positions)
+
+    def lag(self, positions: Mapping[str, Any]) -> int | None:
+        """Messages beyond the positions in the partitions that this reader has, by what its client heard last."""
+        consumer, total = self._reading, 0
+        if consumer is None:
+            return None
+        for number in list(self._lanes):
+            low, high = consumer.get_watermark_offsets(self._place(number), cached=True)
+            if high < 0:  # not heard of yet
+                return None
+            total += max(0, high - max(low, (positions.get(str(number)) or {"offset": 0})["offset"]))
+        return total
 
     # --- start -------------------------------------------------------------------------------------------------------
 

@@ -110,6 +110,7 @@ class RedisStream(Stream):
         self._key, self._start, self._patience_s = key, start, patience_s
         self._field = None if field is None else field.encode()
         self._given = client
+        self._reading: Any = None
         self._warned, self._count = "", FIRST_COUNT
         if start not in ("beginning", "end"):
             raise ParameterError(f'start is {start!r}; it must be "beginning" or "end"')
@@ -125,15 +126,24 @@ class RedisStream(Stream):
         ------
         StreamError : a server that stays away or refuses, or entries that were trimmed before they were read
         """
-        client = self._client()
+        self._reading = client = self._client()
         try:
             yield from self._read(client, Place(**positions[""]) if "" in positions else None)
         finally:
+            self._reading = None
             if client is not self._given:
                 client.close()
 
     def commit(self, positions: Mapping[str, Any]) -> None:
         """Do nothing: plain reads leave no trace on the server."""
+
+    def lag(self, positions: Mapping[str, Any]) -> int | None:
+        """Entries added since the position; None of servers before Redis 7, which do not count them."""
+        if self._reading is None:
+            return None
+        extent = Extent.of(self._reading.xinfo_stream(self._key))
+        place = Place(**positions[""]) if "" in positions else extent.anchor()
+        return None if extent.added is None or place.entries is None else max(0, extent.added - place.entries)
 
     def _client(self) -> Any:
         if self._given is not None:

@@ -176,6 +176,19 @@ def test_the_order_follows_from_offsets(cluster: MockCluster) -> None:
         cluster.delay(slow, 0)
 
 
+def test_the_lag_is_what_lies_beyond_the_positions(cluster: MockCluster) -> None:
+    fill(cluster, "t", 150, 40)
+    stream = KafkaStream(cluster.servers, "t")
+    assert stream.lag({}) is None  # nobody was asked yet
+    with Reader(stream) as reader:
+        reader.take(60)
+        assert stream.lag(reader.positions) == 130
+        reader.rest(130)
+        assert stream.lag(reader.positions) == 0
+        assert stream.lag({}) == 190
+    assert stream.lag({}) is None
+
+
 def test_a_restart_goes_on_in_the_same_order(cluster: MockCluster) -> None:
     fill(cluster, "t", 350, 120)
     with Reader(KafkaStream(cluster.servers, "t")) as reader:

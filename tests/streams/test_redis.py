@@ -114,6 +114,19 @@ def xs(messages: list[Message]) -> list[float]:
     return [message.payload["x"] for message in messages]
 
 
+@needs_server
+def test_the_lag_is_what_was_added_since(server: Server) -> None:
+    server.add(*numbers(0, 30))
+    stream = RedisStream(server.where, "s")
+    assert stream.lag({}) is None  # nobody was asked yet
+    with Reader(stream) as reader:
+        taken = reader.take(20)
+        assert stream.lag({"": taken[11].after}) == 18
+        assert stream.lag({}) == 30
+        server.add(*numbers(30, 35))
+        assert stream.lag({"": taken[-1].after}) == 15
+
+
 def position_after(server: Server, count: int, **options: Any) -> Any:
     with Reader(RedisStream(server.where, "s", **options)) as reader:
         return reader.take(count)[-1].after

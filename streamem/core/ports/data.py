@@ -217,6 +217,10 @@ class Stream(ABC):
     def commit(self, positions: Mapping[str, Any]) -> None:
         """Tell the broker how far a saved model has come, for displays of lag; may do nothing. Called in any thread."""
 
+    def lag(self, positions: Mapping[str, Any]) -> int | None:
+        """How many messages the stream holds beyond the positions; None where nobody knows. Called in any thread."""
+        return None
+
     def on_handover(self, hand_over: Callable[[Sequence[str]], None]) -> None:  # noqa: B027 - the default is to do nothing
         """Have `hand_over` called before partitions go to another reader, with their names, in the thread that reads.
 
