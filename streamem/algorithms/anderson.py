@@ -38,7 +38,6 @@ class AndersonEM(Accelerated):
     """
 
     name = "anderson"
-    key = "anderson"
     n_pairs = 4
     forgets = False
 

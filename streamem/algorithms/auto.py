@@ -27,6 +27,9 @@ from streamem.core.stats import Stats
 FEWEST_STEPS = 200
 """Mini-batches of a pass below which stepwise EM leaves a start no sooner than EM."""
 
+MANY_STEPS, CHEAP_ROWS = 2000, 1000
+"""Mini-batches of a pass, as long as each has rows enough to cost more than its M-step."""
+
 
 @dataclass(frozen=True)
 class AutoEM(Variant):
@@ -81,11 +84,12 @@ class AutoEM(Variant):
         return later if planned.first is None else max(later, super().open_bytes(refs, limits))
 
     def _steps(self, refs: Sequence[ChunkRef], limits: Limits) -> StepwiseEM:
-        """Mini-batches that can estimate every component."""
-        rows = min(sum(ref.rows for ref in refs) // STEPS_A_PASS, MOST_ROWS)
-        if self.stepwise.batch_rows is not None or rows >= limits.least_rows:
+        """Many mini-batches, each of rows enough to estimate every component."""
+        if self.stepwise.batch_rows is not None:
             return self.stepwise
-        return replace(self.stepwise, batch_rows=max(FEWEST_ROWS, limits.least_rows))
+        rows = sum(ref.rows for ref in refs)
+        own = min(rows // STEPS_A_PASS, max(CHEAP_ROWS, rows // MANY_STEPS), MOST_ROWS)
+        return replace(self.stepwise, batch_rows=max(FEWEST_ROWS, limits.least_rows, own))
 
     def _steps_pay(self, refs: Sequence[ChunkRef], limits: Limits) -> bool:
         rows = sum(ref.rows for ref in refs)

@@ -23,7 +23,6 @@ class SquaredEM(Accelerated):
     """
 
     name = "squarem"
-    key = "squarem"
     n_pairs = 2
     forgets = True
 

@@ -23,6 +23,7 @@ from streamem.core.ports import Limits
 from streamem.core.state import State
 from streamem.families import Bernoulli, Gamma, Gaussian, Poisson, Product, VonMisesFisher
 from streamem.running import loop
+from streamem.sources import open_source
 
 Array = NDArray[Any]
 
@@ -74,6 +75,29 @@ def test_squarem_needs_a_fifth_of_the_passes() -> None:
     assert 5 * first_within(found, 1e-5) < first_within(plain, 1e-5)
 
 
+def test_squarem_that_may_lose_a_nat_needs_as_few_steps_as_published() -> None:
+    """turboEM's SQUAREM, which may lose 1 nat on its way, prints 45 E-steps."""
+    found, kinds, state = times(SquaredEM(Aitken(1e-12), 5000, slack=1.0))
+    assert first_within(found, 1e-6) <= 45
+    assert state.converged
+    assert kinds[-4:] == ["plain"] * 4
+    kept = np.array([value for value, kind in zip(found, kinds, strict=True) if kind != "rejected"])
+    assert -1.0 <= np.diff(kept).min() < -0.1  # it made use of it
+    strict, kinds, _ = times(SquaredEM(Aitken(1e-12), 5000))
+    kept = np.array([value for value, kind in zip(strict, kinds, strict=True) if kind != "rejected"])
+    assert np.diff(kept).min() > -1e-9
+    assert first_within(strict, 1e-6) > 2 * first_within(found, 1e-6)
+
+
+@pytest.mark.parametrize("kind", ACCELERATED)
+def test_slack_is_of_all_rows_and_part_of_what_identifies_a_run(kind: Any) -> None:
+    assert kind(Aitken(1e-6), 5).key == kind(Aitken(1e-9), 50).key == kind.name
+    assert kind(Aitken(1e-6), 5, slack=0.5).key != kind.name
+    for slack in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(ParameterError, match="slack is"):
+            kind(Aitken(1e-6), 5, slack=slack)
+
+
 @pytest.mark.parametrize("kind", ACCELERATED)
 def test_the_stopping_rule_sees_plain_steps_only(kind: Any) -> None:
     """Aitken's rule needs four values; the last four belong to consecutive plain steps."""
@@ -107,7 +131,7 @@ class Jumps(SquaredEM):
 @pytest.mark.parametrize("factor", [-1.0, 1e6, float("nan"), float("inf"), 0.0])
 def test_nonsense_is_turned_down(factor: float) -> None:
     """Whatever is proposed, the log-likelihood rises as in plain EM, and the run ends where plain EM ends."""
-    _, kinds, state = times(Jumps(Aitken(1e-7), 2000, factor))
+    _, kinds, state = times(Jumps(Aitken(1e-7), 2000, factor=factor))
     plain, _, ended = times(BatchEM(Aitken(1e-7), 2000))
     assert state.converged
     assert "extrapolated" not in kinds
@@ -333,6 +357,16 @@ def test_auto_begins_with_mini_batches_where_there_are_rows_enough() -> None:
     assert found.lower_bound_ >= automatic().fit(x, algorithm="batch").lower_bound_ - 1e-6
     few = automatic().fit(x[:3000], algorithm="auto")
     assert "stepwise" not in {record.kind for record in few.report_.passes}
+
+
+@pytest.mark.parametrize(
+    ("rows", "least", "steps"), [(20_000, 10, 400), (400_000, 10, 400), (2_000_000, 10, 2000), (2_000_000, 4000, 500)]
+)
+def test_auto_makes_many_mini_batches_of_rows_enough(rows: int, least: int, steps: int) -> None:
+    refs = open_source(np.zeros((10_000, 1))).chunks() * (rows // 10_000)
+    planned = AutoEM(stopping=Aitken(1e-6)).planned(refs, Limits(2**20, least, 1000, 50))
+    assert planned.first is not None
+    assert abs(planned.first.schedule.steps / 2 - steps) <= 0.1 * steps
 
 
 def test_auto_counts_passes_of_mini_batches() -> None:
