@@ -24,6 +24,7 @@ from streamem.families.linear_family import first_means
 from streamem.kernels.features.features import as_rows
 from streamem.kernels.tables.table_kernel import CategoricalKernel, places_in
 from streamem.kernels.tiling import block_rows
+from streamem.machine.lanes import in_lanes
 
 Array = NDArray[Any]
 
@@ -101,9 +102,10 @@ class Categorical(FullFamily):
         if self.missing:  # rows without any value say nothing
             resp = np.where(np.asarray(np.isnan(x).all(axis=1))[:, None], 0.0, resp)
         places = places_in(starts, x, np.empty(x.shape, dtype=np.int32), codes if self.missing else -1)
+        k, resp = resp.shape[1], in_lanes(np.ascontiguousarray(resp, dtype=np.float64))
         sums, weight = np.zeros((codes + self.missing, resp.shape[1])), np.zeros(resp.shape[1])
-        kernels.add_at(places, np.array(resp, dtype=np.float64, order="C"), sums, weight)
-        return Stats(weight=weight, counts=sums[:codes].T)
+        kernels.add_at(places, resp, sums, weight)
+        return Stats(weight=weight[:k], counts=sums[:codes, :k].T)
 
     def maximize(self, stats: Stats, previous: Params | None) -> Params:
         """Weighted shares of every code, with the pseudo-counts of the prior."""
@@ -271,8 +273,9 @@ class Categorical(FullFamily):
         """V_j of d columns."""
         if self.n_categories is None:
             raise ParameterError(
-                "the number of categories is not known yet: pass n_categories=..., or let the data tell "
-                "by streamem.running.survey.surveyed_family, as the estimators do"
+                "the number of categories is not known yet: fit finds it in a pass of its own, mini-batches have no "
+                "such pass; give it beforehand, one for all columns or one for each, as n_categories=... (of pairs of "
+                "records n_levels=...)"
             )
         if isinstance(self.n_categories, int):
             return (self.n_categories,) * d

@@ -21,16 +21,11 @@ if TYPE_CHECKING:
     from streamem.kernels.features.tied_pass import add_moments
     from streamem.kernels.features.transform_fill import fill_features, first_outside
     from streamem.kernels.incomplete.correction_steps import add_corrections, correct_log_prob
-    from streamem.kernels.incomplete.matrix_steps import add_incomplete, fill_incomplete, incomplete_log_prob
-    from streamem.kernels.incomplete.tail_steps import (
-        add_incomplete_scaled,
-        add_incomplete_scaled_by_variances,
-        incomplete_distances,
-        incomplete_distances_by_variances,
-    )
+    from streamem.kernels.incomplete.matrix_steps import add_incomplete, fill_incomplete, incomplete_distances
     from streamem.kernels.incomplete.variance_steps import (
         add_incomplete_by_variances,
         fill_incomplete_by_variances,
+        incomplete_distances_by_variances,
         incomplete_log_prob_by_variances,
     )
     from streamem.kernels.nested.nested_mixtures_pass import divided, joined
@@ -56,8 +51,6 @@ __all__ = [
     "add_corrections",
     "add_incomplete",
     "add_incomplete_by_variances",
-    "add_incomplete_scaled",
-    "add_incomplete_scaled_by_variances",
     "add_moments",
     "add_pairs",
     "apart_densities",
@@ -73,7 +66,6 @@ __all__ = [
     "first_outside",
     "incomplete_distances",
     "incomplete_distances_by_variances",
-    "incomplete_log_prob",
     "incomplete_log_prob_by_variances",
     "joined",
     "load_anchored",
@@ -115,11 +107,8 @@ _HOMES = {
     "correct_log_prob": "streamem.kernels.incomplete.correction_steps",
     "add_incomplete": "streamem.kernels.incomplete.matrix_steps",
     "fill_incomplete": "streamem.kernels.incomplete.matrix_steps",
-    "incomplete_log_prob": "streamem.kernels.incomplete.matrix_steps",
-    "add_incomplete_scaled": "streamem.kernels.incomplete.tail_steps",
-    "add_incomplete_scaled_by_variances": "streamem.kernels.incomplete.tail_steps",
-    "incomplete_distances": "streamem.kernels.incomplete.tail_steps",
-    "incomplete_distances_by_variances": "streamem.kernels.incomplete.tail_steps",
+    "incomplete_distances": "streamem.kernels.incomplete.matrix_steps",
+    "incomplete_distances_by_variances": "streamem.kernels.incomplete.variance_steps",
     "add_incomplete_by_variances": "streamem.kernels.incomplete.variance_steps",
     "fill_incomplete_by_variances": "streamem.kernels.incomplete.variance_steps",
     "incomplete_log_prob_by_variances": "streamem.kernels.incomplete.variance_steps",

@@ -61,16 +61,19 @@ class ConditionalKernel(Kernel):
         """out (K, b): log-densities of what was observed, 0 where nothing was."""
         suited = out.dtype == np.float64 and out.flags.c_contiguous
         target = out if suited else np.empty(out.shape)
-        score = kernels.incomplete_log_prob if self._matrices else kernels.incomplete_log_prob_by_variances
-        score(self._x, self._gaussians, self._work, target)
+        if self._matrices:
+            constants = np.empty(out.shape)
+            self.distances(constants, target)
+            target += constants
+        else:
+            kernels.incomplete_log_prob_by_variances(self._x, self._gaussians, self._work, target)
         if not suited:
             out[...] = target
 
     def accumulate(self, resp: Array) -> None:
         """Add expected statistics of the loaded rows, for resp (K, b)."""
-        add = kernels.add_incomplete if self._matrices else kernels.add_incomplete_by_variances
         weights = np.ascontiguousarray(resp, dtype=np.float64)
-        add(self._x, weights, self._gaussians, self._work, self._sums, self._moments)
+        self.accumulate_scaled(weights, weights)
 
     def distances(self, constants: Array, out: Array) -> None:
         """out (K, b) = −½ squared distances of what was observed; constants (K, b), the rest of the log-densities."""
@@ -79,7 +82,7 @@ class ConditionalKernel(Kernel):
 
     def accumulate_scaled(self, scaled: Array, resp: Array) -> None:
         """Add moments of the loaded rows for weights `scaled` (K, b), with conditional covariances by resp (K, b)."""
-        add = kernels.add_incomplete_scaled if self._matrices else kernels.add_incomplete_scaled_by_variances
+        add = kernels.add_incomplete if self._matrices else kernels.add_incomplete_by_variances
         add(self._x, scaled, resp, self._gaussians, self._work, self._sums, self._moments)
 
     def fill(self, resp: Array, out: Array) -> None:

@@ -1,4 +1,4 @@
-"""Log-densities, statistics and conditional means of rows that lack values, under covariance matrices; compiled."""
+"""Distances, statistics and conditional means of rows that lack values, under covariance matrices; compiled."""
 
 from __future__ import annotations
 
@@ -16,12 +16,16 @@ Array = NDArray[Any]
 
 
 @compiled
-def incomplete_log_prob(x: Array, matrices: Matrices, work: Work, out: Array) -> None:
-    """out (K, b) = log-densities of what was observed of rows x (b, d), in nats; 0 where nothing was."""
+def incomplete_distances(x: Array, matrices: Matrices, work: Work, constants: Array, out: Array) -> None:
+    """out (K, b) = −½ squared distances of what was observed of rows x (b, d); constants (K, b) of their Gaussians.
+
+    Both are 0 where nothing was observed.
+    """
     for r in range(x.shape[0]):
         seen = split_row(x[r], matrices.center, matrices.unscale, work)
         if seen == 0:
             out[:, r] = 0.0
+            constants[:, r] = 0.0
             continue
         volume = observed_volume(matrices.volumes, seen, work)
         for g in range(matrices.means.shape[0]):
@@ -30,12 +34,19 @@ def incomplete_log_prob(x: Array, matrices: Matrices, work: Work, out: Array) ->
             of_all = 1.0 if 2 * seen >= x.shape[1] else 0.0
             for lane in range(min(GROUP, out.shape[0] - g * GROUP)):
                 root = of_all * matrices.log_det[g, lane] + work.scalars[LOG_ROOT, lane]
-                out[g * GROUP + lane, r] = root - volume - 0.5 * work.scalars[DISTANCE, lane]
+                out[g * GROUP + lane, r] = -0.5 * work.scalars[DISTANCE, lane]
+                constants[g * GROUP + lane, r] = root - volume
 
 
 @compiled
-def add_incomplete(x: Array, resp: Array, matrices: Matrices, work: Work, sums: Array, moments: Array) -> None:
-    """Expected statistics of rows x (b, d), weighted by resp (K, b), about the components' origins.
+def add_incomplete(
+    x: Array, scaled: Array, resp: Array, matrices: Matrices, work: Work, sums: Array, moments: Array
+) -> None:
+    """Expected statistics of rows x (b, d) about the components' origins: moments weighted by `scaled` (K, b).
+
+    Conditional covariances have the weights resp (K, b): those of Gaussians are `scaled`. A row of precision w is
+    Gaussian with covariance C/w, so that moments have r·E[w], and the conditional covariance, w·C/w, has r (Liu 1996,
+    §2).
 
     Parameters
     ----------
@@ -45,7 +56,7 @@ def add_incomplete(x: Array, resp: Array, matrices: Matrices, work: Work, sums: 
     for g in range(matrices.means.shape[0]):
         f = set_of(matrices, g)
         for r in range(x.shape[0]):
-            if not take_weights(resp, g, r, work):
+            if not take_weights(scaled, g, r, work):
                 continue
             seen = split_row(x[r], matrices.center, matrices.unscale, work)
             if seen == 0:
@@ -53,6 +64,7 @@ def add_incomplete(x: Array, resp: Array, matrices: Matrices, work: Work, sums: 
             center_row(matrices.means[g], seen, work)
             condition(matrices, f, seen, work, True)
             add_first(matrices.offsets[g], work, sums[g])
+            take_weights(resp, g, r, work)
             add_second(work, x.shape[1] - seen, moments[min(g, moments.shape[0] - 1)])
 
 

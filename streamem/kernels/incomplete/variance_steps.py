@@ -1,4 +1,4 @@
-"""Log-densities, statistics and conditional means of rows that lack values, under variances alone; compiled.
+"""Log-densities, distances, statistics and conditional means of incomplete rows under variances alone; compiled.
 
 Features are independent there: what was observed says nothing of the rest, whose expectation is the mean and whose
 expected square holds the variance.
@@ -39,10 +39,33 @@ def incomplete_log_prob_by_variances(x: Array, variances: Variances, work: Work,
 
 
 @compiled
+def incomplete_distances_by_variances(x: Array, variances: Variances, work: Work, constants: Array, out: Array) -> None:
+    """out (K, b) and constants (K, b) as of `incomplete_distances`, under variances alone."""
+    total, constant = work.scalars[0], work.scalars[1]
+    for r in range(x.shape[0]):
+        seen = split_row(x[r], variances.center, variances.unscale, work)
+        for g in range(variances.means.shape[0]):
+            for lane in range(GROUP):
+                total[lane] = 0.0
+                constant[lane] = 0.0
+            for c in range(seen):
+                i = work.observed[c]
+                value, volume = work.row[i], variances.volumes[i]
+                mean, factor, log_factor = variances.means[g, i], variances.factors[g, i], variances.log_factors[g, i]
+                for lane in range(GROUP):
+                    white = (value - mean[lane]) * factor[lane]
+                    total[lane] -= 0.5 * white * white
+                    constant[lane] += log_factor[lane] - volume
+            for lane in range(min(GROUP, out.shape[0] - g * GROUP)):
+                out[g * GROUP + lane, r] = total[lane]
+                constants[g * GROUP + lane, r] = constant[lane]
+
+
+@compiled
 def add_incomplete_by_variances(
-    x: Array, resp: Array, variances: Variances, work: Work, sums: Array, moments: Array
+    x: Array, scaled: Array, resp: Array, variances: Variances, work: Work, sums: Array, moments: Array
 ) -> None:
-    """Expected statistics of rows x (b, d), weighted by resp (K, b), about the components' origins.
+    """Expected statistics of rows x (b, d) about the origins; weights `scaled` and resp (K, b) as in `add_incomplete`.
 
     Parameters
     ----------
@@ -54,9 +77,10 @@ def add_incomplete_by_variances(
         if seen == 0:
             continue
         for g in range(variances.means.shape[0]):
-            if take_weights(resp, g, r, work):
+            if take_weights(scaled, g, r, work):
                 expect_row(variances.means[g], seen, work)
                 add_first(variances.offsets[g], work, sums[g])
+                take_weights(resp, g, r, work)
                 add_squares(variances.variances[g], x.shape[1] - seen, work, moments[g])
 
 

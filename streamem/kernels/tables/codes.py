@@ -16,11 +16,12 @@ class Codes(NamedTuple):
     ----------
     starts : (d + 1,) where the codes of each column begin in the table
     absent : the place of a value that was not observed, behind all codes, or −1 where none may be missing
-    table : (V, K) log-probabilities, or (V + 1, K) with a last row of zeros for what is missing
+    table : (V, width) log-probabilities, or (V + 1, width) with a last row of zeros for what is missing; the width is
+        K, filled up to whole vectors
     places : (rows of a block, d) int32, buffer for places in the table
-    near : (rows of a tile, K) buffer
-    resp : (rows of a block, K) buffer
-    sums, occupied : shape of the table, and (K,)
+    near : (rows of a tile, width) buffer
+    resp : (rows of a block, width) buffer
+    sums, occupied : shape of the table, and (width,)
     """
 
     starts: Array

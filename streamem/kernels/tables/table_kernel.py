@@ -18,7 +18,7 @@ from streamem.kernels.features.exponential import NO_WEIGHTS
 from streamem.kernels.features.features import as_rows
 from streamem.kernels.tables.codes import Codes
 from streamem.kernels.tiling import block_rows
-from streamem.machine.lanes import fill_in_lanes, in_lanes
+from streamem.machine.lanes import fill_in_lanes, in_lanes, lanes_for
 from streamem.machine.thread_buffer import thread_buffer
 
 Array = NDArray[Any]
@@ -78,10 +78,11 @@ class CategoricalKernel(Kernel):
         if missing:
             self._table = np.vstack([self._table, np.zeros((1, self._table.shape[1]))])
         (v, k), d = self._table.shape, len(params.starts) - 1
-        self._k, self._d, self._rows = k, d, block_rows(k, d)
+        self._k, self._d, self._rows, self._width = k, d, block_rows(k, d), lanes_for(k)
         finite = np.where(np.isfinite(self._table), np.abs(self._table), 0.0)
         self.rounding = EPS * (d + 1) * (1.0 + float(finite.max(initial=0.0)))
-        self._sums, self._weight = np.zeros((v, k)), np.zeros(k)
+        self._table = in_lanes(self._table)
+        self._sums, self._weight = np.zeros((v, self._width)), np.zeros(self._width)
         self._buffer: Array | None = None
         self._places: Array = np.empty((0, d), dtype=np.int32)
 
@@ -93,16 +94,16 @@ class CategoricalKernel(Kernel):
 
     def log_prob(self, out: Array) -> None:
         """out (K, b) = Σ_j log p_j."""
-        kernels.look_up(self._places, self._table, thread_buffer("near", (TILE, self._k)), out)
+        kernels.look_up(self._places, self._table, thread_buffer("near", (TILE, self._width)), out)
 
     def accumulate(self, resp: Array) -> None:
         """Responsibilities (K, b) to the codes of the rows."""
-        transposed = np.ascontiguousarray(resp.T, dtype=np.float64)
+        transposed = in_lanes(np.ascontiguousarray(resp.T, dtype=np.float64))
         kernels.add_at(self._places, transposed, self._sums, self._weight)
 
     def mix(self, x: Array, weight: Array | None, log_weights: Array) -> MixtureSums:
         """Responsibilities of all rows x (n, d), block by block, and their statistics."""
-        occupied = np.zeros(self._k)
+        occupied = np.zeros(self._width)
         bad, log_likelihood, pairs = kernels.mixture_pass(
             as_rows(x),
             NO_WEIGHTS if weight is None else as_rows(weight),
@@ -115,7 +116,7 @@ class CategoricalKernel(Kernel):
         if bad >= 0:
             raise unknown_code(x, bad, self._starts)
         self._weight += occupied
-        return MixtureSums(log_likelihood, pairs, occupied)
+        return MixtureSums(log_likelihood, pairs, occupied[: self._k])
 
     def densities(self, x: Array, b: Array, peaks: Array) -> None:
         """Densities of all rows x (n, d), row after row."""
@@ -137,13 +138,15 @@ class CategoricalKernel(Kernel):
 
     def _codes(self, occupied: Array) -> Codes:
         """Codes and buffers of this thread; weights of components are added to `occupied`."""
+        resp = thread_buffer("resp", (self._rows, self._width))
+        resp[:, self._k :] = 0.0
         return Codes(
             self._starts,
             self._absent,
             self._table,
             thread_buffer("places", (self._rows, self._d), np.int32),
-            thread_buffer("near", (TILE, self._k)),
-            thread_buffer("resp", (self._rows, self._k)),
+            thread_buffer("near", (TILE, self._width)),
+            resp,
             self._sums,
             occupied,
         )
@@ -154,4 +157,5 @@ class CategoricalKernel(Kernel):
 
     def stats(self) -> Stats:
         """weight (K,) and counts (K, V)."""
-        return Stats(weight=self._weight.copy(), counts=self._sums[: self._starts[-1]].T.copy())
+        counts = self._sums[: self._starts[-1], : self._k]
+        return Stats(weight=self._weight[: self._k].copy(), counts=counts.T.copy())

@@ -1,6 +1,7 @@
 """The steps of a block of categorical data: log-probabilities are sums of rows of a table, statistics added to them.
 
-Tables have the component last, so that one look-up of a code serves all components by contiguous additions.
+Tables have the component last, filled up to whole vectors, so that one look-up of a code serves all components by
+contiguous additions.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from numpy.typing import NDArray
 from streamem.kernels.features.feature_products import transpose_blockwise
 from streamem.kernels.steps import implement
 from streamem.kernels.tables.codes import Codes
-from streamem.machine.compiled import compiled
+from streamem.kernels.tables.table_llvm import AT_ONCE, add_to_rows, sum_rows
+from streamem.machine.compiled import compiled, compiled_inside
+from streamem.machine.lanes import LANES
 
 Array = NDArray[Any]
 
@@ -24,32 +27,46 @@ def places_of(x: Array, starts: Array, absent: int, places: Array) -> int:
 
     NaN has the place `absent`, and is taken for code 0 where that is −1.
     """
+    d = x.shape[1]
+    sizes, begins, other = np.empty(d), np.empty(d, dtype=np.int32), np.empty(d, dtype=np.int32)
+    for j in range(d):
+        sizes[j], begins[j] = starts[j + 1] - starts[j], starts[j]
+        other[j] = absent if absent >= 0 else starts[j]
     for i in range(x.shape[0]):
         row, target = x[i], places[i]
-        for j in range(row.size):
-            value = row[j]
-            if value < 0 or value >= starts[j + 1] - starts[j] or value - np.floor(value) > 0:
-                return i * row.size + j
-            if value == value:
-                target[j] = starts[j] + np.int32(value)
-            else:
-                target[j] = absent if absent >= 0 else starts[j]
+        wrong = 0
+        for j in range(d):
+            value = np.float64(row[j])
+            code = np.int32(value if (value >= 0.0) & (value < sizes[j]) else 0.0)
+            wrong |= (value == value) & (np.float64(code) != value)
+            target[j] = begins[j] + code if value == value else other[j]
+        if wrong:
+            return i * d + _first_unknown(row, sizes)
     return -1
+
+
+@compiled_inside
+def _first_unknown(row: Array, sizes: Array) -> int:
+    """The position of the first value of a row that is no integer of 0 … sizes − 1."""
+    for j in range(row.size):
+        value = np.float64(row[j])
+        if value < 0 or value >= sizes[j] or value - np.floor(value) > 0:
+            return j
+    return 0
 
 
 @compiled
 def look_up(places: Array, table: Array, near: Array, out: Array) -> None:
-    """out (K, b) = Σ_j table[places_j] for places (b, d), table (V, K); near (rows of a tile, K) is a buffer."""
-    b, d = places.shape
+    """out (K, b) = Σ_j table[places_j] for places (b, d), table (V, width); near (rows of a tile, width) is a buffer.
+
+    The width is K, filled up to whole vectors.
+    """
+    b, width = places.shape[0], table.shape[1]
     for start in range(0, b, near.shape[0]):
         rows = min(near.shape[0], b - start)
         for i in range(rows):
-            target = near[i]
-            target[:] = 0
-            for j in range(d):
-                source = table[places[start + i, j]]
-                for k in range(target.size):
-                    target[k] += source[k]
+            for k in range(0, width, AT_ONCE * LANES):
+                sum_rows(table, min(AT_ONCE, (width - k) // LANES), k, places, start + i, near, i)
         for k in range(out.shape[0]):
             row = out[k, start : start + rows]
             for i in range(row.size):
@@ -58,15 +75,14 @@ def look_up(places: Array, table: Array, near: Array, out: Array) -> None:
 
 @compiled
 def add_at(places: Array, resp: Array, sums: Array, weight: Array) -> None:
-    """sums (V, K)[places_j] += resp and weight (K,) += resp, row by row of places (b, d) and resp (b, at least K)."""
+    """sums (V, width)[places_j] += resp and weight (width,) += resp, row by row of places (b, d) and resp.
+
+    resp is (b, at least width); the width is that of whole vectors.
+    """
+    width = sums.shape[1]
     for i in range(places.shape[0]):
-        values = resp[i]
-        for k in range(weight.size):
-            weight[k] += values[k]
-        for j in range(places.shape[1]):
-            target = sums[places[i, j]]
-            for k in range(target.size):
-                target[k] += values[k]
+        for k in range(0, width, AT_ONCE * LANES):
+            add_to_rows(sums, min(AT_ONCE, (width - k) // LANES), k, places, i, resp, weight)
 
 
 def _load(own: Any, x: Any) -> Any:
