@@ -31,6 +31,7 @@ EXPERIMENTS = [
     Experiment("Chains of other families", "bench.chain_families", draws=False),
     Experiment("Mixtures of exponential families", "bench.exponential_families", draws=False),
     Experiment("Latent classes", "bench.latent_classes", draws=False),
+    Experiment("Record linkage", "bench.record_linkage", draws=False),
     Experiment("Starts and sweeps that share reads", "bench.shared_reads", draws=False),
     Experiment("Coverage of intervals", "bench.standard_errors", draws=False),
     Experiment("Passes of accelerated EM", "bench.acceleration"),

@@ -91,7 +91,7 @@ def patterns(rows: int, levels: int) -> None:
             begun = time.perf_counter()
             model = fit(path, **settings, compress=compress)
             found[name] = time.perf_counter() - begun
-            told = f"{name} ({model.report_.n_rows:,})"
+            told = f"{name} ({model.report_.n_patterns or rows:,})"
             print(f"| {told} | {found[name]:.2f} | {model.n_iter_} | {model.lower_bound_:.9f} |", flush=True)
         print(f"| rows ÷ patterns | {found['rows'] / found['patterns']:.1f} | | |")
 
