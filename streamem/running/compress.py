@@ -73,7 +73,9 @@ def compressed(source: Source, family: FullFamily, missing: Missing, engine: Eng
     origin = f"{source.schema.origin} ({source.n_rows:,} rows as {len(found.weights):,} patterns with weights)"
     options = ReadOptions(chunk_bytes=engine.budget.chunk_bytes, most_chunk_bytes=engine.budget.most_chunk_bytes)
     rows = ArraySource(np.asarray(found.rows), options, origin, source.schema.names)
-    return WeightedSource(rows, ArrayWeights(np.asarray(found.weights)))
+    patterns = WeightedSource(rows, ArrayWeights(np.asarray(found.weights)))
+    patterns.patterns_of = source.n_rows
+    return patterns
 
 
 def _is_various(source: Source, engine: Engine, d: int) -> bool:

@@ -27,7 +27,7 @@ SHOWN_PASSES = 10
 
 TOMBSTONES = "tombstones"
 
-OPTIONAL = "objective", "certificate", "starts", "short_runs", "start_passes"
+OPTIONAL = "objective", "certificate", "starts", "short_runs", "start_passes", "n_patterns"
 """What a report holds where there is something to tell."""
 
 
@@ -73,6 +73,7 @@ class FitReport:
     ----------
     origin : the source in words
     n_rows, n_features, n_chunks : its size and plan
+    n_patterns : different rows, over which the passes went with their weights instead of over rows; None of other fits
     setting : how it ran: threads, chunks in flight, bytes of kept chunks, projected bytes, limit, arithmetic,
         and on threads the processor with the width of vectors in compiled code
     passes : one record a pass
@@ -100,6 +101,7 @@ class FitReport:
     starts: Reached | None = None
     short_runs: Reached | None = None
     start_passes: int = 0
+    n_patterns: int | None = None
 
     def __post_init__(self) -> None:
         self.origin = redacted(self.origin)  # that of a file of an earlier version, too

@@ -170,7 +170,10 @@ def _project_some(job: Job, refs: Sequence[ChunkRef], opened: int, starts: int) 
 def _new_report(job: Job, refs: Sequence[ChunkRef], projection: Projection) -> FitReport:
     schema = job.source.schema
     setting = job.engine.describe(projection)
-    return FitReport(schema.origin, job.source.n_rows, schema.n_features, len(refs), setting)
+    n_rows, patterns_of = job.source.n_rows, getattr(job.source, "patterns_of", None)
+    if patterns_of is None:
+        return FitReport(schema.origin, n_rows, schema.n_features, len(refs), setting)
+    return FitReport(schema.origin, patterns_of, schema.n_features, len(refs), setting, n_patterns=n_rows)
 
 
 def _checkpoint(job: Job, refs: Sequence[ChunkRef], report: FitReport) -> Checkpoint | None:

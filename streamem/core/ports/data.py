@@ -145,12 +145,14 @@ class Source(ABC):
     n_rows : number of rows n
     row_shape : the axes that were flattened to rows; empty where rows have one axis
     offsets : (s + 1,) int64 first row of every sequence, and n_rows, where rows are steps of sequences; else None
+    patterns_of : how many rows the rows of this source stand for, if these are different rows with weights; else None
     """
 
     schema: Schema
     n_rows: int
     row_shape: tuple[int, ...] = ()
     offsets: Array | None = None
+    patterns_of: int | None = None
 
     def __repr__(self) -> str:
         """What is there: origin, rows, features, dtype, and whether rows have weights."""
