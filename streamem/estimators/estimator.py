@@ -26,11 +26,11 @@ from streamem.estimators.attributes import (
     is_complete,
     require_fit,
     require_sizes,
-    set_by_hand,
     shown_facts,
     shown_parameters,
     still_shown,
 )
+from streamem.estimators.by_hand import ByHand, made_by_hand
 from streamem.estimators.diagnosis import Diagnosis, diagnosis_of
 from streamem.estimators.faces import Face
 from streamem.estimators.fitting import fit_to
@@ -92,6 +92,7 @@ class Estimator(BaseEstimator):
 
     _fitted: Fitted | None = None
     _published: Mapping[str, Any] = MappingProxyType({})
+    _by_hand: ByHand | None = None
     _followers: Followers | None = None
 
     def __getattr__(self, name: str) -> Any:
@@ -509,9 +510,10 @@ class Estimator(BaseEstimator):
         ParameterError : it does not fit the hyperparameters as they are now
         """
         self._require_fitted()
-        fitted = self._fitted or Fitted()
-        if fitted.state is None or not still_shown(self, self._published):
-            return set_by_hand(self, fitted, self._published)
+        fitted = self._fitted
+        if fitted is None or fitted.state is None or not still_shown(self, self._published):
+            self._by_hand = made_by_hand(self, fitted, self._published, self._by_hand)
+            return self._by_hand.fitted
         require_sizes(self, self._published, 0 if fitted.shape is None else fitted.shape.features)
         require_fit(self, fitted)
         return fitted
@@ -539,6 +541,7 @@ class Estimator(BaseEstimator):
         facts = shown_facts(fitted)
         for name in OPTIONAL:
             self.__dict__.pop(name, None)
+        self.__dict__.pop("_by_hand", None)
         self.__dict__.update(**published, **facts, _fitted=fitted, _published=published)
         return fitted
 
@@ -546,6 +549,7 @@ class Estimator(BaseEstimator):
         """Pickled state: no followers; of published attributes the names only, unless a user has replaced them."""
         state: dict[str, Any] = dict(super().__getstate__())
         state.pop("_followers", None)
+        state.pop("_by_hand", None)
         if published := state.get("_published"):
             state["_published"] = {
                 name: None if state.get(name) is value else value for name, value in published.items()
