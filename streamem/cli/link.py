@@ -6,7 +6,7 @@ import click
 
 from streamem.cli import library
 from streamem.cli.checks import algorithm_option, require_writable, verbosity
-from streamem.cli.reading import ReadingOptions, reading_options
+from streamem.cli.reading import ReadingOptions, reading_options, unseen_option
 
 
 @click.command("link")
@@ -25,6 +25,7 @@ from streamem.cli.reading import ReadingOptions, reading_options
 @click.option("--tol", type=float, default=1e-9, show_default=True, help="Nats per pair.")
 @click.option("--max-iter", type=click.IntRange(0), default=1000, show_default=True)
 @algorithm_option("batch")
+@unseen_option
 @click.option("--weight", help="Sample weights: a column name, or the path of a Zarr array or .npy file.")
 @click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
 @reading_options
@@ -42,6 +43,7 @@ def link(
     tol: float,
     max_iter: int,
     algorithm: str,
+    unseen: str,
     weight: str | None,
     overwrite: bool,
     reading: ReadingOptions,
@@ -53,6 +55,7 @@ def link(
         match_prior_init=match_prior,
         levels=dict(map(_parted, levels)) or None,
         id_columns=ids.split(",") if ids else None,
+        unseen=unseen,
         tol=tol,
         max_iter=max_iter,
         verbose=verbosity(ctx),

@@ -12,6 +12,12 @@ from streamem.cli import library
 from streamem.cli.checks import algorithm_option, require_writable, start_option, verbosity
 from streamem.cli.reading import ReadingOptions, missing_option, reading_options, unseen_option
 
+weight_prior_option = click.option(
+    "--weight-concentration-prior",
+    type=click.FloatRange(1.0),
+    help="Parameter of a symmetric Dirichlet prior of the weights; 1 is none.",
+)
+
 
 def mixture_options(stopping: str, *own: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """What fitting any mixture takes, in the order of help: `stopping` is its default, `own` are a kind's."""
@@ -26,6 +32,7 @@ def mixture_options(stopping: str, *own: Callable[[Any], Any]) -> Callable[[Any]
         click.option("--stopping", type=click.Choice(["change", "aitken"]), default=stopping, show_default=True),
         click.option("--max-iter", type=click.IntRange(0), default=100, show_default=True),
         click.option("--n-init", type=click.IntRange(1), default=1, show_default=True),
+        weight_prior_option,
         start_option("init_params"),
         algorithm_option("batch"),
         missing_option,

@@ -37,7 +37,7 @@ class LatentClass(MixtureEstimator):
     compress : {"auto", True, False}, default "auto"
         Whether EM runs over different rows with weights, found in one pass, instead of over all rows: the same sums but
         for their rounding. "auto" does so from 16,384 rows on, where at most a quarter of them are different. The
-        report says how many there were. `partial_fit` and `fit_stream` never do.
+        report says how many there were (`n_patterns`). `partial_fit` and `fit_stream` never do.
     init_params : {"short_em", "merged_em", "random", "kmeans", "k-means++", "random_from_data"}, default "short_em"
         "random" deals equal rows of a sample to the classes together, by chance; "short_em" goes on from the best of 32
         such deals after short runs of EM on the sample, and finds the best maximum far more often than one deal.

@@ -48,8 +48,13 @@ class RecordLinkage(MixtureEstimator):
         V. None lets the data tell, and `levels` and `u_probabilities`, where these have more.
     id_columns : sequence of str, or None
         Columns that are no comparisons. A ``.parquet`` that an answer is written to (``out=``) holds them too.
+    unseen : {"error", "missing"}, default "error"
+        What a level is that neither `levels` nor the data of the fit hold: an error, or a missing level.
     compress : {"auto", True, False}, default "auto"
         Whether EM runs over different rows with weights; see `LatentClass`.
+    weight_concentration_prior : float or (2,), optional
+        Dirichlet prior of the shares of non-matches and matches, (1, 51) as if 50 more pairs had matched; as in
+        `GaussianMixture`.
     tol, max_iter, random_state, warm_start, verbose, stopping, n_threads, memory_limit, chunk_bytes
         As in `GaussianMixture`, but `tol` is 1e-9 and `max_iter` 1000 by default. Only `sample` draws numbers.
 
@@ -103,7 +108,9 @@ class RecordLinkage(MixtureEstimator):
         levels: Mapping[str, Sequence[Any]] | None = None,
         n_levels: int | Sequence[int] | None = None,
         id_columns: Sequence[str] | None = None,
+        unseen: str = "error",
         compress: bool | str = "auto",
+        weight_concentration_prior: float | ArrayLike | None = None,
         tol: float = 1e-9,
         max_iter: int = 1000,
         random_state: int | np.random.RandomState | None = None,
@@ -120,7 +127,9 @@ class RecordLinkage(MixtureEstimator):
         self.levels = levels
         self.n_levels = n_levels
         self.id_columns = id_columns
+        self.unseen = unseen
         self.compress = compress
+        self.weight_concentration_prior = weight_concentration_prior
         self.tol = tol
         self.max_iter = max_iter
         self.random_state = random_state

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from click.testing import CliRunner
 
+from streamem import LatentClass
 from streamem.cli import main
 
 
@@ -32,3 +33,17 @@ def test_from_survey_to_labels(tmp_path: Path) -> None:
     often = np.sum(said, axis=0) >= 2
     assert max(np.mean(labels == often), np.mean(labels != often)) > 0.85
     assert "patterns with weights" in CliRunner().invoke(main, ["show", model]).output
+
+
+def test_a_prior_of_the_shares(tmp_path: Path) -> None:
+    """As if 20 more people had been in each class."""
+    rng = np.random.default_rng(0)
+    agree = rng.random((400, 3)) < np.array([[0.9], [0.2]])[(rng.random(400) < 0.8).astype(int)]
+    survey, model = str(tmp_path / "survey.parquet"), str(tmp_path / "m.npz")
+    pq.write_table(pa.table({f"q{j}": np.where(agree[:, j], "yes", "no") for j in range(3)}), survey)
+    command = ["fit", "latent-class", survey, "-k", "2", "-o", model, "--seed", "0", "--init", "random"]
+    done = CliRunner().invoke(main, [*command, "--tol", "1e-8", "--weight-concentration-prior", "21"])
+    assert done.exit_code == 0, done.output
+    fitted = LatentClass.load(model)
+    shares = fitted.predict_proba(survey).sum(axis=0)
+    np.testing.assert_allclose(fitted.weights_, (shares + 20) / (400 + 40), atol=1e-4)

@@ -89,6 +89,52 @@ def test_em_written_out(missing: float, compress: bool) -> None:
     assert_same(RecordLinkage(compress=compress, tol=1e-13).fit(x), em(x, 500), 1e-6)
 
 
+def test_splinks_em() -> None:
+    """splink 5.0.0 after 25 iterations over these comparison vectors from the same start, by `bench.record_linkage`."""
+    x, _ = draw_pairs(1000, seed=5)
+    m = [
+        [0.05536051228844553, 0.9446394877115544],
+        [0.03408293574827394, 0.06809252817244765, 0.8978245360792784],
+        [0.03774306977890997, 0.018714456305097937, 0.02386698824975556, 0.9196754856662366],
+        [0.07138728917955377, 0.9286127108204463],
+    ]
+    u = [
+        [0.9144361186763565, 0.08556388132364348],
+        [0.4413140138554309, 0.4614976881182738, 0.0971882980262954],
+        [0.31550475770133385, 0.3163679294814957, 0.2906277458722744, 0.07749956694489596],
+        [0.9084146313272811, 0.09158536867271892],
+    ]
+    with pytest.warns(match="did not converge"):
+        model = RecordLinkage(tol=0.0, max_iter=25).fit(x)
+    assert_same(model, (0.1572471318531888, list(map(np.array, m)), list(map(np.array, u))), 1e-12)
+
+
+def test_a_prior_of_the_share_of_matches() -> None:
+    """As if 300 more pairs had matched, and 100 not."""
+    x, _ = draw_pairs(2000, missing=0.0)
+    model = RecordLinkage(weight_concentration_prior=[101, 301], tol=1e-13).fit(x)
+    matches = model.predict_proba(x).sum()
+    np.testing.assert_allclose(model.match_prior_, (matches + 300) / 2400, atol=1e-6)
+    assert model.match_prior_ > RecordLinkage().fit(x).match_prior_ + 0.05
+
+
+def test_levels_that_were_never_seen() -> None:
+    x, _ = draw_pairs(2000)
+    levels: dict[str, Any] = {"levels": {"c1": TEXTS}, "id_columns": ["left", "right"]}
+    table = table_of(x)
+    strange = pa.array(["sounds alike", *table["c1"].to_pylist()[1:]])
+    later = table.set_column(table.column_names.index("c1"), "c1", strange)
+    absent = table.set_column(table.column_names.index("c1"), "c1", pa.array([None, *strange.to_pylist()[1:]]))
+    with pytest.raises(DataError, match="sounds alike"):
+        RecordLinkage(**levels).fit(table).predict_proba(later)
+    model = RecordLinkage(unseen="missing", **levels).fit(table)
+    np.testing.assert_array_equal(model.predict_proba(later), model.predict_proba(absent))
+    codes = RecordLinkage(unseen="missing").fit(x)
+    beyond, without = x.copy(), x.copy()
+    beyond[0, 2], without[0, 2] = 4.0, np.nan
+    np.testing.assert_array_equal(codes.match_weight(beyond), codes.match_weight(without))
+
+
 def test_matches_are_found() -> None:
     x, same = draw_pairs(5000)
     model = RecordLinkage().fit(x)

@@ -111,6 +111,32 @@ def test_one_component_is_the_fit_of_scipy(name: str, law: Any, fixed: dict[str,
         assert reached >= best - 1e-9 * abs(best)
 
 
+@pytest.mark.parametrize("name", ["Geometric", "Poisson", "Bernoulli", "Multinomial"])
+def test_one_component_of_counts_is_the_closed_form_under_scipys_law(name: str) -> None:
+    x = rows_of(name)
+    model, means = fitted(DRAWN[name][0], x), x.mean(axis=0)
+    laws = {
+        "Geometric": lambda: scipy_stats.geom.logpmf(x, 1.0 / means).sum(),
+        "Poisson": lambda: scipy_stats.poisson.logpmf(x, means).sum(),
+        "Bernoulli": lambda: scipy_stats.bernoulli.logpmf(x, means).sum(),
+        "Multinomial": lambda: scipy_stats.multinomial.logpmf(x, 9, means / 9).sum(),
+    }
+    assert model.score(x) * len(x) == pytest.approx(laws[name](), rel=1e-12)
+
+
+@pytest.mark.parametrize("name", ["Exponential", "Gamma", "LogNormal", "Weibull", "Geometric", "Poisson"])
+def test_a_row_a_million_deviations_off(name: str) -> None:
+    """A fit stays finite and climbs (it would raise else), and the row has a component, and a density if any."""
+    x = np.append(rows_of(name, 200), [[1e6, 1e6]], axis=0)
+    model = fitted(DRAWN[name][0], x, 2, max_iter=30)
+    assert all(np.isfinite(leaf).all() for leaf in model.params_.flatten().values())
+    assert np.isfinite(model.score_samples(x)).all()
+    np.testing.assert_allclose(model.predict_proba(x).sum(axis=1), 1.0)
+    far = x[-1:] * 1e6
+    assert not np.isnan(model.score_samples(far)).any()
+    assert model.predict(far).shape == (1,)
+
+
 def test_one_negative_binomial_has_no_slope_left() -> None:
     """At the maximum Σ ψ(x + r) − ψ(r) = n log(1 + m/r)."""
     from scipy.special import psi
