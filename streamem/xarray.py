@@ -33,7 +33,8 @@ class StreamemAccessor:
     >>> import numpy as np, xarray
     >>> import streamem.xarray
     >>> from streamem import GaussianMixture
-    >>> ds = xarray.Dataset({"t": (("lat", "lon"), np.array([[0.0, 0.1, 9.0], [9.1, np.nan, 0.2]]))})
+    >>> t = np.array([[0.0, 0.1, 9.0], [9.1, np.nan, 0.2]])
+    >>> ds = xarray.Dataset({"t": (("lat", "lon"), t), "s": (("lat", "lon"), t + 30)})
     >>> gm = ds.streamem.fit(GaussianMixture(2, random_state=0))
     >>> labels = ds.streamem.predict(gm)
     >>> labels.dims, int(labels[1, 1]), bool(labels[0, 0] == labels[0, 1])

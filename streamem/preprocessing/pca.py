@@ -107,7 +107,7 @@ class PCA(ClassNamePrefixFeaturesOutMixin, Transformer):
     def _amount(self, moments: Moments) -> dict[str, Any]:
         n, d = moments.rows, len(moments.mean)
         if not n > 1:
-            raise DataError(f"the rows weigh {n:g} together; a covariance needs more than 1")
+            raise DataError(f"n_samples={n:g} (rows, or their weights); a covariance needs more than 1")
         rank = min(int(np.floor(n)), d)
         with one_blas_thread(brief=True):
             values, vectors = np.linalg.eigh(moments.scatter / (n - 1))

@@ -38,7 +38,7 @@ from streamem.running.answers import (
 from streamem.running.engines import Engine
 from streamem.running.row_tasks import Apply
 from streamem.sources import ReadOptions, is_source, open_source
-from streamem.sources.kinds import is_path_list
+from streamem.sources.kinds import is_path_list, kind_of
 from streamem.sources.transformed import RowMap, TransformedSource, about
 from streamem.sources.unobserved import is_about_a_grid
 
@@ -217,7 +217,7 @@ class Transformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None): 
         task = TakeMoments(source.schema.names, self._products)
         map_source(source, task, self._engine("moments", executor, d), held, join)
         if not total[0].rows > 0:
-            raise DataError(f"the sample weights sum to {total[0].rows}; at least one must be > 0")
+            raise DataError("the sample weights are all zero; at least one must be > 0")
         names = source.schema.names if first else None
         if names is None:  # those of a frame in memory, or of the first call
             names = tuple(getattr(self, "feature_names_in_", ())) or None
@@ -345,4 +345,7 @@ def _in_memory(x: Any) -> bool:
     """Whether X is an array, a list or a data frame in memory."""
     if isinstance(x, list | tuple):
         return not is_path_list(x)
-    return isinstance(x, np.ndarray) or is_frame(x) or library_of(x) == "scipy"
+    if isinstance(x, np.ndarray) or is_frame(x) or library_of(x) == "scipy":
+        return True
+    kind = None if is_source(x) else kind_of(x)
+    return kind is not None and kind.name == "array"

@@ -40,6 +40,17 @@ def open_source(data: Any, *, weight: Any = None, options: ReadOptions | None = 
     ------
     SourceError : nothing is there, or nothing that can be read as it lies (a table of Delta Lake, Iceberg or Hudi)
     SchemaError : columns are missing or not numeric
+
+    Examples
+    --------
+    Rows that fulfil a condition are those of a filtered Arrow dataset, which is scanned in every pass; its files may be
+    of any size, and estimators take it like any other data.
+
+    >>> import pyarrow as pa, pyarrow.dataset as ds
+    >>> from streamem import open_source
+    >>> people = ds.dataset(pa.table({"age": [20, 40, 60], "income": [1.0, 2.0, 3.0]}))
+    >>> open_source(people.filter(ds.field("age") > 30)).n_rows
+    2
     """
     data, options = anywhere(data), options or ReadOptions()
     if isinstance(weight, str) and not is_weight_path(weight):

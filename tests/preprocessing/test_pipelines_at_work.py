@@ -124,7 +124,10 @@ def test_accessor_of_arrays_and_chains() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("transformer", [StandardScaler(), PCA()])
 def test_scikit_learns_own_checks(transformer: Any) -> None:
-    check_estimator(transformer)
+    arbitrary = {"check_sample_weight_equivalence_on_dense_data": "directions without variance are arbitrary"}
+    expected = arbitrary if isinstance(transformer, PCA) else {}
+    found = check_estimator(transformer, expected_failed_checks=expected, on_skip=None)
+    assert sum(check["status"] == "passed" for check in found) > 30
 
 
 PROGRAM = """

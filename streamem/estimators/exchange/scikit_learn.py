@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from sklearn.mixture import BayesianGaussianMixture
-from sklearn.mixture import GaussianMixture as Theirs
 from sklearn.utils.validation import check_is_fitted
 
 from streamem.core.errors import ParameterError
 from streamem.estimators.attributes import shown_facts, shown_parameters
 from streamem.estimators.exchange.adopting import adopted
+from streamem.machine.importing import import_whole
 from streamem.running.fitted import Fitted
 
 SHARED = (
@@ -35,7 +34,7 @@ SHARED = (
 PARAMETERS = ("weights_", "means_", "precisions_cholesky_")
 
 
-def as_scikit_learn(settings: Any, fitted: Fitted) -> Theirs:
+def as_scikit_learn(settings: Any, fitted: Fitted) -> Any:
     """A `sklearn.mixture.GaussianMixture` with the parameters of a fitted mixture.
 
     Raises
@@ -50,7 +49,7 @@ def as_scikit_learn(settings: Any, fitted: Fitted) -> Theirs:
     given = {name: getattr(settings, name) for name in SHARED}
     if given["init_params"] == "short_em":
         given["init_params"] = "kmeans"
-    theirs = Theirs(**given)
+    theirs = _library().GaussianMixture(**given)
     assert fitted.state is not None
     assert fitted.shape is not None
     shown = {**shown_facts(fitted), **shown_parameters(settings, fitted.state.params, fitted.shape.dtype)}
@@ -88,13 +87,19 @@ def hyperparameters_of(theirs: Any) -> dict[str, Any]:
     ParameterError : another class, or a Bayesian mixture, which no mixture with one set of parameters equals
     NotFittedError : it is not fitted
     """
-    if isinstance(theirs, BayesianGaussianMixture):
+    library = _library()
+    if isinstance(theirs, library.BayesianGaussianMixture):
         raise ParameterError(
             "a BayesianGaussianMixture averages densities over a posterior of the parameters, so no GaussianMixture "
             "has its densities; fit GaussianMixture(weight_concentration_prior=..., mean_prior=..., ...), which finds "
             "the posterior's mode, or set weights_, means_ and precisions_cholesky_ to its point estimates"
         )
-    if not isinstance(theirs, Theirs):
+    if not isinstance(theirs, library.GaussianMixture):
         raise ParameterError(f"a fitted sklearn.mixture.GaussianMixture is needed, not {type(theirs).__name__}")
     check_is_fitted(theirs)
     return {name: getattr(theirs, name) for name in SHARED}
+
+
+def _library() -> Any:
+    """scikit-learn's mixtures, imported when they are asked for: it takes a while."""
+    return import_whole("sklearn.mixture")
