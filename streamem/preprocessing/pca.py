@@ -13,6 +13,7 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin
 from streamem.core.blas import one_blas_thread
 from streamem.core.errors import DataError, ParameterError
 from streamem.core.missing import Missing
+from streamem.machine.importing import import_whole
 from streamem.preprocessing.moments import Moments
 from streamem.preprocessing.transformer import Transformer
 from streamem.sources.transformed import RowMap
@@ -145,6 +146,10 @@ class PCA(ClassNamePrefixFeaturesOutMixin, Transformer):
         key = f"project {self.mean_.tobytes().hex()} {np.ascontiguousarray(matrix).tobytes().hex()}"
         function = Project(self.mean_, np.ascontiguousarray(matrix))
         return RowMap(function, self.n_components_, dtype, None, Missing.STEPS_ALONE, key)
+
+    def _theirs(self) -> Any:
+        library = import_whole("sklearn.decomposition")
+        return library.PCA(self.n_components, whiten=self.whiten, svd_solver="covariance_eigh")
 
     def _inverse(self, x: Array) -> Array:
         scaled = x * self._deviations() if self.whiten else x

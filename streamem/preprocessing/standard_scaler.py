@@ -12,6 +12,7 @@ from sklearn.base import OneToOneFeatureMixin
 
 from streamem.core.errors import ParameterError
 from streamem.core.missing import Missing
+from streamem.machine.importing import import_whole
 from streamem.preprocessing.moments import Moments
 from streamem.preprocessing.transformer import Transformer
 from streamem.sources.transformed import RowMap
@@ -115,6 +116,9 @@ class StandardScaler(OneToOneFeatureMixin, Transformer):
         scale = self.scale_ if self.with_std else np.ones(d)
         key = f"standardize {center.tobytes().hex()} {scale.tobytes().hex()}"
         return RowMap(Standardize(center, scale), d, dtype, None, Missing.VALUES, key)
+
+    def _theirs(self) -> Any:
+        return import_whole("sklearn.preprocessing").StandardScaler(with_mean=self.with_mean, with_std=self.with_std)
 
     def _inverse(self, x: Array) -> Array:
         scaled = x * self.scale_ if self.with_std else x

@@ -153,6 +153,15 @@ class Transformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None): 
         kept = np.dtype(np.float32 if x.dtype == np.float32 else np.float64)
         return np.asarray(self._inverse(x.astype(np.float64))).astype(kept)
 
+    def to_sklearn(self) -> Any:
+        """A fitted transformer of scikit-learn's class of this name that does what this one does."""
+        check_is_fitted(self)
+        theirs = self._theirs()
+        for name, value in vars(self).items():
+            if name.endswith("_") and not name.startswith("_"):
+                setattr(theirs, name, value.copy() if isinstance(value, np.ndarray) else value)
+        return theirs
+
     def save(self, path: Path) -> None:
         """Write the fitted transformer to one ``.npz`` file, atomically and without pickle.
 
@@ -191,6 +200,10 @@ class Transformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None): 
     @abstractmethod
     def _map(self, dtype: np.dtype[Any]) -> RowMap:
         """What is done to rows of a dtype, which is kept."""
+
+    @abstractmethod
+    def _theirs(self) -> Any:
+        """An unfitted transformer of scikit-learn with these settings."""
 
     @abstractmethod
     def _inverse(self, x: Array) -> Array:

@@ -22,6 +22,7 @@ from streamem.sources.options import DEFAULT_CHUNK_BYTES, ReadOptions
 from streamem.sources.sequence_offsets import integers, offsets_of_lengths, offsets_of_starts, one_dimensional
 from streamem.sources.sequence_weights import sequence_weights, weights_of_rows
 from streamem.sources.sequences import SequenceSource
+from streamem.sources.transformed import about
 
 Ints = NDArray[np.int64]
 
@@ -314,6 +315,8 @@ def _has_arrays_beside(data: Any) -> bool:
 
 
 def _reader(data: Any, column: str, options: ReadOptions) -> Callable[[], Iterable[Any]]:
+    known = about(data, options)  # behind a pipeline, the data that its rows are made of
+    data, options = anywhere(known.data), known.options
     kind = None if is_source(data) else kind_of(data)
     read = None if kind is None else kind.column_reader(data, column, options)
     if read is None:

@@ -24,6 +24,7 @@ from sklearn.pipeline import make_pipeline
 
 from streamem import GaussianHMM, GaussianMixture
 from streamem.core.errors import (
+    CheckpointMismatchError,
     DataError,
     ModelFileError,
     NonFiniteError,
@@ -243,6 +244,29 @@ def test_chains_behind_a_scaler(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", x)
     pipe = make_pipeline(StandardScaler(), GaussianHMM(2, random_state=0)).fit(tmp_path / "x.npy")
     assert np.bincount(pipe.predict(tmp_path / "x.npy")).sum() == 300
+
+
+def test_chains_behind_a_scaler_find_their_sequences(tmp_path: Path) -> None:
+    frame = pd.DataFrame(two_groups(300), columns=list("xyz")).assign(gene=np.repeat(["a", "b", "c"], 100))
+    frame.to_parquet(tmp_path / "genes.parquet")
+    pipe = make_pipeline(StandardScaler(columns=["x", "y", "z"]), GaussianHMM(2, random_state=0))
+    pipe.fit(tmp_path / "genes.parquet", gaussianhmm__sequence_column="gene")
+    assert pipe[-1].sequences_by_ == {"sequence_column": "gene"}
+    pipe.predict(tmp_path / "genes.parquet", out=tmp_path / "states.parquet")
+    assert pq.read_table(tmp_path / "states.parquet").column("gene").to_pylist() == frame.gene.tolist()
+
+
+def test_a_killed_pipeline_goes_on(tmp_path: Path) -> None:
+    """A transformed source has a fingerprint that is equal as long as the data and the transformer are."""
+    np.save(tmp_path / "x.npy", two_groups(400))
+    steps = StandardScaler(), GaussianMixture(2, random_state=0)
+    whole = make_pipeline(*map(clone, steps)).fit(tmp_path / "x.npy")
+    options = {"gaussianmixture__checkpoint": tmp_path / "run.npz"}
+    make_pipeline(*map(clone, steps)).fit(tmp_path / "x.npy", **options)
+    again = make_pipeline(*map(clone, steps)).fit(tmp_path / "x.npy", **options)
+    assert again[-1].means_.tobytes() == whole[-1].means_.tobytes()
+    with pytest.raises(CheckpointMismatchError):
+        make_pipeline(StandardScaler(with_mean=False), clone(steps[1])).fit(tmp_path / "x.npy", **options)
 
 
 def test_transformed_rows_can_be_written(tmp_path: Path) -> None:
