@@ -34,6 +34,10 @@ MOST_MISSED = 1e-7
 """Share of the expected log-likelihood that an M-step on ordinary data may miss by rounding."""
 
 
+STEP = 2.0**-16
+"""Of a number, for differences."""
+
+
 class FamilySuite(MissingValueLaws):
     """Laws that every family must obey.
 
@@ -206,6 +210,30 @@ class FamilySuite(MissingValueLaws):
         halfway = {name: _towards_alike(name, value, form) for name, value in form.values.items()}
         other = case.family.log_prob(case.family.from_free_form(halfway, case.params), case.x)
         require(bool(np.abs(other - log_prob).max() > 0), "from_free_form ignores its numbers")
+
+    def test_slopes_are_derivatives(self) -> None:
+        """What `slopes` tells in closed form are differences of log_prob, and of its own first derivatives."""
+        case = _Case(self)
+        family, k = case.family, case.resp.shape[1] - 1
+        slopes = family.slopes(case.params)
+        if slopes is None:
+            raise SkipTest("the family leaves derivatives to differences")
+        form, weight = family.free_form(case.params, k + 1), case.resp[:, k]
+        first, second = slopes.first(k, case.x), slopes.second(k, case.x, weight)
+        for name in form.values:
+            for column in {0, first[name].shape[1] // 2, first[name].shape[1] - 1}:
+                down, up = (family.from_free_form(_moved(form, name, k, column, h), case.params) for h in (-STEP, STEP))
+                change = (family.log_prob(up, case.x) - family.log_prob(down, case.x))[:, k] / (2 * STEP)
+                told = first[name][:, column]
+                assert_close(change, told, 1e-5, f"slopes by {name}, {column}", float(np.abs(told).max()) + 1.0)
+                after, before = (family.slopes(one) for one in (up, down))
+                if after is None or before is None:
+                    raise AssertionError("slopes are known at some parameters only")
+                for other in form.values:
+                    block = second[name, other] if (name, other) in second else second[other, name].T
+                    bend = weight @ (after.first(k, case.x)[other] - before.first(k, case.x)[other]) / (2 * STEP)
+                    size = float(np.abs(block).max()) + 1.0
+                    assert_close(bend, block[column], 1e-5, f"second slopes by {name}, {column}, and {other}", size)
 
     def test_a_far_row_has_finite_log_prob(self) -> None:
         """log_prob is finite, and low, a million spreads away."""
@@ -383,3 +411,16 @@ def _towards_alike(name: str, value: Array, form: FreeForm) -> Array:
     if name not in form.shared:
         return np.asarray(0.9 * value + 0.1 * value.mean(axis=0, keepdims=True))
     return value if name in form.simplex else np.asarray(0.9 * value)
+
+
+def _moved(form: FreeForm, name: str, component: int, column: int, amount: float) -> dict[str, Array]:
+    """Numbers where one column of `Slopes` moved."""
+    values = {known: np.array(value) for known, value in form.values.items()}
+    own = values[name] if name in form.shared else values[name][component]
+    if name in form.symmetric:
+        i, j = (int(side[column]) for side in np.tril_indices(own.shape[-1]))
+        own[i, j] += amount
+        own[j, i] = own[i, j]
+    else:
+        own.reshape(-1)[column] += amount
+    return values

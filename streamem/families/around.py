@@ -13,6 +13,7 @@ from streamem.core.arrays import Params
 from streamem.core.completing import as_written
 from streamem.core.free_form import FreeForm
 from streamem.core.ports import Family, FullFamily, Kernel, Mixing, full_family
+from streamem.core.slopes import Slopes
 from streamem.core.stats import Stats
 
 Array = NDArray[Any]
@@ -230,6 +231,10 @@ class Around(FullFamily):
     def from_free_form(self, values: Mapping[str, Array], params: Any) -> Params:
         """The family's parameters that other numbers tell."""
         return self.family.from_free_form(values, params)
+
+    def slopes(self, params: Any) -> Slopes | None:
+        """The family's."""
+        return self.family.slopes(params)
 
     def faults(self, params: Any, n_components: int, n_features: int) -> list[str]:
         """What the family finds wrong."""

@@ -19,6 +19,7 @@ from streamem.core.errors import ParameterError
 from streamem.core.extrapolation import kept_signs
 from streamem.core.free_form import FreeForm, found_form, put_back
 from streamem.core.ports.kernel import PLAIN_BLOCK_ROWS, Kernel, Mixing, PlainKernel
+from streamem.core.slopes import Slopes
 from streamem.core.stats import Stats
 
 Array = NDArray[Any]
@@ -341,6 +342,10 @@ class FullFamily(ABC):
         differences of it are derivatives. It may be NaN, or this may fail, where the numbers cannot be.
         """
         return put_back(params, values)
+
+    def slopes(self, params: Any) -> Slopes | None:
+        """Derivatives of ``log_prob`` by the numbers of `free_form` in closed form; None leaves them to differences."""
+        return None
 
     def faults(self, params: Any, n_components: int, n_features: int) -> list[str]:
         """One sentence for each array that contradicts itself, as a file may hold it, naming it.

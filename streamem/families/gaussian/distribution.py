@@ -9,6 +9,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from streamem.core.arrays import Params
 from streamem.core.ports import Kernel, Mixing
+from streamem.core.slopes import Slopes
 from streamem.core.stats import Stats
 from streamem.families.empty_components import empty_components
 from streamem.families.far_rows import far_log_prob, far_order
@@ -20,6 +21,7 @@ from streamem.families.gaussian.incomplete import in_words, incomplete_bytes, in
 from streamem.families.gaussian.marginal import by_pattern, drawn
 from streamem.families.gaussian.screen import screen_bytes, screen_of
 from streamem.families.gaussian.shortfall import Sizes, expected_log_likelihood, shortfall
+from streamem.families.gaussian.slopes import GaussianSlopes
 
 Array = NDArray[Any]
 MEANS, COVARIANCES = frozenset({"means"}), frozenset({"covariances"})
@@ -100,6 +102,15 @@ class Gaussian(Elliptical):
         lacking = np.isnan(x)
         left = y - self.filled(params, np.where(lacking, np.nan, y), chosen)
         return np.where(lacking, self.filled(params, x, chosen) + left.astype(x.dtype), x)
+
+    def slopes(self, params: Params) -> Slopes | None:
+        """Of matrices, for complete rows; other covariances have few pairs of numbers that interact."""
+        if self._integrates or self.covariance_type not in ("full", "tied"):
+            return None
+        precisions = self.precisions(params)
+        return GaussianSlopes(
+            params.center, params.scale * params.means, precisions.reshape(-1, *precisions.shape[-2:])
+        )
 
     # --- capabilities ------------------------------------------------------------------------------------------------
 

@@ -135,6 +135,23 @@ class Coordinates:
         found = np.take_along_axis(numbers, np.maximum(other, 0)[:, None], axis=1)[:, 0]
         return np.broadcast_to(np.where(other >= 0, found, 1.0), self.n_components)
 
+    def sides(self) -> tuple[Array, Array]:
+        """(K, Q) which column of `Slopes` each coordinate moves up, and which gives way, or −1."""
+        columns, first = np.append(_columns(self.form), NOTHING), self.own.shape[1]
+        own, common = self.moves, self.moves_shared
+        up, other = (
+            np.hstack([one, np.repeat(np.where(two == NOTHING, NOTHING, first + two), self.n_components, axis=0)])
+            for one, two in (
+                (own.up, common.up),
+                (np.where(own.sign < 0, own.other, NOTHING), np.where(common.sign < 0, common.other, NOTHING)),
+            )
+        )
+        return columns[up], columns[other]
+
+    def array_names(self) -> list[str]:
+        """Names of the arrays of a component's numbers, in their order, followed by the shared ones."""
+        return [*_names(self.form, shared=False), *_names(self.form, shared=True)]
+
     def names(self) -> list[str]:
         """Names of all free numbers, in the order of `index`: "means[0, 1]"."""
         own, common = self.element_names()
@@ -208,6 +225,21 @@ def _at(numbers: Array, places: Array) -> Array:
 
 def _names(form: FreeForm, shared: bool) -> list[str]:
     return [name for name in form.values if (name in form.shared) == shared]
+
+
+def _columns(form: FreeForm) -> Array:
+    """(L,) the column of `Slopes` of every number of a component, and of the shared ones after them."""
+    found, first = [], 0
+    for shared in (False, True):
+        for name in _names(form, shared):
+            shape = form.values[name].shape if shared else form.values[name].shape[1:]
+            own = np.arange(int(np.prod(shape))).reshape(shape)
+            if name in form.symmetric:
+                i, j = np.tril_indices(shape[-1])
+                own[i, j] = own[j, i] = np.arange(len(i))
+            found.append(first + own.ravel())
+            first += int(own.max(initial=-1)) + 1
+    return np.concatenate([np.zeros(0, np.int64), *found])
 
 
 def _side_by_side(arrays: Sequence[Array], rows: int) -> Array:

@@ -1,4 +1,4 @@
-"""Derivatives of log-densities by the free numbers of a family, by differences of fourth order.
+"""Derivatives of log-densities by the free numbers of a family: in closed form, or by differences of fourth order.
 
 With f at −2h, −h, h, 2h an error of order h⁴ is left (Abramowitz & Stegun 1964, §25.3.6 and §25.3.24; mixed ones by
 Richardson's extrapolation of §25.3.27).
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streamem.running.uncertainty.along import first_along, second_along
 from streamem.running.uncertainty.coordinates import Coordinates
 
 Array = NDArray[Any]
@@ -28,10 +29,13 @@ class Derivatives:
     def __init__(self, coordinates: Coordinates, pairs: Array, x: Array) -> None:
         self._coordinates, self._pairs, self._x = coordinates, pairs, x
         self.log_prob = self._at()
+        self._closed = coordinates.family.slopes(coordinates.params)
 
     def first(self) -> Array:
         """D (K, n, Q): slopes of each component's log-density, 0 where a coordinate moves nothing."""
         c = self._coordinates
+        if self._closed is not None:
+            return first_along(c, self._closed, self._x)
         out = np.zeros((c.n_components, len(self._x), c.width))
         for j in range(c.width):
             h = np.where(c.steps[:, j] > 0, c.steps[:, j], np.inf)
@@ -42,6 +46,8 @@ class Derivatives:
     def second(self, weight: Array) -> Array:
         """B (K, Q, Q): second derivatives, summed over rows with weights (n, K)."""
         c, steps = self._coordinates, self._coordinates.steps
+        if self._closed is not None:
+            return second_along(c, self._closed, self._x, weight)
         out = np.zeros((c.n_components, c.width, c.width))
         near, far = ([self._sums(weight, (j, f), (j, -f)) for j in range(c.width)] for f in (1.0, 2.0))
         for j in range(c.width):

@@ -137,6 +137,7 @@ def _of_rows(
     p, (k, width) = _size(found, ties), found.coordinates.active.shape
     rows = block_rows(found)
     block = max(BLOCK_BYTES, 8 * rows * k * (width + 4)) * 3 + 8 * rows * (2 * p + source.schema.n_features)
+    block += 8 * (4 * rows * width + 5 * width * width)  # derivatives of one component in closed form
     held = 8 * (p * p + 2 * k * width * width)
     total = _Total()
     map_source(source, task, _wider(engine, block + held), held, total.add, MATRICES * 8 * p * p)
@@ -217,7 +218,7 @@ def _of_sequences(
     task = SequenceTask(model, params, source.schema.names, found, ties, asked.curvature, asked.products)
     p, (k, width) = _size(found, ties), found.coordinates.active.shape
     rows = max((ref.rows for ref in refs), default=0)
-    chunk = 8 * rows * k * (2 * width + 12)
+    chunk = 8 * (rows * k * (2 * width + 12) + 4 * rows * width + 5 * width * width)
     held = 8 * (2 * p * p + k * width * width + 4 * p)
     added = _Pieces(p)
     map_source(source, task, _wider(engine, chunk + held), held, added.add, MATRICES * 8 * p * p)

@@ -55,6 +55,7 @@ class Prepared:
     ----------
     coordinates : with steps
     pairs : (P, 2) coordinates of a component whose mixed derivatives are not always 0, the first before the second
+        None where the family knows derivatives in closed form.
     at_zero : (K, L) and at_zero_shared : (1, L') probabilities that are held since no event is expected
     given_up : (K,) components whose numbers are no maximum of the likelihood
     problems : sentences for people
@@ -102,7 +103,8 @@ def prepared(model: Model, params: Params, pilot: PilotRows, rows: float) -> Pre
     held = held | at_zero | given_up[:, None]
     coordinates = coordinates.holding(held, held_shared | at_zero_shared)
     coordinates = _with_steps(coordinates, pilot)
-    pairs = _pairs(coordinates, pilot)
+    closed = family.slopes(params.components) is not None
+    pairs = np.zeros((0, 2), np.int64) if closed else _pairs(coordinates, pilot)
     return Prepared(coordinates, pairs, at_zero, at_zero_shared, given_up, tuple(problems))
 
 
