@@ -20,8 +20,8 @@ class Slopes(ABC):
 
     @abstractmethod
     def first(self, component: int, x: Array) -> Mapping[str, Array]:
-        """By name, (n, q) first derivatives at rows x (n, d)."""
+        """First derivatives (n, q) by name, at rows x (n, d)."""
 
     @abstractmethod
     def second(self, component: int, x: Array, weight: Array) -> Mapping[tuple[str, str], Array]:
-        """By two names, (q, q') second derivatives, summed over rows x (n, d) with weights (n,); one of two orders."""
+        """Second derivatives (q, q') by two names, summed over rows x (n, d) with weights (n,); one of two orders."""

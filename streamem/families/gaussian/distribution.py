@@ -104,7 +104,7 @@ class Gaussian(Elliptical):
         return np.where(lacking, self.filled(params, x, chosen) + left.astype(x.dtype), x)
 
     def slopes(self, params: Params) -> Slopes | None:
-        """Of matrices, for complete rows; other covariances have few pairs of numbers that interact."""
+        """Closed form where covariances are matrices and rows complete; others have few numbers that interact."""
         if self._integrates or self.covariance_type not in ("full", "tied"):
             return None
         precisions = self.precisions(params)

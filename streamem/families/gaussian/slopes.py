@@ -18,7 +18,7 @@ Array = NDArray[Any]
 
 
 class GaussianSlopes(Slopes):
-    """Of components whose means are `means` (K, d) and whose inverse covariances are `precisions` (K or 1, d, d).
+    """Derivatives at components with these `means` (K, d) and inverse covariances `precisions` (K or 1, d, d).
 
     All in units of the data; rows are centered at `center` (d,) first, the means are about it, so that rows that lie
     far from the origin lose no digits.
@@ -32,14 +32,14 @@ class GaussianSlopes(Slopes):
         return x - self._center - self._means[component], precision
 
     def first(self, component: int, x: Array) -> Mapping[str, Array]:
-        """By means, and by covariances."""
+        """First derivatives by means, and by covariances."""
         y, precision = self._of(component, x)
         i, j = np.tril_indices(x.shape[1])
         u, both = y @ precision, np.where(i == j, 0.5, 1.0)
         return {"means": u, "covariances": both * (u[:, i] * u[:, j] - precision[i, j])}
 
     def second(self, component: int, x: Array, weight: Array) -> Mapping[tuple[str, str], Array]:
-        """By means twice, by means and covariances, by covariances twice."""
+        """Second derivatives by means twice, by means and covariances, by covariances twice."""
         y, precision = self._of(component, x)
         i, j = np.tril_indices(x.shape[1])
         u, total, both = y @ precision, weight.sum(), np.where(i == j, 0.5, 1.0)
