@@ -42,17 +42,25 @@ def test_the_readme_has_its_examples() -> None:
     assert [language for language, _ in BLOCKS] == [*["python"] * 4, "bash", *["python"] * 3]
 
 
-@pytest.mark.parametrize(
-    "number",
-    [pytest.param(number, marks=() if number in QUICK_BLOCKS else pytest.mark.slow) for number in range(len(BLOCKS))],
-)
-def test_readme_block(number: int, tmp_path: Path) -> None:
+def run_block(number: int, folder: Path) -> None:
     language, code = BLOCKS[number]
-    (tmp_path / "block.py").write_text(code)
+    (folder / "block.py").write_text(code)
     command = [*STRICT, "block.py"] if language == "python" else ["bash", "-euc", code]
-    done = run(command, tmp_path)
-    assert done.returncode == 0, done.stderr
+    done = run(command, folder)
+    assert done.returncode == 0, (number, done.stderr)
     assert done.stdout
+
+
+@pytest.mark.parametrize("number", QUICK_BLOCKS)
+def test_readme_block(number: int, tmp_path: Path) -> None:
+    run_block(number, tmp_path)
+
+
+@pytest.mark.slow
+def test_the_readme_runs_from_top_to_bottom_in_one_folder(tmp_path: Path) -> None:
+    """What a block leaves harms no later one."""
+    for number in range(len(BLOCKS)):
+        run_block(number, tmp_path)
 
 
 @pytest.mark.parametrize(
