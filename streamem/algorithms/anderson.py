@@ -35,6 +35,16 @@ class AndersonEM(Accelerated):
     `reach`·‖f‖: the bound begins at 1, grows fourfold where it was reached and kept, and falls to a quarter after a
     rejection. For 1, 2, 4, … passes after each rejection in a row, squared steps are tried instead (`SquaredEM`), which
     do better far from the optimum. Norms are those of `Distances`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from streamem import GaussianMixture
+    >>> from streamem.algorithms import Aitken, AndersonEM
+    >>> rows = np.concatenate([np.zeros(60), np.full(60, 9.0)])[:, None] + np.linspace(0, 1, 120)[:, None]
+    >>> gm = GaussianMixture(2, random_state=0)
+    >>> sorted(gm.fit(rows, algorithm=AndersonEM(Aitken(1e-9), 50)).means_.ravel().round(1).tolist())
+    [0.2, 9.8]
     """
 
     name = "anderson"

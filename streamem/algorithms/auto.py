@@ -46,6 +46,16 @@ class AutoEM(Variant):
     stopping : when it has converged, judged on plain EM steps only; None lets the estimator choose
     max_iter : most passes over all rows, the stepwise ones included, proposals that were turned down excluded; None
         lets the estimator choose
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from streamem import GaussianMixture
+    >>> from streamem.algorithms import AutoEM
+    >>> rows = np.concatenate([np.zeros(60), np.full(60, 9.0)])[:, None] + np.linspace(0, 1, 120)[:, None]
+    >>> gm = GaussianMixture(2, random_state=0)
+    >>> sorted(gm.fit(rows, algorithm=AutoEM()).means_.ravel().round(1).tolist())
+    [0.2, 9.8]
     """
 
     stepwise: StepwiseEM = field(default_factory=lambda: StepwiseEM(passes=2, final_pass=False))

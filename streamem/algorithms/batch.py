@@ -26,6 +26,15 @@ class BatchEM(Algorithm):
     ----------
     stopping : when it has converged
     max_iter : most M-steps of one call
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from streamem import GaussianMixture
+    >>> from streamem.algorithms import BatchEM, Change
+    >>> rows = np.linspace(0.0, 1.0, 50)[:, None]
+    >>> GaussianMixture(1).fit(rows, algorithm=BatchEM(Change(1e-6), 20)).converged_
+    True
     """
 
     stopping: StoppingRule

@@ -27,6 +27,17 @@ class DriftAlarm:
         mini-batches that are independent and Gaussian
     warmup : mini-batches without alarm, from which mean and deviation are learned
     memory : mini-batches that count for them
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from streamem import GaussianMixture
+    >>> from streamem.algorithms import DriftAlarm
+    >>> rng = np.random.default_rng(0)
+    >>> hours = (rng.normal(size=(100, 1)) + (30 if hour == 40 else 0) for hour in range(45))
+    >>> gm = GaussianMixture(1).fit_stream(hours, half_life=500, batch_rows=100, drift=DriftAlarm())
+    >>> [update["batch"] for update in gm.history_.to_pylist() if update["drift"]]
+    [41]
     """
 
     delta: float = 0.5

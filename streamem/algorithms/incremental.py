@@ -28,6 +28,16 @@ class IncrementalEM(Variant):
     blocks : how many; each is remembered by its statistics. None is 32, or fewer where memory or rows ask for it
     stopping : when it has converged, judged once a pass; None lets the estimator choose
     max_iter : most passes; None lets the estimator choose
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from streamem import GaussianMixture
+    >>> from streamem.algorithms import IncrementalEM
+    >>> rows = np.concatenate([np.zeros(60), np.full(60, 9.0)])[:, None] + np.linspace(0, 1, 120)[:, None]
+    >>> gm = GaussianMixture(2, random_state=0)
+    >>> sorted(gm.fit(rows, algorithm=IncrementalEM()).means_.ravel().round(1).tolist())
+    [0.2, 9.8]
     """
 
     blocks: int | None = None

@@ -20,6 +20,16 @@ class SquaredEM(Accelerated):
     r = b − a, v = (c − b) − r, and α = ‖r‖/‖v‖, cut to 1 … α_max (Varadhan & Roland 2008, eq. 6 and 7, scheme S3, with
     the sign of α turned); α = 1 is the plain step. α_max begins at 1, grows fourfold where it was reached and kept, and
     falls to a quarter, not below 1, after a rejection. Norms are those of `Distances`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from streamem import GaussianMixture
+    >>> from streamem.algorithms import Aitken, SquaredEM
+    >>> rows = np.concatenate([np.zeros(60), np.full(60, 9.0)])[:, None] + np.linspace(0, 1, 120)[:, None]
+    >>> gm = GaussianMixture(2, random_state=0)
+    >>> sorted(gm.fit(rows, algorithm=SquaredEM(Aitken(1e-9), 50)).means_.ravel().round(1).tolist())
+    [0.2, 9.8]
     """
 
     name = "squarem"

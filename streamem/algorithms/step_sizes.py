@@ -11,7 +11,15 @@ from streamem.core.errors import ParameterError
 
 
 class StepSize(Protocol):
-    """γ in s ← (1 − γ)·s + γ·ŝ."""
+    """γ in s ← (1 − γ)·s + γ·ŝ.
+
+    Examples
+    --------
+    >>> from streamem import GaussianMixture
+    >>> gm = GaussianMixture(1)
+    >>> gm.partial_fit([[0.0], [1.0], [3.0], [4.0]], step=lambda weight, seen: weight / (seen + weight)).means_.tolist()
+    [[2.0]]
+    """
 
     def __call__(self, weight: float, seen: float) -> float:
         """γ in (0, 1] for a batch of `weight` rows after `seen` rows. Counted in rows, a replay gives the same bits."""
@@ -23,6 +31,11 @@ class PowerLaw:
 
     Converges for exponents in (½, 1] (Cappé & Moulines 2009, assumption 1d); 1 weighs all rows alike, smaller ones
     forget a poor start sooner.
+
+    Examples
+    --------
+    >>> PowerLaw(1.0)(100, seen=300)
+    0.25
     """
 
     exponent: float = 0.7
@@ -38,7 +51,13 @@ class PowerLaw:
 
 @dataclass(frozen=True)
 class HalfLife:
-    """γ = 1 − 2^(−m / rows): after `rows` rows, what was learned before counts half. For data that drifts."""
+    """γ = 1 − 2^(−m / rows): after `rows` rows, what was learned before counts half. For data that drifts.
+
+    Examples
+    --------
+    >>> HalfLife(100)(100, seen=300)
+    0.5
+    """
 
     rows: float
 

@@ -52,6 +52,16 @@ class StepwiseEM(Variant):
     whose inverse is the effective sample size), ``batches`` (steps since a pass over all data), ``gamma`` (the last
     step), after `forget` ``fresh`` (weight since), and once there is an average, ``average`` and ``averaged``. Weights
     are frequencies: 2 is the row twice.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from streamem import GaussianMixture
+    >>> from streamem.algorithms import StepwiseEM
+    >>> rows = np.concatenate([np.zeros(200), np.full(200, 9.0)])[:, None] + np.linspace(0, 1, 400)[:, None]
+    >>> gm = GaussianMixture(2, random_state=0).fit(rows, algorithm=StepwiseEM(passes=3))
+    >>> sorted(gm.means_.ravel().round().tolist())
+    [0.0, 10.0]
     """
 
     step: StepSize = field(default_factory=lambda: PowerLaw(0.51))

@@ -22,6 +22,11 @@ class Aitken:
     Parameters
     ----------
     tol : nats per unit of weight
+
+    Examples
+    --------
+    >>> Aitken(tol=1e-3).met([-10.0, -9.0, -8.9, -8.89]), Aitken(tol=0.1).met([-10.0, -9.0, -8.9, -8.89])
+    (False, True)
     """
 
     tol: float
@@ -52,6 +57,11 @@ class Change:
     Parameters
     ----------
     tol : nats per unit of weight
+
+    Examples
+    --------
+    >>> Change(tol=0.05).met([-9.0, -8.9]), Change(tol=0.05).met([-8.9, -8.88])
+    (False, True)
     """
 
     tol: float

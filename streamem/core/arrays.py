@@ -147,6 +147,14 @@ def _rebuild(cls: type[Arrays], items: dict[str, Any]) -> Arrays:
 
 
 class Params(Arrays):
-    """Parameters of a model or family; axis 0 of a component's parameter is the component."""
+    """Parameters of a model or family; axis 0 of a component's parameter is the component.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> params = Params(rates=np.array([[2.0], [9.0]]))
+    >>> params.rates.ravel().tolist()
+    [2.0, 9.0]
+    """
 
     __slots__ = ()

@@ -34,7 +34,17 @@ from streamem.core.redaction import redacted
 
 
 class StreamemError(Exception):
-    """Root of all errors raised by streamem; their texts hold no passwords (`redacted`)."""
+    """Root of all errors raised by streamem; their texts hold no passwords (`redacted`).
+
+    Examples
+    --------
+    >>> from streamem import GaussianMixture
+    >>> try:
+    ...     GaussianMixture(0).fit([[0.0], [1.0]])
+    ... except StreamemError as error:
+    ...     print(type(error).__name__)
+    ParameterError
+    """
 
     def __init__(self, *args: object) -> None:
         super().__init__(*(redacted(arg) if isinstance(arg, str) else arg for arg in args))

@@ -107,6 +107,17 @@ class Estimator(BaseEstimator):
         """Draw rows and write them to `out` (.zarr, .parquet, .npy) piece by piece, with memory that does not grow.
 
         Columns are named as in fit. Rows come in pieces of 8 MiB.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> from streamem import GaussianMixture
+        >>> gm = GaussianMixture(2, random_state=0).fit([[0.0], [1.0], [9.0], [10.0]])
+        >>> path = os.path.join(tempfile.mkdtemp(), "drawn.npy")
+        >>> gm.sample_to(path, 1000)
+        >>> import numpy as np
+        >>> np.load(path).shape
+        (1000, 1)
         """
         fitted = self._now()
         # One generator for all pieces: an integer seed would give the same piece again and again.
@@ -146,7 +157,16 @@ class Estimator(BaseEstimator):
         return self
 
     def describe(self) -> str:
-        """The fitted model and its report as text for people."""
+        """The fitted model and its report as text for people.
+
+        Examples
+        --------
+        >>> from streamem import GaussianMixture
+        >>> rows = [[0.0], [1.0], [9.0], [10.0]]
+        >>> gm = GaussianMixture(2, random_state=0).fit(rows)
+        >>> print(gm.describe().splitlines()[0])
+        GaussianMixture: 2 components of 1 features, full covariance, 5 free parameters
+        """
         fitted = self._now()
         return description(self, fitted, n_parameters(self, fitted))
 
@@ -197,6 +217,14 @@ class Estimator(BaseEstimator):
         -----
         Sequences that chunks cut cost one read more, and two for each free parameter unless the method is "opg"; a
         family of one's own without `draw` costs a sample. `passes` of the result counts them.
+
+        Examples
+        --------
+        >>> from streamem import GaussianMixture
+        >>> rows = [[0.0], [1.0], [9.0], [10.0]]
+        >>> gm = GaussianMixture(2, random_state=0).fit(rows)
+        >>> gm.standard_errors(rows)["means_"].shape
+        (2, 1)
         """
         arguments = DataArguments(sample_weight, columns, feature_axis, lengths, offsets, sequence_column)
         return standard_errors_of(self, self._now(), X, arguments, method, executor)
@@ -205,6 +233,14 @@ class Estimator(BaseEstimator):
         """Parameters, their standard errors and 95 % intervals, as text and as a table (``.table``).
 
         Intervals are estimate ± 1.96 standard errors. Arguments are those of `standard_errors`.
+
+        Examples
+        --------
+        >>> from streamem import GaussianMixture
+        >>> rows = [[0.0], [1.0], [9.0], [10.0]]
+        >>> gm = GaussianMixture(2, random_state=0).fit(rows)
+        >>> gm.summary(rows).table.column_names[:3]
+        ['parameter', 'estimate', 'standard_error']
         """
         errors = self.standard_errors(X, lengths, method=method, **options)
         shape = with_shape(self, self._now()).shape
@@ -214,13 +250,28 @@ class Estimator(BaseEstimator):
         """How fast EM converges at this fit, which components X does not tell apart, and what to do; from one pass.
 
         Options are those of `standard_errors` that say how X is read.
+
+        Examples
+        --------
+        >>> from streamem import GaussianMixture
+        >>> rows = [[0.0], [1.0], [9.0], [10.0]]
+        >>> gm = GaussianMixture(2, random_state=0).fit(rows)
+        >>> gm.diagnose(rows).similarity.shape
+        (2, 2)
         """
         arguments = DataArguments(lengths=lengths, **options)
         return diagnosis_of(self, self._now(), X, arguments, executor)
 
     @property
     def effective_sample_size_(self) -> float:
-        """How many rows, weighed alike, would hold as much information as the statistics: (Σ shares²)⁻¹ (Kish 1965)."""
+        """How many rows, weighed alike, would hold as much information as the statistics: (Σ shares²)⁻¹ (Kish 1965).
+
+        Examples
+        --------
+        >>> from streamem import GaussianMixture
+        >>> round(GaussianMixture(1).partial_fit([[0.0], [1.0], [2.0], [3.0]]).effective_sample_size_)
+        4
+        """
         state = None if self._fitted is None else self._fitted.state
         if state is None or state.memory is None:
             raise AttributeError("effective_sample_size_: the model holds no statistics yet; fit it first")
@@ -231,6 +282,13 @@ class Estimator(BaseEstimator):
         """What EM maximizes, in nats per unit of weight: `lower_bound_` less what priors and `reg_covar` subtract.
 
         At the fitted parameters. Of priors it holds logarithms of densities up to constants.
+
+        Examples
+        --------
+        >>> from streamem import GaussianMixture
+        >>> gm = GaussianMixture(1).fit([[0.0], [1.0], [3.0]])
+        >>> gm.objective_ <= gm.lower_bound_
+        True
         """
         fitted = self._fitted
         found = None if fitted is None or fitted.state is None else objective(model_of(self, fitted), fitted.state)
@@ -310,6 +368,14 @@ class Estimator(BaseEstimator):
         OutputError : a file cannot be written, or dead letters would exceed their limit
         WriterConflictError : another process saves to the same checkpoint
         CheckpointMismatchError : the checkpoint is of a model with other hyperparameters
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from streamem import GaussianMixture
+        >>> hours = (np.arange(100.0)[:, None] + hour for hour in range(10))
+        >>> GaussianMixture(1).fit_stream(hours, batch_rows=200).report_.n_rows
+        1000
         """
         arguments = StreamArguments(
             half_life,
@@ -334,6 +400,17 @@ class Estimator(BaseEstimator):
         """End a running `fit_stream`, from any thread or signal handler.
 
         After the present mini-batch; of a pipe or an iterator, which cannot be read again, after what was read of it.
+
+        Examples
+        --------
+        >>> import itertools
+        >>> import numpy as np
+        >>> from streamem import GaussianMixture
+        >>> gm = GaussianMixture(1)
+        >>> gm = gm.on_update(lambda update: gm.stop())
+        >>> gm = gm.fit_stream((np.arange(50.0)[:, None] for _ in itertools.count()), batch_rows=50)
+        >>> gm.report_.n_rows >= 50
+        True
         """
         if self._followers is not None and (stopping := self._followers.stopping) is not None:
             stopping.set()
@@ -354,7 +431,15 @@ class Estimator(BaseEstimator):
 
     @property
     def history_(self) -> Any:
-        """The latest 10,000 updates of this object, a pyarrow Table: see `Update` for its columns."""
+        """The latest 10,000 updates of this object, a pyarrow Table: see `Update` for its columns.
+
+        Examples
+        --------
+        >>> from streamem import GaussianMixture
+        >>> gm = GaussianMixture(1).partial_fit([[0.0], [1.0], [2.0], [3.0]]).partial_fit([[4.0]])
+        >>> gm.history_.column("rows").to_pylist()
+        [4, 5]
+        """
         updates = [] if self._followers is None else list(self._followers.updates)
         return import_whole("streamem.online.history").as_table(updates)
 
@@ -374,6 +459,14 @@ class Estimator(BaseEstimator):
         ------
         ParameterError : the statistics belong to other parameters
         MonotonicityError : of as many rows, the log-likelihood fell since the round before: not the same rows
+
+        Examples
+        --------
+        >>> from streamem import GaussianMixture
+        >>> rows = [[0.0], [1.0], [9.0], [10.0]]
+        >>> gm = GaussianMixture(2, random_state=0).fit(rows)
+        >>> gm.maximize(gm.expected_statistics(rows)).n_iter_ > 0
+        True
         """
         fitted = with_shape(self, self._to_go_on())
         assert fitted.state is not None
@@ -392,6 +485,16 @@ class Estimator(BaseEstimator):
         Raises
         ------
         OutputError : the disk is full or the folder is missing; an earlier file is left intact
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> from streamem import GaussianMixture
+        >>> gm = GaussianMixture(2, random_state=0).fit([[0.0], [1.0], [9.0], [10.0]])
+        >>> path = os.path.join(tempfile.mkdtemp(), "model.npz")
+        >>> gm.save(path)
+        >>> os.path.getsize(path) > 1000
+        True
         """
         self._require_fitted()
         if not os.fspath(path).endswith(".npz"):
@@ -412,6 +515,16 @@ class Estimator(BaseEstimator):
         Raises
         ------
         ModelFileError : not such a file, damaged, newer than this library, or not to be trusted
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> from streamem import GaussianMixture
+        >>> gm = GaussianMixture(2, random_state=0).fit([[0.0], [1.0], [9.0], [10.0]])
+        >>> path = os.path.join(tempfile.mkdtemp(), "model.npz")
+        >>> gm.save(path)
+        >>> bool((GaussianMixture.load(path).means_ == gm.means_).all())
+        True
         """
         estimator, fitted = read_model(cls, path, objects)
         estimator._show(fitted)

@@ -148,13 +148,32 @@ class GroupedMixture(Estimator):
         SourceError : a store that is damaged or changes meanwhile
         MemoryLimitError : the projection exceeds `memory_limit`
         MonotonicityError : an iteration lowered the log-likelihood
+
+        Examples
+        --------
+        >>> from streamem import GroupedMixture
+        >>> from streamem.families import Poisson
+        >>> counts, lengths = [[1], [2], [0], [1], [9], [8], [7], [9]], [2, 2, 2, 2]
+        >>> model = GroupedMixture(Poisson(), 2, random_state=0).fit(counts, lengths)
+        >>> sorted(model.params_.rates.ravel().round().tolist())
+        [1.0, 8.0]
         """
         arguments = DataArguments(sample_weight, columns, feature_axis, lengths, offsets, sequence_column)
         self._fit(X, arguments, algorithm, checkpoint, executor, halve_after)
         return self
 
     def fit_predict(self, X: Any, lengths: Any = None, **options: Any) -> Array:
-        """`fit`, then `predict` of the same groups: (g,) labels. Options are those of `fit`."""
+        """`fit`, then `predict` of the same groups: (g,) labels. Options are those of `fit`.
+
+        Examples
+        --------
+        >>> from streamem import GroupedMixture
+        >>> from streamem.families import Poisson
+        >>> counts, lengths = [[1], [2], [0], [1], [9], [8], [7], [9]], [2, 2, 2, 2]
+        >>> labels = GroupedMixture(Poisson(), 2, random_state=0).fit_predict(counts, lengths)
+        >>> labels.shape
+        (4,)
+        """
         self.fit(X, lengths, **options)
         reading = ("offsets", "sequence_column", "columns", "feature_axis", "executor")
         chosen = {name: value for name, value in options.items() if name in reading}
@@ -184,6 +203,15 @@ class GroupedMixture(Estimator):
         Returns
         -------
         self
+
+        Examples
+        --------
+        >>> from streamem import GroupedMixture
+        >>> from streamem.families import Poisson
+        >>> counts, lengths = [[1], [2], [0], [1], [9], [8], [7], [9]], [2, 2, 2, 2]
+        >>> model = GroupedMixture(Poisson(), 2, random_state=0).fit(counts, lengths)
+        >>> model.partial_fit([[8], [9]], [2]).report_.n_rows
+        10
         """
         arguments = DataArguments(sample_weight, columns, feature_axis, lengths, offsets, sequence_column)
         self._learn(X, arguments, step_rule(half_life, step), executor)
@@ -229,6 +257,14 @@ class GroupedMixture(Estimator):
         ------
         StreamError, PoisonError, DataError, OutputError, WriterConflictError, CheckpointMismatchError
             As in `GaussianMixture.fit_stream`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from streamem import GroupedMixture, Poisson
+        >>> people = (np.array([[1.0], [2.0]]) * (1 + person % 4) for person in range(40))
+        >>> GroupedMixture(Poisson(), 1).fit_stream(people, batch_rows=20).report_.n_rows
+        80
         """
         arguments = StreamArguments(
             half_life,
@@ -270,6 +306,16 @@ class GroupedMixture(Estimator):
         Parameters
         ----------
         X, lengths, offsets, sequence_column, sample_weight, columns, feature_axis, executor : as in `fit`
+
+        Examples
+        --------
+        >>> from streamem import GroupedMixture
+        >>> from streamem.families import Poisson
+        >>> counts, lengths = [[1], [2], [0], [1], [9], [8], [7], [9]], [2, 2, 2, 2]
+        >>> model = GroupedMixture(Poisson(), 2, random_state=0).fit(counts, lengths)
+        >>> sums = model.expected_statistics(counts, lengths)
+        >>> model.maximize(sums).params_.rates.shape
+        (2, 1)
         """
         arguments = DataArguments(sample_weight, columns, feature_axis, lengths, offsets, sequence_column)
         return self._expected(X, arguments, executor)
@@ -300,6 +346,15 @@ class GroupedMixture(Estimator):
         Returns
         -------
         (g,) int64 array, one a group; `out` if that was given (stored as int32)
+
+        Examples
+        --------
+        >>> from streamem import GroupedMixture
+        >>> from streamem.families import Poisson
+        >>> counts, lengths = [[1], [2], [0], [1], [9], [8], [7], [9]], [2, 2, 2, 2]
+        >>> model = GroupedMixture(Poisson(), 2, random_state=0).fit(counts, lengths)
+        >>> model.predict(counts, lengths).shape
+        (4,)
         """
         arguments = DataArguments(None, columns, feature_axis, lengths, offsets, sequence_column)
         return self._answer("labels", X, arguments, Target(out, overwrite, executor))
@@ -317,7 +372,17 @@ class GroupedMixture(Estimator):
         feature_axis: int | str | None = None,
         executor: Any = None,
     ) -> Any:
-        """Probability of every component given a whole group, (g, K); arguments and result as in `predict`."""
+        """Probability of every component given a whole group, (g, K); arguments and result as in `predict`.
+
+        Examples
+        --------
+        >>> from streamem import GroupedMixture
+        >>> from streamem.families import Poisson
+        >>> counts, lengths = [[1], [2], [0], [1], [9], [8], [7], [9]], [2, 2, 2, 2]
+        >>> model = GroupedMixture(Poisson(), 2, random_state=0).fit(counts, lengths)
+        >>> model.predict_proba(counts, lengths).shape
+        (4, 2)
+        """
         arguments = DataArguments(None, columns, feature_axis, lengths, offsets, sequence_column)
         return self._answer("responsibilities", X, arguments, Target(out, overwrite, executor))
 
@@ -334,7 +399,17 @@ class GroupedMixture(Estimator):
         feature_axis: int | str | None = None,
         executor: Any = None,
     ) -> Any:
-        """Log-likelihood of every group (g,), in nats; arguments and result as in `predict`."""
+        """Log-likelihood of every group (g,), in nats; arguments and result as in `predict`.
+
+        Examples
+        --------
+        >>> from streamem import GroupedMixture
+        >>> from streamem.families import Poisson
+        >>> counts, lengths = [[1], [2], [0], [1], [9], [8], [7], [9]], [2, 2, 2, 2]
+        >>> model = GroupedMixture(Poisson(), 2, random_state=0).fit(counts, lengths)
+        >>> model.score_samples(counts, lengths).shape
+        (4,)
+        """
         arguments = DataArguments(None, columns, feature_axis, lengths, offsets, sequence_column)
         return self._answer("log_density", X, arguments, Target(out, overwrite, executor))
 
@@ -369,26 +444,72 @@ class GroupedMixture(Estimator):
         Raises
         ------
         ParameterError : ``missing="error"``, or a family that cannot impute
+
+        Examples
+        --------
+        >>> from streamem import GroupedMixture, Poisson
+        >>> model = GroupedMixture(Poisson(), 1, missing="integrate").fit([[1], [2], [3], [2]], [2, 2])
+        >>> model.impute([[float("nan")], [5.0]], [2]).ravel().tolist()
+        [2.0, 5.0]
         """
         arguments = DataArguments(None, columns, feature_axis, lengths, offsets, sequence_column)
         return impute(self, self._now(), X, arguments, n_draws, Target(out, overwrite, executor))
 
     def score(self, X: Any, lengths: Any = None, **options: Any) -> float:
-        """Mean log-likelihood of a group, in nats. Options are those of `fit` about the data."""
+        """Mean log-likelihood of a group, in nats. Options are those of `fit` about the data.
+
+        Examples
+        --------
+        >>> from streamem import GroupedMixture
+        >>> from streamem.families import Poisson
+        >>> counts, lengths = [[1], [2], [0], [1], [9], [8], [7], [9]], [2, 2, 2, 2]
+        >>> model = GroupedMixture(Poisson(), 2, random_state=0).fit(counts, lengths)
+        >>> model.score(counts, lengths) > model.score([[5]] * 8, lengths)
+        True
+        """
         return self.scores(X, lengths, **options)["log_likelihood_per_group"]
 
     def bic(self, X: Any, lengths: Any = None, **options: Any) -> float:
-        """Bayesian information criterion (Schwarz 1978): −2ℓ + p·log(groups). Options are those of `score`."""
+        """Bayesian information criterion (Schwarz 1978): −2ℓ + p·log(groups). Options are those of `score`.
+
+        Examples
+        --------
+        >>> from streamem import GroupedMixture
+        >>> from streamem.families import Poisson
+        >>> counts, lengths = [[1], [2], [0], [1], [9], [8], [7], [9]], [2, 2, 2, 2]
+        >>> model = GroupedMixture(Poisson(), 2, random_state=0).fit(counts, lengths)
+        >>> model.bic(counts, lengths) < model.bic([[5]] * 8, lengths)
+        True
+        """
         return self.scores(X, lengths, **options)["bic"]
 
     def aic(self, X: Any, lengths: Any = None, **options: Any) -> float:
-        """Akaike's information criterion (1974): −2ℓ + 2p. Options are those of `score`."""
+        """Akaike's information criterion (1974): −2ℓ + 2p. Options are those of `score`.
+
+        Examples
+        --------
+        >>> from streamem import GroupedMixture
+        >>> from streamem.families import Poisson
+        >>> counts, lengths = [[1], [2], [0], [1], [9], [8], [7], [9]], [2, 2, 2, 2]
+        >>> model = GroupedMixture(Poisson(), 2, random_state=0).fit(counts, lengths)
+        >>> model.aic(counts, lengths) < model.aic([[5]] * 8, lengths)
+        True
+        """
         return self.scores(X, lengths, **options)["aic"]
 
     def scores(self, X: Any, lengths: Any = None, *, executor: Any = None, **options: Any) -> dict[str, float]:
         """One pass over X gives the groups' weight, log-likelihood (total, per group), AIC, BIC.
 
         Options are those of `score`.
+
+        Examples
+        --------
+        >>> from streamem import GroupedMixture
+        >>> from streamem.families import Poisson
+        >>> counts, lengths = [[1], [2], [0], [1], [9], [8], [7], [9]], [2, 2, 2, 2]
+        >>> model = GroupedMixture(Poisson(), 2, random_state=0).fit(counts, lengths)
+        >>> "bic" in model.scores(counts, lengths)
+        True
         """
         found = scores_of(self, self._now(), X, DataArguments(lengths=lengths, **options), executor)
         found["log_likelihood_per_group"] = found.pop("log_likelihood_per_row")
@@ -409,6 +530,16 @@ class GroupedMixture(Estimator):
         Raises
         ------
         ParameterError : lengths that are no integers >= 1, or a family that cannot draw
+
+        Examples
+        --------
+        >>> from streamem import GroupedMixture
+        >>> from streamem.families import Poisson
+        >>> counts, lengths = [[1], [2], [0], [1], [9], [8], [7], [9]], [2, 2, 2, 2]
+        >>> model = GroupedMixture(Poisson(), 2, random_state=0).fit(counts, lengths)
+        >>> x, labels = model.sample([2, 3], random_state=0)
+        >>> x.shape, labels.shape
+        ((5, 1), (2,))
         """
         rng = check_random_state(self.random_state if random_state is None else random_state)
         return GROUPS.drawn_groups(self, self._now(), np.asarray(lengths), rng)
@@ -421,5 +552,14 @@ class GroupedMixture(Estimator):
         ------
         ParameterError : neither the file nor the call has a family
         ModelFileError : not such a file, damaged, newer than this library, or not to be trusted
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> from streamem import GroupedMixture, Poisson
+        >>> path = os.path.join(tempfile.mkdtemp(), "model.npz")
+        >>> GroupedMixture(Poisson(), 1).fit([[1], [2], [3]], [1, 2]).save(path)
+        >>> GroupedMixture.load(path, family=Poisson()).params_.rates.tolist()
+        [[2.0]]
         """
         return super().load(path, **objects)

@@ -69,5 +69,14 @@ class HMM(SequenceEstimator):
         ------
         ParameterError : neither the file nor the call has a family
         ModelFileError : not such a file, damaged, newer than this library, or not to be trusted
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> from streamem import HMM, Poisson
+        >>> path = os.path.join(tempfile.mkdtemp(), "model.npz")
+        >>> HMM(Poisson(), 1).fit([[1], [2], [3]]).save(path)
+        >>> HMM.load(path, family=Poisson()).params_.rates.tolist()
+        [[2.0]]
         """
         return super().load(path, **objects)

@@ -115,5 +115,14 @@ class Mixture(MixtureEstimator):
         ------
         ParameterError : neither the file nor the call has a family
         ModelFileError : not such a file, damaged, newer than this library, or not to be trusted
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> from streamem import Mixture, Poisson
+        >>> path = os.path.join(tempfile.mkdtemp(), "model.npz")
+        >>> Mixture(Poisson(), 1).fit([[1], [2], [3]]).save(path)
+        >>> Mixture.load(path, family=Poisson()).params_.rates.tolist()
+        [[2.0]]
         """
         return super().load(path, **objects)

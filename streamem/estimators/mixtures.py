@@ -116,13 +116,28 @@ class MixtureEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densit
         SourceError : a store that is damaged or changes meanwhile
         MemoryLimitError : the projection exceeds `memory_limit`
         MonotonicityError : an iteration lowered the log-likelihood
+
+        Examples
+        --------
+        >>> from streamem import GaussianMixture
+        >>> gm = GaussianMixture(2, random_state=0).fit([[0.0], [1.0], [9.0], [10.0]])
+        >>> sorted(gm.means_.ravel().round(1).tolist())
+        [0.5, 9.5]
         """
         arguments = DataArguments(sample_weight, columns, feature_axis)
         self._fit(X, arguments, algorithm, checkpoint, executor, halve_after)
         return self
 
     def fit_predict(self, X: Any, y: Any = None, **options: Any) -> Any:
-        """`fit`, then `predict` of the same data: (n,) labels. Options are those of `fit`."""
+        """`fit`, then `predict` of the same data: (n,) labels. Options are those of `fit`.
+
+        Examples
+        --------
+        >>> from streamem import GaussianMixture
+        >>> labels = GaussianMixture(2, random_state=0).fit_predict([[0.0], [1.0], [9.0], [10.0]])
+        >>> sorted([len(set(labels[:2].tolist())), len(set(labels.tolist()))])
+        [1, 2]
+        """
         self.fit(X, y, **options)
         chosen = {name: value for name, value in options.items() if name in ("columns", "feature_axis", "executor")}
         found = self.predict(X, **chosen)
@@ -160,6 +175,15 @@ class MixtureEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densit
         Returns
         -------
         self
+
+        Examples
+        --------
+        >>> from streamem import GaussianMixture
+        >>> gm = GaussianMixture(1)
+        >>> for batch in ([[0.0], [2.0]], [[4.0], [6.0]]):
+        ...     gm = gm.partial_fit(batch)
+        >>> gm.report_.n_rows
+        4
         """
         arguments = DataArguments(sample_weight, columns, feature_axis)
         self._learn(X, arguments, step_rule(half_life, step), executor)
@@ -185,6 +209,15 @@ class MixtureEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densit
         Raises
         ------
         DataError : no rows, or NaN or infinity among them
+
+        Examples
+        --------
+        >>> from streamem import GaussianMixture
+        >>> rows = [[0.0], [1.0], [9.0], [10.0]]
+        >>> gm = GaussianMixture(2, random_state=0).fit(rows)
+        >>> sums = gm.expected_statistics(rows[:2]) + gm.expected_statistics(rows[2:])
+        >>> gm.maximize(sums).means_.shape
+        (2, 1)
         """
         return self._expected(X, DataArguments(sample_weight, columns, feature_axis), executor)
 
@@ -221,6 +254,15 @@ class MixtureEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densit
         (n,) int64 array; see `set_output` for Series with the index of X.
             A DataArray with the dimensions and coordinates of xarray data, −1 where nothing was observed (land); a lazy
             Dask array, or Series with known divisions, for a Dask collection; `out` if that was given (as int32).
+
+        Examples
+        --------
+        >>> from streamem import GaussianMixture
+        >>> rows = [[0.0], [1.0], [9.0], [10.0]]
+        >>> gm = GaussianMixture(2, random_state=0).fit(rows)
+        >>> near, far = gm.predict([[0.2], [9.9]]).tolist()
+        >>> near != far
+        True
         """
         target = Target(out, overwrite, executor, id_columns)
         return self._answer("labels", X, DataArguments(None, columns, feature_axis), target)
@@ -236,7 +278,16 @@ class MixtureEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densit
         feature_axis: int | str | None = None,
         executor: Any = None,
     ) -> Any:
-        """Posterior probability of every component (n, K); arguments and result as in `predict`."""
+        """Posterior probability of every component (n, K); arguments and result as in `predict`.
+
+        Examples
+        --------
+        >>> from streamem import GaussianMixture
+        >>> rows = [[0.0], [1.0], [9.0], [10.0]]
+        >>> gm = GaussianMixture(2, random_state=0).fit(rows)
+        >>> gm.predict_proba([[0.2], [9.9]]).sum(axis=1).round(6).tolist()
+        [1.0, 1.0]
+        """
         target = Target(out, overwrite, executor, id_columns)
         return self._answer("responsibilities", X, DataArguments(None, columns, feature_axis), target)
 
@@ -251,7 +302,17 @@ class MixtureEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densit
         feature_axis: int | str | None = None,
         executor: Any = None,
     ) -> Any:
-        """Log-density of every row (n,), in nats; arguments and result as in `predict`."""
+        """Log-density of every row (n,), in nats; arguments and result as in `predict`.
+
+        Examples
+        --------
+        >>> from streamem import GaussianMixture
+        >>> rows = [[0.0], [1.0], [9.0], [10.0]]
+        >>> gm = GaussianMixture(2, random_state=0).fit(rows)
+        >>> near, between = gm.score_samples([[0.5], [5.0]]).tolist()
+        >>> near > between
+        True
+        """
         target = Target(out, overwrite, executor, id_columns)
         return self._answer("log_density", X, DataArguments(None, columns, feature_axis), target)
 
@@ -302,7 +363,16 @@ class MixtureEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densit
         return impute(self, self._now(), X, DataArguments(None, columns, feature_axis), n_draws, target)
 
     def transform(self, X: Any) -> Any:
-        """Posterior probabilities as features for a next step (n, K): `predict_proba`."""
+        """Posterior probabilities as features for a next step (n, K): `predict_proba`.
+
+        Examples
+        --------
+        >>> from streamem import GaussianMixture
+        >>> rows = [[0.0], [1.0], [9.0], [10.0]]
+        >>> gm = GaussianMixture(2, random_state=0).fit(rows)
+        >>> gm.transform([[0.2], [9.9]]).shape
+        (2, 2)
+        """
         return self._answer("responsibilities", X, DataArguments(), Target(plain=True))
 
     def score(
@@ -315,22 +385,57 @@ class MixtureEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densit
         feature_axis: int | str | None = None,
         executor: Any = None,
     ) -> float:
-        """Mean log-density per unit of weight, in nats."""
+        """Mean log-density per unit of weight, in nats.
+
+        Examples
+        --------
+        >>> from streamem import GaussianMixture
+        >>> rows = [[0.0], [1.0], [9.0], [10.0]]
+        >>> gm = GaussianMixture(2, random_state=0).fit(rows)
+        >>> gm.score([[0.5]]) > gm.score([[5.0]])
+        True
+        """
         arguments = DataArguments(sample_weight, columns, feature_axis)
         return scores_of(self, self._now(), X, arguments, executor)["log_likelihood_per_row"]
 
     def bic(self, X: Any, **options: Any) -> float:
-        """Bayesian information criterion (Schwarz 1978): −2ℓ + p·log(Σ weights). Options are those of `score`."""
+        """Bayesian information criterion (Schwarz 1978): −2ℓ + p·log(Σ weights). Options are those of `score`.
+
+        Examples
+        --------
+        >>> from streamem import GaussianMixture
+        >>> rows = [[0.0], [1.0], [9.0], [10.0]]
+        >>> gm = GaussianMixture(2, random_state=0).fit(rows)
+        >>> gm.bic(rows) < gm.bic([[4.0], [5.0], [5.5], [6.0]])
+        True
+        """
         return self.scores(X, **options)["bic"]
 
     def aic(self, X: Any, **options: Any) -> float:
-        """Akaike's information criterion (1974): −2ℓ + 2p. Options are those of `score`."""
+        """Akaike's information criterion (1974): −2ℓ + 2p. Options are those of `score`.
+
+        Examples
+        --------
+        >>> from streamem import GaussianMixture
+        >>> rows = [[0.0], [1.0], [9.0], [10.0]]
+        >>> gm = GaussianMixture(2, random_state=0).fit(rows)
+        >>> gm.aic(rows) < gm.aic([[4.0], [5.0], [5.5], [6.0]])
+        True
+        """
         return self.scores(X, **options)["aic"]
 
     def scores(self, X: Any, *, executor: Any = None, **options: Any) -> dict[str, float]:
         """Scores of X from one pass: rows, weight, log-likelihood (total, per row), AIC, BIC.
 
         Options are those of `score`.
+
+        Examples
+        --------
+        >>> from streamem import GaussianMixture
+        >>> rows = [[0.0], [1.0], [9.0], [10.0]]
+        >>> gm = GaussianMixture(2, random_state=0).fit(rows)
+        >>> sorted(gm.scores(rows))
+        ['aic', 'bic', 'log_likelihood', 'log_likelihood_per_row', 'weight']
         """
         return scores_of(self, self._now(), X, DataArguments(**options), executor)
 
@@ -344,6 +449,15 @@ class MixtureEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densit
         Raises
         ------
         ParameterError : the family cannot draw
+
+        Examples
+        --------
+        >>> from streamem import GaussianMixture
+        >>> rows = [[0.0], [1.0], [9.0], [10.0]]
+        >>> gm = GaussianMixture(2, random_state=0).fit(rows)
+        >>> x, labels = gm.sample(3)
+        >>> x.shape, labels.shape
+        ((3, 1), (3,))
         """
         fitted = self._now()
         if isinstance(n_samples, bool) or not n_samples >= 1:

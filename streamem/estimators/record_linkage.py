@@ -196,6 +196,14 @@ class RecordLinkage(MixtureEstimator):
         Returns
         -------
         (n,) int64 array; a lazy Dask array for a Dask collection; `out` if that was given (stored as int32).
+
+        Examples
+        --------
+        >>> from streamem import RecordLinkage
+        >>> pairs = [[1, 1], [1, 1], [1, 0], [0, 0], [0, 1], [0, 0], [0, 0], [0, 0], [0, 0], [0, 0]]
+        >>> link = RecordLinkage().fit(pairs)
+        >>> link.predict([[1, 1], [0, 0]]).tolist()
+        [1, 0]
         """
         if not 0 <= threshold <= 1:
             raise ParameterError(f"threshold is {threshold!r}; it must be a probability, from 0 to 1")
@@ -215,7 +223,17 @@ class RecordLinkage(MixtureEstimator):
         feature_axis: int | str | None = None,
         executor: Any = None,
     ) -> Any:
-        """Probability of a match (n,), 1 / (1 + 2^−weight); arguments and result as in `predict`."""
+        """Probability of a match (n,), 1 / (1 + 2^−weight); arguments and result as in `predict`.
+
+        Examples
+        --------
+        >>> from streamem import RecordLinkage
+        >>> pairs = [[1, 1], [1, 1], [1, 0], [0, 0], [0, 1], [0, 0], [0, 0], [0, 0], [0, 0], [0, 0]]
+        >>> link = RecordLinkage().fit(pairs)
+        >>> match, other = link.predict_proba([[1, 1], [0, 0]]).tolist()
+        >>> match > 0.5 > other
+        True
+        """
         target = Target(out, overwrite, executor, id_columns)
         return self._answer("match_probability", X, DataArguments(None, columns, feature_axis), target)
 
@@ -230,7 +248,17 @@ class RecordLinkage(MixtureEstimator):
         feature_axis: int | str | None = None,
         executor: Any = None,
     ) -> Any:
-        """Log-odds of a match in bits (n,): log2(λ/(1 − λ)) + Σ_j log2(m_j/u_j); arguments as in `predict`."""
+        """Log-odds of a match in bits (n,): log2(λ/(1 − λ)) + Σ_j log2(m_j/u_j); arguments as in `predict`.
+
+        Examples
+        --------
+        >>> from streamem import RecordLinkage
+        >>> pairs = [[1, 1], [1, 1], [1, 0], [0, 0], [0, 1], [0, 0], [0, 0], [0, 0], [0, 0], [0, 0]]
+        >>> link = RecordLinkage().fit(pairs)
+        >>> match, other = link.match_weight([[1, 1], [0, 0]]).tolist()
+        >>> match > 0 > other
+        True
+        """
         target = Target(out, overwrite, executor, id_columns)
         return self._answer("match_weight", X, DataArguments(None, columns, feature_axis), target)
 
@@ -248,12 +276,29 @@ class RecordLinkage(MixtureEstimator):
         """Weight and probability of a match (n, 2) in one pass; arguments and result as in `predict`.
 
         Columns of ``out=`` are the `id_columns`, ``match_weight`` and ``match_probability``.
+
+        Examples
+        --------
+        >>> from streamem import RecordLinkage
+        >>> pairs = [[1, 1], [1, 1], [1, 0], [0, 0], [0, 1], [0, 0], [0, 0], [0, 0], [0, 0], [0, 0]]
+        >>> link = RecordLinkage().fit(pairs)
+        >>> link.score_pairs([[1, 1], [0, 0]]).shape
+        (2, 2)
         """
         target = Target(out, overwrite, executor, id_columns)
         return self._answer("both", X, DataArguments(None, columns, feature_axis), target)
 
     def transform(self, X: Any) -> Any:
-        """The probability of a match as a feature for a next step (n, 1)."""
+        """The probability of a match as a feature for a next step (n, 1).
+
+        Examples
+        --------
+        >>> from streamem import RecordLinkage
+        >>> pairs = [[1, 1], [1, 1], [1, 0], [0, 0], [0, 1], [0, 0], [0, 0], [0, 0], [0, 0], [0, 0]]
+        >>> link = RecordLinkage().fit(pairs)
+        >>> link.transform([[1, 1], [0, 0]]).shape
+        (2, 1)
+        """
         target = Target(plain=True)
         return self._answer("match_probability", X, DataArguments(), target)[:, None]
 

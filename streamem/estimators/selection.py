@@ -61,6 +61,14 @@ class Selection:
     estimators_ : list, the estimator of each candidate; None where it failed
     n_reads_ : float, how often the data were read by the passes of EM; passes of several fits share one
     bytes_read_ : int, what these reads came to
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from streamem import GaussianMixture, select
+    >>> rows = np.concatenate([np.zeros(30), np.full(30, 9.0)])[:, None] + np.linspace(0, 1, 60)[:, None]
+    >>> select(GaussianMixture(random_state=0), rows, n_components=[1, 2]).best_params_
+    {'n_components': 2}
     """
 
     def __init__(self, criterion: str, candidates: Sequence[Candidate], n_reads: float, nbytes: float) -> None:
@@ -86,11 +94,29 @@ class Selection:
         return pa.table(self._columns())
 
     def to_pandas(self) -> Any:
-        """The table as a pandas DataFrame."""
+        """The table as a pandas DataFrame.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from streamem import GaussianMixture, select
+        >>> rows = np.concatenate([np.zeros(30), np.full(30, 9.0)])[:, None] + np.linspace(0, 1, 60)[:, None]
+        >>> select(GaussianMixture(random_state=0), rows, n_components=[1, 2]).to_pandas()["n_components"].tolist()
+        [1, 2]
+        """
         return self.table.to_pandas()
 
     def plot(self, ax: Any = None) -> Any:
-        """The picture of `streamem.plots.plot_selection`; returns matplotlib axes."""
+        """The picture of `streamem.plots.plot_selection`; returns matplotlib axes.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from streamem import GaussianMixture, select
+        >>> rows = np.concatenate([np.zeros(30), np.full(30, 9.0)])[:, None] + np.linspace(0, 1, 60)[:, None]
+        >>> select(GaussianMixture(random_state=0), rows, n_components=[1, 2]).plot().get_xlabel()
+        'n_components'
+        """
         return import_whole("streamem.plots").plot_selection(self, ax)
 
     def __str__(self) -> str:

@@ -124,13 +124,30 @@ class SequenceEstimator(Estimator):
         SourceError : a store that is damaged or changes meanwhile
         MemoryLimitError : the projection exceeds `memory_limit`
         MonotonicityError : an iteration lowered the log-likelihood
+
+        Examples
+        --------
+        >>> from streamem import GaussianHMM
+        >>> steps = [[0.0], [0.1], [5.0], [5.1], [0.2], [0.1], [5.2], [5.0]]
+        >>> hmm = GaussianHMM(2, random_state=0).fit(steps, lengths=[4, 4])
+        >>> sorted(hmm.means_.ravel().round(1).tolist())
+        [0.1, 5.1]
         """
         arguments = DataArguments(sample_weight, columns, feature_axis, lengths, offsets, sequence_column)
         self._fit(X, arguments, algorithm, checkpoint, executor, halve_after)
         return self
 
     def fit_predict(self, X: Any, lengths: Any = None, **options: Any) -> Any:
-        """`fit`, then `predict` of the same sequences: (n,) states. Options are those of `fit`."""
+        """`fit`, then `predict` of the same sequences: (n,) states. Options are those of `fit`.
+
+        Examples
+        --------
+        >>> from streamem import GaussianHMM
+        >>> steps = [[0.0], [0.1], [5.0], [5.1], [0.2], [0.1], [5.2], [5.0]]
+        >>> states = GaussianHMM(2, random_state=0).fit_predict(steps).tolist()
+        >>> states[0] == states[1] != states[2]
+        True
+        """
         self.fit(X, lengths, **options)
         reading = ("offsets", "sequence_column", "columns", "feature_axis", "executor")
         chosen = {name: value for name, value in options.items() if name in reading}
@@ -170,6 +187,15 @@ class SequenceEstimator(Estimator):
         Returns
         -------
         self
+
+        Examples
+        --------
+        >>> from streamem import GaussianHMM
+        >>> hmm = GaussianHMM(1)
+        >>> for batch in ([[0.0], [2.0], [1.0]], [[4.0], [6.0], [5.0]]):
+        ...     hmm = hmm.partial_fit(batch)
+        >>> hmm.means_.shape
+        (1, 1)
         """
         arguments = DataArguments(
             sample_weight, columns, feature_axis, lengths, offsets, sequence_column, continued=continued
@@ -236,6 +262,14 @@ class SequenceEstimator(Estimator):
         OutputError : a file cannot be written, or dead letters would exceed their limit
         WriterConflictError : another process saves to the same checkpoint
         CheckpointMismatchError : the checkpoint is of a model with other hyperparameters
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from streamem import GaussianHMM
+        >>> hours = (np.array([[0.0], [0.1], [5.0], [5.1]]) + hour for hour in np.linspace(0, 0.1, 10))
+        >>> GaussianHMM(1).fit_stream(hours, batch_rows=8).report_.n_rows
+        40
         """
         arguments = StreamArguments(
             half_life,
@@ -278,6 +312,15 @@ class SequenceEstimator(Estimator):
         Parameters
         ----------
         X, lengths, offsets, sequence_column, sample_weight, columns, feature_axis, executor : as in `fit`
+
+        Examples
+        --------
+        >>> from streamem import GaussianHMM
+        >>> steps = [[0.0], [0.1], [5.0], [5.1], [0.2], [0.1], [5.2], [5.0]]
+        >>> hmm = GaussianHMM(2, random_state=0).fit(steps)
+        >>> sums = hmm.expected_statistics(steps[:4]) + hmm.expected_statistics(steps[4:])
+        >>> hmm.maximize(sums).means_.shape
+        (2, 1)
         """
         arguments = DataArguments(sample_weight, columns, feature_axis, lengths, offsets, sequence_column)
         return self._expected(X, arguments, executor)
@@ -322,6 +365,15 @@ class SequenceEstimator(Estimator):
             has it.
         states : (n,) int64, −1 for padding; `out` if that was given (stored as int32)
             A DataArray for xarray data; see `set_output` for Series with the index of X.
+
+        Examples
+        --------
+        >>> from streamem import GaussianHMM
+        >>> steps = [[0.0], [0.1], [5.0], [5.1], [0.2], [0.1], [5.2], [5.0]]
+        >>> hmm = GaussianHMM(2, random_state=0).fit(steps)
+        >>> log_prob, states = hmm.decode(steps)
+        >>> states.shape, log_prob <= hmm.score(steps)
+        ((8,), True)
         """
         chosen, now = decoder_of(self, algorithm), self._now()
         arguments = DataArguments(None, columns, feature_axis, lengths, offsets, sequence_column)
@@ -349,7 +401,16 @@ class SequenceEstimator(Estimator):
         feature_axis: int | str | None = None,
         executor: Any = None,
     ) -> Any:
-        """States of every step, by the estimator's `algorithm`; arguments and result as in `decode`."""
+        """States of every step, by the estimator's `algorithm`; arguments and result as in `decode`.
+
+        Examples
+        --------
+        >>> from streamem import GaussianHMM
+        >>> steps = [[0.0], [0.1], [5.0], [5.1], [0.2], [0.1], [5.2], [5.0]]
+        >>> hmm = GaussianHMM(2, random_state=0).fit(steps)
+        >>> hmm.predict(steps, lengths=[4, 4]).shape
+        (8,)
+        """
         arguments = DataArguments(None, columns, feature_axis, lengths, offsets, sequence_column)
         return self._answer(
             QUESTIONS[decoder_of(self, None)], X, arguments, Target(out, overwrite, executor, id_columns)
@@ -372,6 +433,14 @@ class SequenceEstimator(Estimator):
         """Probability of every state at every step given its whole sequence (n, K), NaN for padding.
 
         Arguments and result as in `decode`.
+
+        Examples
+        --------
+        >>> from streamem import GaussianHMM
+        >>> steps = [[0.0], [0.1], [5.0], [5.1], [0.2], [0.1], [5.2], [5.0]]
+        >>> hmm = GaussianHMM(2, random_state=0).fit(steps)
+        >>> hmm.predict_proba(steps).sum(axis=1).round(6).tolist()
+        [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
         """
         arguments = DataArguments(None, columns, feature_axis, lengths, offsets, sequence_column)
         return self._answer("posteriors", X, arguments, Target(out, overwrite, executor, id_columns))
@@ -409,12 +478,30 @@ class SequenceEstimator(Estimator):
         Raises
         ------
         ParameterError : ``missing="error"``, or a family that cannot impute
+
+        Examples
+        --------
+        >>> from streamem import GaussianHMM
+        >>> steps = [[0.0], [0.1], [5.0], [5.1], [0.2], [0.1], [5.2], [5.0]]
+        >>> hmm = GaussianHMM(2, random_state=0, missing="integrate").fit(steps)
+        >>> hmm.impute([[0.0], [float("nan")], [5.0]]).shape
+        (3, 1)
         """
         arguments = DataArguments(None, columns, feature_axis, lengths, offsets, sequence_column)
         return impute(self, self._now(), X, arguments, n_draws, Target(out, overwrite, executor, id_columns))
 
     def score_samples(self, X: Any, lengths: Any = None, **options: Any) -> tuple[float, Any]:
-        """(log-likelihood of all sequences in nats, `predict_proba`); options are those of `predict_proba`."""
+        """(log-likelihood of all sequences in nats, `predict_proba`); options are those of `predict_proba`.
+
+        Examples
+        --------
+        >>> from streamem import GaussianHMM
+        >>> steps = [[0.0], [0.1], [5.0], [5.1], [0.2], [0.1], [5.2], [5.0]]
+        >>> hmm = GaussianHMM(2, random_state=0).fit(steps)
+        >>> log_likelihood, posteriors = hmm.score_samples(steps)
+        >>> log_likelihood == hmm.score(steps), posteriors.shape
+        (True, (8, 2))
+        """
         posteriors = self.predict_proba(X, lengths, **options)
         asked = {name: value for name, value in options.items() if name not in ("out", "overwrite", "id_columns")}
         return self.score(X, lengths, **asked), posteriors
@@ -431,27 +518,71 @@ class SequenceEstimator(Estimator):
         feature_axis: int | str | None = None,
         executor: Any = None,
     ) -> float:
-        """Log-likelihood of all sequences together, in nats."""
+        """Log-likelihood of all sequences together, in nats.
+
+        Examples
+        --------
+        >>> from streamem import GaussianHMM
+        >>> steps = [[0.0], [0.1], [5.0], [5.1], [0.2], [0.1], [5.2], [5.0]]
+        >>> hmm = GaussianHMM(2, random_state=0).fit(steps)
+        >>> hmm.score(steps) > hmm.score([[2.5]] * 8)
+        True
+        """
         arguments = DataArguments(sample_weight, columns, feature_axis, lengths, offsets, sequence_column)
         return scores_of(self, self._now(), X, arguments, executor)["log_likelihood"]
 
     def get_stationary_distribution(self) -> Array:
-        """(K,) shares of time that a chain spends in each state in the long run: π = π·transmat (hmmlearn's name)."""
+        """(K,) shares of time that a chain spends in each state in the long run: π = π·transmat (hmmlearn's name).
+
+        Examples
+        --------
+        >>> from streamem import GaussianHMM
+        >>> steps = [[0.0], [0.1], [5.0], [5.1], [0.2], [0.1], [5.2], [5.0]]
+        >>> hmm = GaussianHMM(2, random_state=0).fit(steps)
+        >>> round(float(hmm.get_stationary_distribution().sum()), 6)
+        1.0
+        """
         self._require_fitted()
         return stationary_distribution(self.transmat_)
 
     def bic(self, X: Any, lengths: Any = None, **options: Any) -> float:
-        """Bayesian information criterion (Schwarz 1978): −2ℓ + p·log(rows). Options are those of `score`."""
+        """Bayesian information criterion (Schwarz 1978): −2ℓ + p·log(rows). Options are those of `score`.
+
+        Examples
+        --------
+        >>> from streamem import GaussianHMM
+        >>> steps = [[0.0], [0.1], [5.0], [5.1], [0.2], [0.1], [5.2], [5.0]]
+        >>> hmm = GaussianHMM(2, random_state=0).fit(steps)
+        >>> hmm.bic(steps) < hmm.bic([[2.5]] * 8)
+        True
+        """
         return self.scores(X, lengths, **options)["bic"]
 
     def aic(self, X: Any, lengths: Any = None, **options: Any) -> float:
-        """Akaike's information criterion (1974): −2ℓ + 2p. Options are those of `score`."""
+        """Akaike's information criterion (1974): −2ℓ + 2p. Options are those of `score`.
+
+        Examples
+        --------
+        >>> from streamem import GaussianHMM
+        >>> steps = [[0.0], [0.1], [5.0], [5.1], [0.2], [0.1], [5.2], [5.0]]
+        >>> hmm = GaussianHMM(2, random_state=0).fit(steps)
+        >>> hmm.aic(steps) < hmm.aic([[2.5]] * 8)
+        True
+        """
         return self.scores(X, lengths, **options)["aic"]
 
     def scores(self, X: Any, lengths: Any = None, *, executor: Any = None, **options: Any) -> dict[str, float]:
         """One pass over X gives the rows' weight, log-likelihood (total, per row), AIC, BIC.
 
         Options are those of `score`.
+
+        Examples
+        --------
+        >>> from streamem import GaussianHMM
+        >>> steps = [[0.0], [0.1], [5.0], [5.1], [0.2], [0.1], [5.2], [5.0]]
+        >>> hmm = GaussianHMM(2, random_state=0).fit(steps)
+        >>> sorted(hmm.scores(steps))
+        ['aic', 'bic', 'log_likelihood', 'log_likelihood_per_row', 'weight']
         """
         return scores_of(self, self._now(), X, DataArguments(lengths=lengths, **options), executor)
 
@@ -471,6 +602,15 @@ class SequenceEstimator(Estimator):
         Returns
         -------
         X (n_samples, d), states (n_samples,)
+
+        Examples
+        --------
+        >>> from streamem import GaussianHMM
+        >>> steps = [[0.0], [0.1], [5.0], [5.1], [0.2], [0.1], [5.2], [5.0]]
+        >>> hmm = GaussianHMM(2, random_state=0).fit(steps)
+        >>> x, states = hmm.sample(3, random_state=0)
+        >>> x.shape, states.shape
+        ((3, 1), (3,))
         """
         fitted, k = self._now(), int(self.n_components)
         if currstate is not None and not 0 <= currstate < k:
@@ -515,6 +655,16 @@ class SequenceEstimator(Estimator):
         ------
         MissingDependencyError : hmmlearn is not installed
         ParameterError : a model of another class, one that is not fitted, or parameters that contradict each other
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from hmmlearn.hmm import GaussianHMM as Theirs
+        >>> from streamem import GaussianHMM
+        >>> steps = np.array([[0.0], [0.1], [5.0], [5.1], [0.2], [0.1], [5.2], [5.0]])
+        >>> theirs = Theirs(2, random_state=0).fit(steps)
+        >>> GaussianHMM.from_hmmlearn(theirs).predict(steps).tolist() == theirs.predict(steps).tolist()
+        True
         """
         ours = cls(**hyperparameters_of(cls, model))
         ours._show(take_over(ours, model))

@@ -43,6 +43,16 @@ def plot_components(
     Raises
     ------
     ParameterError : features that the model has not, or more than two; or a family that cannot draw
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from streamem import GaussianMixture
+    >>> rows = np.concatenate([np.zeros(9), np.ones(9)])[:, None] + np.linspace(0, 0.1, 18)[:, None]
+    >>> gm = GaussianMixture(2, random_state=0).fit(rows)
+    >>> from streamem.plots import plot_components
+    >>> plot_components(gm, rows).get_ylabel()
+    'density × weight'
     """
     count = int(estimator.n_features_in_)
     features = features[:1] if count == 1 else features

@@ -31,6 +31,16 @@ def plot_convergence(estimator: Any, ax: Any = None) -> Any:
     Raises
     ------
     ParameterError : the model was set by hand, or learned from streams only, so there are no passes
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from streamem import GaussianMixture
+    >>> rows = np.concatenate([np.zeros(9), np.ones(9)])[:, None] + np.linspace(0, 0.1, 18)[:, None]
+    >>> gm = GaussianMixture(2, random_state=0).fit(rows)
+    >>> from streamem.plots import plot_convergence
+    >>> plot_convergence(gm).get_yscale()
+    'log'
     """
     passes = estimator.report_.passes
     if not passes:

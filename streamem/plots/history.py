@@ -44,7 +44,8 @@ def plot_history(history: Any, *, axes: Any = None) -> Any:
     >>> import numpy as np
     >>> from streamem import GaussianMixture
     >>> from streamem.plots import plot_history
-    >>> gm = GaussianMixture(2, random_state=0).fit_stream(np.random.default_rng(0).normal(size=(5, 200, 1)))
+    >>> hours = (np.arange(500.0)[:, None] % 7 + hour for hour in range(6))
+    >>> gm = GaussianMixture(1).fit_stream(hours, batch_rows=500)
     >>> plot_history(gm)[0].get_ylabel()
     'nats per row'
     """

@@ -21,6 +21,15 @@ def plot_selection(selection: Any, ax: Any = None) -> Any:
     Returns
     -------
     matplotlib axes
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from streamem import GaussianMixture, select
+    >>> from streamem.plots import plot_selection
+    >>> rows = np.concatenate([np.zeros(9), np.ones(9)])[:, None] + np.linspace(0, 0.1, 18)[:, None]
+    >>> plot_selection(select(GaussianMixture(random_state=0), rows, n_components=[1, 2])).get_ylabel()
+    'BIC'
     """
     ax = axes_of(ax)
     points, values = selection.params_, selection.scores_

@@ -29,6 +29,16 @@ def plot_states(estimator: Any, X: Any, *, feature: int | str = 0, axes: Any = N
     Raises
     ------
     ParameterError : no hidden Markov model, or a sequence that is too long to be seen
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from streamem import GaussianHMM
+    >>> from streamem.plots import plot_states
+    >>> steps = np.repeat([0.0, 5.0, 0.0], 9)[:, None] + np.linspace(0, 0.1, 27)[:, None]
+    >>> axes = plot_states(GaussianHMM(2, random_state=0).fit(steps), steps)
+    >>> axes[1].get_ylabel()
+    'probability'
     """
     if not hasattr(estimator, "transmat_"):
         raise ParameterError(f"{type(estimator).__name__} has no states; plot_components draws mixtures")

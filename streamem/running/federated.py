@@ -41,6 +41,14 @@ class SharedStats:
     ----------
     stats : the sums
     basis : identifies the model and its parameters
+
+    Examples
+    --------
+    >>> from streamem import GaussianMixture
+    >>> gm = GaussianMixture(1).fit([[0.0], [1.0], [5.0]])
+    >>> sites = gm.expected_statistics([[0.0], [1.0]]) + gm.expected_statistics([[5.0]])
+    >>> gm.maximize(sites).means_.ravel().tolist()
+    [2.0]
     """
 
     stats: Stats
@@ -76,6 +84,16 @@ class SharedStats:
         ------
         ParameterError : the path does not end in .npz
         OutputError : the disk is full or the folder is missing
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> from streamem import GaussianMixture
+        >>> gm = GaussianMixture(1).fit([[0.0], [1.0], [5.0]])
+        >>> path = os.path.join(tempfile.mkdtemp(), "site.npz")
+        >>> gm.expected_statistics([[0.0], [1.0]]).save(path)
+        >>> SharedStats.load(path).rows
+        2
         """
         if not os.fspath(path).endswith(".npz"):
             raise ParameterError(f"{path}: a file of statistics ends in .npz")
@@ -88,6 +106,16 @@ class SharedStats:
         Raises
         ------
         ModelFileError : not such a file, damaged, or not to be trusted
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> from streamem import GaussianMixture
+        >>> gm = GaussianMixture(1).fit([[0.0], [1.0], [5.0]])
+        >>> path = os.path.join(tempfile.mkdtemp(), "site.npz")
+        >>> gm.expected_statistics([[0.0], [5.0]]).save(path)
+        >>> gm.maximize(SharedStats.load(path)).means_.ravel().tolist()
+        [2.5]
         """
         archive = read_archive(path, KIND)
         try:

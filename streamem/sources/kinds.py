@@ -121,7 +121,12 @@ def register(kind: SourceKind) -> None:
 
 
 def unregister(name: str) -> None:
-    """Forget a kind that was registered under a name, if any was."""
+    """Forget a kind that was registered under a name, if any was.
+
+    Examples
+    --------
+    >>> unregister("a name that nobody registered")
+    """
     REGISTERED[:] = [kind for kind in REGISTERED if kind.name != name]
 
 

@@ -46,6 +46,14 @@ class ReadOptions:
     in_order : whether chunks will be read about in their order
         A row group is decoded from its beginning on, so that parts of it in any other order cost much more. If not,
         each row group is a chunk, and chunks in memory are no smaller than `chunk_bytes`.
+
+    Examples
+    --------
+    >>> import pyarrow as pa
+    >>> from streamem import open_source
+    >>> table = pa.table({"a": [1.0, 2.0], "colour": ["red", "blue"]})
+    >>> open_source(table, options=ReadOptions(categories="text")).schema.categories
+    {'colour': ('blue', 'red')}
     """
 
     columns: tuple[str, ...] | None = None

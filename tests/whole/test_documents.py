@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import inspect
 import os
 import pkgutil
 import re
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import streamem
+from streamem import algorithms, plots, preprocessing
 
 ROOT = Path(__file__).parents[2]
 STRICT = [sys.executable, "-W", "error", "-W", "ignore:Port 8787 is already in use"]
@@ -87,6 +89,31 @@ def test_docstring_examples() -> None:
         assert outcome.failed == 0, name
         tried += outcome.attempted
     assert tried > 10
+
+
+def public() -> dict[str, object]:
+    """Names that users import, and the methods of estimators, selections and shared sums."""
+    names: dict[str, object] = {}
+    for room in (streamem, algorithms, plots, preprocessing):
+        named = ((name, getattr(room, name)) for name in room.__all__)
+        names |= {name: one for name, one in named if isinstance(one, type) or callable(one)}
+    kinds = [one for name, one in names.items() if hasattr(one, "structure") or name in ("Selection", "SharedStats")]
+    for kind in kinds:
+        for base in kind.__mro__:  # type: ignore[attr-defined]
+            if base.__module__.startswith("streamem."):
+                own = {name: getattr(one, "__func__", one) for name, one in vars(base).items() if name[0] != "_"}
+                names |= {f"{base.__name__}.{name}": one for name, one in own.items() if inspect.isfunction(one)}
+    return names
+
+
+BUILDING_BLOCKS = {"StoppingRule", "rebased", "remember", "weight_of", "went_online"}
+"""For authors of algorithms; a protocol, and functions of statistics."""
+
+
+def test_every_public_name_has_an_example() -> None:
+    names = public()
+    assert len(names) > 150
+    assert {name for name, one in names.items() if ">>>" not in (one.__doc__ or "")} - BUILDING_BLOCKS == set()
 
 
 def test_the_top_level_holds_nothing_else() -> None:

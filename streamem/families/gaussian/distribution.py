@@ -46,6 +46,14 @@ class Gaussian(Elliptical):
     covariance; a *collapsed* one (an eigenvalue of its covariance below 2⁻⁴⁰ of the data's variance, or below what
     rounding leaves of rows so far away) has its eigenvalues raised to that floor. Both keep EM monotone, but for what
     `shortfall` tells.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from streamem import Gaussian, Mixture
+    >>> x = np.concatenate([np.zeros(50), np.full(50, 8.0)])[:, None] + np.linspace(0.0, 1.0, 100)[:, None]
+    >>> Mixture(Gaussian("diag"), 2, random_state=0).fit(x).weights_.round(2).tolist()
+    [0.5, 0.5]
     """
 
     def __init__(self, covariance_type: str = "full", reg_covar: float = 0.0) -> None:
