@@ -35,6 +35,7 @@ EXPERIMENTS = [
     Experiment("Starts and sweeps that share reads", "bench.shared_reads", draws=False),
     Experiment("Coverage of intervals", "bench.standard_errors", draws=False),
     Experiment("Passes of accelerated EM", "bench.acceleration"),
+    Experiment("First fits of a new interpreter", "bench.first_fit", draws=False),
     Experiment("Work of all cores", "bench.bare_loop", draws=False),
 ]
 ALONE = {experiment.module.rpartition(".")[2] for experiment in EXPERIMENTS} | {"before"}

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 LEFT_OUT = pytest.StashKey[Counter[str]]()
 WHY = {"slow": "they vary what the others show", "long": "they take minutes or gigabytes"}
 KERNEL_ROOMS = ("kernels", "machine")
+COMPILED_ROOMS = (*KERNEL_ROOMS, "golden")
 VARIED_ROOMS = (*KERNEL_ROOMS, "golden", "sources", "sinks", "streams")
 SOME, MORE = 6, 24
 """Variations of a test that run without being asked for, evenly spaced among all: in these rooms, and in others, where
@@ -47,6 +48,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if Path(item.path).parent.name in KERNEL_ROOMS:
             item.add_marker("kernels")
+        if Path(item.path).parent.name in COMPILED_ROOMS:
+            item.add_marker("compiled")
         if "client" in getattr(item, "fixturenames", ()):
             item.add_marker("cluster")
     for item in _further_variations(items):
@@ -91,6 +94,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write_line(
             f"{count} tests marked '{name}' were left out: {WHY[name]}. Run them with -m {name}."
         )
+
+
+@pytest.fixture(autouse=True)
+def _small_work(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests of compiled code have it for small work too."""
+    if request.node.get_closest_marker("compiled"):
+        monkeypatch.setenv("STREAMEM_SMALL_WORK", "compiled")
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ from streamem.core.arrays import Params
 from streamem.core.completing import has_own
 from streamem.core.free_form import FreeForm
 from streamem.core.ports import Family, FullFamily, Kernel, full_family, kernel_of
+from streamem.core.small_work import Running
 from streamem.core.stats import Stats
 
 Array = NDArray[Any]
@@ -348,6 +349,19 @@ class FamilySuite(MissingValueLaws):
         require(found.pairs > 0.0, f"kernel.mix found {found.pairs} pairs that matter")
         magnitude = case.magnitude(case.x, np.tile(counts[:, None], (1, k)))
         assert_close(kernel.stats(), case.stats(case.x, resp), rtol, "kernel.stats after mix", magnitude)
+
+    def test_small_work_is_the_same(self) -> None:
+        """What small work computes in NumPy is what compiled functions compute, and obeys the laws of a kernel."""
+        case = _Case(self)
+        log_prob, stats = (case.family.log_prob(case.params, case.x), case.stats(case.x, case.resp))
+        with Running(numpy=True):
+            found = case.family.log_prob(case.params, case.x)
+            assert_close(found, log_prob, case.rtol * self.conditioning, "log_prob in NumPy", np.abs(log_prob).max())
+            magnitude = case.magnitude(case.x, case.resp)
+            assert_close(case.stats(case.x, case.resp), stats, case.rtol, "stats in NumPy", magnitude)
+            self.test_the_kernel_is_log_prob_and_stats()
+            self.test_rows_of_the_kernel_in_one_call()
+            self.test_the_kernel_mixes_rows_in_one_call()
 
     def test_a_kernel_begins_anew(self) -> None:
         """A kernel that can be restarted forgets what it accumulated, and nothing else."""

@@ -7,17 +7,23 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from streamem.core.errors import MissingDependencyError, ParameterError
+from streamem.core.small_work import in_numpy
 from streamem.machine.errors import CompilationDisabledError, VectorWidthError
 from streamem.machine.importing import import_whole
 
+NO_HOMES: Mapping[str, str] = {}
 
-def lazy_names(facade: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
+
+def lazy_names(
+    facade: str, homes: Mapping[str, str], homes_of_small: Mapping[str, str] = NO_HOMES
+) -> Callable[[str], Any]:
     """The `__getattr__` of a module (PEP 562) whose names are imported where they are first asked for, in one piece.
 
     Parameters
     ----------
     facade : the module's name
     homes : name → module that defines it
+    homes_of_small : name → module that defines it for small work, in NumPy; see `small_work`
 
     Raises
     ------
@@ -26,16 +32,24 @@ def lazy_names(facade: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
     ParameterError : at any lookup where the environment asks for vectors of an impossible width
     """
 
+    found: dict[tuple[str, str], Any] = {}  # of names with two homes, between which every lookup has the choice
+
     def find(name: str) -> Any:
         if name not in homes:
             raise AttributeError(f"module {facade!r} has no attribute {name!r}")
+        home = homes_of_small[name] if name in homes_of_small and in_numpy() else homes[name]
+        if (home, name) in found:
+            return found[home, name]
         try:
-            value = getattr(import_whole(homes[name]), name)
+            value = getattr(import_whole(home), name)
         except CompilationDisabledError as error:
             raise MissingDependencyError(str(error)) from error
         except VectorWidthError as error:
             raise ParameterError(str(error)) from error
-        setattr(sys.modules[facade], name, value)
+        if name in homes_of_small:
+            found[home, name] = value
+        else:
+            setattr(sys.modules[facade], name, value)
         return value
 
     return find

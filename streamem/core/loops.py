@@ -1,4 +1,5 @@
-"""The compiled loops of `machine` that rooms without Numba call; Numba is imported at the first call, not before.
+"""The compiled loops of `machine` that rooms without Numba call; Numba is imported at the first call, not before, and
+not for small work.
 
 Write `loops.normalize(...)` with `from streamem.core import loops`.
 """
@@ -31,5 +32,7 @@ _HOMES = {
     "scaled": "streamem.machine.row_major",
 }
 
+_HOMES_OF_SMALL = dict.fromkeys(("normalize", "columns", "scaled"), "streamem.machine.plain_loops")
+
 if not TYPE_CHECKING:  # else every name would be known to the type checker
-    __getattr__ = lazy_names(__name__, _HOMES)
+    __getattr__ = lazy_names(__name__, _HOMES, _HOMES_OF_SMALL)

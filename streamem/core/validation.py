@@ -20,7 +20,7 @@ from streamem.core.errors import DataError, DegenerateDataError, ImpossibleValue
 from streamem.core.missing import Missing
 from streamem.core.ports import ChunkRef
 
-MANY = 4096
+MANY = 2**16
 """Values for whose sake compiled code is worth its loading."""
 
 

@@ -81,7 +81,8 @@ def answered(
     opened, fitted = opened_for(settings, fitted, x, narrowed(settings, fitted, arguments, column))
     assert fitted.state is not None
     model = model_of(settings, fitted)
-    task: Any = asked.task(model, fitted.state.params, opened.source.schema.names, column)
+    params = model.for_pass_of(fitted.state.params, opened.source.n_rows)
+    task: Any = asked.task(model, params, opened.source.schema.names, column)
     if isinstance(opened.source, UnobservedSource):
         task = WhereObserved(task)
     options = identity_options(arguments, fitted)
@@ -174,7 +175,8 @@ def total_of(settings: Any, fitted: Fitted, x: Any, arguments: DataArguments, ex
         raise DataError(f"{source.schema.origin} has no rows to score")
     assert fitted.state is not None
     model = model_of(settings, fitted)
-    task = settings.structure.score_task(model, fitted.state.params, source.schema.names)
+    params = model.for_pass_of(fitted.state.params, source.n_rows)
+    task = settings.structure.score_task(model, params, source.schema.names)
     stats = reduce_source(source, task, engine_for(settings, "score", model, fitted, executor), held=64)
     if not float(stats.weight) > 0:
         raise DataError(f"the sample weights sum to {float(stats.weight)}; at least one must be > 0")

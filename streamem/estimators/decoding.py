@@ -36,7 +36,7 @@ def best_path(settings: Any, fitted: Fitted, source: Source, executor: Any, keep
     """log p(x, z) of the most probable path z in nats, and z (n,) if it is kept."""
     assert fitted.state is not None
     model: Any = model_of(settings, fitted)
-    params = fitted.state.params
+    params = model.for_pass_of(fitted.state.params, source.n_rows)
     task = ScorePath(model, params, source.schema.names)
     total, row = PathSum(np.asarray(params.transmat)), 0
     states = np.empty(source.n_rows if keep else 0, dtype=np.int64)

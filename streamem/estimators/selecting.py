@@ -217,7 +217,8 @@ def _score(candidates: Sequence[Candidate], source: Any, criterion: str, executo
     names, tasks = source.schema.names, []
     for candidate in candidates:
         one, fitted = candidate.estimator, candidate.estimator._fitted
-        model, params = model_of(one, fitted), fitted.state.params
+        model = model_of(one, fitted)
+        params = model.for_pass_of(fitted.state.params, source.n_rows)
         tasks.append(one.structure.score_task(model, params, names))
         if criterion == "icl":
             asked = one.structure.questions["responsibilities"]

@@ -1,7 +1,8 @@
 """Compiled E-steps over blocks of rows. Kernels know no family and no model.
 
 This module is the façade of all compiled functions of the room: write `kernels.mixture_pass(...)`, and Numba, which
-takes a quarter of a second to import, is imported at the first such call, not with the caller.
+takes a quarter of a second to import, is imported at the first such call, not with the caller. For small work
+(`core.small_work`) the lookup gives those of `kernels.plain`, in NumPy, where there are such.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from streamem.core.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from streamem.kernels.block_passes import densities_pass, mixture_pass, statistics_pass
-    from streamem.kernels.chains.forward_backward import FLOOR, recursions
+    from streamem.kernels.chains.forward_backward import recursions
+    from streamem.kernels.chains.limits import FLOOR
     from streamem.kernels.chains.log_recursions import log_backward, log_forward, log_scores
     from streamem.kernels.chains.viterbi import paths
     from streamem.kernels.features.anchored_rows import load_anchored
@@ -39,7 +41,8 @@ if TYPE_CHECKING:
     )
     from streamem.kernels.pairs.screened_pass import screened_pass
     from streamem.kernels.pairs.sketched_pass import sketched_pass
-    from streamem.kernels.tables.count_checks import LOG_FACTORIALS, first_beyond, log_factorials
+    from streamem.kernels.tables.count_checks import first_beyond, log_factorials
+    from streamem.kernels.tables.log_factorials import LOG_FACTORIALS
     from streamem.kernels.tables.table_steps import add_at, look_up, places_of
 
 __all__ = [
@@ -91,7 +94,7 @@ _HOMES = {
     "densities_pass": "streamem.kernels.block_passes",
     "mixture_pass": "streamem.kernels.block_passes",
     "statistics_pass": "streamem.kernels.block_passes",
-    "FLOOR": "streamem.kernels.chains.forward_backward",
+    "FLOOR": "streamem.kernels.chains.limits",
     "recursions": "streamem.kernels.chains.forward_backward",
     "log_backward": "streamem.kernels.chains.log_recursions",
     "log_forward": "streamem.kernels.chains.log_recursions",
@@ -124,7 +127,7 @@ _HOMES = {
     "log_prob_of_all": "streamem.kernels.pairs.apart_pass",
     "screened_pass": "streamem.kernels.pairs.screened_pass",
     "sketched_pass": "streamem.kernels.pairs.sketched_pass",
-    "LOG_FACTORIALS": "streamem.kernels.tables.count_checks",
+    "LOG_FACTORIALS": "streamem.kernels.tables.log_factorials",
     "first_beyond": "streamem.kernels.tables.count_checks",
     "log_factorials": "streamem.kernels.tables.count_checks",
     "add_at": "streamem.kernels.tables.table_steps",
@@ -132,5 +135,28 @@ _HOMES = {
     "places_of": "streamem.kernels.tables.table_steps",
 }
 
+_NAMES_OF_SMALL = {
+    "apart": (
+        "accumulate_apart_rows",
+        "add_pairs",
+        "apart_densities",
+        "apart_pass",
+        "load_rows",
+        "log_prob_of_all",
+    ),
+    "chains": ("log_backward", "log_forward", "log_scores", "paths", "recursions"),
+    "features": ("accumulate_posterior", "add_moments", "load_anchored", "multiply_features"),
+    "nested": ("divided", "joined"),
+    "passes": ("densities_pass", "mixture_pass", "statistics_pass"),
+    "tables": ("add_at", "first_beyond", "log_factorials", "look_up", "places_of"),
+    "tails": ("bend", "weigh"),
+    "transforms": ("fill_features", "first_outside"),
+}
+"""What small work finds in NumPy, by the module of `kernels.plain`; what is not here is compiled for it too."""
+
+_HOMES_OF_SMALL = {
+    name: f"streamem.kernels.plain.{module}" for module, names in _NAMES_OF_SMALL.items() for name in names
+}
+
 if not TYPE_CHECKING:  # else every name would be known to the type checker
-    __getattr__ = lazy_names(__name__, _HOMES)
+    __getattr__ = lazy_names(__name__, _HOMES, _HOMES_OF_SMALL)

@@ -163,8 +163,9 @@ class _CheckedFiles(IndexDataCacheFile):
 
 @cache
 def _files_of_rooms() -> tuple[Path, ...]:
-    """All files of compiled code."""
-    return tuple(sorted(path for room in ("machine", "kernels") for path in (PACKAGE / room).rglob("*.py")))
+    """All files of compiled code; what is `plain` compiles nothing."""
+    files = (path for room in ("machine", "kernels") for path in (PACKAGE / room).rglob("*.py"))
+    return tuple(sorted(path for path in files if "plain" not in path.relative_to(PACKAGE).as_posix()))
 
 
 @cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any, Self
 
+import numpy as np
 from numpy.typing import NDArray
 
 from streamem.core.arrays import Params
@@ -54,6 +55,10 @@ class ForwardsToFamily(Model):
     def estimates(self) -> str:
         """What the family needs two rows to estimate."""
         return self.family.estimates
+
+    def for_pass_of(self, params: Params, rows: int) -> Params:
+        """Parameters with the number of rows of a pass: it decides what is worth compiling, or working out first."""
+        return params.replace(rows=np.float64(rows))
 
     def penalty(self, params: Params, stats: Stats) -> float:
         """The family's penalty, in nats."""

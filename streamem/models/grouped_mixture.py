@@ -19,6 +19,7 @@ from streamem.core.numerics import EPS, small_buffers
 from streamem.core.ports import Family, full_family, kernel_of
 from streamem.core.stats import Stats
 from streamem.kernels.plain_kernel import reused_kernel
+from streamem.models.by_size import by_size
 from streamem.models.emissions import Emissions
 from streamem.models.far_rows import remedy
 from streamem.models.forwards_to_family import ForwardsToFamily
@@ -81,6 +82,7 @@ class GroupedMixture(ForwardsToFamily):
 
     # --- the Model port ----------------------------------------------------------------------------------------------
 
+    @by_size
     def init(self, sample: Chunk, rng: np.random.RandomState) -> Params:
         """One M-step from starting responsibilities of the sampled groups."""
         sample, _ = balanced(sample)
@@ -101,6 +103,7 @@ class GroupedMixture(ForwardsToFamily):
         components = self.family.start(sample.x[present], weight, self.n_components)
         return self._assembled(np.ones(self.n_components), components)
 
+    @by_size
     @small_buffers()
     def e_step(self, params: Params, chunk: Chunk, message: Boundary | None = None) -> Stats:
         """responsibilities (K,) of groups, components, and the four scalars that every model carries."""
@@ -182,6 +185,7 @@ class GroupedMixture(ForwardsToFamily):
 
     # --- what a fitted model says of groups, in their order ----------------------------------------------------------
 
+    @by_size
     @small_buffers()
     def group_responsibilities(self, params: Params, chunk: Chunk, message: Boundary | None = None) -> Array:
         """Posterior probability of every component, (groups that begin in the chunk, K)."""
@@ -192,12 +196,14 @@ class GroupedMixture(ForwardsToFamily):
         """The most probable component of every group that begins in the chunk: int64."""
         return np.argmax(self.group_responsibilities(params, chunk, message), axis=1)
 
+    @by_size
     @small_buffers()
     def group_log_density(self, params: Params, chunk: Chunk, message: Boundary | None = None) -> Array:
         """log p(rows) of every group, in nats: of a piece given the pieces before it, so that pieces add up."""
         found = [group.log_density for group in self._asked(params, chunk, message)]
         return np.concatenate(found) if found else np.empty(0)
 
+    @by_size
     @small_buffers()
     def imputed(
         self,
@@ -215,6 +221,7 @@ class GroupedMixture(ForwardsToFamily):
                 resp[first:stop] = posterior
         return completed_rows(self.family, params.components, chunk.x, resp, n_draws, rng)
 
+    @by_size
     @small_buffers()
     def log_likelihood(self, params: Params, chunk: Chunk, message: Boundary | None = None) -> Stats:
         """rows, weight of the groups that begin in the chunk, and weighted log-likelihood in nats."""
@@ -232,16 +239,19 @@ class GroupedMixture(ForwardsToFamily):
         """Whether pieces give their operators in any order: always, since these are diagonal."""
         return True
 
+    @by_size
     def forward_of(self, params: Params, chunk: Chunk, question: str, boundary: Boundary) -> Array:
         """(K,) log-probabilities, up to a constant, of the component given all rows so far."""
         before = _log(params.weights) if boundary.before is None else boundary.before
         return np.asarray(before + self._total(params, chunk))
 
+    @by_size
     def backward_of(self, params: Params, chunk: Chunk, question: str, boundary: Boundary) -> Array:
         """(K,) log-likelihoods, up to a constant, of the rows of the chunk and `after`, given the component."""
         own = self._total(params, chunk)
         return own if boundary.after is None else np.asarray(own + boundary.after)
 
+    @by_size
     def operator_of(self, params: Params, chunk: Chunk, question: str, affordable: bool = False) -> Array:
         """(K, K) of the component after the chunk (columns) given that before (rows): it stays what it is."""
         operator = np.full((self.n_components, self.n_components), -np.inf)

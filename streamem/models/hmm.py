@@ -21,6 +21,7 @@ from streamem.core.ports import Family, full_family, kernel_of
 from streamem.core.stats import Stats
 from streamem.kernels.plain_kernel import reused_kernel
 from streamem.machine.lanes import lanes_for
+from streamem.models.by_size import by_size
 from streamem.models.chain_operators import ChainOperators, filled_up
 from streamem.models.chain_pass import Chain, ChainPass, entry_of, impossible
 from streamem.models.emissions import Emissions
@@ -39,6 +40,9 @@ CHUNK_BYTES = 2**21
 GROUP_ROWS = 8192
 """Steps that go through the recursions in one call: threads that met at the interpreter's lock every 2,000 steps were
 together hardly faster than one."""
+
+STEP_PRODUCTS = 100
+"""What a step of the recursions costs in NumPy besides, in products of a mixture."""
 
 
 class HMM(ForwardsToFamily):
@@ -94,6 +98,7 @@ class HMM(ForwardsToFamily):
 
     # --- the Model port ----------------------------------------------------------------------------------------------
 
+    @by_size
     def init(self, sample: Chunk, rng: np.random.RandomState) -> Params:
         """The transitions' own start, and one M-step of the family from starting responsibilities of the rows."""
         sample, _ = balanced(sample)
@@ -112,6 +117,7 @@ class HMM(ForwardsToFamily):
         x, weight = _observed(sample)
         return self._assembled(self.family.start(x, weight, self.n_components))
 
+    @by_size
     @small_buffers()
     def e_step(self, params: Params, chunk: Chunk, message: Boundary | None = None) -> Stats:
         """Expected counts of a chunk, given what lies beyond it."""
@@ -159,6 +165,10 @@ class HMM(ForwardsToFamily):
         own = 8 * (self.n_components * (self.n_components + 2) + 4)
         return own + self.family.statistics_bytes(self.n_components, n_features)
 
+    def products_a_row(self, n_features: int) -> float:
+        """What a step costs; in NumPy the recursions cost more than their products."""
+        return STEP_PRODUCTS + super().products_a_row(n_features)
+
     # --- capabilities ------------------------------------------------------------------------------------------------
 
     def arithmetic(self, params: Params, dtype: DTypeLike = np.float64) -> str:
@@ -205,6 +215,7 @@ class HMM(ForwardsToFamily):
 
     # --- what a fitted model says of sequences -----------------------------------------------------------------------
 
+    @by_size
     @small_buffers()
     def posteriors(self, params: Params, chunk: Chunk, message: Boundary | None = None) -> Array:
         """Probability of every state given the whole sequence, (n, K); NaN for padding."""
@@ -223,6 +234,7 @@ class HMM(ForwardsToFamily):
         absent = np.isnan(posteriors[:, 0])
         return np.asarray(np.where(absent, -1, np.argmax(posteriors, axis=1)), dtype=np.int64)
 
+    @by_size
     def imputed(
         self,
         params: Params,
@@ -236,6 +248,7 @@ class HMM(ForwardsToFamily):
         resp = self.posteriors(params, chunk, message)
         return completed_rows(self.family, params.components, chunk.x, resp, n_draws, rng)
 
+    @by_size
     @small_buffers()
     def path(self, params: Params, chunk: Chunk, message: Boundary | None = None) -> Array:
         """The most probable sequence of states: (n,) int64; −1 for padding.
@@ -261,6 +274,7 @@ class HMM(ForwardsToFamily):
                 raise NumericalError(impossible(s, first, stop, emissions.log_prob(first, stop), emissions.overflows))
         return out
 
+    @by_size
     @small_buffers()
     def log_likelihood(self, params: Params, chunk: Chunk, message: Boundary | None = None) -> Stats:
         """rows, weight and weighted log-likelihood in nats."""
@@ -281,14 +295,17 @@ class HMM(ForwardsToFamily):
         """Whether pieces of a cut sequence should give their operators in any order; else they are asked in turn."""
         return ChainOperators.promising(_chain(params), question)
 
+    @by_size
     def forward_of(self, params: Params, chunk: Chunk, question: str, boundary: Boundary) -> Array:
         """(K,) log-probabilities, up to a constant, of the state at the last step, given `before`."""
         return self._operators(params, chunk, boundary).forward(question)
 
+    @by_size
     def backward_of(self, params: Params, chunk: Chunk, question: str, boundary: Boundary) -> Array:
         """(K,) log-likelihoods, up to a constant, of all steps and `after`, given the state before them."""
         return self._operators(params, chunk, boundary).backward(question)
 
+    @by_size
     def operator_of(self, params: Params, chunk: Chunk, question: str, affordable: bool = False) -> Array | None:
         """(K, K) the same for every state before the first step (rows) and at the last (columns).
 

@@ -18,8 +18,10 @@ from streamem.core.faults import missing, shares, within
 from streamem.core.missing import Missing
 from streamem.core.numerics import Normalized, normalize_log_rows, small_buffers
 from streamem.core.ports import Family, Kernel, Mixing, MixtureSums, full_family, kernel_of
+from streamem.core.small_work import in_numpy
 from streamem.core.stats import Stats
 from streamem.kernels.plain_kernel import reused_kernel
+from streamem.models.by_size import by_size
 from streamem.models.far_rows import FarRows, judged_far, no_density, remedy
 from streamem.models.forwards_to_family import ForwardsToFamily
 from streamem.models.imputing import completed_rows
@@ -59,6 +61,7 @@ class Mixture(ForwardsToFamily):
         self.prior = prior
         self._start = start
 
+    @by_size
     def init(self, sample: Chunk, rng: np.random.RandomState) -> Params:
         """One M-step from the starting responsibilities of a sample."""
         sample, _ = balanced(sample)
@@ -81,6 +84,7 @@ class Mixture(ForwardsToFamily):
         weights = np.full(self.n_components, 1 / self.n_components)
         return Params(weights=weights, components=components, active=np.float64(self.n_components))
 
+    @by_size
     @small_buffers()
     def e_step(self, params: Params, chunk: Chunk, message: Boundary | None = None) -> Stats:
         """responsibilities (K,), components, and the four scalars that every model carries."""
@@ -121,10 +125,6 @@ class Mixture(ForwardsToFamily):
         known = self._observed(chunk)
         return float(known.rows) if known.weight is None else float(known.weight.sum())
 
-    def for_pass_of(self, params: Params, rows: int) -> Params:
-        """Parameters with the number of rows of a pass, which decides how much is worth working out first."""
-        return params.replace(rows=np.float64(rows))
-
     def arithmetic(self, params: Params, dtype: DTypeLike = np.float64) -> str:
         """Which arithmetic an E-step runs at these parameters on rows of `dtype`, in words."""
         screen = self._screen(params, dtype)
@@ -156,6 +156,7 @@ class Mixture(ForwardsToFamily):
 
     # --- what a fitted mixture says of rows --------------------------------------------------------------------------
 
+    @by_size
     @small_buffers()
     def labels(self, params: Params, chunk: Chunk) -> Array:
         """The most probable component of every row: (n,) int64."""
@@ -170,6 +171,7 @@ class Mixture(ForwardsToFamily):
                     out[block][far] = self._far(params, chunk.x, block, far).labels
         return out
 
+    @by_size
     @small_buffers()
     def responsibilities(self, params: Params, chunk: Chunk) -> Array:
         """Posterior probability of every component: (n, K)."""
@@ -181,6 +183,7 @@ class Mixture(ForwardsToFamily):
                     out[block][far, : self.n_components] = self._far(params, chunk.x, block, far).responsibilities
         return out
 
+    @by_size
     @small_buffers()
     def log_density(self, params: Params, chunk: Chunk) -> Array:
         """log p(x) of every row, in nats: (n,); −∞ where it is below what float64 holds."""
@@ -194,6 +197,7 @@ class Mixture(ForwardsToFamily):
             out[missing] = 0.0  # without what the sum of the weights rounds to
         return out
 
+    @by_size
     def imputed(
         self, params: Params, chunk: Chunk, *, n_draws: int = 0, rng: np.random.RandomState | None = None
     ) -> Array:
@@ -240,7 +244,7 @@ class Mixture(ForwardsToFamily):
         return self._kernel(params, dtype) if screen is None else screen
 
     def _screen(self, params: Params, dtype: DTypeLike) -> Mixing | None:
-        if "active" not in params:
+        if "active" not in params or in_numpy():
             return None
         rows = float(params.rows) if "rows" in params else 0.0
         return self.family.screen(params.components, dtype, float(params.active), rows)

@@ -86,7 +86,8 @@ def _moved(learning: Learning, fitted: Fitted, source: Source, executor: Executo
     if executor is None:
         stats = _e_step(model, state, source, learning.engine("partial fit", model, fitted))
     else:
-        task, refs = EStep(model, state.params, _names(source, fitted)), source.chunks()
+        params = model.for_pass_of(state.params, source.n_rows)
+        task, refs = EStep(model, params, _names(source, fitted)), source.chunks()
         stats = executor.reduce(task.ready(executor, refs), refs, _nobody_watches)
     return learned(fitted, rule.update(model, state, stats))
 
@@ -156,7 +157,8 @@ def _reopened(kept: Chunk) -> Source:
 
 
 def _e_step(model: Model, state: State, source: Source, engine: Engine) -> Stats:
-    task, refs = EStep(model, state.params, source.schema.names), source.chunks()
+    params = model.for_pass_of(state.params, source.n_rows)
+    task, refs = EStep(model, params, source.schema.names), source.chunks()
     held = model.statistics_bytes(source.schema.n_features)
     if len(refs) > 1 or engine.verbose or engine.is_remote:
         return reduce_source(source, task, engine, held)

@@ -156,7 +156,7 @@ def expected_statistics(model: Model, params: Params, source: Source, engine: En
     """
     if source.n_rows == 0:
         raise DataError(f"{source.schema.origin} has no rows")
-    task = EStep(model, params, source.schema.names)
+    task = EStep(model, model.for_pass_of(params, source.n_rows), source.schema.names)
     held = model.statistics_bytes(source.schema.n_features)
     return SharedStats(reduce_source(source, task, engine, held), basis)
 

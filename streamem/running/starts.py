@@ -17,6 +17,7 @@ from streamem.core.chunk import Chunk
 from streamem.core.errors import DataError, ImpossibleValueError, MemoryLimitError
 from streamem.core.file_locks import OnlyWriter
 from streamem.core.ports import Algorithm, ChunkRef, Executor, Limits, Model, Source, Variant
+from streamem.core.small_work import in_numpy, small_work
 from streamem.core.state import State
 from streamem.initialization import drawn_rows, located_in_source, sample_rows
 from streamem.running.checkpoint import Checkpoint, Position
@@ -116,7 +117,10 @@ def fit_job(job: Job) -> Outcome:
 
 def _arithmetic(job: Job, params: Params, rows: int) -> str:
     """Which arithmetic an E-step over so many rows runs at given parameters, if the model can say it."""
-    return job.model.arithmetic(job.model.for_pass_of(params, rows), job.source.schema.dtype)
+    schema = job.source.schema
+    with small_work(rows * job.model.products_a_row(schema.n_features)):
+        words = job.model.arithmetic(job.model.for_pass_of(params, rows), schema.dtype)
+        return f"{words}, in NumPy" if words and in_numpy() else words
 
 
 def planned(job: Job, refs: Sequence[ChunkRef]) -> tuple[Algorithm, int]:

@@ -74,6 +74,10 @@ class Model(ABC):
         """Parameters for E-steps over `rows` rows in all; long passes may take another way than short ones."""
         return params
 
+    def products_a_row(self, n_features: int) -> float:
+        """What a row costs, about: numbers of the statistics, each of which takes a product. See `core.small_work`."""
+        return self.statistics_bytes(n_features) / 8
+
     def arithmetic(self, params: Params, dtype: DTypeLike = np.float64) -> str:
         """Which arithmetic an E-step runs on rows of `dtype`, in words, for the report; empty if nobody can say."""
         return ""

@@ -111,12 +111,10 @@ def natural_panels(structure: Covariance, params: Params, dtype: DTypeLike, dist
     )
 
 
-def features_of(structure: Covariance, params: Params) -> Features:
-    """The features of a row that these parameters belong to."""
-    d = params.means.shape[1]
-    return cached_by_identity(
-        params.means, params.precisions_cholesky, ("features", type(structure)), lambda: structure.features(d)
-    )
+@lru_cache(maxsize=32)
+def features_of(structure: Covariance, d: int) -> Features:
+    """The features of a row of so many values."""
+    return structure.features(d)
 
 
 def _linear(structure: Covariance, params: Params, distances: bool) -> Array:
@@ -149,7 +147,7 @@ class GaussianKernel(ExponentialKernel):
         self._d = params.means.shape[1]
         rounding = product_rounding(structure, params, dtype)
         panels = natural_panels(structure, params, dtype, distances)
-        super().__init__(panels, features_of(structure, params), params.center, params.scale, rounding)
+        super().__init__(panels, features_of(structure, self._d), params.center, params.scale, rounding)
 
     def stats(self) -> Stats:
         """weight (K,), first (K, d), second (K, M)."""

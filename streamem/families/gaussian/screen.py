@@ -205,7 +205,11 @@ class ScreenedKernel(Mixing):
         self._structure, self._d, self._gaussians = structure, d, gaussians
         self.rounding = difference_rounding(structure, params)
         self._params = params
-        self._features, self._center, self._scale = features_of(structure, params), params.center, params.scale
+        self._features, self._center, self._scale = (
+            features_of(structure, params.means.shape[1]),
+            params.center,
+            params.scale,
+        )
         columns = (moment_columns(d),) if gaussians.factors.ndim == 3 else ()
         self._sums, self._moments = np.zeros((k, 1 + d)), np.zeros((k, d, *columns))
 

@@ -20,17 +20,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from streamem.kernels.chains.limits import AGREEING, FLOOR, LEAST_SUM, TAINTED
 from streamem.kernels.chains.row_products import add_outer, advance, retreat, settle
 from streamem.machine.compiled import compiled
 
 Array = NDArray[Any]
-
-FLOOR = 1e-270
-TAINTED = 1e-15
-LEAST_SUM = 1e-200
-AGREEING = 1e-15
-"""How far rows that sum to 1 may differ, entry by entry, relative to the entry: what rounding makes of equal ones. From
-there on they only come closer (Birkhoff 1957: positive matrices contract the logarithms of such ratios)."""
 
 
 class Recursions(NamedTuple):

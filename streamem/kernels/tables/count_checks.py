@@ -12,9 +12,6 @@ from streamem.machine.compiled import compiled
 
 Array = NDArray[Any]
 
-LOG_FACTORIALS = np.array([math.lgamma(count + 1.0) for count in range(1024)])
-"""log x! of small counts; a logarithm of the gamma function takes thirty times as long as a look-up."""
-
 
 @compiled
 def log_factorials(x: Array, table: Array, out: Array) -> int:
