@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from streamem.core.chunk import Chunk
 from streamem.core.ports import ChunkRef, Executor, Family, FullFamily, OnChunk, full_family
+from streamem.core.small_work import small_work
 from streamem.core.validation import locating
 
 Array = NDArray[Any]
@@ -24,7 +25,7 @@ class Survey:
 
     def __call__(self, chunk: Chunk, ref: ChunkRef) -> Array:
         """The summary of one chunk."""
-        with locating(chunk, ref, self.names):
+        with locating(chunk, ref, self.names), small_work(chunk.x.size):
             return self.family.survey(chunk.x, chunk.weight)
 
 
