@@ -1,4 +1,4 @@
-"""The first fit of a new interpreter: with an empty compile cache, and with a full one, beside scikit-learn and hmmlearn.
+"""The first fit of a new interpreter, with an empty and with a full compile cache, beside scikit-learn and hmmlearn.
 
 Processor seconds of a process that imports the library, makes its rows, fits and predicts: user and system, of all
 threads. Every process has a compile cache of its own folder, which the first one finds empty.

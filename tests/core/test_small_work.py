@@ -1,4 +1,4 @@
-"""Small work runs in NumPy: what is small, that nothing is compiled for it, and that the answers and errors are equal."""
+"""Small work runs in NumPy: what is small, that nothing is compiled for it, and that answers and errors are equal."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import pytest
 from numpy.typing import NDArray
 
 from streamem import (
+    GMMHMM,
     BernoulliHMM,
     CategoricalHMM,
     GaussianHMM,
     GaussianMixture,
-    GMMHMM,
     LatentClass,
     Mixture,
     PoissonHMM,

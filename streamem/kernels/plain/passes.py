@@ -36,7 +36,7 @@ def mixture_pass(
         bad, rows = steps.load(own, x[start : start + block])
         if bad >= 0:
             return start * x.shape[1] + bad, 0.0, 0.0
-        resp = steps.scores(own, rows)
+        resp = steps.scores(own, rows)[: log_weights.size]
         w = weight[start : start + block]
         gained, active = share_out(resp, log_weights, w, least)
         log_likelihood, pairs = log_likelihood + gained, pairs + active
@@ -66,7 +66,7 @@ def densities_pass(x: Array, k: int, own: Any, joint: Array, b: Array, peaks: Ar
         bad, rows = steps.load(own, x[start : start + block])
         if bad >= 0:
             return start * x.shape[1] + bad
-        scaled_by_row(steps.scores(own, rows), b[start : start + block], peaks[start : start + block])
+        scaled_by_row(steps.scores(own, rows)[:k], b[start : start + block], peaks[start : start + block])
     return FINE
 
 

@@ -19,7 +19,7 @@ class PlainSteps(NamedTuple):
     Attributes
     ----------
     load : (own, x (b, d)) → position of the first value that cannot be or `FINE`, and the rows as the others take them
-    scores : (own, rows) → log-densities (K, b), without terms that are common to all components
+    scores : (own, rows) → log-densities (at least K, b), without terms that are common to all components
     add : (own, rows, posterior (K, b)) adds statistics
     """
 

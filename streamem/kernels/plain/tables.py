@@ -33,18 +33,19 @@ def places_of(x: Array, starts: Array, absent: int, places: Array) -> int:
 
 
 def look_up(places: Array, table: Array, near: Array, out: Array) -> None:
-    """out (K, b) = Σ_j table[places_j] for places (b, d), table (V, K)."""
+    """out (K, b) = Σ_j table[places_j] for places (b, d), table (V, at least K)."""
+    own = table[:, : len(out)]
     out[...] = 0.0
     for column in places.T:
-        out += table[column].T
+        out += own[column].T
 
 
 def add_at(places: Array, resp: Array, sums: Array, weight: Array) -> None:
-    """sums (V, K)[places_j] += resp and weight (K,) += resp, of places (b, d) and resp (b, at least K)."""
+    """sums (V, width)[places_j] += resp and weight (width,) += resp, of places (b, d) and resp (b, at most width)."""
     own = resp[: len(places), : weight.size]
-    weight += own.sum(axis=0)
-    for k in range(weight.size):
-        repeated = np.repeat(own[:, k], places.shape[1])
+    weight[: own.shape[1]] += own.sum(axis=0)
+    for k, values in enumerate(own.T):
+        repeated = np.repeat(values, places.shape[1])
         sums[:, k] += np.bincount(places.reshape(-1), repeated, minlength=len(sums))
 
 
