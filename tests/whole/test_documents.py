@@ -26,6 +26,8 @@ BLOCKS = MARKED.findall((ROOT / "README.md").read_text())
 QUICK_BLOCKS = (0, len(BLOCKS) - 1)
 """The first, which everybody tries, and a family of one's own; the others, in new interpreters too, are slow."""
 
+PAGES = ["README.md", *(f"examples/{path.name}" for path in sorted((ROOT / "examples").glob("*.md")))]
+
 LONG_EXAMPLES = {"command_line.sh", "vowels_and_consonants.py", "zero_inflated_poisson.py"}
 """Each takes as long as all others together."""
 
@@ -41,28 +43,40 @@ def run(command: list[str], folder: Path, **more: str) -> subprocess.CompletedPr
 
 
 def test_the_readme_has_its_examples() -> None:
-    assert [language for language, _ in BLOCKS] == [*["python"] * 4, "bash", *["python"] * 3]
+    assert [language for language, _ in BLOCKS] == [*["python"] * 4, "bash", "python"]
 
 
-def run_block(number: int, folder: Path) -> None:
-    language, code = BLOCKS[number]
+def run_block(block: tuple[str, str], folder: Path) -> None:
+    language, code = block
     (folder / "block.py").write_text(code)
     command = [*STRICT, "block.py"] if language == "python" else ["bash", "-euc", code]
     done = run(command, folder)
-    assert done.returncode == 0, (number, done.stderr)
+    assert done.returncode == 0, (code, done.stderr)
     assert done.stdout
 
 
 @pytest.mark.parametrize("number", QUICK_BLOCKS)
 def test_readme_block(number: int, tmp_path: Path) -> None:
-    run_block(number, tmp_path)
+    run_block(BLOCKS[number], tmp_path)
 
 
 @pytest.mark.slow
-def test_the_readme_runs_from_top_to_bottom_in_one_folder(tmp_path: Path) -> None:
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_runs_from_top_to_bottom_in_one_folder(page: str, tmp_path: Path) -> None:
     """What a block leaves harms no later one."""
-    for number in range(len(BLOCKS)):
-        run_block(number, tmp_path)
+    blocks = MARKED.findall((ROOT / page).read_text())
+    assert blocks
+    for block in blocks:
+        run_block(block, tmp_path)
+
+
+def test_links_of_pages_lead_somewhere() -> None:
+    """From the README every page is reached, and every file that a page names is there."""
+    for page in PAGES:
+        links = re.findall(r"\]\((?!http)([^)#]+)", (ROOT / page).read_text())
+        assert all((ROOT / page).parent.joinpath(link).is_file() for link in links), page
+        if page == "README.md":
+            assert set(links) >= set(PAGES) - {page}
 
 
 @pytest.mark.parametrize(
