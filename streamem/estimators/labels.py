@@ -23,7 +23,7 @@ def lengths_in(x: Any, second: Any) -> Any:
     if second is None or isinstance(second, str | os.PathLike) or rows is None or rows < 2:
         return second
     values = np.asarray(second)
-    if values.shape not in ((rows,), (rows, 1)) or values.dtype.kind not in "iufbOUS":
+    if values.shape not in ((rows,), (rows, 1)) or values.dtype.kind not in "iufbOUS" or _has_numbers_as_text(values):
         return second
     whole = values.dtype.kind in "iu"
     if whole and (values == 1).all():
@@ -36,6 +36,20 @@ def lengths_in(x: Any, second: Any) -> Any:
             stacklevel=2,
         )
     return None
+
+
+def _has_numbers_as_text(values: Any) -> bool:
+    """Whether some text is a number: lengths that were read from somewhere, rather than names of classes."""
+    texts = (one for one in values.ravel().tolist() if isinstance(one, str | bytes))
+    return values.dtype.kind in "OUS" and any(map(_is_number, texts))
+
+
+def _is_number(text: str | bytes) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _rows(x: Any) -> int | None:
