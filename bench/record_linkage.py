@@ -89,9 +89,9 @@ class Splink:
 
         own = self._settings
         identifiers = own.column_info_settings.unique_id_input_columns
-        start = own.core_model_settings.copy()
+        start: Any = own.core_model_settings
         end = expectation_maximisation(
-            self._api, own.training_settings, patterns, start, identifiers, set(), self._pairs
+            self._api, own.training_settings, patterns, start.copy(), identifiers, set(), self._pairs
         )[-1]
         levels = [
             sorted(_observable(each), key=lambda level: level.comparison_vector_value) for each in end.comparisons
@@ -110,7 +110,7 @@ def _comparison(j: int, size: int) -> Any:
     import splink.comparison_level_library as levels
     import splink.comparison_library as comparisons
 
-    chosen = [levels.NullLevel(f"c{j}")]
+    chosen: list[Any] = [levels.NullLevel(f"c{j}")]
     for v in range(size - 1, -1, -1):
         level = (
             levels.CustomLevel(f"c{j}_l = c{j}_r and {v} = {v}", label_for_charts=str(v)) if v else levels.ElseLevel()

@@ -14,6 +14,10 @@ from streamem.core.stats import Stats
 Array = NDArray[Any]
 
 
+DENSE = 2**16
+"""Keys of rows below this, or below their number, are counted in an array; others are hashed first."""
+
+
 class Patterns(Stats):
     """Different rows, and the weight of each: a value that is summed over chunks as statistics are.
 
@@ -36,13 +40,9 @@ class Patterns(Stats):
         """The patterns of rows x (n, d) of weight (n,)."""
         if not len(x):
             return cls(rows=np.empty((0, x.shape[1])), weights=np.empty(0), most=most, lost=0)
-        codes = _codes(x)
-        count = int(codes.max()) + 1
-        if count > most:
+        first, weights = _different(x, weight)
+        if len(first) > most:
             return cls(rows=np.empty((0, x.shape[1])), weights=np.empty(0), most=most, lost=1)
-        first = np.empty(count, dtype=np.int64)
-        first[codes[::-1]] = np.arange(len(x))[::-1]
-        weights = np.bincount(codes, weights=weight, minlength=count)
         return cls(rows=np.asarray(x[first], dtype=np.float64), weights=weights, most=most, lost=0)
 
     def __add__(self, other: Stats) -> Self:
@@ -55,9 +55,22 @@ class Patterns(Stats):
         return self.of(*both, int(self.most))
 
 
-def _codes(x: Array) -> Array:
-    """(n,) int64: equal rows have equal numbers, from 0 in the order in which they first occur."""
+def _different(x: Array, weight: Array | None) -> tuple[Array, Array]:
+    """Where each different row first occurs, in this order, and the sum of its weights."""
     keys = integer_keys(x)
+    codes = keys if keys is not None and int(keys.max()) < max(len(keys), DENSE) else _codes(x, keys)
+    first = np.full(int(codes.max()) + 1, -1)
+    first[codes[::-1]] = np.arange(len(x))[::-1]
+    weights = np.bincount(codes, weights=weight, minlength=len(first))
+    if codes is keys:  # which are sorted by value, and some may not occur
+        present = np.flatnonzero(first >= 0)
+        present = present[np.argsort(first[present])]
+        first, weights = first[present], weights[present]
+    return first, weights.astype(np.float64, copy=False)
+
+
+def _codes(x: Array, keys: Array | None) -> Array:
+    """(n,) int64: equal rows have equal numbers, from 0 in the order in which they first occur."""
     if keys is None:
         plain = np.ascontiguousarray(x, dtype=np.float64) + 0.0  # −0 is 0
         plain[np.isnan(plain)] = np.nan

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.utils.validation import check_is_fitted
 
 from streamem.core.arrays import Params
 from streamem.core.errors import NumericalError, ParameterError
@@ -108,6 +109,17 @@ def attributes_of(settings: Any) -> dict[str, Any]:
     names = {*settings.structure.names, *settings.face.names, *(n for n in vars(settings) if not n.startswith("_"))}
     found = {name: getattr(settings, name, None) for name in names if name.endswith("_")}
     return settings.face.completed(settings, {name: value for name, value in found.items() if value is not None})
+
+
+def require_fitted(estimator: Any) -> None:
+    """Refuse an estimator that is neither fitted nor set by hand.
+
+    Raises
+    ------
+    NotFittedError : in scikit-learn's words
+    """
+    if not estimator.__sklearn_is_fitted__():
+        check_is_fitted(estimator)
 
 
 def is_complete(settings: Any) -> bool:

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted
 
 from streamem.algorithms import DriftAlarm, StepSize
 from streamem.core.errors import ParameterError
@@ -25,6 +24,7 @@ from streamem.estimators.attributes import (
     absence,
     is_complete,
     require_fit,
+    require_fitted,
     require_sizes,
     shown_facts,
     shown_parameters,
@@ -87,6 +87,7 @@ class Estimator(BaseEstimator):
 
     structure: ClassVar[Structure]
     face: ClassVar[Face]
+    instead_of_noise: ClassVar[str] = ""
 
     _html_repr = estimator_in_html
 
@@ -94,6 +95,17 @@ class Estimator(BaseEstimator):
     _published: Mapping[str, Any] = MappingProxyType({})
     _by_hand: ByHand | None = None
     _followers: Followers | None = None
+
+    def __new__(cls, *_: Any, **settings: Any) -> Self:
+        """Say what to use where a model has no noise, which Python would call an unexpected argument.
+
+        Raises
+        ------
+        ParameterError : ``noise=True`` of such a model
+        """
+        if settings.get("noise") and cls.instead_of_noise:
+            raise ParameterError(f"{cls.__name__} has no noise: {cls.instead_of_noise}")
+        return super().__new__(cls)
 
     def __getattr__(self, name: str) -> Any:
         """Say why there is no such attribute: not fitted yet, or known to other libraries under another name."""
@@ -496,7 +508,7 @@ class Estimator(BaseEstimator):
         >>> os.path.getsize(path) > 1000
         True
         """
-        self._require_fitted()
+        require_fitted(self)
         if not os.fspath(path).endswith(".npz"):
             raise ParameterError(f"{path}: a model file ends in .npz")
         fitted = with_shape(self, self._now())
@@ -610,10 +622,6 @@ class Estimator(BaseEstimator):
     def __sklearn_is_fitted__(self) -> bool:
         return (self._fitted is not None and self._fitted.state is not None) or is_complete(self)
 
-    def _require_fitted(self) -> None:
-        if not self.__sklearn_is_fitted__():
-            check_is_fitted(self)  # which raises, in scikit-learn's words
-
     def _now(self) -> Fitted:
         """What is fitted; where a user has set attributes since, what these amount to.
 
@@ -622,7 +630,7 @@ class Estimator(BaseEstimator):
         NotFittedError : nothing is
         ParameterError : it does not fit the hyperparameters as they are now
         """
-        self._require_fitted()
+        require_fitted(self)
         fitted = self._fitted
         if fitted is None or fitted.state is None or not still_shown(self, self._published):
             self._by_hand = made_by_hand(self, fitted, self._published, self._by_hand)
@@ -633,7 +641,7 @@ class Estimator(BaseEstimator):
 
     def _to_go_on(self) -> Fitted:
         """The fitted value to learn further from; an error where attributes or data cannot be learned on."""
-        self._require_fitted()
+        require_fitted(self)
         if self._fitted is not None and self._fitted.state is not None:
             require_fit(self, self._fitted)
         return self._now()

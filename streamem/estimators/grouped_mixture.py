@@ -101,6 +101,11 @@ class GroupedMixture(Estimator):
 
     structure = GROUPS
     face: ClassVar[FamilyFace] = FamilyFace()
+    instead_of_noise = (
+        "of groups it could be a class of whole groups or a share of every class's rows, and both are meant. Heavy "
+        "tails, GroupedMixture(StudentT()), let single outliers count little; classes of two parts each, "
+        "GroupedMixture(MixtureFamily(Gaussian(), 2)), have one for them"
+    )
 
     # --- learning ----------------------------------------------------------------------------------------------------
 

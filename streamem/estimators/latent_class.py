@@ -72,6 +72,10 @@ class LatentClass(MixtureEstimator):
     """
 
     face: ClassVar[LatentClassFace] = LatentClassFace()
+    instead_of_noise = (
+        "constant over all categories is a class of equal probabilities; raise n_components by one, and a class that "
+        "answers at random can be among them"
+    )
 
     probabilities_: Array
     n_categories_: Array

@@ -63,6 +63,7 @@ class MixtureProportions(MixtureEstimator):
     """
 
     face: ClassVar[MixtureProportionsFace] = MixtureProportionsFace()
+    instead_of_noise = "add a column to the likelihoods, one divided by the volume of the box of the data in every row"
     structure = PROPORTIONS
 
     n_init = 1

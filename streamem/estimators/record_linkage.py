@@ -89,6 +89,7 @@ class RecordLinkage(MixtureEstimator):
     """
 
     face: ClassVar[RecordLinkageFace] = RecordLinkageFace()
+    instead_of_noise = "a pair matches or does not; u_probabilities says how levels of random pairs are distributed"
     structure = PAIRS
 
     n_components = 2

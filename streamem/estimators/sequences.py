@@ -15,6 +15,7 @@ from streamem.algorithms import DriftAlarm, StepSize
 from streamem.core.errors import ParameterError
 from streamem.core.ports import Variant
 from streamem.estimators.asking import Target, identity_options, opened_for, scores_of
+from streamem.estimators.attributes import require_fitted
 from streamem.estimators.declaring import hyperparameters
 from streamem.estimators.decoding import QUESTIONS, best_path, decoder_of, stationary_distribution, sum_of_best
 from streamem.estimators.estimator import Estimator
@@ -67,6 +68,11 @@ class SequenceEstimator(Estimator):
     n_features_in_: int = field(init=False)
 
     structure = SEQUENCES
+    instead_of_noise = (
+        "of a sequence it could be a state of its own or a share of every state's steps, and both are meant. States "
+        "of heavy tails, HMM(StudentT()), let single outliers count little; states of two parts each, "
+        "HMM(MixtureFamily(Gaussian(), 2)), have one for them"
+    )
     face: ClassVar[EmissionFace]
 
     # --- learning ----------------------------------------------------------------------------------------------------
@@ -542,7 +548,7 @@ class SequenceEstimator(Estimator):
         >>> round(float(hmm.get_stationary_distribution().sum()), 6)
         1.0
         """
-        self._require_fitted()
+        require_fitted(self)
         return stationary_distribution(self.transmat_)
 
     def bic(self, X: Any, lengths: Any = None, **options: Any) -> float:

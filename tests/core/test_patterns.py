@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from streamem.core import patterns
 from streamem.core.patterns import Patterns
-from streamem.core.row_keys import ordered_patterns
+from streamem.core.row_keys import integer_keys, ordered_patterns
 
 VALUES = st.sampled_from([0.0, 1.0, 2.0, 7.0, -3.0, float("nan")])
 REALS = st.sampled_from([0.0, -0.0, 1.5, 1e300, 2.0**53 + 2, float("nan")])
@@ -42,6 +43,27 @@ def test_counts_are_those_of_python(elements: Any, data: st.DataObject) -> None:
     assert as_dict(joined) == pytest.approx(expected)
     np.testing.assert_array_equal(joined.rows, whole.rows)  # in the order in which they first occur
     assert pickle.loads(pickle.dumps(joined)) == joined
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int64, np.uint64, np.bool_, np.float32])
+def test_counted_hashed_and_whole_numbers_are_the_same(dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By an array of counts, by hashes of keys, and by hashes of rows: the same rows in the same order, equal bits."""
+    rng = np.random.default_rng(0)
+    x, weight = rng.integers(0, 2 if dtype is np.bool_ else 5, (500, 3)).astype(dtype), rng.random(500)
+    counted = Patterns.of(x, weight, 200)
+    monkeypatch.setattr(patterns, "DENSE", 0)
+    few = Patterns.of(x[:100], weight[:100], 200)  # fewer rows than keys
+    assert few == Patterns.of(x[:100].astype(np.float64), weight[:100], 200)
+    monkeypatch.setattr(patterns, "integer_keys", lambda x: None)
+    assert Patterns.of(x, weight, 200) == counted
+    assert Patterns.of(x[:100], weight[:100], 200) == few
+
+
+def test_integers_near_the_end_of_their_type() -> None:
+    x = np.array([[2**63 - 1, 0], [2**63 - 1, 0], [-(2**63), 1]], dtype=np.int64)
+    assert integer_keys(x) is None
+    assert integer_keys(x.astype(np.uint64)) is None
+    assert integer_keys(np.array([[2**53 + 1], [2**53], [2**53 + 1]])).tolist() == [1, 0, 1]
 
 
 def test_too_many_are_given_up() -> None:

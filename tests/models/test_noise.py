@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ from numpy.typing import NDArray
 from scipy.stats import multivariate_normal, multivariate_t
 
 from streamem import (
+    HMM,
     Gaussian,
     GaussianHMM,
     GaussianMixture,
     GroupedMixture,
     LatentClass,
     Mixture,
+    MixtureProportions,
     MultinomialMixture,
     Params,
     Poisson,
@@ -230,3 +233,24 @@ def test_noise_over_counts_is_one_in_all_numbers_of_the_box(name: str, low: int)
     share = 1.0 - mix.weights_.sum()
     expected = np.log(density + share / (x.max() - x.min() + 1))
     np.testing.assert_allclose(mix.score_samples(x), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "words"),
+    [
+        (HMM, (Gaussian(), 2), r"HMM has no noise.*StudentT"),
+        (GaussianHMM, (2,), r"GaussianHMM has no noise.*MixtureFamily"),
+        (GroupedMixture, (Gaussian(), 2), r"GroupedMixture has no noise.*StudentT"),
+        (LatentClass, (2,), "a class of equal probabilities"),
+        (RecordLinkage, (), "a pair matches or does not"),
+        (MixtureProportions, (), "add a column"),
+    ],
+)
+def test_models_without_noise_say_what_to_use(kind: Any, arguments: tuple[Any, ...], words: str) -> None:
+    with pytest.raises(ParameterError, match=words):
+        kind(*arguments, noise=True)
+    with pytest.raises(TypeError, match="noise"):
+        kind(*arguments, noise=False)
+    with pytest.raises(TypeError, match="nois"):
+        kind(*arguments, nois=True)
+    assert pickle.loads(pickle.dumps(kind(*arguments))).get_params().keys() == kind(*arguments).get_params().keys()
