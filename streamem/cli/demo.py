@@ -35,6 +35,7 @@ def run_demo(memory: str, picture: Path, components: int, say: Say) -> GaussianM
             f"{rows:,} overlapping {SIDE}×{SIDE} patches of two photographs, mean removed, float32: "
             f"{format_bytes(nbytes)} in a Zarr store"
         )
+        say("compiling the passes for this processor, as far as no earlier run has (once for a machine)")
         _fit(held_out, components, memory, max_iter=2)  # code is compiled once for a machine: no part of the fit
         before = forget_peak()
         mixture = _fit(train, components, memory)

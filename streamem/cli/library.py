@@ -32,10 +32,12 @@ if TYPE_CHECKING:
     from streamem.algorithms import DriftAlarm
     from streamem.cli.demo import run_demo
     from streamem.cli.page import page_of
+    from streamem.cli.warming import warm
     from streamem.estimators.family_words import columns_of_text
     from streamem.estimators.followers import followers_of
     from streamem.estimators.in_html import components_in_html
     from streamem.estimators.loading import load_model, load_newest
+    from streamem.machine.checked_cache import folder_of_code
     from streamem.plots.history import history_table
     from streamem.running.memory import Budget
     from streamem.running.report import events_in_words
@@ -66,6 +68,7 @@ __all__ = [
     "columns_of_text",
     "components_in_html",
     "events_in_words",
+    "folder_of_code",
     "followers_of",
     "history_table",
     "load_model",
@@ -75,6 +78,7 @@ __all__ = [
     "page_of",
     "run_demo",
     "select",
+    "warm",
     "write_table",
 ]
 
@@ -97,6 +101,8 @@ _HOMES = {
     "DriftAlarm": "streamem.algorithms",
     "run_demo": "streamem.cli.demo",
     "page_of": "streamem.cli.page",
+    "warm": "streamem.cli.warming",
+    "folder_of_code": "streamem.machine.checked_cache",
     "followers_of": "streamem.estimators.followers",
     "components_in_html": "streamem.estimators.in_html",
     "history_table": "streamem.plots.history",

@@ -24,6 +24,7 @@ from streamem.cli.select import select
 from streamem.cli.sequences import SequencesSaid, fit_hmm, sequence_options
 from streamem.cli.streaming import update, watch
 from streamem.cli.summary import summary
+from streamem.cli.warm_up import warm_up
 from streamem.core.errors import StreamemError
 
 INTERRUPTED = 130
@@ -195,6 +196,7 @@ main.add_command(report)
 main.add_command(link)
 main.add_command(update)
 main.add_command(watch)
+main.add_command(warm_up)
 
 
 @main.command()

@@ -29,6 +29,8 @@ FunctionCache: Any = getattr(caching, "FunctionCache", object)
 Implementation: Any = getattr(FunctionCache, "_impl_class", object)
 IndexDataCacheFile: Any = getattr(caching, "IndexDataCacheFile", object)
 
+NOWHERE = "no folder that can be written"
+
 _TOLD: set[tuple[str, str]] = set()
 
 
@@ -36,8 +38,8 @@ def keep_on_disk(dispatcher: Any, function: Callable[..., Any]) -> None:
     """Let a compiled function be loaded from, and saved to, the folder that Numba would choose."""
     try:
         dispatcher._cache = CheckedCache(function)
-    except RuntimeError:  # neither beside the source nor in the user's cache folder: every process compiles anew
-        return
+    except RuntimeError:  # neither beside the source nor in the user's cache folder
+        _tell(NOWHERE, "is kept nowhere, so that every process compiles anew", "set NUMBA_CACHE_DIR to a folder")
     except (AttributeError, TypeError):  # another Numba, whose files are the same for all widths
         if VECTOR_BITS == USUAL_WIDTH:
             dispatcher.enable_caching()
@@ -109,7 +111,7 @@ class CheckedCache(FunctionCache):
         try:
             super().save_overload(sig, data)
         except OSError as error:
-            _tell(self._cache_path, "cannot be written", error)
+            _tell(self._cache_path, "cannot be written", error, once=True)
 
 
 class _CheckedFiles(IndexDataCacheFile):
@@ -182,8 +184,19 @@ def _digest(data: bytes) -> bytes:
     return blake2b(data, digest_size=DIGEST_BYTES).digest()
 
 
-def _tell(folder: str, what: str, why: object) -> None:
-    """Once a folder and kind."""
-    if (folder, what) not in _TOLD:
-        _TOLD.add((folder, what))
+def _tell(folder: str, what: str, why: object, once: bool = False) -> None:
+    """Once a folder and kind, or once a process."""
+    key = ("" if once else folder, what)
+    if key not in _TOLD:
+        _TOLD.add(key)
         logger.warning("compiled code in %s %s: %s", folder, what, why)
+
+
+def folder_of_code() -> str:
+    """Where compiled code of this package is kept: the folder of this version, or of one file of it."""
+    if config.CACHE_DIR:
+        return str(Path(config.CACHE_DIR, f"streamem-{_stamp_of_rooms()}"))
+    try:
+        return str(CheckedCache(folder_of_code)._cache_path)
+    except RuntimeError:
+        return NOWHERE

@@ -12,6 +12,7 @@ from typing import Any, NoReturn, TypeVar, cast
 import numpy as np
 
 from streamem.machine.checked_cache import keep_on_disk
+from streamem.machine.compiling import announce
 from streamem.machine.importing import uninterrupted
 from streamem.machine.whole_numba import intrinsic, njit, overload, types
 
@@ -131,6 +132,9 @@ def _exp_32(x: Any) -> Any:
     p = p * r + np.float32(1.0)
     value = p * _as_float(np.int32((np.int32(k) + np.int32(127)) << np.int32(23)))
     return np.float32(0.0) if x < LEAST_32 else value
+
+
+announce()
 
 
 @compiled

@@ -18,6 +18,9 @@ from streamem.core.stats import Stats
 
 Array = NDArray[Any]
 
+EXPONENTIAL = 8
+"""What one costs in NumPy, in products."""
+
 
 class ForwardsToFamily(Model):
     """A model whose parameters and statistics hold those of `family` under the name ``components``.
@@ -59,6 +62,10 @@ class ForwardsToFamily(Model):
     def for_pass_of(self, params: Params, rows: int) -> Params:
         """Parameters with the number of rows of a pass: it decides what is worth compiling, or working out first."""
         return params.replace(rows=np.float64(rows))
+
+    def products_a_row(self, n_features: int) -> float:
+        """What a row costs, its exponentials included."""
+        return EXPONENTIAL * self.n_components + super().products_a_row(n_features)
 
     def penalty(self, params: Params, stats: Stats) -> float:
         """The family's penalty, in nats."""

@@ -153,6 +153,20 @@ def test_a_folder_that_takes_nothing(
     assert caplog.text.count("cannot be written: [Errno 28] No space left") == 1
 
 
+def test_no_folder_that_can_be_written(
+    double: Callable[[], Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither beside the source nor in the user's folder: told once, and computed."""
+
+    def nowhere(*_: Any) -> Any:
+        raise RuntimeError("cannot cache function 'double': no locator available")
+
+    monkeypatch.setattr(checked_cache, "CheckedCache", nowhere)
+    with caplog.at_level(logging.WARNING, "streamem"):
+        assert [double()(21), double()(21)] == [42, 42]
+    assert caplog.text.count("so that every process compiles anew: set NUMBA_CACHE_DIR to a folder") == 1
+
+
 def test_files_that_cannot_be_read(double: Callable[[], Any], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     double()(21)
     (index,) = files(tmp_path, "nbi")
