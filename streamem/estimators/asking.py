@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 from streamem.core.errors import DataError, ParameterError
 from streamem.core.ports import Model
 from streamem.estimators.hyperparameters import budget_of
-from streamem.estimators.identity import WhereObserved, columns_beside, identifying, labelled
+from streamem.estimators.identity import (
+    WhereObserved,
+    at_starts,
+    columns_beside,
+    contained,
+    container_of,
+    identifying,
+    labelled,
+)
 from streamem.estimators.making import engine_for, model_of, n_parameters
 from streamem.estimators.row_inputs import check_lazy, columns_of, published_dtype, read_options
 from streamem.estimators.structure import DataArguments, Opened, Question
@@ -92,15 +100,45 @@ def answered(
     engine = engine_for(settings, what, model, fitted, target.executor)
     if target.out is not None:
         require_apart(x, target.out)
+    by = arguments.sequence_column or getattr(opened.source, "told", {}).get("sequence_column")
     if asked.per_sequence:
-        return apply_to_sequences(opened.source, task, column, engine, asked.added, target.out, target.overwrite)
+        return _of_sequences(settings, x, opened.source, task, column, engine, asked.added, target, by, options)
     if target.out is None:
         found = apply_to_array(opened.source, task, column, engine)
         return found if target.plain else labelled(settings, x, options, column, found)
-    by = arguments.sequence_column or getattr(opened.source, "told", {}).get("sequence_column")
     names = identifying(settings, x, target.out, target.id_columns, by, options)
     beside = columns_beside(x, names, opened.source.schema.origin, options)
     return apply_to_store(opened.source, task, column, engine, target.out, target.overwrite, beside)
+
+
+def _of_sequences(
+    settings: Any,
+    x: Any,
+    source: Any,
+    task: Any,
+    column: Column,
+    engine: Any,
+    added: bool,
+    target: Target,
+    by: str | None,
+    options: ReadOptions,
+) -> Any:
+    """One answer for each sequence, beside or under what identifies it: the value in its first row."""
+    container = container_of(settings)
+    if target.out is None and (target.plain or container == "default"):
+        return apply_to_sequences(source, task, column, engine, added, None, target.overwrite)
+    names = target.id_columns if target.id_columns is not None else () if by is None else (by,)
+    names = (names,) if isinstance(names, str) else tuple(names)
+    if target.out is not None and target.id_columns is None and not os.fspath(target.out).endswith(".parquet"):
+        names = ()
+    rows = columns_beside(x, names, source.schema.origin, options)
+    beside = {name: at_starts(pieces, source.offsets) for name, pieces in rows.items()}
+    found = apply_to_sequences(source, task, column, engine, added, target.out, target.overwrite, beside)
+    if target.out is not None:
+        return found
+    return contained(
+        container, None, column, np.asarray(found), {name: np.concatenate([*ids]) for name, ids in beside.items()}
+    )
 
 
 def _left_out(target: Target) -> tuple[str, ...]:

@@ -336,6 +336,7 @@ class GroupedMixture(Estimator):
         sequence_column: str | None = None,
         out: Path | None = None,
         overwrite: bool = False,
+        id_columns: Sequence[str] | None = None,
         columns: Sequence[str] | None = None,
         feature_axis: int | str | None = None,
         executor: Any = None,
@@ -347,10 +348,13 @@ class GroupedMixture(Estimator):
         X, lengths, offsets, sequence_column, columns, feature_axis, executor : as in `fit`
         out : path ending in .zarr, .parquet or .npy; it appears when complete
         overwrite : replace an existing `out`
+        id_columns : columns of X that ``out="….parquet"`` holds too, with the value of the first row of each group
+            By default the column that identifies groups; ``[]`` for none.
 
         Returns
         -------
-        (g,) int64 array, one a group; `out` if that was given (stored as int32)
+        (g,) int64 array, one a group, with `set_output` a Series with their identifiers as its index; `out` if that was
+            given (stored as int32)
 
         Examples
         --------
@@ -362,7 +366,7 @@ class GroupedMixture(Estimator):
         (4,)
         """
         arguments = DataArguments(None, columns, feature_axis, lengths, offsets, sequence_column)
-        return self._answer("labels", X, arguments, Target(out, overwrite, executor))
+        return self._answer("labels", X, arguments, Target(out, overwrite, executor, id_columns))
 
     def predict_proba(
         self,
@@ -373,6 +377,7 @@ class GroupedMixture(Estimator):
         sequence_column: str | None = None,
         out: Path | None = None,
         overwrite: bool = False,
+        id_columns: Sequence[str] | None = None,
         columns: Sequence[str] | None = None,
         feature_axis: int | str | None = None,
         executor: Any = None,
@@ -389,7 +394,7 @@ class GroupedMixture(Estimator):
         (4, 2)
         """
         arguments = DataArguments(None, columns, feature_axis, lengths, offsets, sequence_column)
-        return self._answer("responsibilities", X, arguments, Target(out, overwrite, executor))
+        return self._answer("responsibilities", X, arguments, Target(out, overwrite, executor, id_columns))
 
     def score_samples(
         self,
@@ -400,6 +405,7 @@ class GroupedMixture(Estimator):
         sequence_column: str | None = None,
         out: Path | None = None,
         overwrite: bool = False,
+        id_columns: Sequence[str] | None = None,
         columns: Sequence[str] | None = None,
         feature_axis: int | str | None = None,
         executor: Any = None,
@@ -416,7 +422,7 @@ class GroupedMixture(Estimator):
         (4,)
         """
         arguments = DataArguments(None, columns, feature_axis, lengths, offsets, sequence_column)
-        return self._answer("log_density", X, arguments, Target(out, overwrite, executor))
+        return self._answer("log_density", X, arguments, Target(out, overwrite, executor, id_columns))
 
     def impute(
         self,
@@ -428,6 +434,7 @@ class GroupedMixture(Estimator):
         sequence_column: str | None = None,
         out: Path | None = None,
         overwrite: bool = False,
+        id_columns: Sequence[str] | None = None,
         columns: Sequence[str] | None = None,
         feature_axis: int | str | None = None,
         executor: Any = None,
@@ -440,7 +447,8 @@ class GroupedMixture(Estimator):
         Parameters
         ----------
         n_draws : 0 for conditional means, else so many draws by `random_state`, as in `GaussianMixture.impute`
-        X, lengths, offsets, sequence_column, out, overwrite, columns, feature_axis, executor : as in `predict`
+        X, lengths, offsets, sequence_column, out, overwrite, id_columns, columns, feature_axis, executor
+            As in `predict`, but that identifiers are those of rows.
 
         Returns
         -------
@@ -458,7 +466,7 @@ class GroupedMixture(Estimator):
         [2.0, 5.0]
         """
         arguments = DataArguments(None, columns, feature_axis, lengths, offsets, sequence_column)
-        return impute(self, self._now(), X, arguments, n_draws, Target(out, overwrite, executor))
+        return impute(self, self._now(), X, arguments, n_draws, Target(out, overwrite, executor, id_columns))
 
     def score(self, X: Any, lengths: Any = None, **options: Any) -> float:
         """Mean log-likelihood of a group, in nats. Options are those of `fit` about the data.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -58,8 +59,10 @@ def labelled(settings: Any, x: Any, options: ReadOptions, column: Column, values
     return contained(container_of(settings), rows.data, column, values)
 
 
-def contained(container: str, x: Any, column: Column, values: Array) -> Any:
-    """Answers about the rows of X in a container, one of `CONTAINERS`.
+def contained(
+    container: str, x: Any, column: Column, values: Array, ids: Mapping[str, Array] = MappingProxyType({})
+) -> Any:
+    """Answers about the rows of X in a container, one of `CONTAINERS`; `ids` are an index for pandas instead of X's.
 
     Raises
     ------
@@ -71,7 +74,11 @@ def contained(container: str, x: Any, column: Column, values: Array) -> Any:
             return polars.Series(column.names[0], values)
         return polars.DataFrame(values, schema=list(column.names), orient="row")
     if container == "pandas":
-        pandas, index = _library("pandas"), _index_of(x, len(values))
+        pandas = _library("pandas")
+        index = _index_of(x, len(values))
+        if ids:
+            index = pandas.MultiIndex.from_arrays(list(ids.values()), names=list(ids))
+            index = index.get_level_values(0) if len(ids) == 1 else index
         if column.width is None:
             return pandas.Series(values, index=index, name=column.names[0])
         return pandas.DataFrame(values, index=index, columns=list(column.names))
@@ -182,3 +189,19 @@ def columns_beside(x: Any, names: Sequence[str], origin: str, options: ReadOptio
             )
         found[name] = read()
     return found
+
+
+def at_starts(pieces: Iterable[Any], offsets: Array) -> Iterator[Array]:
+    """Of the values of a column, which come in pieces, those in the first rows of sequences.
+
+    Parameters
+    ----------
+    offsets : (s + 1,) first rows of sequences, and the number of rows
+    """
+    first, starts = 0, np.asarray(offsets)[:-1]
+    for piece in pieces:
+        values = piece.to_numpy(zero_copy_only=False) if hasattr(piece, "to_numpy") else np.asarray(piece)
+        low, high = np.searchsorted(starts, [first, first + len(values)])
+        if low < high:
+            yield values[starts[low:high] - first]
+        first += len(values)

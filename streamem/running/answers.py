@@ -123,16 +123,23 @@ def apply_to_store(
 
 
 def apply_to_sequences(
-    source: Any, task: Apply, column: Column, engine: Engine, added: bool, out: Out | None, overwrite: bool
+    source: Any,
+    task: Apply,
+    column: Column,
+    engine: Engine,
+    added: bool,
+    out: Out | None,
+    overwrite: bool,
+    beside: Mapping[str, Iterable[Any]] | None = None,
 ) -> Array | Out:
-    """One answer for every sequence, in their order: an array, or written to `out`, complete or absent.
+    """One answer for every sequence, in their order: an array, or written to `out` (see `apply_to_store`).
 
     `added` says that the pieces of a cut sequence have one each, which are added; else the first piece tells it.
     """
     refs, n = source.chunks(), int(source.n_sequences)
     largest = max((len(ref.sequences) for ref in refs if ref.sequences is not None), default=1)
     layout = ResultLayout(n, column.width, column.dtype, column.names, largest, engine.budget.block_bytes)
-    sink = None if out is None else open_sink(out, layout, overwrite)
+    sink = None if out is None else open_sink(out, layout, overwrite, beside)
     held, result = column.row_nbytes * largest, 0 if sink is not None else column.row_nbytes * n
     written = 0 if sink is None else sink.held_nbytes
     found: list[Array] = []

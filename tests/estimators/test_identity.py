@@ -17,7 +17,7 @@ import xarray as xr
 from sklearn import config_context
 from sklearn.base import clone
 
-from streamem import GaussianHMM, GaussianMixture, Mixture, RecordLinkage
+from streamem import GaussianHMM, GaussianMixture, GroupedMixture, Mixture, RecordLinkage
 from streamem.core.errors import NonFiniteError, ParameterError, SchemaError
 
 RNG = np.random.default_rng(0)
@@ -243,6 +243,22 @@ def test_files_carry_coordinates(tmp_path: Path) -> None:
     assert list(found.columns) == ["lat", "lon", "label"]
     again = found.set_index(["lat", "lon"]).to_xarray().label
     assert (again.values == gm.predict(data).values).all()
+
+
+def test_groups_carry_their_identifiers(tmp_path: Path) -> None:
+    genes = np.repeat([f"g{i}" for i in range(30)], 4)
+    frame = FRAME.reset_index(drop=True).assign(gene=genes, day=np.arange(120) // 4)
+    frame.to_parquet(tmp_path / "x.parquet", row_group_size=50)
+    model = GroupedMixture("gaussian", 2, random_state=0)
+    model.fit(tmp_path / "x.parquet", sequence_column="gene", columns=["t", "s"])
+    labels = model.predict(tmp_path / "x.parquet")
+    model.predict(tmp_path / "x.parquet", out=tmp_path / "a.parquet")
+    assert columns(tmp_path / "a.parquet") == {"gene": [f"g{i}" for i in range(30)], "label": labels.tolist()}
+    model.predict_proba(tmp_path / "x.parquet", out=tmp_path / "b.parquet", id_columns=["day"])
+    assert columns(tmp_path / "b.parquet")["day"] == list(range(30))
+    named = model.set_output("pandas").predict(tmp_path / "x.parquet")
+    assert (named.index.name, named.index[3], named.tolist()) == ("gene", "g3", labels.tolist())
+    assert model.predict(tmp_path / "x.parquet", out=tmp_path / "c.npy") == tmp_path / "c.npy"
 
 
 def test_states_carry_their_sequences(tmp_path: Path) -> None:
