@@ -99,7 +99,9 @@ def test_five_hundred_random_starts_of_gss82_end_in_five_maxima() -> None:
     frame = gss82().to_pandas()
     codes = np.column_stack([np.unique(frame[name], return_inverse=True)[1] for name in GSS82_COLUMNS]).astype(float)
     one = {"tol": 1e-10, "max_iter": 20_000, "compress": False, "init_params": "random", "random_state": 0}
-    model = LatentClass(3, n_init=500, n_threads=1, **one).fit(codes, None, frame["n"].to_numpy(float), "squarem")
+    model = LatentClass(3, n_init=500, n_threads=1, **one).fit(
+        codes, None, frame["n"].to_numpy(float), algorithm="squarem"
+    )
     ends = ends_of_starts(model, 1202.0)
     assert [round(value, 1) for value, _ in ends.most_common(1)] == [-2754.5]
     for published in (-2754.545, -2755.617, -2755.739, -2762.005, -2762.231):
