@@ -120,7 +120,8 @@ def _pictures(model: Any, history: str | None) -> list[str]:
     if importlib.util.find_spec("matplotlib") is None:
         return [html.paragraph("Pictures need matplotlib: pip install 'streamem[plot]'.")]
     wanted: list[tuple[str, str, Callable[[], Any]]] = []
-    if np.ndim(getattr(model, "weights_", 0.0)) == 1:
+    codes, alone = hasattr(model, "n_categories_"), not model.structure.is_sequential
+    if np.ndim(getattr(model, "weights_", 0.0)) == 1 and alone and not codes:  # points of codes lie on each other
         wanted.append(("What each component emits", "components", lambda: plots.plot_components(model)))
     if model.report_.passes:
         wanted.append(("How the log-likelihood rose", "convergence", lambda: plots.plot_convergence(model)))
@@ -147,7 +148,7 @@ def _figure(title: str, name: str, draw: Callable[[], Any]) -> str:
             figure.savefig(written, format="svg", metadata={"Date": None, "Creator": None})
             pyplot.close(figure)
     except StreamemError as error:
-        return html.paragraph(f"{title}: {error}.")
+        return html.paragraph(f"{title}: no picture ({error}).")
     image = base64.b64encode(written.getvalue()).decode()
     return (
         f"<figure><figcaption>{escape(title)}</figcaption>"
