@@ -55,6 +55,10 @@ class Diagnosis:
 
     __repr__ = __str__
 
+    def describe(self) -> str:
+        """What ``print`` shows."""
+        return str(self)
+
 
 def diagnosis_of(settings: Any, fitted: Fitted, x: Any, arguments: DataArguments, executor: Any) -> Diagnosis:
     """The diagnosis of what is fitted, from the pass of its standard errors."""

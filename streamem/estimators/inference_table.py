@@ -96,6 +96,10 @@ class Summary:
 
     __repr__ = __str__
 
+    def describe(self) -> str:
+        """What ``print`` shows."""
+        return str(self)
+
 
 def summary_of(settings: Any, errors: StandardErrors, features: int) -> Summary:
     """The table of a fitted estimator."""

@@ -133,6 +133,21 @@ class Selection:
         reads = f"{self.n_reads_:.0f} reads of the data, {format_bytes(self.bytes_read_)} in all"
         return "\n".join([*lines, f"best by {WORDS[self.criterion]}; {reads}"])
 
+    __repr__ = __str__
+
+    def describe(self) -> str:
+        """The table as text for people, as ``print`` shows it.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from streamem import GaussianMixture, select
+        >>> rows = np.concatenate([np.zeros(30), np.full(30, 9.0)])[:, None] + np.linspace(0, 1, 60)[:, None]
+        >>> print(select(GaussianMixture(random_state=0), rows, n_components=[1, 2]).describe().splitlines()[-1][:11])
+        best by BIC
+        """
+        return str(self)
+
     def _columns(self) -> dict[str, list[Any]]:
         ones = self._candidates
         found: dict[str, list[Any]] = {name: [_plain(one.point[name]) for one in ones] for name in ones[0].point}

@@ -10,16 +10,16 @@ import pyarrow as pa
 import pytest
 import sklearn
 
-from streamem import Categorical, Gaussian, GaussianHMM, GaussianMixture, Mixture, Poisson, Product
+from streamem import Categorical, Gaussian, GaussianHMM, GaussianMixture, Mixture, Poisson, Product, select
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 X = np.random.default_rng(0).normal(size=(90, 2)) + 6.0 * (np.arange(90)[:, None] % 3 == 0)
+X_TABLE = pa.table(dict(zip(["<b>a</b>", "b"], X.T, strict=True)))
 
 
 def fitted() -> GaussianMixture:
-    names = ["<b>a</b>", "b"]
-    return GaussianMixture(2, random_state=0, max_iter=30, tol=0).fit(pa.table(dict(zip(names, X.T, strict=True))))
+    return GaussianMixture(2, random_state=0, max_iter=30, tol=0).fit(X_TABLE)
 
 
 def test_a_fitted_mixture_is_a_table_with_bars_and_escaped_names() -> None:
@@ -64,3 +64,11 @@ def test_families_are_shown_as_they_are_written() -> None:
     family = Product({"a": Poisson(), ("b", "c"): Categorical(n_categories=[2, 3])})
     assert repr(family) == "Product({'a': Poisson(), ('b', 'c'): Categorical(n_categories=(2, 3))})"
     assert repr(Mixture(Poisson(), 2)) == "Mixture(family=Poisson(), n_components=2)"
+
+
+def test_what_is_found_describes_itself() -> None:
+    found = select(GaussianMixture(random_state=0), X, n_components=[1, 2])
+    assert repr(found) == str(found) == found.describe()
+    summary, diagnosis = fitted().summary(X_TABLE), fitted().diagnose(X_TABLE)
+    assert summary.describe() == str(summary)
+    assert diagnosis.describe() == str(diagnosis)
