@@ -66,6 +66,12 @@ def moments_of(x: Array, weight: Array | None, products: bool) -> Moments:
             mean = own @ block / weights[0] if weights[0] > 0 else np.zeros(d)
             centred = block - mean
             scatter = (centred * own[:, None]).T @ centred
+        elif not np.isnan(block).any():
+            weights = np.full(d, own.sum())
+            mean = own @ block / weights[0] if weights[0] > 0 else np.zeros(d)
+            centred = block - mean
+            left = (own @ centred) ** 2 / weights[0] if weights[0] > 0 else np.zeros(d)
+            scatter = own @ centred**2 - left
         else:
             seen = own[:, None] * ~np.isnan(block)
             weights = seen.sum(axis=0)
