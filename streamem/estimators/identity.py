@@ -192,7 +192,7 @@ def columns_beside(x: Any, names: Sequence[str], origin: str, options: ReadOptio
 
 
 def at_starts(pieces: Iterable[Any], offsets: Array) -> Iterator[Array]:
-    """Of the values of a column, which come in pieces, those in the first rows of sequences.
+    """The values of a column, which come in pieces, in the first rows of sequences.
 
     Parameters
     ----------
