@@ -1,0 +1,101 @@
+"""Whole fits from Parquet, start included: "auto" beside "batch", and scikit-learn on a sample of 5 % of the rows.
+
+Each fit goes on to its stopping rule (Aitken, `--tol` nats a row). The table tells passes by kind, seconds, and the
+mean log-likelihood of all rows at the end. A pass that only reads is timed besides.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+import warnings
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from sklearn.mixture import GaussianMixture as Peer
+
+from bench.results import add_options, recorded
+from streamem import GaussianMixture, open_source
+from streamem.running.memory import format_bytes
+
+GROUP = 16_384
+ALGORITHMS = ("batch", "anderson", "auto")
+
+
+def table(path: Path, rows: int, d: int, k: int, spread: float) -> None:
+    """Rows of k components as float32 columns; means spread so many standard deviations in each feature."""
+    rng = np.random.default_rng(0)
+    means = spread * rng.normal(size=(k, d))
+    factors = np.eye(d) + 0.3 * rng.normal(size=(k, d, d)) / np.sqrt(d)
+    schema = pa.schema([(f"c{i}", pa.float32()) for i in range(d)])
+    with pq.ParquetWriter(path, schema) as writer:
+        for first in range(0, rows, GROUP):
+            labels = rng.integers(k, size=min(GROUP, rows - first))
+            x = means[labels] + np.einsum("nij,nj->ni", factors[labels], rng.normal(size=(len(labels), d)))
+            writer.write_table(pa.table(list(x.T.astype(np.float32)), schema=schema), row_group_size=GROUP)
+
+
+def ours(path: str, k: int, algorithm: str, tol: float, most: int, limit: str) -> tuple[str, Any]:
+    """A line of the table, and the fit."""
+    begun, used = time.perf_counter(), time.process_time()
+    settings: dict[str, Any] = {"stopping": "aitken", "tol": tol, "max_iter": most, "memory_limit": limit}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = GaussianMixture(k, random_state=0, **settings).fit(path, algorithm=algorithm)
+    taken, used = time.perf_counter() - begun, time.process_time() - used
+    kinds = Counter(record.kind for record in model.report_.passes)
+    told = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+    return f"| {algorithm} | {kinds.total()} | {told} | {taken:.1f} | {used:.1f} | {model.lower_bound_:.6f} |", model
+
+
+def peer(path: str, k: int, tol: float, most: int) -> str:
+    """The line of scikit-learn, fitted to 5 % of the rows."""
+    begun, used = time.perf_counter(), time.process_time()
+    x = np.column_stack([column.to_numpy() for column in pq.read_table(path).columns])
+    rows = np.random.default_rng(0).choice(len(x), len(x) // 20, replace=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = Peer(k, random_state=0, tol=tol, max_iter=most).fit(x[rows])
+    taken, used = time.perf_counter() - begun, time.process_time() - used
+    score = np.mean([model.score(x[i : i + GROUP]) for i in range(0, len(x) - GROUP + 1, GROUP)])
+    return f"| scikit-learn, 5 % | {model.n_iter_} of the sample | | {taken:.1f} | {used:.1f} | {score:.6f} |"
+
+
+def reading(path: str) -> float:
+    """Bytes a second of a pass that only reads."""
+    begun, refs = time.perf_counter(), open_source(path).chunks()
+    return sum(ref.load().x.nbytes for ref in refs) / (time.perf_counter() - begun)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(prog="python -m bench whole_fit", description=__doc__)
+    add_options(parser)
+    parser.add_argument("--rows", type=int, default=2_000_000)
+    parser.add_argument("--features", type=int, default=32)
+    parser.add_argument("--components", type=int, default=16)
+    parser.add_argument("--spread", type=float, default=0.4)
+    parser.add_argument("--tol", type=float, default=1e-6)
+    parser.add_argument("--limit", default="256MiB")
+    options = parser.parse_args()
+    rows, d, k = (20_000, 4, 3) if options.quick else (options.rows, options.features, options.components)
+    most = 20 if options.quick else 500
+    with recorded("whole_fit", options), tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "x.parquet"
+        table(file, rows, d, k, options.spread)
+        print(f"{rows:,} × {d} float32, K={k} full, {format_bytes(file.stat().st_size)} of Parquet, ", end="")
+        print(f"read at {format_bytes(reading(str(file)))} a second by one thread; memory_limit {options.limit}\n")
+        print("| fit | passes | of these | seconds | of processor | log-likelihood of all rows |")
+        print("|---|---:|---|---:|---:|---:|")
+        for algorithm in ALGORITHMS:
+            print(ours(str(file), k, algorithm, options.tol, most, options.limit)[0], flush=True)
+        print(peer(str(file), k, options.tol, most))
+
+
+if __name__ == "__main__":
+    main()
