@@ -37,6 +37,7 @@ EXPERIMENTS = [
     Experiment("Passes of accelerated EM", "bench.acceleration"),
     Experiment("First fits of a new interpreter", "bench.first_fit", draws=False),
     Experiment("Whole fits from Parquet", "bench.whole_fit", draws=False),
+    Experiment("Traps", "bench.traps", draws=False),
     Experiment("Work of all cores", "bench.bare_loop", draws=False),
 ]
 ALONE = {experiment.module.rpartition(".")[2] for experiment in EXPERIMENTS} | {"before"}

@@ -19,6 +19,7 @@ from streamem.initialization import (
     SumCells,
     best_of_short_runs,
     merged_down,
+    most_rows,
     parallel_means,
     part_of,
 )
@@ -76,7 +77,7 @@ def _by_mergers(
     settings: Any, model: Any, sample: Chunk, rng: np.random.RandomState, shape: Shape, reads: Reads | None
 ) -> Params:
     """The start of a mixture of rows, of which components were merged."""
-    part = part_of(sample, _enough(settings, sample), rng)
+    part = part_of(sample, min(_enough(settings, sample), most_rows(int(settings.n_components))), rng)
 
     def mixture(k: int, split: Any) -> Mixture:
         made = Mixture(model.family, k, split)

@@ -1,6 +1,6 @@
 """Where EM starts: a uniform sample, and responsibilities on it."""
 
-from streamem.initialization.merging import merged_down
+from streamem.initialization.merging import merged_down, most_rows
 from streamem.initialization.ordered import in_order
 from streamem.initialization.parallel_means import Cells, Mapped, SumCells, parallel_means
 from streamem.initialization.responsibilities import DISCRETE_STARTS, MERGED, PARALLEL, SHORT_EM, STARTS, Start
@@ -22,6 +22,7 @@ __all__ = [
     "in_order",
     "located_in_source",
     "merged_down",
+    "most_rows",
     "parallel_means",
     "part_of",
     "sample_rows",

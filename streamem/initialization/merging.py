@@ -26,7 +26,9 @@ TIMES = 3
 ITERATIONS, BETWEEN = 30, 5
 """Of EM before the first merger, and after each."""
 PAIRS = 32
-"""Pairs that are weighed up; as many as components, where these are more."""
+"""Pairs that are weighed up."""
+RESPONSIBILITIES = 2**22
+"""Of all rows and components: 32 MiB, which bounds the rows."""
 
 Mixtures = Callable[[int, Start], Any]
 """From a number of components and their start, the mixture model of rows (`streamem.models.Mixture`) of the family."""
@@ -49,6 +51,11 @@ class Merged:
         for _ in range(iterations):
             params = self.model.m_step(self.model.e_step(params, chunk), params)
         return Merged(self.model, params)
+
+
+def most_rows(k: int) -> int:
+    """Rows that are enough to merge down to K components, at most."""
+    return RESPONSIBILITIES // (TIMES * k)
 
 
 def merged_down(mixture: Mixtures, begin: Start, sample: Chunk, k: int, rng: np.random.RandomState) -> Merged:
@@ -90,7 +97,7 @@ def _overlapping(resp: Array) -> list[tuple[int, int]]:
     size = np.sqrt(np.diag(gram))
     score = np.divide(gram, np.outer(size, size), out=np.ones_like(gram), where=np.outer(size, size) > 0)
     upper = np.array(np.triu_indices(k, 1)).T
-    order = np.argsort(-score[upper[:, 0], upper[:, 1]], kind="stable")[: max(PAIRS, k)]
+    order = np.argsort(-score[upper[:, 0], upper[:, 1]], kind="stable")[:PAIRS]
     return [(int(i), int(j)) for i, j in upper[order]]
 
 

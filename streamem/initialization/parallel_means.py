@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamem.core.chunk import Chunk
+from streamem.core.extremes import expected, exponent_of
 from streamem.core.missing import Missing
 from streamem.core.ports import ChunkRef, FullFamily, Task
 from streamem.core.stats import Stats
@@ -88,11 +89,12 @@ class Drawn(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Draw:
-    """The task of a round; `seed` is that of the round, `factor` is ℓ."""
+    """The task of a round; `seed` is that of the round, `factor` is ℓ, 2^`exponent` the scale of the weights."""
 
     cells: Cells
     factor: float
     seed: int
+    exponent: int
     names: tuple[str, ...] | None
     missing: Missing
 
@@ -101,7 +103,7 @@ class Draw:
         require_finite(chunk, ref, self.names, self.missing)
         least = self.cells.labels(chunk.x)[1]
         if chunk.weight is not None:
-            least = least * chunk.weight
+            least = least * np.ldexp(chunk.weight, -self.exponent)
         chances = np.random.default_rng([self.seed, ref.index]).random(len(least))
         whole = Drawn(float(least.sum()), least, chances, chunk.x)
         return whole.within(whole.cost, self.factor)
@@ -134,15 +136,25 @@ class SumCells:
     missing: Missing
 
     def __call__(self, chunk: Chunk, ref: ChunkRef) -> Stats:
-        """weight (K,), and components, of one chunk."""
+        """rows, weight (K,), and components, of one chunk."""
         require_finite(chunk, ref, self.names, self.missing)
         seen = ~np.isnan(chunk.x).all(axis=1)
-        x = chunk.x[seen]
+        known = Chunk(chunk.x[seen], None if chunk.weight is None else chunk.weight[seen])
+        with locating(chunk, ref, self.names):
+            return expected(known, self._summed)
+
+    def _summed(self, chunk: Chunk) -> Stats:
+        total = self._of_block(chunk, slice(0, BLOCK_ROWS))
+        for first in range(BLOCK_ROWS, chunk.rows, BLOCK_ROWS):
+            total = total + self._of_block(chunk, slice(first, first + BLOCK_ROWS))
+        return total
+
+    def _of_block(self, chunk: Chunk, block: slice) -> Stats:
+        x = chunk.x[block]
         resp = (self.cells.labels(x)[0][:, None] == np.arange(len(self.cells.centres))).astype(np.float64)
         if chunk.weight is not None:
-            resp *= chunk.weight[seen][:, None]
-        with locating(chunk, ref, self.names):
-            return Stats(weight=resp.sum(axis=0), components=self.family.stats(self.components, x, resp))
+            resp *= chunk.weight[block][:, None]
+        return Stats(rows=len(x), weight=resp.sum(axis=0), components=self.family.stats(self.components, x, resp))
 
 
 def parallel_means(
@@ -167,9 +179,9 @@ def parallel_means(
     seed = int(rng.randint(2**31))
     if k == 1:
         return Cells(centres, known.frame)
-    factor = float(OVERSAMPLED * k)
+    factor, exponent = float(OVERSAMPLED * k), 0 if sample.weight is None else exponent_of(sample.weight)
     for i in range(ROUNDS):
-        task = Draw(Cells(centres, known.frame), factor, seed + i, names, missing)
+        task = Draw(Cells(centres, known.frame), factor, seed + i, exponent, names, missing)
         centres = np.concatenate([centres, known.frame.centres(_drawn(mapped(task), factor))])
     counts = sum(mapped(Weigh(Cells(centres, known.frame), names, missing)), np.zeros(len(centres)))
     return Cells(_clustered(centres, counts, k, rng), known.frame)

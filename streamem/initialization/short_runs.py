@@ -26,6 +26,12 @@ Begin = Callable[[Chunk, np.random.RandomState], Params]
 class _Run:
     params: Params
     log_likelihood: float = -np.inf
+    is_thin: bool = False
+
+    @property
+    def rank(self) -> tuple[bool, float]:
+        """The order of runs, the best first."""
+        return self.is_thin, -self.log_likelihood
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,7 @@ class Best:
 
 
 def best_of_short_runs(model: Model, sample: Chunk, rng: np.random.RandomState, begin: Begin, rows: int) -> Best:
-    """The parameters of the run whose log-likelihood on the sample is the highest after all rounds.
+    """The run whose log-likelihood on the sample is the highest after all rounds, of those without thin components.
 
     Parameters
     ----------
@@ -66,7 +72,7 @@ def best_of_short_runs(model: Model, sample: Chunk, rng: np.random.RandomState, 
             failed = error
     for i in range(ROUNDS):
         runs, failed = _advanced(model, part, runs, ITERATIONS * 3**i, failed)
-        ranked = sorted(runs, key=lambda run: -run.log_likelihood)
+        ranked = sorted(runs, key=lambda run: run.rank)
         ends = tuple(run.log_likelihood / weight for run in ranked) if i < ROUNDS - 1 else ends
         runs = ranked[: max(1, len(ranked) // 4)]
     if not runs:
@@ -92,7 +98,17 @@ def _iterated(model: Model, part: Chunk, params: Params, iterations: int) -> _Ru
     for _ in range(iterations):
         stats = model.e_step(params, part)
         params = model.m_step(stats, params)
-    return _Run(params, float(model.e_step(params, part).log_likelihood))
+    return _Run(params, float(model.e_step(params, part).log_likelihood), _is_thin(model, params, part))
+
+
+def _is_thin(model: Model, params: Params, part: Chunk) -> bool:
+    """Whether some component holds fewer than d + 2 rows: of so few the likelihood of a covariance has no bound.
+
+    Such a run is ranked behind all others, whatever its likelihood.
+    """
+    shares = model.shares(params)
+    weight = part.rows if part.weight is None else float(part.weight.sum())
+    return shares is not None and bool((np.asarray(shares) * weight < part.x.shape[1] + 2).any())
 
 
 def part_of(sample: Chunk, rows: int, rng: np.random.RandomState) -> Chunk:

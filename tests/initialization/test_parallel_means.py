@@ -26,7 +26,7 @@ from streamem.core.chunk import Chunk
 from streamem.core.errors import ParameterError
 from streamem.core.missing import Missing
 from streamem.initialization import Cells, parallel_means
-from streamem.initialization.parallel_means import OVERSAMPLED, ROUNDS, Draw, Drawn
+from streamem.initialization.parallel_means import OVERSAMPLED, ROUNDS, Draw, Drawn, _clustered
 from streamem.initialization.partly_observed import Frame
 from streamem.running import starts
 from streamem.sources import ReadOptions
@@ -58,7 +58,7 @@ def test_a_round_draws_what_it_would_draw_if_the_cost_were_known() -> None:
     x, weight = rows(), np.random.default_rng(1).random(N)
     centres, factor = np.array([[0.0, 0.0]]), 40.0
     plan = refs(x, weight)
-    task = Draw(Cells(centres, Frame.of_centres(2)), factor, 5, None, Missing.NOTHING)
+    task = Draw(Cells(centres, Frame.of_centres(2)), factor, 5, 0, None, Missing.NOTHING)
     told = [task(ref.load(), ref) for ref in plan]
     held = told[0]
     for own in told[1:]:
@@ -93,6 +93,23 @@ def test_rows_drawn_are_about_two_for_each_component_a_round_and_never_of_weight
     assert one.labels(x[1000:])[1].max() < 1e-12
 
 
+def test_candidates_count_with_the_rows_that_are_nearest_and_the_first_is_drawn() -> None:
+    """A known implementation forgets the weights, and begins at row 0 (Bahmani et al. 2012 do neither)."""
+    candidates, counts = np.array([[0.0], [1.0], [50.0]]), np.array([99.0, 1.0, 7.0])
+    centres = _clustered(candidates, counts, 2, np.random.RandomState(0))
+    np.testing.assert_allclose(np.sort(centres[:, 0]), [0.01, 50.0])
+    first: list[Array] = []
+
+    def mapped(task: Any) -> Iterator[Any]:
+        first.append(task.cells.centres[0])
+        return (task(ref.load(), ref) for ref in plan)
+
+    x, plan = rows(), refs(rows())
+    for seed in range(3):
+        parallel_means(mapped, Chunk(x), 3, np.random.RandomState(seed), None, Missing.NOTHING)
+    assert len(np.unique(first, axis=0)) == 3
+
+
 def test_equal_rows_have_fewer_candidates_than_components() -> None:
     x = np.repeat([[1.0, 2.0], [3.0, 4.0]], 500, axis=0)
     cells = parallel_means(
@@ -106,16 +123,18 @@ def test_equal_rows_have_fewer_candidates_than_components() -> None:
     assert len(np.unique(cells.centres.round(9), axis=0)) == 2
 
 
-def test_the_first_parameters_are_those_of_the_cells_of_all_rows() -> None:
-    """Also of a cluster of which a sample of 64 rows holds none."""
+@pytest.mark.parametrize("weighed", [False, True])
+def test_the_first_parameters_are_those_of_the_cells_of_all_rows(weighed: bool) -> None:
     x = rows()
-    model = gaussians(max_iter=0, reg_covar=0.0).fit(x)
+    weight = np.random.default_rng(2).integers(1, 4, N).astype(float) if weighed else np.ones(N)
+    model = gaussians(max_iter=0, reg_covar=0.0).fit(x, sample_weight=weight if weighed else None)
     labels = ((x[:, None] - model.means_) ** 2).sum(axis=2).argmin(axis=1)
     assert sorted(np.bincount(labels))[0] == 4
     for k in range(3):
-        np.testing.assert_allclose(model.means_[k], x[labels == k].mean(axis=0), rtol=1e-12)
-        np.testing.assert_allclose(model.covariances_[k], np.cov(x[labels == k].T, bias=True), atol=1e-9)
-    np.testing.assert_allclose(model.weights_, np.bincount(labels) / N)
+        own, w = x[labels == k], weight[labels == k]
+        np.testing.assert_allclose(model.means_[k], w @ own / w.sum(), rtol=1e-12)
+        np.testing.assert_allclose(model.covariances_[k], np.cov(own.T, bias=True, aweights=w), atol=1e-9)
+    np.testing.assert_allclose(model.weights_, np.bincount(labels, weight) / weight.sum())
     assert model.report_.start_passes == PASSES
     assert f"the start took {PASSES} passes over the data" in str(model.report_)
 
@@ -177,6 +196,12 @@ def test_groups_positive_numbers_and_mini_batches() -> None:
     assert GammaMixture(2, init_params="k-means||", random_state=0).fit(np.exp(x[:, :1] / 9)).converged_
     online = gaussians().partial_fit(x)
     assert abs(sorted(online.means_[:, 1])[2] - 60.0) < 2.0
+
+
+def test_the_scale_of_weights_says_nothing() -> None:
+    near, far = (gaussians(max_iter=1).fit(rows(), sample_weight=np.full(N, scale)) for scale in (1.0, 2.0**600))
+    np.testing.assert_allclose(near.means_, far.means_, rtol=1e-12)
+    assert far.report_.start_passes == PASSES
 
 
 def test_given_means_stay() -> None:

@@ -111,6 +111,7 @@ def test_a_resumed_fit_counts_the_starts_that_had_ended(tmp_path: Path, monkeypa
         gaussians(n_init=4).fit(stopping, checkpoint=tmp_path / "run.npz")
     resumed = gaussians(n_init=4).fit(source, checkpoint=tmp_path / "run.npz")
     assert resumed.report_.starts == whole.report_.starts
+    assert whole.report_.starts.ended == 4
     assert resumed._fitted.state == whole._fitted.state
 
 
