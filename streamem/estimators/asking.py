@@ -40,7 +40,6 @@ from streamem.running.answers import (
 from streamem.running.fitted import Fitted
 from streamem.sinks import ResultLayout, open_sink
 from streamem.sources import ReadOptions
-from streamem.sources.unobserved import UnobservedSource
 
 Array = NDArray[Any]
 Path = str | os.PathLike[str]
@@ -91,7 +90,7 @@ def answered(
     model = model_of(settings, fitted)
     params = model.for_pass_of(fitted.state.params, opened.source.n_rows)
     task: Any = asked.task(model, params, opened.source.schema.names, column)
-    if isinstance(opened.source, UnobservedSource):
+    if getattr(opened.source, "hides_unobserved", False):
         task = WhereObserved(task)
     options = identity_options(arguments, fitted)
     if _is_light(settings, model, opened, target):

@@ -43,6 +43,8 @@ class UnobservedRef(WrappedRef):
 class UnobservedSource(Source):
     """A source in which rows of NaN alone count for nothing."""
 
+    hides_unobserved = True
+
     def __init__(self, base: Source, filler: NDArray[Any]) -> None:
         self._base, self._filler = base, filler
         self.schema = replace(base.schema, weighted=True)

@@ -146,6 +146,7 @@ class Source(ABC):
     row_shape : the axes that were flattened to rows; empty where rows have one axis
     offsets : (s + 1,) int64 first row of every sequence, and n_rows, where rows are steps of sequences; else None
     patterns_of : how many rows the rows of this source stand for, if these are different rows with weights; else None
+    hides_unobserved : whether rows without any value are given weight 0 and other values, and answers must mark them
     """
 
     schema: Schema
@@ -153,6 +154,7 @@ class Source(ABC):
     row_shape: tuple[int, ...] = ()
     offsets: Array | None = None
     patterns_of: int | None = None
+    hides_unobserved: bool = False
 
     def __repr__(self) -> str:
         """What is there: origin, rows, features, dtype, and whether rows have weights."""
