@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -12,26 +11,16 @@ from numpy.typing import DTypeLike, NDArray
 from streamem.core.arrays import Params
 from streamem.core.completing import as_written
 from streamem.core.free_form import FreeForm
-from streamem.core.ports import Family, FullFamily, Kernel, Mixing, full_family
+from streamem.core.ports import Kernel, Mixing
 from streamem.core.slopes import Slopes
 from streamem.core.stats import Stats
+from streamem.families.with_inner import WithInner
 
 Array = NDArray[Any]
 
 
-class Around(FullFamily):
+class Around(WithInner):
     """A family with the densities, statistics and names of `family`, and an M-step of its own."""
-
-    def __init__(self, family: Family) -> None:
-        self.family = full_family(family)
-
-    def _of(self, family: Family) -> Self:
-        """This around another family; itself, if that is the same."""
-        if family is self.family:
-            return self
-        other = copy.copy(self)
-        other.family = full_family(family)
-        return other
 
     @property
     def told(self) -> str:
@@ -50,12 +39,6 @@ class Around(FullFamily):
 
     # --- before the first parameters ---------------------------------------------------------------------------------
 
-    def for_columns(
-        self, n_features: int, names: Sequence[str] | None, categories: Mapping[str, Sequence[Any]] | None
-    ) -> Family:
-        """This around the family that knows the columns."""
-        return self._of(self.family.for_columns(n_features, names, categories))
-
     def start(self, x: Array, weight: Array | None, n_components: int) -> Params | None:
         """The family's start."""
         return self.family.start(x, weight, n_components)
@@ -66,57 +49,11 @@ class Around(FullFamily):
         return self.family.has_start
 
     @property
-    def is_surveyed(self) -> bool:
-        """Whether the family is."""
-        return self.family.is_surveyed
-
-    def survey(self, x: Array, weight: Array | None) -> Array:
-        """What the family finds in rows."""
-        return self.family.survey(x, weight)
-
-    def surveyed(self, found: Sequence[Array]) -> Family:
-        """This around the family that knows what was found."""
-        return self._of(self.family.surveyed(found))
-
-    @property
-    def takes_codes(self) -> bool:
-        """Whether the family does."""
-        return self.family.takes_codes
-
-    def counted(self, n_features: int) -> Array:
-        """Which columns hold whole numbers, as the family says."""
-        return self.family.counted(n_features)
-
-    @property
     def lag(self) -> int:
         """How many earlier rows the family looks back on."""
         return int(getattr(self.family, "lag", 0))
 
-    @property
-    def total_weight(self) -> float | None:
-        """Σ weights of the rows that a prior of the family is weighed against; None as long as it does not know."""
-        known: float | None = getattr(self.family, "total_weight", None)
-        return known
-
-    def weighed(self, total_weight: float | None) -> Self:
-        """This around the family with its prior weighed against so much data."""
-        weigh = getattr(self.family, "weighed", None)
-        return self if weigh is None else self._of(weigh(total_weight))
-
     # --- values that were not observed -------------------------------------------------------------------------------
-
-    @property
-    def allows_missing(self) -> bool:
-        """Whether the family does."""
-        return self.family.allows_missing
-
-    def integrating(self) -> Family:
-        """This around the family that integrates over what was not observed."""
-        return self._of(self.family.integrating())
-
-    def skipping_unseen(self) -> Family:
-        """This around the family that skips codes which it has never seen."""
-        return self._of(self.family.skipping_unseen())
 
     def filled(self, params: Any, x: Array, resp: Array) -> Array:
         """The family's conditional means in place of NaN."""

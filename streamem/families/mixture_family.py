@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -14,10 +13,11 @@ from streamem.core.errors import ParameterError
 from streamem.core.extrapolation import kept_signs
 from streamem.core.faults import missing, prefixed, shares
 from streamem.core.free_form import FreeForm, own_part
-from streamem.core.ports import Family, FullFamily, Kernel, full_family, kernel_of
+from streamem.core.ports import Family, Kernel, kernel_of
 from streamem.core.stats import Stats
 from streamem.families.empty_components import empty_components
 from streamem.families.first_split import split_rows
+from streamem.families.with_inner import WithInner
 from streamem.kernels.nested.nested_mixtures_kernel import MANY_BYTES, parts_kernel
 
 Array = NDArray[Any]
@@ -25,7 +25,7 @@ Array = NDArray[Any]
 ROWS_AT_ONCE = 4096
 
 
-class MixtureFamily(FullFamily):
+class MixtureFamily(WithInner):
     """Components that are mixtures themselves: p_k(x) = Σ_m w_km p_km(x), with parts of any family.
 
     Parameters
@@ -56,7 +56,7 @@ class MixtureFamily(FullFamily):
     def __init__(self, family: Family, n_mix: int = 1) -> None:
         if isinstance(n_mix, bool) or not isinstance(n_mix, int | np.integer) or n_mix < 1:
             raise ParameterError(f"n_mix is {n_mix!r}; it must be an integer >= 1")
-        self.family = full_family(family)
+        super().__init__(family)
         self.n_mix = int(n_mix)
         if self.family.has_start and getattr(self.family, "fixes_what_it_finds", False):
             raise ParameterError(
@@ -150,66 +150,6 @@ class MixtureFamily(FullFamily):
     def overflows(self) -> str:
         """Which values the family of the parts has no log-density for."""
         return self.family.overflows
-
-    @property
-    def takes_codes(self) -> bool:
-        """Whether the family of the parts does."""
-        return self.family.takes_codes
-
-    def for_columns(
-        self, n_features: int, names: Sequence[str] | None, categories: Mapping[str, Sequence[Any]] | None
-    ) -> Family:
-        """This family with parts that know the columns."""
-        return self._of(self.family.for_columns(n_features, names, categories))
-
-    def counted(self, n_features: int) -> Array:
-        """Which columns hold whole numbers: as the family of the parts says."""
-        return self.family.counted(n_features)
-
-    @property
-    def allows_missing(self) -> bool:
-        """Whether the family of the parts does."""
-        return self.family.allows_missing
-
-    def integrating(self) -> Family:
-        """This family with parts that integrate over what was not observed."""
-        return self._of(self.family.integrating())
-
-    def skipping_unseen(self) -> Family:
-        """This family with parts that skip codes which they have never seen."""
-        return self._of(self.family.skipping_unseen())
-
-    def _of(self, family: Family) -> Self:
-        """This family with other parts; itself, if they are the same."""
-        if family is self.family:
-            return self
-        other = copy.copy(self)
-        other.family = full_family(family)
-        return other
-
-    @property
-    def is_surveyed(self) -> bool:
-        """Whether the family of the parts is."""
-        return self.family.is_surveyed
-
-    def survey(self, x: Array, weight: Array | None) -> Array:
-        """What a survey of rows gives the family of the parts; nothing, if that family needs no survey."""
-        return self.family.survey(x, weight)
-
-    def surveyed(self, found: Sequence[Array]) -> Family:
-        """This family with parts that know what the survey of all chunks found."""
-        return self._of(self.family.surveyed(found))
-
-    @property
-    def total_weight(self) -> float | None:
-        """Σ weights of the rows that a prior of the parts is weighed against; None as long as it does not know."""
-        known: float | None = getattr(self.family, "total_weight", None)
-        return known
-
-    def weighed(self, total_weight: float | None) -> Self:
-        """This family with parts whose prior is weighed against so much data."""
-        weigh = getattr(self.family, "weighed", None)
-        return self if weigh is None else self._of(weigh(total_weight))
 
     def block_rows(self, params: Params) -> int:
         """Rows a block, those of the family of the parts."""

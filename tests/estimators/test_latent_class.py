@@ -103,7 +103,8 @@ def test_five_hundred_random_starts_of_gss82_end_in_five_maxima() -> None:
         codes, None, frame["n"].to_numpy(float), algorithm="squarem"
     )
     ends = ends_of_starts(model, 1202.0)
-    assert [round(value, 1) for value, _ in ends.most_common(1)] == [-2754.5]
+    [(often, _)] = ends.most_common(1)
+    assert abs(often + 2754.545) < 0.006, ends
     for published in (-2754.545, -2755.617, -2755.739, -2762.005, -2762.231):
         assert any(abs(value - published) < 0.006 for value in ends), (published, ends)
 
