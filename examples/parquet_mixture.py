@@ -35,7 +35,7 @@ with tempfile.TemporaryDirectory() as folder:
 
     bic = {}
     for k in range(1, 6):
-        gm = GaussianMixture(k, random_state=0, n_init=2, tol=1e-4, max_iter=300)
+        gm = GaussianMixture(k, random_state=0, n_init=4, tol=1e-4, max_iter=300)
         gm.fit(data, sample_weight="requests", columns=columns)
         bic[k] = gm.bic(data, sample_weight="requests")
         print(f"K={k}: BIC {bic[k]:,.0f}")

@@ -103,7 +103,7 @@ class Estimator(BaseEstimator):
         ------
         ParameterError : ``noise=True`` of such a model
         """
-        if settings.get("noise") and cls.instead_of_noise:
+        if cls.instead_of_noise and np.any(settings.get("noise", False)):
             raise ParameterError(f"{cls.__name__} has no noise: {cls.instead_of_noise}")
         return super().__new__(cls)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ def lengths_in(x: Any, second: Any) -> Any:
     if second is None or isinstance(second, str | os.PathLike) or rows is None or rows < 2:
         return second
     values = np.asarray(second)
-    if values.shape not in ((rows,), (rows, 1)) or values.dtype.kind not in "iufbOUS" or _has_numbers_as_text(values):
+    if values.shape not in ((rows,), (rows, 1)) or not _may_be_classes(values):
         return second
     whole = values.dtype.kind in "iu"
     if whole and (values == 1).all():
@@ -38,10 +39,13 @@ def lengths_in(x: Any, second: Any) -> Any:
     return None
 
 
-def _has_numbers_as_text(values: Any) -> bool:
-    """Whether some text is a number: lengths that were read from somewhere, rather than names of classes."""
-    texts = (one for one in values.ravel().tolist() if isinstance(one, str | bytes))
-    return values.dtype.kind in "OUS" and any(map(_is_number, texts))
+def _may_be_classes(values: Any) -> bool:
+    """Whether all are numbers, or names: text that is a number was read as lengths, dates are neither."""
+    if values.dtype.kind not in "OUS":
+        return values.dtype.kind in "iufb"
+    ones = values.ravel().tolist()
+    texts = [one for one in ones if isinstance(one, str | bytes)]
+    return all(isinstance(one, str | bytes | Real) for one in ones) and not any(map(_is_number, texts))
 
 
 def _is_number(text: str | bytes) -> bool:

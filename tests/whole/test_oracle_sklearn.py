@@ -114,6 +114,7 @@ def test_to_convergence_from_the_same_start(covariance_type: str, dtype: Any) ->
     assert ours.lower_bound_ == pytest.approx(theirs.score(exact), rel=rtol), "exact at the parameters returned"
 
 
+@pytest.mark.filterwarnings("ignore::streamem.running.reached.LocalMaximumWarning")
 @pytest.mark.parametrize("init_params", ["kmeans", "k-means++", "random", "random_from_data"])
 @pytest.mark.parametrize("covariance_type", ["full", "spherical"])
 def test_the_same_seed_gives_the_same_fit(covariance_type: str, init_params: str) -> None:
@@ -255,15 +256,14 @@ def test_transform_gives_probabilities_in_the_container_wanted() -> None:
 
 @pytest.mark.parametrize("method", ["predict", "predict_proba", "score_samples", "score", "bic", "transform"])
 def test_features_other_than_at_fit_are_errors(method: str) -> None:
-    """Another name, another order, another number."""
+    """Another name, or fewer; another order is put right by the names."""
     frame = pd.DataFrame(overlapping(60), columns=["a", "b", "c", "d"])
     model = GaussianMixture(2, random_state=0).fit(frame)
     call = getattr(model, method)
-    for wrong in (frame.rename(columns={"a": "z"}), frame[["b", "a", "c", "d"]]):
+    for wrong in (frame.rename(columns={"a": "z"}), frame[["a", "b"]]):
         with pytest.raises(ValueError, match="feature names should match"):
             call(wrong)
-    with pytest.raises(ValueError, match="feature names should match"):
-        call(frame[["a", "b"]])
+    assert np.array_equal(call(frame[["b", "a", "c", "d"]]), call(frame))
     with pytest.raises(ValueError, match=r"3 features, but GaussianMixture is expecting 4"):
         GaussianMixture(2, random_state=0).fit(frame.to_numpy()).predict(frame.to_numpy()[:, :3])
     with pytest.warns(UserWarning, match="does not have valid feature names"):
