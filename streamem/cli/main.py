@@ -37,6 +37,7 @@ OPTIONS = {
     'missing="integrate"': "--missing integrate",
     'unseen="missing"': "--unseen missing",
     "unseen='missing'": "--unseen missing",
+    " with categories={...}": " with --categories NAME=A,B,…",
     "checkpoint='run.npz'": "--checkpoint run.npz",
     "dead_letter='bad.arrows'": "--dead-letter bad.arrows",
     "dead_letter_limit": "--dead-letter-limit",

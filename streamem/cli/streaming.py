@@ -45,6 +45,7 @@ class Learning:
     continued: bool
     emission: str | None
     missing: str | None
+    categories: dict[str, list[str]] | None
     metrics: tuple[str, int] | None
     log_json: bool
 
@@ -75,6 +76,7 @@ class Learning:
                 drift=None if self.drift == "off" else library.DriftAlarm(),
                 on_drift="log" if self.drift == "off" else self.drift,
                 until=self.until_rows,
+                categories=self.categories,
                 **sequences,
             )
         told, rows = _told(model, path, before), model.report_.n_rows
@@ -159,6 +161,22 @@ def _stopping(model: Any) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _categories(context: click.Context, parameter: click.Parameter, told: tuple[str, ...]) -> Any:
+    """Values by column from NAME=A,B,…; None where nobody named any.
+
+    Raises
+    ------
+    BadParameter : it is not of that form
+    """
+    found: dict[str, list[str]] = {}
+    for text in told:
+        name, equals, values = text.partition("=")
+        if not (name and equals and values) or name in found:
+            raise click.BadParameter(f"{text!r} is not NAME=A,B,… with each name once")
+        found[name] = values.split(",")
+    return found or None
+
+
 def learning_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options to a command, which gets them as one argument ``learning``."""
 
@@ -206,6 +224,13 @@ OPTIONS = (
         "--missing",
         type=click.Choice(["error", "integrate"]),
         help="Of a new model: null and NaN are an error, or integrated over. [default: error, or that of MODEL]",
+    ),
+    click.option(
+        "--categories",
+        multiple=True,
+        callback=_categories,
+        metavar="NAME=A,B,…",
+        help="Of a new model: all values of a field of text. [default: those that MODEL was fitted to]",
     ),
     click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Makes the start of a new model repeatable."),
     click.option(

@@ -58,6 +58,7 @@ from streamem.estimators.making import (
     with_shape,
 )
 from streamem.estimators.model_files import read_model, require_savable, write_model
+from streamem.estimators.row_inputs import require_columns_of
 from streamem.estimators.structure import DataArguments, Structure
 from streamem.estimators.uncertainty import StandardErrors, standard_errors_of
 from streamem.machine.importing import import_whole
@@ -328,6 +329,7 @@ class Estimator(BaseEstimator):
         drift: DriftAlarm | None = None,
         on_drift: OnDrift = "log",
         until: Until | None = None,
+        categories: Mapping[str, Sequence[Any]] | None = None,
     ) -> Self:
         """Learn from a stream, mini-batch by mini-batch, until it ends or `stop` is called.
 
@@ -366,6 +368,9 @@ class Estimator(BaseEstimator):
         until : rows to learn in this call, or a function of the `Update` that says when to end
             Looked at after every mini-batch, once there is a model. What a plain iterator had given beyond that is kept
             for the next call with the same iterator; what was read ahead of a pipe is gone.
+        categories : the values of columns of text, such as ``{"region": ["north", "south"]}``, in the order of codes
+            Only for a model that begins on the stream: one that was fitted encodes text by its own `categories_`. A
+            value that is none of them makes a dead letter of its record, or is missing with ``unseen="missing"``.
 
         Returns
         -------
@@ -404,6 +409,7 @@ class Estimator(BaseEstimator):
             drift,
             on_drift,
             until,
+            categories=categories,
         )
         learn_stream(self, stream, arguments)
         return self
@@ -581,6 +587,7 @@ class Estimator(BaseEstimator):
         opened = self.structure.open(self, x, arguments, fitted.shape)
         check_hyperparameters(self)
         self.structure.check_start(self, opened.shape)
+        require_columns_of(arguments.categories, opened.shape)
         if fitted.state is None or fitted.shape is None:
             fitted = replace(fitted, shape=opened.shape)
         source, learning = opened.source, learning_of(self, rule, executor)

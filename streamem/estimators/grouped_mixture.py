@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import Any, ClassVar, Self
 
@@ -197,13 +197,14 @@ class GroupedMixture(Estimator):
         columns: Sequence[str] | None = None,
         feature_axis: int | str | None = None,
         executor: Any = None,
+        categories: Mapping[str, Sequence[Any]] | None = None,
     ) -> Self:
         """One step of online EM with the groups of X as mini-batch; see `GaussianMixture.partial_fit`.
 
         Parameters
         ----------
         X, lengths, offsets, sequence_column, sample_weight, columns, feature_axis, executor : as in `fit`
-        half_life, step : as in `GaussianMixture.partial_fit`
+        half_life, step, categories : as in `GaussianMixture.partial_fit`
 
         Returns
         -------
@@ -218,7 +219,9 @@ class GroupedMixture(Estimator):
         >>> model.partial_fit([[8], [9]], [2]).report_.n_rows
         10
         """
-        arguments = DataArguments(sample_weight, columns, feature_axis, lengths, offsets, sequence_column)
+        arguments = DataArguments(
+            sample_weight, columns, feature_axis, lengths, offsets, sequence_column, categories=categories
+        )
         self._learn(X, arguments, step_rule(half_life, step), executor)
         return self
 
@@ -242,6 +245,7 @@ class GroupedMixture(Estimator):
         drift: DriftAlarm | None = None,
         on_drift: OnDrift = "log",
         until: Until | None = None,
+        categories: Mapping[str, Sequence[Any]] | None = None,
     ) -> Self:
         """Learn from a stream of groups, mini-batch by mini-batch, until it ends or `stop` is called.
 
@@ -252,7 +256,7 @@ class GroupedMixture(Estimator):
             Consecutive records of a partition with equal values are one group. Without it, a message is a group.
         most_steps : rows of a group that are gathered; a larger one is learned in pieces, as groups of their own
         half_life, step, batch_rows, columns, sample_weight, checkpoint, save_every_s, dead_letter, poison_limit
-        dead_letter_limit, history, drift, on_drift, until : as in `GaussianHMM.fit_stream`
+        dead_letter_limit, history, drift, on_drift, until, categories : as in `GaussianHMM.fit_stream`
 
         Returns
         -------
@@ -288,6 +292,7 @@ class GroupedMixture(Estimator):
             until,
             sequence_column,
             most_steps=most_steps,
+            categories=categories,
         )
         learn_stream(self, stream, arguments)
         return self

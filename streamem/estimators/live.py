@@ -22,6 +22,7 @@ from streamem.estimators.followers import followers_of
 from streamem.estimators.hyperparameters import check_hyperparameters, run_key
 from streamem.estimators.making import learning_of, to_learn_from
 from streamem.estimators.model_files import read_model, write_model
+from streamem.estimators.row_inputs import categories_for
 from streamem.machine.importing import import_whole
 from streamem.online.continued import continued_step
 from streamem.online.follow import Learner, Reader, follow
@@ -68,6 +69,7 @@ class StreamArguments:
     sequence_column: str | None = None
     continued: bool = False
     most_steps: int = 0
+    categories: Mapping[str, Sequence[Any]] | None = None
 
     def check(self) -> None:
         """Refuse values that cannot be."""
@@ -133,7 +135,7 @@ def learn_stream(estimator: Any, stream: Any, arguments: StreamArguments) -> Non
         column = _sequence_column(estimator, learner, arguments)
         also = [name for name in (weight, column) if name is not None]
         opened = open_stream(stream, None if names is None else names + also)
-        decoder = _decoder(estimator, learner, names, weight, column)
+        decoder = _decoder(estimator, learner, names, weight, column, arguments.categories)
         if arguments.checkpoint is None and getattr(opened, "anonymous", False):
             learner.moved(opened, {})  # another list is other data
         cutter = _cutter(estimator, decoder, learner.positions(opened), arguments, column)
@@ -185,15 +187,22 @@ def _sequence_column(estimator: Any, learner: Learner, arguments: StreamArgument
     return column
 
 
-def _decoder(estimator: Any, learner: Learner, names: Any, weight: str | None, column: str | None) -> Decoder:
+def _decoder(
+    estimator: Any, learner: Learner, names: Any, weight: str | None, column: str | None, categories: Any
+) -> Decoder:
     """What makes rows, or steps, of messages; Arrow is imported by those only who read a stream."""
     shape = learner.fitted.shape
     width = None if shape is None else shape.features
     missing = learner.learning.model(learner.fitted).missing
+    known = categories_for(estimator, shape, categories)
+    vocabulary = import_whole("streamem.online.vocabulary").Vocabulary(
+        known if isinstance(known, Mapping) else {}, estimator.unseen, is_open=shape is None and known is not None
+    )
     if not estimator.structure.is_sequential:
-        decoder: Decoder = import_whole("streamem.online.records").Decoder(names, weight, width, missing)
+        decoder: Decoder = import_whole("streamem.online.records").Decoder(names, weight, width, missing, vocabulary)
     else:
-        decoder = import_whole("streamem.online.sequence_records").StepDecoder(names, weight, width, column, missing)
+        steps = import_whole("streamem.online.sequence_records")
+        decoder = steps.StepDecoder(names, weight, width, column, missing, vocabulary)
     return decoder
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import Any, Self
 
@@ -154,6 +154,7 @@ class MixtureEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densit
         columns: Sequence[str] | None = None,
         feature_axis: int | str | None = None,
         executor: Any = None,
+        categories: Mapping[str, Sequence[Any]] | None = None,
     ) -> Self:
         """One step of online EM with X as mini-batch: its E-step, then an M-step on a moving average of statistics.
 
@@ -171,6 +172,8 @@ class MixtureEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densit
             None lets all rows count in the end: see `step`.
         step : StepSize, by default ``PowerLaw(0.7)``
             γ as a function of the weight of X and of that seen before (`streamem.algorithms`).
+        categories : the values of columns of text, such as ``{"region": ["north", "south"]}``, in the order of codes
+            For the first batch, whose own values they are otherwise; later ones are encoded by `categories_`.
 
         Returns
         -------
@@ -185,7 +188,7 @@ class MixtureEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densit
         >>> gm.report_.n_rows
         4
         """
-        arguments = DataArguments(sample_weight, columns, feature_axis)
+        arguments = DataArguments(sample_weight, columns, feature_axis, categories=categories)
         self._learn(X, arguments, step_rule(half_life, step), executor)
         return self
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -70,7 +70,7 @@ def read_options(settings: Any, arguments: DataArguments, shape: Shape | None) -
         feature_axis=arguments.feature_axis,
         chunk_bytes=budget.chunk_bytes if wide is None else wide,
         most_chunk_bytes=budget.most_chunk_bytes if wide is None else wide,
-        categories=categories_for(settings, shape),
+        categories=categories_for(settings, shape, arguments.categories),
         unseen=settings.unseen,
         left_out=(*(getattr(settings, "id_columns", None) or ()), *arguments.left_out),
         in_order=arguments.in_order,
@@ -78,11 +78,62 @@ def read_options(settings: Any, arguments: DataArguments, shape: Shape | None) -
     )
 
 
-def categories_for(settings: Any, shape: Shape | None) -> Any:
-    """How columns of text are read: as codes where the family counts categories, those of the data that was fitted."""
+def categories_for(settings: Any, shape: Shape | None, given: Any = None) -> Any:
+    """How columns of text are read: as codes where the family counts categories, those of the data that was fitted.
+
+    Parameters
+    ----------
+    given : values by column that a user names for a model that has seen no rows, or None
+
+    Raises
+    ------
+    ParameterError : they are no such values, the family takes none, or the model was fitted with others
+    """
+    if given is not None:
+        return _given_categories(settings, shape, given)
     if not full_family(settings.face.family(settings, shape)).takes_codes:
         return None
     return settings.face.vocabulary(settings) if shape is None else shape.categories
+
+
+def _given_categories(settings: Any, shape: Shape | None, given: Any) -> dict[str, tuple[Any, ...]]:
+    if not isinstance(given, Mapping) or not all(map(_are_values, given.values())):
+        raise ParameterError(
+            f"categories is {given!r:.100}; it must map names of columns to lists of all their values, in the order of "
+            "their codes, as in {'region': ['north', 'south']}"
+        )
+    if not full_family(settings.face.family(settings, shape)).takes_codes:
+        raise ParameterError("categories are for families that count them, and this one takes numbers: leave them out")
+    found = {str(name): tuple(map(_plain, values)) for name, values in given.items()}
+    if shape is not None and found != (own := dict(shape.categories or {})):
+        raise ParameterError(
+            f"categories is {found!r:.200}, and this model has {own!r:.200}, which stay: leave categories out, or "
+            "start a new model"
+        )
+    return dict(ReadOptions(categories=found).vocabularies)
+
+
+def _are_values(values: Any) -> bool:
+    """Whether something is a list of texts or numbers; the order of a set would be another in another process."""
+    is_list = isinstance(values, list | tuple | np.ndarray) and len(values) > 0
+    return is_list and all(isinstance(value, str | int | float | np.generic | None) for value in values)
+
+
+def _plain(value: Any) -> Any:
+    """A number or text of Python's own, which files hold."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def require_columns_of(given: Any, shape: Shape) -> None:
+    """Refuse categories of columns that the data does not have.
+
+    Raises
+    ------
+    ParameterError : naming them
+    """
+    if lost := [name for name in given or () if name not in (shape.categories or {})]:
+        there = "no column names" if shape.names is None else f"the features {[str(name) for name in shape.names][:20]}"
+        raise ParameterError(f"categories names {lost}, of which X holds no values; it has {there}")
 
 
 def library_of(x: Any) -> str:

@@ -55,7 +55,7 @@ def step_options(settings: Any, x: Any, arguments: DataArguments, shape: Shape |
         columns=None if columns is None else tuple([columns] if isinstance(columns, str) else columns),
         feature_axis=arguments.feature_axis,
         chunk_bytes=budget_of(settings).chunk_bytes if wide is None else wide,
-        categories=categories_for(settings, shape),
+        categories=categories_for(settings, shape, arguments.categories),
         unseen=settings.unseen,
         left_out=arguments.left_out,
         in_order=arguments.in_order and not _may_sweep(settings),

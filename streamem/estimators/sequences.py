@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import Any, ClassVar, Self
 
@@ -173,6 +173,7 @@ class SequenceEstimator(Estimator):
         columns: Sequence[str] | None = None,
         feature_axis: int | str | None = None,
         executor: Any = None,
+        categories: Mapping[str, Sequence[Any]] | None = None,
     ) -> Self:
         """One step of online EM with the sequences of X as mini-batch: its E-step, then an M-step on a moving average.
 
@@ -188,7 +189,7 @@ class SequenceEstimator(Estimator):
             decide what earlier ones were; the transition into X is counted, and no start. X is one sequence, taken
             into memory, and costs an E-step for every state. The first such call begins the sequence, one without
             ends it; of a model without parameters, it counts as a sequence of its own.
-        half_life, step : as in `GaussianMixture.partial_fit`
+        half_life, step, categories : as in `GaussianMixture.partial_fit`
 
         Returns
         -------
@@ -204,7 +205,14 @@ class SequenceEstimator(Estimator):
         (1, 1)
         """
         arguments = DataArguments(
-            sample_weight, columns, feature_axis, lengths, offsets, sequence_column, continued=continued
+            sample_weight,
+            columns,
+            feature_axis,
+            lengths,
+            offsets,
+            sequence_column,
+            continued=continued,
+            categories=categories,
         )
         advance = continued_step if continued else _step
         self._learn(X, arguments, step_rule(half_life, step), executor, advance)
@@ -231,6 +239,7 @@ class SequenceEstimator(Estimator):
         drift: DriftAlarm | None = None,
         on_drift: OnDrift = "log",
         until: Until | None = None,
+        categories: Mapping[str, Sequence[Any]] | None = None,
     ) -> Self:
         """Learn from a stream of sequences, mini-batch by mini-batch, until it ends or `stop` is called.
 
@@ -252,7 +261,7 @@ class SequenceEstimator(Estimator):
         batch_rows : steps of a mini-batch: whole sequences until there are at least so many
             With `continued`, exactly so many steps. Only a stream's end makes a smaller mini-batch.
         half_life, step, columns, sample_weight, checkpoint, save_every_s, dead_letter, poison_limit : see there
-        dead_letter_limit, history, drift, on_drift, until : as in `GaussianMixture.fit_stream`
+        dead_letter_limit, history, drift, on_drift, until, categories : as in `GaussianMixture.fit_stream`
             A record whose features are all missing is a step without observation; one that cannot be used is left out
             of its sequence. Weights are equal within a sequence.
 
@@ -295,6 +304,7 @@ class SequenceEstimator(Estimator):
             sequence_column,
             continued,
             most_steps,
+            categories,
         )
         learn_stream(self, stream, arguments)
         return self

@@ -29,7 +29,8 @@ class DataArguments:
 
     `in_order` tells whether an algorithm will read the chunks about in their order. `continued` tells that a batch goes
     on with the sequence of the call before. `chunk_bytes` is the size of a chunk where answers are wider than rows.
-    `left_out` are columns that are no features, such as those that are written beside answers.
+    `left_out` are columns that are no features, such as those that are written beside answers. `categories` are the
+    values of columns of text, where no rows were seen yet.
     """
 
     sample_weight: Any = None
@@ -42,6 +43,7 @@ class DataArguments:
     continued: bool = False
     chunk_bytes: int | None = None
     left_out: tuple[str, ...] = ()
+    categories: Mapping[str, Sequence[Any]] | None = None
 
 
 @dataclass(frozen=True)

@@ -166,12 +166,13 @@ class _Step:
         return describe_update(learner.learning.model(learner.fitted), before.state, state, alarmed)
 
     def _begun(self, batch: MiniBatch) -> Update | None:
-        learner, names = self._learner, self._reader.decoder.names
-        shape = learner.fitted.shape
+        learner, decoder = self._learner, self._reader.decoder
+        names, shape = decoder.names, learner.fitted.shape
         if shape is None:
+            decoder.vocabulary.require_columns(names)
             x = batch.chunk.x
             dtype = np.dtype(np.float32 if x.dtype == np.float32 else np.float64)
-            shape = Shape(x.shape[1], None if names is None else tuple(names), dtype=dtype)
+            shape = Shape(x.shape[1], None if names is None else tuple(names), decoder.vocabulary.known, dtype=dtype)
             if learner.sequences is not None:  # whose attributes are float64 whatever their data are
                 shape = replace(shape, dtype=np.dtype(np.float64), sequences=learner.sequences)
         fitted = replace(learner.fitted, shape=shape)

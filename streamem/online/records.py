@@ -21,11 +21,12 @@ from streamem.core.message import KEPT_BYTES, Damaged
 from streamem.core.missing import Missing
 from streamem.core.validation import usable
 from streamem.online.kept_bytes import bytes_at, bytes_of, elements_of, shown
+from streamem.online.vocabulary import Vocabulary
 from streamem.sources import ReadOptions, open_source
 from streamem.sources.column_values import gather
 from streamem.sources.columns import TableLayout, plan_columns
 from streamem.sources.numeric import numbers_in
-from streamem.sources.stored_index import is_reserved
+from streamem.sources.stored_index import default_columns, is_reserved
 from streamem.streams.arrow_bytes import CONTINUATION, FILE, arrow_table, require_sound
 
 Array = NDArray[Any]
@@ -127,6 +128,7 @@ class Decoder:
     weight : name of the column or field of sample weights
     n_features : d, once a record has shown it
     missing : what of a record may be null or NaN
+    vocabulary : the values of columns of categories
     """
 
     def __init__(
@@ -135,7 +137,9 @@ class Decoder:
         weight: str | None,
         n_features: int | None,
         missing: Missing = Missing.NOTHING,
+        vocabulary: Vocabulary | None = None,
     ) -> None:
+        self.vocabulary = Vocabulary() if vocabulary is None else vocabulary
         self.names = None if columns is None else tuple(columns)
         self.n_features = n_features
         self._fitted = n_features is not None
@@ -179,7 +183,8 @@ class Decoder:
 
     def _object(self, record: Mapping[str, Any]) -> Records:
         """One record with names, the most frequent payload: without arrays of one element as far as that goes."""
-        if self.names is not None and self._weight is None and len(self.names) == self.n_features:
+        plain = self._weight is None and not self.vocabulary.values
+        if plain and self.names is not None and len(self.names) == self.n_features:
             row: list[Any] = [record.get(name) for name in self.names]
             if PLAIN.issuperset(map(type, row)) and _is_finite(row):
                 return Records(np.array([row], dtype=np.float64), None, ONE, 1, ())
@@ -188,7 +193,7 @@ class Decoder:
     # --- kinds -------------------------------------------------------------------------------------------------------
 
     def _objects(self, objects: Sequence[Any]) -> Records:
-        """Mappings of names to numbers."""
+        """Mappings of names to numbers, or to categories."""
         if self.names is None:
             self._learn(self._first_names(objects))
         assert self.names is not None
@@ -197,7 +202,7 @@ class Decoder:
         rows, ends, unusable = [], [], []
         for i, record in enumerate(objects):
             try:
-                rows.append(_row(record, wanted))
+                rows.append(_row(record, wanted, self.vocabulary))
                 ends.append(i + 1)
             except (ValueError, TypeError, OverflowError) as error:
                 unusable.append(Unusable(i, str(error), bytes_of(record)))
@@ -218,7 +223,7 @@ class Decoder:
             try:
                 names = [str(name) for name in record if self._is_feature(name)]
                 "".join(names).encode()  # half of a surrogate pair cannot be written into any file
-                _row(record, names)
+                _row(record, names, self.vocabulary)
             except (ValueError, TypeError, OverflowError) as error:
                 failure = error
                 continue
@@ -251,6 +256,8 @@ class Decoder:
         columns = None if self.names is None else list(dict.fromkeys(re.sub(r"\[\d+\]$", "", n) for n in self.names))
         if not getattr(table, "num_rows", 1):
             return self._checked(np.empty((0, self.n_features or 1)), None, table)
+        if self.vocabulary.values or self.vocabulary.is_open:
+            table = _in_arrow(table, columns, self._weight)
         if isinstance(table, TABLES):
             return self._arrow(table, columns)
         options = ReadOptions(columns=None if columns is None else tuple(columns), chunk_bytes=2**40)
@@ -269,7 +276,14 @@ class Decoder:
     def _arrow(self, table: Any, columns: Sequence[str] | None) -> Records:
         """Records of an Arrow table, whose layout is planned once a schema."""
         if self._layout is None or not table.schema.equals(self._layout[0]):
-            options = ReadOptions(columns=None if columns is None else tuple(columns), weight_column=self._weight)
+            wanted = default_columns(table.schema, {self._weight}) if columns is None else columns
+            self.vocabulary.require_named(table.schema, wanted)
+            options = ReadOptions(
+                columns=None if columns is None else tuple(columns),
+                weight_column=self._weight,
+                categories=self.vocabulary.values,
+                unseen="missing",  # which `unknown_in` tells from nulls, row by row
+            )
             layout = plan_columns(table.schema, options, "the record batch", held=table.get_total_buffer_size)
             self._require_width(layout.n_features, "the record batch")
             self.names = tuple(name for column in layout.columns for name in column.features)
@@ -282,7 +296,18 @@ class Decoder:
             )
         with judging():
             chunk = gather(self._layout[1], table.num_rows, [table], "the record batch")
-        return self._checked(chunk.x, chunk.weight, table)
+            unknown = self.vocabulary.unknown_in(table, chunk.x, self._layout[1].columns)
+        return self._without(unknown, chunk.x, chunk.weight, table)
+
+    def _without(self, unknown: Mapping[int, str], x: Array, weight: Array | None, table: Any) -> Records:
+        """Records of a table but for those that hold unknown categories."""
+        if not unknown:
+            return self._checked(x, weight, table)
+        kept = np.delete(np.arange(len(x)), list(unknown))
+        rest = self._checked(x[kept], None if weight is None else weight[kept], table, kept + 1)
+        refused = [Unusable(i, reason, bytes_at(table, i, x[i])) for i, reason in unknown.items()]
+        unusable = tuple(sorted((*rest.unusable, *refused), key=lambda bad: bad.record))
+        return Records(rest.x, rest.weight, rest.ends, len(x), unusable)
 
     # --- checks ------------------------------------------------------------------------------------------------------
 
@@ -419,23 +444,40 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float | np.integer | np.floating) and not is_none
 
 
-def _row(record: Any, names: Sequence[str]) -> list[float]:
+def _in_arrow(table: Any, columns: Sequence[str] | None, weight: str | None) -> Any:
+    """A data frame as an Arrow table, whose text is encoded row by row; anything else as it is."""
+    library = type(table).__module__.partition(".")[0]
+    if library not in ("pandas", "polars") or not all(isinstance(name, str) for name in table.columns):
+        return table
+    there = list(table.columns)
+    wanted = there if columns is None else [*columns, *([] if weight is None else [weight])]
+    if missing := [name for name in wanted if name not in there]:
+        raise SchemaError(f"the data frame has no column {missing[0]!r}; it holds {there[:20]}")
+    with judging(TypeError):
+        held = table[wanted]
+        return held.to_arrow() if hasattr(held, "to_arrow") else pa.Table.from_pandas(held, preserve_index=False)
+
+
+def _row(record: Any, names: Sequence[str], vocabulary: Vocabulary) -> list[float]:
     if not isinstance(record, Mapping):
         raise ValueError(f"{shown(record)} is no record with names")
     try:
         row = [record[name] for name in names]
     except KeyError:
         row = [None]
-    if PLAIN.issuperset(map(type, row)):
+    if not vocabulary.values and PLAIN.issuperset(map(type, row)):
         return list(map(float, row))
     row = []
     for name in names:
         if name not in record:
             raise ValueError(f"there is no field {name!r}; there are {list(record)[:20]}")
         value = record[name]
-        if value is None:
+        if name in vocabulary:
+            value = vocabulary.code(name, value)
+        elif value is None:
             value = float("nan")
         elif not _is_number(value):
-            raise ValueError(f"the field {name!r} holds {shown(value)}, which is no number")
+            more = vocabulary.lacks(name, value)
+            raise ValueError(f"the field {name!r} holds {shown(value)}, which is no number{more}")
         row.append(float(value))
     return row

@@ -13,6 +13,7 @@ from streamem.core.errors import SchemaError
 from streamem.core.missing import Missing
 from streamem.online.kept_bytes import bytes_at
 from streamem.online.records import TABLES, Decoder, Records, Unusable, judging
+from streamem.online.vocabulary import Vocabulary
 
 Array = NDArray[Any]
 
@@ -22,7 +23,7 @@ class StepDecoder(Decoder):
 
     Parameters
     ----------
-    columns, weight, n_features, missing : as in `Decoder`
+    columns, weight, n_features, missing, vocabulary : as in `Decoder`
     sequence_column : name of the field that identifies the sequence of a record; None where nobody asks
     """
 
@@ -33,8 +34,9 @@ class StepDecoder(Decoder):
         n_features: int | None,
         sequence_column: str | None = None,
         missing: Missing = Missing.STEPS,
+        vocabulary: Vocabulary | None = None,
     ) -> None:
-        super().__init__(columns, weight, n_features, missing)
+        super().__init__(columns, weight, n_features, missing, vocabulary)
         self._column = sequence_column
 
     def _is_feature(self, name: Any) -> bool:

@@ -31,6 +31,8 @@ def write_codes(column: Any, values: tuple[Any, ...], out: NDArray[Any], what: s
 
 
 def _codes(array: pa.Array, values: tuple[Any, ...], what: str, skips_unseen: bool) -> NDArray[Any]:
+    if pa.types.is_null(array.type):
+        return np.full(len(array), np.nan)
     try:
         known = pa.array(values, array.type)
         codes = pc.index_in(array, value_set=known)
@@ -38,10 +40,14 @@ def _codes(array: pa.Array, values: tuple[Any, ...], what: str, skips_unseen: bo
         raise SchemaError(f"{what} holds {array.type}, its categories do not: {error}") from error
     if codes.null_count > array.null_count and not skips_unseen:
         unknown = array.filter(pc.and_(codes.is_null(), array.is_valid()))
-        shown = ", ".join(repr(value) for value in values[:10]) + (" …" if len(values) > 10 else "")
         raise DataError(
             f"{what}: {unknown[0].as_py()!r} (and {len(unknown) - 1} more) is none of its {len(values)} categories "
-            f"({shown}); leave such rows out, fit on data that has them, or take them for missing values with "
+            f"({listed(values)}); leave such rows out, fit on data that has them, or take them for missing values with "
             "unseen='missing'"
         )
     return np.asarray(codes.to_numpy(zero_copy_only=False))
+
+
+def listed(values: tuple[Any, ...]) -> str:
+    """The first ten categories in words."""
+    return ", ".join(repr(value) for value in values[:10]) + (" …" if len(values) > 10 else "")

@@ -13,7 +13,7 @@ PARTITION = ""
 
 
 class IteratorStream(Stream):
-    """Items of an iterable: arrays (n, d), tables, record batches, data frames, mappings of names to numbers.
+    """Items of an iterable: arrays (n, d), tables, record batches, data frames, mappings of names to numbers or text.
 
     A function that returns a new iterator, or an iterable that can be iterated again, is replayable: a call with a
     checkpoint passes over the items that were learned already. Of a plain iterator everything that comes is new. Items
