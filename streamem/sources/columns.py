@@ -232,7 +232,7 @@ def _numeric(fields: Sequence[pa.Field], origin: str, options: ReadOptions | Non
     known, unseen = ({}, "error") if options is None else (options.vocabularies, options.unseen)
     columns = [_coded(field, known[field.name], unseen) if field.name in known else _column(field) for field in fields]
     if refused := [field for field, column in zip(fields, columns, strict=True) if column is None]:
-        raise SchemaError(_describe_refused(refused, origin))
+        raise SchemaError(_describe_refused(refused, origin, list(known)))
     return tuple(column for column in columns if column is not None)
 
 
@@ -309,10 +309,15 @@ def _describe_none(schema: pa.Schema, present: list[str], origin: str) -> str:
     return f"{origin} has no feature columns; it holds {_shorten(present) or 'none'}{remedy}"
 
 
-def _describe_refused(fields: Sequence[pa.Field], origin: str) -> str:
+def _describe_refused(fields: Sequence[pa.Field], origin: str, known: list[str]) -> str:
     listed = ", ".join(f"{field.name!r} ({field.type})" for field in fields[:10])
     more = f" and {len(fields) - 10} more" if len(fields) > 10 else ""
     remedies = " ".join(dict.fromkeys(DATES_REMEDY if _is_date(field) else _remedy(field.type) for field in fields))
+    if known and any(is_text(_values_of(field.type)) for field in fields):
+        given = _shorten(known)
+        remedies = f"Categories are given for {given} only: name their values too, or leave them out with columns=."
+            f"Categories are given for {_shorten(known)} only: name their values too, or leave them out with columns=."
+        )
     return f"{origin}: columns that are not numeric: {listed}{more}. {remedies}"
 
 

@@ -283,3 +283,9 @@ def test_a_new_model_at_a_terminal(tmp_path: Path) -> None:
     assert "120 rows learned" in done.output, done.output
     assert load_model(path).categories_ == REGIONS
     assert "is not NAME=A,B" in run.invoke(main, [*command, "--categories", "region"]).output
+
+
+def test_categories_of_other_columns_are_named() -> None:
+    """The remedy speaks of what was given, not of how a file is opened."""
+    with pytest.raises(SchemaError, match=r"'a' \(string\)\. Categories are given for 'z' only"):
+        LatentClass(2).partial_fit(pa.table({"a": ["x", "y"]}), categories={"z": ["q"]})
