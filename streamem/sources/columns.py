@@ -316,8 +316,6 @@ def _describe_refused(fields: Sequence[pa.Field], origin: str, known: list[str])
     if known and any(is_text(_values_of(field.type)) for field in fields):
         given = _shorten(known)
         remedies = f"Categories are given for {given} only: name their values too, or leave them out with columns=."
-            f"Categories are given for {_shorten(known)} only: name their values too, or leave them out with columns=."
-        )
     return f"{origin}: columns that are not numeric: {listed}{more}. {remedies}"
 
 
