@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from streamem.core.chunk import Chunk
+from streamem.core.errors import ImpossibleValueError
 from streamem.core.missing import Missing
 from streamem.core.patterns import Patterns
 from streamem.core.ports import ChunkRef, FullFamily, PassTask, Source
@@ -38,9 +39,21 @@ class CountPatterns(PassTask[Patterns]):
     def __call__(self, chunk: Chunk, ref: ChunkRef) -> Patterns:
         """Different rows of one chunk with their weights."""
         require_finite(chunk, ref, self.names, self.missing)
+        found = Patterns.of(chunk.x, chunk.weight, self.most)
         with locating(chunk, ref, self.names):
-            self.family.survey(chunk.x, chunk.weight)
-        return Patterns.of(chunk.x, chunk.weight, self.most)
+            self._survey(chunk, found)
+        return found
+
+    def _survey(self, chunk: Chunk, found: Patterns) -> None:
+        """Look at each different row once, and at all rows where they are many or one of them has to be named."""
+        if not found.lost:
+            try:
+                self.family.survey(np.asarray(found.rows), np.asarray(found.weights))
+            except ImpossibleValueError:
+                pass
+            else:
+                return
+        self.family.survey(chunk.x, chunk.weight)
 
 
 def compressed(source: Source, family: FullFamily, missing: Missing, engine: Engine, always: bool) -> Source:

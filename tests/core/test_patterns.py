@@ -62,7 +62,8 @@ def test_counted_hashed_and_whole_numbers_are_the_same(dtype: Any, monkeypatch: 
 def test_integers_near_the_end_of_their_type() -> None:
     x = np.array([[2**63 - 1, 0], [2**63 - 1, 0], [-(2**63), 1]], dtype=np.int64)
     assert integer_keys(x) is None
-    assert integer_keys(x.astype(np.uint64)) is None
+    assert integer_keys(x.astype(np.uint64)).tolist() == [0, 0, 4]
+    assert integer_keys(np.array([[np.inf, 1.0]])) is None
     assert integer_keys(np.array([[2**53 + 1], [2**53], [2**53 + 1]])).tolist() == [1, 0, 1]
 
 
