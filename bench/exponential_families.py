@@ -1,4 +1,4 @@
-"""Poisson and Gamma mixtures: one EM iteration, beside the same EM in NumPy and SciPy, in one run."""
+"""Poisson and Gamma mixtures: an EM iteration beside the same in NumPy and SciPy, and in pomegranate, in one run."""
 
 from __future__ import annotations
 
@@ -46,6 +46,28 @@ def gamma_in_numpy(x: Array, k: int, iterations: int) -> None:
         scales = means / shapes
 
 
+def pomegranate_of(kind: str, x: Array, k: int) -> Callable[[int], object] | None:
+    """So many iterations of pomegranate's mixture of one kind, in float64, on all cores; None where it is missing."""
+    try:
+        import torch
+        from pomegranate import distributions
+        from pomegranate.gmm import GeneralMixtureModel
+    except ImportError:
+        print(f"pomegranate is missing: pip install pomegranate ({kind})")
+        return None
+    rows = torch.from_numpy(x)
+
+    def fit(iterations: int) -> None:
+        starts = [(row + 1.0,) if kind == "Poisson" else (np.ones_like(row), 1 / (row + 0.1)) for row in x[:k]]
+        parts = [getattr(distributions, kind)(*map(torch.from_numpy, start)) for start in starts]
+        model = GeneralMixtureModel(parts, priors=torch.full((k,), 1 / k, dtype=torch.float64))
+        for _ in range(iterations):
+            model.summarize(rows)
+            model.from_summaries()
+
+    return fit
+
+
 def seconds_an_iteration(fit: Callable[[int], object]) -> float:
     """Time of a long fit less that of a short one, by the difference in iterations."""
     times = []
@@ -63,23 +85,28 @@ def show(rows: int) -> None:
     counts = rng.poisson(2.0 + 3.0 * part, (rows, FEATURES)).astype(np.float64)
     sizes = rng.gamma(2.0 + 3.0 * part, 1.0, (rows, FEATURES))
     own: dict[str, Any] = {"tol": 0, "random_state": 0, "init_params": "random_from_data"}
-    pairs: dict[str, tuple[Callable[[int], object], Callable[[int], object]]] = {
-        "Poisson": (
+    engines: dict[str, list[Callable[[int], object] | None]] = {
+        "Poisson": [
             lambda n: PoissonMixture(COMPONENTS, max_iter=n, **own).fit(counts),
             lambda n: poisson_in_numpy(counts, COMPONENTS, n),
-        ),
-        "Gamma": (
+            pomegranate_of("Poisson", counts, COMPONENTS),
+        ],
+        "Gamma": [
             lambda n: GammaMixture(COMPONENTS, max_iter=n, **own).fit(sizes),
             lambda n: gamma_in_numpy(sizes, COMPONENTS, n),
-        ),
+            pomegranate_of("Gamma", sizes, COMPONENTS),
+        ],
     }
     print(f"{rows:,} rows × {FEATURES}, K = {COMPONENTS}, float64, one EM iteration\n")
-    print("| family | streamem, ms | NumPy and SciPy, ms | ratio |\n|---|---:|---:|---:|")
-    for name, both in pairs.items():
-        both[0](1)
-        found = [[seconds_an_iteration(fit) for fit in both] for _ in range(ROUNDS)]
-        mine, theirs = (median(times) for times in zip(*found, strict=True))
-        print(f"| {name} | {1e3 * mine:.1f} | {1e3 * theirs:.1f} | {theirs / mine:.1f} |")
+    print("| family | streamem, ms | NumPy and SciPy, ms | ÷ | pomegranate, ms | ÷ |\n|---|---:|---:|---:|---:|---:|")
+    for name, all_of_them in engines.items():
+        present = [fit for fit in all_of_them if fit is not None]
+        for fit in present:
+            fit(1)
+        found = [[seconds_an_iteration(fit) for fit in present] for _ in range(ROUNDS)]
+        mine, *others = (median(times) for times in zip(*found, strict=True))
+        cells = [f"{1e3 * other:.1f} | {other / mine:.1f}" for other in others] + ["- | -"] * (3 - len(present))
+        print(f"| {name} | {1e3 * mine:.1f} | {' | '.join(cells)} |")
 
 
 def main() -> None:
