@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -51,6 +51,8 @@ class ThreadsExecutor(Executor):
     in_flight : chunks loaded or being loaded at any time; bounds the memory
     cache_bytes : decoded chunks kept for handles made of parts of them: mini-batches, sequences
     keep_bytes : decoded chunks of one call of `reduce` that are kept for those that follow
+    ahead : chunks of which the stored bytes are fetched ahead, where every chunk of a plan comes through a network
+        (`ChunkRef.fetches`): by threads of their own, as many as that, which do nothing but wait
     shuffle : reorders submissions; for tests of the law that order does not matter
     """
 
@@ -60,16 +62,18 @@ class ThreadsExecutor(Executor):
         in_flight: int | None = None,
         cache_bytes: int = 0,
         keep_bytes: int = 0,
+        ahead: int = 0,
         shuffle: Callable[[Numbered], Numbered] = iter,
     ) -> None:
         if n_threads < 1:
             raise ParameterError(f"n_threads is {n_threads}; it must be at least 1")
         self.n_threads = n_threads
         self.in_flight = max(1, in_flight if in_flight is not None else 2 * n_threads)
-        self._shuffle = shuffle
+        self.ahead, self._shuffle = ahead, shuffle
         self._cache, self._cache_bytes = ChunkCache(), cache_bytes
         self._kept = KeptChunks(keep_bytes)
         self._readers = ThreadPoolExecutor(n_threads, "streamem-read")
+        self._fetchers = ThreadPoolExecutor(max(1, ahead), "streamem-fetch")
         self._workers = ThreadPoolExecutor(n_threads, "streamem-compute", limit_this_thread)
         self._limits = ExitStack()
 
@@ -82,7 +86,8 @@ class ThreadsExecutor(Executor):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._workers.shutdown(wait=True, cancel_futures=True)
-        self._readers.shutdown(wait=True, cancel_futures=True)
+        for waiting in (self._readers, self._fetchers):
+            waiting.shutdown(wait=True, cancel_futures=True)
         self._limits.close()
         drop_kernel()  # where the calling thread did the work itself
 
@@ -93,7 +98,9 @@ class ThreadsExecutor(Executor):
             on_chunk(alone.done)
             return alone.value
         tree, lock, done = TreeReduction(len(refs)), Lock(), deque[ChunkDone]()
-        feed = _Feed(self._shuffle(enumerate(refs)), self.in_flight, self._begin)
+        ahead = self._window(refs)
+        most = max(self.in_flight, self.n_threads + ahead) if ahead else self.in_flight
+        feed = _Feed(self._shuffle(enumerate(refs)), most, self._fetch if ahead else self._begin)
 
         def work() -> None:
             while (taken := feed.take()) is not None:
@@ -124,19 +131,39 @@ class ThreadsExecutor(Executor):
     def map(self, task: Task[Result], refs: Sequence[ChunkRef], on_chunk: OnChunk) -> Iterator[Result]:
         """Results in plan order."""
         running: deque[Future[_Finished[Result]]] = deque()
+        coming = self._coming(refs)
         try:
-            for ref in refs:
+            for _ in refs:
                 if len(running) >= self.in_flight:
                     yield self._take(running.popleft(), on_chunk)
-                running.append(self._submit(task, ref))
+                running.append(self._workers.submit(self._compute, task, *next(coming)))
             while running:
                 yield self._take(running.popleft(), on_chunk)
         finally:
+            coming.close()
             _cancel(running)
 
-    def _submit(self, task: Task[Result], ref: ChunkRef) -> Future[_Finished[Result]]:
-        loading = self._readers.submit(self._read, ref, self._kept.load)
-        return self._workers.submit(self._compute, task, ref, loading)
+    def _coming(self, refs: Sequence[ChunkRef]) -> Generator[tuple[ChunkRef, Loading]]:
+        """Each chunk of a plan with its loading, begun before that of the chunks that follow it, or well before."""
+        begun: deque[tuple[ChunkRef, Loading]] = deque()
+        most = self._window(refs)
+        submit = self._fetchers.submit if most else self._readers.submit
+        try:
+            for ref in refs:
+                if len(begun) > most:
+                    yield begun.popleft()
+                begun.append((ref, submit(self._read, ref, self._kept.load)))
+            while begun:
+                yield begun.popleft()
+        finally:
+            _cancel(loading for _, loading in begun if loading is not None)
+
+    def _window(self, refs: Sequence[ChunkRef]) -> int:
+        """How many chunks to fetch ahead: none unless all come through a network."""
+        return self.ahead if self.ahead and all(ref.fetches()[0] for ref in refs) else 0
+
+    def _fetch(self, ref: ChunkRef) -> Loading:
+        return self._fetchers.submit(self._read, ref, self._kept.keep)
 
     def _begin(self, ref: ChunkRef) -> Loading:
         """Have a reader load a chunk, unless there is nothing to wait for."""

@@ -97,7 +97,7 @@ class Engine:
         """The executor for a projection."""
         client = client_of(self.choice)
         if client is None:
-            sizes = projection.n_threads, projection.in_flight, projection.opened, projection.kept
+            sizes = projection.n_threads, projection.in_flight, projection.opened, projection.kept, projection.ahead
             with ThreadsExecutor(*sizes) as threads:
                 yield threads
             return
@@ -111,7 +111,9 @@ class Engine:
         client = client_of(self.choice)
         if client is None:
             kept = {"chunks kept": format_bytes(projection.kept)} if projection.kept else {}
-            here = {"threads": projection.n_threads, "chunks in flight": projection.in_flight}
+            here: dict[str, Any] = {"threads": projection.n_threads, "chunks in flight": projection.in_flight}
+            if projection.ahead:
+                here["chunks fetched ahead"] = projection.ahead
             return {**here, **kept, **limits, "processor": processor_in_words()}
         threads = client.nthreads()
         return {"workers": len(threads), "threads": sum(threads.values()), **limits}

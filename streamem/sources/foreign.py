@@ -44,5 +44,6 @@ class ForeignSource(Source):
 def _full_ref(ref: Any) -> ChunkRef:
     full = completed(ref, ChunkRef)
     if full is not ref and not hasattr(type(ref), "fetched"):  # what a handle within has fetched is another chunk
-        vars(full).pop("fetched", None)
+        for name in ("fetched", "fetches"):
+            vars(full).pop(name, None)
     return full

@@ -48,3 +48,7 @@ class WrappedRef(ChunkRef):
         """This handle, with the stored bytes of its base in memory."""
         base = self.base.fetched()
         return self if base is self.base else replace(self, base=base)
+
+    def fetches(self) -> tuple[int, int]:
+        """Requests and bytes of the base."""
+        return self.base.fetches()

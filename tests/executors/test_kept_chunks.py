@@ -121,7 +121,7 @@ def test_answers_keep_nothing(path: Path, x: Array, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(engines, "ThreadsExecutor", executor)
     gm.predict(source_of(path))
     gm.score(source_of(path))
-    assert [keep_bytes for *_, keep_bytes in asked] == [0, 0]
+    assert [keep_bytes for _, _, _, keep_bytes, _ in asked] == [0, 0]
 
 
 def test_a_limit_is_shared(path: Path) -> None:

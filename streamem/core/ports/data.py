@@ -60,6 +60,14 @@ class ChunkRef(ABC):
         """
         return self
 
+    def fetches(self) -> tuple[int, int]:
+        """How many requests `fetched` makes at once, and the most bytes that it holds then; 0 and 0 on this machine.
+
+        Where requests wait for a network, many chunks are fetched ahead, whatever the number of cores; memory for them
+        is projected apart from that for loading.
+        """
+        return 0, 0
+
     @property
     def sequences(self) -> Sequences | None:
         """Which sequences the rows are steps of, as `Chunk.sequences` will say; None where they are rows."""
