@@ -12,6 +12,7 @@ from streamem.core.lazy_names import lazy_names
 from streamem.core.redaction import RedactingFilter
 
 if TYPE_CHECKING:
+    from streamem.core.addresses import Address
     from streamem.core.arrays import Params
     from streamem.core.errors import StreamemError
     from streamem.core.stats import Stats
@@ -70,6 +71,7 @@ __version__ = "0.1.0"
 __all__ = [
     "GMMHMM",
     "HMM",
+    "Address",
     "AutoregressiveGaussian",
     "Bernoulli",
     "BernoulliHMM",
@@ -145,6 +147,7 @@ _HOMES = {
     "GaussianHMM": "streamem.estimators",
     "HMM": "streamem.estimators",
     "PoissonHMM": "streamem.estimators",
+    "Address": "streamem.core.addresses",
     "AutoregressiveGaussian": "streamem.families",
     "Bernoulli": "streamem.families",
     "Categorical": "streamem.families",

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from streamem import (
         GMMHMM,
+        Address,
         BernoulliHMM,
         CategoricalHMM,
         GaussianHMM,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from streamem.cli.demo import run_demo
     from streamem.cli.page import page_of
     from streamem.cli.warming import warm
+    from streamem.core.stored_objects import require_writable
     from streamem.estimators.family_words import columns_of_text
     from streamem.estimators.followers import followers_of
     from streamem.estimators.in_html import components_in_html
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "GMMHMM",
+    "Address",
     "BernoulliHMM",
     "Budget",
     "ByteStream",
@@ -76,6 +79,7 @@ __all__ = [
     "open_sequences",
     "open_source",
     "page_of",
+    "require_writable",
     "run_demo",
     "select",
     "warm",
@@ -84,6 +88,7 @@ __all__ = [
 
 _HOMES = {
     "GMMHMM": "streamem",
+    "Address": "streamem",
     "BernoulliHMM": "streamem",
     "CategoricalHMM": "streamem",
     "GaussianHMM": "streamem",
@@ -115,6 +120,7 @@ _HOMES = {
     "FolderStream": "streamem.streams.folder",
     "KafkaStream": "streamem.streams.kafka",
     "RedisStream": "streamem.streams.redis",
+    "require_writable": "streamem.core.stored_objects",
     "write_table": "pyarrow.parquet",
 }
 

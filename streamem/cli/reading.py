@@ -32,6 +32,7 @@ class ReadingOptions:
     threads: int | None
     missing_chunks: str
     cluster: str | None
+    storage_options: dict[str, str]
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -49,14 +50,24 @@ class ReadingOptions:
         with ExitStack() as closing:
             executor = "threads" if self.cluster is None else closing.enter_context(connected(self.cluster))
             arguments: dict[str, Any] = {} if weight is None else {"sample_weight": weight}
-            source: Any = data
+            source: Any = self.address(data)
             if self.missing_chunks == "fill":
-                source, arguments = self._filled(data, weight, sequences or {}), {}
+                source, arguments = self._filled(source, weight, sequences or {}), {}
             else:
                 arguments |= {"columns": self.columns, "feature_axis": self.feature_axis, **(sequences or {})}
             yield source, {**arguments, "executor": executor}
 
-    def _filled(self, data: str, weight: str | None, sequences: Mapping[str, Any]) -> Any:
+    def address(self, data: str) -> Any:
+        """The data, with the options of its store if any were given."""
+        if not self.storage_options:
+            return data
+        if "://" not in data:
+            raise click.BadParameter(
+                "is for data at an address such as s3://bucket/folder; leave it out", param_hint="--storage-option"
+            )
+        return library.Address(data, self.storage_options)
+
+    def _filled(self, data: Any, weight: str | None, sequences: Mapping[str, Any]) -> Any:
         """The source opened with absent Zarr chunks as fill values."""
         options = library.ReadOptions(
             columns=None if self.columns is None else tuple(self.columns),
@@ -160,7 +171,23 @@ def _axis(_: click.Context, __: click.Parameter, value: str | None) -> int | str
     return int(value) if value.lstrip("-").isdigit() else value
 
 
+def _pairs(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    pairs = [value.partition("=") for value in values]
+    if any(not name or not sign for name, sign, _ in pairs):  # not shown: what was meant may be a secret
+        raise click.BadParameter("one is not NAME=VALUE")
+    return {name.strip(): value for name, _, value in pairs}
+
+
 OPTIONS = (
+    click.option(
+        "--storage-option",
+        "storage_options",
+        multiple=True,
+        callback=_pairs,
+        metavar="NAME=VALUE",
+        help="A setting of the store at the address DATA, such as endpoint=http://localhost:9000; may be repeated. "
+        "Others can see what a command is called with: leave secrets to the environment (AWS_SECRET_ACCESS_KEY).",
+    ),
     click.option(
         "--cluster",
         metavar="WHERE",

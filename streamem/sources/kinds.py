@@ -8,10 +8,15 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from streamem.core.addresses import address_of, is_address
 from streamem.core.errors import ParameterError
 from streamem.core.ports import Source
 from streamem.machine.importing import import_whole
 from streamem.sources.options import ReadOptions
+from streamem.sources.store_listing import holds_parquet, names_in
+
+ZARR_MARKERS = frozenset({"zarr.json", ".zarray", ".zgroup", ".zmetadata"})
+PARQUET_SUFFIXES = (".parquet", ".pq")
 
 
 class SourceKind(ABC):
@@ -164,20 +169,28 @@ def is_zarr_path(data: Any) -> bool:
     if not is_path(data):
         return False
     path = Path(data)
-    markers = ("zarr.json", ".zarray", ".zgroup", ".zmetadata")
-    return (
-        path.suffix == ".zarr"
-        or path.suffix == ".zip"
-        or any(part.endswith(".zarr") for part in path.parts)
-        or any((path / marker).exists() for marker in markers)
-    )
+    if path.suffix in (".zarr", ".zip") or any(part.endswith(".zarr") for part in path.parts):
+        return True
+    if is_address(data):
+        return _is_folder_address(data) and not ZARR_MARKERS.isdisjoint(names_in(address_of(data)))
+    return any((path / marker).exists() for marker in ZARR_MARKERS)
+
+
+def _is_folder_address(data: Any) -> bool:
+    """Whether an address may be that of a folder whose kind only its content tells: one without a suffix."""
+    address = address_of(data)
+    return address.scheme not in ("http", "https") and not Path(address.text).suffix
 
 
 def _is_parquet_path(data: Any) -> bool:
     if not is_path(data):
         return False
+    if _has_suffix(data, *PARQUET_SUFFIXES):
+        return True
+    if is_address(data):
+        return _is_folder_address(data) and holds_parquet(address_of(data))
     path = Path(data)
-    return _has_suffix(data, ".parquet", ".pq") or (path.is_dir() and next(path.rglob("*.parquet"), None) is not None)
+    return path.is_dir() and next(path.rglob("*.parquet"), None) is not None
 
 
 ZARR = BuiltIn("Zarr", lambda data: _library(data) == "zarr" or is_zarr_path(data), "zarr", has_arrays_beside=True)

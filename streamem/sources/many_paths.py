@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from streamem.core.addresses import Address, address_of, as_address, is_address
 from streamem.core.data_folders import is_hidden
 from streamem.core.errors import SourceError
 from streamem.core.ports import Source
@@ -19,6 +20,7 @@ from streamem.sources.foreign import full_source
 from streamem.sources.joined import JoinedSource
 from streamem.sources.kinds import PARQUET, SourceKind, is_pattern, kind_of
 from streamem.sources.options import ReadOptions
+from streamem.sources.store_listing import matching
 
 
 def open(data: Any, options: ReadOptions) -> Source:
@@ -34,6 +36,8 @@ def open(data: Any, options: ReadOptions) -> Source:
     """
     paths = paths_of(data)
     kinds = [_kind(path) for path in paths]
+    if all(kind is PARQUET for kind in kinds) and is_pattern(data) and is_address(data):
+        return parquet.open_listed([address_of(path) for path in paths], options, _origin(data, paths))
     if all(kind is PARQUET for kind in kinds):
         return parquet.open_all(paths, options, _origin(data, paths))
     opened = [full_source(kind.open(path, options)) for kind, path in zip(kinds, paths, strict=True)]
@@ -72,30 +76,31 @@ def column_pieces(data: Any, name: str, options: ReadOptions) -> Iterable[Any]:
     return chain.from_iterable(pieces)
 
 
-def paths_of(data: Any) -> list[str]:
+def paths_of(data: Any) -> list[str | Address]:
     """The paths of a list, or those that match a pattern; whole, so that other processes find them too.
 
     Raises
     ------
-    SourceError : no file matches, or a pattern of a remote address
+    SourceError : no file matches, or a store that cannot be listed
     """
     if not is_pattern(data):
-        return [_whole(os.fspath(item)) for item in data]
+        return [_whole(item) for item in data]
+    if is_address(data):
+        return [*matching(address_of(data))]
     pattern = os.fspath(data)
-    if "://" in pattern:
-        raise SourceError(f"{pattern}: patterns are for files of this machine; pass the folder, or a list of addresses")
     found = sorted(path for path in glob.glob(pattern, recursive=True) if not is_hidden(os.path.basename(path)))
     if not found:
         raise SourceError(f"no file matches {pattern}")
     return [_whole(path) for path in found]
 
 
-def _whole(path: str) -> str:
-    return path if "://" in path else os.path.abspath(path)
+def _whole(path: Any) -> str | Address:
+    path = as_address(path)
+    return path if is_address(path) else os.path.abspath(path)
 
 
-def _kind(path: str) -> SourceKind:
-    if "://" not in path and not os.path.exists(path):
+def _kind(path: str | Address) -> SourceKind:
+    if not is_address(path) and not os.path.exists(path):
         raise SourceError(f"no such file or folder: {path}, one of a list of paths")
     if (kind := kind_of(path)) is None:
         raise SourceError(
@@ -104,7 +109,7 @@ def _kind(path: str) -> SourceKind:
     return kind
 
 
-def _origin(data: Any, paths: Sequence[str]) -> str:
+def _origin(data: Any, paths: Sequence[str | Address]) -> str:
     return f"{data} ({len(paths)} files)" if is_pattern(data) else f"the list of {len(paths)} paths"
 
 

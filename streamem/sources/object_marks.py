@@ -18,6 +18,15 @@ VERSIONS = (
 Hugging Face, HTTP, local, memory), and obstore. None of them changes when an object is only read."""
 
 
+NEAR = frozenset({"file", "local", "memory"})
+"""Protocols of fsspec whose files are at hand: threads that read them work, instead of waiting."""
+
+
+def is_far_protocol(told: str | Sequence[str]) -> bool:
+    """Whether files of a file system of fsspec, by its protocols, come through a network."""
+    return NEAR.isdisjoint([told] if isinstance(told, str) else told)
+
+
 def mark_of(info: Mapping[str, Any]) -> str | None:
     """What a store says of an object, as a text that changes when the object does; None if that is its size alone."""
     told = [f"{name}={info[name]}" for name in VERSIONS if info.get(name) is not None]
@@ -32,10 +41,10 @@ def fresh_infos(filesystem: Any, paths: Sequence[str]) -> list[dict[str, Any]]:
     FileNotFoundError : one is gone
     """
     if "refresh" in inspect.signature(getattr(filesystem, "_info", filesystem.info)).parameters:
-        return list(_side_by_side(lambda path: filesystem.info(path, refresh=True), paths))
+        return list(side_by_side(lambda path: filesystem.info(path, refresh=True), paths))
     for path in paths:
         forget(filesystem, path)
-    return list(_side_by_side(filesystem.info, paths))
+    return list(side_by_side(filesystem.info, paths))
 
 
 def forget(filesystem: Any, path: str) -> None:
@@ -53,7 +62,8 @@ def renew_listings(filesystem: Any, folders: Iterable[str]) -> None:
             filesystem.ls(folder, detail=True)
 
 
-def _side_by_side(ask: Any, paths: Sequence[str]) -> Iterable[Any]:
+def side_by_side(ask: Any, paths: Sequence[str]) -> Iterable[Any]:
+    """What a function answers for each path, several at a time."""
     if len(paths) == 1:
         return [ask(paths[0])]
     with ThreadPoolExecutor(min(SIDE_BY_SIDE, max(1, len(paths)))) as pool:

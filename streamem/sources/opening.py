@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from streamem.core.addresses import Address, address_of, as_address, is_address
 from streamem.core.data_folders import table_around_local
 from streamem.core.errors import ParameterError, SourceError
 from streamem.core.ports import Source
@@ -22,7 +24,13 @@ def _refuse_options(options: ReadOptions) -> None:
         raise ParameterError(f"the source is open already, so {', '.join(given)} cannot change it; open it with them")
 
 
-def open_source(data: Any, *, weight: Any = None, options: ReadOptions | None = None) -> Source:
+def open_source(
+    data: Any,
+    *,
+    weight: Any = None,
+    options: ReadOptions | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+) -> Source:
     """Open anything that holds rows.
 
     Parameters
@@ -31,10 +39,12 @@ def open_source(data: Any, *, weight: Any = None, options: ReadOptions | None = 
         ``.zarr`` (array or group, also in a ``.zip``), ``.npy``, ``.parquet`` (file or folder), ``.arrow``; a list of
         such paths, or a pattern, ``"folder/*.npy"``, whose files are read one after the other; NumPy array or memory
         map; zarr.Array or Group; Arrow table, dataset, or a function returning a RecordBatchReader; anything with
-        ``__arrow_c_stream__`` (pandas, polars); xarray; Dask array or DataFrame.
+        ``__arrow_c_stream__`` (pandas, polars); xarray; Dask array or DataFrame. Zarr and Parquet also at an address
+        (``s3://``, ``gs://``, ``az://``, ``https://``, ``memory://``), as an `Address` or a UPath.
     weight : sample weights
         A column name, an array of n values, or the path of a one-dimensional Zarr array or ``.npy`` file.
     options : how to read
+    storage_options : settings of the store at an address, of weights there too; see `Address`
 
     Raises
     ------
@@ -52,6 +62,9 @@ def open_source(data: Any, *, weight: Any = None, options: ReadOptions | None = 
     >>> open_source(people.filter(ds.field("age") > 30)).n_rows
     2
     """
+    if storage_options is not None:
+        data = with_options(data, storage_options)
+        weight = with_options(weight, storage_options) if is_address(weight) else weight
     data, options = anywhere(data), options or ReadOptions()
     if isinstance(weight, str) and not is_weight_path(weight):
         options = replace(options, weight_column=weight)
@@ -67,17 +80,43 @@ def open_source(data: Any, *, weight: Any = None, options: ReadOptions | None = 
 
 
 def anywhere(data: Any) -> Any:
-    """A path that other processes understand too, whatever folder they run in."""
-    is_local = is_path(data) and "://" not in str(data) and os.path.lexists(data)
+    """A path that other processes understand too, whatever folder they run in, and an `Address` of a UPath."""
+    if isinstance(data, list | tuple) and data and hasattr(data[0], "storage_options"):
+        return [as_address(item) for item in data]
+    data = as_address(data)
+    is_local = is_path(data) and not is_address(data) and os.path.lexists(data)
     return os.path.abspath(data) if is_local else data
+
+
+def with_options(data: Any, storage_options: Mapping[str, Any]) -> Any:
+    """Data at an address, or a list of addresses, with the options that their store needs.
+
+    Raises
+    ------
+    ParameterError : data that lie at no address
+    """
+    if isinstance(data, list | tuple) and data:
+        return [with_options(item, storage_options) for item in data]
+    found = as_address(data)
+    if not is_address(found):
+        raise ParameterError(
+            "storage_options are for data at an address such as s3://bucket/folder; leave them out for "
+            f"{found if is_path(found) else type(found).__name__}"
+        )
+    return Address(os.fspath(found), storage_options)
 
 
 def _open(data: Any, options: ReadOptions) -> Source:
     kind = kind_of(data)
     if kind is not None:
-        if is_path(data) and "://" not in str(data) and not is_pattern(data) and not Path(data).exists():
+        if is_path(data) and not is_address(data) and not is_pattern(data) and not Path(data).exists():
             raise SourceError(f"no such file or folder: {data}")
         return full_source(kind.open(data, options))
+    if is_address(data):
+        raise SourceError(
+            f"{address_of(data)} holds nothing that can be read there: neither Zarr (an array or a group) nor Parquet "
+            "files (one, a folder of them, a pattern)"
+        )
     if is_path(data):
         if (table := table_around_local(os.fspath(data))) is not None:
             raise SourceError(table.refusal(os.fspath(data)))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 
+from streamem.core.addresses import Address
 from streamem.core.chunk import Chunk
 from streamem.core.ports import ChunkRef, Source
 from streamem.sources import stored_index
@@ -19,12 +20,15 @@ from streamem.sources.column_values import gather
 from streamem.sources.columns import TableLayout, require_column
 from streamem.sources.file_stamp import stamp
 from streamem.sources.options import ReadOptions
+from streamem.sources.parquet_far import GAP_NBYTES, Held, fetch
 from streamem.sources.parquet_files import (
     SOUND_PAGES,
     FileSet,
     RowGroup,
     all_files,
     find_files,
+    is_far,
+    listed_files,
     open_file,
     read_catalogue,
     stored_schema,
@@ -45,6 +49,7 @@ class ParquetChunkRef(ChunkRef):
     layout: TableLayout
     index: int
     start: int
+    held: Mapping[str, Held] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def rows(self) -> int:
@@ -62,13 +67,27 @@ class ParquetChunkRef(ChunkRef):
         decoded = self.layout.stored_row_nbytes
         return self.nbytes + max(group.rows * decoded + group.nbytes for group in self.row_groups)
 
+    def fetches(self) -> tuple[int, int]:
+        """A request for the state of each file, then one for its columns, which are held with gaps between them."""
+        if not is_far(self.filesystem):
+            return 0, 0
+        nbytes = sum(group.nbytes + group.leaves * GAP_NBYTES for group in self.row_groups)
+        return len({group.path for group in self.row_groups}), nbytes
+
+    def fetched(self) -> ParquetChunkRef:
+        """This handle with the stored columns in memory, where they come through a network."""
+        if not is_far(self.filesystem):
+            return self
+        return replace(self, held=fetch(self.filesystem, self.row_groups, self.layout))
+
     def load(self) -> Chunk:
         """Read the columns that are needed, row group by row group."""
         return gather(self.layout, self.rows, self._tables(), f"chunk {self.index}")
 
     def _tables(self) -> Iterator[pa.Table]:
         for path, groups in groupby(self.row_groups, key=lambda group: group.path):
-            with open_file(self.filesystem, path) as file:
+            held = self.held.get(path)
+            with open_file(self.filesystem, path) if held is None else held.opened() as file:
                 for group in groups:
                     SOUND_PAGES.require(self.filesystem, path, file, group.number, self.layout.names)
                     yield read_group(file, group, self.layout)
@@ -141,10 +160,14 @@ def open(path: str | os.PathLike[str], options: ReadOptions) -> ParquetSource:
     SourceError : a file that is truncated, corrupt or no Parquet; a folder without Parquet files
     SchemaError : columns that are missing, not numeric, or not the same in all files
     """
-    return ParquetSource(find_files(os.fspath(path)), options)
+    return ParquetSource(find_files(_place(path)), options)
 
 
-def open_all(paths: Sequence[str], options: ReadOptions, origin: str) -> ParquetSource:
+def _place(path: str | os.PathLike[str]) -> str | Address:
+    return path if isinstance(path, Address) else os.fspath(path)
+
+
+def open_all(paths: Sequence[str | Address], options: ReadOptions, origin: str) -> ParquetSource:
     """Files and folders of Parquet as one table, in their order.
 
     Raises
@@ -155,6 +178,17 @@ def open_all(paths: Sequence[str], options: ReadOptions, origin: str) -> Parquet
     return ParquetSource(all_files(paths, origin), options)
 
 
+def open_listed(addresses: Sequence[Address], options: ReadOptions, origin: str) -> ParquetSource:
+    """Files of one store that a listing has just found, as one table, in their order.
+
+    Raises
+    ------
+    SourceError : as `open`
+    SchemaError : as `open`
+    """
+    return ParquetSource(listed_files(addresses, origin), options)
+
+
 def column_pieces(path: str | os.PathLike[str], name: str, options: ReadOptions) -> Iterator[pa.Array]:
     """The values of any one column, in the order of the rows.
 
@@ -162,12 +196,12 @@ def column_pieces(path: str | os.PathLike[str], name: str, options: ReadOptions)
     ------
     SchemaError : there is no such column
     """
-    return column_of(find_files(os.fspath(path)), name)
+    return column_of(find_files(_place(path)), name)
 
 
 def index_columns(path: str | os.PathLike[str], options: ReadOptions) -> list[str]:
     """The index of the DataFrame that was written."""
-    files = find_files(os.fspath(path))
+    files = find_files(_place(path))
     with open_file(files.filesystem, files.paths[0]) as file:
         return stored_index.index_columns(file.schema_arrow)
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import posixpath
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,17 +19,25 @@ import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from streamem.core.addresses import Address, address_of, is_address
 from streamem.core.data_folders import LakeTable, is_hidden, table_among, table_around, table_around_local
 from streamem.core.errors import SchemaError, SourceError
 from streamem.core.parquet_pages import require_modest_pages
 from streamem.core.redaction import HIDDEN
 from streamem.sources.columns import TableLayout, plan_columns
-from streamem.sources.object_marks import mark_of, renew_listings
+from streamem.sources.held_file import Parts, PartsFile
+from streamem.sources.object_marks import is_far_protocol, mark_of, renew_listings
 from streamem.sources.options import ReadOptions
+from streamem.sources.store_listing import files_below, is_folder, names_in
 
+FOOTERS_AT_ONCE = 32
+TAIL_NBYTES, MAGIC_NBYTES = 2**16, 12
+"""Of a file that are read for its footer; and at its ends around everything else."""
 SUFFIXES = (".parquet", ".pq")
 
 KEPT_FOOTERS = 8
+KEPT_FOOTER_NBYTES = 2**20
+"""As they are stored, of small footers: each is three requests of a store."""
 KEPT_PAGES = 2**16
 
 
@@ -80,7 +90,7 @@ class Catalogue:
     row_groups: tuple[RowGroup, ...]
 
 
-def find_files(path: str) -> FileSet:
+def find_files(path: str | Address) -> FileSet:
     """A file, or all Parquet files below a folder, sorted by path; hidden ones (``_…``, ``.…``) are left out.
 
     Raises
@@ -96,27 +106,55 @@ def find_files(path: str) -> FileSet:
         ) from error
 
 
-def _found(path: str) -> FileSet:
-    filesystem, root = _place(path)
-    refuse_lake_table(_table_around(filesystem, root), path)
+def _found(path: str | Address) -> FileSet:
+    if is_address(path):
+        return _found_in_store(address_of(path))
+    filesystem, root = pafs.LocalFileSystem(), os.fspath(path)
+    refuse_lake_table(_table_around(filesystem, root), root)
     if filesystem.get_file_info(root).type != pafs.FileType.Directory:
         return FileSet(filesystem, (root,), ({},), pa.schema([]), f"Parquet file {path}")
     found = filesystem.get_file_info(pafs.FileSelector(root, recursive=True))
-    refuse_lake_table(table_among(entry.path for entry in found), path)
+    refuse_lake_table(table_among(entry.path for entry in found), root)
     paths = sorted(entry.path for entry in found if entry.is_file and _is_data(entry.path, root))
     if not paths:
         raise SourceError(f"folder {path} holds no Parquet files ({' or '.join(SUFFIXES)})")
     return _with_hive_keys(filesystem, paths, root, f"Parquet folder {path}")
 
 
-def all_files(paths: Sequence[str], origin: str) -> FileSet:
+def _found_in_store(address: Address) -> FileSet:
+    """Files at an address: a single one is asked for, the others are listed all at once."""
+    filesystem, root = _place(address)
+    refuse_lake_table(_table_around_address(address, set()), str(address))
+    if root.endswith(SUFFIXES) and _is_file(filesystem, root, address):
+        return FileSet(filesystem, (root,), ({},), pa.schema([]), f"Parquet file {address}")
+    found = files_below(address)
+    refuse_lake_table(table_among(found), str(address))
+    paths = sorted(path for path in found if _is_data(path, root))
+    if not paths:
+        raise SourceError(
+            f"{address} is no Parquet file, and no folder of Parquet files ({' or '.join(SUFFIXES)}): "
+            f"{f'{len(found)} other objects lie below it' if found else 'nothing lies there'}"
+        )
+    return _with_hive_keys(filesystem, paths, root, f"Parquet folder {address}")
+
+
+def _is_file(filesystem: pafs.FileSystem, root: str, address: Address) -> bool:
+    found = address.reached(lambda: filesystem.get_file_info(root))
+    return bool(found.type == pafs.FileType.File)
+
+
+def all_files(paths: Sequence[str | Address], origin: str) -> FileSet:
     """The files of several paths, each a file or a folder, in the order of the paths.
 
     Raises
     ------
     SourceError : as `find_files`, or paths on several file systems
     """
-    sets = [find_files(path) for path in paths]
+    if any(map(is_address, paths)):
+        with ThreadPoolExecutor(FOOTERS_AT_ONCE, "streamem-find") as pool:
+            sets = list(pool.map(find_files, paths))
+    else:
+        sets = [find_files(path) for path in paths]
     for one, path in zip(sets, paths, strict=True):
         if not one.filesystem.equals(sets[0].filesystem):
             raise SourceError(f"{path} and {paths[0]} lie on different file systems; pass files of one of them")
@@ -125,18 +163,40 @@ def all_files(paths: Sequence[str], origin: str) -> FileSet:
     return FileSet(sets[0].filesystem, tuple(file for one in sets for file in one.paths), keys, key_schema, origin)
 
 
-def _place(path: str) -> tuple[pafs.FileSystem, str]:
-    if "://" not in path:
-        return pafs.LocalFileSystem(), path
+def listed_files(addresses: Sequence[Address], origin: str) -> FileSet:
+    """Files of one store that a listing has just found.
+
+    Raises
+    ------
+    SourceError : they are those of a table of Delta Lake, Iceberg or Hudi
+    """
+    filesystem, seen = _place(addresses[0])[0], set[str]()
+    paths = tuple(_place(address)[1] for address in addresses)
+    for folder in sorted({posixpath.dirname(address.text) for address in addresses}):
+        refuse_lake_table(_table_around_address(addresses[0].at(folder), seen), folder)
+    return FileSet(filesystem, paths, ({},) * len(paths), pa.schema([]), origin)
+
+
+def _place(address: Address) -> tuple[pafs.FileSystem, str]:
+    """obstore's file system where that reaches the address; else Arrow's own, or one of fsspec."""
+    if address.is_known_to_obstore or address.options:
+        return _of_fsspec(address)
     try:
-        place: tuple[pafs.FileSystem, str] = pafs.FileSystem.from_uri(path)
+        place: tuple[pafs.FileSystem, str] = pafs.FileSystem.from_uri(address.text)
     except (pa.ArrowException, ValueError):  # whose text repeats what may be a password
-        shown = f"{path.partition('://')[0]}://{HIDDEN}"
+        with contextlib.suppress(SourceError):
+            return _of_fsspec(address)
+        shown = f"{address.scheme}://{HIDDEN}"
         raise SourceError(
             f"{shown} cannot be opened: Arrow has no file system for this kind of address, or it holds characters that "
             "have to be written as %XX; write it otherwise, or pass a pyarrow dataset of the files instead"
         ) from None
     return place
+
+
+def _of_fsspec(address: Address) -> tuple[pafs.FileSystem, str]:
+    found, root = address.file_system()
+    return pafs.PyFileSystem(pafs.FSSpecHandler(found)), root.rstrip("/")
 
 
 def _is_data(path: str, root: str) -> bool:
@@ -149,6 +209,19 @@ def refuse_lake_table(table: LakeTable | None, path: str) -> None:
         raise SourceError(table.refusal(path))
 
 
+def _table_around_address(address: Address, seen: set[str]) -> LakeTable | None:
+    if address.scheme in ("http", "https"):  # which list nothing
+        return None
+    if not address.is_known_to_obstore:
+        return _table_around(*_place(address), seen)
+
+    def at(path: str) -> Address:
+        return address.at(f"{address.scheme}://{path}")
+
+    path = f"{address.bucket}/{address.key}".rstrip("/")
+    return table_around(path, lambda folder: is_folder(at(folder)), lambda folder: names_in(at(folder)), seen)
+
+
 def _table_around(filesystem: pafs.FileSystem, path: str, seen: set[str] | None = None) -> LakeTable | None:
     if filesystem.type_name == "local":
         return table_around_local(path)
@@ -159,7 +232,7 @@ def _table_around(filesystem: pafs.FileSystem, path: str, seen: set[str] | None 
     def names_in(folder: str) -> list[str]:
         return [entry.base_name for entry in filesystem.get_file_info(pafs.FileSelector(folder))]
 
-    with _faults(path):
+    with faults(path):
         return table_around(path, is_folder, names_in, seen)
 
 
@@ -182,7 +255,7 @@ def require_plain_files(dataset: Any) -> None:
 def _with_hive_keys(filesystem: pafs.FileSystem, paths: Sequence[str], root: str, origin: str) -> FileSet:
     if not any("=" in posixpath.relpath(posixpath.dirname(path), root) for path in paths):
         return FileSet(filesystem, tuple(paths), ({},) * len(paths), pa.schema([]), origin)
-    with _faults(paths[0]):
+    with faults(paths[0]):
         opened = partial(ds.dataset, paths, filesystem=filesystem, format="parquet", partition_base_dir=root)
         try:
             dataset = opened(partitioning="hive")
@@ -235,7 +308,7 @@ def open_file(filesystem: pafs.FileSystem, path: str, buffer_nbytes: int = 0) ->
 
     With `buffer_nbytes` the columns of a row group are read so many bytes at a time, not each as a whole.
     """
-    with _faults(path):
+    with faults(path):
         file = pq.ParquetFile(
             path,
             filesystem=filesystem,
@@ -250,12 +323,29 @@ def open_file(filesystem: pafs.FileSystem, path: str, buffer_nbytes: int = 0) ->
 
 def identity_of(filesystem: pafs.FileSystem, path: str) -> tuple[Any, ...]:
     """A text that changes when a file is rewritten: size and modification time, or a mark of its fsspec file system."""
+    return _state_of(filesystem, path)[0]
+
+
+def _state_of(filesystem: pafs.FileSystem, path: str) -> tuple[tuple[Any, ...], int]:
+    """The identity of a file, and its size."""
     if (inner := fsspec_of(filesystem)) is not None:
-        with _faults(path):
+        with faults(path):
             info = inner.info(path)
-        return id(inner), path, mark_of(info) or info.get("size")
+        size = int(info.get("size") or 0)
+        return (id(inner), path, mark_of(info) or size), size
     found = filesystem.get_file_info(path)
-    return filesystem.type_name, path, found.size or 0, found.mtime_ns or 0
+    return (filesystem.type_name, path, found.size or 0, found.mtime_ns or 0), int(found.size or 0)
+
+
+def _read_footer(filesystem: pafs.FileSystem, path: str, size: int) -> pq.FileMetaData:
+    """The footer of a file; of one behind a network by a single request, unless it is large."""
+    if size > MAGIC_NBYTES and is_far(filesystem):
+        inner = fsspec_of(filesystem)
+        first = max(0, size - TAIL_NBYTES)
+        tail = Parts((first,), (bytes(inner.cat_file(path, start=first, end=size)),))
+        if int.from_bytes(tail.contents[0][-8:-4], "little") + MAGIC_NBYTES <= len(tail.contents[0]):
+            return pq.read_metadata(pa.PythonFile(PartsFile(tail), mode="r"))
+    return pq.read_metadata(path, filesystem=filesystem)
 
 
 class Footers:
@@ -267,16 +357,18 @@ class Footers:
 
     def of(self, filesystem: pafs.FileSystem, path: str) -> pq.FileMetaData:
         """The footer of a file, parsed again once the file has changed."""
-        key = identity_of(filesystem, path)
+        key, size = _state_of(filesystem, path)
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
-        footer = pq.read_metadata(path, filesystem=filesystem)
+        footer = _read_footer(filesystem, path, size)
         with self._lock:
             self._kept[key] = footer
-            while len(self._kept) > KEPT_FOOTERS:
-                self._kept.popitem(last=False)
+            held = sum(each.serialized_size for each in self._kept.values())
+            most = KEPT_FOOTER_NBYTES if is_far(filesystem) else 0
+            while len(self._kept) > KEPT_FOOTERS and held > most:
+                held -= self._kept.popitem(last=False)[1].serialized_size
         return footer
 
     def forget(self, paths: Collection[str]) -> None:
@@ -302,7 +394,7 @@ class SoundPages:
         key = (identity_of(filesystem, path), number, frozenset(names))
         if key in self._known:
             return
-        with _faults(path):
+        with faults(path):
             require_modest_pages(path, file.metadata, number, key[2])
         if len(self._known) >= KEPT_PAGES:
             self._known.clear()
@@ -313,7 +405,8 @@ SOUND_PAGES = SoundPages()
 
 
 @contextlib.contextmanager
-def _faults(what: str) -> Iterator[None]:
+def faults(what: str) -> Iterator[None]:
+    """Whatever goes wrong with a Parquet file as an error that names it."""
     try:
         yield
     except (SourceError, SchemaError):
@@ -333,14 +426,47 @@ def read_catalogue(files: FileSet, options: ReadOptions) -> Catalogue:
     renew(files.filesystem, files.paths)
     layout: TableLayout | None = None
     row_groups: list[RowGroup] = []
-    for path, keys in zip(files.paths, files.keys, strict=True):
-        with open_file(files.filesystem, path) as file:
-            own = _own_layout(files, path, file.schema_arrow, options)
-            layout = own if layout is None else _agreed(layout, own, files.paths[0], path)
-            row_groups += _row_groups(path, file, layout, keys)
+    for path, keys, file in zip(files.paths, files.keys, _described(files), strict=True):
+        own = _own_layout(files, path, file.schema_arrow, options)
+        layout = own if layout is None else _agreed(layout, own, files.paths[0], path)
+        row_groups += _row_groups(path, file, layout, keys)
     if layout is None:
         raise SourceError(f"{files.origin} holds no Parquet files")
     return Catalogue(layout, tuple(row_groups))
+
+
+@dataclass(frozen=True)
+class _Described:
+    """What the footer of a file says."""
+
+    metadata: pq.FileMetaData
+
+    @property
+    def schema_arrow(self) -> pa.Schema:
+        return self.metadata.schema.to_arrow_schema()
+
+
+def _described(files: FileSet) -> Iterator[Any]:
+    """The footers of files, in their order: of one after the other, or where each is a wait, of many at once."""
+    if not is_far(files.filesystem):
+        for path in files.paths:
+            with open_file(files.filesystem, path) as file:
+                yield file
+        return
+    with ThreadPoolExecutor(FOOTERS_AT_ONCE, "streamem-footers") as pool:
+        coming: deque[Future[pq.FileMetaData]] = deque()
+        for number, path in enumerate(files.paths):
+            while len(coming) <= FOOTERS_AT_ONCE and (ahead := number + len(coming)) < len(files.paths):
+                coming.append(pool.submit(FOOTERS.of, files.filesystem, files.paths[ahead]))
+            with faults(path):
+                footer = coming.popleft().result()
+            yield _Described(footer)
+
+
+def is_far(filesystem: pafs.FileSystem) -> bool:
+    """Whether files of a file system come through a network, and can be asked for side by side."""
+    inner = fsspec_of(filesystem)
+    return inner is not None and is_far_protocol(inner.protocol)
 
 
 def stored_schema(files: FileSet) -> pa.Schema:
@@ -382,7 +508,7 @@ def _agreed(layout: TableLayout, own: TableLayout, first_path: str, path: str) -
 def _row_groups(path: str, file: Any, layout: TableLayout, keys: dict[str, Any]) -> list[RowGroup]:
     footer, stored = file.metadata, set(file.schema_arrow.names)
     constants = tuple((name, keys.get(name)) for name in layout.names if name not in stored)
-    leaves = _leaves(footer.schema, layout)
+    leaves = leaves_of(footer.schema, layout)
     groups = []
     for number in range(footer.num_row_groups):
         group = footer.row_group(number)
@@ -405,7 +531,7 @@ def _require_rows(path: str, number: int, rows: int, columns: list[Any], layout:
             )
 
 
-def _leaves(schema: Any, layout: TableLayout) -> list[int]:
+def leaves_of(schema: Any, layout: TableLayout) -> list[int]:
     """Positions of the physical columns that the layout reads; a list column lies below its name."""
     names = set(layout.names)
     lists = tuple(f"{column.name}." for column in layout.read if column.size is not None)

@@ -14,6 +14,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from streamem.core.addresses import address_of, is_address
 from streamem.core.chunk import Chunk
 from streamem.core.errors import SchemaError, SourceError
 from streamem.core.ports import ChunkRef, Schema, Source
@@ -63,9 +64,25 @@ class ZarrChunkRef(ChunkRef):
         return self.nbytes + max(self.layout.reading_nbytes(positions), weights)
 
     def fetched(self) -> ZarrChunkRef:
-        """This handle with its stored bytes in memory, where these are files of one array."""
-        layout = self.layout.fetched(slice(self.first, self.last))
-        return self if layout is self.layout else replace(self, layout=layout)
+        """This handle with its stored bytes in memory, where these are files of one array, or lie far away."""
+        positions = slice(self.first, self.last)
+        layout = self.layout.fetched(positions)
+        if layout is self.layout:
+            return self
+        weight = self.weight
+        return replace(
+            self,
+            layout=layout,
+            weight=weight.fetched(0, positions) if weight is not None and weight.is_far else weight,
+        )
+
+    def fetches(self) -> tuple[int, int]:
+        """One request a shard or chunk, and their bytes, with those of weights, as if they were not compressed."""
+        positions = slice(self.first, self.last)
+        requests, nbytes = self.layout.fetches(positions)
+        if requests and self.weight is not None:
+            nbytes += self.weight.fetch_requests(0, positions) * self.weight.unit_nbytes
+        return requests, nbytes
 
     def load(self) -> Chunk:
         """Read and unpack the rows.
@@ -184,11 +201,17 @@ def _columns(group: zarr.Group, options: ReadOptions, origin: str) -> dict[str, 
 
 def _open_path(path: str | os.PathLike[str]) -> ZarrNode:
     try:
-        node = zarr.open(store_at(os.fspath(path)), mode="r")
+        node = zarr.open(store_at(path), mode="r")
         if isinstance(node, zarr.Group) and isinstance(node.store, zarr.storage.LocalStore):
             # Consolidated metadata saves nothing here, and hides arrays that were appended to since.
             node = zarr.open_group(os.fspath(path), mode="r", use_consolidated=False)
     except Exception as error:
+        if is_address(path):
+            address = address_of(path)
+            raise SourceError(
+                f"{address} cannot be opened as Zarr: {address.told(error)}. An array or a group with zarr.json, "
+                ".zarray or .zgroup is needed there"
+            ) from None
         raise SourceError(
             f"{path} cannot be opened as Zarr: {type(error).__name__}: {error}. It is "
             f"{_describe(Path(path))}; an array or a group with zarr.json, .zarray or .zgroup is needed"

@@ -10,6 +10,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from streamem.core.addresses import address_of, is_address
 from streamem.core.errors import SchemaError, SourceError
 from streamem.sources.cf import packing
 from streamem.sources.zarr_columns import named_column
@@ -26,7 +27,7 @@ def read_numbers(value: Any, what: str, beside: Any) -> NDArray[Any]:
     ------
     SourceError : it cannot be found or read
     """
-    array = value if isinstance(value, zarr.Array) else _find(os.fspath(value), what, beside)
+    array = value if isinstance(value, zarr.Array) else _find(value, what, beside)
     pieces = list(slabs(array))
     return np.concatenate(pieces) if pieces else np.empty(0, array.dtype)
 
@@ -60,9 +61,11 @@ def group_of(data: Any) -> zarr.Group | None:
     """The group that data is, or that it lies in; None if it is no Zarr."""
     is_path = isinstance(data, str | os.PathLike)
     try:
-        node: ZarrNode = zarr.open(store_at(os.fspath(data)), mode="r") if is_path else data
+        node: ZarrNode = zarr.open(store_at(data), mode="r") if is_path else data
         if isinstance(node, zarr.Array) and is_path and not isinstance(node.store, zarr.storage.ZipStore):
-            return zarr.open_group(os.fspath(data).rstrip("/").rpartition("/")[0], mode="r", use_consolidated=False)
+            folder = os.fspath(data).rstrip("/").rpartition("/")[0]
+            around = store_at(address_of(data).at(folder)) if is_address(data) else folder
+            return zarr.open_group(around, mode="r", use_consolidated=False)
         if isinstance(node, zarr.Array):
             return zarr.open_group(node.store, path=node.path.rpartition("/")[0], mode="r", use_consolidated=False)
     except Exception:  # whatever says that nothing is there; reading the data itself tells what is wrong with it
@@ -70,9 +73,9 @@ def group_of(data: Any) -> zarr.Group | None:
     return node if isinstance(node, zarr.Group) else None
 
 
-def _find(name: str, what: str, beside: Any) -> zarr.Array[Any]:
+def _find(name: str | os.PathLike[str], what: str, beside: Any) -> zarr.Array[Any]:
     group = group_of(beside)
-    if group is not None and name in group:
+    if group is not None and isinstance(name, str) and name in group:
         return named_column(group, name, f"Zarr group {locate(group)}")
     try:
         return zarr.open_array(store_at(name), mode="r")

@@ -1,4 +1,4 @@
-"""Chunks of a Zarr array on disk, decoded in the thread that wants them.
+"""Chunks of a Zarr array, decoded in the thread that wants them.
 
 Zarr's own way leads through an event loop and two threads more for every chunk: on two cores that took as long as
 decoding itself (1,000,000 × 32 float32, zstd: 0.30 s against 0.17). The codecs are the same, those of numcodecs.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -24,37 +24,61 @@ from zarr.storage import LocalStore
 from streamem.core.errors import SourceError
 from streamem.machine.importing import uninterrupted
 from streamem.sources.decompression import decode_bounded, most_encoded, require_fitting
+from streamem.sources.zarr_far import FarObjects, is_far
 
 Array = NDArray[Any]
 
 
+@dataclass(frozen=True)
+class Files:
+    """Stored chunks in files of this machine."""
+
+    folder: Path
+
+    def read(self, key: str, most: int) -> bytes:
+        """The bytes of a file.
+
+        Raises
+        ------
+        OSError : it cannot be read
+        SourceError : it is larger than `most`
+        """
+        with (self.folder / key).open("rb", buffering=0) as file:
+            require_fitting(key, os.fstat(file.fileno()).st_size, most)
+            return file.read()
+
+    def read_all(self, keys: Sequence[str], most: int) -> dict[str, bytes]:
+        """The bytes of those files that can be read."""
+        stored = {}
+        for key in keys:
+            with suppress(OSError):
+                stored[key] = self.read(key, most)
+        return stored
+
+
 @dataclass(frozen=True, eq=False)
 class DirectReader:
-    """Reads an array of numbers in C order from its files: no shards, no filters, one codec of the table or none.
+    """Reads an array of numbers in C order from what is stored: no shards, no filters, one codec of the table or none.
 
     Attributes
     ----------
-    array : whose metadata names the files
-    folder : where they lie
+    array : whose metadata names the stored chunks
+    place : where they lie
     codec : the configuration of a numcodecs codec, or None where values are stored as they are
     refuse_absent : whether an absent chunk is an error, or the fill value
-    fetched : contents of files that were read already, by key
+    fetched : stored bytes that were read already, by key
     """
 
     array: zarr.Array[Any]
-    folder: Path
+    place: Files | FarObjects
     codec: dict[str, Any] | None
     refuse_absent: bool
     fetched: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
     def fetch(self, axis: int, positions: slice) -> DirectReader:
-        """A reader with the files of `positions` in memory; unreadable files are tried again when they are needed."""
-        stored = {}
-        for place in product(*self._grid(axis, positions)):
-            key = self._key(place)
-            with suppress(OSError):
-                stored[key] = self._stored(key)
-        return replace(self, fetched=stored)
+        """A reader with the stored chunks of `positions` in memory; what is not there is tried again when needed."""
+        keys = [self._key(place) for place in product(*self._grid(axis, positions))]
+        return replace(self, fetched=self.place.read_all(keys, most_encoded(self._chunk_nbytes)))
 
     def read(self, axis: int, positions: slice) -> Array:
         """The numbers at `positions` of `axis`, all of the other axes.
@@ -98,28 +122,15 @@ class DirectReader:
     def _chunk_nbytes(self) -> int:
         return math.prod(self.array.chunks) * int(self.array.dtype.itemsize)
 
-    def _stored(self, key: str) -> bytes:
-        """The bytes of a file.
-
-        Raises
-        ------
-        OSError : it cannot be read
-        SourceError : it is larger than a chunk can be
-        """
-        with (self.folder / key).open("rb", buffering=0) as file:
-            require_fitting(key, os.fstat(file.fileno()).st_size, most_encoded(self._chunk_nbytes))
-            return file.read()
-
     def _chunk(self, place: tuple[int, ...]) -> Array:
-        key, shape, dtype = self._key(place), self.array.chunks, self.array.dtype
+        key, shape, dtype, needed = self._key(place), self.array.chunks, self.array.dtype, self._chunk_nbytes
         try:
-            stored = self.fetched[key] if key in self.fetched else self._stored(key)
+            stored = self.fetched[key] if key in self.fetched else self.place.read(key, most_encoded(needed))
         except FileNotFoundError:
             if self.refuse_absent:
                 raise SourceError(f"stored chunk {key!r} is missing") from None
             fill = 0 if self.array.fill_value is None else self.array.fill_value
             return np.broadcast_to(np.asarray(fill, dtype), shape)
-        needed = self._chunk_nbytes
         decoded = self._decoded(key, stored)
         if len(decoded) != needed:
             raise SourceError(
@@ -145,12 +156,18 @@ class DirectReader:
 def direct_reader(array: zarr.Array[Any], refuse_absent: bool) -> DirectReader | None:
     """A direct reader where the array is stored in a way that it knows; else None."""
     known, codec = _codec(array)
-    store, dtype = array.store, array.dtype
-    if not (isinstance(store, LocalStore) and known and array.shards is None and array.ndim > 0):
+    dtype, place = array.dtype, _place(array)
+    if place is None or not known or array.shards is not None or array.ndim == 0:
         return None
     if not (dtype.isnative and dtype.kind in "biuf"):
         return None
-    return DirectReader(array, store.root.absolute() / array.path, codec, refuse_absent)
+    return DirectReader(array, place, codec, refuse_absent)
+
+
+def _place(array: zarr.Array[Any]) -> Files | FarObjects | None:
+    if isinstance(array.store, LocalStore):
+        return Files(array.store.root.absolute() / array.path)
+    return FarObjects(array.store, array.path) if is_far(array.store) else None
 
 
 def _codec(array: zarr.Array[Any]) -> tuple[bool, dict[str, Any] | None]:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import zarr
 from zarr.abc.store import ByteRequest, RangeByteRequest, Store
 from zarr.core.buffer import Buffer, BufferPrototype
-from zarr.storage import LocalStore, StorePath, WrapperStore, ZipStore
+from zarr.storage import FsspecStore, LocalStore, ObjectStore, StorePath, WrapperStore, ZipStore
 
+from streamem.core.addresses import Address, address_of, is_address
 from streamem.core.errors import SourceError
 from streamem.sources.decompression import require_fitting
 from streamem.sources.options import ReadOptions
 from streamem.sources.zarr_bounded import bounded_metadata, most_stored
+from streamem.sources.zarr_far import HeldStore
 from streamem.sources.zarr_grid import absent_chunks, grid_of
 
 BLOSC_CODECS = ("Blosc", "BloscCodec")
@@ -58,9 +62,10 @@ class GuardedStore(WrapperStore[Store]):
                 raise SourceError(f"stored chunk {key!r} is truncated: {len(found)} of {needed} bytes")
 
 
-def guarded(array: zarr.Array[Any], refuse_absent: bool) -> zarr.Array[Any]:
-    """An array, read through a `GuardedStore`."""
-    store = GuardedStore(_anywhere(array.store), refuse_absent, _ends_in_blosc(array), most_stored(array))
+def guarded(array: zarr.Array[Any], refuse_absent: bool, held: Mapping[str, bytes] | None = None) -> zarr.Array[Any]:
+    """An array, read through a `GuardedStore`; objects that are `held` in memory already are not read again."""
+    under = _anywhere(array.store) if held is None else HeldStore(array.store, held)
+    store = GuardedStore(under, refuse_absent, _ends_in_blosc(array), most_stored(array))
     return zarr.Array(zarr.AsyncArray(metadata=bounded_metadata(array), store_path=StorePath(store, array.path)))
 
 
@@ -74,9 +79,25 @@ def _ends_in_blosc(array: zarr.Array[Any]) -> bool:
     return array.shards is None and any(type(codec).__name__ in BLOSC_CODECS for codec in last)
 
 
-def store_at(path: str) -> Any:
-    """What Zarr opens: the path itself, or the store of a ``.zip`` file."""
+def store_at(path: str | os.PathLike[str]) -> Any:
+    """What Zarr opens: the path itself, the store of a ``.zip`` file, or that of an address.
+
+    Raises
+    ------
+    SourceError : a store that cannot be reached
+    """
+    if is_address(path):
+        return _store_of(address_of(path))
+    path = os.fspath(path)
     return ZipStore(path, mode="r") if path.endswith(".zip") and Path(path).is_file() else path
+
+
+def _store_of(address: Address) -> Any:
+    if address.is_known_to_obstore and address.scheme not in ("http", "https"):  # which cannot list
+        return ObjectStore(address.object_store(whole=True), read_only=True)
+    if not address.options:
+        return address.text
+    return address.reached(lambda: FsspecStore.from_url(address.text, storage_options=address.options, read_only=True))
 
 
 def locate(node: ZarrNode) -> str:

@@ -50,6 +50,9 @@ class ZarrLayout(Protocol):
     def fetched(self, positions: slice) -> ZarrLayout:
         """This layout with the stored bytes of `positions` in memory; unchanged where reading makes rows at once."""
 
+    def fetches(self, positions: slice) -> tuple[int, int]:
+        """How many requests `fetched` makes, and the most bytes that it holds, of data far away; else 0 and 0."""
+
     def reading_nbytes(self, positions: int) -> int:
         """Peak bytes while reading so many positions, the rows themselves not included."""
 
@@ -109,6 +112,11 @@ class MatrixLayout:
         variable = self.variable.fetched(self._cut_axis, positions)
         return self if variable is self.variable else replace(self, variable=variable)
 
+    def fetches(self, positions: slice) -> tuple[int, int]:
+        """Requests and bytes of the array."""
+        requests = self.variable.fetch_requests(self._cut_axis, positions)
+        return requests, requests * self.variable.unit_nbytes
+
     def reading_nbytes(self, positions: int) -> int:
         """The units being decoded and, where the rows are converted or transposed, what was read."""
         as_read = self.variable.is_plain and self.axis == len(self.variable.shape) - 1
@@ -151,8 +159,17 @@ class ColumnsLayout:
         return out
 
     def fetched(self, positions: slice) -> ColumnsLayout:
-        """This layout unchanged: one array at a time takes less memory."""
-        return self
+        """This layout with the stored bytes of arrays far away in memory; on disk one array at a time takes less."""
+        if not all(variable.is_far for variable in self.variables):
+            return self
+        return replace(self, variables=tuple(variable.fetched(0, positions) for variable in self.variables))
+
+    def fetches(self, positions: slice) -> tuple[int, int]:
+        """Requests of one array, after which come those of the next, and bytes of all."""
+        told = [(variable.fetch_requests(0, positions), variable.unit_nbytes) for variable in self.variables]
+        if not all(requests for requests, _ in told):
+            return 0, 0
+        return max(requests for requests, _ in told), sum(requests * nbytes for requests, nbytes in told)
 
     def reading_nbytes(self, positions: int) -> int:
         """What is read of one array at a time, and the units being decoded."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,9 @@ from numpy.typing import NDArray
 from streamem.core.errors import SchemaError, SourceError, StreamemError
 from streamem.sources.cf import Packing, packing, times_in
 from streamem.sources.options import ReadOptions
+from streamem.sources.zarr_bounded import most_stored
 from streamem.sources.zarr_direct import DirectReader, direct_reader
+from streamem.sources.zarr_far import FarObjects, is_far
 from streamem.sources.zarr_grid import storage_unit
 from streamem.sources.zarr_integrity import guarded, locate, require_all_chunks
 
@@ -38,6 +41,7 @@ class Variable:
     packing : how stored numbers become values
     dtype : float32 or float64, of the values
     direct : a shorter way to the same numbers, where there is one
+    refuse_absent : whether an absent chunk is an error, or the fill value
     """
 
     array: zarr.Array[Any]
@@ -45,6 +49,7 @@ class Variable:
     packing: Packing
     dtype: np.dtype[Any]
     direct: DirectReader | None = None
+    refuse_absent: bool = True
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
@@ -83,8 +88,37 @@ class Variable:
             ) from error
 
     def fetched(self, axis: int, positions: slice) -> Variable:
-        """This array with the stored bytes of `positions` in memory, where it is read directly; else unchanged."""
-        return self if self.direct is None else replace(self, direct=self.direct.fetch(axis, positions))
+        """This array with the stored bytes of `positions` in memory, where it is read directly or lies far away."""
+        if self.direct is not None:
+            return replace(self, direct=self.direct.fetch(axis, positions))
+        if not self.is_far:
+            return self
+        objects, prefix = FarObjects(self.origin.store, self.origin.path), f"{self.origin.path}/".lstrip("/")
+        keys = [self.origin.metadata.encode_chunk_key(place) for place in product(*self._units(axis, positions))]
+        found = objects.read_all(keys, most_stored(self.origin))
+        held = {prefix + key: stored for key, stored in found.items()}
+        return replace(self, array=guarded(self.origin, self.refuse_absent, held))
+
+    def _units(self, axis: int, positions: slice) -> list[range]:
+        """Places in the grid of the shards or chunks that hold the positions."""
+        grid = [range(-(-size // step)) for size, step in zip(self.shape, self.unit, strict=True)]
+        unit = self.unit[axis]
+        grid[axis] = range(positions.start // unit, -(-min(positions.stop, self.shape[axis]) // unit))
+        return grid
+
+    @cached_property
+    def is_far(self) -> bool:
+        """Whether the store answers after a while only."""
+        return is_far(self.origin.store)
+
+    def fetch_requests(self, axis: int, positions: slice) -> int:
+        """How many objects hold the positions, of an array far away; else 0."""
+        return math.prod(map(len, self._units(axis, positions))) if self.is_far else 0
+
+    @cached_property
+    def unit_nbytes(self) -> int:
+        """Bytes of a shard or chunk, decoded."""
+        return math.prod(self.unit) * self.array.dtype.itemsize
 
     def stored_nbytes(self, axis: int, positions: int) -> int:
         """Bytes of the stored numbers of so many positions of `axis`."""
@@ -124,7 +158,7 @@ def open_variable(array: zarr.Array[Any], options: ReadOptions) -> Variable:
     if refuse_absent:
         require_all_chunks(array, options)
     direct = direct_reader(array, refuse_absent)
-    return Variable(guarded(array, refuse_absent), array, unpacking, dtype, direct)
+    return Variable(guarded(array, refuse_absent), array, unpacking, dtype, direct, refuse_absent)
 
 
 def attributes_of(array: zarr.Array[Any]) -> dict[str, Any]:

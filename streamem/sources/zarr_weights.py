@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from streamem.core.errors import SourceError
 from streamem.sources.options import ReadOptions
+from streamem.sources.zarr_integrity import store_at
 from streamem.sources.zarr_layout import read_column
 from streamem.sources.zarr_stamp import stamp
 from streamem.sources.zarr_variable import Variable, open_variable
@@ -57,7 +58,7 @@ def open(weight: Any) -> ZarrWeights:
     """
     if isinstance(weight, str | os.PathLike):
         try:
-            weight = zarr.open_array(os.fspath(weight), mode="r")
+            weight = zarr.open_array(store_at(weight), mode="r")
         except Exception as error:
             raise SourceError(
                 f"sample weights: {weight} cannot be opened as a Zarr array: {type(error).__name__}: {error}"

@@ -1,0 +1,60 @@
+"""Parts of a stored file in memory, read as a file."""
+
+from __future__ import annotations
+
+import io
+from bisect import bisect_right
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """Parts of a file.
+
+    Attributes
+    ----------
+    starts, contents : where the parts begin, in order, and their bytes
+    """
+
+    starts: tuple[int, ...]
+    contents: tuple[bytes, ...]
+
+
+class PartsFile(io.RawIOBase):
+    """A file of which only some parts can be read."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts, self._at = parts, 0
+
+    def readable(self) -> bool:
+        """A file that is read."""
+        return True
+
+    def seekable(self) -> bool:
+        """At any place."""
+        return True
+
+    def tell(self) -> int:
+        """Where the next read begins."""
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place; the file ends with its last part."""
+        end = self._parts.starts[-1] + len(self._parts.contents[-1])
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: end}[whence]
+        return self._at
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Bytes from here on; fewer where the part ends, as at the end of a file.
+
+        Raises
+        ------
+        OSError : no part begins here or before
+        """
+        number = bisect_right(self._parts.starts, self._at) - 1
+        if number < 0 or size is None or size < 0:
+            raise OSError(f"bytes from {self._at} on are not in memory")
+        first = self._at - self._parts.starts[number]
+        found = self._parts.contents[number][first : first + size]
+        self._at += len(found)
+        return found
