@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from streamem.cli import library
+
 ALGORITHMS = ("auto", "batch", "squarem", "anderson", "stepwise", "incremental")
 
 
@@ -47,12 +49,19 @@ def verbosity(ctx: click.Context) -> int:
 
 def require_writable(output: str, checkpoint: str | None) -> None:
     """Fail before hours of work, not after."""
+    if not output.endswith(".npz"):
+        raise click.ClickException(f"{output}: a model file ends in .npz")
+    if checkpoint is not None and _whole(checkpoint) == _whole(output):
+        raise click.ClickException(f"{output}: the checkpoint and the model need different files")
+    if "://" in output:
+        library.require_writable(library.Address(output))
+        return
     folder = Path(output).absolute().parent
     if not folder.is_dir():
         raise click.ClickException(f"{output}: there is no folder {folder}; create it first")
     if not os.access(folder, os.W_OK):
         raise click.ClickException(f"{output}: the folder {folder} is not writable")
-    if not output.endswith(".npz"):
-        raise click.ClickException(f"{output}: a model file ends in .npz")
-    if checkpoint is not None and Path(checkpoint).resolve() == Path(output).resolve():
-        raise click.ClickException(f"{output}: the checkpoint and the model need different files")
+
+
+def _whole(path: str) -> str:
+    return path if "://" in path else str(Path(path).resolve())

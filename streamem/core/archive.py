@@ -16,15 +16,18 @@ from collections.abc import Mapping
 from contextlib import suppress
 from errno import EINVAL, ENOTSUP
 from glob import escape
+from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from streamem.core.addresses import Address, address_of, as_address, is_address
 from streamem.core.errors import OutputError, ParameterError
 from streamem.core.leftovers import Claim, partial_file, remove_leftovers
+from streamem.core.stored_objects import generations_at, replace_keeping
 
 SCHEMA = 1
 DOCUMENT = "meta.json"
@@ -44,7 +47,7 @@ def write_archive(
 
     Parameters
     ----------
-    path : the file; its folder must exist
+    path : the file, whose folder must exist, or an address of a store
     kind : what the file is ("model", "checkpoint"); the reader has to ask for the same
     meta : anything that JSON can hold (NaN and infinities as Python's `json` spells them)
     arrays : of numbers, booleans, unicode or bytes, of any shape
@@ -56,11 +59,17 @@ def write_archive(
     ParameterError : a name, a `keep` or a size that the format does not allow
     OutputError : the disk is full, or the folder is missing or not writable; the earlier file is intact
     """
-    path = Path(path)
+    path = as_address(path)
     values = {name: _require_savable(name, arrays[name]) for name in sorted(arrays)}
     document = _encode(kind, meta, list(values))
     if keep < 0:
         raise ParameterError(f"keep={keep}: the number of earlier generations must be >= 0")
+    if is_address(path):
+        content = BytesIO()
+        _write(content, document, values)
+        replace_keeping(address_of(path), content.getvalue(), keep)
+        return
+    path = Path(path)
     if not path.parent.is_dir():
         raise OutputError(f"cannot write the {kind} {path}: there is no folder {path.parent}; create it first")
     remove_leftovers(path)
@@ -143,13 +152,17 @@ def _own_version() -> str:
 
 
 def _write_synced(file: BinaryIO, document: bytes, arrays: Mapping[str, NDArray[Any]]) -> None:
+    _write(file, document, arrays)
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _write(file: BinaryIO, document: bytes, arrays: Mapping[str, NDArray[Any]]) -> None:
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr(_entry(DOCUMENT), document)
         for name, array in arrays.items():
             with archive.open(_entry(f"{name}.npy"), "w", force_zip64=array.nbytes >= 2**30) as member:
                 np.lib.format.write_array(member, array, version=(1, 0), allow_pickle=False)
-    file.flush()
-    os.fsync(file.fileno())
 
 
 def _entry(name: str) -> zipfile.ZipInfo:
@@ -204,8 +217,18 @@ def _what_remains(path: Path) -> str:
     return f"the earlier file is intact as {older[0]}" if older else "no file was left behind"
 
 
-def generations(path: Path) -> list[Path]:
-    """The file itself, and its older generations, newest first."""
+@overload
+def generations(path: Path) -> list[Path]: ...
+
+
+@overload
+def generations(path: Path | Address) -> list[Path] | list[Address]: ...
+
+
+def generations(path: Path | Address) -> list[Path] | list[Address]:
+    """The file or object itself, and its older generations, newest first."""
+    if isinstance(path, Address):
+        return generations_at(path)
     found = path.parent.glob(f"{escape(path.name)}.*")
     older = [other for other in found if other.stem == path.name and re.fullmatch(r"\.[0-9]{1,9}", other.suffix)]
     return [path, *sorted(older, key=lambda other: int(other.suffix[1:]))]

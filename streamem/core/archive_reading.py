@@ -7,16 +7,20 @@ import logging
 import math
 import os
 import zipfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from streamem.core.addresses import Address, address_of, as_address, is_address
 from streamem.core.archive import ARRAY_NAME, DOCUMENT, LIMIT_DOCUMENT_BYTES, SCHEMA, generations, is_plain
-from streamem.core.errors import ModelFileError
+from streamem.core.errors import ModelFileError, SourceError
+from streamem.core.stored_objects import get, size_of
 
 _LIMIT_HEADER_BYTES = 4096
 _PIECE_BYTES = 2**20
@@ -35,7 +39,7 @@ class Archive:
 
     meta: dict[str, Any]
     arrays: dict[str, NDArray[Any]]
-    path: Path
+    path: Path | Address
 
 
 class _UnsuitableFileError(ModelFileError):
@@ -49,7 +53,7 @@ def read_archive(path: str | os.PathLike[str], kind: str) -> Archive:
     ------
     ModelFileError : nothing is there, or it is damaged, of another kind, of a newer schema, or hostile
     """
-    path = Path(path)
+    path = place_of(path)
     try:
         return _read(path, kind)
     except (ModelFileError, MemoryError):
@@ -74,7 +78,7 @@ def read_newest(path: str | os.PathLike[str], kind: str) -> Archive:
     ModelFileError : no generation can be read
     """
     problems: list[ModelFileError] = []
-    for candidate in generations(Path(path)):
+    for candidate in generations(place_of(path)):
         try:
             archive = read_archive(candidate, kind)
         except _UnsuitableFileError:
@@ -91,16 +95,48 @@ def read_newest(path: str | os.PathLike[str], kind: str) -> Archive:
     raise ModelFileError(f"none of {len(problems)} generations can be read. {listed}") from problems[0]
 
 
-def _read(path: Path, kind: str) -> Archive:
+def place_of(path: str | os.PathLike[str]) -> Path | Address:
+    """The file, or the address of the object, that a path names."""
+    found = as_address(path)
+    return address_of(found) if is_address(found) else Path(found)
+
+
+def is_there(place: Path | Address) -> bool:
+    """Whether there is a file or an object.
+
+    Raises
+    ------
+    SourceError : the store refuses
+    """
+    return size_of(place) is not None if isinstance(place, Address) else place.exists()
+
+
+@contextmanager
+def _opened(path: Path | Address, kind: str) -> Iterator[tuple[IO[bytes], int]]:
+    """A file or object to be read, and its size."""
+    if isinstance(path, Address):
+        try:
+            content = get(path)
+        except SourceError as error:
+            raise ModelFileError(str(error)) from None
+        if content is None:
+            raise ModelFileError(f"no such object: {path}")
+        yield BytesIO(content), len(content)
+        return
     if not path.exists():
         raise ModelFileError(f"no such file: {path}")
     if not path.is_file():
         raise ModelFileError(f"{path} is not a regular file; a {kind} is one .npz file")
-    with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
+    with open(path, "rb") as file:
+        yield file, os.fstat(file.fileno()).st_size
+
+
+def _read(path: Path | Address, kind: str) -> Archive:
+    with _opened(path, kind) as (file, size), zipfile.ZipFile(file) as archive:
         members = _index(archive)
         document = _read_document(archive, members.pop(DOCUMENT, None))
         _require_suitable(document, path, kind)
-        _require_within(members.values(), os.fstat(file.fileno()).st_size)
+        _require_within(members.values(), size)
         if (found := sorted(name.removesuffix(".npy") for name in members)) != document["arrays"]:
             raise ValueError(f"it holds the arrays {found}, but {DOCUMENT} lists {document['arrays']}")
         arrays = {name.removesuffix(".npy"): _read_array(archive, members[name]) for name in sorted(members)}
@@ -128,7 +164,7 @@ def _read_document(archive: zipfile.ZipFile, member: zipfile.ZipInfo | None) -> 
     return document
 
 
-def _require_suitable(document: Mapping[str, Any], path: Path, kind: str) -> None:
+def _require_suitable(document: Mapping[str, Any], path: Path | Address, kind: str) -> None:
     if document["schema"] > SCHEMA:  # first: nothing else is known about the files of a later streamem
         raise _UnsuitableFileError(
             f"{path} was written by streamem {_writer(document)} with schema {document['schema']}; "

@@ -15,6 +15,7 @@ from typing import Any, Self
 
 import pyarrow as pa
 
+from streamem.core.addresses import address_of, is_address
 from streamem.core.archive import generations
 from streamem.core.errors import OutputError, ParameterError, WriterConflictError
 from streamem.core.file_locks import locked_folder
@@ -79,6 +80,11 @@ class LiveFiles:
         save_every_s: float,
         dead_letter_limit: int | None = None,
     ) -> None:
+        for path in (checkpoint, dead_letter, history):
+            if path is not None and is_address(path):
+                raise OutputError(
+                    f"{address_of(path)}: what a stream leaves goes to files of this machine; pass a path"
+                )
         self._limits = {"dead_letter": dead_letter_limit}
         self._model, self._every_s = model, save_every_s
         self._path = None if checkpoint is None else Path(os.fspath(checkpoint))

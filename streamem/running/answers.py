@@ -13,6 +13,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from streamem.core.addresses import address_of, as_address, is_address
 from streamem.core.blas import one_blas_thread
 from streamem.core.chunk import Chunk, as_floats
 from streamem.core.errors import OutputError
@@ -269,7 +270,13 @@ def require_apart(data: Any, out: Out) -> None:
     ------
     OutputError : one path holds the other
     """
-    if not isinstance(data, str | os.PathLike) or "://" in str(data):
+    data, out = as_address(data), as_address(out)
+    if is_address(data) and is_address(out):
+        texts = [f"{address_of(each).text.rstrip('/')}/" for each in (data, out)]
+        if texts[0].startswith(texts[1]) or texts[1].startswith(texts[0]):
+            raise OutputError(f"{out} is, holds, or lies in the data {data} that is read; write the result elsewhere")
+        return
+    if not isinstance(data, str | os.PathLike) or is_address(data) or is_address(out):
         return
     source, target = Path(data).resolve(), Path(out).resolve()
     if source == target or source in target.parents or target in source.parents:

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import logging
 import os
+import posixpath
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from streamem.core.addresses import Address
 from streamem.core.archive import generations, write_archive
-from streamem.core.archive_reading import Archive, read_newest
+from streamem.core.archive_reading import Archive, is_there, place_of, read_newest
 from streamem.core.arrays import Params
 from streamem.core.errors import CheckpointMismatchError, ModelFileError
 from streamem.core.faults import prefixed
 from streamem.core.state import State
+from streamem.core.stored_objects import require_writable
 from streamem.running.report import FitReport
 
 logger = logging.getLogger("streamem")
@@ -60,7 +62,7 @@ class Checkpoint:
 
     Parameters
     ----------
-    path : an ``.npz`` file; two earlier generations stay beside it
+    path : an ``.npz`` file, or the address of one in a store; two earlier generations stay beside it
     key : what identifies the run (data, plan, hyperparameters); a checkpoint with another key is refused
     report : saved along, so that a resumed fit reports all its passes
     interval_s : how long windows that do not end a pass may go unsaved
@@ -73,7 +75,7 @@ class Checkpoint:
         report: FitReport,
         interval_s: float = INTERVAL_S,
     ) -> None:
-        self.path = Path(path)
+        self.path = place_of(path)
         self._interval_s, self._saved = interval_s, monotonic()
         self._key = dict(key)
         self._report = report
@@ -90,8 +92,11 @@ class Checkpoint:
         ------
         CheckpointMismatchError : the file belongs to another run
         ModelFileError : no generation of the file can be read, or the newest contradicts itself
+        OutputError : a store that lets nothing be written at the address
         """
-        if not any(path.exists() for path in generations(self.path)):
+        if isinstance(self.path, Address):
+            require_writable(self.path)
+        if not any(map(is_there, generations(self.path))):
             return None
         archive = read_newest(self.path, KIND)
         self._require_same_run(archive.meta["key"])
@@ -140,7 +145,7 @@ class Checkpoint:
             raise CheckpointMismatchError(
                 f"{self.path} is the checkpoint of another run ({lines}).{hint} Resume with the same data and "
                 "settings, name another checkpoint file, or delete this one and its older "
-                f"generations ({self.path.name}.*) to start anew"
+                f"generations ({posixpath.basename(str(self.path))}.*) to start anew"
             )
 
 

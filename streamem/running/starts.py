@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from streamem.core.archive_reading import is_there, place_of
 from streamem.core.arrays import Params
 from streamem.core.chunk import Chunk
 from streamem.core.errors import DataError, ImpossibleValueError, MemoryLimitError
@@ -99,8 +100,8 @@ def fit_job(job: Job) -> Outcome:
     together, projection = _project(job, refs, opened)
     report = _new_report(job, refs, projection)
     with ExitStack() as closing:
-        if job.checkpoint is not None:
-            closing.enter_context(OnlyWriter(Path(job.checkpoint), "fit"))
+        if job.checkpoint is not None and isinstance(where := place_of(job.checkpoint), Path):
+            closing.enter_context(OnlyWriter(where, "fit"))
         checkpoint = _checkpoint(job, refs, report)
         executor = closing.enter_context(job.engine.executor(job.source, projection))
         starts = _Starts(job, algorithm, refs, executor, report, checkpoint, together)
@@ -356,7 +357,7 @@ class _Starts:
         """The advice for a user who has interrupted the fit."""
         if self._checkpoint is None:
             return "nothing was saved: pass checkpoint='run.npz' to make a fit resumable"
-        if not self._checkpoint.path.exists():
+        if not is_there(self._checkpoint.path):
             return "no iteration was complete yet, so nothing was saved; the same call starts again"
         return f"the last complete iteration is in {self._checkpoint.path}; the same call goes on from there"
 

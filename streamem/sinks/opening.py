@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
+from streamem.core.addresses import address_of, as_address, is_address
 from streamem.core.errors import OutputError, ParameterError
 from streamem.core.leftovers import remove_leftovers
 from streamem.core.ports import Sink
@@ -14,6 +15,7 @@ from streamem.machine.importing import import_whole
 from streamem.sinks.layout import Format, ResultLayout
 from streamem.sinks.parts import PartedSink
 from streamem.sinks.staging import StagedSink, require_free
+from streamem.sinks.uploading import UploadedSink
 
 SINKS: dict[str, str] = {
     ".zarr": "streamem.sinks.zarr",
@@ -35,7 +37,7 @@ def open_sink(
 
     Parameters
     ----------
-    path : ``.zarr`` (array, Zarr format 3), ``.parquet`` or ``.npy``, in a folder that exists
+    path : ``.zarr`` (array, Zarr format 3), ``.parquet`` or ``.npy``, in a folder that exists or at an address
     overwrite : replace what is there, on commit
     beside : by name, columns of the data that a ``.parquet`` holds besides; see `sinks.parquet_beside.ParquetBeside`
 
@@ -44,6 +46,10 @@ def open_sink(
     ParameterError : an unknown suffix, or a format that holds no columns of the data
     OutputError : `path` exists, or its folder does not
     """
+    if is_address(path := as_address(path)):
+        address = address_of(path)
+        _require_suffix(address.text)
+        return UploadedSink(address, lambda local: open_sink(local, layout, beside=beside), overwrite)
     target, module = _prepared(path, overwrite)
     if beside:
         if target.suffix != ".parquet":
@@ -54,17 +60,31 @@ def open_sink(
 
 
 def open_parted_sink(path: str | os.PathLike[str], layout: ResultLayout, overwrite: bool = False) -> PartedSink:
-    """Open a place for results that many processes write at once; a ``.parquet`` is a folder with a file a part."""
+    """Open a place for results that many processes write at once; a ``.parquet`` is a folder with a file a part.
+
+    Raises
+    ------
+    ParameterError, OutputError : as `open_sink`, and an address: workers write to file systems only
+    """
+    if is_address(path := as_address(path)):
+        raise OutputError(
+            f"{address_of(path)}: workers of a cluster cannot write to a store yet; write to a shared folder, or pass "
+            "executor='threads'"
+        )
     target, module = _prepared(path, overwrite)
     return PartedSink(target, layout, module, overwrite)
 
 
 def _prepared(path: str | os.PathLike[str], overwrite: bool) -> tuple[Path, str]:
     target = Path(path)
-    if target.suffix not in SINKS:
-        raise ParameterError(f"{target}: results can be written to {', '.join(SINKS)}; use one of these suffixes")
+    _require_suffix(target)
     if not target.parent.is_dir():
         raise OutputError(f"{target}: there is no folder {target.parent}; create it first")
     remove_leftovers(target)
     require_free(target, overwrite)
     return target, SINKS[target.suffix]
+
+
+def _require_suffix(target: str | Path) -> None:
+    if Path(target).suffix not in SINKS:
+        raise ParameterError(f"{target}: results can be written to {', '.join(SINKS)}; use one of these suffixes")

@@ -1,0 +1,236 @@
+"""Models, checkpoints and results at addresses of stores: complete, or absent; and refused before the first read."""
+
+from __future__ import annotations
+
+import io
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zarr
+from fsspec.implementations.memory import MemoryFileSystem
+
+from helpers.object_server import SECRET, ObjectServer
+from helpers.seaweed import seaweed
+from streamem import Address, GaussianMixture, open_source
+from streamem.core import stored_objects
+from streamem.core.errors import CheckpointMismatchError, ModelFileError, OutputError
+from streamem.core.stored_objects import get, names_below, put
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+X = np.random.default_rng(3).normal(size=(400, 2)) + 4.0 * (np.arange(400) % 2)[:, None]
+SETTINGS: dict[str, Any] = {"n_components": 2, "random_state": 0, "tol": 0.0}
+
+
+@pytest.fixture(scope="module")
+def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Address]:
+    """A bucket of SeaweedFS, a real server."""
+    with seaweed(tmp_path_factory.mktemp("weed")) as address:
+        yield address
+
+
+@pytest.fixture(params=["memory", "s3", pytest.param("seaweed", marks=pytest.mark.slow)])
+def folder(request: pytest.FixtureRequest) -> Iterator[Address]:
+    """A folder of a store: fsspec's memory, and S3 servers through obstore."""
+    if request.param == "seaweed":
+        yield request.getfixturevalue("bucket").below(f"{zlib.crc32(request.node.name.encode()):08x}")
+        return
+    if request.param == "memory":
+        yield Address("memory://results")
+        if MemoryFileSystem().exists("/results"):
+            MemoryFileSystem().rm("/results", recursive=True)
+        return
+    pytest.importorskip("obstore")
+    with ObjectServer().running() as server:
+        yield Address(server.address("results"), server.storage_options)
+
+
+def fitted(**more: Any) -> GaussianMixture:
+    return GaussianMixture(**SETTINGS, **more).fit(X)
+
+
+def test_a_model_comes_back(folder: Address) -> None:
+    model = fitted(max_iter=3)
+    address = folder.below("model.npz")
+    model.save(address)
+    assert GaussianMixture.load(address).means_.tobytes() == model.means_.tobytes()
+    assert names_below(folder) == ["model.npz"]
+    assert SECRET.encode() not in (get(address) or b"")
+    with pytest.raises(ModelFileError, match=r"no such object: .*absent.npz"):
+        GaussianMixture.load(folder.below("absent.npz"))
+    put(address, (get(address) or b"")[:-40])
+    with pytest.raises(ModelFileError, match="cannot be trusted"):
+        GaussianMixture.load(address)
+
+
+def test_a_fit_goes_on_from_a_checkpoint(folder: Address) -> None:
+    address, whole = folder.below("c.npz"), fitted(max_iter=8)
+    GaussianMixture(**SETTINGS, max_iter=3).fit(X, checkpoint=address)
+    assert sorted(names_below(folder)) == ["c.npz", "c.npz.1", "c.npz.2"]
+    resumed = GaussianMixture(**SETTINGS, max_iter=8).fit(X, checkpoint=address)
+    assert resumed.means_.tobytes() == whole.means_.tobytes()
+    assert SECRET.encode() not in (get(address) or b"")
+    with pytest.raises(CheckpointMismatchError, match=r"c.npz is the checkpoint of another run"):
+        GaussianMixture(**SETTINGS, max_iter=8).fit(X[:300], checkpoint=address)
+
+
+def test_a_damaged_checkpoint_leaves_the_generation_before(folder: Address) -> None:
+    address, whole = folder.below("c.npz"), fitted(max_iter=8)
+    GaussianMixture(**SETTINGS, max_iter=3).fit(X, checkpoint=address)
+    put(address, b"torn")
+    resumed = GaussianMixture(**SETTINGS, max_iter=8).fit(X, checkpoint=address)
+    assert resumed.means_.tobytes() == whole.means_.tobytes()
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".parquet", ".zarr"])
+def test_results(folder: Address, suffix: str, tmp_path: Any) -> None:
+    model, address = fitted(max_iter=3), folder.below(f"labels{suffix}")
+    assert model.predict(X, out=address) == address
+    expected = tmp_path / f"labels{suffix}"
+    model.predict(X, out=expected)
+    if suffix == ".zarr":
+        files = {path.relative_to(expected).as_posix(): path for path in expected.rglob("*") if path.is_file()}
+        assert sorted(names_below(address)) == sorted(files)
+        assert all(get(address.below(name)) == path.read_bytes() for name, path in files.items())
+        assert (zarr.open_array(expected, mode="r")[:] == model.predict(X)).all()
+    else:
+        assert get(address) == expected.read_bytes()
+        assert suffix == ".npy" or pq.read_table(expected).num_rows == 400
+    with pytest.raises(OutputError, match="exists already"):
+        model.predict(X, out=address)
+    model.predict(X[:200], out=address, overwrite=True)
+    if suffix == ".npy":
+        assert len(get(address) or b"") < len(expected.read_bytes())
+
+
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_a_result_of_many_objects_that_is_not_whole_does_not_look_so(
+    folder: Address, at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed after some of its objects (nothing is cleaned up then): there is no zarr.json; writing again mends it."""
+    model, address, done = fitted(max_iter=3, chunk_bytes=1600), folder.below("r.zarr"), []
+
+    def dying(address: Address, content: Any, create: bool = False) -> None:
+        if len(done) == at:
+            raise SystemExit
+        done.append(address)
+        put(address, content, create)
+
+    monkeypatch.setattr("streamem.sinks.uploading.UPLOADS", 1)
+    monkeypatch.setattr("streamem.sinks.uploading.put", dying)
+    monkeypatch.setattr("streamem.sinks.uploading.UploadedSink.abort", lambda sink: None)
+    with pytest.raises(SystemExit):
+        model.predict_proba(X, out=address)
+    assert "zarr.json" not in names_below(address)
+    monkeypatch.undo()
+    model.predict_proba(X, out=address)
+    assert "zarr.json" in names_below(address)
+
+
+def test_a_failure_leaves_nothing(folder: Address, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, address = fitted(max_iter=3), folder.below("r.zarr")
+
+    def failing(address: Address, content: Any, create: bool = False) -> None:
+        if address.text.endswith("zarr.json"):
+            raise OutputError("the store is full")
+        put(address, content, create)
+
+    monkeypatch.setattr("streamem.sinks.uploading.put", failing)
+    with pytest.raises(OutputError, match="the store is full"):
+        model.predict(X, out=address)
+    assert names_below(address) == []
+
+
+def test_what_is_no_result_is_not_replaced(folder: Address) -> None:
+    put(folder.below("r.zarr", "precious.txt"), b"words")
+    with pytest.raises(OutputError, match="precious.txt"):
+        fitted(max_iter=2).predict(X, out=folder.below("r.zarr"), overwrite=True)
+
+
+def test_a_result_may_not_lie_in_its_data(folder: Address) -> None:
+    model, path = fitted(max_iter=2), folder.below("t")
+    fitted(max_iter=2).predict_proba(X, out=path.below("0.parquet"))
+    with pytest.raises(OutputError, match="write the result elsewhere"):
+        model.predict(path, out=path.below("labels.parquet"))
+
+
+def test_who_may_not_write_is_told_before_the_first_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("obstore")
+    with ObjectServer(readonly=True).running() as server:
+        rows, folder = Reads(), Address(server.address("results"), server.storage_options)
+        model = fitted(max_iter=2)
+        for act in (
+            lambda: GaussianMixture(**SETTINGS, max_iter=2).fit(rows, checkpoint=folder.below("c.npz")),
+            lambda: model.predict(rows, out=folder.below("r.npy")),
+            lambda: model.predict(rows, out=folder.below("r.zarr")),
+        ):
+            with pytest.raises(OutputError, match="403") as caught:
+                act()
+            assert SECRET not in str(caught.value)
+        assert rows.read == 0
+        assert not server.objects
+
+
+class Reads:
+    """Rows that count how often they are read."""
+
+    def __init__(self) -> None:
+
+        self._base = open_source(X)
+        self.schema, self.n_rows, self.read = self._base.schema, self._base.n_rows, 0
+
+    def fingerprint(self) -> str:
+        return self._base.fingerprint()
+
+    def chunks(self) -> Any:
+        return [Counted(ref, self) for ref in self._base.chunks()]
+
+
+class Counted:
+    """A chunk of them."""
+
+    def __init__(self, ref: Any, source: Reads) -> None:
+        self._source, self._ref = source, ref
+        self.index, self.start, self.rows = ref.index, ref.start, ref.rows
+        self.nbytes, self.load_nbytes = ref.nbytes, ref.nbytes + 1
+
+    def load(self) -> Any:
+        self._source.read += 1
+        return self._ref.load()
+
+
+def test_a_conditional_write_does_not_replace(folder: Address) -> None:
+    put(folder.below("a"), b"first", create=True)
+    with pytest.raises(OutputError, match="cannot write"):
+        put(folder.below("a"), b"second", create=True)
+    assert get(folder.below("a")) == b"first"
+
+
+def test_probes_are_removed(folder: Address) -> None:
+    stored_objects.require_writable(folder.below("model.npz"))
+    assert names_below(folder) == []
+
+
+@pytest.mark.slow
+def test_data_and_results_on_a_real_server(bucket: Address, tmp_path: Any) -> None:
+    """Rows of Zarr and of a Parquet folder as from memory; a result in several parts of an upload, whole."""
+    folder, store = bucket.below("data"), bucket.below("data", "x.zarr").object_store(whole=True)
+    zarr.create_array(zarr.storage.ObjectStore(store), shape=X.shape, chunks=(20, 2), dtype="f8")[...] = X
+    for i in range(4):
+        file = io.BytesIO()
+        pq.write_table(pa.table({"a": X[100 * i :][:100, 0], "b": X[100 * i :][:100, 1]}), file)
+        put(folder.below("t", f"part={i}", "rows.parquet"), file.getvalue())
+    model = fitted(max_iter=3)
+    for data in ("x.zarr", "t", "t/*/rows.parquet"):
+        assert np.allclose(GaussianMixture(**SETTINGS, max_iter=3).fit(folder.below(data)).means_, model.means_)
+    many = np.tile(X, (3000, 1))
+    address = folder.below("large.npy")
+    model.predict_proba(many, out=address)
+    model.predict_proba(many, out=tmp_path / "large.npy")
+    assert get(address) == (tmp_path / "large.npy").read_bytes()
+    assert len(get(address) or b"") > 2 * stored_objects.PART_NBYTES
