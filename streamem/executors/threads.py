@@ -136,7 +136,9 @@ class ThreadsExecutor(Executor):
             for _ in refs:
                 if len(running) >= self.in_flight:
                     yield self._take(running.popleft(), on_chunk)
-                running.append(self._workers.submit(self._compute, task, *next(coming)))
+                ref, loading = next(coming)
+                running.append(self._workers.submit(self._compute, task, ref, loading))
+                del loading  # the chunk, before the next one is loaded
             while running:
                 yield self._take(running.popleft(), on_chunk)
         finally:
