@@ -17,7 +17,7 @@ from urllib.request import url2pathname
 
 from streamem.core.errors import ParameterError, SourceError
 from streamem.core.redaction import HIDDEN, redacted
-from streamem.machine.importing import uninterrupted
+from streamem.machine.importing import import_whole, uninterrupted
 
 SCHEMES = {
     **{"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "http": "http", "https": "https"},
@@ -141,14 +141,12 @@ class Address(os.PathLike[str]):
         SourceError : no file system is installed for it, or it refuses the options
         """
         if self.is_known_to_obstore:
-            with uninterrupted("obstore.fsspec"):
-                from obstore.fsspec import FsspecStore  # type: ignore[import-not-found, unused-ignore]
-
+            store_of: Any = import_whole("obstore.fsspec").FsspecStore
             self.object_store()  # which says what is wrong with the options
             options = self._sorted_options()
             if self.scheme in ("http", "https"):
-                return FsspecStore(self.scheme, **options), self.text
-            return FsspecStore(SCHEMES[self.scheme], **options), f"{self.bucket}/{self.key}"
+                return store_of(self.scheme, **options), self.text
+            return store_of(SCHEMES[self.scheme], **options), f"{self.bucket}/{self.key}"
         with uninterrupted("fsspec.core"):
             from fsspec.core import url_to_fs
 
