@@ -85,21 +85,23 @@ CASES = {
         _gaussians,
         lambda x, _, **o: GaussianMixture(
             2, covariance_type="diag", reg_covar=0, tol=1e-8, max_iter=2000, **OPTIONS, **o
-        ).fit(x),
+        ).fit(x, algorithm="anderson"),
         lambda e: {"weights": e.weights_, "means": e.means_, "variances": e.covariances_},
         lambda e: np.argsort(e.means_[:, 0]),
         {"weights": WEIGHTS, "means": MEANS, "variances": VARIANCES},
     ),
     "two Poissons": Case(
         _poissons,
-        lambda x, _, **o: Mixture("poisson", 2, tol=1e-8, max_iter=2000, **OPTIONS, **o).fit(x),
+        lambda x, _, **o: Mixture("poisson", 2, tol=1e-8, max_iter=2000, **OPTIONS, **o).fit(x, algorithm="anderson"),
         lambda e: {"weights": e.weights_, "rates": e.params_.rates},
         lambda e: np.argsort(e.params_.rates[:, 0]),
         {"weights": WEIGHTS, "rates": RATES},
     ),
     "two latent classes": Case(
         _answers,
-        lambda x, _, **o: LatentClass(2, tol=1e-9, max_iter=3000, n_init=2, **OPTIONS, **o).fit(x),
+        lambda x, _, **o: LatentClass(2, tol=1e-9, max_iter=3000, init_params="random", **OPTIONS, **o).fit(
+            x, algorithm="anderson"
+        ),
         lambda e: {"weights": e.weights_, "yes": e.probabilities_[:, 1::2]},
         lambda e: np.argsort(e.probabilities_[:, 1]),
         {"weights": WEIGHTS, "yes": YES},
@@ -108,7 +110,7 @@ CASES = {
         _chains,
         lambda x, lengths, **o: GaussianHMM(
             2, covariance_type="diag", reg_covar=0, tol=1e-8, n_iter=2000, **OPTIONS, **o
-        ).fit(x, lengths),
+        ).fit(x, lengths, algorithm="anderson"),
         lambda e: {
             "moves": np.diagonal(e.transmat_),
             "means": e.means_,

@@ -53,7 +53,8 @@ def classes(k: int) -> Callable[[int, str], Any]:
     return lambda seed, start: LatentClass(k, init_params=start, random_state=seed, compress=True, **RULE)
 
 
-NUMBERS, CODES = ("kmeans", "k-means||", "random", "short_em", "merged_em"), ("random", "short_em", "merged_em")
+CODES = "random", "short_em", "merged_em", "split_merge"
+NUMBERS = "kmeans", "k-means||", *CODES
 TRAPS = [
     Trap("iris, full, K=3", traps_data.iris(), -180.18548, gaussian("full"), NUMBERS, 60),
     Trap("Old Faithful, tied, K=3", traps_data.faithful(), -1126.31593, gaussian("tied"), NUMBERS, 60),

@@ -30,11 +30,12 @@ class AndersonEM(Accelerated):
     """Every pass tries the point at which the residuals of the last EM steps, taken as linear, would vanish.
 
     With g the image of s under an EM step and f = g − s: s' = g − Σ γ_i Δg_i, where γ minimizes ‖f − Σ γ_i Δf_i‖ over
-    the last four pairs (Walker & Ni 2011, eq. 2.2), damped by a ridge (Henderson & Varadhan 2019, §3.2). Where that
-    minimum is more than ½‖f‖, residuals are not linear and the step is plain. The step beyond g is at most
-    `reach`·‖f‖: the bound begins at 1, grows fourfold where it was reached and kept, and falls to a quarter after a
-    rejection. For 1, 2, 4, … passes after each rejection in a row, squared steps are tried instead (`SquaredEM`), which
-    do better far from the optimum. Norms are those of `Distances`.
+    the last four pairs (Walker & Ni 2011, eq. 2.2), damped by a ridge (Henderson & Varadhan 2019, §3.2). Along
+    directions in which EM moves away from that point, a saddle, the step has the other sign. Where that minimum is more
+    than ½‖f‖, residuals are not linear and the step is plain. The step beyond g is at most `reach`·‖f‖: the bound
+    begins at 1, grows fourfold where it was reached and kept, and falls to a quarter after a rejection. For 1, 2, 4, …
+    passes after each rejection in a row, squared steps are tried instead (`SquaredEM`), which do better far from the
+    optimum. Norms are those of `Distances`.
 
     Examples
     --------
@@ -65,14 +66,17 @@ class AndersonEM(Accelerated):
             return self._other(own.replace(hold=float(own.hold) - 1.0), pairs)
         units, residuals = Distances(pairs[-1].image), [pair.image - pair.point for pair in pairs]
         size, before = units.norm(residuals[-1]), units.norm(residuals[-2])
-        own = own.replace(rate=min(1.0, size / before) if before > 0 else 0.0)
+        if pairs[-2].image == pairs[-1].point:  # after a proposal, residuals say nothing of EM's rate
+            own = own.replace(rate=min(1.0, size / before) if before > 0 else 0.0)
         changes = [second - first for first, second in pairwise(residuals)]
         shares = _shares(units, changes, residuals[-1])
-        left, beyond = residuals[-1], pairs[-1].image * 0.0
-        for share, change, (first, second) in zip(shares, changes, pairwise(pairs), strict=True):
-            left, beyond = left - change * share, beyond - (second.image - first.image) * share
+        if not units.norm(_less(residuals[-1], shares, changes)) <= LARGEST_REST * size:
+            return self._other(own, pairs)
+        steps = [(second.point - first.point, second.image - first.image) for first, second in pairwise(pairs)]
+        shares = _away_from_saddles(units, [moved for moved, _ in steps], changes, shares)
+        beyond = _less(pairs[-1].image * 0.0, shares, [to for _, to in steps])
         length, reach = units.norm(beyond), float(own.reach) * size
-        if not (units.norm(left) <= LARGEST_REST * size and 0 < length < np.inf):
+        if not 0 < length < np.inf:
             return self._other(own, pairs)
         image = pairs[-1].image
         told = own.replace(bounded=float(length > reach), one=0.0)
@@ -98,6 +102,34 @@ class AndersonEM(Accelerated):
             return Proposal(None, own)
         found = self._squared.proposal(own.squared, pairs[-2:])
         return Proposal(found.stats, own.replace(squared=found.own, rate=found.own.rate, one=1.0))
+
+
+def _less(stats: Stats, shares: Sequence[float], parts: Sequence[Stats]) -> Stats:
+    """Statistics minus shares of others."""
+    for share, part in zip(shares, parts, strict=True):
+        stats = stats - part * share
+    return stats
+
+
+def _away_from_saddles(
+    units: Distances, moves: Sequence[Stats], changes: Sequence[Stats], shares: list[float]
+) -> list[float]:
+    """Shares of which those along directions in which EM grows have the other sign (Dauphin et al. 2014, §5).
+
+    Residuals vanish at saddles too, which EM leaves and mixing would go to. In the span of the last moves Δs, the Δf
+    are the Jacobian of EM less the identity: along its eigenvectors of positive eigenvalues EM moves away from the
+    point where they vanish.
+    """
+    gram = np.array([[units.dot(one, other) for other in moves] for one in moves])
+    cross = np.array([[units.dot(one, other) for other in changes] for one in moves])
+    ridge = RIDGE * max(float(np.trace(gram)), np.finfo(np.float64).tiny)
+    try:
+        with np.errstate(all="ignore"):
+            values, vectors = np.linalg.eig(np.linalg.solve(gram + ridge * np.eye(len(moves)), cross))
+            turned = np.real(vectors @ (np.where(values.real > 0, -1.0, 1.0) * np.linalg.solve(vectors, shares)))
+    except np.linalg.LinAlgError:  # too few directions, or none: nothing says that there is a saddle
+        return shares
+    return turned.tolist() if (values.real > 0).any() else shares
 
 
 def _shares(units: Distances, changes: Sequence[Stats], residual: Stats) -> list[float]:

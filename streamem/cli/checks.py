@@ -26,8 +26,8 @@ def algorithm_option(default: str) -> Callable[[Any], Any]:
     )
 
 
-STARTS = ("kmeans", "k-means++", "k-means||", "random", "random_from_data", "short_em", "merged_em")
-DISCRETE_STARTS = ("short_em", "merged_em", "random", "kmeans", "k-means++", "random_from_data")
+STARTS = ("kmeans", "k-means++", "k-means||", "random", "random_from_data", "short_em", "merged_em", "split_merge")
+DISCRETE_STARTS = ("short_em", "merged_em", "split_merge", "random", "kmeans", "k-means++", "random_from_data")
 
 
 def start_option(name: str, choices: tuple[str, ...] = STARTS) -> Callable[[Any], Any]:
@@ -38,7 +38,8 @@ def start_option(name: str, choices: tuple[str, ...] = STARTS) -> Callable[[Any]
         type=click.Choice(choices),
         default=choices[0],
         show_default=True,
-        help="How a sample is split for the start; k-means|| reads all rows, short_em and merged_em try EM on it.",
+        help="How a sample is split for the start; k-means|| reads all rows, short_em, merged_em and split_merge "
+        "try EM on it.",
     )
 
 

@@ -16,13 +16,16 @@ from streamem.initialization import (
     MERGED,
     PARALLEL,
     SHORT_EM,
+    SPLIT_MERGE,
     SumCells,
     best_of_short_runs,
     merged_down,
     most_rows,
     parallel_means,
     part_of,
+    split_and_merged,
 )
+from streamem.initialization.merging import Mixtures
 from streamem.models import Mixture
 from streamem.models.observed import observed
 from streamem.running.fitted import Shape
@@ -77,16 +80,36 @@ def _by_mergers(
     settings: Any, model: Any, sample: Chunk, rng: np.random.RandomState, shape: Shape, reads: Reads | None
 ) -> Params:
     """The start of a mixture of rows, of which components were merged."""
-    part = part_of(sample, min(_enough(settings, sample), most_rows(int(settings.n_components))), rng)
+    part, k = _part(settings, sample, rng), int(settings.n_components)
+    begin = settings.face.starts()[MERGED]
+    merged = merged_down(_mixtures(model), begin, observed(part), k, rng)
+    return _started(settings, model.starting_from(merged.split), part, rng, shape)
+
+
+def _by_exchanges(
+    settings: Any, model: Any, sample: Chunk, rng: np.random.RandomState, shape: Shape, reads: Reads | None
+) -> Params:
+    """The start of a mixture of rows, of which components were split and merged."""
+    part, k, starts = _part(settings, sample, rng), int(settings.n_components), settings.face.starts()
+    exchanged = split_and_merged(_mixtures(model), starts[SPLIT_MERGE], starts[MERGED], observed(part), k, rng)
+    if reads is not None:
+        reads.report.start_exchanges += exchanged.exchanges
+    return _started(settings, model.starting_from(exchanged.found.split), part, rng, shape)
+
+
+def _part(settings: Any, sample: Chunk, rng: np.random.RandomState) -> Chunk:
+    return part_of(sample, min(_enough(settings, sample), most_rows(int(settings.n_components))), rng)
+
+
+def _mixtures(model: Any) -> Mixtures:
+    """Mixtures of rows of the family of a model."""
 
     def mixture(k: int, split: Any) -> Mixture:
         made = Mixture(model.family, k, split)
         made.integrates = model.integrates
         return made
 
-    begin = settings.face.starts()[MERGED]
-    merged = merged_down(mixture, begin, observed(part), int(settings.n_components), rng)
-    return _started(settings, model.starting_from(merged.split), part, rng, shape)
+    return mixture
 
 
 def _by_parallel_means(
@@ -123,4 +146,4 @@ def _require_distances(settings: Any, model: Any) -> None:
         )
 
 
-WAYS = {SHORT_EM: _by_short_runs, MERGED: _by_mergers, PARALLEL: _by_parallel_means}
+WAYS = {SHORT_EM: _by_short_runs, MERGED: _by_mergers, SPLIT_MERGE: _by_exchanges, PARALLEL: _by_parallel_means}

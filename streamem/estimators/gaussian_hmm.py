@@ -53,10 +53,10 @@ class GaussianHMM(SequenceEstimator):
         Which parts are updated by `fit`, and which are made anew at its start: s startprob, t transmat, m means, c
         covars. What is left out of `init_params` and set as an attribute (`startprob_`, `transmat_`, `means_`,
         `covars_`) is where the fit starts. Probabilities that start at zero stay zero.
-    start : {"kmeans", "k-means++", "random", "random_from_data", "k-means||", "short_em", "merged_em"}
+    start : {"kmeans", "k-means++", "random", "random_from_data", "k-means||", "short_em", "merged_em", "split_merge"}
         How a uniform sample of the rows is split for the first emissions, by default "kmeans"; see `init_params` of
-        `GaussianMixture` ("merged_em" takes steps for independent rows). States of a left-right chain start with equal
-        shares of every sequence instead.
+        `GaussianMixture` ("merged_em" and "split_merge" take steps for independent rows). States of a left-right
+        chain start with equal shares of every sequence instead.
     n_init : int, default 1
         Starts; the one with the highest log-likelihood is kept.
     topology : "ergodic", "left-right" or ("banded", width), default "ergodic"

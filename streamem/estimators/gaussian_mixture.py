@@ -33,16 +33,20 @@ class GaussianMixture(MixtureEstimator):
         Most iterations (passes over the data) of one start.
     n_init : int, default 1
         Starts; the one with the highest log-likelihood is kept.
-    init_params : {"kmeans", "k-means++", "random", "random_from_data", "k-means||", "short_em", "merged_em"}
-        How a uniform sample of the rows is split for the start, by default "kmeans". The sample is all rows if they fit
-        the budget; the first four are scikit-learn's, on the sample.
+    init_params : str, default "kmeans"
+        How a uniform sample of the rows is split for the start: "kmeans", "k-means++", "random", "random_from_data",
+        "k-means||", "short_em", "merged_em" or "split_merge". The sample is all rows if they fit the budget; the first
+        four are scikit-learn's, on the sample.
         "k-means||" (Bahmani et al. 2012) draws centres from all rows in six passes, which finds small clusters of which
         a sample holds no row, and takes the first parameters from the cells of all rows in one more, for each start:
         `report_.start_passes` counts them.
         "short_em" is the best of 32 short runs of EM on up to 32,768 rows of the sample (Biernacki, Celeux & Govaert
         2003): it costs no pass over the data, and seldom ends in a poor maximum. "merged_em" fits 3·K components to so
-        many rows and merges, again and again, the pair whose merger costs the least. Of few rows with ``reg_covar=0``
-        the likelihood has no bound, and these two may begin where a covariance is about to collapse; "kmeans" is safer.
+        many rows and merges, again and again, the pair whose merger costs the least. "split_merge" goes on from
+        "kmeans" with EM on so many rows, merges two components that overlap and splits one that covers several
+        clusters, as long as that raises the likelihood (after Ueda et al. 2000): the best where components are many;
+        `report_.start_exchanges` counts. Of few rows with ``reg_covar=0`` the likelihood has no bound, and "short_em"
+        and "merged_em" may begin where a covariance is about to collapse; "kmeans" is safer.
     weights_init (K,), means_init (K, d), precisions_init : given starting values, shaped as the attributes
     random_state : int, RandomState or None
     warm_start : bool, default False

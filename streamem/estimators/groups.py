@@ -21,7 +21,7 @@ from streamem.estimators.rows import Rows, weight_prior
 from streamem.estimators.sequence_inputs import open_steps, step_options
 from streamem.estimators.steps import asking
 from streamem.estimators.structure import Asked, DataArguments, Opened, Question, imputing
-from streamem.initialization import MERGED
+from streamem.initialization import MERGED, SPLIT_MERGE
 from streamem.models import GroupedMixture
 from streamem.running.answers import Column
 from streamem.running.fitted import Fitted, Shape
@@ -94,10 +94,10 @@ class Groups(Rows):
     def check(self, settings: Any) -> None:
         """A start that takes rows for independent ones is refused, where there are groups."""
         super().check(settings)
-        if settings.init_params == MERGED:
+        if settings.init_params in (MERGED, SPLIT_MERGE):
             raise ParameterError(
-                f"init_params is {MERGED!r}, which takes rows for independent ones; rows of one group are not: use "
-                "'short_em'"
+                f"init_params is {settings.init_params!r}, which takes rows for independent ones; rows of one "
+                "group are not: use 'short_em'"
             )
 
     def imputing(self, n_draws: int, seed: int | None) -> Asked:

@@ -38,10 +38,11 @@ class LatentClass(MixtureEstimator):
         Whether EM runs over different rows with weights, found in one pass, instead of over all rows: the same sums but
         for their rounding. "auto" does so from 16,384 rows on, where at most a quarter of them are different. The
         report says how many there were (`n_patterns`). `partial_fit` and `fit_stream` never do.
-    init_params : {"short_em", "merged_em", "random", "kmeans", "k-means++", "random_from_data"}, default "short_em"
+    init_params : str, default "short_em"
+        "short_em", "merged_em", "split_merge", "random", "kmeans", "k-means++" or "random_from_data".
         "random" deals equal rows of a sample to the classes together, by chance; "short_em" goes on from the best of 32
         such deals after short runs of EM on the sample, and finds the best maximum far more often than one deal.
-        "merged_em": see `GaussianMixture`. Codes have no distances, so there is no "k-means||".
+        "merged_em", "split_merge": see `GaussianMixture`. Codes have no distances, so there is no "k-means||".
     n_init : int, default 1
         Starts; the one with the highest log-likelihood is kept. Latent classes have many local maxima.
     weight_concentration_prior : float or (K,), optional

@@ -117,7 +117,7 @@ def select(
         opened = compressed(clones[0], opened, executor)
         scored = opened.source
     known, jobs = _jobs(clones, algorithms, opened, executor)
-    outcomes = Sweep(jobs, seed, halve_after, checkpoint).run()
+    outcomes, sharing = Sweep(jobs, seed, halve_after, checkpoint).run()
     candidates = [
         _shown(point, one, chosen, fitted, outcome)
         for point, one, chosen, fitted, outcome in zip(points, clones, algorithms, known, outcomes, strict=True)
@@ -127,7 +127,7 @@ def select(
         raise next(candidate.error for candidate in candidates if candidate.error is not None)
     _score(fitted_ones, scored, criterion, executor)
     n_reads, nbytes = reads([one.estimator.report_ for one in fitted_ones])
-    found = Selection(criterion, candidates, n_reads, nbytes)
+    found = Selection(criterion, candidates, n_reads, nbytes, sharing)
     best = found.best_estimator_
     if best.converged_ and (told := best.report_.doubts):
         warnings.warn(f"the best candidate, {found.best_params_}: {told}", LocalMaximumWarning, stacklevel=2)

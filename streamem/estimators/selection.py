@@ -11,7 +11,8 @@ import numpy as np
 
 from streamem.core.errors import StreamemError
 from streamem.machine.importing import import_whole
-from streamem.running.memory import format_bytes
+from streamem.running.memory import MIB, format_bytes
+from streamem.running.sweep import Sharing
 
 WORDS = {"bic": "BIC", "aic": "AIC", "icl": "ICL", "held-out": "held-out log-likelihood per row in nats"}
 
@@ -61,6 +62,9 @@ class Selection:
     estimators_ : list, the estimator of each candidate; None where it failed
     n_reads_ : float, how often the data were read by the passes of EM; passes of several fits share one
     bytes_read_ : int, what these reads came to
+    n_groups_ : int, groups of fits that each read the data by themselves; more than one where `memory_limit` does not
+        hold all fits at once
+    one_group_bytes_ : int, about the `memory_limit` in bytes from which on all fits share their reads
 
     Examples
     --------
@@ -71,9 +75,12 @@ class Selection:
     {'n_components': 2}
     """
 
-    def __init__(self, criterion: str, candidates: Sequence[Candidate], n_reads: float, nbytes: float) -> None:
+    def __init__(
+        self, criterion: str, candidates: Sequence[Candidate], n_reads: float, nbytes: float, sharing: Sharing
+    ) -> None:
         self.criterion, self._candidates = criterion, list(candidates)
         self.n_reads_, self.bytes_read_ = float(n_reads), round(nbytes)
+        self.n_groups_, self.one_group_bytes_ = sharing.groups, sharing.one_group_bytes
         values = np.array([one.value(criterion) if one.error is None else math.nan for one in candidates])
         self.params_, self.scores_ = [dict(one.point) for one in candidates], values
         self.best_index_ = int(np.nanargmax(values) if criterion == "held-out" else np.nanargmin(values))
@@ -131,6 +138,11 @@ class Selection:
             told = "" if one.error is None else f"  {type(one.error).__name__}: {one.error}"
             lines.append(mark + "  ".join(word.rjust(width) for word, width in zip(row, widths, strict=True)) + told)
         reads = f"{self.n_reads_:.0f} reads of the data, {format_bytes(self.bytes_read_)} in all"
+        if self.n_groups_ > 1:
+            reads += (
+                f", by {self.n_groups_} groups of fits one after the other; with memory_limit="
+                f"{math.ceil(self.one_group_bytes_ / MIB)}MiB or so all fits would share their reads"
+            )
         return "\n".join([*lines, f"best by {WORDS[self.criterion]}; {reads}"])
 
     __repr__ = __str__

@@ -74,26 +74,28 @@ def merged_down(mixture: Mixtures, begin: Start, sample: Chunk, k: int, rng: np.
     found = _maximized(mixture(many, begin), sample, rng).improved(sample, ITERATIONS)
     for left in range(many - 1, k - 1, -1):
         resp = found.split(sample.x, sample.weight, left + 1, rng)
-        into, gone = _cheapest(mixture, found, sample, resp, rng)
+        (into, gone), _ = min(costs_of_mergers(mixture, found, sample, resp, rng), key=lambda pair: pair[1])
         resp[:, into] += resp[:, gone]
-        found = _of(mixture, sample, np.delete(resp, gone, axis=1), rng).improved(sample, BETWEEN)
+        found = of_responsibilities(mixture, sample, np.delete(resp, gone, axis=1), rng).improved(sample, BETWEEN)
     return found
 
 
-def _cheapest(
+def costs_of_mergers(
     mixture: Mixtures, found: Merged, sample: Chunk, resp: Array, rng: np.random.RandomState
-) -> tuple[int, int]:
-    """The pair whose merger costs the least."""
-    pairs = _overlapping(resp)
+) -> list[tuple[tuple[int, int], float]]:
+    """Pairs that overlap most, and what their mergers cost in nats; infinite where nobody can say."""
+    pairs = _overlapping(resp, sample.weight)
     joined = np.stack([resp[:, i] + resp[:, j] for i, j in pairs], axis=1)
-    together, own = _expected(_of(mixture, sample, joined, rng), sample, joined), _expected(found, sample, resp)
+    together = _expected(of_responsibilities(mixture, sample, joined, rng), sample, joined)
+    own = _expected(found, sample, resp)
     costs = np.array([own[i] + own[j] for i, j in pairs]) - together
-    return pairs[int(np.argmin(np.where(np.isfinite(costs), costs, np.inf)))]
+    return list(zip(pairs, np.where(np.isfinite(costs), costs, np.inf).tolist(), strict=True))
 
 
-def _overlapping(resp: Array) -> list[tuple[int, int]]:
+def _overlapping(resp: Array, weight: Array | None) -> list[tuple[int, int]]:
     """The pairs of components that overlap most; a component without rows overlaps with all."""
-    gram, k = resp.T @ resp, resp.shape[1]
+    weighed, k = resp if weight is None else resp * weight[:, None], resp.shape[1]
+    gram = resp.T @ weighed
     size = np.sqrt(np.diag(gram))
     score = np.divide(gram, np.outer(size, size), out=np.ones_like(gram), where=np.outer(size, size) > 0)
     upper = np.array(np.triu_indices(k, 1)).T
@@ -103,13 +105,14 @@ def _overlapping(resp: Array) -> list[tuple[int, int]]:
 
 def _expected(found: Merged, sample: Chunk, resp: Array) -> Array:
     """Q (K,) of each component, in nats."""
-    total = np.maximum(resp.sum(axis=0), np.finfo(np.float64).tiny)
-    density = found.model.family.log_prob(found.params.components, sample.x) + np.log(total / len(resp))
     weighed = resp if sample.weight is None else resp * sample.weight[:, None]
+    total = sample.rows if sample.weight is None else float(sample.weight.sum())
+    share = np.maximum(weighed.sum(axis=0), np.finfo(np.float64).tiny) / total
+    density = found.model.family.log_prob(found.params.components, sample.x) + np.log(share)
     return np.sum(np.where(weighed > 0, weighed * density, 0.0), axis=0)
 
 
-def _of(mixture: Mixtures, sample: Chunk, resp: Array, rng: np.random.RandomState) -> Merged:
+def of_responsibilities(mixture: Mixtures, sample: Chunk, resp: Array, rng: np.random.RandomState) -> Merged:
     """The M-step from responsibilities (n, K) of the rows."""
     return _maximized(mixture(resp.shape[1], lambda x, weight, k, rng: resp), sample, rng)
 

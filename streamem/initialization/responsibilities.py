@@ -135,6 +135,9 @@ PARALLEL = "k-means||"
 MERGED = "merged_em"
 """The start of more components that are merged, begun by what this name has in the tables."""
 
+SPLIT_MERGE = "split_merge"
+"""The start in which components are split and merged, begun by what this name has in the tables."""
+
 STARTS: dict[str, Start] = {
     "kmeans": from_kmeans,
     "k-means++": from_kmeans_plusplus,
@@ -142,6 +145,7 @@ STARTS: dict[str, Start] = {
     "random_from_data": from_random_rows,
     SHORT_EM: from_cells,
     MERGED: from_cells,
+    SPLIT_MERGE: from_kmeans,
     PARALLEL: from_cells,
 }
 
@@ -150,5 +154,6 @@ DISCRETE_STARTS: dict[str, Start] = {
     "random": from_patterns,
     SHORT_EM: from_patterns,
     MERGED: from_patterns,
+    SPLIT_MERGE: from_patterns,
 }
 """For families of discrete values, whose codes have no distances."""

@@ -27,7 +27,7 @@ SHOWN_PASSES = 10
 
 TOMBSTONES = "tombstones"
 
-OPTIONAL = "objective", "certificate", "starts", "short_runs", "start_passes", "n_patterns"
+OPTIONAL = "objective", "certificate", "starts", "short_runs", "start_passes", "start_exchanges", "n_patterns"
 """What a report holds where there is something to tell."""
 
 
@@ -87,6 +87,7 @@ class FitReport:
     short_runs : of a start that is the best of short runs of EM on a sample, how many of those that were compared last
         reached the best value on it; None without such runs, or of several starts
     start_passes : passes over the data that the starts took, besides the sample; not among `passes`
+    start_exchanges : how often the starts merged two components and split another in their place, on the sample
     """
 
     origin: str = ""
@@ -101,6 +102,7 @@ class FitReport:
     starts: Reached | None = None
     short_runs: Reached | None = None
     start_passes: int = 0
+    start_exchanges: int = 0
     n_patterns: int | None = None
 
     def __post_init__(self) -> None:
@@ -147,6 +149,9 @@ class FitReport:
     def _conclusions(self) -> list[str]:
         """What the starts took and how many came to the best value, and what is known of the end."""
         lines = [f"the start took {self.start_passes} passes over the data besides"] if self.start_passes else []
+        if self.start_exchanges:
+            times = "once" if self.start_exchanges == 1 else f"{self.start_exchanges} times"
+            lines.append(f"the start merged two components and split another {times}")
         counted = (self.starts, "starts"), (self.short_runs, "short runs on the sample")
         lines += [told.words(what) for told, what in counted if told is not None]
         if self.objective is not None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -56,8 +57,8 @@ class Sweep:
     halve_after: int | None = None
     checkpoint: str | os.PathLike[str] | None = None
 
-    def run(self) -> list[Outcome | StreamemError]:
-        """What each candidate came to, or the error that ended it.
+    def run(self) -> tuple[list[Outcome | StreamemError], Sharing]:
+        """What each candidate came to, or the error that ended it; and how far they shared their reads.
 
         Raises
         ------
@@ -71,7 +72,31 @@ class Sweep:
             first = self.jobs[0]
             executor = closing.enter_context(first.engine.executor(first.source, runs.projection))
             runs.finish(executor)
-        return runs.outcomes()
+        return runs.outcomes(), runs.sharing
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """How the runs of a sweep shared their reads.
+
+    Attributes
+    ----------
+    groups : of runs, each of which read the data by itself
+    one_group_bytes : about the memory limit at which all of them share their reads: what the plan and the starting
+        sample take grows with the limit, too
+    """
+
+    groups: int
+    one_group_bytes: int
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """The algorithm of a candidate for the plan, and what one of its runs holds: statistics of a chunk, and besides."""
+
+    algorithm: Algorithm
+    held: int
+    opened: int
 
 
 class _Runs:
@@ -84,9 +109,9 @@ class _Runs:
         self._fingerprint = self._source.fingerprint()
         self._failed: dict[int, StreamemError] = {}
         self._lanes: list[Lane] = []
-        self._plans = [planned(job, self._refs) for job in sweep.jobs]
-        n_runs = sum(job.n_init for job in sweep.jobs)
-        self._together, self.projection = self._fitting(n_runs)
+        self._plans = [self._plan(job) for job in sweep.jobs]
+        self._rate = 0
+        self._room, self.projection = self._fitting()
         setting = sweep.jobs[0].engine.describe(self.projection)
         schema = self._source.schema
         self._reports = [
@@ -94,6 +119,10 @@ class _Runs:
             for _ in sweep.jobs
         ]
         self._checkpoint = None if sweep.checkpoint is None else Checkpoint(sweep.checkpoint, self._key(), FitReport())
+
+    def _plan(self, job: Job) -> _Plan:
+        algorithm, opened = planned(job, self._refs)
+        return _Plan(algorithm, job.model.statistics_bytes(self._source.schema.n_features), opened)
 
     def _key(self) -> Mapping[str, Any]:
         plan = np.array([ref.rows for ref in self._refs], dtype=np.int64)
@@ -107,33 +136,63 @@ class _Runs:
             "plan": f"{len(self._refs)} chunks, {zlib.crc32(plan.tobytes()):08x}",
         }
 
-    def _fitting(self, n_runs: int) -> tuple[int, Projection]:
-        """How many runs may share their reads, and what they hold."""
-        alone = self._project(1)
-        together = n_runs
-        while together > 1:
-            with suppress(MemoryLimitError):
-                shared = self._project(together)
-                if shared.n_threads == alone.n_threads:
-                    return together, shared
-            together = (together + 1) // 2
-        return 1, alone
+    def _fitting(self) -> tuple[float, Projection]:
+        """The bytes that runs which share their reads may hold together, and the projection of those that hold most.
 
-    def _project(self, runs: int) -> Projection:
-        """Memory of so many runs of the largest candidates; smaller ones take less."""
-        jobs, d = self._sweep.jobs, self._source.schema.n_features
-        held = sorted((job.model.statistics_bytes(d) for job in jobs for _ in range(job.n_init)), reverse=True)
-        opened = max(opened for _, opened in self._plans)
-        row = 8 * (d + 2 * max(job.n_components for job in jobs))
+        Reads are shared by as many runs as fit without fewer threads than one would have.
+        """
+        runs = [place for place, job in enumerate(self._sweep.jobs) for _ in range(job.n_init)]
+        alone = self._project([max(runs, key=lambda place: self._plans[place].held)])
+        with suppress(MemoryLimitError):
+            shared = self._project(runs)
+            if shared.n_threads == alone.n_threads:
+                return math.inf, shared
+        base = self._least(alone.n_threads)
+        room = float(self._sweep.jobs[0].engine.budget.limit_bytes - base)
+        while len(groups := self._packed(runs, room)) < len(runs):
+            heaviest = max(groups, key=self._weight)
+            with suppress(MemoryLimitError):
+                shared = self._project(heaviest)
+                if shared.n_threads == alone.n_threads:
+                    return self._weight(heaviest), shared
+            room *= 0.9
+        return 0.0, alone
+
+    def _least(self, n_threads: int) -> int:
+        """What the passes hold besides what belongs to the runs, with as few chunks in flight as occupy the threads."""
+        empty = replace(self._project([]), n_threads=n_threads, in_flight=n_threads, kept=0)
+        self._rate = n_threads + empty.levels
+        return empty.total
+
+    def _weight(self, places: Sequence[int]) -> float:
+        """Bytes that runs of these candidates hold."""
+        return float(sum(self._rate * self._plans[place].held + self._plans[place].opened for place in places))
+
+    def _packed(self, places: Sequence[int], room: float) -> list[list[int]]:
+        return packed(places, self._weight, room)
+
+    def _project(self, places: Sequence[int]) -> Projection:
+        """Memory of runs of these candidates."""
+        jobs = self._sweep.jobs
+        row = 8 * (self._source.schema.n_features + 2 * max(job.n_components for job in jobs))
         largest = max(jobs, key=lambda job: job.engine.workspace)
         return largest.engine.project(
             self._source,
             self._refs,
-            sum(held[:runs]),
+            sum(self._plans[place].held for place in places),
             sample=SAMPLE_COPIES * row * self._size,
-            opened=runs * opened,
+            opened=sum(self._plans[place].opened for place in places),
             again=True,
         )
+
+    @property
+    def sharing(self) -> Sharing:
+        """How many groups read the data by themselves, and what limit would make them one."""
+        runs = [place for place, job in enumerate(self._sweep.jobs) for _ in range(job.n_init)]
+        if self._room == math.inf:
+            return Sharing(1, self.projection.total - self.projection.kept)
+        needed = self._least(self.projection.n_threads) + self._weight(runs)
+        return Sharing(len(self._packed(runs, self._room)), round(needed))
 
     def finish(self, executor: Executor) -> None:
         """Run all, as many at once as memory allows."""
@@ -143,7 +202,7 @@ class _Runs:
             self._begin(executor, progress)
             self._restore()
             waiting = [lane for lane in self._lanes if lane.window(self._refs)]
-            for i in range(0, len(waiting), self._together):
+            for lanes in self._grouped(waiting):
                 race = Race(
                     self._source,
                     self._refs,
@@ -154,22 +213,33 @@ class _Runs:
                     tolerant=True,
                     halve_after=self._sweep.halve_after,
                 )
-                race.run(waiting[i : i + self._together])
+                race.run(lanes)
         finally:
             progress.end()
+
+    def _grouped(self, lanes: Sequence[Lane]) -> list[list[Lane]]:
+        """Lanes that share their reads."""
+        waiting: dict[int, list[Lane]] = {}
+        for lane in lanes:
+            waiting.setdefault(lane.group, []).append(lane)
+        places = [lane.group for lane in lanes]
+        groups = [places] if self._room == math.inf else self._packed(places, self._room)
+        return [[waiting[place].pop(0) for place in group] for group in groups]
 
     def _begin(self, executor: Executor, progress: Progress) -> None:
         """The starts of all candidates, from one sample; candidates that cannot begin have failed."""
         sample = self._sample(executor, progress)
-        for place, (job, (algorithm, _)) in enumerate(zip(self._sweep.jobs, self._plans, strict=True)):
+        for place, (job, plan) in enumerate(zip(self._sweep.jobs, self._plans, strict=True)):
             try:
                 require_rows(self._source, job.fewest_rows, job.model.estimates)
                 reads = self._reads(place, executor, progress)
-                states = [algorithm.start(job.make_start(sample, job.rng, reads)) for _ in range(job.n_init)]
+                states = [plan.algorithm.start(job.make_start(sample, job.rng, reads)) for _ in range(job.n_init)]
             except (DataError, *OF_ONE_RUN) as error:
                 self._failed[place] = error
                 continue
-            self._lanes.extend(self._lane(place, job, algorithm, start, state) for start, state in enumerate(states))
+            self._lanes.extend(
+                self._lane(place, job, plan.algorithm, start, state) for start, state in enumerate(states)
+            )
         return_free_memory()
 
     def _sample(self, executor: Executor, progress: Progress) -> Chunk:
@@ -229,6 +299,31 @@ class _Runs:
         report.starts = counted(job, [height(job, lane.state) for lane in ended])
         report.passes.sort(key=lambda record: record.start)
         return Outcome(best, report)
+
+
+def packed(places: Sequence[int], weight_of: Callable[[Sequence[int]], float], room: float) -> list[list[int]]:
+    """Runs that share their reads, by their candidates: into the first group with room for them, large ones first.
+
+    The starts of a candidate stay together where they fit.
+    """
+    together: dict[int, list[int]] = {}
+    for place in places:
+        together.setdefault(place, []).append(place)
+    parts: list[list[int]] = []
+    for own in together.values():
+        parts += [own] if weight_of(own) <= room else [[place] for place in own]
+    groups: list[list[int]] = []
+    left: list[float] = []
+    for part in sorted(parts, key=weight_of, reverse=True):
+        weight = weight_of(part)
+        fits = next((i for i, free in enumerate(left) if weight <= free), None)
+        if fits is None:
+            groups.append(list(part))
+            left.append(room - weight)
+        else:
+            groups[fits] += part
+            left[fits] -= weight
+    return [sorted(group) for group in groups]
 
 
 def reads(reports: Sequence[FitReport]) -> tuple[float, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
+from bench.traps_data import faithful
 from streamem import GaussianHMM, GaussianMixture, GroupedMixture, LatentClass, Mixture, Params, Stats
 from streamem.algorithms import Aitken, AndersonEM, AutoEM, BatchEM, SquaredEM
-from streamem.algorithms.accelerated import Proposal
+from streamem.algorithms.accelerated import Pair, Proposal
 from streamem.conformance.counts import CountsMixture
 from streamem.core.chunk import Chunk
 from streamem.core.errors import NumericalError, ParameterError
@@ -87,6 +89,28 @@ def test_squarem_that_may_lose_a_nat_needs_as_few_steps_as_published() -> None:
     kept = np.array([value for value, kind in zip(strict, kinds, strict=True) if kind != "rejected"])
     assert np.diff(kept).min() > -1e-9
     assert first_within(strict, 1e-6) > 2 * first_within(found, 1e-6)
+
+
+def test_mixing_goes_away_from_a_saddle() -> None:
+    """Of s → A·s, mixing goes to 0 where EM goes there, and on where EM moves away."""
+    factors, points = np.array([0.5, 0.8, 1.3]), [np.array([1.0, 2.0, 0.1])]
+    for _ in range(4):
+        points.append(factors * points[-1])
+    pairs = [Pair(Stats(x=one), Stats(x=other)) for one, other in pairwise(points)]
+    algorithm = AndersonEM(Aitken(1e-9), 50)
+    proposed = algorithm.proposal(algorithm.fresh().replace(reach=1e6), pairs).stats
+    assert proposed is not None
+    np.testing.assert_allclose(proposed.x[:2], 0.0, atol=1e-6)
+    assert proposed.x[2] > points[-1][2] + 0.05
+
+
+@pytest.mark.parametrize("seed", [4, 5])
+def test_anderson_ends_in_a_maximum_where_it_could_end_in_a_saddle(seed: int) -> None:
+    """At −1140.187 two means of Old Faithful are the same: EM from there, moved a little, goes on to the best."""
+    settings: dict[str, Any] = {"reg_covar": 0.0, "tol": 1e-10, "stopping": "aitken", "max_iter": 300}
+    model = GaussianMixture(3, covariance_type="tied", random_state=seed, **settings).fit(faithful(), algorithm="auto")
+    assert model.lower_bound_ * 272 == pytest.approx(-1126.31593, abs=1e-4)
+    assert len(model.report_.passes) < 100
 
 
 @pytest.mark.parametrize("kind", ACCELERATED)

@@ -23,6 +23,7 @@ from streamem import (
     select,
 )
 from streamem.core.errors import CheckpointMismatchError, DataError, MemoryLimitError, ParameterError
+from streamem.running.sweep import packed
 from streamem.sources import ReadOptions
 from streamem.sources.held_out import Split, SplitSource, hashed
 
@@ -98,8 +99,22 @@ def test_what_memory_cannot_hold_at_once_goes_in_groups() -> None:
     found = select(gaussians(**settings), x, n_components=[200] * 1, random_state=range(20))
     shared = {one.report_.passes[0].shared for one in found.estimators_}
     assert 1 < max(shared) < 20
+    assert 1 < found.n_groups_ < 20
+    assert found.n_reads_ == pytest.approx(found.n_groups_)
+    assert f"by {found.n_groups_} groups of fits one after the other; with memory_limit=" in str(found)
     with pytest.raises(MemoryLimitError, match="workspaces"):
         select(gaussians(**settings | {"memory_limit": "24MiB"}), x, n_components=[200])
+
+
+def test_runs_share_reads_in_as_few_groups_as_their_sizes_allow() -> None:
+    """Large ones first, each run once, the starts of a candidate together where they fit."""
+    sizes = [6.0, 1.0, 6.0, 1.0, 1.0]
+    places = [0, 1, 1, 2, 3, 3, 3, 4]
+    groups = packed(places, lambda group: sum(sizes[place] for place in group), 8.0)
+    assert groups == [[0, 1, 1], [2, 4], [3, 3, 3]]
+    assert packed(places, lambda group: 0.0, 0.0) == [places]
+    alone = packed([0, 0, 2], lambda group: sum(sizes[place] for place in group), 5.0)
+    assert alone == [[0], [0], [2]]
 
 
 def test_held_out_rows_are_seen_by_no_fit() -> None:

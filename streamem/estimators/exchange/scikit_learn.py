@@ -31,6 +31,9 @@ SHARED = (
 )
 """Hyperparameters that both have, with equal meaning."""
 
+STARTS = "kmeans", "k-means++", "random", "random_from_data"
+"""scikit-learn's own; a copy whose start has none of these names begins as by default, if it is fitted anew."""
+
 PARAMETERS = ("weights_", "means_", "precisions_cholesky_")
 
 
@@ -47,7 +50,7 @@ def as_scikit_learn(settings: Any, fitted: Fitted) -> Any:
             "noise=False, or save() the model: its file can be read with NumPy alone"
         )
     given = {name: getattr(settings, name) for name in SHARED}
-    if given["init_params"] == "short_em":
+    if given["init_params"] not in STARTS:
         given["init_params"] = "kmeans"
     theirs = _library().GaussianMixture(**given)
     assert fitted.state is not None
