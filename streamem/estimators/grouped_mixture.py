@@ -564,7 +564,7 @@ class GroupedMixture(Estimator):
 
     @classmethod
     def load(cls, path: Path, **objects: Any) -> Self:
-        """Read a model that `save` wrote; a family that is code has to be given again: ``family=``.
+        """Read a model that `save` wrote; a family that is code of yours has to be given again: ``family=``.
 
         Raises
         ------
@@ -577,7 +577,7 @@ class GroupedMixture(Estimator):
         >>> from streamem import GroupedMixture, Poisson
         >>> path = os.path.join(tempfile.mkdtemp(), "model.npz")
         >>> GroupedMixture(Poisson(), 1).fit([[1], [2], [3]], [1, 2]).save(path)
-        >>> GroupedMixture.load(path, family=Poisson()).params_.rates.tolist()
+        >>> GroupedMixture.load(path).params_.rates.tolist()
         [[2.0]]
         """
         return super().load(path, **objects)

@@ -63,7 +63,7 @@ class HMM(SequenceEstimator):
 
     @classmethod
     def load(cls, path: Path, **objects: Any) -> Self:
-        """Read a model that `save` wrote; a family that is code has to be given again: ``family=``.
+        """Read a model that `save` wrote; a family that is code of yours has to be given again: ``family=``.
 
         Raises
         ------
@@ -76,7 +76,7 @@ class HMM(SequenceEstimator):
         >>> from streamem import HMM, Poisson
         >>> path = os.path.join(tempfile.mkdtemp(), "model.npz")
         >>> HMM(Poisson(), 1).fit([[1], [2], [3]]).save(path)
-        >>> HMM.load(path, family=Poisson()).params_.rates.tolist()
+        >>> HMM.load(path).params_.rates.tolist()
         [[2.0]]
         """
         return super().load(path, **objects)

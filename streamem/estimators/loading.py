@@ -53,7 +53,7 @@ CLASSES: dict[str, Any] = {
     )
 }
 FAMILIAR: dict[str, Any] = {"Mixture": Mixture, "HMM": HMM, "GroupedMixture": GroupedMixture}
-"""These are rebuilt only where their family was named in words."""
+"""These are rebuilt only where their family is one of this library, not code of the user."""
 
 
 def load_model(path: str | os.PathLike[str]) -> Any:
@@ -80,10 +80,17 @@ def load_newest(path: str | os.PathLike[str]) -> Any:
 
 def _class_of(path: str | os.PathLike[str], archive: Archive) -> Any:
     name = archive.meta.get("class")
-    if name in FAMILIAR and isinstance(archive.meta.get("parameters", {}).get("family"), str):
-        return FAMILIAR[name]
+    if name in FAMILIAR and not _tells_its_family(archive):
+        raise ModelFileError(
+            f"{path} holds a {name} whose family is code of yours, or which was written before files told the families "
+            f"of this library: load it in Python, {name}.load(path, family=...)"
+        )
     if name in FAMILIAR:
-        raise ModelFileError(f"{path} holds a {name}, whose family is code: load it with {name}.load(path, family=...)")
+        return FAMILIAR[name]
     if name not in CLASSES:
         raise ModelFileError(f"{path} holds a {name}, which this version does not know; it knows {sorted(CLASSES)}")
     return CLASSES[name]
+
+
+def _tells_its_family(archive: Archive) -> bool:
+    return isinstance(archive.meta.get("parameters", {}).get("family"), str) or bool(archive.meta.get("families"))

@@ -22,7 +22,7 @@ class Mixture(MixtureEstimator):
     family : object with ``log_prob(params, x)``, ``stats(params, x, resp)`` and ``maximize(stats, previous)``
         See `streamem.core.ports.Family`; axis 0 of every parameter is the component. Families of this library have
         words too: ``"poisson"``, or ``"income:lognormal,lat+lon:gaussian,region:categorical"`` for columns of several
-        kinds. A model of words is loaded without code.
+        kinds. Files hold them with their settings; a family that is code of yours is given again at `load`.
     n_components : int, default 1
     tol, max_iter, n_init, init_params, random_state, warm_start, verbose, stopping
     n_threads, memory_limit, chunk_bytes
@@ -109,7 +109,7 @@ class Mixture(MixtureEstimator):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], **objects: Any) -> Self:
-        """Read a model that `save` wrote; a family that is code has to be given again: ``family=``.
+        """Read a model that `save` wrote; a family that is code of yours has to be given again: ``family=``.
 
         Raises
         ------
@@ -122,7 +122,7 @@ class Mixture(MixtureEstimator):
         >>> from streamem import Mixture, Poisson
         >>> path = os.path.join(tempfile.mkdtemp(), "model.npz")
         >>> Mixture(Poisson(), 1).fit([[1], [2], [3]]).save(path)
-        >>> Mixture.load(path, family=Poisson()).params_.rates.tolist()
+        >>> Mixture.load(path).params_.rates.tolist()
         [[2.0]]
         """
         return super().load(path, **objects)

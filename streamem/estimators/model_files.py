@@ -13,6 +13,7 @@ from streamem.core.errors import ModelFileError, ParameterError, StreamemError
 from streamem.core.faults import require_faultless
 from streamem.core.state import State
 from streamem.estimators.attributes import misfit, shown_parameters
+from streamem.estimators.family_data import data_of, family_of_data
 from streamem.estimators.making import model_of, row_width
 from streamem.estimators.persistence import KIND, Parts, load_parts, one_way, public_faults
 from streamem.running.fitted import Fitted, PriorWeight, Shape, StreamPlace
@@ -40,6 +41,8 @@ def write_model(path: Path, settings: Any, fitted: Fitted, public: Mapping[str, 
     meta = {**_meta(settings, fitted), "parameters": {}, "mappings": {}}
     for name, value in settings.get_params(deep=False).items():
         if name in settings.face.objects and not settings.face.is_plain(settings):
+            if (told := data_of(value)) is not None:
+                meta["families"] = {name: told}
             continue
         if isinstance(value, np.random.RandomState):
             value = None
@@ -124,10 +127,10 @@ def read_model(cls: type[Any], path: Path, objects: Mapping[str, Any], newest: b
     Raises
     ------
     ModelFileError : not such a file, damaged, newer than this library, or not to be trusted
-    ParameterError : the file holds no family in words, and `objects` none
+    ParameterError : the family was code of the user, and `objects` holds none
     """
     parts = load_parts(path, cls.__name__, newest=newest)
-    given = {**parts.parameters, **objects}
+    given = {**parts.parameters, **_families(cls, path, parts, objects), **objects}
     if lacking := sorted(cls.face.objects - given.keys()):
         again = ", ".join(f"{name}=..." for name in lacking)
         raise ParameterError(
@@ -141,6 +144,17 @@ def read_model(cls: type[Any], path: Path, objects: Mapping[str, Any], newest: b
         raise
     except UNTRUSTED as error:
         raise ModelFileError(f"{path} cannot be trusted as a {cls.__name__}: {error!r}") from error
+
+
+def _families(cls: type[Any], path: Path, parts: Parts, objects: Mapping[str, Any]) -> dict[str, Any]:
+    """Families that the file tells as data, but for those that were given."""
+    try:
+        told = dict(parts.meta.get("families") or {})
+        asked = cls.face.objects - objects.keys()
+        return {name: family_of_data(data) for name, data in told.items() if name in asked}
+    except UNTRUSTED as error:
+        again = "load it with the version that wrote it, or pass family=..."
+        raise ModelFileError(f"{path} tells of no family that this version can make ({error}): {again}") from error
 
 
 def _restored(path: Path, settings: Any, parts: Parts) -> Fitted:

@@ -218,8 +218,10 @@ class Product(FullFamily):
     @property
     def total_weight(self) -> float | None:
         """Σ weights of the rows that priors of the factors are weighed against; None as long as one does not know."""
-        known = [part.family.total_weight for part in self.parts if hasattr(part.family, "total_weight")]
-        return None if None in known or not known else float(known[0])
+        prior = [part.family for part in self.parts if hasattr(part.family, "total_weight")]
+        known = [family.total_weight for family in prior if family.total_weight is not None]
+        asks = any(family.total_weight is None and not family.is_surveyed for family in prior)
+        return None if asks or not known else float(known[0])
 
     def weighed(self, total_weight: float | None) -> Self:
         """The product whose factors weigh their priors against so much data."""
