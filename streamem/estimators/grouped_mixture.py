@@ -20,6 +20,7 @@ from streamem.estimators.estimator import Estimator
 from streamem.estimators.faces.family import FamilyFace
 from streamem.estimators.groups import GROUPS
 from streamem.estimators.imputing import impute
+from streamem.estimators.labels import lengths_told
 from streamem.estimators.live import OnDrift, StreamArguments, Until, learn_stream
 from streamem.estimators.structure import DataArguments
 from streamem.online.learner import step_rule
@@ -112,8 +113,9 @@ class GroupedMixture(Estimator):
     def fit(
         self,
         X: Any,
-        lengths: Any = None,
+        y: Any = None,
         *,
+        lengths: Any = None,
         offsets: Any = None,
         sequence_column: str | None = None,
         sample_weight: ArrayLike | str | None = None,
@@ -130,6 +132,7 @@ class GroupedMixture(Estimator):
         ----------
         X : array-like (n, d), or a path, table or collection that `streamem.open_sequences` can open
             The rows of all groups, one group after the other; or a list of arrays (n_i, d), one a group.
+        y : ignored, as scikit-learn passes a target; or `lengths`, as hmmlearn takes them behind X
         lengths : (g,) rows of each group, or the path of a ``.npy`` file of them
         offsets : (g,) or (g + 1,) where groups begin instead, or the name of an array beside X in a Zarr group
         sequence_column : column that identifies the group of each row instead; it is no feature
@@ -163,11 +166,13 @@ class GroupedMixture(Estimator):
         >>> sorted(model.params_.rates.ravel().round().tolist())
         [1.0, 8.0]
         """
-        arguments = DataArguments(sample_weight, columns, feature_axis, lengths, offsets, sequence_column)
+        arguments = DataArguments(
+            sample_weight, columns, feature_axis, lengths_told(X, y, lengths), offsets, sequence_column
+        )
         self._fit(X, arguments, algorithm, checkpoint, executor, halve_after)
         return self
 
-    def fit_predict(self, X: Any, lengths: Any = None, **options: Any) -> Array:
+    def fit_predict(self, X: Any, y: Any = None, *, lengths: Any = None, **options: Any) -> Array:
         """`fit`, then `predict` of the same groups: (g,) labels. Options are those of `fit`.
 
         Examples
@@ -179,16 +184,18 @@ class GroupedMixture(Estimator):
         >>> labels.shape
         (4,)
         """
-        self.fit(X, lengths, **options)
+        told = lengths_told(X, y, lengths)
+        self.fit(X, lengths=told, **options)
         reading = ("offsets", "sequence_column", "columns", "feature_axis", "executor")
         chosen = {name: value for name, value in options.items() if name in reading}
-        return np.asarray(self.predict(X, lengths, **chosen))
+        return np.asarray(self.predict(X, told, **chosen))
 
     def partial_fit(
         self,
         X: Any,
-        lengths: Any = None,
+        y: Any = None,
         *,
+        lengths: Any = None,
         offsets: Any = None,
         sequence_column: str | None = None,
         sample_weight: ArrayLike | str | None = None,
@@ -203,7 +210,7 @@ class GroupedMixture(Estimator):
 
         Parameters
         ----------
-        X, lengths, offsets, sequence_column, sample_weight, columns, feature_axis, executor : as in `fit`
+        X, y, lengths, offsets, sequence_column, sample_weight, columns, feature_axis, executor : as in `fit`
         half_life, step, categories : as in `GaussianMixture.partial_fit`
 
         Returns
@@ -220,7 +227,13 @@ class GroupedMixture(Estimator):
         10
         """
         arguments = DataArguments(
-            sample_weight, columns, feature_axis, lengths, offsets, sequence_column, categories=categories
+            sample_weight,
+            columns,
+            feature_axis,
+            lengths_told(X, y, lengths),
+            offsets,
+            sequence_column,
+            categories=categories,
         )
         self._learn(X, arguments, step_rule(half_life, step), executor)
         return self
@@ -473,7 +486,7 @@ class GroupedMixture(Estimator):
         arguments = DataArguments(None, columns, feature_axis, lengths, offsets, sequence_column)
         return impute(self, self._now(), X, arguments, n_draws, Target(out, overwrite, executor, id_columns))
 
-    def score(self, X: Any, lengths: Any = None, **options: Any) -> float:
+    def score(self, X: Any, y: Any = None, *, lengths: Any = None, **options: Any) -> float:
         """Mean log-likelihood of a group, in nats. Options are those of `fit` about the data.
 
         Examples
@@ -485,7 +498,7 @@ class GroupedMixture(Estimator):
         >>> model.score(counts, lengths) > model.score([[5]] * 8, lengths)
         True
         """
-        return self.scores(X, lengths, **options)["log_likelihood_per_group"]
+        return self.scores(X, lengths_told(X, y, lengths), **options)["log_likelihood_per_group"]
 
     def bic(self, X: Any, lengths: Any = None, **options: Any) -> float:
         """Bayesian information criterion (Schwarz 1978): −2ℓ + p·log(groups). Options are those of `score`.

@@ -1,4 +1,4 @@
-"""Whether the second argument of a call is hmmlearn's lengths, or scikit-learn's y, which nothing needs."""
+"""What stands behind X in a call: hmmlearn's lengths, or scikit-learn's y, which nothing needs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ from typing import Any
 import numpy as np
 
 
-def lengths_in(x: Any, second: Any) -> Any:
+def lengths_told(x: Any, y: Any, lengths: Any) -> Any:
+    """The lengths that a call tells by their name, or else behind X; None where nothing is told."""
+    return _lengths_in(x, y) if lengths is None else lengths
+
+
+def _lengths_in(x: Any, second: Any) -> Any:
     """The lengths in what was passed behind X; None where it can only be scikit-learn's y.
 
     Lengths of sequences sum to the rows. So as many numbers as rows are lengths only if every one of them is 1;
@@ -34,7 +39,7 @@ def lengths_in(x: Any, second: Any) -> Any:
             f"the argument behind X holds {rows} numbers for {rows} rows; lengths of so many sequences would all be 1, "
             "so these are taken for a target y, as scikit-learn passes it, and ignored",
             UserWarning,
-            stacklevel=2,
+            stacklevel=4,
         )
     return None
 

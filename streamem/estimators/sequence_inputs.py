@@ -9,7 +9,6 @@ import numpy as np
 from streamem.core.errors import ParameterError, SchemaError
 from streamem.core.ports import Source
 from streamem.estimators.hyperparameters import budget_of
-from streamem.estimators.labels import lengths_in
 from streamem.estimators.row_inputs import categories_for, refuse_what_cannot_be_read
 from streamem.estimators.structure import DataArguments, Opened
 from streamem.models.chain_operators import CHEAP
@@ -35,7 +34,7 @@ def open_steps(settings: Any, x: Any, arguments: DataArguments, shape: Shape | N
     lag = int(getattr(settings.face.family(settings, shape), "lag", 0))
     source = open_sequences(
         x,
-        lengths=lengths_in(x, arguments.lengths),
+        lengths=arguments.lengths,
         offsets=arguments.offsets,
         sequence_column=arguments.sequence_column,
         lag=lag,

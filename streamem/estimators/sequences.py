@@ -23,6 +23,7 @@ from streamem.estimators.exchange.hmmlearn import as_hmmlearn, hyperparameters_o
 from streamem.estimators.faces.emissions import EmissionFace
 from streamem.estimators.identity import labelled
 from streamem.estimators.imputing import impute
+from streamem.estimators.labels import lengths_told
 from streamem.estimators.live import OnDrift, StreamArguments, Until, learn_stream
 from streamem.estimators.making import with_shape
 from streamem.estimators.steps import SEQUENCES
@@ -80,8 +81,9 @@ class SequenceEstimator(Estimator):
     def fit(
         self,
         X: Any,
-        lengths: Any = None,
+        y: Any = None,
         *,
+        lengths: Any = None,
         offsets: Any = None,
         sequence_column: str | None = None,
         sample_weight: ArrayLike | str | None = None,
@@ -101,6 +103,7 @@ class SequenceEstimator(Estimator):
         X : array-like (n, d), or a path, table or collection that `streamem.open_sequences` can open
             The rows of all sequences, one after the other; or a list of arrays (n_i, d); or an array of three axes,
             sequences × steps × features, shorter ones ending with NaN. A row of NaN is a step without observation.
+        y : ignored, as scikit-learn passes a target; or `lengths`, as hmmlearn takes them behind X
         lengths : (s,) steps of each sequence, or the path of a ``.npy`` file of them
         offsets : (s,) or (s + 1,) where sequences begin instead, or the name of an array beside X in a Zarr group
         sequence_column : column that identifies the sequence of each row instead; it is no feature
@@ -139,11 +142,13 @@ class SequenceEstimator(Estimator):
         >>> sorted(hmm.means_.ravel().round(1).tolist())
         [0.1, 5.1]
         """
-        arguments = DataArguments(sample_weight, columns, feature_axis, lengths, offsets, sequence_column)
+        arguments = DataArguments(
+            sample_weight, columns, feature_axis, lengths_told(X, y, lengths), offsets, sequence_column
+        )
         self._fit(X, arguments, algorithm, checkpoint, executor, halve_after)
         return self
 
-    def fit_predict(self, X: Any, lengths: Any = None, **options: Any) -> Any:
+    def fit_predict(self, X: Any, y: Any = None, *, lengths: Any = None, **options: Any) -> Any:
         """`fit`, then `predict` of the same sequences: (n,) states. Options are those of `fit`.
 
         Examples
@@ -154,16 +159,18 @@ class SequenceEstimator(Estimator):
         >>> states[0] == states[1] != states[2]
         True
         """
-        self.fit(X, lengths, **options)
+        told = lengths_told(X, y, lengths)
+        self.fit(X, lengths=told, **options)
         reading = ("offsets", "sequence_column", "columns", "feature_axis", "executor")
         chosen = {name: value for name, value in options.items() if name in reading}
-        return self.predict(X, lengths, **chosen)
+        return self.predict(X, told, **chosen)
 
     def partial_fit(
         self,
         X: Any,
-        lengths: Any = None,
+        y: Any = None,
         *,
+        lengths: Any = None,
         offsets: Any = None,
         sequence_column: str | None = None,
         sample_weight: ArrayLike | str | None = None,
@@ -182,7 +189,7 @@ class SequenceEstimator(Estimator):
 
         Parameters
         ----------
-        X, lengths, offsets, sequence_column, sample_weight, columns, feature_axis, executor : as in `fit`
+        X, y, lengths, offsets, sequence_column, sample_weight, columns, feature_axis, executor : as in `fit`
         continued : bool, default False
             Batches of one endless sequence, by Cappé's (2011) recursion: X goes on where that of the call before
             ended. What was learned is kept for every state in which the chain may stand, so that later steps still
@@ -208,7 +215,7 @@ class SequenceEstimator(Estimator):
             sample_weight,
             columns,
             feature_axis,
-            lengths,
+            lengths_told(X, y, lengths),
             offsets,
             sequence_column,
             continued=continued,
@@ -520,13 +527,14 @@ class SequenceEstimator(Estimator):
         """
         posteriors = self.predict_proba(X, lengths, **options)
         asked = {name: value for name, value in options.items() if name not in ("out", "overwrite", "id_columns")}
-        return self.score(X, lengths, **asked), posteriors
+        return self.score(X, lengths=lengths, **asked), posteriors
 
     def score(
         self,
         X: Any,
-        lengths: Any = None,
+        y: Any = None,
         *,
+        lengths: Any = None,
         offsets: Any = None,
         sequence_column: str | None = None,
         sample_weight: Any = None,
@@ -544,7 +552,9 @@ class SequenceEstimator(Estimator):
         >>> hmm.score(steps) > hmm.score([[2.5]] * 8)
         True
         """
-        arguments = DataArguments(sample_weight, columns, feature_axis, lengths, offsets, sequence_column)
+        arguments = DataArguments(
+            sample_weight, columns, feature_axis, lengths_told(X, y, lengths), offsets, sequence_column
+        )
         return scores_of(self, self._now(), X, arguments, executor)["log_likelihood"]
 
     def get_stationary_distribution(self) -> Array:
