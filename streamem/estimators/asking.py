@@ -107,7 +107,8 @@ def answered(
         return found if target.plain else labelled(settings, x, options, column, found)
     names = identifying(settings, x, target.out, target.id_columns, by, options)
     beside = columns_beside(x, names, opened.source.schema.origin, options)
-    return apply_to_store(opened.source, task, column, engine, target.out, target.overwrite, beside)
+    noun = settings.structure.noun
+    return apply_to_store(opened.source, task, column, engine, target.out, target.overwrite, beside, noun)
 
 
 def _of_sequences(

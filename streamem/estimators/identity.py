@@ -107,16 +107,11 @@ def _in_dimensions(settings: Any, x: Any, options: ReadOptions, column: Column, 
     if int(np.prod(shape)) != len(values):
         return values
     coords = {name: value.variable for name, value in x.coords.items() if set(value.dims) <= set(dims)}
-    if column.width is None:
-        return xarray.DataArray(values.reshape(shape), dims=dims, coords=coords, name=column.names[0])
-    numbered = all(name == f"probability_{i}" for i, name in enumerate(column.names))
-    extra, name = (settings.structure.noun, "probability") if numbered else ("column", None)
-    if extra in dims:
-        extra = f"{extra}_of_model"
-    labels = np.arange(column.width) if numbered else list(column.names)
-    return xarray.DataArray(
-        values.reshape(*shape, column.width), dims=(*dims, extra), coords={**coords, extra: labels}, name=name
-    )
+    name, extra, labels = column.on_grid(settings.structure.noun, dims)
+    if extra is None:
+        return xarray.DataArray(values.reshape(shape), dims=dims, coords=coords, name=name)
+    coords = {**coords, extra: np.array(labels)}
+    return xarray.DataArray(values.reshape(*shape, len(labels)), dims=(*dims, extra), coords=coords, name=name)
 
 
 @dataclass(frozen=True, eq=False)

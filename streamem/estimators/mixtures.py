@@ -245,7 +245,9 @@ class MixtureEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densit
         ----------
         X : anything that `fit` takes
         out : path ending in .zarr, .parquet or .npy
-            Written chunk by chunk; it appears when complete.
+            Written chunk by chunk; it appears when complete. For xarray data, and Zarr groups whose dimensions have
+            names, a ``.zarr`` is a group with the variable ``label`` (``probability``, ``log_density``) in the chunks
+            of the data, their coordinates and attributes: ``xarray.open_zarr`` opens it. Else it is one array.
         overwrite : replace an existing `out`
         id_columns : columns of X that ``out="….parquet"`` holds too, beside the answer, so that it can be joined
             By default the index of a DataFrame, also of one that was written to Parquet, unless it only counts rows,
@@ -255,7 +257,8 @@ class MixtureEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densit
         Returns
         -------
         (n,) int64 array; see `set_output` for Series with the index of X.
-            A DataArray with the dimensions and coordinates of xarray data, −1 where nothing was observed (land); a lazy
+            A DataArray with the dimensions and coordinates of xarray data. Where nothing was observed (land), of these
+            and of Zarr groups with two named dimensions of rows or more, it is −1; a lazy
             Dask array, or Series with known divisions, for a Dask collection; `out` if that was given (as int32).
 
         Examples

@@ -20,7 +20,7 @@ from streamem.sources import ReadOptions, is_source, open_source
 from streamem.sources.kinds import is_path_list
 from streamem.sources.numeric import as_array, numbers_in, refuse_masked
 from streamem.sources.stored_index import is_reserved
-from streamem.sources.unobserved import is_about_a_grid
+from streamem.sources.unobserved import is_about_a_grid, is_on_a_grid, weighing_observed
 
 FLOATS = (np.dtype(np.float64), np.dtype(np.float32))
 
@@ -45,6 +45,8 @@ def open_rows(settings: Any, x: Any, arguments: DataArguments, shape: Shape | No
         source = _open_by_names(x, arguments, options, list(shape.names))
     if is_about_a_grid(x):
         source = import_whole("streamem.sources.xarray").observed(x, source)
+    elif is_on_a_grid(source):
+        source = weighing_observed(source, in_memory=False)
     return Opened(source, _checked_features(settings, source, shape))
 
 

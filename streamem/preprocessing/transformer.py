@@ -40,7 +40,7 @@ from streamem.running.row_tasks import Apply
 from streamem.sources import ReadOptions, is_source, open_source
 from streamem.sources.kinds import is_path_list, kind_of
 from streamem.sources.transformed import RowMap, TransformedSource, about
-from streamem.sources.unobserved import is_about_a_grid
+from streamem.sources.unobserved import is_about_a_grid, is_on_a_grid, weighing_observed
 
 Array = NDArray[Any]
 Path = str | os.PathLike[str]
@@ -216,6 +216,8 @@ class Transformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None): 
         source, _ = self._open(x, sample_weight, reset=first)
         if is_about_a_grid(x):
             source = import_whole("streamem.sources.xarray").observed(x, source)
+        elif is_on_a_grid(source):
+            source = weighing_observed(source, in_memory=False)
         if not first:
             self._require_width(source)
         if source.n_rows == 0:

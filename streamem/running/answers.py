@@ -27,7 +27,7 @@ from streamem.running.fit import require_unchanged
 from streamem.running.progress import Progress
 from streamem.running.row_tasks import Apply, Score, WritePart
 from streamem.running.survey import surveyed_family
-from streamem.sinks import PartedSink, ResultLayout, ResultPart, open_parted_sink, open_sink
+from streamem.sinks import PartedSink, ResultGrid, ResultLayout, ResultPart, open_parted_sink, open_sink
 from streamem.sources import ReadOptions
 from streamem.sources.numeric import numbers_in, numeric_dtype
 
@@ -50,6 +50,20 @@ class Column:
         """Bytes of the answer for one row."""
         return self.dtype.itemsize * (self.width or 1)
 
+    def on_grid(
+        self, noun: str, dims: Sequence[Any]
+    ) -> tuple[str | None, str | None, tuple[int, ...] | tuple[str, ...]]:
+        """Name of the answer for rows with named dimensions; name and labels of a dimension more for several columns.
+
+        `noun` is what probabilities are numbered by.
+        """
+        if self.width is None:
+            return self.names[0], None, ()
+        numbered = all(name == f"probability_{i}" for i, name in enumerate(self.names))
+        extra = noun if numbered else "column"
+        extra = f"{extra}_of_model" if extra in dims else extra
+        return ("probability", extra, tuple(range(self.width))) if numbered else (None, extra, self.names)
+
 
 def apply_to_array(source: Source, task: Apply, column: Column, engine: Engine) -> Array:
     """The answers for all rows in memory: (n,) or (n, width)."""
@@ -63,6 +77,17 @@ def apply_to_array(source: Source, task: Apply, column: Column, engine: Engine) 
         for ref, values in zip(refs, _answers(source, refs, task, executor, engine), strict=True):
             result[ref.start : ref.start + ref.rows] = values
     return result
+
+
+def result_grid(source: Source, column: Column, noun: str) -> ResultGrid | None:
+    """The grid of the answers for all rows of a source; None where its rows are on none."""
+    grid = source.grid
+    if grid is None or grid.rows != source.n_rows or not grid.dims:
+        return None
+    name, extra, labels = column.on_grid(noun, grid.dims)
+    taken = grid.coordinates | {*grid.dims, *([] if extra is None else [extra])}
+    name = name or "value"
+    return ResultGrid(grid, f"{name}_of_model" if name in taken else name, extra, labels)
 
 
 LIGHT_PRODUCTS = 2**13
@@ -99,14 +124,18 @@ def apply_to_store(
     out: Out,
     overwrite: bool,
     beside: Mapping[str, Iterable[Any]] | None = None,
+    noun: str = "column",
 ) -> Out:
     """The answers written to `out` (.zarr, .parquet, .npy): complete, or absent. Returns `out`.
 
-    `beside` are columns of the data, by name, that a ``.parquet`` holds besides; this process writes it then.
+    `beside` are columns of the data, by name, that a ``.parquet`` holds besides; this process writes it then. Rows on a
+    grid keep it in a ``.zarr``, where columns that are numbered lie on a dimension `noun`.
     """
     refs = source.chunks()
     largest = max((ref.rows for ref in refs), default=1)
-    layout = ResultLayout(source.n_rows, column.width, column.dtype, column.names, largest, engine.budget.block_bytes)
+    grid = result_grid(source, column, noun)
+    block = engine.budget.block_bytes
+    layout = ResultLayout(source.n_rows, column.width, column.dtype, column.names, largest, block, grid)
     if engine.is_remote and not beside:
         _write_from_workers(source, refs, task, open_parted_sink(out, layout, overwrite), engine)
         return out

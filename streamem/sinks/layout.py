@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -10,6 +10,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamem.core.errors import ParameterError
+from streamem.core.grid import RowGrid
+
+
+@dataclass(frozen=True)
+class ResultGrid:
+    """What a Zarr result of rows on a grid looks like: a group with one variable beside coordinates.
+
+    Attributes
+    ----------
+    rows : the grid of the rows
+    name : of the variable
+    extra : name of the dimension of several columns, which is the last; None of results without
+    labels : of the columns, where there is such a dimension
+    """
+
+    rows: RowGrid
+    name: str
+    extra: str | None = None
+    labels: tuple[int, ...] | tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -24,6 +43,7 @@ class ResultLayout:
     names : of the columns: Parquet columns, attribute "names" of a Zarr array, ignored by ``.npy``
     chunk_rows : rows a Zarr chunk
     block_bytes : target size of a Parquet row group, of at most 2^20 rows
+    grid : for a ``.zarr``, the dimensions of the rows; None makes one array
     """
 
     rows: int
@@ -32,6 +52,7 @@ class ResultLayout:
     names: tuple[str, ...]
     chunk_rows: int
     block_bytes: int = 2**25
+    grid: ResultGrid | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dtype", np.dtype(self.dtype).newbyteorder("="))
@@ -50,6 +71,12 @@ class ResultLayout:
     def shape(self, rows: int) -> tuple[int, ...]:
         """Shape of an array of `rows` rows."""
         return (rows,) if self.width is None else (rows, self.width)
+
+    def without_coordinates(self) -> ResultLayout:
+        """This layout for those who write rows of a place that is made already: it is small."""
+        if self.grid is None:
+            return self
+        return replace(self, grid=replace(self.grid, rows=replace(self.grid.rows, write=_nothing)))
 
     @property
     def row_nbytes(self) -> int:
@@ -70,6 +97,10 @@ class ResultLayout:
         if not np.can_cast(values.dtype, self.dtype, casting):
             raise ParameterError(f"{what} takes {self.dtype}, and {values.dtype} does not cast to it")
         return values
+
+
+def _nothing(path: str) -> None:
+    """Write no coordinates."""
 
 
 class Writer(Protocol):

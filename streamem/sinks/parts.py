@@ -94,7 +94,7 @@ class PartedSink:
 
     def parts(self, wanted_rows: int, starts: Sequence[int]) -> list[ResultPart]:
         """Parts of about `wanted_rows` rows, beginning at some of `starts` (ascending) where the format permits."""
-        layout, granule = self.layout, self._module.granule(self.layout)
+        layout, granule = self.layout.without_coordinates(), self._module.granule(self.layout)
         bounds = [0]
         while bounds[-1] < layout.rows:
             goal = bounds[-1] + wanted_rows

@@ -94,6 +94,7 @@ class SplitSource(Source):
         self.schema = replace(base.schema, weighted=True)
         self.n_rows = base.n_rows
         self.row_shape: tuple[int, ...] = tuple(getattr(base, "row_shape", ()))
+        self.grid = getattr(base, "grid", None)
         self.offsets = base.offsets
 
     def fingerprint(self) -> str:

@@ -193,7 +193,7 @@ class SequenceSource(Source):
         row_nbytes = d * schema.dtype.itemsize + (8 if weighted else 0)
         self._window = Window(row_nbytes, lag, padded or steps is not None)
         self.schema = replace(schema, n_features=d, names=lagged_names(schema, lag), weighted=weighted)
-        self.n_rows = base.n_rows
+        self.n_rows, self.grid = base.n_rows, getattr(base, "grid", None)
 
     @property
     def n_sequences(self) -> int:

@@ -95,6 +95,7 @@ class KnownSource(Source):
         self.base, self.about = base, about
         self.schema, self.n_rows = base.schema, base.n_rows
         self.row_shape: tuple[int, ...] = tuple(getattr(base, "row_shape", ()))
+        self.grid = getattr(base, "grid", None)
 
     def fingerprint(self) -> str:
         """The base's."""

@@ -50,6 +50,7 @@ class UnobservedSource(Source):
         self.schema = replace(base.schema, weighted=True)
         self.n_rows = base.n_rows
         self.row_shape: tuple[int, ...] = tuple(getattr(base, "row_shape", ()))
+        self.grid = getattr(base, "grid", None)
 
     def fingerprint(self) -> str:
         """The base's, marked."""
@@ -63,6 +64,11 @@ class UnobservedSource(Source):
 def is_about_a_grid(x: Any) -> bool:
     """Whether data is xarray's, or rows of such: grids have points at which nothing is ever observed."""
     return type(about(x, ReadOptions()).data).__module__.partition(".")[0] == "xarray"
+
+
+def is_on_a_grid(source: Source) -> bool:
+    """Whether rows are points of stored variables with two named dimensions or more, as those of a map."""
+    return source.grid is not None and len(source.grid.dims) > 1
 
 
 def weighing_observed(source: Source, in_memory: bool) -> Source:

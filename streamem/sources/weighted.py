@@ -105,6 +105,7 @@ class WeightedSource(Source):
         self.schema = replace(base.schema, weighted=True)
         self.n_rows = base.n_rows
         self.row_shape: tuple[int, ...] = tuple(getattr(base, "row_shape", ()))
+        self.grid = getattr(base, "grid", None)
 
     def fingerprint(self) -> str:
         """Fingerprints of the rows and of the weights."""

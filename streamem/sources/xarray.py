@@ -20,6 +20,7 @@ from streamem.sources.numeric import numbers_in, numeric_dtype
 from streamem.sources.options import ReadOptions
 from streamem.sources.plan import even_cuts
 from streamem.sources.unobserved import weighing_observed
+from streamem.sources.xarray_grid import grid_of
 from streamem.sources.xarray_layout import Rows, labels, matrix_rows, table_rows
 
 SAMPLED_NUMBERS = 2**20
@@ -155,7 +156,7 @@ def open(data: Any, options: ReadOptions) -> Source:
     SchemaError : variables or labels are missing, not numeric, of unequal dimensions, or features have no axis
     """
     if isinstance(data, xarray.Dataset):
-        return XarraySource(table_rows(data, options), options.chunk_bytes)
+        return _on_grid(data, rows := table_rows(data, options), XarraySource(rows, options.chunk_bytes))
     if not isinstance(data, xarray.DataArray):
         raise SchemaError(
             f"{type(data).__name__} holds no rows that are known how to read; pass a DataArray or a Dataset, of a "
@@ -165,9 +166,13 @@ def open(data: Any, options: ReadOptions) -> Source:
     lazy = rows.variables[0]
     if lazy.chunks is not None and rows.weight is None and lazy.ndim == 2 and labels(data, options) is None:
         plain = replace(options, columns=None, feature_axis=None)
-        source: Source = import_whole("streamem.sources.dask").open(lazy.data, plain)
-        return source
-    return XarraySource(rows, options.chunk_bytes)
+        return _on_grid(data, rows, import_whole("streamem.sources.dask").open(lazy.data, plain))
+    return _on_grid(data, rows, XarraySource(rows, options.chunk_bytes))
+
+
+def _on_grid(data: Any, rows: Rows, source: Source) -> Source:
+    source.grid = grid_of(data, rows)
+    return source
 
 
 def column_pieces(data: Any, name: str, options: ReadOptions) -> Iterator[NDArray[Any]]:

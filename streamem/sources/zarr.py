@@ -22,6 +22,7 @@ from streamem.sources.options import ReadOptions
 from streamem.sources.plan import even_cuts
 from streamem.sources.zarr_beside import slabs
 from streamem.sources.zarr_columns import default_columns, named_column
+from streamem.sources.zarr_dimensions import grid_of
 from streamem.sources.zarr_integrity import ZarrNode, locate, store_at
 from streamem.sources.zarr_layout import (
     ZarrLayout,
@@ -168,7 +169,9 @@ def _open_group(group: zarr.Group, options: ReadOptions, origin: str) -> ZarrSou
     if options.weight_column is not None:
         weight = open_variable(named_column(group, options.weight_column, origin), options)
         require_same_rows({"(rows)": layout.row_shape, options.weight_column: weight.shape}, origin)
-    return ZarrSource(layout, weight, options.chunk_bytes, origin)
+    source = ZarrSource(layout, weight, options.chunk_bytes, origin)
+    source.grid = grid_of(group, layout)
+    return source
 
 
 def shape_of(data: Any, options: ReadOptions) -> tuple[int, ...] | None:

@@ -40,9 +40,9 @@ def default_columns(group: zarr.Group, aside: Collection[str | None], origin: st
     SchemaError : none is left
     """
     arrays = dict(sorted(group.arrays()))
-    coordinates = _listed_coordinates(group.attrs)
+    coordinates = listed_coordinates(group.attrs)
     for array in arrays.values():
-        coordinates |= _listed_coordinates(array.attrs)
+        coordinates |= listed_coordinates(array.attrs)
     left_out = coordinates | set(aside)
     columns = {name: array for name, array in arrays.items() if name not in left_out and _is_data(name, array)}
     if not columns:
@@ -58,7 +58,8 @@ def _is_data(name: str, array: zarr.Array[Any]) -> bool:
     return array.dtype.kind in "biuf" and array.ndim > 0 and not is_time and dimension_names(array) != (name,)
 
 
-def _listed_coordinates(attributes: Any) -> set[str | None]:
+def listed_coordinates(attributes: Any) -> set[str | None]:
+    """Names in a ``coordinates`` attribute, of a group or an array."""
     listed = attributes.get("coordinates", "")
     return set(listed.split()) if isinstance(listed, str) else set()
 

@@ -13,8 +13,9 @@ import zarr
 from numpy.typing import NDArray
 
 from streamem.conformance import SinkSuite
+from streamem.core.grid import RowGrid
 from streamem.core.ports import Sink
-from streamem.sinks import ResultLayout, open_sink
+from streamem.sinks import ResultGrid, ResultLayout, open_sink
 from streamem.sinks.opening import SINKS
 
 Array = NDArray[Any]
@@ -59,6 +60,38 @@ class TestSinks(SinkSuite):
 
     def read_names(self, path: Path) -> tuple[str, ...] | None:
         return READERS[self.suffix][1](path)
+
+
+@pytest.mark.parametrize("chunks", [None, (3, 2)], ids=["unknown chunks", "chunks of the data"])
+class TestZarrOfAGrid(SinkSuite):
+    """Rows that are the points of a grid of four columns, in a group."""
+
+    suffix = ".zarr"
+
+    @pytest.fixture(autouse=True)
+    def _choose(self, chunks: tuple[int, int] | None) -> None:
+        self.chunks = chunks
+
+    def make_sink(
+        self, path: Path, rows: int, width: int | None, dtype: np.dtype[Any], names: tuple[str, ...], overwrite: bool
+    ) -> Sink:
+        chunk_rows = 100 if rows < 10_000 else 5_000
+        chunks = self.chunks if rows < 10_000 or self.chunks is None else (700, 4)
+        grid = RowGrid(("y", "x"), (rows // 4, 4), chunks, None, frozenset(), lambda path: _group(path))
+        extra = {} if width is None else {"extra": "column", "labels": names}
+        layout = ResultLayout(rows, width, dtype, names, chunk_rows, grid=ResultGrid(grid, "answer", **extra))
+        return open_sink(path, layout, overwrite)
+
+    def read(self, path: Path) -> Array:
+        found = zarr.open_array(path / "answer", mode="r")
+        return np.asarray(found[...]).reshape(-1, *found.shape[2:])
+
+    def read_names(self, path: Path) -> tuple[str, ...]:
+        return tuple(np.asarray(zarr.open_array(path / "column", mode="r")[...]).tolist())
+
+
+def _group(path: str) -> None:
+    zarr.create_group(path, zarr_format=3)
 
 
 # --- the suite can fail ----------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamem.core.chunk import Chunk
+from streamem.core.grid import RowGrid
 from streamem.core.message import Message
 from streamem.core.redaction import redacted
 from streamem.core.sequences import Sequences
@@ -152,6 +153,7 @@ class Source(ABC):
     schema : what the rows look like
     n_rows : number of rows n
     row_shape : the axes that were flattened to rows; empty where rows have one axis
+    grid : the named dimensions of which rows are the points, where there are such; else None
     offsets : (s + 1,) int64 first row of every sequence, and n_rows, where rows are steps of sequences; else None
     patterns_of : how many rows the rows of this source stand for, if these are different rows with weights; else None
     hides_unobserved : whether rows without any value are given weight 0 and other values, and answers must mark them
@@ -160,6 +162,7 @@ class Source(ABC):
     schema: Schema
     n_rows: int
     row_shape: tuple[int, ...] = ()
+    grid: RowGrid | None = None
     offsets: Array | None = None
     patterns_of: int | None = None
     hides_unobserved: bool = False
