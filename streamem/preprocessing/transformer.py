@@ -18,6 +18,7 @@ from streamem.core.chunk import Chunk
 from streamem.core.errors import DataError, ParameterError, SchemaError, StreamemError
 from streamem.core.missing import Missing
 from streamem.core.ports import Source
+from streamem.estimators.exchange.scikit_learn import with_attributes
 from streamem.estimators.hyperparameters import budget_of, threads_of
 from streamem.estimators.identity import CONFIGURED, CONTAINERS, contained
 from streamem.estimators.row_inputs import columns_of, is_frame, library_of, refuse_what_cannot_be_read
@@ -156,11 +157,8 @@ class Transformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None): 
     def to_sklearn(self) -> Any:
         """A fitted transformer of scikit-learn's class of this name that does what this one does."""
         check_is_fitted(self)
-        theirs = self._theirs()
-        for name, value in vars(self).items():
-            if name.endswith("_") and not name.startswith("_"):
-                setattr(theirs, name, value.copy() if isinstance(value, np.ndarray) else value)
-        return theirs
+        shown = {name: value for name, value in vars(self).items() if name.endswith("_") and not name.startswith("_")}
+        return with_attributes(self._theirs(), shown)
 
     def save(self, path: Path) -> None:
         """Write the fitted transformer to one ``.npz`` file, atomically and without pickle.

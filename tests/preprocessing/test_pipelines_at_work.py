@@ -1,4 +1,4 @@
-"""Jobs in the number of lines that they should take; memory that does not grow with rows; scikit-learn's own checks."""
+"""Pipelines behind the accessor; memory that does not grow with rows; scikit-learn's own checks."""
 
 from __future__ import annotations
 
@@ -9,43 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import xarray as xr
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import check_estimator
 
 import streamem.xarray  # noqa: F401
-from streamem import Categorical, Gaussian, GaussianHMM, GaussianMixture, Mixture, Poisson, Product
+from streamem import GaussianHMM, GaussianMixture
 from streamem.core.errors import SchemaError
 from streamem.preprocessing import PCA, StandardScaler
 
 RNG = np.random.default_rng(0)
-
-
-def test_clusters_in_mixed_parquet(tmp_path: Path) -> None:
-    """Two lines: columns of numbers, counts and text with gaps; labels lie beside the identifiers."""
-    kind = RNG.integers(2, size=3000)
-    people = {
-        "income": RNG.normal(np.array([30.0, 50.0])[kind], 5.0),
-        "visits": RNG.poisson(np.array([2.0, 9.0])[kind]),
-        "region": pa.array(
-            np.where(RNG.random(3000) < 0.2 + 0.6 * kind, "south", "north"), mask=RNG.random(3000) < 0.1
-        ),
-        "id": np.arange(3000) * 7,
-    }
-    path, out = tmp_path / "people.parquet", tmp_path / "kinds.parquet"
-    pq.write_table(pa.table(people), path)
-    family = Product({"income": Gaussian(), "visits": Poisson(), "region": Categorical()})
-    # --- the job
-    mix = Mixture(family, 2, missing="integrate", random_state=0).fit(path, columns=["income", "visits", "region"])
-    mix.predict(path, out=out, id_columns=["id"])
-    # ---
-    found = pq.read_table(out).to_pydict()
-    assert found["id"] == people["id"].tolist()
-    right = (np.array(found["label"]) == kind).mean()
-    assert max(right, 1 - right) > 0.95
 
 
 def ocean() -> tuple[xr.Dataset, np.ndarray[Any, Any]]:
@@ -61,52 +35,13 @@ def ocean() -> tuple[xr.Dataset, np.ndarray[Any, Any]]:
     return xr.Dataset(columns, {"lat": lat, "lon": lon, "depth": depth}), np.where(land, -1, mass)
 
 
-def test_classes_of_ocean_profiles(tmp_path: Path) -> None:
-    """Five lines, pyxpcm's job: variables, standardize, PCA, mixture, and a map of labels with coordinates."""
-    data, mass = ocean()
-    packed = {"dtype": "int16", "scale_factor": 1e-2, "_FillValue": -32768}
-    data.to_zarr(tmp_path / "ocean.zarr", encoding={"TEMP": packed, "PSAL": packed}, consolidated=False)
-    # --- the job
-    ds = xr.open_zarr(tmp_path / "ocean.zarr", consolidated=False)
+def test_columns_in_another_order_are_refused() -> None:
+    data, _ = ocean()
     model = make_pipeline(StandardScaler(), PCA(0.9), GaussianMixture(2, random_state=0))
-    ds.streamem.fit(model, feature_axis="depth", columns=["TEMP", "PSAL"])
-    ds["label"] = ds.streamem.predict(model, feature_axis="depth", columns=["TEMP", "PSAL"])
-    chances = ds.streamem.predict_proba(model, feature_axis="depth", columns=["TEMP", "PSAL"])
-    # ---
-    assert ds.label.dims == ("lat", "lon")
-    assert set(ds.label.coords) == {"lat", "lon"}
-    assert ((ds.label.values == -1) == (mass == -1)).all()
-    assert abs(np.corrcoef(ds.label.values[mass >= 0], mass[mass >= 0])[0, 1]) > 0.99
-    assert chances.dims == ("lat", "lon", "component")
+    data.streamem.fit(model, feature_axis="depth", columns=["TEMP", "PSAL"])
     assert model[0].n_features_in_ == 12
     with pytest.raises(SchemaError, match=r"'PSAL\[0\]'.* were chosen, but .*'TEMP\[0\]'.* were fitted"):
-        ds.streamem.predict(model, feature_axis="depth", columns=["PSAL", "TEMP"])
-
-
-def test_soft_clusters_of_embeddings_then_a_service(tmp_path: Path) -> None:
-    """Four lines here; then a service with NumPy alone, and one with scikit-learn."""
-    kind = RNG.integers(3, size=1500)
-    x = (RNG.normal(size=(3, 16))[kind] * 3 + RNG.normal(size=(1500, 16))).astype(np.float32)
-    column = pa.FixedSizeListArray.from_arrays(pa.array(x.ravel()), 16)
-    path = tmp_path / "embeddings.parquet"
-    pq.write_table(pa.table({"id": np.arange(1500), "e": column}), path)
-    # --- the job
-    pca = PCA(4, columns=["e"]).fit(path)
-    gm = GaussianMixture(3, random_state=0).fit(pca.transform(path))
-    pca.save(tmp_path / "pca.npz")
-    gm.save(tmp_path / "gm.npz")
-    # --- a service with NumPy alone
-    with np.load(tmp_path / "pca.npz") as p, np.load(tmp_path / "gm.npz") as g:
-        z = (x - p["mean_"]) @ p["components_"].T
-        weights, means, factors = g["weights_"], g["means_"], g["precisions_cholesky_"]
-    white = np.einsum("nkd,kde->nke", z[:, None] - means, factors)
-    joint = np.log(weights * np.diagonal(factors, axis1=1, axis2=2).prod(1)) - 0.5 * (white**2).sum(2)
-    chances = np.exp(joint - np.logaddexp.reduce(joint, axis=1)[:, None])
-    # ---
-    expected = gm.predict_proba(pca.transform(path))
-    np.testing.assert_allclose(chances, expected, atol=1e-4)
-    np.testing.assert_allclose(gm.to_sklearn().predict_proba(z), expected, atol=1e-4)
-    assert len({tuple(np.bincount(kind[expected.argmax(1) == k], minlength=3) > 100) for k in range(3)}) == 3
+        data.streamem.predict(model, feature_axis="depth", columns=["PSAL", "TEMP"])
 
 
 def test_accessor_of_arrays_and_chains() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -34,6 +36,7 @@ SHARED = (
 STARTS = "kmeans", "k-means++", "random", "random_from_data"
 """scikit-learn's own; a copy whose start has none of these names begins as by default, if it is fitted anew."""
 
+OF_A_LIST = re.compile(r".+\[\d+\]")
 PARAMETERS = ("weights_", "means_", "precisions_cholesky_")
 
 
@@ -58,8 +61,18 @@ def as_scikit_learn(settings: Any, fitted: Fitted) -> Any:
     shown = {**shown_facts(fitted), **shown_parameters(settings, fitted.state.params, fitted.shape.dtype)}
     shown.pop("report_", None)
     shown.pop("stream_positions_", None)
+    return with_attributes(theirs, shown)
+
+
+def with_attributes(theirs: Any, shown: Mapping[str, Any]) -> Any:
+    """An object of scikit-learn with copies of fitted attributes.
+
+    Names of features go along where a frame can have such columns: not those of the values of lists ("e[0]", "e[1]"),
+    which are passed as an array, of which scikit-learn would warn in every call.
+    """
     for name, value in shown.items():
-        setattr(theirs, name, value.copy() if isinstance(value, np.ndarray) else value)
+        if name != "feature_names_in_" or not all(map(OF_A_LIST.fullmatch, value)):
+            setattr(theirs, name, value.copy() if isinstance(value, np.ndarray) else value)
     return theirs
 
 
