@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -173,14 +174,15 @@ class FitReport:
             "",
             " start  iter   log-likelihood/row  seconds      rows/s     bytes/s  waiting  peak memory",
         ]
-        lines = [*map(_line, self.passes), *_changes(self.passes), *_kinds(self.passes)]
+        decimals = _decimals(self.passes)
+        lines = [*(_line(record, decimals) for record in self.passes), *_changes(self.passes), *_kinds(self.passes)]
         lines += [*_reads(self.passes), *events_in_words(self.events), *self._conclusions()]
         return "\n".join([*head, *lines])
 
 
 def _pass_rows(passes: Sequence[PassRecord]) -> list[list[html.Cell]]:
     """A row a pass, of many the first and the last."""
-    slowest = max(record.seconds for record in passes) or 1.0
+    slowest, decimals = max(record.seconds for record in passes) or 1.0, _decimals(passes)
     shown = [(i, record) for i, record in enumerate(passes) if i < SHOWN_PASSES or i >= len(passes) - SHOWN_PASSES]
     rows: list[list[html.Cell]] = []
     for i, record in shown:
@@ -192,7 +194,7 @@ def _pass_rows(passes: Sequence[PassRecord]) -> list[list[html.Cell]]:
                 f"{record.start}",
                 f"{record.iteration}",
                 f"{record.log_likelihood:.9f}",
-                html.Bar(record.seconds / slowest, f"{record.seconds:.2f}"),
+                html.Bar(record.seconds / slowest, f"{record.seconds:.{decimals}f}"),
                 f"{record.rows / max(record.seconds, 1e-9):,.0f}",
                 f"{record.wait_s / busy:.0%}",
                 format_bytes(record.peak_memory_bytes),
@@ -201,11 +203,17 @@ def _pass_rows(passes: Sequence[PassRecord]) -> list[list[html.Cell]]:
     return rows
 
 
-def _line(record: PassRecord) -> str:
+def _decimals(passes: Sequence[PassRecord]) -> int:
+    """Digits of seconds behind the point: at least two, and three digits of the slowest pass down to microseconds."""
+    slowest = max(record.seconds for record in passes)
+    return 6 if slowest < 1e-4 else max(2, 2 - math.floor(math.log10(slowest)))
+
+
+def _line(record: PassRecord, decimals: int) -> str:
     seconds = max(record.seconds, 1e-9)
     busy = max(record.wait_s + record.compute_s, 1e-9)
     return (
-        f"{record.start:6d}{record.iteration:6d}{record.log_likelihood:21.9f}{record.seconds:9.2f}"
+        f"{record.start:6d}{record.iteration:6d}{record.log_likelihood:21.9f}{record.seconds:9.{decimals}f}"
         f"{record.rows / seconds:12,.0f}{format_bytes(record.nbytes / seconds):>12}{record.wait_s / busy:9.0%}"
         f"{format_bytes(record.peak_memory_bytes):>13}"
     )

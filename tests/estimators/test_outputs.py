@@ -84,7 +84,8 @@ def read(path: Path) -> Array:
     if path.suffix == ".npy":
         return np.load(path, allow_pickle=False)
     if path.suffix == ".zarr":
-        return np.asarray(zarr.open_array(str(path), mode="r")[...])
+        found: Any = zarr.open(str(path), mode="r")
+        return np.asarray(found[...] if isinstance(found, zarr.Array) else found["label"][...].reshape(-1))
     columns = [column.to_numpy() for column in pq.read_table(path).columns]
     return columns[0] if len(columns) == 1 else np.column_stack(columns)
 
