@@ -37,7 +37,7 @@ def open_sink(
 
     Parameters
     ----------
-    path : ``.zarr`` (Zarr format 3; see `layout.grid`), ``.parquet`` or ``.npy``, in a folder that exists or at an address
+    path : ``.zarr`` (format 3; see `layout.grid`), ``.parquet`` or ``.npy``, in a folder that exists or at an address
     overwrite : replace what is there, on commit
     beside : by name, columns of the data that a ``.parquet`` holds besides; see `sinks.parquet_beside.ParquetBeside`
 

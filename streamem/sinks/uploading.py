@@ -6,6 +6,7 @@ none, is uploaded last. A store cannot rename, so nothing could be written there
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -22,6 +23,8 @@ from streamem.core.ports import Sink
 from streamem.core.stored_objects import PART_NBYTES, PARTS_AT_ONCE, delete, names_below, put, require_writable, size_of
 
 MARKER = "zarr.json"
+OF_A_RESULT = re.compile(r"([^/]+/)?(zarr\.json|c(/\d+)*)")
+"""What a Zarr result has below its name: an array, or a group of arrays."""
 UPLOADS = 8
 """Objects at once: chunks of results are small."""
 
@@ -120,7 +123,7 @@ class UploadedSink:
         if not self._is_folder or size_of(self._address.below(MARKER)) is not None:
             return
         names = names_below(self._address)
-        if foreign := [name for name in names if name.partition("/")[0] != "c"]:
+        if foreign := [name for name in names if not OF_A_RESULT.fullmatch(name)]:
             raise OutputError(
                 f"{self._address} holds {foreign[0]} and is no Zarr store, so no result may replace it; choose another "
                 "name, or remove it"

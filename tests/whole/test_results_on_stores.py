@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import xarray as xr
 import zarr
 from fsspec.implementations.memory import MemoryFileSystem
 
@@ -106,6 +107,22 @@ def test_results(folder: Address, suffix: str, tmp_path: Any) -> None:
     model.predict(X[:200], out=address, overwrite=True)
     if suffix == ".npy":
         assert len(get(address) or b"") < len(expected.read_bytes())
+
+
+def test_a_map_keeps_its_coordinates(folder: Address, tmp_path: Any) -> None:
+    """Object by object what a folder holds; one that a killed process left is replaced, where that is asked for."""
+    data = xr.Dataset({name: (("lat", "lon"), X[:, i].reshape(20, 20)) for i, name in enumerate("ts")})
+    data = data.assign_coords(lat=np.arange(20.0), name=(("lat", "lon"), np.full((20, 20), "A")))
+    model, address, expected = fitted(max_iter=3), folder.below("labels.zarr"), tmp_path / "labels.zarr"
+    model.predict(data, out=expected)
+    put(address.below("label/c/0/0"), b"torn")
+    put(address.below("label/zarr.json"), b"{}")
+    model.predict(data, out=address, overwrite=True)
+    files = {path.relative_to(expected).as_posix(): path for path in expected.rglob("*") if path.is_file()}
+    assert sorted(names_below(address)) == sorted(files)
+    assert {"zarr.json", "label/zarr.json", "lat/zarr.json", "name/zarr.json"} < set(files)
+    assert all(get(address.below(name)) == path.read_bytes() for name, path in files.items())
+    assert (xr.open_zarr(expected).label.values == model.predict(data).values).all()
 
 
 @pytest.mark.parametrize("at", [0, 1, 2])
