@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from streamem.core.errors import StreamemError
     from streamem.core.stats import Stats
     from streamem.estimators import (
+        EM,
         GMMHMM,
         HMM,
         BernoulliHMM,
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "EM",
     "GMMHMM",
     "HMM",
     "Address",
@@ -124,6 +126,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "EM": "streamem.estimators",
     "PoissonMixture": "streamem.estimators",
     "BernoulliMixture": "streamem.estimators",
     "GammaMixture": "streamem.estimators",

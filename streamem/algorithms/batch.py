@@ -111,7 +111,8 @@ def require_no_fall(state: State, log_likelihood: float, rounding: float) -> Non
         raise MonotonicityError(
             f"iteration {state.iteration} lowered the log-likelihood from {before:.15g} to {log_likelihood:.15g} nats "
             f"per row, a fall of {before - log_likelihood:.3g} where rounding, floors and regularization explain at "
-            f"most {tolerance:.3g}. EM cannot do that: either the data changed between passes, or the family's "
-            "`maximize` does not maximize the expectation of its own `log_prob` under the statistics of `stats` (run "
-            "streamem.conformance on it)"
+            f"most {tolerance:.3g}. EM cannot do that: either the data changed between passes, or the M-step does not "
+            "maximize the expected log-likelihood that its statistics tell: of a family, `maximize` that of its own "
+            "`log_prob` under `stats`; of a model of your own, `m_step` that of `e_step` (check_family and check_model "
+            "of streamem.conformance say what is wrong)"
         )

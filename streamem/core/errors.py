@@ -5,6 +5,7 @@ what was found, what was needed, and what to do.
 
     StreamemError
     ├── ParameterError (ValueError)          an argument that cannot be
+    │   └── NoAbilityError (AttributeError)  what a user's own model has no function for
     ├── DataError (ValueError)               values that no model can use
     │   ├── NonFiniteError                   NaN or infinity in a chunk
     │   ├── ImpossibleValueError             a value that the distribution cannot emit
@@ -52,6 +53,10 @@ class StreamemError(Exception):
 
 class ParameterError(StreamemError, ValueError):
     """An argument that cannot be."""
+
+
+class NoAbilityError(ParameterError, AttributeError):
+    """What a user's own model has no function for."""
 
 
 class DataError(StreamemError, ValueError):

@@ -135,7 +135,7 @@ def where(ref: ChunkRef) -> str:
 _WHOLE = "A row may be missing as a whole (NaN in every column: a step at which nothing was observed), but not in part"
 
 NEEDED = {
-    Missing.NEVER: "Every value must be finite, as the family knows no missing ones; drop or impute these rows first",
+    Missing.NEVER: "Every value must be finite, as the model knows no missing ones; drop or impute these rows first",
     Missing.NOTHING: "Every value must be finite; drop or impute these rows first, or, where NaN is a value that was "
     'not observed, pass missing="integrate"',
     Missing.STEPS_ALONE: f"{_WHOLE}; impute these values, or make the whole row NaN",

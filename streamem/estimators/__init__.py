@@ -2,6 +2,7 @@
 
 from streamem.estimators.bernoulli_hmm import BernoulliHMM
 from streamem.estimators.categorical_hmm import CategoricalHMM
+from streamem.estimators.em import EM
 from streamem.estimators.family_mixtures import (
     BernoulliMixture,
     GammaMixture,
@@ -24,6 +25,7 @@ from streamem.estimators.student_mixture import StudentTMixture
 from streamem.running.federated import SharedStats
 
 __all__ = [
+    "EM",
     "GMMHMM",
     "HMM",
     "BernoulliHMM",

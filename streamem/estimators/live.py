@@ -157,7 +157,8 @@ def learn_stream(estimator: Any, stream: Any, arguments: StreamArguments) -> Non
         if cutter.came.refused:
             told = cutter.came.refused, cutter.came.records, arguments.dead_letter
             logger.info("%d of %d records cannot be used; %s holds them", *told)
-        k, stopped = estimator.n_components, stopping.is_set()
+        k = estimator.n_components if estimator.structure.has_components else None
+        stopped = stopping.is_set()
         require_learned(learner, k, opened.name, cutter.came, arguments.dead_letter, stopped)
 
 

@@ -9,6 +9,7 @@ from streamem.core.archive_reading import Archive, read_archive, read_newest
 from streamem.core.errors import ModelFileError
 from streamem.estimators.bernoulli_hmm import BernoulliHMM
 from streamem.estimators.categorical_hmm import CategoricalHMM
+from streamem.estimators.em import EM
 from streamem.estimators.family_mixtures import (
     BernoulliMixture,
     GammaMixture,
@@ -87,6 +88,8 @@ def _class_of(path: str | os.PathLike[str], archive: Archive) -> Any:
         )
     if name in FAMILIAR:
         return FAMILIAR[name]
+    if name == EM.__name__:
+        raise ModelFileError(f"{path} holds an EM, whose model is code: load it with EM.load(path, model=...)")
     if name not in CLASSES:
         raise ModelFileError(f"{path} holds a {name}, which this version does not know; it knows {sorted(CLASSES)}")
     return CLASSES[name]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from streamem.core.arrays import Params
 from streamem.core.chunk import Chunk
+from streamem.core.errors import ParameterError
 from streamem.core.ports import Family, Model, Source, Task
 from streamem.core.state import State
 from streamem.core.stats import Stats
@@ -114,6 +115,9 @@ class Structure(Protocol):
     starts_from_rows: bool = True
     """Whether a start needs a row for each component."""
 
+    has_components: bool = True
+    """Whether rows are shared out to components, of which a start needs some number."""
+
     is_sequential: bool = False
     """Whether rows are steps of sequences."""
 
@@ -185,7 +189,13 @@ class Structure(Protocol):
         """The task whose sum over chunks holds weight and log_likelihood."""
 
     def imputing(self, n_draws: int, seed: int | None) -> Asked:
-        """The task that fills in what was not observed; `seed` is that of draws, None for conditional means."""
+        """The task that fills in what was not observed; `seed` is that of draws, None for conditional means.
+
+        Raises
+        ------
+        ParameterError : nobody says how, as by default
+        """
+        raise ParameterError("this model does not say what values that were not observed are likely to be")
 
     # --- public names ------------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from streamem.models.grouped_mixture import GroupedMixture
 from streamem.models.hmm import HMM
 from streamem.models.mixture import Mixture
 from streamem.models.noise import MixtureWithNoise
+from streamem.models.own_model import OwnModel
 from streamem.models.proportions import Proportions
 
-__all__ = ["HMM", "GroupedMixture", "Mixture", "MixtureWithNoise", "Proportions"]
+__all__ = ["HMM", "GroupedMixture", "Mixture", "MixtureWithNoise", "OwnModel", "Proportions"]

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 def require_learned(
-    learner: Learner, n_components: int, stream: str, came: Tally, dead_letter: Any, stopped: bool
+    learner: Learner, n_components: int | None, stream: str, came: Tally, dead_letter: Any, stopped: bool
 ) -> None:
     """Raise unless the model has parameters: from this stream, or from before.
 
     Parameters
     ----------
     learner : what was fitted, or the rows that are kept for a start
-    n_components : that a start would have
+    n_components : that a start would have; None of a model without components
     stream : its name
     came : what the stream delivered in this call
     dead_letter : path of the file of unusable records, or None
@@ -44,7 +44,7 @@ def require_learned(
     )
 
 
-def _missing(learner: Learner, n_components: int, stopped: bool) -> str:
+def _missing(learner: Learner, n_components: int | None, stopped: bool) -> str:
     """What a start would need, and what to do."""
     kept = learner.fitted.pending
     if kept is None or kept.rows == 0:
@@ -52,11 +52,12 @@ def _missing(learner: Learner, n_components: int, stopped: bool) -> str:
             return "none was learned; the same call begins again"
         return "none was learned. Look whether it is the right stream, and whether its producer runs"
     anew = "Call again on the same object with more rows, which are added to those kept; or fit first"
+    of, fewer = ("", "") if n_components is None else (f" of {n_components} components", ", or take fewer components")
     least = learner.learning.least_rows(kept.x.shape[1])
     if kept.rows < least:
         return (
-            f"{kept.rows} usable rows are kept, and a start of {n_components} components needs at least {least}, "
-            f"{learner.learning.least_formula}. {anew}, or take fewer components"
+            f"{kept.rows} usable rows are kept, and a start{of} needs at least {least}, "
+            f"{learner.learning.least_formula}. {anew}{fewer}"
         )
     if len(unseen := np.flatnonzero(np.isnan(kept.x).all(axis=0))):
         return f"{kept.rows} usable rows are kept, and none has a value in columns {unseen.tolist()[:20]}. {anew}"

@@ -111,7 +111,7 @@ class Records:
 
 
 NEEDED = {
-    Missing.NEVER: "every value must be finite: the family knows no missing ones",
+    Missing.NEVER: "every value must be finite: the model knows no missing ones",
     Missing.NOTHING: 'every value must be finite (missing="integrate" takes NaN for values that were not observed)',
     Missing.STEPS_ALONE: "every value must be finite, or all of a step missing",
     Missing.STEPS: "every value must be finite, or all of a step missing",

@@ -17,6 +17,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.estimator_checks import check_estimator
 
 import streamem
+from helpers.users_model import Center
 from streamem import (
     AutoregressiveGaussian,
     Bernoulli,
@@ -144,6 +145,7 @@ CASES: dict[str, Callable[[], Any]] = {
     "VonMisesFisherMixture": lambda: rows(streamem.VonMisesFisherMixture, "RowsVonMisesFisher", directions)(),
     "LatentClass": lambda: rows(streamem.LatentClass, "RowsLatentClass", bits)(n_categories=2),
     "MixtureProportions": lambda: streamem.MixtureProportions(scale="log", tol=1e-3),
+    "EM": lambda: streamem.EM(Center()),
     "RecordLinkage": lambda: of_two(rows(streamem.RecordLinkage, "RowsRecordLinkage", bits))(n_levels=2),
     "GroupedMixture": lambda: rows(streamem.GroupedMixture, "RowsGroupedMixture", same, True)(Gaussian()),
     "Mixture of MixtureFamily": lambda: Mixture(MixtureFamily(Gaussian(), 2)),
