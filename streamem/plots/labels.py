@@ -27,8 +27,8 @@ def plot_labels(
 ) -> Any:
     """Draw labels on two dimensions as a map: a colour for each component, and a legend with its share of the cells.
 
-    Cells without a label (NaN, as land in a sea mask) stay empty; negative labels (outliers of a mixture with noise)
-    are grey. Of more than 2,000 cells along an axis, evenly spaced ones are drawn.
+    Cells without a label (NaN, as land in a sea mask) stay empty; negative labels (land; outliers, of a mixture with
+    noise) are grey. Of more than 2,000 cells along an axis, evenly spaced ones are drawn.
 
     Parameters
     ----------
@@ -167,7 +167,7 @@ def _key(ax: Any, mesh: Any, found: Array, cells: Array, colours: Sequence[Any],
         ax.figure.colorbar(mesh, ax=ax, label="component")
         return
     for k in found:
-        word = "outliers" if k < 0 else str(k) if names is None or k >= len(names) else f"{k} {names[k]}"
+        word = "no component" if k < 0 else str(k) if names is None or k >= len(names) else f"{k} {names[k]}"
         share = np.count_nonzero(np.maximum(cells, -1) == k) / cells.size
         ax.plot([], [], marker="s", linestyle="", color=colours[max(k, -1) + 1], label=f"{word}: {share:.0%}")
     ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5), borderaxespad=0.6)

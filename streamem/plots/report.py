@@ -13,7 +13,7 @@ from streamem.plots.axes import axes_of
 Array = NDArray[Any]
 MOST_BARS = 80
 """Passes beyond which several are drawn as one bar."""
-PARTS = (("computing", "C0"), ("waiting for data", "C1"), ("M-steps and the rest", "0.75"))
+PARTS = (("computing", "C0"), ("waiting for data", "C1"), ("M-steps, compiling, the rest", "0.75"))
 
 
 def plot_report(report: Any, *, ax: Any = None) -> Any:

@@ -174,15 +174,14 @@ class FitReport:
             "",
             " start  iter   log-likelihood/row  seconds      rows/s     bytes/s  waiting  peak memory",
         ]
-        decimals = _decimals(self.passes)
-        lines = [*(_line(record, decimals) for record in self.passes), *_changes(self.passes), *_kinds(self.passes)]
+        lines = [*map(_line, self.passes), *_changes(self.passes), *_kinds(self.passes)]
         lines += [*_reads(self.passes), *events_in_words(self.events), *self._conclusions()]
         return "\n".join([*head, *lines])
 
 
 def _pass_rows(passes: Sequence[PassRecord]) -> list[list[html.Cell]]:
     """A row a pass, of many the first and the last."""
-    slowest, decimals = max(record.seconds for record in passes) or 1.0, _decimals(passes)
+    slowest = max(record.seconds for record in passes) or 1.0
     shown = [(i, record) for i, record in enumerate(passes) if i < SHOWN_PASSES or i >= len(passes) - SHOWN_PASSES]
     rows: list[list[html.Cell]] = []
     for i, record in shown:
@@ -194,7 +193,7 @@ def _pass_rows(passes: Sequence[PassRecord]) -> list[list[html.Cell]]:
                 f"{record.start}",
                 f"{record.iteration}",
                 f"{record.log_likelihood:.9f}",
-                html.Bar(record.seconds / slowest, f"{record.seconds:.{decimals}f}"),
+                html.Bar(record.seconds / slowest, _shown_seconds(record.seconds)),
                 f"{record.rows / max(record.seconds, 1e-9):,.0f}",
                 f"{record.wait_s / busy:.0%}",
                 format_bytes(record.peak_memory_bytes),
@@ -203,17 +202,16 @@ def _pass_rows(passes: Sequence[PassRecord]) -> list[list[html.Cell]]:
     return rows
 
 
-def _decimals(passes: Sequence[PassRecord]) -> int:
-    """Digits of seconds behind the point: at least two, and three digits of the slowest pass down to microseconds."""
-    slowest = max(record.seconds for record in passes)
-    return 6 if slowest < 1e-4 else max(2, 2 - math.floor(math.log10(slowest)))
+def _shown_seconds(seconds: float) -> str:
+    """Three digits, down to microseconds: the first pass may compile, and the others take a thousandth of its time."""
+    return f"{seconds:.{6 if seconds < 1e-4 else max(2, 2 - math.floor(math.log10(seconds)))}f}"
 
 
-def _line(record: PassRecord, decimals: int) -> str:
+def _line(record: PassRecord) -> str:
     seconds = max(record.seconds, 1e-9)
     busy = max(record.wait_s + record.compute_s, 1e-9)
     return (
-        f"{record.start:6d}{record.iteration:6d}{record.log_likelihood:21.9f}{record.seconds:9.{decimals}f}"
+        f"{record.start:6d}{record.iteration:6d}{record.log_likelihood:21.9f}{_shown_seconds(record.seconds):>9}"
         f"{record.rows / seconds:12,.0f}{format_bytes(record.nbytes / seconds):>12}{record.wait_s / busy:9.0%}"
         f"{format_bytes(record.peak_memory_bytes):>13}"
     )

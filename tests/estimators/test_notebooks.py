@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -72,3 +73,20 @@ def test_what_is_found_describes_itself() -> None:
     summary, diagnosis = fitted().summary(X_TABLE), fitted().diagnose(X_TABLE)
     assert summary.describe() == str(summary)
     assert diagnosis.describe() == str(diagnosis)
+
+
+def test_seconds_of_short_passes_have_three_digits() -> None:
+    """Beside a first pass that compiled."""
+    report = GaussianMixture(2, random_state=0).fit(np.arange(20.0)[:, None]).report_
+    first = report.passes[0]
+    report.passes[:] = [replace(first, seconds=seconds) for seconds in (49.764, 0.00412, 0.0, 2e-5)]
+    for told in (str(report), report._repr_html_()):
+        assert all(seconds in told for seconds in ("49.76", "0.00412", "0.000020", "0.000000"))
+
+
+def test_components_of_mixed_columns_are_told_without_marks_that_say_nothing() -> None:
+    family = Product({0: Poisson(), 1: Categorical()})
+    told = Mixture(family, 2, random_state=0).fit(np.arange(40).reshape(20, 2) % 3).describe()
+    assert "x0.rates" in told
+    assert "x1.probabilities" in told
+    assert not any(word in told for word in ("empty", "starts"))

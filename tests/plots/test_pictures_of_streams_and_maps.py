@@ -55,7 +55,7 @@ def test_a_map_has_the_coordinates_and_a_colour_for_each_component(turned: bool)
 
 def test_outliers_are_grey_and_many_components_get_a_bar_of_colours() -> None:
     ax = plot_labels(np.array([[-1, 0], [5, 5]]))
-    assert legend(ax) == ["outliers: 25%", "0: 25%", "5: 50%"]
+    assert legend(ax) == ["no component: 25%", "0: 25%", "5: 50%"]
     many = plot_labels(np.arange(100).reshape(10, 10))
     assert many.get_legend() is None
     assert len(many.figure.axes) == 2

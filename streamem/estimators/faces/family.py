@@ -15,6 +15,8 @@ from streamem.estimators.family_words import family_of_text
 from streamem.estimators.in_words import in_short
 from streamem.running.fitted import Shape
 
+MARKS = "empty", "floored"
+"""What is told of a component only where it is so."""
 SHOWN = 4
 """Numbers of an array that are told in words."""
 
@@ -44,11 +46,22 @@ class FamilyFace(Face):
         return params
 
     def words(self, settings: Any, components: Params) -> Sequence[str]:
-        """The first numbers of every array that has a row a component."""
+        """The first numbers of every array that has a row a component, and the marks that it has."""
         k = int(settings.n_components)
         leaves = {name: leaf for name, leaf in components.flatten().items() if np.shape(leaf)[:1] == (k,)}
-        return ["; ".join(f"{name} {in_short(leaf[i], SHOWN)}" for name, leaf in leaves.items()) for i in range(k)]
+        marks = [name for name in leaves if name.rpartition(".")[2] in MARKS]
+        told = [name for name in leaves if name not in marks and not _is_layout(name, leaves)]
+        numbers = ([f"{name} {in_short(leaves[name][i], SHOWN)}" for name in told] for i in range(k))
+        return [
+            "; ".join([*own, *(name for name in marks if np.any(leaves[name][i]))]) for i, own in enumerate(numbers)
+        ]
 
     def key(self, settings: Any) -> dict[str, Any]:
         """Class and settings of the family."""
         return {"family": settings_of(self.family(settings, None))}
+
+
+def _is_layout(name: str, leaves: Mapping[str, Any]) -> bool:
+    """Whether an array only says where the probabilities of each column begin."""
+    within, dot, own = name.rpartition(".")
+    return own == "starts" and f"{within}{dot}probabilities" in leaves
