@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -23,8 +23,9 @@ from bench.results import add_options, recorded
 from streamem import GaussianHMM, GaussianMixture, LatentClass
 
 Array = NDArray[Any]
-ALGORITHMS = ("batch", "squarem", "anderson", "auto")
-HEAD = *ALGORITHMS, "batch ÷ auto", "at the best in the end", "after as many passes as auto"
+MARKS = {"batch": "o", "squarem": "s", "anderson": "^", "auto": "D"}
+ALGORITHMS = tuple(MARKS)
+SHARES = "batch ÷ auto", "at the best in the end", "after as many passes as auto"
 NEAR, SAME = 1e-6, 1e-4
 TOL, MOST = 1e-9, 1500
 
@@ -127,22 +128,28 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--only", default="")
+    parser.add_argument("--algorithms", default=",".join(ALGORITHMS), help='with commas; "batch" and "auto" among them')
     parser.add_argument("--start", default="random_from_data", help="init_params of the mixtures")
     parser.add_argument("--picture", type=Path, help="write a picture of the passes")
     options = parser.parse_args()
     rows, seeds = (10_000, 2) if options.quick else (options.rows, options.seeds)
+    algorithms = options.algorithms.split(",")
+    if not {"batch", "auto"} <= {*algorithms} <= {*ALGORITHMS}:
+        parser.error(f"--algorithms takes some of {', '.join(ALGORITHMS)}, batch and auto among them")
     with recorded("acceleration", options):
         print(f"{rows:,} rows, {seeds} seeds: passes to within {NEAR:g} nats a row of the end, median (most)\n")
-        print(f"| case | {' | '.join(HEAD)} |\n|---|{'---|' * len(HEAD)}")
-        found = {case.name: measured(case, rows, seeds, options.start) for case in CASES if options.only in case.name}
+        head = *algorithms, *SHARES
+        print(f"| case | {' | '.join(head)} |\n|---|{'---|' * len(head)}")
+        chosen = [case for case in CASES if options.only in case.name]
+        found = {case.name: measured(case, rows, seeds, options.start, algorithms) for case in chosen}
     if options.picture:
         draw(found, options.picture)
 
 
-def measured(case: Case, rows: int, seeds: int, start: str) -> dict[str, list[Run]]:
+def measured(case: Case, rows: int, seeds: int, start: str, algorithms: Sequence[str]) -> dict[str, list[Run]]:
     """All fits of a case; prints its line."""
     x = case.data(rows)
-    runs = {name: [run(case, x, seed, start, name) for seed in range(seeds)] for name in ALGORITHMS}
+    runs = {name: [run(case, x, seed, start, name) for seed in range(seeds)] for name in algorithms}
     best = max(one.end for every in runs.values() for one in every)
     medians = {name: median(one.near for one in own) for name, own in runs.items()}
     cells = [f"{medians[name]:g} ({max(one.near for one in own)})" for name, own in runs.items()]
@@ -155,19 +162,25 @@ def measured(case: Case, rows: int, seeds: int, start: str) -> dict[str, list[Ru
 
 
 def draw(found: dict[str, dict[str, list[Run]]], path: Path) -> None:
-    """Passes of each fit, by case and algorithm."""
+    """Passes of each fit, by case and algorithm: equal ones side by side, and their median."""
     import matplotlib.pyplot as plt  # only for a picture
+    from matplotlib.ticker import ScalarFormatter
 
-    figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
-    marks = {"batch": "o", "squarem": "s", "anderson": "^", "auto": "D"}
-    for place, name in enumerate(ALGORITHMS):
-        x = [i + 0.18 * (place - 1.5) for i, runs in enumerate(found.values()) for _ in runs[name]]
-        y = [one.near for runs in found.values() for one in runs[name]]
-        axes.plot(x, y, marks[name], alpha=0.6, label=name)
+    figure, axes = plt.subplots(figsize=(9, 5), layout="constrained")
+    for place, name in enumerate(next(iter(found.values()))):
+        color = f"C{place}"
+        for i, runs in enumerate(found.values()):
+            near = sorted(one.near for one in runs[name])
+            middle = i + 0.2 * (place - 1.5)
+            x = middle + 0.14 * ((np.arange(len(near)) + 0.5) / len(near) - 0.5)
+            axes.plot(x, near, MARKS[name], color=color, ms=5, alpha=0.6, label=name if i == 0 else None)
+            axes.hlines(median(near), middle - 0.09, middle + 0.09, color=color, lw=2)
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(ScalarFormatter())
     axes.set_xticks(range(len(found)), [name.replace(", ", "\n") for name in found], fontsize=8)
     axes.set_ylabel("passes to within 1e-6 nats a row of the end")
-    axes.set_title("Passes over the data, one mark a start")
+    axes.set_title("Passes over the data: one mark a start, in the order of their passes; lines are medians")
+    axes.grid(axis="y", alpha=0.3)
     axes.legend(title="algorithm")
     figure.savefig(path, dpi=120)
 

@@ -1,4 +1,4 @@
-"""Traps: public tables on which published fits are local maxima; which starts and algorithms reach the best one.
+"""Traps: public tables on which published fits are local maxima, and a grid of clusters; what reaches the best one.
 
 Every seed draws one start (``n_init=1``); the fit goes on to its stopping rule (Aitken, 1e-10 nats a row). A fit has
 reached the best known maximum where it ends within 0.002 nats of it, of all rows together; without regularization a fit
@@ -41,10 +41,10 @@ class Trap:
     budget: int
 
 
-def gaussian(covariance_type: str) -> Callable[[int, str], Any]:
-    """Of three components, without regularization."""
+def gaussian(covariance_type: str, k: int = 3, reg_covar: float = 0.0) -> Callable[[int, str], Any]:
+    """Of so many components, without regularization."""
     return lambda seed, start: GaussianMixture(
-        3, covariance_type=covariance_type, reg_covar=0.0, init_params=start, random_state=seed, **RULE
+        k, covariance_type=covariance_type, reg_covar=reg_covar, init_params=start, random_state=seed, **RULE
     )
 
 
@@ -60,6 +60,7 @@ TRAPS = [
     Trap("Old Faithful, tied, K=3", traps_data.faithful(), -1126.31593, gaussian("tied"), NUMBERS, 60),
     Trap("gss82, K=3", traps_data.codes(traps_data.GSS82), -2754.545, classes(3), CODES, 200),
     Trap("carcinoma, K=4", traps_data.codes(traps_data.CARCINOMA), -289.285849, classes(4), CODES, 200),
+    Trap("25 clusters, full, K=25", traps_data.grid(), -15050.034664, gaussian("full", 25, 1e-6), NUMBERS, 60),
 ]
 
 
