@@ -96,8 +96,9 @@ class Arrays(Mapping[str, Any]):
         return sum(int(value.nbytes) for value in self._items.values())
 
     def replace(self, **changes: Any) -> Self:
-        """This value with some arrays exchanged."""
-        return type(self)(**{**self._items, **changes})
+        """This value with some arrays exchanged; the others are the very same, so what follows of them stays known."""
+        new = {name: _frozen(value, self._dtype) for name, value in changes.items()}
+        return self._of_frozen({**self._items, **new})
 
     def flatten(self) -> dict[str, NDArray[Any]]:
         """Every array under its dotted path."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,23 +12,28 @@ from numpy.typing import NDArray
 from streamem.core import loops
 
 Array = NDArray[Any]
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 BUFFER_ELEMENTS = 1024
 EPS = float(np.finfo(np.float64).eps)
 
 
-@contextmanager
-def small_buffers() -> Iterator[None]:
-    """Let NumPy's ufuncs work in pieces of 8 kB instead of 64 kB; also a decorator.
+def small_buffers(method: Method) -> Method:
+    """A method in which NumPy's ufuncs work in pieces of 8 kB instead of 64 kB.
 
     Measured (NumPy 2.4) on a block of 32×1024: a broadcast product takes 0.006 ms instead of 0.018, and 0.072 where
     free memory goes back to the system at once, as on Dask's workers (MALLOC_TRIM_THRESHOLD_).
     """
-    before = np.setbufsize(BUFFER_ELEMENTS)
-    try:
-        yield
-    finally:
-        np.setbufsize(before)
+
+    @wraps(method)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        before = np.setbufsize(BUFFER_ELEMENTS)
+        try:
+            return method(*args, **kwargs)
+        finally:
+            np.setbufsize(before)
+
+    return cast(Method, run)
 
 
 class Normalized(NamedTuple):

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamem.core.errors import DataError, ParameterError
-from streamem.core.ports import Model
+from streamem.core.ports import Model, Source
 from streamem.estimators.hyperparameters import budget_of
 from streamem.estimators.identity import (
     WhereObserved,
@@ -36,6 +36,7 @@ from streamem.running.answers import (
     is_light,
     reduce_source,
     require_apart,
+    score_here,
 )
 from streamem.running.fitted import Fitted
 from streamem.sinks import ResultLayout, open_sink
@@ -93,7 +94,8 @@ def answered(
     if getattr(opened.source, "hides_unobserved", False):
         task = WhereObserved(task)
     options = identity_options(arguments, fitted)
-    if _is_light(settings, model, opened, target):
+    alone = target.out is None and not asked.per_sequence
+    if alone and _is_light(settings, model, opened.source, target.executor):
         found = apply_here(opened.source, task)
         return found if target.plain else labelled(settings, x, options, column, found)
     engine = engine_for(settings, what, model, fitted, target.executor)
@@ -163,13 +165,17 @@ def identity_options(arguments: DataArguments, fitted: Fitted) -> ReadOptions:
     return ReadOptions(columns=chosen, feature_axis=arguments.feature_axis, left_out=arguments.left_out)
 
 
-def _is_light(settings: Any, model: Model, opened: Opened, target: Target) -> bool:
-    """Whether rows are so few that the calling thread answers at once, where nobody wants to see or limit anything."""
-    plain = target.out is None and settings.memory_limit is None and settings.n_threads is None and not settings.verbose
-    if not (plain and settings.structure.answers_lazily):
+def _is_light(settings: Any, model: Model, source: Source, executor: Any) -> bool:
+    """Whether rows are so few that the calling thread answers at once, where nobody wants to see or limit anything.
+
+    Steps of sequences are one chunk then, so that nothing lies beyond it.
+    """
+    if settings.memory_limit is not None or settings.n_threads is not None or settings.verbose:
         return False
-    statistics = model.statistics_bytes(opened.source.schema.n_features) // 8
-    return is_light(opened.source, statistics, target.executor)
+    statistics = model.statistics_bytes(source.schema.n_features) // 8
+    if not is_light(source.n_rows, statistics, executor):
+        return False
+    return not settings.structure.is_sequential or len(source.chunks()) == 1
 
 
 def opened_for(settings: Any, fitted: Fitted, x: Any, arguments: DataArguments) -> tuple[Opened, Fitted]:
@@ -215,7 +221,10 @@ def total_of(settings: Any, fitted: Fitted, x: Any, arguments: DataArguments, ex
     model = model_of(settings, fitted)
     params = model.for_pass_of(fitted.state.params, source.n_rows)
     task = settings.structure.score_task(model, params, source.schema.names)
-    stats = reduce_source(source, task, engine_for(settings, "score", model, fitted, executor), held=64)
+    if _is_light(settings, model, source, executor) and len(source.chunks()) == 1:
+        stats = score_here(source, task)
+    else:
+        stats = reduce_source(source, task, engine_for(settings, "score", model, fitted, executor), held=64)
     if not float(stats.weight) > 0:
         raise DataError(f"the sample weights sum to {float(stats.weight)}; at least one must be > 0")
     return float(stats.log_likelihood), float(stats.weight)

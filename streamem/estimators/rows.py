@@ -68,7 +68,8 @@ class Rows(Structure):
         }
     )
     names = ("weights_",)
-    iterations, noun, answers_lazily = "max_iter", "component", True
+    iterations, noun = "max_iter", "component"
+    answers_lazily = takes_rows_as_they_are = True
 
     def open(self, settings: Any, x: Any, arguments: DataArguments, shape: Shape | None) -> Opened:
         """Rows of anything that `streamem.open_source` takes."""

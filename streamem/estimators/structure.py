@@ -124,6 +124,9 @@ class Structure(Protocol):
     answers_lazily: bool = False
     """Whether answers about a Dask collection are a lazy Dask array, block by block."""
 
+    takes_rows_as_they_are: bool = False
+    """Whether an array of rows is answered row by row, and `open` does nothing else with it; see `at_once`."""
+
     window: int | None = None
     """Steps of a long sequence that "stepwise" draws together; None where rows are drawn one by one."""
 

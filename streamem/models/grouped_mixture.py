@@ -104,7 +104,7 @@ class GroupedMixture(ForwardsToFamily):
         return self._assembled(np.ones(self.n_components), components)
 
     @by_size
-    @small_buffers()
+    @small_buffers
     def e_step(self, params: Params, chunk: Chunk, message: Boundary | None = None) -> Stats:
         """responsibilities (K,) of groups, components, and the four scalars that every model carries."""
         return expected(chunk, lambda chunk: self._expected(params, chunk, message))
@@ -186,7 +186,7 @@ class GroupedMixture(ForwardsToFamily):
     # --- what a fitted model says of groups, in their order ----------------------------------------------------------
 
     @by_size
-    @small_buffers()
+    @small_buffers
     def group_responsibilities(self, params: Params, chunk: Chunk, message: Boundary | None = None) -> Array:
         """Posterior probability of every component, (groups that begin in the chunk, K)."""
         found = [group.posterior for group in self._asked(params, chunk, message)]
@@ -197,14 +197,14 @@ class GroupedMixture(ForwardsToFamily):
         return np.argmax(self.group_responsibilities(params, chunk, message), axis=1)
 
     @by_size
-    @small_buffers()
+    @small_buffers
     def group_log_density(self, params: Params, chunk: Chunk, message: Boundary | None = None) -> Array:
         """log p(rows) of every group, in nats: of a piece given the pieces before it, so that pieces add up."""
         found = [group.log_density for group in self._asked(params, chunk, message)]
         return np.concatenate(found) if found else np.empty(0)
 
     @by_size
-    @small_buffers()
+    @small_buffers
     def imputed(
         self,
         params: Params,
@@ -222,7 +222,7 @@ class GroupedMixture(ForwardsToFamily):
         return completed_rows(self.family, params.components, chunk.x, resp, n_draws, rng)
 
     @by_size
-    @small_buffers()
+    @small_buffers
     def log_likelihood(self, params: Params, chunk: Chunk, message: Boundary | None = None) -> Stats:
         """rows, weight of the groups that begin in the chunk, and weighted log-likelihood in nats."""
         steps = steps_of(chunk, message or ALONE)

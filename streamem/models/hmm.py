@@ -118,7 +118,7 @@ class HMM(ForwardsToFamily):
         return self._assembled(self.family.start(x, weight, self.n_components))
 
     @by_size
-    @small_buffers()
+    @small_buffers
     def e_step(self, params: Params, chunk: Chunk, message: Boundary | None = None) -> Stats:
         """Expected counts of a chunk, given what lies beyond it."""
         return expected(chunk, lambda chunk: self._expected(params, chunk, message))
@@ -216,7 +216,7 @@ class HMM(ForwardsToFamily):
     # --- what a fitted model says of sequences -----------------------------------------------------------------------
 
     @by_size
-    @small_buffers()
+    @small_buffers
     def posteriors(self, params: Params, chunk: Chunk, message: Boundary | None = None) -> Array:
         """Probability of every state given the whole sequence, (n, K); NaN for padding."""
         out = np.full((chunk.rows, self.n_components), np.nan)
@@ -249,7 +249,7 @@ class HMM(ForwardsToFamily):
         return completed_rows(self.family, params.components, chunk.x, resp, n_draws, rng)
 
     @by_size
-    @small_buffers()
+    @small_buffers
     def path(self, params: Params, chunk: Chunk, message: Boundary | None = None) -> Array:
         """The most probable sequence of states: (n,) int64; −1 for padding.
 
@@ -275,7 +275,7 @@ class HMM(ForwardsToFamily):
         return out
 
     @by_size
-    @small_buffers()
+    @small_buffers
     def log_likelihood(self, params: Params, chunk: Chunk, message: Boundary | None = None) -> Stats:
         """rows, weight and weighted log-likelihood in nats."""
         steps = steps_of(chunk, message or ALONE)

@@ -85,7 +85,7 @@ class Mixture(ForwardsToFamily):
         return Params(weights=weights, components=components, active=np.float64(self.n_components))
 
     @by_size
-    @small_buffers()
+    @small_buffers
     def e_step(self, params: Params, chunk: Chunk, message: Boundary | None = None) -> Stats:
         """responsibilities (K,), components, and the four scalars that every model carries."""
         return expected(chunk, lambda chunk: self._expected(params, chunk))
@@ -157,7 +157,7 @@ class Mixture(ForwardsToFamily):
     # --- what a fitted mixture says of rows --------------------------------------------------------------------------
 
     @by_size
-    @small_buffers()
+    @small_buffers
     def labels(self, params: Params, chunk: Chunk) -> Array:
         """The most probable component of every row: (n,) int64."""
         out = np.empty(chunk.rows, dtype=np.int64)
@@ -172,7 +172,7 @@ class Mixture(ForwardsToFamily):
         return out
 
     @by_size
-    @small_buffers()
+    @small_buffers
     def responsibilities(self, params: Params, chunk: Chunk) -> Array:
         """Posterior probability of every component: (n, K)."""
         out = np.empty((chunk.rows, self.n_terms))
@@ -184,7 +184,7 @@ class Mixture(ForwardsToFamily):
         return out
 
     @by_size
-    @small_buffers()
+    @small_buffers
     def log_density(self, params: Params, chunk: Chunk) -> Array:
         """log p(x) of every row, in nats: (n,); −∞ where it is below what float64 holds."""
         out = np.empty(chunk.rows)
@@ -238,6 +238,12 @@ class Mixture(ForwardsToFamily):
     def _kernel(self, params: Params, dtype: DTypeLike = np.float64) -> Kernel:
         return kernel_of(self.family, params.components, self.n_components, dtype)
 
+    def _kernel_for_answers(self, params: Params) -> Kernel:
+        """Held for the next call where work is small: to make it then takes longer than to use it."""
+        if not in_numpy():
+            return self._kernel(params)
+        return reused_kernel(self, params, np.float64, lambda: self._kernel(params))
+
     def _fastest(self, params: Params, dtype: DTypeLike) -> Mixing:
         """A screen, where the statistics that led to these parameters make it worth while; else the kernel."""
         screen = self._screen(params, dtype)
@@ -270,7 +276,7 @@ class Mixture(ForwardsToFamily):
         """For every block, log p_k(x) as (K, b), by a kernel unless rows are too few for one."""
         few = self.family.few_log_prob(params.components, x) if self.n_terms == self.n_components else None
         if few is None:
-            return self._log_prob(self._kernel(params), x)
+            return self._log_prob(self._kernel_for_answers(params), x)
         return iter([(slice(0, len(x)), np.ascontiguousarray(few.T))])
 
     def _log_prob(self, kernel: Kernel, x: Array) -> Iterator[tuple[slice, Array]]:

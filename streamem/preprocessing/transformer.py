@@ -133,7 +133,7 @@ class Transformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None): 
             return TransformedSource(source, mapped, about(X, options))
         column = Column(mapped.width, mapped.dtype, self._names_out())
         task = self._task(mapped, source.schema.names)
-        if is_light(source, 1, executor):
+        if is_light(source.n_rows, 1, executor):
             values = apply_here(source, task)
         else:
             values = apply_to_array(source, task, column, self._engine("transform", executor))

@@ -18,7 +18,7 @@ from streamem.core.blas import one_blas_thread
 from streamem.core.chunk import Chunk, as_floats
 from streamem.core.errors import OutputError
 from streamem.core.missing import Missing
-from streamem.core.ports import ChunkRef, Executor, Family, OnChunk, PassTask, Source, full_family
+from streamem.core.ports import ChunkRef, Executor, Family, OnChunk, PassTask, Source, Task, full_family
 from streamem.core.stats import Stats
 from streamem.initialization import sample_rows
 from streamem.machine.importing import import_whole
@@ -97,7 +97,7 @@ LIGHT_ROWS, LIGHT_PRODUCTS_OF_FEW = 4, 2**22
 """Of so few rows it answers more: there is nothing to share out, and it takes a few milliseconds."""
 
 
-def is_light(source: Source, n_statistics: int, executor: Any) -> bool:
+def is_light(n_rows: int, n_statistics: int, executor: Any) -> bool:
     """Whether threads, a look at free memory and a progress bar would take longer than the answers themselves.
 
     Parameters
@@ -105,8 +105,8 @@ def is_light(source: Source, n_statistics: int, executor: Any) -> bool:
     n_statistics : numbers of the model's statistics, each of which costs about a product a row
     executor : as `Engine.choice`
     """
-    most = LIGHT_PRODUCTS_OF_FEW if source.n_rows <= LIGHT_ROWS else LIGHT_PRODUCTS
-    return 0 < source.n_rows * n_statistics <= most and client_of(executor) is None
+    most = LIGHT_PRODUCTS_OF_FEW if n_rows <= LIGHT_ROWS else LIGHT_PRODUCTS
+    return 0 < n_rows * n_statistics <= most and client_of(executor) is None
 
 
 def apply_here(source: Source, task: Apply) -> Array:
@@ -114,6 +114,13 @@ def apply_here(source: Source, task: Apply) -> Array:
     with one_blas_thread(brief=True):
         answers = [task(ref.load(), ref) for ref in source.chunks()]
     return answers[0] if len(answers) == 1 else np.concatenate(answers)
+
+
+def score_here(source: Source, task: Task[Stats]) -> Stats:
+    """What a task finds in the one chunk of a light call, by the calling thread."""
+    (ref,) = source.chunks()
+    with one_blas_thread(brief=True):
+        return task(ref.load(), ref)
 
 
 def apply_to_store(
