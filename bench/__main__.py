@@ -36,6 +36,7 @@ EXPERIMENTS = [
     Experiment("Coverage of intervals", "bench.standard_errors", draws=False),
     Experiment("Passes of accelerated EM", "bench.acceleration"),
     Experiment("First fits of a new interpreter", "bench.first_fit", draws=False),
+    Experiment("Small calls", "bench.small_calls", draws=False),
     Experiment("Whole fits from Parquet", "bench.whole_fit", draws=False),
     Experiment("Traps", "bench.traps", draws=False),
     Experiment("Work of all cores", "bench.bare_loop", draws=False),

@@ -1,8 +1,9 @@
 """Recursions of a hidden Markov chain in NumPy, for few steps; see `chains`.
 
-A step is a matrix M_t = A·diag(b_t), and the first of a sequence one of rank 1, so that all sequences are one chain. It
-is cut into blocks of L steps. The products of all blocks take L products of stacks; where the chain is at the ends of
-the blocks, a product of a vector a block; and all steps within the blocks L products again: some 3·√n calls, not n.
+v_t − (v_{t−1}·A)∘b_t = 0, and the entry at the first step of a sequence, are linear equations whose matrix is
+triangular with 2·width diagonals. BLAS solves them for all steps of all sequences in one call, and the transposed ones
+for β. So that nothing overflows, the densities of each step are divided by a factor, for which a first guess is mostly
+good enough.
 """
 
 from __future__ import annotations
@@ -12,44 +13,47 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg.blas import dtbsv
 
 from streamem.kernels.chains.limits import AGREEING, FLOOR, LEAST_SUM, TAINTED
 from streamem.kernels.plain.features import quietly
 
 Array = NDArray[Any]
 
-STEPS_A_BLOCK = 0.7
-"""Times the root of the number of steps: a product of stacks costs about three of vectors."""
+LOWEST, HIGHEST = 1e-30, 1e30
+"""Sums of a step's solution between which whatever is not below `FLOOR` beside them has all its digits."""
 
-AT_ONCE = 4
-"""Steps between two scalings of the products of a block."""
+FARTHEST = 1e250
+"""Up to this factor from 1 a sum is known well enough to guess better."""
 
-LEAST_AHEAD = 1e-300
-"""Below this no β is let, so that a sequence without a future leaves those before it theirs."""
+GUESSES = 8
+"""Of the factors; sequences for which none serves need logarithms."""
+
+LEAST_GROWTH = 1e-200
+"""No step is expected to leave less."""
 
 
-class _Blocks(NamedTuple):
-    """Operators of all steps, cut into blocks of L.
+class _System(NamedTuple):
+    """The equations of all steps of sequences that have any.
 
     Attributes
     ----------
     steps : (n,) rows of all steps
-    firsts : (sequences,) where each of those that have steps begins among them
-    operators : (L, blocks, width, width), the identity behind the last step
-    products : (blocks, width, width) of the operators of each block, divided by the largest number
+    firsts, lasts : (sequences,) where each begins and ends among them
+    band : (n·width, 2·width) diagonals of the matrix, the first of which is 1 and not read
     """
 
     steps: Array
     firsts: Array
-    operators: Array
-    products: Array
+    lasts: Array
+    band: Array
 
 
 class PlainRecursions:
     """`Recursions` in NumPy, for any width: `backward` goes on with what `forward` made of the same steps."""
 
     def __init__(self) -> None:
-        self._blocks: _Blocks | None = None
+        self._system: _System | None = None
 
     @quietly
     def forward(
@@ -61,12 +65,11 @@ class PlainRecursions:
         """
         known[:] = 0.0
         filled = np.flatnonzero(spans[:, 1] > spans[:, 0])
-        self._blocks = None
+        self._system = None
         if not len(filled):
             return
-        blocks = self._blocks = _blocks(b, spans[filled], entries[filled], exits[filled], matrix)
-        steps, firsts = blocks.steps, blocks.firsts
-        found = _states(blocks)
+        self._system, found = _solved(b, spans[filled], entries[filled], matrix)
+        steps, firsts, _, _ = self._system
         v[steps] = found
         predicted = np.empty_like(found)
         np.matmul(found[:-1], matrix, out=predicted[1:])
@@ -97,11 +100,11 @@ class PlainRecursions:
         First states are those of sequences from `counted` on: others go on from elsewhere. Sequences whose
         log-likelihood is not finite are skipped; it becomes −inf where too much mass was tainted.
         """
-        if self._blocks is None:
+        if self._system is None:
             return
         filled = np.flatnonzero(spans[:, 1] > spans[:, 0])
-        steps, firsts = self._blocks.steps, self._blocks.firsts
-        ahead, before = _ahead(self._blocks, exits[filled[-1]]), v[steps]
+        steps, firsts, lasts, band = self._system
+        ahead, before = _transposed(band, lasts, exits[filled]), v[steps]
         gamma = before * ahead
         mass = gamma.sum(axis=1, keepdims=True)
         gamma /= mass
@@ -151,73 +154,62 @@ def recursions(width: int) -> PlainRecursions:
     return PlainRecursions()
 
 
-def _blocks(b: Array, spans: Array, entries: Array, exits: Array, matrix: Array) -> _Blocks:
-    """The operators of all steps of sequences that have any.
+def _solved(b: Array, spans: Array, entries: Array, matrix: Array) -> tuple[_System, Array]:
+    """The equations of sequences that have steps, and v (n, width), which sums to 1 but for what is raised to `FLOOR`.
 
-    What comes before the first step of a sequence has the likelihood of its own exit, whatever comes next.
+    NaN where no guess of the factors served.
     """
     lengths = spans[:, 1] - spans[:, 0]
-    firsts = np.cumsum(lengths) - lengths
+    lasts = np.cumsum(lengths) - 1
+    firsts = lasts + 1 - lengths
     steps = np.arange(lengths.sum()) + np.repeat(spans[:, 0] - firsts, lengths)
-    n, width = len(steps), b.shape[1]
-    length = max(1, round(STEPS_A_BLOCK * n**0.5))
-    count = -(-n // length)
-    operators = np.empty((count * length, width, width))
-    np.multiply(matrix, b[steps][:, None, :], out=operators[:n])
-    operators[firsts] = np.roll(exits, 1, axis=0)[:, :, None] * (entries * b[steps[firsts]])[:, None, :]
-    operators[n:] = np.eye(width)
-    cut = np.ascontiguousarray(operators.reshape(count, length, width, width).swapaxes(0, 1))
-    products, scales = cut[0], np.zeros((count, width, 1))
-    for i in range(1, length):
-        products = products @ cut[i]
-        if i % AT_ONCE == 0 or i + 1 == length:
-            largest = products.max(axis=2, keepdims=True)
-            products, scales = np.fmax(products / largest, 0.0), scales + np.log(largest)
-    # Of a row far below the largest one little is left: no v is below `FLOOR`, which then says that too much was lost.
-    return _Blocks(steps, firsts, cut, products * np.exp(scales - scales.max(axis=1, keepdims=True)))
+    own, growth = b[steps], np.empty(len(steps))
+    growth[1:] = np.einsum("nj,nj->n", own[:-1] @ matrix, own[1:]) / own[:-1].sum(axis=1)
+    begun = entries * own[firsts]
+    growth[firsts] = begun.sum(axis=1)
+    np.fmax(growth, LEAST_GROWTH, out=growth)
+    right = np.zeros_like(own)
+    for _ in range(GUESSES):
+        right[firsts] = begun / growth[firsts, None]
+        band = _band(own / growth[:, None], matrix, firsts)
+        found = _solution(band, right, transposed=False)
+        sums = found.sum(axis=1)
+        served = (sums >= LOWEST) & (sums <= HIGHEST)
+        if served.all():
+            break
+        known = (sums > 1.0 / FARTHEST) & (sums < FARTHEST)
+        known[1:] &= known[:-1]
+        known[firsts] = False
+        grown = np.flatnonzero(known)
+        growth[grown] *= sums[grown] / sums[grown - 1]
+    found /= sums[:, None]
+    np.fmax(found, FLOOR, out=found)
+    found[~served] = np.nan
+    return _System(steps, firsts, lasts, band), found
 
 
-def _states(blocks: _Blocks) -> Array:
-    """v (n, width) of all steps, each of which sums to 1 but for what is not let below `FLOOR`."""
-    length, count, width, _ = blocks.operators.shape
-    before = np.empty((count, 1, width))
-    now = np.ones(width)  # what the first step, which is of rank 1, turns into its entry
-    for i, product in enumerate(blocks.products):
-        before[i, 0] = now
-        now = now @ product
-        now /= now.sum()
-        np.fmax(now, FLOOR, out=now)
-    found = np.empty((length, count, 1, width))
-    for i, operators in enumerate(blocks.operators):
-        before = np.matmul(before, operators, out=found[i])
-        before /= np.add.reduce(before, axis=2, keepdims=True)
-        np.fmax(before, FLOOR, out=before)
-    return _in_order(found, len(blocks.steps))
+def _band(scaled: Array, matrix: Array, firsts: Array) -> Array:
+    """Diagonals (n·width, 2·width) of the equations of steps with densities (n, width), divided by their factors."""
+    n, width = scaled.shape
+    band = np.zeros((n, width, 2 * width))
+    for i in range(width):
+        np.multiply(scaled[1:], -matrix[i], out=band[:-1, i, width - i : 2 * width - i])
+    band[firsts[1:] - 1] = 0.0  # no sequence goes on with another
+    return band.reshape(n * width, 2 * width)
 
 
-def _ahead(blocks: _Blocks, exit: Array) -> Array:
+def _transposed(band: Array, lasts: Array, exits: Array) -> Array:
     """β (n, width) of all steps, up to a factor for each."""
-    length, count, width, _ = blocks.operators.shape
-    after = np.empty((count, width, 1))
-    now = exit / exit.max()
-    for i in range(count - 1, -1, -1):
-        after[i, :, 0] = now
-        now = blocks.products[i] @ now
-        now /= now.max()
-        np.fmax(now, LEAST_AHEAD, out=now)
-    found = np.empty((length, count, width, 1))
-    for i in range(length - 1, -1, -1):
-        found[i] = after
-        after = blocks.operators[i] @ after
-        after /= np.maximum.reduce(after, axis=1, keepdims=True)
-        np.fmax(after, LEAST_AHEAD, out=after)
-    return _in_order(found, len(blocks.steps))
+    width = exits.shape[1]
+    right = np.zeros((len(band) // width, width))
+    right[lasts] = exits
+    return _solution(band, right, transposed=True)
 
 
-def _in_order(found: Array, n: int) -> Array:
-    """Values (L, blocks, …) of width numbers each as those of n steps."""
-    length, count, width = found.shape[0], found.shape[1], found.size // (found.shape[0] * found.shape[1])
-    return found.reshape(length, count, width).swapaxes(0, 1).reshape(-1, width)[:n]
+def _solution(band: Array, right: Array, transposed: bool) -> Array:
+    """The values (n, width) that fulfil the equations, or the transposed ones."""
+    solved = dtbsv(band.shape[1] - 1, band.T, right.ravel(), lower=1, trans=int(transposed), diag=1)
+    return np.asarray(solved).reshape(right.shape)
 
 
 # --- paths ------------------------------------------------------------------------------------------------------------
