@@ -27,6 +27,9 @@ from streamem.algorithms import IncrementalEM, StepwiseEM
 
 FOLDER = Path(__file__).with_name("files")
 
+WRITTEN_ON = "; znver3, "
+"""The processor, in the words of `recording.machine`."""
+
 MODEL, RUN, SITES = "model.npz", "run.npz", ("north.npz", "south.npz")
 
 MODELS = (

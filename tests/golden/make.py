@@ -17,6 +17,7 @@ Files under `files/` that are missing are written by the version that runs; thos
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,6 +42,7 @@ def all_results() -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Record."""
+    os.environ["STREAMEM_SMALL_WORK"] = "compiled"  # as in the tests
     parser = argparse.ArgumentParser(prog="python -m golden.make", description="Record the golden cases here.")
     parser.add_argument("--renew", nargs="+", default=[], metavar="CASE", help="cases that may differ from before")
     renewed = set(parser.parse_args(arguments).renew)

@@ -14,7 +14,7 @@ import pytest
 
 from golden import other_vectors
 from golden.cases import CASES, OTHER_VECTORS
-from golden.files import FILE_CASES, FOLDER, MODEL, ModelFile, kept, result_of, unpack
+from golden.files import FILE_CASES, FOLDER, MODEL, WRITTEN_ON, ModelFile, kept, result_of, unpack
 from golden.recording import differing_bits, differing_numbers, machine, recorded
 from golden.results import result
 
@@ -108,8 +108,13 @@ def test_a_model_saved_again_holds_the_same_arrays(name: str, tmp_path: Path) ->
     ],
 )
 def test_a_checkpoint_leads_to_the_end_of_a_fit_that_was_never_left(name: str, whole: str) -> None:
-    """As it was recorded; that of this version is compared with the same record."""
-    for bits in known()["bits"].values():
+    """As it was recorded on the processor that wrote the file; that of this version is compared with the same record.
+
+    Elsewhere the first iterations of both are of other roundings.
+    """
+    wrote = [bits for machine, bits in known()["bits"].items() if WRITTEN_ON in machine]
+    assert wrote
+    for bits in wrote:
         assert {part: bits[name][part] for part in ("parameters", "statistics", "answers")} == {
             part: bits[whole][part] for part in ("parameters", "statistics", "answers")
         }
