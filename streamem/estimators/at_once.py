@@ -7,7 +7,6 @@ a row. Here the same functions answer, with the same bits.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from operator import is_
 from typing import Any
 
@@ -18,7 +17,6 @@ from streamem.core.blas import one_blas_thread
 from streamem.core.chunk import Chunk
 from streamem.estimators.asking import Target
 from streamem.estimators.attributes import still_shown
-from streamem.estimators.by_hand import ByHand
 from streamem.estimators.hyperparameters import check_hyperparameters
 from streamem.estimators.identity import container_of
 from streamem.estimators.making import model_of
@@ -73,26 +71,10 @@ class Ready:
         return made
 
 
-@dataclass(eq=False)
-class Known:
-    """What was worked out of an estimator's attributes, for the next call: neither copied nor pickled.
+class Published(dict[str, Any]):
+    """Attributes that a fitted estimator shows, by name, and what is ready to answer by them in this process."""
 
-    Attributes
-    ----------
-    by_hand : of attributes that a user has set
-    ready : of those that were fitted
-    """
-
-    by_hand: ByHand | None = None
     ready: Ready | None = None
-
-
-def known_of(estimator: Any) -> Known:
-    """What is known of an estimator."""
-    if estimator._known is None:
-        estimator._known = Known()
-    found: Known = estimator._known
-    return found
 
 
 def at_once(settings: Any, question: str, x: Any, arguments: DataArguments, target: Target) -> Array | None:
@@ -112,9 +94,10 @@ def at_once(settings: Any, question: str, x: Any, arguments: DataArguments, targ
         return None
     if target.out is not None or target.id_columns is not None:
         return None
-    known = known_of(settings)
-    if (ready := known.ready) is None or not ready.is_of(settings):
-        ready = known.ready = _looked_at(settings)
+    if type(published := settings._published) is not Published:
+        return None
+    if (ready := published.ready) is None or not ready.is_of(settings):
+        ready = published.ready = _looked_at(settings)
     task = None if ready is None else ready.task(settings, question, x, target.executor)
     if task is None:
         return None

@@ -19,7 +19,7 @@ from streamem.algorithms import DriftAlarm, StepSize
 from streamem.core.errors import ParameterError
 from streamem.core.ports import Variant
 from streamem.estimators.asking import Target, answer, opened_for, write_rows
-from streamem.estimators.at_once import Known, at_once, known_of
+from streamem.estimators.at_once import Published, at_once
 from streamem.estimators.attributes import (
     OPTIONAL,
     absence,
@@ -31,7 +31,7 @@ from streamem.estimators.attributes import (
     shown_parameters,
     still_shown,
 )
-from streamem.estimators.by_hand import made_by_hand
+from streamem.estimators.by_hand import ByHand, made_by_hand
 from streamem.estimators.diagnosis import Diagnosis, diagnosis_of
 from streamem.estimators.faces import Face
 from streamem.estimators.fitting import fit_to
@@ -80,8 +80,8 @@ class Estimator(BaseEstimator):
     """A model that is fitted by EM: subclasses name its structure and its face, and declare the hyperparameters.
 
     All that a fit leaves is one frozen value, `_fitted`; the public attributes are shown from it, read-only, and
-    whether a user has set others is told by identity (`_published` holds what was shown). What was worked out of them
-    for the next call is `_known`. Whoever follows the learning belongs to the process (`_followers`).
+    whether a user has set others is told by identity (`_published` holds what was shown). Whoever follows the learning
+    belongs to the process (`_followers`).
     """
 
     missing: str = "error"
@@ -95,7 +95,7 @@ class Estimator(BaseEstimator):
 
     _fitted: Fitted | None = None
     _published: Mapping[str, Any] = MappingProxyType({})
-    _known: Known | None = None
+    _by_hand: ByHand | None = None
     _followers: Followers | None = None
 
     def __new__(cls, *_: Any, **settings: Any) -> Self:
@@ -642,9 +642,8 @@ class Estimator(BaseEstimator):
         require_fitted(self)
         fitted = self._fitted
         if fitted is None or fitted.state is None or not still_shown(self, self._published):
-            known = known_of(self)
-            known.by_hand = made_by_hand(self, fitted, self._published, known.by_hand)
-            return known.by_hand.fitted
+            self._by_hand = made_by_hand(self, fitted, self._published, self._by_hand)
+            return self._by_hand.fitted
         require_sizes(self, self._published, 0 if fitted.shape is None else fitted.shape.features)
         require_fit(self, fitted)
         return fitted
@@ -673,14 +672,15 @@ class Estimator(BaseEstimator):
         facts = shown_facts(fitted)
         for name in OPTIONAL:
             self.__dict__.pop(name, None)
-        self.__dict__.update(**published, **facts, _fitted=fitted, _published=published, _known=Known())
+        self.__dict__.pop("_by_hand", None)
+        self.__dict__.update(**published, **facts, _fitted=fitted, _published=Published(published))
         return fitted
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickled state: no followers; of published attributes the names only, unless a user has replaced them."""
         state: dict[str, Any] = dict(super().__getstate__())
         state.pop("_followers", None)
-        state.pop("_known", None)
+        state.pop("_by_hand", None)
         if published := state.get("_published"):
             state["_published"] = {
                 name: None if state.get(name) is value else value for name, value in published.items()
@@ -691,9 +691,8 @@ class Estimator(BaseEstimator):
         """Copies of arrays come back writeable: those that were published are made read-only again."""
         super().__setstate__(state)
         published = self.__dict__.get("_published", {})
-        self.__dict__["_published"] = shown = {
-            name: self.__dict__[name] if value is None else value for name, value in published.items()
-        }
+        own = {name: self.__dict__[name] if value is None else value for name, value in published.items()}
+        self.__dict__["_published"] = shown = Published(own)
         for value in shown.values():
             if isinstance(value, np.ndarray):
                 value.setflags(write=False)

@@ -68,8 +68,12 @@ class Rows(Structure):
         }
     )
     names = ("weights_",)
-    iterations, noun = "max_iter", "component"
-    answers_lazily = takes_rows_as_they_are = True
+    iterations, noun, answers_lazily = "max_iter", "component", True
+
+    @property
+    def takes_rows_as_they_are(self) -> bool:
+        """Whether a subclass opens data as this class does."""
+        return type(self).open is Rows.open
 
     def open(self, settings: Any, x: Any, arguments: DataArguments, shape: Shape | None) -> Opened:
         """Rows of anything that `streamem.open_source` takes."""

@@ -124,13 +124,15 @@ class Structure(Protocol):
     answers_lazily: bool = False
     """Whether answers about a Dask collection are a lazy Dask array, block by block."""
 
-    takes_rows_as_they_are: bool = False
-    """Whether an array of rows is answered row by row, and `open` does nothing else with it; see `at_once`."""
-
     window: int | None = None
     """Steps of a long sequence that "stepwise" draws together; None where rows are drawn one by one."""
 
     # --- data --------------------------------------------------------------------------------------------------------
+
+    @property
+    def takes_rows_as_they_are(self) -> bool:
+        """Whether an array of rows is answered row by row, and `open` does nothing else with it; see `at_once`."""
+        return False
 
     def open(self, settings: Any, x: Any, arguments: DataArguments, shape: Shape | None) -> Opened:
         """Open X, checked against the shape of the fit, or of nothing before a fit (None).

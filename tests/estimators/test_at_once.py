@@ -64,14 +64,19 @@ def test_bits_are_those_of_the_other_way(name: str) -> None:
             for question in QUESTIONS:
                 found = [getattr(one, question)(rows.astype(dtype)) for one in (model, model, other)]
                 assert {(each.dtype, each.tobytes()) for each in found} == {(found[2].dtype, found[2].tobytes())}
-    assert model._known.ready is not None
-    assert other._known is None or other._known.ready is None
+    assert model._published.ready is not None
+    assert other._published.ready is None
 
 
 def test_what_stays_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[Any] = []
     ready = at_once.Ready
-    monkeypatch.setattr(at_once, "Ready", lambda *told: looked.append(told) or ready(*told))
+
+    def counted(*told: Any) -> at_once.Ready:
+        looked.append(told)
+        return ready(*told)
+
+    monkeypatch.setattr(at_once, "Ready", counted)
     model = GaussianMixture(2, random_state=0).fit(X)
     for question in QUESTIONS * 2:
         getattr(model, question)(X[:2])
@@ -108,12 +113,12 @@ def test_settings_that_do_not_fit_any_more_are_refused() -> None:
 
 
 def test_a_family_that_was_changed_is_looked_at_again() -> None:
-    model = Mixture(Gaussian("diag"), 2, random_state=0).fit(X)
+    model: Any = Mixture(Gaussian("diag"), 2, random_state=0).fit(X)
     model.predict(X[:1])
-    seen = model._known.ready
+    seen = model._published.ready
     model.family.reg_covar = 0.5
     model.predict(X[:1])
-    assert model._known.ready is not seen
+    assert model._published.ready is not seen
 
 
 def test_the_container_that_was_asked_for() -> None:
@@ -165,10 +170,15 @@ def test_a_row_takes_few_calls(question: str) -> None:
 def test_a_step_of_a_chain_starts_no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[Any] = []
     start = threading.Thread.start
-    monkeypatch.setattr(threading.Thread, "start", lambda self: started.append(self) or start(self))
+
+    def counted(self: threading.Thread) -> None:
+        started.append(self)
+        start(self)
+
+    monkeypatch.setattr(threading.Thread, "start", counted)
     chain = GaussianHMM(2, random_state=0).fit(X, lengths=[20, 40])
     started.clear()
-    ask = (chain.predict, chain.predict_proba, chain.score)
+    ask: list[Any] = [chain.predict, chain.predict_proba, chain.score]
     found = [question(X[:30]) for question in ask]
     assert not started
     chain.set_params(n_threads=1)

@@ -86,7 +86,7 @@ def test_copies_make_their_own() -> None:
     model = by_attributes()
     model.predict(X)
     again = pickle.loads(pickle.dumps(model))
-    assert "_known" not in vars(again)
+    assert "_by_hand" not in vars(again)
     again.means_[0] = 10.0
     assert not np.array_equal(again.score_samples(X), model.score_samples(X))
     assert not hasattr(clone(model), "means_")
