@@ -7,7 +7,7 @@ Subclass a suite under a name that pytest collects, override its ``make_…`` me
         def make_params(self, rng): return Params(rates=rng.uniform(1, 9, (3, 2)))
         ...
 
-`check_family` runs the laws of a family in one call, without a suite.
+`check_family` runs the laws of a family in one call, without a suite; `check_model` those of a model for `streamem.EM`.
 
 Nothing here imports pytest: a ``test_…`` method is called without arguments, raises `AssertionError` where the law is
 broken, and `unittest.SkipTest` where it does not apply.
@@ -18,6 +18,7 @@ from streamem.conformance.checking import check_family
 from streamem.conformance.executors import ExecutorSuite
 from streamem.conformance.families import FamilySuite, Quadrature
 from streamem.conformance.models import ModelSuite
+from streamem.conformance.own_models import check_model
 from streamem.conformance.sinks import SinkSuite
 from streamem.conformance.sources import SourceSuite
 from streamem.conformance.streams import StreamSuite
@@ -35,6 +36,7 @@ __all__ = [
     "assert_close",
     "assert_equal",
     "check_family",
+    "check_model",
     "relabelled",
     "require",
     "tolerance",

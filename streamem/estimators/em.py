@@ -16,6 +16,7 @@ from streamem.algorithms import StepSize
 from streamem.core.arrays import Params
 from streamem.core.errors import ParameterError
 from streamem.core.ports import Variant
+from streamem.core.ports.own import takes_missing
 from streamem.estimators.asking import Target, scores_of
 from streamem.estimators.declaring import hyperparameters
 from streamem.estimators.diagnosis import Diagnosis
@@ -25,7 +26,6 @@ from streamem.estimators.making import n_parameters
 from streamem.estimators.own_answers import if_able, own_answer
 from streamem.estimators.own_rows import OWN_ROWS
 from streamem.estimators.structure import DataArguments
-from streamem.models.own_model import takes_missing
 from streamem.online.learner import step_rule
 from streamem.running.federated import SharedStats
 

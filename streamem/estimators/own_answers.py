@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from streamem.core.arrays import Params
 from streamem.core.chunk import Chunk
 from streamem.core.errors import DataError, ParameterError
+from streamem.core.ports.own import able
 from streamem.estimators.asking import Target, answered, opened_for
 from streamem.estimators.making import model_of
 from streamem.estimators.row_inputs import published_dtype
 from streamem.estimators.structure import DataArguments, Question
-from streamem.models.own_model import able
 from streamem.running.answers import Column
 from streamem.running.fitted import Fitted
 from streamem.running.row_tasks import Apply

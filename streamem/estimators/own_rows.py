@@ -14,12 +14,12 @@ from streamem.core.arrays import Params
 from streamem.core.chunk import Chunk
 from streamem.core.errors import ParameterError
 from streamem.core.ports import ChunkRef, PassTask, Source
+from streamem.core.ports.own import as_dict, require_model
 from streamem.core.stats import Stats
 from streamem.core.validation import require_finite
 from streamem.estimators.row_inputs import open_rows, read_options
 from streamem.estimators.structure import DataArguments, Opened, Question, Structure
 from streamem.models import OwnModel
-from streamem.models.own_model import as_dict, require_model
 from streamem.running.fitted import Fitted, Shape
 from streamem.sources import open_source
 

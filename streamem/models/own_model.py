@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -13,16 +12,16 @@ from numpy.typing import DTypeLike, NDArray
 from streamem.core.arrays import Params
 from streamem.core.boundary import Boundary
 from streamem.core.chunk import Chunk
-from streamem.core.errors import NoAbilityError, ParameterError
+from streamem.core.errors import ParameterError
 from streamem.core.missing import Missing
 from streamem.core.numerics import EPS
+from streamem.core.own_results import own_params, own_stats, require_shapes, shapes_of
 from streamem.core.ports import Model
+from streamem.core.ports.own import ModelRows, able, as_dict, label_of, require_model, takes_missing
 from streamem.core.stats import Stats
-from streamem.models.own_results import own_params, own_stats, require_shapes, shapes_of
 
 Array = NDArray[Any]
 
-NEEDED = ("init", "e_step", "m_step")
 BLOCK_BYTES = 16 * 2**20
 """Of what an E-step of the user may hold besides its rows."""
 FEWEST_ROWS, MOST_ROWS = 64, 2**14
@@ -32,43 +31,6 @@ UNITS = 1024.0
 """Rounding errors of a log-likelihood of rows, per row and per nat: NumPy code subtracts, and nobody has counted."""
 PROBED = 8
 """Rows by which is found out whether an E-step reads weights."""
-
-
-@dataclass(frozen=True, eq=False)
-class ModelRows:
-    """Rows as functions of a user's own model get them.
-
-    Attributes
-    ----------
-    x : (n, d) float64, in C order; NaN is a value that was not observed, where the model says ``missing = "values"``
-    weight : (n,) float64 numbers >= 0, by which what each row adds to a sum is multiplied; ones where the data has none
-    names : (d,) of the columns, or None where the data has none
-    """
-
-    x: Array
-    weight: Array
-    names: tuple[str, ...] | None = None
-
-
-class UserModel(Protocol):
-    """What `streamem.EM` takes: three functions, and whatever else it says it can use. Nothing has to be inherited.
-
-    Laws: all that `e_step` returns are sums over rows, each row's part multiplied by its weight; ``log_likelihood`` is
-    Σ weight · log p(row) at `params`, in nats; `m_step` maximizes the expected log-likelihood that such sums tell (or
-    at least raises it), and ``m_step(c · stats) == m_step(stats)``. `streamem.conformance.check_model` runs them.
-    """
-
-    def init(self, sample: ModelRows, rng: np.random.Generator) -> Mapping[str, Any]:
-        """Parameters to start from: names to numbers and arrays."""
-
-    def e_step(self, params: Mapping[str, Any], chunk: ModelRows) -> Mapping[str, Any]:
-        """Expected sufficient statistics of some rows under `params`, and their ``log_likelihood``."""
-
-    def m_step(self, stats: Mapping[str, Any], previous: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The next parameters.
-
-        `stats` are sums over all rows, with ``rows``, ``weight`` and ``log_likelihood`` besides what `e_step` gave.
-        """
 
 
 class OwnModel(Model):
@@ -193,7 +155,8 @@ class OwnModel(Model):
 
     def rows(self, chunk: Chunk, first: int = 0, stop: int | None = None) -> ModelRows:
         """Some rows of a chunk as the user's functions get them."""
-        x = np.ascontiguousarray(chunk.x[first:stop], dtype=np.float64)
+        x = np.ascontiguousarray(chunk.x[first:stop], dtype=np.float64).view()
+        x.setflags(write=False)
         weight = np.ones(len(x)) if chunk.weight is None else np.asarray(chunk.weight[first:stop], dtype=np.float64)
         return ModelRows(x, weight, self.names)
 
@@ -294,16 +257,6 @@ class OwnModel(Model):
             raise
 
 
-ABILITIES = {
-    "predict": "predict(params, chunk) -> (n,)",
-    "predict_proba": "predict_proba(params, chunk) -> (n, m)",
-    "transform": "transform(params, chunk) -> (n, m)",
-    "score_samples": "score_samples(params, chunk) -> (n,), log p(row) in nats",
-    "sample": "sample(params, n, rng) -> (n, d)",
-}
-"""Functions that a user's model may have, by name."""
-
-
 class SingleComponent:
     """What an estimator asks of a family, of a user's own model: one component, whose M-step is the model's."""
 
@@ -334,59 +287,3 @@ class SingleComponent:
         if hasattr(self.own, "n_parameters"):
             return int(self.own.n_parameters(as_dict(params)))
         return sum(int(value.size) for value in params.values())
-
-
-def as_dict(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A dict of arrays that cannot be written to; what has no dimension is a number."""
-    return {name: value[()] for name, value in values.items()}
-
-
-def able(own: Any, question: str) -> Any:
-    """A function that a user's model may have.
-
-    Raises
-    ------
-    NoAbilityError : it has not
-    """
-    function = getattr(own, question, None)
-    if function is None:
-        raise NoAbilityError(f"{label_of(own)} has no {question}: give it {ABILITIES[question]}")
-    return function
-
-
-def takes_missing(own: Any) -> bool:
-    """Whether a user's model says that rows may hold NaN.
-
-    Raises
-    ------
-    ParameterError : it says something else than "values"
-    """
-    said = getattr(own, "missing", None)
-    if said not in (None, "values"):
-        raise ParameterError(
-            f'missing of {label_of(own)} is {said!r}; "values" says that e_step takes NaN for what was not observed, '
-            "and without it NaN is refused"
-        )
-    return said == "values"
-
-
-def label_of(own: Any) -> str:
-    """How messages name a user's model."""
-    return str(getattr(own, "__name__", type(own).__name__))
-
-
-def require_model(own: Any) -> None:
-    """Refuse what is no model.
-
-    Raises
-    ------
-    ParameterError : a class, or an object that lacks a function, or that says of missing values what cannot be
-    """
-    if isinstance(own, type):
-        raise ParameterError(f"model is the class {own.__name__}; pass an object of it: {own.__name__}()")
-    if lacking := [name for name in NEEDED if not callable(getattr(own, name, None))]:
-        raise ParameterError(
-            f"{label_of(own)} has no {', '.join(lacking)}; a model needs init(sample, rng), e_step(params, chunk) and "
-            "m_step(stats, previous)"
-        )
-    takes_missing(own)

@@ -157,6 +157,14 @@ def test_rows_come_in_blocks_of_bounded_size() -> None:
     assert float(found.rows) == 1000
 
 
+def test_rows_cannot_be_written_to() -> None:
+    def e_step(p: Any, chunk: Any) -> Any:
+        chunk.x[:] = 0.0
+
+    with pytest.raises(ValueError, match="read-only"):
+        run(mean_model(e_step=e_step))
+
+
 def test_rows_are_float64_and_know_their_names() -> None:
     seen = []
     model = OwnModel(mean_model(init=lambda sample, rng: seen.append(sample) or {"mean": 0.0}), ("dose",))

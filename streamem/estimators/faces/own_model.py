@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from streamem.core.arrays import Params
+from streamem.core.own_results import own_params
+from streamem.core.ports.own import label_of
 from streamem.estimators.faces.face import Face
 from streamem.estimators.in_words import in_short
-from streamem.models.own_model import SingleComponent, label_of
-from streamem.models.own_results import own_params
+from streamem.models.own_model import SingleComponent
 from streamem.running.fitted import Shape
 
 SHOWN = 8
