@@ -12,11 +12,13 @@ MARKERS = {"_delta_log": DELTA, ".hoodie": HUDI}
 ICEBERG_NAMES = (".metadata.json", ".metadata.json.gz", "version-hint.text")
 
 READERS = {
-    DELTA: "deltalake.DeltaTable({root!r}).to_pyarrow_dataset()",
-    ICEBERG: "lambda: pyiceberg.table.StaticTable.from_metadata({metadata!r}).scan().to_arrow_batch_reader()",
-    HUDI: "pyarrow.Table.from_batches(hudi.HudiTableBuilder.from_base_uri({root!r}).build().read())",
+    DELTA: "the table itself, {root!r}, or deltalake.DeltaTable({root!r}, version=…)",
+    ICEBERG: "the table itself, {root!r}, or "
+    "pyiceberg.table.StaticTable.from_metadata({metadata!r}).scan(row_filter=…)",
+    HUDI: "pyarrow.Table.from_batches(hudi.HudiTableBuilder.from_base_uri({root!r}).build().read()), or on the command "
+    "line a Parquet file of these rows",
 }
-"""Lines of Python whose values `open_source`, and so every ``fit`` and ``predict``, takes."""
+"""What `open_source`, and so every ``fit`` and ``predict``, takes instead."""
 
 
 def is_hidden(name: str) -> bool:
@@ -43,7 +45,7 @@ class LakeTable:
         where = "is" if path == self.root else f"belongs to {self.root},"
         return (
             f"{path} {where} a table of {self.format}: rows that were deleted or replaced are still in its Parquet "
-            f"files, and only its metadata tell which. Pass {line}; on the command line, a Parquet file of these rows"
+            f"files, and only its metadata tell which. Pass {line}"
         )
 
 

@@ -145,7 +145,8 @@ def library_of(x: Any) -> str:
 
 def is_frame(x: Any) -> bool:
     """Whether x is a pandas or polars DataFrame."""
-    return library_of(x) in ("pandas", "polars") and hasattr(x, "columns")
+    # A LazyFrame of polars warns when it is asked for its columns.
+    return library_of(x) in ("pandas", "polars") and type(x).__name__ != "LazyFrame" and hasattr(x, "columns")
 
 
 def check_lazy(settings: Any, x: Any, names: Sequence[str] | None, features: int) -> None:
@@ -172,7 +173,7 @@ def _require_columns(there: Sequence[Any], wanted: Sequence[str], what: str) -> 
 
 def refuse_what_cannot_be_read(x: Any) -> None:
     """Mistakes that would otherwise fail, or worse, succeed, further down."""
-    if type(x).__name__ == "LazyFrame":
+    if type(x).__name__ == "LazyFrame" and not type(x).__module__.startswith("polars."):
         raise ParameterError("a LazyFrame holds no rows yet; call its collect(), or sink_parquet() and pass the file")
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from streamem.core.chunk import Chunk
@@ -146,6 +147,39 @@ def _shared(
     return _ALIVE.setdefault(token, Cursor(factory, groups, layout, origin, token))
 
 
+@dataclass(frozen=True)
+class Checksums:
+    """Checksums of the record batches of a chunk, as they were while planning.
+
+    Attributes
+    ----------
+    batches : rows, and the checksum of their values, of each
+    origin, remedy : the stream, and what gives its rows one order, in words
+    """
+
+    batches: tuple[tuple[int, int], ...]
+    origin: str
+    remedy: str
+
+    def require(self, chunk: Chunk, place: str) -> None:
+        """Raise `SourceChangedError` unless a chunk holds the values that it held while planning."""
+        start = 0
+        for rows, checksum in self.batches:
+            stop = start + rows
+            weight = None if chunk.weight is None else chunk.weight[start:stop]
+            if _checksum(Chunk(chunk.x[start:stop], weight)) != checksum:
+                raise SourceChangedError(
+                    f"{self.origin}: {place} does not hold the values that it held while its rows were counted; every "
+                    f"pass needs the same rows in the same order: {self.remedy}, or write the rows to a file first"
+                )
+            start = stop
+
+
+def _checksum(chunk: Chunk) -> int:
+    crc = zlib.crc32(np.ascontiguousarray(chunk.x).data)
+    return crc if chunk.weight is None else zlib.crc32(np.ascontiguousarray(chunk.weight).data, crc)
+
+
 @dataclass(frozen=True, eq=False)
 class ReaderChunkRef(ChunkRef):
     """Record batches that follow each other in a stream."""
@@ -155,6 +189,7 @@ class ReaderChunkRef(ChunkRef):
     layout: TableLayout
     index: int
     start: int
+    expected: Checksums | None = None
 
     @property
     def nbytes(self) -> int:
@@ -168,22 +203,35 @@ class ReaderChunkRef(ChunkRef):
 
     def load(self) -> Chunk:
         """Wait until the shared reader has come to this chunk, and take its rows."""
-        return gather(self.layout, self.rows, self.cursor.take(self.index), f"chunk {self.index}")
+        chunk = gather(self.layout, self.rows, self.cursor.take(self.index), f"chunk {self.index}")
+        if self.expected is not None:
+            self.expected.require(chunk, self.place)
+        return chunk
 
 
 class ReaderSource(Source):
-    """Rows of a stream that can be started anew; one pass while planning counts the rows and keeps none."""
+    """Rows of a stream that can be started anew; one pass while planning counts the rows and keeps none.
+
+    With `same_rows`, which says what gives the rows one order, their checksums are kept too, and every chunk has to be
+    what it was then.
+    """
 
     def __init__(
-        self, factory: Callable[[], Any], options: ReadOptions, origin: str, witness: Callable[[], str] | None = None
+        self,
+        factory: Callable[[], Any],
+        options: ReadOptions,
+        origin: str,
+        witness: Callable[[], str] | None = None,
+        same_rows: str | None = None,
     ) -> None:
         self._factory, self._chunk_bytes, self._origin = factory, options.chunk_bytes, origin
-        self._witness = witness
+        self._witness, self._same_rows = witness, same_rows
         reader = start_reader(factory, origin)
         options = with_vocabularies(options, reader.schema, lambda name: column_of(factory, name, origin), origin)
         self._layout = plan_columns(reader.schema, options, origin)
         self.schema = self._layout.schema(origin)
-        self._batch_rows, self._checksum = _count(reader, self._layout, origin)
+        counted = _count(reader, self._layout, origin, same_rows is not None)
+        self._batch_rows, self._checksums, self._checksum = counted.rows, counted.checksums, counted.checksum
         self.n_rows = sum(self._batch_rows)
 
     def fingerprint(self) -> str:
@@ -191,9 +239,13 @@ class ReaderSource(Source):
 
         A `witness` adds the stamp of the files behind the stream.
         """
+        witness = "" if self._witness is None else self._witness()
+        if self._same_rows is not None:  # however the rows are cut
+            digest = hashlib.sha256(f"{self._layout}:{self._checksum}".encode()).hexdigest()[:16]
+            return f"query of {self.n_rows} rows {digest} {witness}".strip()
         text = f"{self._layout}:{self._batch_rows}:{self._checksum}"
         if self._witness is not None:
-            text += f":{self._witness()}"
+            text += f":{witness}"
         return f"reader-{self.n_rows}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
     def chunks(self) -> Sequence[ReaderChunkRef]:
@@ -204,20 +256,49 @@ class ReaderSource(Source):
         starts = [0]
         for group in groups:
             starts.append(starts[-1] + sum(group))
-        return [ReaderChunkRef(cursor, sum(g), self._layout, i, starts[i]) for i, g in enumerate(groups)]
+        return [
+            ReaderChunkRef(cursor, sum(groups[i]), self._layout, i, starts[i], self._expected(piece))
+            for i, piece in enumerate(pieces)
+        ]
+
+    def _expected(self, piece: range) -> Checksums | None:
+        if self._same_rows is None:
+            return None
+        known = tuple((self._batch_rows[i], self._checksums[i]) for i in piece)
+        return Checksums(known, self._origin, self._same_rows)
 
 
-def _count(reader: pa.RecordBatchReader, layout: TableLayout, origin: str) -> tuple[tuple[int, ...], int]:
-    """Rows of each record batch, and a checksum of the first one's first rows."""
+@dataclass(frozen=True)
+class _Counted:
+    """What one pass found.
+
+    Attributes
+    ----------
+    rows : of each record batch
+    checksums : of each record batch, where every one is compared later
+    checksum : of all rows, or of the first ones
+    """
+
+    rows: tuple[int, ...]
+    checksums: tuple[int, ...]
+    checksum: int
+
+
+def _count(reader: pa.RecordBatchReader, layout: TableLayout, origin: str, every: bool) -> _Counted:
+    """Count the rows of a stream, and look at all of them, or at the first ones alone."""
     rows: list[int] = []
+    checksums: list[int] = []
     checksum = 0
     while (batch := _next(reader, origin)) is not None:
-        if not rows:
-            head = _sound(batch.slice(0, 1024).select(layout.names), origin)
-            checksum = zlib.crc32(gather(layout, head.num_rows, [head], origin).x.tobytes())
+        if every or not rows:
+            head = _sound((batch if every else batch.slice(0, 1024)).select(layout.names), origin)
+            chunk = gather(layout, head.num_rows, [head], origin)
+            checksum = zlib.crc32(chunk.x.data, checksum)
+            if every:
+                checksums.append(_checksum(chunk))
         rows.append(batch.num_rows)
     reader.close()
-    return tuple(rows), checksum
+    return _Counted(tuple(rows), tuple(checksums), checksum)
 
 
 def column_of(factory: Callable[[], Any], name: str, origin: str) -> Iterator[pa.Array]:

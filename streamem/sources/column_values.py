@@ -139,6 +139,8 @@ def _write_lists(array: pa.Array, out: NDArray[Any]) -> None:
 
 def _numbers(array: pa.Array) -> NDArray[Any]:
     """The values; where there are nulls NumPy needs a float, which to_numpy() makes of integers by itself."""
+    if pa.types.is_null(array.type):
+        return np.full(len(array), np.nan)
     if pa.types.is_boolean(array.type):
         array = array.cast(pa.uint8())
     elif pa.types.is_decimal(array.type):

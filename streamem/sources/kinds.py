@@ -14,11 +14,16 @@ from streamem.core.addresses import address_of, is_address
 from streamem.core.errors import ParameterError
 from streamem.core.ports import Source
 from streamem.machine.importing import import_whole
+from streamem.sources.inside import split_inside
 from streamem.sources.options import ReadOptions
 from streamem.sources.store_listing import holds_parquet, names_in
 
 ZARR_MARKERS = frozenset({"zarr.json", ".zarray", ".zgroup", ".zmetadata"})
 PARQUET_SUFFIXES = (".parquet", ".pq")
+
+CSV_SUFFIXES = tuple(
+    f"{name}{packed}" for name in (".csv", ".tsv", ".tab") for packed in ("", ".gz", ".bz2", ".zst", ".lz4")
+)
 
 
 class SourceKind(ABC):
@@ -197,11 +202,66 @@ def _is_parquet_path(data: Any) -> bool:
     return path.is_dir() and next(path.rglob("*.parquet"), None) is not None
 
 
+def _holds(data: Any, *names: str) -> bool:
+    """Whether data is the path of a folder with all of these in it."""
+    return is_path(data) and "://" not in str(data) and all((Path(data) / name).exists() for name in names)
+
+
+def _is_iceberg_path(data: Any) -> bool:
+    return _has_suffix(data, ".metadata.json") or (
+        _holds(data, "metadata") and any((Path(data) / "metadata").glob("*.metadata.json*"))
+    )
+
+
+def _is_icechunk_path(data: Any) -> bool:
+    return _holds(data, "snapshots", "refs") or _holds(data, "snapshots", "repo")
+
+
+def _lies_in(data: Any, *suffixes: str) -> bool:
+    """Whether data is the path of such a file, or of something within one."""
+    return is_path(data) and "://" not in str(data) and split_inside(data, suffixes) is not None
+
+
+def _is_a(data: Any, library: str, *names: str) -> bool:
+    """Whether data is an object of a library, of one of these classes or of one that inherits from them."""
+    kinds = [kind for kind in type(data).__mro__ if kind.__module__.partition(".")[0] in (library, f"_{library}")]
+    return any(not names or kind.__name__ in names for kind in kinds)
+
+
 ZARR = BuiltIn("Zarr", lambda data: _library(data) == "zarr" or is_zarr_path(data), "zarr", has_arrays_beside=True)
 PARQUET = BuiltIn("Parquet", _is_parquet_path, "parquet")
 ARRAY = BuiltIn("array", lambda data: hasattr(data, "__array__"), "array")
 KINDS: list[SourceKind] = [
     BuiltIn("several files", lambda data: is_path_list(data) or is_pattern(data), "many_paths"),
+    BuiltIn("Delta Lake", lambda data: _is_a(data, "deltalake") or _holds(data, "_delta_log"), "formats.delta"),
+    BuiltIn("Apache Iceberg", lambda data: _is_a(data, "pyiceberg") or _is_iceberg_path(data), "formats.iceberg"),
+    BuiltIn("Icechunk", lambda data: _is_a(data, "icechunk") or _is_icechunk_path(data), "formats.icechunk"),
+    BuiltIn("Lance", lambda data: _is_a(data, "lance") or _has_suffix(data, ".lance"), "formats.lance"),
+    BuiltIn(
+        "Hugging Face datasets",
+        lambda data: (
+            _is_a(data, "datasets")
+            or _holds(data, "state.json", "dataset_info.json")
+            or _holds(data, "dataset_dict.json")
+        ),
+        "formats.hugging_face",
+    ),
+    BuiltIn("AnnData", lambda data: _is_a(data, "anndata", "AnnData") or _lies_in(data, ".h5ad"), "formats.anndata"),
+    BuiltIn(
+        "netCDF",
+        lambda data: _is_a(data, "netCDF4") or _is_a(data, "h5netcdf") or _lies_in(data, ".nc", ".nc4", ".cdf"),
+        "formats.netcdf",
+    ),
+    BuiltIn("HDF5", lambda data: _is_a(data, "h5py") or _lies_in(data, ".h5", ".hdf5", ".he5"), "formats.hdf5"),
+    BuiltIn("CSV", lambda data: _has_suffix(data, *CSV_SUFFIXES), "formats.csv"),
+    BuiltIn("ORC", lambda data: _has_suffix(data, ".orc"), "formats.orc"),
+    BuiltIn(
+        "DuckDB",
+        lambda data: _is_a(data, "duckdb", "DuckDBPyRelation") or _lies_in(data, ".duckdb", ".ddb"),
+        "formats.duckdb",
+    ),
+    BuiltIn("polars LazyFrame", lambda data: _is_a(data, "polars", "LazyFrame"), "formats.polars_lazy"),
+    BuiltIn("Ibis", lambda data: _is_a(data, "ibis"), "formats.ibis"),
     ZARR,
     BuiltIn("NumPy file", lambda data: _has_suffix(data, ".npy"), "npy"),
     PARQUET,

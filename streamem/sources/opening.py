@@ -14,6 +14,7 @@ from streamem.core.errors import ParameterError, SourceError
 from streamem.core.ports import Source
 from streamem.machine.importing import import_whole
 from streamem.sources.foreign import full_source, is_source
+from streamem.sources.inside import lies_inside
 from streamem.sources.kinds import is_path, is_pattern, is_zarr_path, kind_of
 from streamem.sources.options import ReadOptions
 
@@ -84,7 +85,7 @@ def anywhere(data: Any) -> Any:
     if isinstance(data, list | tuple) and data and hasattr(data[0], "storage_options"):
         return [as_address(item) for item in data]
     data = as_address(data)
-    is_local = is_path(data) and not is_address(data) and os.path.lexists(data)
+    is_local = is_path(data) and not is_address(data) and (os.path.lexists(data) or lies_inside(data))
     return os.path.abspath(data) if is_local else data
 
 
@@ -109,7 +110,8 @@ def with_options(data: Any, storage_options: Mapping[str, Any]) -> Any:
 def _open(data: Any, options: ReadOptions) -> Source:
     kind = kind_of(data)
     if kind is not None:
-        if is_path(data) and not is_address(data) and not is_pattern(data) and not Path(data).exists():
+        is_here = is_path(data) and not is_address(data) and not is_pattern(data)
+        if is_here and not Path(data).exists() and not lies_inside(data):
             raise SourceError(f"no such file or folder: {data}")
         return full_source(kind.open(data, options))
     if is_address(data):

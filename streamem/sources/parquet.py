@@ -23,6 +23,7 @@ from streamem.sources.options import ReadOptions
 from streamem.sources.parquet_far import GAP_NBYTES, Held, fetch
 from streamem.sources.parquet_files import (
     SOUND_PAGES,
+    Catalogue,
     FileSet,
     RowGroup,
     all_files,
@@ -89,7 +90,8 @@ class ParquetChunkRef(ChunkRef):
             held = self.held.get(path)
             with open_file(self.filesystem, path) if held is None else held.opened() as file:
                 for group in groups:
-                    SOUND_PAGES.require(self.filesystem, path, file, group.number, self.layout.names)
+                    names = group.stored_names(self.layout.names)
+                    SOUND_PAGES.require(self.filesystem, path, file, group.number, names)
                     yield read_group(file, group, self.layout)
 
 
@@ -99,14 +101,14 @@ ParquetRef = ParquetChunkRef | ParquetPartRef
 class ParquetSource(Source):
     """Rows of Parquet files; planned from their footers alone."""
 
-    def __init__(self, files: FileSet, options: ReadOptions) -> None:
+    def __init__(self, files: FileSet, options: ReadOptions, catalogue: Catalogue | None = None) -> None:
         if files.key_schema.names and options.columns is None:  # of keys that the files hold too
             options = replace(options, left_out=(*options.left_out, *files.key_schema.names))
         if options.categories == "text":
             options = with_vocabularies(
                 options, stored_schema(files), partial(column_of, files), f"Parquet data {files.origin}"
             )
-        catalogue = read_catalogue(files, options)
+        catalogue = catalogue or read_catalogue(files, options)
         self._files, self._chunk_bytes, self._in_order = files, options.chunk_bytes, options.in_order
         self._layout, self._row_groups = catalogue.layout, catalogue.row_groups
         self.schema = self._layout.schema(files.origin)

@@ -82,7 +82,7 @@ def _spans(footer: Any, path: str, groups: Sequence[RowGroup], layout: TableLayo
     found, past = [], min(PAST_NBYTES, int(footer.serialized_size))  # which follows the last column
     for group in groups:
         described = footer.row_group(group.number)
-        for leaf in leaves_of(footer.schema, layout):
+        for leaf in leaves_of(footer.schema, group.stored_layout(layout)):
             column = described.column(leaf)
             first = column.data_page_offset
             if column.has_dictionary_page and column.dictionary_page_offset is not None:

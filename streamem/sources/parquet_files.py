@@ -9,7 +9,7 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 from urllib.parse import unquote
@@ -24,7 +24,7 @@ from streamem.core.data_folders import LakeTable, is_hidden, table_among, table_
 from streamem.core.errors import SchemaError, SourceError
 from streamem.core.parquet_pages import require_modest_pages
 from streamem.core.redaction import HIDDEN
-from streamem.sources.columns import TableLayout, plan_columns
+from streamem.sources.columns import Column, TableLayout, plan_columns
 from streamem.sources.held_file import Parts, PartsFile
 from streamem.sources.object_marks import is_far_protocol, mark_of, renew_listings
 from streamem.sources.options import ReadOptions
@@ -71,6 +71,7 @@ class RowGroup:
     nbytes : the columns to read, compressed
     leaves, dictionaries : physical columns to read, and how many of them have a dictionary
     keys : partition columns
+    renamed : columns that the file holds under another name: the name that is wanted, and the file's
     """
 
     path: str
@@ -80,6 +81,25 @@ class RowGroup:
     leaves: int
     dictionaries: int
     keys: tuple[tuple[str, float | str | None], ...] = ()
+    renamed: tuple[tuple[str, str], ...] = ()
+
+    def stored_names(self, names: Iterable[str]) -> list[str]:
+        """Under which names the file holds columns; those that it has not are left out."""
+        constants, stored = dict(self.keys), dict(self.renamed)
+        return [stored.get(name, name) for name in names if name not in constants]
+
+    def stored_layout(self, layout: TableLayout) -> TableLayout:
+        """The columns of a layout that the file holds, under its own names."""
+        if not self.keys and not self.renamed:
+            return layout
+        constants, stored = dict(self.keys), dict(self.renamed)
+
+        def own(column: Column) -> Column:
+            return replace(column, name=stored.get(column.name, column.name))
+
+        weight = None if layout.weight is None or layout.weight.name in constants else own(layout.weight)
+        columns = tuple(own(column) for column in layout.columns if column.name not in constants)
+        return TableLayout(columns, weight, layout.dtype)
 
 
 @dataclass(frozen=True)
@@ -429,7 +449,7 @@ def read_catalogue(files: FileSet, options: ReadOptions) -> Catalogue:
     for path, keys, file in zip(files.paths, files.keys, _described(files), strict=True):
         own = _own_layout(files, path, file.schema_arrow, options)
         layout = own if layout is None else _agreed(layout, own, files.paths[0], path)
-        row_groups += _row_groups(path, file, layout, keys)
+        row_groups += row_groups_of(path, file, layout, keys)
     if layout is None:
         raise SourceError(f"{files.origin} holds no Parquet files")
     return Catalogue(layout, tuple(row_groups))
@@ -505,7 +525,8 @@ def _agreed(layout: TableLayout, own: TableLayout, first_path: str, path: str) -
     return layout.promoted(own)
 
 
-def _row_groups(path: str, file: Any, layout: TableLayout, keys: dict[str, Any]) -> list[RowGroup]:
+def row_groups_of(path: str, file: Any, layout: TableLayout, keys: dict[str, Any]) -> list[RowGroup]:
+    """The row groups of an open file, with what its footer says of the columns of a layout."""
     footer, stored = file.metadata, set(file.schema_arrow.names)
     constants = tuple((name, keys.get(name)) for name in layout.names if name not in stored)
     leaves = leaves_of(footer.schema, layout)

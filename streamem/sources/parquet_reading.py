@@ -28,7 +28,7 @@ def read_group(file: Any, group: RowGroup, layout: TableLayout) -> pa.Table:
     _require_rows(file, group)
     with _faults(group):
         # A row group at a time, in this thread: two executor threads then hold two row groups, not a queue of them.
-        table = file.read_row_group(group.number, columns=_stored(layout, group), use_threads=False)
+        table = file.read_row_group(group.number, columns=group.stored_names(layout.names), use_threads=False)
     return with_keys(table, group)
 
 
@@ -39,29 +39,27 @@ def batches_of(file: Any, group: RowGroup, layout: TableLayout, rows: int) -> It
         # With Arrow's threads: readers of one row group wait for each other, so that a light model on many cores would
         # wait for one thread that decodes. OMP_NUM_THREADS, which Dask sets for its workers, limits these too.
         yield from file.iter_batches(
-            rows, row_groups=[group.number], columns=_stored(layout, group), use_threads=SPREAD
+            rows, row_groups=[group.number], columns=group.stored_names(layout.names), use_threads=SPREAD
         )
 
 
 def with_keys(table: pa.Table, group: RowGroup) -> pa.Table:
-    """Rows of a row group, with the partition keys of its file as columns."""
+    """Rows of a row group, under the names that are wanted, with the partition keys of its file as columns."""
+    if group.renamed:
+        wanted = {stored: name for name, stored in group.renamed}
+        table = table.rename_columns([wanted.get(name, name) for name in table.column_names])
     for name, value in group.keys:
         if isinstance(value, str):
             table = table.append_column(name, pa.repeat(value, table.num_rows))
             continue
-        column = np.full(table.num_rows, np.nan if value is None else float(value))
-        table = table.append_column(name, pa.array(column))
+        column = pa.nulls(table.num_rows) if value is None else pa.array(np.full(table.num_rows, float(value)))
+        table = table.append_column(name, column)
     return table
 
 
 def describe(group: RowGroup) -> str:
     """A row group in words, for messages."""
     return f"row group {group.number} of Parquet file {group.path}"
-
-
-def _stored(layout: TableLayout, group: RowGroup) -> list[str]:
-    constants = dict(group.keys)
-    return [name for name in layout.names if name not in constants]
 
 
 def _require_rows(file: Any, group: RowGroup) -> None:

@@ -115,7 +115,8 @@ class GroupStream:
         self._file = ExitStack()
         opened = open_file(self._filesystem, self._group.path, buffer_nbytes(self._filesystem))
         file = self._file.enter_context(opened)
-        SOUND_PAGES.require(self._filesystem, self._group.path, file, self._group.number, self._layout.names)
+        names = self._group.stored_names(self._layout.names)
+        SOUND_PAGES.require(self._filesystem, self._group.path, file, self._group.number, names)
         least = LEAST_BATCH_NBYTES // self._layout.stored_row_nbytes
         self._batches = batches_of(file, self._group, self._layout, max(least, self.step))
 

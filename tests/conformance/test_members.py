@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from helpers import members
+from helpers.format_files import FORMATS
 from helpers.members import classes_of_the_package, members_of, named_in_suites
 from streamem.core.ports import Executor, FullFamily, Model
 from streamem.core.ports.running import Variant
@@ -59,4 +60,4 @@ def test_tables_that_users_choose_from_have_their_cases() -> None:
     from test_sink_laws import READERS
 
     assert READERS.keys() == SINKS.keys()
-    assert len(CASES) >= len(KINDS)  # test_every_kind_of_source_has_a_case says which one is missing
+    assert len(CASES) + len(FORMATS) >= len(KINDS)  # test_every_kind_of_source_has_a_case says which one is missing

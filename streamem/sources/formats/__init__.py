@@ -1,0 +1,1 @@
+"""Formats whose own libraries read them: tables of lakes, lazy queries, files of arrays. One format a file."""
