@@ -24,8 +24,10 @@ from streamem.estimators.estimator import Estimator
 from streamem.estimators.faces.own_model import OwnModelFace
 from streamem.estimators.making import n_parameters
 from streamem.estimators.own_answers import if_able, own_answer
+from streamem.estimators.own_errors import own_standard_errors
 from streamem.estimators.own_rows import OWN_ROWS
 from streamem.estimators.structure import DataArguments
+from streamem.estimators.uncertainty import StandardErrors
 from streamem.online.learner import step_rule
 from streamem.running.federated import SharedStats
 
@@ -67,6 +69,8 @@ class EM(TransformerMixin, Estimator, auto_wrap_output_keys=None):  # type: igno
       log-likelihood falls by no more than these and rounding explain.
     - ``predict``, ``predict_proba``, ``transform``, ``score_samples`` of (params, chunk), an answer for each row, and
       ``sample(params, n, rng)`` → (n, d) rows: what the methods of these names ask.
+    - ``q(params, stats)``: the expected log-likelihood of what is hidden and seen, in nats, up to a constant: what
+      `m_step` maximizes. `streamem.conformance.check_model` then tells mistakes of `m_step` from those of `e_step`.
     - ``n_parameters(params)``: free parameters, for AIC and BIC; by default all numbers of the parameters.
     - ``least_rows``: rows from which an online fit can start, by default 2·(d + 1).
     - ``row_bytes``: memory that `e_step` takes for a row, by default 16 copies of it.
@@ -535,6 +539,69 @@ class EM(TransformerMixin, Estimator, auto_wrap_output_keys=None):  # type: igno
         6.0
         """
         return self.scores(X, **options)["aic"]
+
+    def standard_errors(
+        self,
+        X: Any,
+        lengths: Any = None,
+        *,
+        method: str = "observed",
+        sample_weight: Any = None,
+        columns: Sequence[str] | None = None,
+        feature_axis: int | str | None = None,
+        offsets: Any = None,
+        sequence_column: str | None = None,
+        executor: Any = None,
+    ) -> StandardErrors:
+        """How far `params_` are likely to be off, from two passes over X, the data of the fit.
+
+        Parameters
+        ----------
+        X, sample_weight, columns, feature_axis, executor : as in `fit`
+        method : "observed", "opg" or "sandwich", default "observed"
+            As in `GaussianMixture.standard_errors`; "opg" and "sandwich" need ``score_samples`` of the model.
+        lengths, offsets, sequence_column : refused, since rows stand alone
+
+        Returns
+        -------
+        StandardErrors
+            ``errors["params_"]`` has arrays shaped like `params_`; 0 is the error of what `m_step` keeps fixed. Its
+            `covariance` is that of as many of the numbers as are free.
+
+        Warns
+        -----
+        UncertaintyWarning : parameters that the data do not tell, which are NaN; a fit that is not at the maximum
+
+        Raises
+        ------
+        ParameterError : a method that the model cannot serve, or more than 100 free numbers
+
+        Notes
+        -----
+        The log-likelihood of `e_step` is differentiated numerically along ways that `m_step` can go, so that ties
+        between parameters (probabilities that sum to 1) need not be told. With p free numbers, a chunk takes p² + 2·p
+        E-steps (only 2·p for "opg").
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from types import SimpleNamespace
+        >>> from streamem import EM
+        >>> normal = SimpleNamespace(
+        ...     init=lambda sample, rng: {"m": 0.0},
+        ...     e_step=lambda p, c: {
+        ...         "x": c.weight @ c.x[:, 0], "log_likelihood": -c.weight @ (c.x[:, 0] - p["m"]) ** 2 / 2
+        ...     },
+        ...     m_step=lambda s, previous: {"m": s["x"] / s["weight"]},
+        ... )
+        >>> x = np.linspace(0.0, 1.0, 100)[:, None]
+        >>> round(float(EM(normal).fit(x).standard_errors(x)["params_"]["m"]), 6)
+        0.1
+        """
+        if lengths is not None or offsets is not None or sequence_column is not None:
+            raise ParameterError("lengths, offsets and sequence_column are those of sequences; rows of EM stand alone")
+        arguments = DataArguments(sample_weight, columns, feature_axis)
+        return own_standard_errors(self, self._now(), X, arguments, method, executor)
 
     def diagnose(self, X: Any, lengths: Any = None, *, executor: Any = None, **options: Any) -> Diagnosis:
         """Refused: a diagnosis tells components apart, and a model of one's own says nothing of such.

@@ -3,5 +3,16 @@
 from streamem.running.uncertainty.coordinates import Coordinates
 from streamem.running.uncertainty.inference import METHODS, Inference, asked_of, inferred
 from streamem.running.uncertainty.information import Information, information_of
+from streamem.running.uncertainty.own import names_of, own_inference
 
-__all__ = ["METHODS", "Coordinates", "Inference", "Information", "asked_of", "inferred", "information_of"]
+__all__ = [
+    "METHODS",
+    "Coordinates",
+    "Inference",
+    "Information",
+    "asked_of",
+    "inferred",
+    "information_of",
+    "names_of",
+    "own_inference",
+]
