@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from streamem.cli import library
 
@@ -25,6 +26,25 @@ def algorithm_option(default: str) -> Callable[[Any], Any]:
         "(stepwise), or after blocks of rows (incremental).",
     )
 
+
+def _not_by_default(ctx: click.Context, option: click.Parameter, output: str) -> str:
+    """The file to write; one that exists is replaced where it was named, never because nobody named another."""
+    named = ctx.get_parameter_source(str(option.name)) is not ParameterSource.DEFAULT
+    if not named and Path(output).exists():
+        raise click.UsageError(f"{output} exists already: name the file to write with -o, or this one to replace it")
+    return output
+
+
+model_output_option = click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False),
+    default="model.npz",
+    show_default=True,
+    callback=_not_by_default,
+    help="Model file to write (.npz).",
+)
+"""The option ``--output`` of commands that fit."""
 
 STARTS = ("kmeans", "k-means++", "k-means||", "random", "random_from_data", "short_em", "merged_em", "split_merge")
 DISCRETE_STARTS = ("short_em", "merged_em", "split_merge", "random", "kmeans", "k-means++", "random_from_data")

@@ -7,7 +7,14 @@ from typing import Any
 import click
 
 from streamem.cli import library
-from streamem.cli.checks import DISCRETE_STARTS, algorithm_option, require_writable, start_option, verbosity
+from streamem.cli.checks import (
+    DISCRETE_STARTS,
+    algorithm_option,
+    model_output_option,
+    require_writable,
+    start_option,
+    verbosity,
+)
 from streamem.cli.mixtures import weight_prior_option
 from streamem.cli.reading import ReadingOptions, missing_option, reading_options, unseen_option
 
@@ -17,7 +24,7 @@ COMPRESS = {"auto": "auto", "yes": True, "no": False}
 @click.command("latent-class")
 @click.argument("data", type=click.Path())
 @click.option("-k", "--classes", type=click.IntRange(1), required=True, help="Number of classes.")
-@click.option("-o", "--output", type=click.Path(dir_okay=False), required=True, help="Model file to write (.npz).")
+@model_output_option
 @click.option("--prior", type=click.FloatRange(1.0), default=1.0, show_default=True, help="Dirichlet prior; 1 is none.")
 @weight_prior_option
 @click.option("--tol", type=float, default=1e-7, show_default=True, help="Nats per row.")

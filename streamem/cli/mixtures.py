@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from streamem.cli import library
-from streamem.cli.checks import algorithm_option, require_writable, start_option, verbosity
+from streamem.cli.checks import algorithm_option, model_output_option, require_writable, start_option, verbosity
 from streamem.cli.reading import ReadingOptions, missing_option, reading_options, unseen_option
 
 weight_prior_option = click.option(
@@ -24,9 +24,7 @@ def mixture_options(stopping: str, *own: Callable[[Any], Any]) -> Callable[[Any]
     options = (
         click.argument("data", type=click.Path()),
         click.option("-k", "--components", type=click.IntRange(1), required=True, help="Number of components."),
-        click.option(
-            "-o", "--output", type=click.Path(dir_okay=False), required=True, help="Model file to write (.npz)."
-        ),
+        model_output_option,
         *own,
         click.option("--tol", type=float, default=1e-3, show_default=True, help="Nats per row."),
         click.option("--stopping", type=click.Choice(["change", "aitken"]), default=stopping, show_default=True),

@@ -7,13 +7,13 @@ from typing import Any
 import click
 
 from streamem.cli import library
-from streamem.cli.checks import require_writable, verbosity
+from streamem.cli.checks import model_output_option, require_writable, verbosity
 from streamem.cli.reading import ReadingOptions, reading_options
 
 
 @click.command("proportions")
 @click.argument("data", type=click.Path())
-@click.option("-o", "--output", type=click.Path(dir_okay=False), required=True, help="Model file to write (.npz).")
+@model_output_option
 @click.option("--scale", type=click.Choice(["plain", "log"]), default="plain", show_default=True)
 @click.option("--tol", type=float, default=1e-8, show_default=True, help="Nats per row.")
 @click.option("--max-iter", type=click.IntRange(0), default=10_000, show_default=True)

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from streamem.cli import library
-from streamem.cli.checks import algorithm_option, require_writable, start_option, verbosity
+from streamem.cli.checks import algorithm_option, model_output_option, require_writable, start_option, verbosity
 from streamem.cli.reading import ReadingOptions, missing_option, reading_options
 
 GAUSSIAN = re.compile(r"gaussian-(diag|full|tied|spherical)")
@@ -91,7 +91,7 @@ def make_hmm(emission: str, components: int, reg_covar: float, settings: dict[st
 @click.command("hmm")
 @click.argument("data", type=click.Path())
 @click.option("-k", "--components", type=click.IntRange(1), required=True, help="Number of states.")
-@click.option("-o", "--output", type=click.Path(dir_okay=False), required=True, help="Model file to write (.npz).")
+@model_output_option
 @click.option(
     "--emission",
     callback=emission,

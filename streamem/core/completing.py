@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from typing import Any, TypeVar, cast
 
 from streamem.core.errors import ParameterError
@@ -47,10 +47,12 @@ class Adapter:
 
     def __init__(self, own: Any) -> None:
         self.__dict__["own"] = own
-        # Looked up once, here: a call through an adapter costs no more than one of the user's own.
+        # Looked up once, here: a call through an adapter costs hardly more than one of the user's own.
+        returns = getattr(self.base, "_returns", {})
         for name in _handed_over(self.base):
             if hasattr(own, name):
-                self.__dict__[name] = getattr(own, name)
+                method = getattr(own, name)
+                self.__dict__[name] = partial(_checked, method, own, name, returns[name]) if name in returns else method
 
     def __reduce__(self) -> tuple[Any, ...]:
         return completed, (self.own, self.base)
@@ -67,6 +69,22 @@ def _adapter_of(base: Any) -> type:
     facts = {name: _handed_on(name, fact) for name, fact in _members_of(base).items() if isinstance(fact, property)}
     stubs = dict.fromkeys(getattr(base, "__abstractmethods__", ()), _missing)
     return type(f"Completed{base.__name__}", (Adapter, base), {"base": base, **stubs, **facts})
+
+
+def _checked(method: Any, own: Any, name: str, needed: type, *arguments: Any, **named: Any) -> Any:
+    """What a user's method returns, if it is what the port has it return.
+
+    Raises
+    ------
+    ParameterError : it is something else, which would fail later, elsewhere, in other words
+    """
+    found = method(*arguments, **named)
+    if isinstance(found, needed):
+        return found
+    raise ParameterError(
+        f"{type(own).__name__}.{name} returned {type(found).__name__}; it must return {needed.__name__}(name=array, "
+        "...), with the component on axis 0"
+    )
 
 
 def _handed_on(name: str, default: property) -> property:

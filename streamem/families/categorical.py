@@ -219,6 +219,10 @@ class Categorical(FullFamily):
         """All columns."""
         return np.ones(n_features, dtype=np.bool_)
 
+    def coded(self, n_features: int) -> Array:
+        """All columns."""
+        return np.ones(n_features, dtype=np.bool_)
+
     def block_rows(self, params: Params) -> int:
         """Rows a block."""
         return block_rows(len(params.probabilities), len(params.starts) - 1)

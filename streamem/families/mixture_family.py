@@ -236,6 +236,23 @@ class MixtureFamily(WithInner):
             rows[chosen == m] = own
         return rows
 
+    def filled(self, params: Params, x: Array, resp: Array) -> Array:
+        """Rows x (n, d) with conditional means for NaN, mixed by resp (n, K) and by the parts, given what was observed.
+
+        Raises
+        ------
+        ParameterError : the family of the parts cannot impute
+        """
+        divided = resp[:, :, None] * self._shares_of_parts(params, x)
+        return self.family.filled(params.parts, x, divided.reshape(len(x), -1))
+
+    def drawn_for_missing(self, params: Params, x: Array, component: Array, rng: np.random.RandomState) -> Array:
+        """Rows x (n, d) whose NaN are drawn from a part, chosen at random, of each row's component (n,)."""
+        sums = np.cumsum(self._shares_of_parts(params, x)[np.arange(len(x)), component], axis=1)
+        below = rng.random_sample(len(x))[:, None] * sums[:, -1:] >= sums
+        part = component * self.n_mix + np.minimum(below.sum(axis=1), self.n_mix - 1)
+        return self.family.drawn_for_missing(params.parts, x, part, rng)
+
     def degenerate(self, params: Params) -> Mapping[str, list[int]]:
         """Components one of whose parts was kept from degenerating."""
         found = self.family.degenerate(params.parts)
@@ -295,6 +312,14 @@ class MixtureFamily(WithInner):
         """log w + log p of all parts (n, K, M)."""
         with np.errstate(divide="ignore"):
             return np.asarray(log_prob.reshape(len(log_prob), *params.weights.shape) + np.log(params.weights))
+
+    def _shares_of_parts(self, params: Params, x: Array) -> Array:
+        """Posterior probabilities (n, K, M) of the parts of each component; their weights where no density is told."""
+        joint = self._of_parts(params, self.family.log_prob(params.parts, x))
+        largest = joint.max(axis=2, keepdims=True)
+        told = np.isfinite(largest)
+        shares = np.where(told, np.exp(joint - np.where(told, largest, 0.0)), params.weights)
+        return np.asarray(shares / shares.sum(axis=2, keepdims=True))
 
     def _parts(self, stats: Stats) -> Stats:
         """Statistics of the parts, of which their family may have to know how they were rounded."""

@@ -213,6 +213,13 @@ class Product(FullFamily):
             out[list(part.columns)] = part.family.counted(part.width)
         return out
 
+    def coded(self, n_features: int) -> Array:
+        """Which columns hold codes, as the factors say."""
+        out = np.zeros(n_features, dtype=np.bool_)
+        for part in self._located(n_features):
+            out[list(part.columns)] = part.family.coded(part.width)
+        return out
+
     takes_codes = True  # so that text under another family is refused by name (`for_columns`)
 
     @property

@@ -55,6 +55,10 @@ class WithInner(FullFamily):
         """Which columns hold whole numbers, as the family says."""
         return self.family.counted(n_features)
 
+    def coded(self, n_features: int) -> Array:
+        """Which columns hold codes, as the family says."""
+        return self.family.coded(n_features)
+
     @property
     def total_weight(self) -> float | None:
         """Σ weights of the rows that a prior of the family is weighed against; None as long as it does not know."""

@@ -128,13 +128,17 @@ class MixtureWithNoise(Mixture):
     def imputed(
         self, params: Params, chunk: Chunk, *, n_draws: int = 0, rng: np.random.RandomState | None = None
     ) -> Array:
-        """Rows with values in place of NaN; of the share of noise the middle of the box, or draws from it."""
+        """Rows with values in place of NaN; of the share of noise the middle of the box, or draws from it.
+
+        Codes have no mean, so that noise, which prefers none, leaves them as the components say.
+        """
         joint = super().responsibilities(params, chunk)
         own, noise = joint[:, :-1], joint[:, -1:]
         total = own.sum(axis=1, keepdims=True)
         resp = np.where(total > 0, own / np.where(total > 0, total, 1.0), 1.0 / self.n_components)
         found = completed_rows(self.family, params.components, chunk.x, resp, n_draws, rng)
         absent, (low, high) = np.isnan(chunk.x), np.asarray(params.box)
+        averaged = absent & ~np.asarray(self.family.coded(chunk.x.shape[1]), dtype=np.bool_)
         for first in range(0, found.shape[1], chunk.x.shape[1]):
             place = found[:, first : first + chunk.x.shape[1]]
             if n_draws:
@@ -142,7 +146,7 @@ class MixtureWithNoise(Mixture):
                 drawn = self.noise(params, len(place), rng)
                 place[...] = np.where(absent & (rng.uniform(size=noise.shape) < noise), drawn, place)
             else:
-                place[...] = np.where(absent, (1.0 - noise) * place + noise * (low + high) / 2, place)
+                place[...] = np.where(averaged, (1.0 - noise) * place + noise * (low + high) / 2, place)
         return found
 
     def noise(self, params: Params, count: int, rng: np.random.RandomState) -> Array:

@@ -320,4 +320,7 @@ def _remedy(largest: str) -> str:
             "rewrite the data with smaller ones (for Parquet, pyarrow.parquet.write_table(..., row_group_size=...); "
             "for Dask, x.rechunk({0: rows, 1: -1})), choose fewer columns, or raise the memory limit."
         )
-    return "Use fewer components or a simpler covariance_type, or raise the memory limit."
+    return (
+        "Use fewer components, fewer columns or fewer categories, a simpler covariance_type where the model has one, "
+        "or raise the memory limit."
+    )

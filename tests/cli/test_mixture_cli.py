@@ -68,6 +68,20 @@ def test_fit_then_everything_else_agrees_with_python(people: pa.Table) -> None:
     assert list(pd.read_parquet("drawn.parquet")) == ["income", "visits", "region"]
 
 
+def test_commands_as_people_write_them(people: pa.Table) -> None:
+    """Without a name the model is model.npz, where `impute` is told to look; nobody replaces it by default."""
+    fit = ("fit", "mixture", "people.parquet", "-k", "2", "--family", WORDS_OF_COLUMNS, "--missing", "integrate")
+    assert call(*fit).startswith("model.npz: 2 components")
+    call("impute", "model.npz", "people.parquet", "-o", "filled.parquet")
+    assert pd.read_parquet("filled.parquet").notna().all(axis=None)
+    before = Path("model.npz").read_bytes()
+    for again in (fit, ("fit", "latent-class", "people.parquet", "-k", "3", "--columns", "region")):
+        assert "model.npz exists already: name the file to write with -o" in call(*again, code=2)
+    assert Path("model.npz").read_bytes() == before
+    call(*fit, "-o", "model.npz", "--max-iter", "0")
+    assert Path("model.npz").read_bytes() != before
+
+
 def test_one_word_for_all_columns_and_noise(people: pa.Table) -> None:
     call(*FIT, "poisson", "--columns", "visits", "--missing", "integrate", "--noise")
     loaded = Mixture.load("m.npz")

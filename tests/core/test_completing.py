@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from sklearn.base import clone
 
 from golden.cases import OwnPoisson
-from streamem import Mixture, MixtureFamily
+from streamem import HMM, GroupedMixture, Mixture, MixtureFamily
 from streamem.algorithms import StepwiseEM
 from streamem.core.chunk import Chunk
 from streamem.core.completing import as_written, completed
@@ -90,6 +91,46 @@ def test_an_estimator_keeps_the_family_that_it_was_given() -> None:
     fitted = Mixture(own, 2, random_state=0).fit(X)
     assert fitted.family is own
     assert type(clone(fitted).family) is OwnPoisson
+
+
+class ForOneComponent(OwnPoisson):
+    """Forgets that there are several."""
+
+    def log_prob(self, params: Any, x: Any) -> Any:
+        return super().log_prob(params, x)[:, :1]
+
+
+class ReturnsArrays(OwnPoisson):
+    """Leaves out the names of statistics."""
+
+    def stats(self, params: Any, x: Any, resp: Any) -> Any:
+        return resp.T @ x
+
+
+class ReturnsDict(OwnPoisson):
+    """Leaves out Params."""
+
+    def maximize(self, stats: Any, previous: Any) -> Any:
+        return {"rates": stats.x}
+
+
+@pytest.mark.parametrize(
+    ("own", "words"),
+    [
+        (ForOneComponent(), r"ForOneComponent.log_prob returned .* of shape \(200, 1\) .*; it must be \(200, 2\)"),
+        (ReturnsArrays(), r"ReturnsArrays.stats returned ndarray; it must return Stats\(name=array"),
+        (ReturnsDict(), r"ReturnsDict.maximize returned dict; it must return Params\(name=array"),
+    ],
+)
+def test_what_functions_return_is_told_where_it_is_something_else(own: Any, words: str) -> None:
+    """In every structure, and by name; (n, 1) would be broadcast, and all components would be alike."""
+    for fit in (
+        Mixture(own, 2, random_state=0).fit,
+        HMM(own, 2, random_state=0).fit,
+        partial(GroupedMixture(own, 2, random_state=0).fit, lengths=[50] * 4),
+    ):
+        with pytest.raises(ParameterError, match=words):
+            fit(X)
 
 
 def test_what_is_lacking_is_named() -> None:

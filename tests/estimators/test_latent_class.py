@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from helpers.published_tables import GSS82_COLUMNS, carcinoma, gss82
 from streamem import LatentClass
-from streamem.core.errors import ImpossibleValueError, NonFiniteError, ParameterError
+from streamem.core.errors import ImpossibleValueError, MemoryLimitError, NonFiniteError, ParameterError
 
 Array = NDArray[Any]
 EXACT: dict[str, Any] = {"tol": 1e-9, "max_iter": 20_000, "random_state": 0}
@@ -219,6 +219,13 @@ def test_various_rows_are_not_compressed() -> None:
         model.fit(x)
     assert model.report_.n_rows == 20_000
     assert model.report_.n_patterns is None
+
+
+def test_too_many_categories_for_memory_are_told_as_such() -> None:
+    """A latent class has no covariance to simplify."""
+    rows = np.column_stack([np.arange(200) * 1e5, np.arange(200) % 2])
+    with pytest.raises(MemoryLimitError, match="fewer columns or fewer categories"):
+        LatentClass(2, memory_limit="100MiB").fit(rows)
 
 
 def test_bad_input_names_its_row(tmp_path: Path) -> None:

@@ -243,3 +243,31 @@ def test_a_collapsed_part_is_told() -> None:
     start = family.start(x, None, 1)
     first = family.maximize(family.stats(start, x, np.ones((100, 1))), start)
     assert family.degenerate(first) == {"empty part": [], "floored part": [0]}
+
+
+def test_what_is_missing_is_imputed_from_the_parts_that_what_was_observed_tells() -> None:
+    """Two parts in one component impute as two components do, draws too; and so in a chain of mixtures."""
+    rng = np.random.default_rng(5)
+    x = 6.0 * rng.integers(2, size=200)[:, None] + rng.normal(size=(200, 2)) @ [[1.0, 0.6], [0.0, 1.0]]
+    x[rng.random(x.shape) < 0.3] = np.nan
+    settings: dict[str, Any] = {"missing": "integrate", "random_state": 0, "tol": 1e-10, "max_iter": 1000}
+    flat = streamem.Mixture(Gaussian(), 2, **settings).fit(x)
+    nested = streamem.Mixture(MixtureFamily(Gaussian(), 2), 1, **settings).fit(x)
+    assert nested.lower_bound_ == pytest.approx(flat.lower_bound_, rel=1e-8)
+    assert nested.impute(x) == pytest.approx(flat.impute(x), abs=1e-3)
+    some = x[~np.isnan(x).all(axis=1)][:20]
+    drawn = nested.impute(some, n_draws=200)
+    assert drawn.mean(axis=0) == pytest.approx(flat.impute(some), abs=0.5)
+    assert np.isnan(some).any()
+    assert (drawn.std(axis=0)[np.isnan(some)] > 0.7).all()
+    chain = streamem.GMMHMM(2, 2, missing="integrate", random_state=0, tol=1.0).fit(x)
+    for filled in (chain.impute(x), *chain.impute(x, n_draws=2)):
+        assert np.isfinite(filled).all()
+        np.testing.assert_array_equal(filled[~np.isnan(x)], x[~np.isnan(x)])
+
+
+def test_parts_that_cannot_impute_say_so() -> None:
+    family: Any = MixtureFamily(PlainPoisson(), 2)
+    params = Params(weights=np.full((1, 2), 0.5), parts=Params(rates=[[1.0], [2.0]]))
+    with pytest.raises(ParameterError, match="PlainPoisson cannot impute"):
+        family.filled(params, np.array([[3.0]]), np.ones((1, 1)))

@@ -246,12 +246,20 @@ J. Stat. Softw. 36(7))."""
 
 
 def test_speed_and_accuracy_of_two_states_come_out() -> None:
-    """The log-likelihoods of response times alone (−88.73 is printed), and with correctness from an independent EM."""
+    """Response times alone (−88.73 is printed), as one and as three series, and with correctness (independent EM)."""
     frame = pd.read_csv(SPEED)
     settings: dict[str, Any] = {"random_state": 0, "tol": 1e-12, "n_iter": 2000}
     alone = HMM(Gaussian(), 2, **settings).fit(frame[["rt"]])
     assert alone.score(frame[["rt"]]) == pytest.approx(-88.730584, abs=1e-6)
+    means = Gaussian().means(alone.params_).ravel()
+    order = np.argsort(means)
+    assert means[order] == pytest.approx([5.51036, 6.38505], abs=1e-5)
+    assert np.sqrt(Gaussian().covariances(alone.params_).ravel()[order]) == pytest.approx([0.19174, 0.24416], abs=1e-5)
+    moves = [[0.8835, 0.1165], [0.08433, 0.91567]]
+    assert alone.transmat_[np.ix_(order, order)] == pytest.approx(np.array(moves), abs=5e-5)
     lengths = [168, 134, 137]
+    three = HMM(Gaussian(), 2, **settings).fit(frame[["rt"]], lengths=lengths)
+    assert three.score(frame[["rt"]], lengths=lengths) == pytest.approx(-84.341714, abs=1e-6)
     both = HMM(Product({"rt": Gaussian(), "corr": Categorical()}), 2, **settings).fit(frame, lengths=lengths)
     assert both.score(frame, lengths=lengths) == pytest.approx(-296.107777, abs=1e-6)
     coded = frame.assign(corr=(frame["corr"] == "cor").astype(float))[["corr", "rt"]]

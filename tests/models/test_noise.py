@@ -14,6 +14,7 @@ from scipy.stats import multivariate_normal, multivariate_t
 
 from streamem import (
     HMM,
+    Categorical,
     Gaussian,
     GaussianHMM,
     GaussianMixture,
@@ -167,6 +168,20 @@ def test_counts_have_a_probability_each_in_the_box() -> None:
     expected = -np.log([80.0, 80.0, 10.0, 8.0])
     assert model.log_density(params, Chunk(x[:4])) == pytest.approx(expected)
     assert model.labels(params, Chunk(x[:4])).tolist() == [-1] * 4
+
+
+def test_noise_leaves_codes_to_the_components() -> None:
+    """A share of the middle of the box would be no code: what is imputed can be asked about, and is what is likely."""
+    rng = np.random.default_rng(0)
+    kind = rng.integers(2, size=300)
+    x = np.column_stack([20.0 * kind + rng.normal(size=300), 2 * kind]).astype(np.float64)
+    x[::7, 1] = np.nan
+    family = Product({0: Gaussian(), 1: Categorical(3)})
+    mix = Mixture(family, 2, noise=True, missing="integrate", random_state=0).fit(x)
+    filled = mix.impute(x)
+    assert filled[:, 1].tolist() == (2.0 * kind).tolist()
+    assert (mix.predict(filled) == mix.predict(x)).all()
+    assert np.isin(mix.impute(x, n_draws=1)[0, :, 1], [0.0, 1.0, 2.0]).all()
 
 
 def test_noise_has_to_have_a_volume() -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.special import gammaln
 
 import streamem
+from bench import traps_data
 from streamem.core.arrays import Params
 from streamem.core.chunk import Chunk
 from streamem.core.stats import Stats
@@ -118,3 +119,31 @@ def test_a_single_poisson_fits_the_mean() -> None:
     assert float(params.components.rates[0, 0]) == pytest.approx(mean, rel=20 * np.finfo(float).eps)
     expected = DAYS @ (DEATHS[:, 0] * np.log(mean) - mean - gammaln(DEATHS[:, 0] + 1))
     assert float(model.e_step(params, chunk).log_likelihood) == pytest.approx(expected, rel=1e-14)
+
+
+PUBLISHED = {
+    "Old Faithful, full, K=2": (traps_data.faithful(), "full", 2, -1130.26396),
+    "Old Faithful, tied, K=3": (traps_data.faithful(), "tied", 3, -1126.31593),
+    "iris, full, K=2": (traps_data.iris(), "full", 2, -214.35470),
+    "iris, tied, K=3": (traps_data.iris(), "tied", 3, -256.35404),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_public_tables_have_their_maxima(name: str) -> None:
+    """To the digits of an independent EM, without regularization."""
+    x, kind, k, published = PUBLISHED[name]
+    settings: dict[str, Any] = {"reg_covar": 0.0, "tol": 1e-12, "stopping": "aitken", "max_iter": 3000}
+    mixture = streamem.GaussianMixture(k, covariance_type=kind, random_state=0, **settings)
+    assert mixture.fit(x).score(x) * len(x) == pytest.approx(published, abs=1e-5)
+
+
+def test_waiting_times_of_old_faithful() -> None:
+    """Two normals of equal deviation: what mixtools prints (Benaglia et al. 2009, J. Stat. Softw. 32(6))."""
+    waiting = traps_data.faithful()[:, 1:]
+    mixture = streamem.GaussianMixture(2, covariance_type="tied", reg_covar=0.0, tol=1e-12, max_iter=3000).fit(waiting)
+    order = np.argsort(mixture.means_[:, 0])
+    assert mixture.score(waiting) * 272 == pytest.approx(-1034.00176, abs=1e-5)
+    assert mixture.weights_[order[0]] == pytest.approx(0.36085, abs=5e-6)
+    assert mixture.means_[order, 0] == pytest.approx([54.61364, 80.09031], abs=2e-5)
+    assert np.sqrt(mixture.covariances_) == pytest.approx(np.array([[5.869089]]), abs=5e-6)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from inspect import Parameter, signature
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -49,6 +49,9 @@ def _same(value: Any, parameter: Parameter) -> bool:
 
 class FullFamily(ABC):
     """A family with everything that models, estimators and runs may ask of one: three functions, and defaults."""
+
+    _returns: ClassVar[Mapping[str, type]] = {"stats": Stats, "maximize": Params}
+    """What functions of users are checked to return."""
 
     def __repr__(self) -> str:
         """The class with the settings that are not the default, as a user writes it."""
@@ -127,6 +130,10 @@ class FullFamily(ABC):
         ------
         ParameterError : rows have neither by themselves, so that no noise is to be compared with them
         """
+        return np.zeros(n_features, dtype=np.bool_)
+
+    def coded(self, n_features: int) -> Array:
+        """Which columns (d,) hold codes of categories: numbers that have no mean."""
         return np.zeros(n_features, dtype=np.bool_)
 
     # --- values that were not observed -------------------------------------------------------------------------------

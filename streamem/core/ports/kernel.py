@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamem.core import loops
-from streamem.core.completing import has_own
+from streamem.core.completing import as_written, has_own
+from streamem.core.errors import ParameterError
 from streamem.core.numerics import EPS, normalize_log_rows
 from streamem.core.stats import Stats
 from streamem.machine.lanes import fill_in_lanes, in_lanes
@@ -190,8 +191,20 @@ class PlainKernel(Kernel):
         self._x = x
 
     def log_prob(self, out: Array) -> None:
-        """The family's log-densities, transposed."""
-        out[...] = np.asarray(self._family.log_prob(self._params, self._x)).T
+        """The family's log-densities, transposed.
+
+        Raises
+        ------
+        ParameterError : they have another shape, which may not be broadcast: all components would be alike
+        """
+        found = np.asarray(self._family.log_prob(self._params, self._x))
+        if found.shape != out.shape[::-1]:
+            own, (k, n) = type(as_written(self._family)).__name__, out.shape
+            raise ParameterError(
+                f"{own}.log_prob returned an array of shape {found.shape} for {n} rows and {k} components; it must be "
+                f"({n}, {k}): a log-density of every row under every component"
+            )
+        out[...] = found.T
 
     def accumulate(self, resp: Array) -> None:
         """Add the family's statistics."""
