@@ -399,6 +399,32 @@ def _q_agrees(case: _Case) -> bool:
     return True
 
 
+def _scores_are_slopes(case: _Case) -> bool:
+    own = getattr(case.model, "scores", None)
+    if own is None:
+        return False
+    params = case.m_step(case.e_step(case.start), case.start)
+    returned = {name: np.asarray(value) for name, value in own(as_dict(params), case.rows).items()}
+    n = len(case.rows.x)
+    require_shapes(returned, {name: (n, *value.shape) for name, value in params.items()}, f"scores of {case.label}")
+    slopes = {name: np.tensordot(case.rows.weight, value, axes=1) for name, value in returned.items()}
+    h, here = 2.0**-10, case.e_step(params).log_likelihood
+    for other in _neighbours(case, params, case.e_step(params))[:6]:
+        way = {name: h * (other[name] - value) for name, value in params.items()}
+        up, down = (
+            case.e_step(Params(**{name: value + sign * way[name] for name, value in params.items()})).log_likelihood
+            for sign in (1.0, -1.0)
+        )
+        told, found = float(sum(np.sum(slopes[name] * way[name]) for name in way)), (up - down) / 2.0
+        slack = 1e-3 * max(abs(told), abs(found)) + abs(up + down - 2.0 * here) + CLOSE * abs(here)
+        require(
+            abs(told - found) <= slack,
+            f"log_likelihood rises by {found / h:.6g} nats along a way on which Σ weight · scores of {case.label} say "
+            f"{told / h:.6g}: scores are the slopes of log p(row) by each parameter, at `params`",
+        )
+    return True
+
+
 def _neighbours(case: _Case, params: Params, sums: _Sums, nudge: float = 0.1) -> list[Params]:
     """Parameters about those of an M-step: M-steps of the same rows with somewhat other weights, ± in turn."""
     rng = np.random.default_rng(case.seed + 1)
@@ -460,5 +486,6 @@ LAWS: dict[str, Callable[[_Case], bool]] = {
     "m_step(c · stats) is m_step(stats)": _scaled,
     "EM never lowers the log-likelihood": _ascends,
     "m_step maximizes q, and q has the slope of the log-likelihood": _q_agrees,
+    "scores are the slopes of the log-likelihood": _scores_are_slopes,
     "EM ends at a maximum": _ends_at_a_maximum,
 }

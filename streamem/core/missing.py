@@ -10,6 +10,8 @@ class Missing(Enum):
 
     NEVER = "never"
     """Nothing, and the family knows no missing values either."""
+    UNDECLARED = "undeclared"
+    """Nothing, and a user's own model does not say that it knows missing values."""
     NOTHING = "nothing"
     """Nothing, unless the family is asked to integrate over what is missing."""
     STEPS_ALONE = "steps alone"
@@ -22,4 +24,4 @@ class Missing(Enum):
     @property
     def allows_nothing(self) -> bool:
         """Whether every value has to be there."""
-        return self in (Missing.NEVER, Missing.NOTHING)
+        return self in (Missing.NEVER, Missing.UNDECLARED, Missing.NOTHING)

@@ -146,6 +146,8 @@ _WHOLE = "A row may be missing as a whole (NaN in every column: a step at which 
 
 NEEDED = {
     Missing.NEVER: "Every value must be finite, as the model knows no missing ones; drop or impute these rows first",
+    Missing.UNDECLARED: "Every value must be finite; drop or impute these rows first, or, where e_step of the model "
+    'takes NaN for a value that was not observed, let the model say so: missing = "values"',
     Missing.NOTHING: "Every value must be finite; drop or impute these rows first, or, where NaN is a value that was "
     'not observed, pass missing="integrate"',
     Missing.STEPS_ALONE: f"{_WHOLE}; impute these values, or make the whole row NaN",

@@ -71,6 +71,8 @@ class EM(TransformerMixin, Estimator, auto_wrap_output_keys=None):  # type: igno
       ``sample(params, n, rng)`` → (n, d) rows: what the methods of these names ask.
     - ``q(params, stats)``: the expected log-likelihood of what is hidden and seen, in nats, up to a constant: what
       `m_step` maximizes. `streamem.conformance.check_model` then tells mistakes of `m_step` from those of `e_step`.
+    - ``scores(params, chunk)``: the slopes of log p(row) by each parameter, (n, *shape) under its name, for standard
+      errors, which are differences otherwise. Of numbers that are tied, those of the tie are enough.
     - ``n_parameters(params)``: free parameters, for AIC and BIC; by default all numbers of the parameters.
     - ``least_rows``: rows from which an online fit can start, by default 2·(d + 1).
     - ``row_bytes``: memory that `e_step` takes for a row, by default 16 copies of it.
@@ -559,7 +561,8 @@ class EM(TransformerMixin, Estimator, auto_wrap_output_keys=None):  # type: igno
         ----------
         X, sample_weight, columns, feature_axis, executor : as in `fit`
         method : "observed", "opg" or "sandwich", default "observed"
-            As in `GaussianMixture.standard_errors`; "opg" and "sandwich" need ``score_samples`` of the model.
+            As in `GaussianMixture.standard_errors`; "opg" and "sandwich" need ``scores`` or ``score_samples`` of the
+            model.
         lengths, offsets, sequence_column : refused, since rows stand alone
 
         Returns
@@ -580,7 +583,7 @@ class EM(TransformerMixin, Estimator, auto_wrap_output_keys=None):  # type: igno
         -----
         The log-likelihood of `e_step` is differentiated numerically along ways that `m_step` can go, so that ties
         between parameters (probabilities that sum to 1) need not be told. With p free numbers, a chunk takes p² + 2·p
-        E-steps (only 2·p for "opg").
+        E-steps; 2·p for "opg", or where the model has ``scores``.
 
         Examples
         --------

@@ -37,6 +37,8 @@ def components_in_html(settings: Any, fitted: Fitted, most: int) -> str:
     assert fitted.state is not None
     params, structure, face = fitted.state.params, settings.structure, settings.face
     words = list(face.words(settings, params.components))
+    if not structure.has_components:
+        return html.table(["parameters"], [[each] for each in words])
     shares = model_of(settings, fitted).shares(params)
     known = np.full(len(words), np.nan) if shares is None else np.asarray(shares, dtype=np.float64)
     order = np.argsort(-np.nan_to_num(known), kind="stable") if not structure.is_sequential else np.arange(len(words))

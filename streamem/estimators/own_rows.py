@@ -46,7 +46,7 @@ class OwnRows(Structure):
 
     questions: Mapping[str, Question] = MappingProxyType({})
     names = ("params_",)
-    iterations, noun = "max_iter", "parameter"
+    iterations, noun = "max_iter", "class"
     starts_from_rows, has_components, answers_lazily = False, False, True
     least_formula = "least_rows of the model, by default 2·(d + 1)"
 

@@ -63,7 +63,7 @@ class OwnModel(Model):
     @property
     def missing(self) -> Missing:
         """Any value of a row, if the user's model says so; else nothing."""
-        return Missing.VALUES if self.allows_missing_values else Missing.NEVER
+        return Missing.VALUES if self.allows_missing_values else Missing.UNDECLARED
 
     @property
     def allows_missing_values(self) -> bool:
@@ -196,6 +196,26 @@ class OwnModel(Model):
         NoAbilityError : it has not
         """
         return able(self.own, question)
+
+    def slopes(self, params: Params, chunk: Chunk) -> Array:
+        """(n, P) slopes of log p(row) by all numbers of the parameters, of a model that has ``scores``.
+
+        Raises
+        ------
+        ParameterError : other names or shapes than those of the parameters
+        """
+        step, given, function = self.block_rows(chunk.x.shape[1]), as_dict(params.components), self.able("scores")
+        pieces = [np.zeros((0, sum(int(value.size) for value in params.components.values())))]
+        for first in range(0, chunk.rows, step):
+            rows = self.rows(chunk, first, first + step)
+            with self._named("scores"):
+                returned = function(given, rows)
+            found = own_params(returned, f"scores of {self.label}")
+            n = len(rows.x)
+            shapes = {name: (n, *np.shape(value)) for name, value in params.components.items()}
+            require_shapes(found, shapes, f"scores of {self.label}")
+            pieces.append(np.hstack([np.reshape(found[name], (n, -1)) for name in shapes]))
+        return np.concatenate(pieces)
 
     # --- inner -------------------------------------------------------------------------------------------------------
 

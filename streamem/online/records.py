@@ -112,6 +112,7 @@ class Records:
 
 NEEDED = {
     Missing.NEVER: "every value must be finite: the model knows no missing ones",
+    Missing.UNDECLARED: 'every value must be finite (a model that says missing = "values" takes NaN)',
     Missing.NOTHING: 'every value must be finite (missing="integrate" takes NaN for values that were not observed)',
     Missing.STEPS_ALONE: "every value must be finite, or all of a step missing",
     Missing.STEPS: "every value must be finite, or all of a step missing",

@@ -42,7 +42,7 @@ def plot_components(
 
     Raises
     ------
-    ParameterError : features that the model has not, or more than two; or a family that cannot draw
+    ParameterError : features that the model has not, or more than two; a family that cannot draw, or no components
 
     Examples
     --------
@@ -54,6 +54,8 @@ def plot_components(
     >>> plot_components(gm, rows).get_ylabel()
     'density × weight'
     """
+    if not estimator.structure.has_components:
+        raise ParameterError(f"{type(estimator).__name__} has no components to draw; plot_convergence shows its fit")
     count = int(estimator.n_features_in_)
     features = features[:1] if count == 1 else features
     if len(features) not in (1, 2):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from helpers.users_model import Censored, Center, blend, censored_rows, two_clusters
+from helpers.users_model import Censored, Center, Scored, blend, censored_rows, two_clusters
 from streamem.conformance import check_model
 from streamem.conformance.own_models import LAWS
 from streamem.core.errors import ParameterError
@@ -31,6 +31,7 @@ def test_models_that_are_right_obey_every_law() -> None:
         for model, x in (
             (blend(), two_clusters(300)),
             (WithQ(), X),
+            (Scored(), X),
             (Censored(missing="values"), censored_rows(300, holes=True)),
             (Center(), two_clusters(300)),
         )
@@ -110,6 +111,14 @@ class CountsHoles(Censored):
         return {**found, "log_likelihood": found["log_likelihood"] - chunk.weight[np.isnan(chunk.x[:, 0])].sum()}
 
 
+class WrongSlopes(Scored):
+    """Slopes by the standard deviation instead of the variance."""
+
+    def scores(self, p: Any, chunk: Any) -> Any:
+        found = super().scores(p, chunk)
+        return {**found, "var": found["var"] * 2 * np.sqrt(p["var"])}
+
+
 class FlatQ(WithQ):
     """A q without the variance."""
 
@@ -185,6 +194,7 @@ LIARS: dict[str, tuple[Any, str]] = {
         e_step(plain_moments),
         "lowered the log-lik|ends where the log-lik",
     ),
+    "slopes by something else": (WrongSlopes(), "along a way on which Σ weight · scores of WrongSlopes say"),
     "a q without a term": (FlatQ(), "q rises by|does not maximize q"),
     "a log-likelihood that q contradicts": (
         LikelihoodWithoutTails(),

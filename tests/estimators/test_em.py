@@ -31,6 +31,7 @@ from streamem.core.errors import (
     StreamemError,
 )
 from streamem.estimators.loading import load_model
+from streamem.plots import plot_components
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::sklearn.exceptions.ConvergenceWarning", "ignore::streamem.running.reached.LocalMaximumWarning"
@@ -258,13 +259,21 @@ def test_methods_are_there_if_the_model_has_them() -> None:
     assert frame.columns.tolist() == ["probability_0", "probability_1"]
 
 
+def test_words_and_tables_show_the_parameters() -> None:
+    told = fitted().describe().splitlines()
+    assert told[0] == "EM: GaussianBlend of 2 features, 14 free parameters"
+    assert told[5].startswith("    weights 2: 0.6")
+    assert "<th style" in fitted()._repr_html_()
+    assert "covariances 2×2×2: " in fitted()._repr_html_()
+
+
 def test_values_that_were_not_observed() -> None:
     holes = censored_rows(holes=True)
     em = EM(Censored(missing="values"), **SETTINGS).fit(holes)
     full = EM(Censored(), **SETTINGS).fit(holes[~np.isnan(holes[:, 0])])
     assert em.params_["mean"] == pytest.approx(full.params_["mean"], abs=1e-7)
     assert em.__sklearn_tags__().input_tags.allow_nan
-    with pytest.raises(NonFiniteError, match="the model knows no missing ones"):
+    with pytest.raises(NonFiniteError, match='let the model say so: missing = "values"'):
         EM(Censored()).fit(holes)
 
 
@@ -307,6 +316,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
         r"transform of GaussianBlend returned shape \(1,\) for one row; \(n, m\)",
     ),
     "diagnose": (lambda: fitted().diagnose(X), "EM has no diagnose"),
+    "a picture of components": (lambda: plot_components(fitted()), "EM has no components to draw"),
     "other columns": (lambda: fitted().score(X[:, :1]), "1 features"),
     "too few rows online": (
         lambda: EM(blend()).fit_stream([X[:3]], batch_rows=3),

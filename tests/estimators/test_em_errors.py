@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from scipy.stats import norm
 
 from helpers.curvature import errors
-from helpers.users_model import Censored, Center, blend, censored_rows, two_clusters
+from helpers.users_model import Censored, Center, Scored, blend, censored_rows, two_clusters
 from streamem import EM, GaussianMixture
 from streamem.core.errors import ParameterError
 from streamem.estimators.uncertainty import UncertaintyWarning
@@ -55,6 +56,21 @@ def test_censored_values(holes: bool) -> None:
     found = em.standard_errors(x)["params_"]
     wanted = errors(height, np.array([em.params_["mean"], em.params_["var"]]))
     np.testing.assert_allclose([found["mean"], found["var"]], wanted, rtol=2e-5)
+
+
+@pytest.mark.parametrize("method", ["observed", "opg", "sandwich"])
+def test_slopes_that_the_model_says_are_used(method: str) -> None:
+    """As differences of its log-likelihoods are, and as the definitions of the methods say."""
+    x = censored_rows()
+    em = EM(Scored(), **EXACT).fit(x)
+    here = SimpleNamespace(x=x, weight=np.ones(len(x)), names=None)
+    rows = np.column_stack([*Scored().scores(dict(em.params_), here).values()])
+    products = rows.T @ rows
+    bread = EM(Censored(), **EXACT).fit(x).standard_errors(x).covariance
+    wanted = {"observed": bread, "opg": np.linalg.inv(products), "sandwich": bread @ products @ bread}[method]
+    found = em.standard_errors(x, method=method)
+    assert found.free_parameters == ("mean", "var")
+    np.testing.assert_allclose(found.covariance, wanted, rtol=1e-4)
 
 
 class Linkage:

@@ -88,6 +88,22 @@ class Censored:
         return {"mean": mean, "var": s["xx"] / s["n"] - mean**2}
 
 
+class Scored(Censored):
+    """`Censored` that says the slopes of its log-likelihood, too."""
+
+    def scores(self, p: Any, chunk: Any) -> dict[str, Any]:
+        from scipy.special import log_ndtr
+
+        x, mean, var = chunk.x[:, 0], p["mean"], p["var"]
+        z = (self.limit - mean) / np.sqrt(var)
+        hazard = np.exp(-0.5 * z**2 - 0.5 * np.log(2 * np.pi) - log_ndtr(-z))
+        above = x >= self.limit
+        return {
+            "mean": np.where(above, hazard / np.sqrt(var), (x - mean) / var),
+            "var": np.where(above, hazard * z / (2 * var), ((x - mean) ** 2 / var - 1) / (2 * var)),
+        }
+
+
 class Center:
     """Rows of any width, normal about one point, of variance 1."""
 

@@ -178,7 +178,7 @@ def test_missing_values_are_the_models_to_declare() -> None:
     params = run(Censored(missing="values"), Chunk(censored_rows(holes=True)))
     assert np.isfinite(params.components["mean"])
     assert OwnModel(Censored(missing="values")).missing.value == "values"
-    assert OwnModel(Censored()).missing.value == "never"
+    assert OwnModel(Censored()).missing.value == "undeclared"
 
 
 @pytest.mark.parametrize("broken", [SimpleNamespace(init=abs), Censored])

@@ -57,6 +57,7 @@ ABILITIES = {
     "predict": "predict(params, chunk) -> (n,)",
     "predict_proba": "predict_proba(params, chunk) -> (n, m)",
     "transform": "transform(params, chunk) -> (n, m)",
+    "scores": "scores(params, chunk) -> a dict of (n, *shape), the slopes of log p(row) by each parameter",
     "score_samples": "score_samples(params, chunk) -> (n,), log p(row) in nats",
     "sample": "sample(params, n, rng) -> (n, d)",
 }

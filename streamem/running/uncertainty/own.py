@@ -4,9 +4,10 @@ The parameters may be tied in ways that nobody has told (probabilities sum to 1,
 their numbers cannot be moved one by one. But M-steps from statistics of any part of the rows are parameters, and near
 the fitted ones they go wherever parameters can go: θ(u) = M(S + Σ_j u_j T_j), where S are the statistics of all rows at
 the fit, and T_j differences between sums over random halves of them. The log-likelihood along u is differentiated
-twice by central differences (the observed information; Efron & Hinkley 1978), which at a maximum transforms to the
-parameters by the derivatives of θ(u) alone: the delta method. A T_j moves parameters by about one standard error that
-they would have if nothing were hidden, so that one step size suits all models.
+twice by central differences (the observed information; Efron & Hinkley 1978), or once where the model has its slopes.
+At a maximum this transforms to the parameters by the derivatives of θ(u) alone: the delta method. A T_j moves
+parameters by about one standard error that they would have if nothing were hidden, so that one step size suits all
+models.
 """
 
 from __future__ import annotations
@@ -99,14 +100,22 @@ def own_inference(model: OwnModel, params: Params, source: Source, engine: Engin
             f"{source.n_rows} rows do not tell which numbers of the parameters are free: more rows than numbers are "
             "needed"
         )
-    points = list(around.points(asked.curvature))
-    task = Heights(model, tuple(points), names, 2 * r if asked.products else 0, around.step)
-    heights = reduce_source(source, task, engine, 8 * (len(points) + r * r))
-    return _inferred(around, heights, method, source.n_rows, params)
+    if hasattr(model.own, "scores"):
+        points = tuple(around.points(pairs=False))
+        slopes = Slopes(model, points, names, around.jacobian if asked.products else None)
+        curves = _by_slopes(
+            around, reduce_source(source, slopes, engine, 8 * (len(points) * len(around.scale) + r * r))
+        )
+    else:
+        points = tuple(around.points(asked.curvature))
+        heights = Heights(model, points, names, 2 * r if asked.products else 0, around.step)
+        sums = reduce_source(source, heights, engine, 8 * (len(points) + r * r))
+        curves = _by_heights(around, sums, asked.curvature)
+    return _inferred(around, curves, method, source.n_rows, params)
 
 
 def _require_scores(model: OwnModel, method: str) -> None:
-    if not hasattr(model.own, "score_samples"):
+    if not (hasattr(model.own, "score_samples") or hasattr(model.own, "scores")):
         raise ParameterError(
             f"method={method!r} needs the log-likelihood of each row: give {model.label} score_samples(params, chunk) "
             f'-> (n,), or use method="{METHODS[0]}"'
@@ -160,6 +169,29 @@ class Heights(PassTask[Stats]):
         return Stats(heights=heights, weight=found[0].weight, products=(scores * weight[:, None]).T @ scores)
 
 
+@dataclass(frozen=True, eq=False)
+class Slopes(PassTask[Stats]):
+    """Slopes of the log-likelihood by all numbers at some parameters, for a model that has ``scores``.
+
+    `along` (P, r) are directions; the outer products of the scores of rows at the first parameters are along these.
+    """
+
+    model: OwnModel
+    points: tuple[Params, ...]
+    names: tuple[str, ...] | None
+    along: Array | None
+
+    def __call__(self, chunk: Chunk, ref: ChunkRef) -> Stats:
+        """Sums of one chunk."""
+        weight = np.ones(chunk.rows) if chunk.weight is None else np.asarray(chunk.weight, dtype=np.float64)
+        rows = self.model.slopes(self.points[0], chunk)
+        slopes = np.array([weight @ rows, *(weight @ self.model.slopes(each, chunk) for each in self.points[1:])])
+        scores = np.zeros((chunk.rows, 0)) if self.along is None else rows @ self.along
+        here = self.model.e_step(self.points[0], chunk)
+        products = (scores * weight[:, None]).T @ scores
+        return Stats(height=here.log_likelihood, weight=here.weight, slopes=slopes, products=products)
+
+
 class _Around:
     """The parameters about the fitted ones, as M-steps reach them."""
 
@@ -178,8 +210,12 @@ class _Around:
                 f"at their pairs: bootstrap what you need"
             )
         self.steps = [_combined(halves, left[:, j] / np.sqrt(count)) for j in range(r)]
-        columns = [self._slope(move, self.step) for move in self.steps]
-        self.jacobian = np.array(columns).T if columns else np.zeros((self.scale.size, 0))
+        self.jacobian = self.jacobian_at(None)
+
+    def jacobian_at(self, place: Stats | None) -> Array:
+        """(P, r) derivatives of the parameters along the directions, where the statistics are moved by `place`."""
+        columns = [self._slope(move, self.step, place) for move in self.steps]
+        return np.array(columns).T if columns else np.zeros((self.scale.size, 0))
 
     def at(self, move: Stats | None) -> Params:
         """The M-step of the statistics moved."""
@@ -193,9 +229,10 @@ class _Around:
         if pairs:
             yield from (self.at((one + two) * sign) for one, two in combinations(moves, 2) for sign in (1.0, -1.0))
 
-    def _slope(self, move: Stats, step: float) -> Array:
+    def _slope(self, move: Stats, step: float, place: Stats | None = None) -> Array:
         """(P,) the derivative of the parameters along a change of the statistics."""
-        up, down = (_numbers(self.at(move * (sign * step))) for sign in (1.0, -1.0))
+        moves = [move * (sign * step) for sign in (1.0, -1.0)]
+        up, down = (_numbers(self.at(each if place is None else place + each)) for each in moves)
         return (up - down) / (2.0 * step)
 
 
@@ -228,24 +265,58 @@ def step_of(weight: float) -> float:
     return float(np.clip(4.0 * np.sqrt(weight) * EPS**0.25, LEAST_STEP, MOST_STEP))
 
 
-def _information(heights: Array, r: int, step: float) -> Array:
-    """(r, r) minus the second derivatives, from the heights of the points of `_Around.points`."""
-    middle, ends = heights[0], heights[1 : 1 + 2 * r].reshape(r, 2).sum(axis=1)
-    out = np.diag(2.0 * middle - ends) / step**2
-    both = heights[1 + 2 * r :].reshape(-1, 2).sum(axis=1)
-    for (i, j), height in zip(combinations(range(r), 2), both, strict=True):
-        out[i, j] = out[j, i] = -(height - ends[i] - ends[j] + 2.0 * middle) / (2.0 * step**2)
-    return out
+@dataclass(frozen=True, eq=False)
+class _Curves:
+    """The log-likelihood of the data along r directions.
+
+    Attributes
+    ----------
+    height, weight : at the fitted parameters, in nats, and of all rows
+    score : (r,) slopes
+    observed : (r, r) minus the second derivatives, or None
+    products : (r, r) Σ w s sᵀ over rows, or none
+    """
+
+    height: float
+    weight: float
+    score: Array
+    observed: Array | None
+    products: Array
 
 
-def _inferred(around: _Around, sums: Stats, method: str, rows: int, params: Params) -> OwnInference:
-    r, heights, jacobian = len(around.steps), np.asarray(sums.heights), around.jacobian
+def _by_heights(around: _Around, sums: Stats, curvature: bool) -> _Curves:
+    """From the log-likelihoods at the points of `_Around.points`."""
+    r, step, heights = len(around.steps), around.step, np.asarray(sums.heights)
     if not np.isfinite(heights).all():
         raise NumericalError("the log-likelihood near the fitted parameters is not finite")
-    products = np.asarray(sums.products)
-    matrix = products if method == "opg" else _information(heights, r, around.step)
-    noise = ROUNDING * EPS * abs(float(heights[0])) / around.step**2
-    inverse, lost = _inverse(matrix, noise)
+    middle, ends = heights[0], heights[1 : 1 + 2 * r].reshape(r, 2)
+    score, both = (ends[:, 0] - ends[:, 1]) / (2.0 * step), ends.sum(axis=1)
+    observed = None
+    if curvature:
+        observed = np.diag(2.0 * middle - both) / step**2
+        pairs = heights[1 + 2 * r :].reshape(-1, 2).sum(axis=1)
+        for (i, j), height in zip(combinations(range(r), 2), pairs, strict=True):
+            observed[i, j] = observed[j, i] = -(height - both[i] - both[j] + 2.0 * middle) / (2.0 * step**2)
+    return _Curves(float(middle), float(sums.weight), score, observed, np.asarray(sums.products))
+
+
+def _by_slopes(around: _Around, sums: Stats) -> _Curves:
+    """From the slopes by all numbers at the points of `_Around.points`, without pairs."""
+    r, slopes = len(around.steps), np.asarray(sums.slopes)
+    moves = [move * (sign * around.step) for move in around.steps for sign in (1.0, -1.0)]
+    along = [slopes[1 + i] @ around.jacobian_at(move) for i, move in enumerate(moves)]
+    columns = [(along[2 * j + 1] - along[2 * j]) / (2.0 * around.step) for j in range(r)]
+    observed = np.array(columns).reshape(r, r)
+    score = slopes[0] @ around.jacobian
+    return _Curves(
+        float(sums.height), float(sums.weight), score, (observed + observed.T) / 2.0, np.asarray(sums.products)
+    )
+
+
+def _inferred(around: _Around, curves: _Curves, method: str, rows: int, params: Params) -> OwnInference:
+    jacobian, products = around.jacobian, curves.products
+    matrix = products if method == "opg" or curves.observed is None else curves.observed
+    inverse, lost = _inverse(matrix, ROUNDING * EPS * abs(curves.height) / around.step**2)
     covariance = inverse @ products @ inverse if method == "sandwich" else inverse
     names = names_of(params)
     error = np.sqrt(np.maximum(np.einsum("aj,jk,ak->a", jacobian, covariance, jacobian), 0.0))
@@ -257,8 +328,7 @@ def _inferred(around: _Around, sums: Stats, method: str, rows: int, params: Para
             f"the information is singular: the data do not tell {_listed(names, unknown)}, or the fit is no maximum in "
             "their directions; they have no standard errors. Fix some of these, or go on fitting with a smaller tol"
         )
-    score = (heights[1 : 1 + 2 * r : 2] - heights[2 : 2 + 2 * r : 2]) / (2.0 * around.step)
-    shift = np.abs(jacobian @ (inverse @ score))
+    shift = np.abs(jacobian @ (inverse @ curves.score))
     far = shift > FAR * np.where(error > 0, error, np.inf)
     if far.any():
         worst = float((shift[far] / error[far]).max())
@@ -269,9 +339,7 @@ def _inferred(around: _Around, sums: Stats, method: str, rows: int, params: Para
         )
     free = _free(jacobian / around.scale[:, None])
     own = jacobian[free]
-    return OwnInference(
-        error, own @ covariance @ own.T, free, tuple(problems), float(heights[0]), float(sums.weight), rows, 2
-    )
+    return OwnInference(error, own @ covariance @ own.T, free, tuple(problems), curves.height, curves.weight, rows, 2)
 
 
 def _inverse(matrix: Array, noise: float) -> tuple[Array, Array]:
