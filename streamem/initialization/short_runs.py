@@ -98,10 +98,10 @@ def _iterated(model: Model, part: Chunk, params: Params, iterations: int) -> _Ru
     for _ in range(iterations):
         stats = model.e_step(params, part)
         params = model.m_step(stats, params)
-    return _Run(params, float(model.e_step(params, part).log_likelihood), is_thin(model, params, part))
+    return _Run(params, float(model.e_step(params, part).log_likelihood), _is_thin(model, params, part))
 
 
-def is_thin(model: Model, params: Params, part: Chunk) -> bool:
+def _is_thin(model: Model, params: Params, part: Chunk) -> bool:
     """Whether some component holds fewer than d + 2 rows: of so few the likelihood of a covariance has no bound.
 
     Such a run is ranked behind all others, whatever its likelihood.

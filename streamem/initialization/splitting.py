@@ -17,7 +17,6 @@ from streamem.core.chunk import Chunk
 from streamem.core.errors import DataError, NumericalError
 from streamem.initialization.merging import Merged, Mixtures, costs_of_mergers, of_responsibilities
 from streamem.initialization.responsibilities import Start
-from streamem.initialization.short_runs import is_thin
 
 Array = NDArray[np.float64]
 
@@ -29,6 +28,8 @@ CANDIDATES = 5
 """Exchanges that are tried before there is none to be found."""
 LEAST_SHARE = 1e-3
 """Of a row that belongs to a component: rows of less are left out where it is split."""
+ENOUGH = 4
+"""Times d + 1 rows of a component that are not few: an exchange must not make more components of few."""
 RISE = 1e-6
 """Nats per unit of weight by which the objective has to rise."""
 
@@ -81,7 +82,11 @@ def _exchanged(
 ) -> Merged | None:
     """The first exchange, of those that promise most, that raises the objective."""
     resp = found.split(sample.x, sample.weight, 0, rng)
-    kept = _rank(found.improved(sample, AFTER), sample)
+    try:
+        kept = found.improved(sample, AFTER)
+    except FAILURES:
+        return None
+    least, most = _height(kept, sample) + RISE, _doubtful(kept, sample)
     for exchange in _promising(mixture, halves, found, sample, resp, rng):
         new = resp.copy()
         new[:, exchange.into] += new[:, exchange.gone]
@@ -89,9 +94,10 @@ def _exchanged(
         new[:, exchange.split] *= exchange.share
         try:
             tried = of_responsibilities(mixture, sample, new, rng).improved(sample, AFTER)
+            height, doubtful = _height(tried, sample), _doubtful(tried, sample)
         except FAILURES:
             continue
-        if _rank(tried, sample) > (kept[0], kept[1] + RISE):
+        if height > least and doubtful <= most:
             return tried
     return None
 
@@ -132,14 +138,23 @@ def _halved(
             reached = float(two.model.e_step(two.params, own).log_likelihood)
         except FAILURES:
             continue
-        if reached - alone > best and not is_thin(two.model, two.params, own):
+        if reached - alone > best:
             best, share[rows] = reached - alone, two.split(own.x, own.weight, 2, rng)[:, 0]
     return best, share
 
 
-def _rank(found: Merged, sample: Chunk) -> tuple[bool, float]:
-    """Components of few rows are behind all others, then the objective counts, in nats per unit of weight."""
+def _height(found: Merged, sample: Chunk) -> float:
+    """What EM maximizes, in nats per unit of weight."""
     stats = found.model.e_step(found.params, sample)
-    weight = sample.rows if sample.weight is None else float(sample.weight.sum())
-    reached = float(stats.log_likelihood) - found.model.penalty(found.params, stats)
-    return not is_thin(found.model, found.params, sample), reached / weight
+    return (float(stats.log_likelihood) - float(found.model.penalty(found.params, stats))) / _weight(sample)
+
+
+def _doubtful(found: Merged, sample: Chunk) -> int:
+    """Components of which the likelihood may rise without bound: of few rows, and of rows that agree in a column."""
+    held = np.asarray(found.model.shares(found.params)) * _weight(sample)
+    few = np.flatnonzero(held < ENOUGH * (sample.x.shape[1] + 1))
+    return len({int(k) for k in few}.union(*found.model.degenerate(found.params).values()))
+
+
+def _weight(sample: Chunk) -> float:
+    return sample.rows if sample.weight is None else float(sample.weight.sum())

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from sklearn.datasets import load_iris
 
 from streamem import (
     CategoricalHMM,
@@ -21,7 +22,7 @@ from streamem import (
     StudentTMixture,
 )
 from streamem.core.chunk import Chunk
-from streamem.core.errors import ParameterError
+from streamem.core.errors import NumericalError, ParameterError
 from streamem.families import Gaussian
 from streamem.initialization import STARTS, Start, split_and_merged, splitting
 from streamem.initialization.merging import Merged, of_responsibilities
@@ -95,14 +96,14 @@ def test_what_does_not_raise_the_objective_is_not_kept() -> None:
 
 
 def test_exchanges_that_fail_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    x, real = rows(), splitting.of_responsibilities
+    x, real = rows(), of_responsibilities
     resp = poor(x).split(x, None, 3, np.random.RandomState(0))
     calls: list[int] = []
 
     def sometimes(mixture: Any, sample: Chunk, own: Array, rng: Any) -> Merged:
         calls.append(len(own))
         if len(calls) > 1 and own.shape[1] == 3:
-            raise splitting.NumericalError("planted")
+            raise NumericalError("planted")
         return real(mixture, sample, own, rng)
 
     monkeypatch.setattr(splitting, "of_responsibilities", sometimes)
@@ -124,6 +125,14 @@ def test_many_clusters_are_found_from_every_seed() -> None:
     best = max(map(np.max, found.values()))
     assert (found["split_merge"] > best - 1e-2).all()
     assert (found["kmeans"] < best - 2e-2).any()
+
+
+@pytest.mark.parametrize("seed", [6, 16])
+def test_a_covariance_that_collapses_does_not_win(seed: int) -> None:
+    """Iris without regularization: 29 petals are as wide as each other, and components of few rows climb too."""
+    settings: dict[str, Any] = {"reg_covar": 0.0, "init_params": "split_merge", "tol": 1e-8, "stopping": "aitken"}
+    model = GaussianMixture(3, random_state=seed, **settings).fit(load_iris().data)
+    assert model.lower_bound_ * 150 == pytest.approx(-180.18548, abs=1e-4)
 
 
 GAPS = np.where(np.random.default_rng(1).random((300, 2)) < 0.2, np.nan, rows())
