@@ -18,6 +18,7 @@ from typing import Any
 
 from streamem.machine.processor import USUAL_WIDTH, VECTOR_BITS
 from streamem.machine.whole_numba import caching, config
+from streamem.machine.without_machine_code import rebuilt
 
 logger = logging.getLogger("streamem")
 
@@ -34,10 +35,10 @@ NOWHERE = "no folder that can be written"
 _TOLD: set[tuple[str, str]] = set()
 
 
-def keep_on_disk(dispatcher: Any, function: Callable[..., Any]) -> None:
+def keep_on_disk(dispatcher: Any, function: Callable[..., Any], has_machine_code: bool = True) -> None:
     """Let a compiled function be loaded from, and saved to, the folder that Numba would choose."""
     try:
-        dispatcher._cache = CheckedCache(function)
+        dispatcher._cache = (CheckedCache if has_machine_code else UnwrittenCache)(function)
     except RuntimeError:  # neither beside the source nor in the user's cache folder
         _tell(NOWHERE, "is kept nowhere, so that every process compiles anew", "set NUMBA_CACHE_DIR to a folder")
     except (AttributeError, TypeError):  # another Numba, whose files are the same for all widths
@@ -112,6 +113,17 @@ class CheckedCache(FunctionCache):
             super().save_overload(sig, data)
         except OSError as error:
             _tell(self._cache_path, "cannot be written", error, once=True)
+
+
+class _UnwrittenImplementation(_PlacedImplementation):
+    def rebuild(self, target_context: Any, payload: tuple[Any, ...]) -> Any:
+        return rebuilt(target_context, payload)
+
+
+class UnwrittenCache(CheckedCache):
+    """The cache of a function without machine code."""
+
+    _impl_class = _UnwrittenImplementation
 
 
 class _CheckedFiles(IndexDataCacheFile):

@@ -14,7 +14,7 @@ with uninterrupted():
     import numba
     from llvmlite import ir
     from numba import carray, config, njit, types
-    from numba.core import caching, cgutils, event
+    from numba.core import caching, cgutils, codegen, compiler, event
     from numba.extending import intrinsic, overload
 
 if config.DISABLE_JIT:  # what writes LLVM's instructions has no other form
@@ -44,4 +44,17 @@ def tell_if_untested(version: tuple[int, ...]) -> None:
 
 tell_if_untested(tuple(numba.version_info[:2]))
 
-__all__ = ["caching", "carray", "cgutils", "config", "event", "intrinsic", "ir", "njit", "overload", "types"]
+__all__ = [
+    "caching",
+    "carray",
+    "cgutils",
+    "codegen",
+    "compiler",
+    "config",
+    "event",
+    "intrinsic",
+    "ir",
+    "njit",
+    "overload",
+    "types",
+]
