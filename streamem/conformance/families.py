@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamem.conformance.missing_values import MissingValueLaws
-from streamem.conformance.tolerance import assert_close, relabelled, require, tolerance
+from streamem.conformance.tolerance import assert_close, magnitude_of, relabelled, require, tolerance
 from streamem.core.arrays import Params
 from streamem.core.completing import has_own
 from streamem.core.free_form import FreeForm
@@ -402,9 +402,8 @@ class _Case:
         return self.family.stats(self.params, x, resp)
 
     def magnitude(self, x: Array, resp: Array) -> Stats:
-        """Σ |statistics of each row|: the size of what a sum over rows rounds against."""
-        rows = [_absolute(self.stats(x[i : i + 1], resp[i : i + 1])) for i in range(len(x))]
-        return sum(rows[1:], start=rows[0])
+        """About the size of what a sum over rows rounds against."""
+        return magnitude_of(self.stats, x, resp)
 
     def expected_log_likelihood(self, params: Params, stats: Stats) -> float:
         """Σ r·log p, less the penalty of the family."""
@@ -414,10 +413,6 @@ class _Case:
     def kernel(self) -> Kernel:
         """The family at the parameters of the case."""
         return kernel_of(self.family, self.params, self.resp.shape[1])
-
-
-def _absolute(stats: Stats) -> Stats:
-    return Stats.unflatten({name: np.abs(leaf) for name, leaf in stats.flatten().items()})
 
 
 def _towards_alike(name: str, value: Array, form: FreeForm) -> Array:

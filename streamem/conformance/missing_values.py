@@ -9,7 +9,7 @@ from unittest import SkipTest
 import numpy as np
 from numpy.typing import NDArray
 
-from streamem.conformance.tolerance import assert_close, require, tolerance
+from streamem.conformance.tolerance import assert_close, magnitude_of, require, tolerance
 from streamem.core.arrays import Params
 from streamem.core.completing import has_own
 from streamem.core.errors import ParameterError
@@ -187,12 +187,8 @@ class _Case:
         return self.family.stats(self.params, x, resp)
 
     def magnitude(self) -> Stats:
-        """Σ |statistics of each row|: the size of what a sum over rows rounds against."""
-        rows = [
-            Stats.unflatten({name: np.abs(leaf) for name, leaf in self.stats(x[None], resp[None]).flatten().items()})
-            for x, resp in zip(self.x, self.resp, strict=True)
-        ]
-        return sum(rows[1:], start=rows[0])
+        """About the size of what a sum over rows rounds against."""
+        return magnitude_of(self.stats, self.x, self.resp)
 
     def objective(self, params: Params, stats: Stats) -> float:
         """Σ r·log p of what was observed, less the penalty of the family."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from streamem.core.arrays import Arrays, Params
 from streamem.core.chunk import as_floats, compute_dtype
+from streamem.core.stats import Stats
+
+BLOCK = 8
+"""Rows of which the statistics count together in the magnitude of a sum."""
 
 
 def tolerance(dtype: DTypeLike, n: int, conditioning: float = 1.0) -> float:
@@ -25,6 +29,21 @@ def tolerance(dtype: DTypeLike, n: int, conditioning: float = 1.0) -> float:
     conditioning : how much what follows the sum (a division, an inverse) amplifies its rounding
     """
     return 2.0 * float(np.finfo(dtype).eps) * (n + 8) * conditioning
+
+
+def magnitude_of(
+    statistics: Callable[[NDArray[Any], NDArray[Any]], Stats], x: NDArray[Any], resp: NDArray[Any]
+) -> Stats:
+    """Σ |statistics of eight rows|, about the size of what a sum over rows rounds against: an eighth of the calls.
+
+    Parameters
+    ----------
+    statistics : of rows (n, d) and their responsibilities (n, K)
+    x, resp : rows, responsibilities
+    """
+    blocks = (statistics(x[i : i + BLOCK], resp[i : i + BLOCK]).flatten() for i in range(0, len(x), BLOCK))
+    first, *rest = (Stats.unflatten({name: np.abs(leaf) for name, leaf in block.items()}) for block in blocks)
+    return sum(rest, start=first)
 
 
 def require(condition: bool, message: str) -> None:
