@@ -86,7 +86,7 @@ def test_mistakes() -> None:
 @pytest.mark.parametrize("algorithm", ["stepwise", "incremental"])
 def test_other_algorithms_end_near_batch(algorithm: str) -> None:
     x = np.tile(X, (4, 1))
-    settings: dict[str, Any] = {"random_state": 0, "tol": 1e-6, "max_iter": 40}
+    settings: dict[str, Any] = {"random_state": 0, "tol": 1e-6, "max_iter": 10}
     batch, other = StudentTMixture(2, **settings).fit(x), StudentTMixture(2, **settings)
     other.fit(x, algorithm=algorithm)
     assert other.score(x) == pytest.approx(batch.score(x), abs=0.02)

@@ -123,7 +123,7 @@ def test_plain_em_on_the_times() -> None:
         theta = np.array([params.weights[0], *params.components.rates.ravel()])
         length = float(np.linalg.norm(theta - before))
         small = iteration if not small and length < 1e-7 else small
-        if length < 1e-12:
+        if length < 1e-10:
             break
         before = theta
     assert small == 2113

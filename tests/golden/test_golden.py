@@ -34,58 +34,42 @@ def known() -> dict[str, Any]:
     return recorded()
 
 
-@cache
-def with_other_vectors() -> dict[str, Any]:
-    return other_vectors.results()
-
-
-@cache
-def read(name: str) -> dict[str, Any]:
-    return result_of(name)
-
-
-def require_bits(results: dict[str, Any]) -> None:
-    """Equal bits; a skip that says why they cannot be compared where this machine was not recorded."""
-    if machine() not in known()["bits"]:
-        pytest.skip(
-            f"numbers were compared, bits were not: this machine ({machine()}) was not recorded; see golden/make.py"
-        )
-    differing = differing_bits(results, known()["bits"][machine()])
+def require_numbers_and_bits(name: str, found: dict[str, Any]) -> None:
+    """Those that are known; bits only on machines that were recorded."""
+    assert differing_numbers(name, found, known()["numbers"][name]) == []
+    bits = known()["bits"].get(machine())
+    differing = {} if bits is None else differing_bits({name: found}, bits)
     assert not differing, "\n".join(f"{name}: other bits in {', '.join(parts)}" for name, parts in differing.items())
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_numbers_of_a_fit(name: str) -> None:
-    assert differing_numbers(name, fitted(name), known()["numbers"][name]) == []
-
-
-def test_bits_of_all_fits() -> None:
-    require_bits({name: fitted(name) for name in CASES})
+def test_a_fit(name: str) -> None:
+    require_numbers_and_bits(name, fitted(name))
 
 
 @pytest.mark.parametrize("name", FILE_CASES)
-def test_numbers_from_a_file(name: str) -> None:
-    assert differing_numbers(name, read(name), known()["numbers"][name]) == []
+def test_what_a_file_holds(name: str) -> None:
+    require_numbers_and_bits(name, result_of(name))
 
 
-def test_bits_from_all_files() -> None:
-    require_bits({name: read(name) for name in FILE_CASES})
+def test_bits_are_compared() -> None:
+    if machine() not in known()["bits"]:
+        pytest.skip(
+            f"numbers were compared, bits were not: this machine ({machine()}) was not recorded; see golden/make.py"
+        )
 
 
-@pytest.mark.parametrize("name", OTHERS)
-def test_numbers_with_other_vectors(name: str) -> None:
-    """Those of the same fit with this processor's vectors: only roundings differ."""
-    found = with_other_vectors()[name]
-    assert differing_numbers(name, found, known()["numbers"][name]) == []
-    assert differing_numbers(name, found, fitted(name.removeprefix(other_vectors.PREFIX))["numbers"]) == []
+@pytest.mark.slow
+def test_fits_with_other_vectors() -> None:
+    """Numbers are those of the same fit with this processor's vectors, but for roundings.
 
-
-def test_bits_with_other_vectors() -> None:
-    """The other path was really taken: the fits of no case are those of this processor in all bits."""
-    results = with_other_vectors()
-    for name in OTHER_VECTORS:
-        assert results[other_vectors.PREFIX + name]["bits"] != fitted(name)["bits"], name
-    require_bits(results)
+    Bits differ in every case, so that the other path was really taken.
+    """
+    for name, found in other_vectors.results().items():
+        require_numbers_and_bits(name, found)
+        own = fitted(name.removeprefix(other_vectors.PREFIX))
+        assert differing_numbers(name, found, own["numbers"]) == []
+        assert found["bits"] != own["bits"], name
 
 
 @pytest.mark.parametrize("name", [name for name, case in FILE_CASES.items() if isinstance(case, ModelFile)])

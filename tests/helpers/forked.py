@@ -6,6 +6,7 @@ Where a test is about what a new interpreter does (imports, memory from its star
 from __future__ import annotations
 
 import os
+import runpy
 import sys
 import tempfile
 import warnings
@@ -71,6 +72,14 @@ class Forked:
         err = self._stderr.read_bytes()
         self._stderr.unlink()
         return out, err
+
+
+def run_script(path: str, folder: str) -> None:
+    """Run a file in a folder as if Python had been started with it."""
+    os.chdir(folder)
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    sys.argv, sys.path[:0] = [path], [str(Path(path).parent)]
+    runpy.run_path(path, run_name="__main__")
 
 
 def exit_code(function: Callable[..., object], *arguments: Any) -> int | None:

@@ -36,26 +36,28 @@ def matrices(family: Gaussian, params: Params) -> Array:
 
 
 def expected(family: Gaussian, params: Params, x: Array, resp: Array) -> Expected:
-    """Little & Rubin 2002, §11.2, by solving one system of equations a row and component."""
+    """Little & Rubin 2002, §11.2, by solving systems of equations for each row."""
     (k, d), means, covariances = params.means.shape, family.means(params), matrices(family, params)
     log_prob, filled = np.zeros((len(x), k)), np.zeros((len(x), k, d))
     weight, first, second = np.zeros(k), np.zeros((k, d)), np.zeros((k, d, d))
     for n, row in enumerate(x):
-        o, m = ~np.isnan(row), np.isnan(row)
-        for c, (mean, covariance) in enumerate(zip(means, covariances, strict=True)):
-            own, across = covariance[np.ix_(o, o)], covariance[np.ix_(m, o)]
-            slopes, left = np.linalg.solve(own, across.T).T, np.zeros((d, d))
-            filled[n, c] = np.where(m, mean, row)
-            filled[n, c, m] += slopes @ (row[o] - mean[o])
-            left[np.ix_(m, m)] = covariance[np.ix_(m, m)] - slopes @ across.T
-            if o.any():
-                away = row[o] - mean[o]
-                log_det = np.linalg.slogdet(2 * np.pi * own)[1]
-                log_prob[n, c] = -0.5 * (log_det + away @ np.linalg.solve(own, away))
-                z = (filled[n, c] - params.center) / params.scale
-                weight[c] += resp[n, c]
-                first[c] += resp[n, c] * z
-                second[c] += resp[n, c] * (np.outer(z, z) + left / np.outer(params.scale, params.scale))
+        o, m = np.flatnonzero(~np.isnan(row)), np.flatnonzero(np.isnan(row))
+        own, across = covariances[:, o][:, :, o], covariances[:, m][:, :, o]
+        away, transposed = row[o] - means[:, o], np.swapaxes(across, 1, 2)
+        slopes, left = np.swapaxes(np.linalg.solve(own, transposed), 1, 2), np.zeros((k, d, d))
+        filled[n] = np.where(np.isnan(row), means, row)
+        filled[n][:, m] += np.einsum("kmo,ko->km", slopes, away)
+        left[np.ix_(range(k), m, m)] = covariances[:, m][:, :, m] - slopes @ transposed
+        if o.size:
+            log_det = np.linalg.slogdet(2 * np.pi * own)[1]
+            log_prob[n] = -0.5 * (
+                log_det + np.einsum("ko,ko->k", away, np.linalg.solve(own, away[:, :, None])[:, :, 0])
+            )
+            z = (filled[n] - params.center) / params.scale
+            weight += resp[n]
+            first += resp[n][:, None] * z
+            squares = z[:, :, None] * z[:, None, :] + left / np.outer(params.scale, params.scale)
+            second += resp[n][:, None, None] * squares
     return Expected(log_prob, filled, weight, first, _as_kept(family.covariance_type, second))
 
 

@@ -401,7 +401,7 @@ def test_a_cluster_gives_the_same_bits(path: Path, client: Client) -> None:
     assert fitted(GaussianMixture(**SETTINGS).fit(path, executor=client)) == expected
 
 
-@pytest.mark.parametrize("algorithm", ["stepwise", StepwiseEM(passes=1)])
+@pytest.mark.parametrize("algorithm", [pytest.param("stepwise", marks=pytest.mark.slow), StepwiseEM(passes=1)])
 def test_what_draws_at_random_reads_whole_row_groups(path: Path, decoded: Counter[int], algorithm: Any) -> None:
     gm = GaussianMixture(**SETTINGS).fit(path, algorithm=algorithm)
     assert gm.report_.n_chunks == 1

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import streamem
+from helpers.forked import Forked, run_script
 from streamem import algorithms, plots, preprocessing
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +25,7 @@ STRICT = [sys.executable, "-W", "error", "-W", "ignore:Port 8787 is already in u
 MARKED = re.compile(r"<!-- run -->\n```(\w+)\n(.*?)```", re.DOTALL)
 BLOCKS = MARKED.findall((ROOT / "README.md").read_text())
 QUICK_BLOCKS = (0, len(BLOCKS) - 1)
-"""The first, which everybody tries, and a family of one's own; the others, in new interpreters too, are slow."""
+"""The first, which everybody tries, and a family of one's own, in new interpreters; the others are slow."""
 
 PAGES = ["README.md", *(f"examples/{path.name}" for path in sorted((ROOT / "examples").glob("*.md")))]
 
@@ -47,12 +48,26 @@ def test_the_readme_has_its_examples() -> None:
 
 
 def run_block(block: tuple[str, str], folder: Path) -> None:
+    """In a new interpreter, or a new shell."""
     language, code = block
     (folder / "block.py").write_text(code)
     command = [*STRICT, "block.py"] if language == "python" else ["bash", "-euc", code]
     done = run(command, folder)
     assert done.returncode == 0, (code, done.stderr)
     assert done.stdout
+
+
+def run_forked(script: Path, folder: Path) -> None:
+    """In a process that has imported streamem already, unless it starts a cluster, whose workers import it anew."""
+    if "distributed" in script.read_text():
+        done = run([*STRICT, str(script)], folder)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout
+        return
+    forked = Forked(run_script, str(script), str(folder))
+    out, err = forked.communicate()
+    assert forked.returncode == 0, err.decode()
+    assert out
 
 
 @pytest.mark.parametrize("number", QUICK_BLOCKS)
@@ -66,8 +81,13 @@ def test_a_page_runs_from_top_to_bottom_in_one_folder(page: str, tmp_path: Path)
     """What a block leaves harms no later one."""
     blocks = MARKED.findall((ROOT / page).read_text())
     assert blocks
-    for block in blocks:
-        run_block(block, tmp_path)
+    for number, block in enumerate(blocks):
+        if block[0] != "python":
+            run_block(block, tmp_path)
+            continue
+        script = tmp_path / f"block{number}.py"
+        script.write_text(block[1])
+        run_forked(script, tmp_path)
 
 
 def test_links_of_pages_lead_somewhere() -> None:
@@ -88,8 +108,11 @@ def test_links_of_pages_lead_somewhere() -> None:
     ],
 )
 def test_example(example: str, tmp_path: Path) -> None:
-    script = str(ROOT / "examples" / example)
-    done = run([*STRICT, script] if example.endswith(".py") else ["bash", script], tmp_path)
+    script = ROOT / "examples" / example
+    if script.suffix == ".py":
+        run_forked(script, tmp_path)
+        return
+    done = run(["bash", str(script)], tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout
 
