@@ -40,6 +40,7 @@ CLIENT_OPTIONS = frozenset(
     | {"pool_idle_timeout", "pool_max_idle_per_host", "proxy_url", "randomize_addresses", "timeout", "user_agent"}
 )
 WHOLE_OPTIONS = frozenset({"client_options", "retry_config", "credential_provider"})
+STORE_SETTINGS = WHOLE_OPTIONS | {"config"}
 OPTION = re.compile(r"[A-Za-z][A-Za-z0-9_.\-]*")
 
 
@@ -184,6 +185,17 @@ class Address(os.PathLike[str]):
             client.setdefault("allow_http", True)
         config = {name: str(value).lower() if isinstance(value, bool) else value for name, value in given.items()}
         return {**whole, **({"config": config} if config else {}), **({"client_options": client} if client else {})}
+
+
+def store_behind(filesystem: Any, path: str) -> tuple[Any, str] | None:
+    """obstore's store of the bucket behind its file system of fsspec, and the key of a path in it; None of others."""
+    if not type(filesystem).__module__.startswith("obstore.") or isinstance(filesystem.protocol, tuple):
+        return None
+    if filesystem.protocol not in SCHEMES.values() or filesystem.protocol in ("http", "https"):
+        return None
+    settings = {name: value for name, value in filesystem.storage_options.items() if name in STORE_SETTINGS}
+    bucket, _, key = path.partition("/")
+    return _store(f"{filesystem.protocol}://{bucket}", _Frozen(settings)), key
 
 
 class _Frozen(dict[str, Any]):

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from streamem.core.addresses import Address, address_of, as_address, is_address
 from streamem.core.errors import OutputError, ParameterError
 from streamem.core.leftovers import Claim, partial_file, remove_leftovers
-from streamem.core.stored_objects import generations_at, replace_keeping
+from streamem.core.stored_objects import SoleWriter, generations_at, replace_keeping
 
 SCHEMA = 1
 DOCUMENT = "meta.json"
@@ -42,6 +42,7 @@ def write_archive(
     meta: Mapping[str, Any],
     arrays: Mapping[str, NDArray[Any]],
     keep: int = 0,
+    only: SoleWriter | None = None,
 ) -> None:
     """Save atomically: whatever happens, a reader finds the complete old or the complete new content.
 
@@ -52,6 +53,7 @@ def write_archive(
     meta : anything that JSON can hold (NaN and infinities as Python's `json` spells them)
     arrays : of numbers, booleans, unicode or bytes, of any shape
     keep : how many earlier generations stay, as ``path.1`` (the newest), ``path.2``, …
+    only : of an address, who alone may write there
 
     Raises
     ------
@@ -67,7 +69,7 @@ def write_archive(
     if is_address(path):
         content = BytesIO()
         _write(content, document, values)
-        replace_keeping(address_of(path), content.getvalue(), keep)
+        replace_keeping(address_of(path), content.getvalue(), keep, only)
         return
     path = Path(path)
     if not path.parent.is_dir():

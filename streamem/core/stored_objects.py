@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from streamem.core.addresses import Address
-from streamem.core.errors import OutputError
+from streamem.core.errors import OutputError, WriterConflictError
+from streamem.core.object_requests import listed
 from streamem.machine.importing import import_whole
 
 PROBE = ".streamem-probe-"
@@ -45,6 +46,49 @@ def put(address: Address, content: bytes | Path, create: bool = False) -> None:
         _written(address, lambda: filesystem.put_file(str(content), path))
     else:
         _written(address, lambda: filesystem.pipe_file(path, content))
+
+
+def put_after(address: Address, content: bytes, etag: str | None) -> str | None:
+    """Write an object if the one that is there still has an ETag, or if there is still none; the ETag that it has now.
+
+    Stores that know no ETags, or no conditions, write it all the same.
+
+    Raises
+    ------
+    WriterConflictError : somebody else has written it meanwhile
+    OutputError : the store refuses
+    """
+    if not address.is_known_to_obstore or etag == "":
+        put(address, content)
+        return etag_of(address)
+    obstore = import_whole("obstore")
+    mode: Any = "create" if etag is None else {"e_tag": etag}
+    try:
+        found = obstore.put(address.object_store(), address.key, content, mode=mode)
+    except (obstore.exceptions.PreconditionError, obstore.exceptions.AlreadyExistsError):
+        if get(address) != content:  # a request that was answered too late was made twice
+            raise _conflict(address) from None
+        return etag_of(address)
+    except (obstore.exceptions.NotSupportedError, NotImplementedError):
+        put(address, content)
+        return etag_of(address)
+    except Exception as error:
+        raise OutputError(f"cannot write {address}: {address.told(error)}; what was there is intact") from None
+    return found["e_tag"] or ""
+
+
+def etag_of(address: Address) -> str | None:
+    """The ETag of an object; None if there is none, "" where nobody knows it.
+
+    Raises
+    ------
+    SourceError : the store refuses
+    """
+    if not address.is_known_to_obstore:
+        return None if size_of(address) is None else ""
+    head = import_whole("obstore").head
+    found: str | None = _found(address, lambda: head(address.object_store(), address.key)["e_tag"] or "")
+    return found
 
 
 def get(address: Address) -> bytes | None:
@@ -122,8 +166,7 @@ def names_below(address: Address) -> list[str]:
     SourceError : the store refuses
     """
     if address.is_known_to_obstore:
-        obstore = import_whole("obstore")
-        found = address.reached(lambda: obstore.list(address.object_store(), prefix=f"{address.key}/").collect())
+        found = address.reached(lambda: list(listed(address.object_store(), f"{address.key}/")))
         return [each["path"].removeprefix(f"{address.key}/") for each in found]
     filesystem, path = address.file_system()
     filesystem.invalidate_cache()
@@ -153,18 +196,63 @@ def generations_at(address: Address, most: int = 9) -> list[Address]:
     return found
 
 
-def replace_keeping(address: Address, content: bytes, keep: int) -> None:
+def replace_keeping(address: Address, content: bytes, keep: int, only: SoleWriter | None = None) -> None:
     """Put an object, after its earlier generations were copied to ``.1`` (the newest), ``.2``, …, oldest first.
 
     Raises
     ------
+    WriterConflictError : it is not what `only` knows
     OutputError : the store refuses; the earlier object is intact
     """
-    if keep and size_of(address) is not None:
+    there = size_of(address) is not None if only is None else only.finds()
+    if keep and there:
         chain = [address, *(address.at(f"{address.text}.{number}") for number in range(1, keep + 1))]
         for older, newer in reversed(list(zip(chain[1:], chain, strict=False))):
             copy(newer, older)
-    put(address, content)
+    if only is None:
+        put(address, content)
+    else:
+        only.put(content)
+
+
+class SoleWriter:
+    """The right of one process to write an object again and again: each write asks for what the last one left.
+
+    Parameters
+    ----------
+    address : of the object, as it is now
+    """
+
+    def __init__(self, address: Address) -> None:
+        self._address, self._etag = address, etag_of(address)
+
+    def finds(self) -> bool:
+        """Whether the object is there.
+
+        Raises
+        ------
+        WriterConflictError : somebody else has written it
+        """
+        if etag_of(self._address) != self._etag:
+            raise _conflict(self._address)
+        return self._etag is not None
+
+    def put(self, content: bytes) -> None:
+        """Write the object.
+
+        Raises
+        ------
+        WriterConflictError : somebody else has written it
+        OutputError : the store refuses
+        """
+        self._etag = put_after(self._address, content, self._etag)
+
+
+def _conflict(address: Address) -> WriterConflictError:
+    return WriterConflictError(
+        f"{address} was written by another process since this one last read or wrote it: two of them would overwrite "
+        "each other. What this one has done since then is not saved; stop one of them, and start again"
+    )
 
 
 def _written(address: Address, call: Callable[[], Any]) -> None:

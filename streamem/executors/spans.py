@@ -40,11 +40,12 @@ class Span:
 
 @dataclass(frozen=True)
 class Partial:
-    """Statistics of a run of chunks, and what they took, summed over threads."""
+    """Statistics of a run of chunks, and what they took, summed over threads; requests that were made again."""
 
     stats: Stats
     wait_s: float
     compute_s: float
+    retried: int = 0
 
 
 def span_length(refs: Sequence[ChunkRef], n_threads: int, chunk_seconds: float | None) -> int:
@@ -89,6 +90,5 @@ def combine(partials: Sequence[Partial]) -> Partial:
     tree = TreeReduction(len(partials))
     for position, partial in enumerate(partials):
         tree.add(position, partial.stats)
-    return Partial(
-        tree.result(), sum(partial.wait_s for partial in partials), sum(partial.compute_s for partial in partials)
-    )
+    waits, computes, retries = zip(*((each.wait_s, each.compute_s, each.retried) for each in partials), strict=True)
+    return Partial(tree.result(), sum(waits), sum(computes), sum(retries))

@@ -17,6 +17,7 @@ from streamem.core.chunk import Chunk
 from streamem.core.errors import ParameterError
 from streamem.core.ports import ChunkDone, ChunkRef, Executor, OnChunk, Task
 from streamem.core.reduction import TreeReduction
+from streamem.core.retrying import RETRIED
 from streamem.core.stats import Stats
 from streamem.executors.chunk_cache import ChunkCache, KeptChunks, is_at_hand
 from streamem.kernels.plain_kernel import drop_kernel
@@ -188,7 +189,8 @@ class ThreadsExecutor(Executor):
         chunk = self._load(ref, self._kept.keep) if loading is None else loading.result()()
         loaded = perf_counter()
         value = task(chunk, ref)
-        return _Finished(value, ChunkDone(ref.rows, ref.nbytes, loaded - started, perf_counter() - loaded))
+        waited, computed = loaded - started, perf_counter() - loaded
+        return _Finished(value, ChunkDone(ref.rows, ref.nbytes, waited, computed, RETRIED.take()))
 
     @staticmethod
     def _take(future: Future[_Finished[Result]], on_chunk: OnChunk) -> Result:

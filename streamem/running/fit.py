@@ -61,7 +61,9 @@ def require_unchanged(source: Source, fingerprint: str) -> None:
     """Raise `SourceChangedError` unless the source is as it was."""
     now = source.fingerprint()
     if now != fingerprint:
+        named = source.changes() if isinstance(source, Source) else ""
         raise SourceChangedError(
-            f"{source.schema.origin} changed while it was being read (fingerprint {fingerprint} before, {now} now); "
+            f"{source.schema.origin} changed while it was being read "
+            f"({f'{named}; ' if named else ''}fingerprint {fingerprint} before, {now} now); "
             "EM needs the same rows in every pass. Fit a copy or a snapshot"
         )

@@ -28,10 +28,18 @@ class Progress:
     verbose : 0 shows passes that last longer than two seconds, 1 and more shows every pass
     pass_rows : rows of a pass, which may be several windows
     arithmetic : says which one the last pass ran, "" for none
+    retried : told of every chunk how many requests were made again
     """
 
-    def __init__(self, what: str, verbose: int = 0, pass_rows: int = 0, arithmetic: Callable[[], str] = str) -> None:
-        self._arithmetic = arithmetic
+    def __init__(
+        self,
+        what: str,
+        verbose: int = 0,
+        pass_rows: int = 0,
+        arithmetic: Callable[[], str] = str,
+        retried: Callable[[int], object] = int,
+    ) -> None:
+        self._arithmetic, self._retried = arithmetic, retried
         self._what = what
         self._verbose = verbose
         self._pass_rows, self._within = pass_rows, False
@@ -59,6 +67,8 @@ class Progress:
     def chunk_done(self, done: ChunkDone) -> None:
         """Move on."""
         self._rows += done.rows
+        if done.retried:
+            self._retried(done.retried)
         if self._bar is not None:
             self._bar.update(done.rows)
         elif monotonic() - self._logged > LOG_INTERVAL_S:

@@ -27,6 +27,7 @@ SHOWN_PASSES = 10
 """Passes at the beginning and at the end that a table in a notebook shows."""
 
 TOMBSTONES = "tombstones"
+RETRIED = "retried"
 
 OPTIONAL = "objective", "certificate", "starts", "short_runs", "start_passes", "start_exchanges", "n_patterns"
 """What a report holds where there is something to tell."""
@@ -78,8 +79,8 @@ class FitReport:
     setting : how it ran: threads, chunks in flight, bytes of kept chunks, projected bytes, limit, arithmetic,
         and on threads the processor with the width of vectors in compiled code
     passes : one record a pass
-    events : what was done to components that degenerated, by kind, and in how many passes; and how many messages
-        without a value (tombstones) of streams were passed over
+    events : what was done to components that degenerated, by kind, and in how many passes; how many messages
+        without a value (tombstones) of streams were passed over, and how many requests of stores were made again
     objective : of a fit with priors, what EM maximized: log-likelihood less what the M-step subtracts, in nats per unit
         of weight, at the parameters that were returned; None without priors
     certificate : by how much any parameters can be better than those that were returned, in nats per unit of weight;
@@ -105,6 +106,10 @@ class FitReport:
     start_passes: int = 0
     start_exchanges: int = 0
     n_patterns: int | None = None
+
+    def retried(self, requests: int) -> None:
+        """Count requests of a store that were made again."""
+        self.events[RETRIED] = self.events.get(RETRIED, 0) + requests
 
     def __post_init__(self) -> None:
         self.origin = redacted(self.origin)  # that of a file of an earlier version, too
@@ -248,6 +253,7 @@ def events_in_words(events: Mapping[str, int]) -> list[str]:
     meaning = {
         "empty": "component-passes without rows: mean and covariance were kept",
         TOMBSTONES: "tombstones (messages without a value) were passed over",
+        RETRIED: "requests of the store failed for a while and were made again",
         "floored": "component-passes with a collapsed covariance: raised to the floor",
     }
     return [f"{count} {meaning.get(kind, kind)}" for kind, count in events.items() if count]

@@ -102,9 +102,10 @@ def fit_job(job: Job) -> Outcome:
     with ExitStack() as closing:
         if job.checkpoint is not None and isinstance(where := place_of(job.checkpoint), Path):
             closing.enter_context(OnlyWriter(where, "fit"))
-        checkpoint = _checkpoint(job, refs, report)
+        fingerprint = job.source.fingerprint()
+        checkpoint = _checkpoint(job, refs, report, fingerprint)
         executor = closing.enter_context(job.engine.executor(job.source, projection))
-        starts = _Starts(job, algorithm, refs, executor, report, checkpoint, together)
+        starts = _Starts(job, algorithm, refs, executor, report, checkpoint, together, fingerprint)
         try:
             state = starts.run()
         except KeyboardInterrupt as interrupt:
@@ -181,13 +182,13 @@ def _new_report(job: Job, refs: Sequence[ChunkRef], projection: Projection) -> F
     return FitReport(schema.origin, patterns_of, schema.n_features, len(refs), setting, n_patterns=n_rows)
 
 
-def _checkpoint(job: Job, refs: Sequence[ChunkRef], report: FitReport) -> Checkpoint | None:
+def _checkpoint(job: Job, refs: Sequence[ChunkRef], report: FitReport, fingerprint: str) -> Checkpoint | None:
     if job.checkpoint is None:
         return None
     plan = np.array([ref.rows for ref in refs], dtype=np.int64)
     key = {
         **job.key,
-        "data": job.source.fingerprint(),
+        "data": fingerprint,
         "sample": sample_size(job),
         "plan": f"{len(refs)} chunks, {zlib.crc32(plan.tobytes()):08x}",
     }
@@ -206,6 +207,7 @@ class _Starts:
         report: FitReport,
         checkpoint: Checkpoint | None,
         together: int,
+        fingerprint: str,
     ) -> None:
         self._together = together
         self._job, self._refs, self._executor, self._checkpoint = job, refs, executor, checkpoint
@@ -213,10 +215,10 @@ class _Starts:
         self._warm = None if job.warm is None else job.warm(algorithm)
         self._report, self._arithmetic = report, ""
         told = job.engine.what, job.engine.verbose, job.source.n_rows
-        self._progress = Progress(*told, arithmetic=lambda: self._arithmetic)
+        self._progress = Progress(*told, arithmetic=lambda: self._arithmetic, retried=report.retried)
         self._rng_before: dict[str, Any] = job.rng.get_state(legacy=False)
         self._sample: Chunk | None = None
-        self._fingerprint = job.source.fingerprint()
+        self._fingerprint = fingerprint
 
     def run(self) -> State:
         """The best final state: the highest log-likelihood, or objective, the earlier start if equal."""

@@ -54,6 +54,11 @@ class IpcChunkRef(ChunkRef):
         """The chunk, and the largest record batch twice (as it lies in the file, and decompressed)."""
         return self.nbytes + 2 * max(self.batch_rows) * self.layout.stored_row_nbytes
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The file."""
+        return (self.path,)
+
     def load(self) -> Chunk:
         """Read the columns that are needed, batch by batch."""
         return gather(self.layout, self.rows, self._read(), f"chunk {self.index} of Arrow file {self.path}")

@@ -5,17 +5,21 @@ from __future__ import annotations
 import hashlib
 import posixpath
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 
+from streamem.core.addresses import store_behind
 from streamem.core.errors import SourceChangedError, SourceError
-from streamem.sources.object_marks import fresh_infos, mark_of
+from streamem.core.object_requests import LISTED_AT_ONCE, listed
+from streamem.sources.object_marks import SIDE_BY_SIDE, fresh_infos, mark_of
 from streamem.sources.parquet_files import fsspec_of
 
 EDGE_NBYTES = 2**16
+MOST_OTHERS = 20
+"""Objects of a folder for each that is wanted: beyond, asking for each one takes less than a listing."""
 
 
 def stamp(filesystem: pafs.FileSystem, paths: Sequence[str], what: str = "Parquet file") -> str:
@@ -29,9 +33,23 @@ def stamp(filesystem: pafs.FileSystem, paths: Sequence[str], what: str = "Parque
     ------
     SourceChangedError : a file is gone
     """
-    root = posixpath.commonpath([posixpath.dirname(path) for path in paths])
+    return digest_of(paths, marks_now(filesystem, paths, what))
+
+
+def marks_now(filesystem: pafs.FileSystem, paths: Sequence[str], what: str = "Parquet file") -> Iterator[str]:
+    """What is said of each file now.
+
+    Raises
+    ------
+    SourceChangedError : a file is gone
+    """
     inner = fsspec_of(filesystem)
-    marks = _own_marks(filesystem, paths, what) if inner is None else _fsspec_marks(inner, filesystem, paths, what)
+    return _own_marks(filesystem, paths, what) if inner is None else _fsspec_marks(inner, filesystem, paths, what)
+
+
+def digest_of(paths: Sequence[str], marks: Iterable[str]) -> str:
+    """A hash over the names of files, relative to the folder around all of them, and their marks."""
+    root = posixpath.commonpath([posixpath.dirname(path) for path in paths])
     digest = hashlib.sha256()
     for path, mark in zip(paths, marks, strict=True):
         digest.update(f"{posixpath.relpath(path, root or '.')}:{mark};".encode())
@@ -48,7 +66,7 @@ def _own_marks(filesystem: pafs.FileSystem, paths: Sequence[str], what: str) -> 
 
 def _fsspec_marks(inner: Any, filesystem: pafs.FileSystem, paths: Sequence[str], what: str) -> Iterator[str]:
     try:
-        infos = fresh_infos(inner, paths)
+        infos = _listed_infos(inner, paths) or fresh_infos(inner, paths)
     except FileNotFoundError as error:
         raise SourceChangedError(f"{what} {error} is gone; it was there when the data was opened") from error
     except OSError as error:
@@ -56,6 +74,24 @@ def _fsspec_marks(inner: Any, filesystem: pafs.FileSystem, paths: Sequence[str],
     for path, info in zip(paths, infos, strict=True):
         size = int(info.get("size") or 0)
         yield mark_of(info) or f"{size}:{_edges(filesystem, path, size, what, first=True, tag=False)}"
+
+
+def _listed_infos(inner: Any, paths: Sequence[str]) -> list[Any] | None:
+    """What one listing of obstore's says of many files; None where asking for each takes less."""
+    place = store_behind(inner, posixpath.commonpath([posixpath.dirname(path) for path in paths]) or "/")
+    if len(paths) <= SIDE_BY_SIDE or place is None:
+        return None
+    store, folder = place
+    bucket = paths[0].partition("/")[0]
+    wanted, found = {path.removeprefix(f"{bucket}/") for path in paths}, dict[str, Any]()
+    for seen, info in enumerate(listed(store, folder)):
+        if info["path"] in wanted:
+            found[info["path"]] = info
+        if seen > LISTED_AT_ONCE + MOST_OTHERS * len(paths):
+            return None
+    if gone := sorted(wanted - found.keys()):
+        raise FileNotFoundError(gone[0])
+    return [found[path.removeprefix(f"{bucket}/")] for path in paths]
 
 
 def _edges(filesystem: pafs.FileSystem, path: str, size: int, what: str, first: bool, tag: bool) -> str:

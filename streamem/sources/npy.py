@@ -82,6 +82,11 @@ class NpyChunkRef(ChunkRef):
             return self.nbytes
         return self.nbytes + self.rows * self.file.shape[1] * self.file.dtype.itemsize * (2 if self.file.fortran else 1)
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The file."""
+        return (self.file.path,)
+
     def load(self) -> Chunk:
         """Read and convert the rows."""
         rows = self.file.read(self.start, self.start + self.rows)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-SIDE_BY_SIDE = 16
+SIDE_BY_SIDE = 32
 
 VERSIONS = (
     *("ETag", "etag", "e_tag", "VersionId", "version_id", "versionId", "version", "generation", "blob_id"),

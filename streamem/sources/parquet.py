@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.fs as pafs
 
@@ -18,7 +20,7 @@ from streamem.sources import stored_index
 from streamem.sources.categories import with_vocabularies
 from streamem.sources.column_values import gather
 from streamem.sources.columns import TableLayout, require_column
-from streamem.sources.file_stamp import stamp
+from streamem.sources.file_stamp import digest_of, marks_now
 from streamem.sources.options import ReadOptions
 from streamem.sources.parquet_far import GAP_NBYTES, Held, fetch
 from streamem.sources.parquet_files import (
@@ -30,6 +32,7 @@ from streamem.sources.parquet_files import (
     find_files,
     is_far,
     listed_files,
+    local_paths,
     open_file,
     read_catalogue,
     stored_schema,
@@ -39,6 +42,7 @@ from streamem.sources.parquet_reading import read_group
 from streamem.sources.parquet_stream import RowRange
 from streamem.sources.parquet_streams import GroupStreams
 from streamem.sources.plan import even_step, group_pieces, most_rows, require_plannable
+from streamem.sources.store_marks import Marks, differences
 
 
 @dataclass(frozen=True)
@@ -68,8 +72,13 @@ class ParquetChunkRef(ChunkRef):
         decoded = self.layout.stored_row_nbytes
         return self.nbytes + max(group.rows * decoded + group.nbytes for group in self.row_groups)
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The files, of this machine."""
+        return local_paths(self.filesystem, self.row_groups)
+
     def fetches(self) -> tuple[int, int]:
-        """A request for the state of each file, then one for its columns, which are held with gaps between them."""
+        """A request a file for its columns, which are held with gaps between them."""
         if not is_far(self.filesystem):
             return 0, 0
         nbytes = sum(group.nbytes + group.leaves * GAP_NBYTES for group in self.row_groups)
@@ -111,12 +120,27 @@ class ParquetSource(Source):
         catalogue = catalogue or read_catalogue(files, options)
         self._files, self._chunk_bytes, self._in_order = files, options.chunk_bytes, options.in_order
         self._layout, self._row_groups = catalogue.layout, catalogue.row_groups
+        self._known: np.ndarray[Any, Any] | None = None
         self.schema = self._layout.schema(files.origin)
         self.n_rows = sum(group.rows for group in self._row_groups)
 
     def fingerprint(self) -> str:
         """Names, sizes, modification times and footers of the files as they are now, and the columns read."""
-        return f"parquet-{self.n_rows}-{stamp(self._files.filesystem, self._files.paths)}-{self._layout.stamp}"
+        paths = self._files.paths
+        told = list(marks_now(self._files.filesystem, paths))
+        if self._known is None:
+            marks = Marks()
+            for path, mark in zip(paths, told, strict=True):
+                marks.add(f"{path} {mark}")
+            self._known = marks.known()
+        return f"parquet-{self.n_rows}-{digest_of(paths, told)}-{self._layout.stamp}"
+
+    def changes(self) -> str:
+        """Which files are not what they were at the first fingerprint."""
+        if self._known is None:
+            return ""
+        told = zip(self._files.paths, marks_now(self._files.filesystem, self._files.paths), strict=True)
+        return differences(self._known, ((path, f"{path} {mark}") for path, mark in told))
 
     def chunks(self) -> Sequence[ParquetRef]:
         """Row groups: neighbours joined up to `chunk_bytes`, and those that are more than twice as large in parts."""

@@ -14,13 +14,19 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from streamem.core.errors import SourceChangedError
+from streamem.core.retrying import patiently
 from streamem.sources.columns import TableLayout
+from streamem.sources.far_stream import AheadFile
 from streamem.sources.held_file import Parts, PartsFile
 from streamem.sources.object_marks import side_by_side
-from streamem.sources.parquet_files import FOOTERS, RowGroup, faults, fsspec_of, leaves_of
+from streamem.sources.parquet_files import FOOTERS, RowGroup, faults, fetch_parts, fsspec_of, leaves_of, store_of
 
 GAP_NBYTES = 2**16
 """Between columns that one request reads: a request costs as much time as megabytes."""
+REQUEST_NBYTES = 2**23
+"""Of one request; S3 gives one connection about 100 MB/s."""
+STREAM_NBYTES = 2**17
+"""Of a column that a decoder takes at a time out of what was read ahead."""
 PAST_NBYTES = 128
 """That readers may ask for beyond a column chunk, whose length old writers stated too short (PARQUET-816: 100)."""
 
@@ -56,21 +62,36 @@ def fetch(filesystem: pafs.FileSystem, groups: Sequence[RowGroup], layout: Table
     SourceError : it cannot be read
     """
     files = {path: list(own) for path, own in groupby(groups, key=lambda group: group.path)}
-    footers = dict(zip(files, side_by_side(partial(_footer, filesystem), list(files)), strict=True))
-    spans = {path: _spans(footers[path], path, own, layout) for path, own in files.items()}
-    asked = [(path, first, stop) for path, own in spans.items() for first, stop in own]
-    inner = fsspec_of(filesystem)
-    with faults(groups[0].path):
-        found = iter(inner.cat_ranges(*map(list, zip(*asked, strict=True)), on_error="raise"))
-    return {
-        path: Held(footers[path], Parts(tuple(a for a, _ in own), tuple(bytes(next(found)) for _ in own)))
-        for path, own in spans.items()
-    }
+    found = side_by_side(partial(_fetch_one, filesystem, files, layout), list(files))
+    return dict(zip(files, found, strict=True))
 
 
-def _footer(filesystem: pafs.FileSystem, path: str) -> Any:
+def _fetch_one(filesystem: pafs.FileSystem, files: dict[str, list[RowGroup]], layout: TableLayout, path: str) -> Held:
+    """The parts of one file: those of the version that was seen, where its store can be asked for that."""
+    groups = files[path]
+    etag, place = groups[0].etag, store_of(filesystem, path)
     with faults(path):
-        return FOOTERS.of(filesystem, path)
+        footer = FOOTERS.seen(filesystem, path, etag) if etag and place else FOOTERS.of(filesystem, path)
+        spans = _spans(footer, path, groups, layout)
+        if place is not None:
+            store, key = place
+            asked: Sequence[tuple[int, int | None]] = _pieces(spans)
+            contents = [each.content for each in fetch_parts(store, key, asked, etag, path)]
+            starts = tuple(first for first, _ in asked)
+            return Held(footer, Parts(starts, tuple(contents)))
+        inner = fsspec_of(filesystem)
+        firsts, stops = map(list, zip(*spans, strict=True))
+        contents = patiently(lambda: inner.cat_ranges([path] * len(spans), firsts, stops, on_error="raise"))
+    return Held(footer, Parts(tuple(firsts), tuple(map(bytes, contents))))
+
+
+def _pieces(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int | None]]:
+    """Spans, cut where one is so large that several requests bring it sooner."""
+    return [
+        (first, min(stop, first + REQUEST_NBYTES))
+        for begin, stop in spans
+        for first in range(begin, stop, REQUEST_NBYTES)
+    ]
 
 
 def _spans(footer: Any, path: str, groups: Sequence[RowGroup], layout: TableLayout) -> list[tuple[int, int]]:
@@ -79,6 +100,10 @@ def _spans(footer: Any, path: str, groups: Sequence[RowGroup], layout: TableLayo
         raise SourceChangedError(
             f"Parquet file {path} has fewer row groups than it had; it was rewritten: open it again"
         )
+    return _joined(sorted(_column_spans(footer, groups, layout)))
+
+
+def _column_spans(footer: Any, groups: Sequence[RowGroup], layout: TableLayout) -> list[tuple[int, int]]:
     found, past = [], min(PAST_NBYTES, int(footer.serialized_size))  # which follows the last column
     for group in groups:
         described = footer.row_group(group.number)
@@ -88,7 +113,36 @@ def _spans(footer: Any, path: str, groups: Sequence[RowGroup], layout: TableLayo
             if column.has_dictionary_page and column.dictionary_page_offset is not None:
                 first = min(first, column.dictionary_page_offset)
             found.append((first, first + column.total_compressed_size + past))
-    return _joined(sorted(found))
+    return found
+
+
+def is_asked_by_version(filesystem: pafs.FileSystem, group: RowGroup) -> bool:
+    """Whether each request of a file says which version it wants: then nobody has to ask whether it is the same."""
+    return bool(group.etag) and store_of(filesystem, group.path) is not None
+
+
+@contextlib.contextmanager
+def opened_ahead(filesystem: pafs.FileSystem, group: RowGroup, layout: TableLayout) -> Iterator[pq.ParquetFile]:
+    """The file of a large row group, of which the columns are read ahead, block by block.
+
+    Raises
+    ------
+    SourceError : the store refuses, or the file is another by now
+    """
+    place = store_of(filesystem, group.path)
+    assert place is not None
+    with faults(group.path):
+        footer = FOOTERS.seen(filesystem, group.path, group.etag)
+        ordered = sorted(_column_spans(footer, [group], layout))
+        ends = [first for first, _ in ordered[1:]] + [ordered[-1][1]]
+        spans = [(first, min(stop, end)) for (first, stop), end in zip(ordered, ends, strict=True)]
+        store, key = place
+        with contextlib.closing(AheadFile(store, key, group.etag, group.path.removesuffix(key), spans)) as ahead:
+            source = pa.PythonFile(ahead, mode="r")
+            with pq.ParquetFile(
+                source, metadata=footer, page_checksum_verification=True, buffer_size=STREAM_NBYTES, pre_buffer=False
+            ) as file:
+                yield file
 
 
 def _joined(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -19,9 +19,10 @@ import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from streamem.core.addresses import Address, address_of, is_address
+from streamem.core.addresses import Address, address_of, is_address, store_behind
 from streamem.core.data_folders import LakeTable, is_hidden, table_among, table_around, table_around_local
-from streamem.core.errors import SchemaError, SourceError
+from streamem.core.errors import SchemaError, SourceChangedError, SourceError
+from streamem.core.object_requests import Fetched, Piece, fetch_all
 from streamem.core.parquet_pages import require_modest_pages
 from streamem.core.redaction import HIDDEN
 from streamem.sources.columns import Column, TableLayout, plan_columns
@@ -72,6 +73,7 @@ class RowGroup:
     leaves, dictionaries : physical columns to read, and how many of them have a dictionary
     keys : partition columns
     renamed : columns that the file holds under another name: the name that is wanted, and the file's
+    etag : of the file when its footer was read; "" where its store tells none, or no obstore reads it
     """
 
     path: str
@@ -82,6 +84,7 @@ class RowGroup:
     dictionaries: int
     keys: tuple[tuple[str, float | str | None], ...] = ()
     renamed: tuple[tuple[str, str], ...] = ()
+    etag: str = ""
 
     def stored_names(self, names: Iterable[str]) -> list[str]:
         """Under which names the file holds columns; those that it has not are left out."""
@@ -357,6 +360,26 @@ def _state_of(filesystem: pafs.FileSystem, path: str) -> tuple[tuple[Any, ...], 
     return (filesystem.type_name, path, found.size or 0, found.mtime_ns or 0), int(found.size or 0)
 
 
+def store_of(filesystem: pafs.FileSystem, path: str) -> tuple[Any, str] | None:
+    """obstore's store that holds a file, and its key there; None where another client reads it."""
+    inner = fsspec_of(filesystem)
+    return None if inner is None else store_behind(inner, path)
+
+
+def fetch_parts(store: Any, key: str, spans: Sequence[tuple[int, int | None]], etag: str, path: str) -> list[Fetched]:
+    """Parts of a file, all asked for at once.
+
+    Raises
+    ------
+    SourceChangedError : it was rewritten or truncated since its ETag was told, or is gone
+    SourceError : the store refuses
+    """
+    found = fetch_all(store, [Piece(key, first, stop, etag) for first, stop in spans], path.removesuffix(key))
+    if any(each is None for each in found):
+        raise SourceChangedError(f"Parquet file {path} is gone; it was there when the data was opened")
+    return [each for each in found if each is not None]
+
+
 def _read_footer(filesystem: pafs.FileSystem, path: str, size: int) -> pq.FileMetaData:
     """The footer of a file; of one behind a network by a single request, unless it is large."""
     if size > MAGIC_NBYTES and is_far(filesystem):
@@ -378,11 +401,44 @@ class Footers:
     def of(self, filesystem: pafs.FileSystem, path: str) -> pq.FileMetaData:
         """The footer of a file, parsed again once the file has changed."""
         key, size = _state_of(filesystem, path)
+        known = self._known(key)
+        return self._keep(filesystem, key, _read_footer(filesystem, path, size)) if known is None else known
+
+    def seen(self, filesystem: pafs.FileSystem, path: str, etag: str) -> pq.FileMetaData:
+        """The footer of a file as it was when its ETag was told: without a question whether it is still the same.
+
+        Raises
+        ------
+        SourceChangedError : it is another by now, and its footer is not here any more
+        """
+        key = (id(fsspec_of(filesystem)), path, etag)
+        known = self._known(key)
+        return self.newest(filesystem, path, etag)[0] if known is None else known
+
+    def newest(self, filesystem: pafs.FileSystem, path: str, etag: str = "") -> tuple[pq.FileMetaData, str]:
+        """The footer of a file in a store of obstore's, which takes one request unless it is large, and its ETag.
+
+        Raises
+        ------
+        SourceChangedError : the file has another ETag than the one given
+        """
+        store, key = store_of(filesystem, path) or (None, path)
+        tail = fetch_parts(store, key, [(-TAIL_NBYTES, None)], etag, path)[0]
+        etag = tail.etag if tail.etag.startswith('"') else ""  # a weak one says nothing about bytes
+        length = int.from_bytes(tail.content[-8:-4], "little") + MAGIC_NBYTES
+        if len(tail.content) < length <= tail.size:
+            tail = fetch_parts(store, key, [(tail.size - length, tail.size)], etag, path)[0]
+        held = Parts((tail.first,), (tail.content,))
+        footer = pq.read_metadata(pa.PythonFile(PartsFile(held), mode="r"))
+        return self._keep(filesystem, (id(fsspec_of(filesystem)), path, etag), footer) if etag else footer, etag
+
+    def _known(self, key: tuple[Any, ...]) -> pq.FileMetaData | None:
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
-                return self._kept[key]
-        footer = _read_footer(filesystem, path, size)
+            return self._kept.get(key)
+
+    def _keep(self, filesystem: pafs.FileSystem, key: tuple[Any, ...], footer: pq.FileMetaData) -> pq.FileMetaData:
         with self._lock:
             self._kept[key] = footer
             held = sum(each.serialized_size for each in self._kept.values())
@@ -457,9 +513,10 @@ def read_catalogue(files: FileSet, options: ReadOptions) -> Catalogue:
 
 @dataclass(frozen=True)
 class _Described:
-    """What the footer of a file says."""
+    """What the footer of a file says, and its ETag."""
 
     metadata: pq.FileMetaData
+    etag: str = ""
 
     @property
     def schema_arrow(self) -> pa.Schema:
@@ -474,19 +531,30 @@ def _described(files: FileSet) -> Iterator[Any]:
                 yield file
         return
     with ThreadPoolExecutor(FOOTERS_AT_ONCE, "streamem-footers") as pool:
-        coming: deque[Future[pq.FileMetaData]] = deque()
+        coming: deque[Future[_Described]] = deque()
         for number, path in enumerate(files.paths):
             while len(coming) <= FOOTERS_AT_ONCE and (ahead := number + len(coming)) < len(files.paths):
-                coming.append(pool.submit(FOOTERS.of, files.filesystem, files.paths[ahead]))
+                coming.append(pool.submit(_describe, files.filesystem, files.paths[ahead]))
             with faults(path):
-                footer = coming.popleft().result()
-            yield _Described(footer)
+                described = coming.popleft().result()
+            yield described
+
+
+def _describe(filesystem: pafs.FileSystem, path: str) -> _Described:
+    if store_of(filesystem, path) is None:
+        return _Described(FOOTERS.of(filesystem, path))
+    return _Described(*FOOTERS.newest(filesystem, path))
 
 
 def is_far(filesystem: pafs.FileSystem) -> bool:
     """Whether files of a file system come through a network, and can be asked for side by side."""
     inner = fsspec_of(filesystem)
     return inner is not None and is_far_protocol(inner.protocol)
+
+
+def local_paths(filesystem: pafs.FileSystem, groups: Iterable[RowGroup]) -> tuple[str, ...]:
+    """The files of row groups, where they lie on this machine."""
+    return tuple(dict.fromkeys(group.path for group in groups)) if filesystem.type_name == "local" else ()
 
 
 def stored_schema(files: FileSet) -> pa.Schema:
@@ -527,7 +595,7 @@ def _agreed(layout: TableLayout, own: TableLayout, first_path: str, path: str) -
 
 def row_groups_of(path: str, file: Any, layout: TableLayout, keys: dict[str, Any]) -> list[RowGroup]:
     """The row groups of an open file, with what its footer says of the columns of a layout."""
-    footer, stored = file.metadata, set(file.schema_arrow.names)
+    footer, stored, etag = file.metadata, set(file.schema_arrow.names), getattr(file, "etag", "")
     constants = tuple((name, keys.get(name)) for name in layout.names if name not in stored)
     leaves = leaves_of(footer.schema, layout)
     groups = []
@@ -537,7 +605,7 @@ def row_groups_of(path: str, file: Any, layout: TableLayout, keys: dict[str, Any
         _require_rows(path, number, group.num_rows, columns, layout)
         nbytes = sum(column.total_compressed_size for column in columns)
         dictionaries = sum(column.has_dictionary_page for column in columns)
-        groups.append(RowGroup(path, number, group.num_rows, nbytes, len(columns), dictionaries, constants))
+        groups.append(RowGroup(path, number, group.num_rows, nbytes, len(columns), dictionaries, constants, etag=etag))
     return groups
 
 

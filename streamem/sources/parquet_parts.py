@@ -11,7 +11,7 @@ from streamem.core.chunk import Chunk
 from streamem.core.ports import ChunkRef
 from streamem.sources.column_values import gather
 from streamem.sources.columns import TableLayout
-from streamem.sources.parquet_files import RowGroup
+from streamem.sources.parquet_files import RowGroup, local_paths
 from streamem.sources.parquet_reading import with_keys
 from streamem.sources.parquet_stream import BEHIND, RowRange, buffer_nbytes
 from streamem.sources.parquet_streams import GroupStreams
@@ -52,6 +52,11 @@ class ParquetPartRef(ChunkRef):
         column = PAGE_NBYTES + buffer_nbytes(self.filesystem)
         decoder = group.leaves * column + group.dictionaries * DICTIONARY_NBYTES
         return self.nbytes + held + min(decoder, 3 * (group.rows * decoded + group.nbytes))
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The file, of this machine."""
+        return local_paths(self.filesystem, [self.row_group])
 
     def load(self) -> Chunk:
         """Take the rows from the stream, and turn them into a chunk in this thread."""

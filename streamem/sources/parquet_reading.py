@@ -74,5 +74,7 @@ def _require_rows(file: Any, group: RowGroup) -> None:
 def _faults(group: RowGroup) -> Iterator[None]:
     try:
         yield
+    except SourceChangedError:
+        raise
     except (pa.ArrowException, OSError, ValueError) as error:
         raise SourceError(f"cannot read {describe(group)}: {error}") from error

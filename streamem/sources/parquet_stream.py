@@ -14,6 +14,7 @@ import pyarrow.fs as pafs
 
 from streamem.core.errors import SourceError
 from streamem.sources.columns import TableLayout
+from streamem.sources.parquet_far import is_asked_by_version, opened_ahead
 from streamem.sources.parquet_files import SOUND_PAGES, RowGroup, identity_of, open_file
 from streamem.sources.parquet_reading import batches_of, describe
 
@@ -107,13 +108,22 @@ class GroupStream:
             self._let_go()
 
     def _is_open_on_the_same_file(self) -> bool:
-        return self._identity is not None and self._identity == identity_of(self._filesystem, self._group.path)
+        return self._identity is not None and self._identity == self._present()
+
+    def _present(self) -> tuple[Any, ...]:
+        """What changes when the file is rewritten."""
+        if is_asked_by_version(self._filesystem, self._group):
+            return (self._group.etag,)
+        return identity_of(self._filesystem, self._group.path)
 
     def _open(self) -> None:
         self._let_go()
-        self._identity = identity_of(self._filesystem, self._group.path)
+        self._identity = self._present()
         self._file = ExitStack()
-        opened = open_file(self._filesystem, self._group.path, buffer_nbytes(self._filesystem))
+        if is_asked_by_version(self._filesystem, self._group):
+            opened = opened_ahead(self._filesystem, self._group, self._layout)
+        else:
+            opened = open_file(self._filesystem, self._group.path, buffer_nbytes(self._filesystem))
         file = self._file.enter_context(opened)
         names = self._group.stored_names(self._layout.names)
         SOUND_PAGES.require(self._filesystem, self._group.path, file, self._group.number, names)

@@ -9,7 +9,9 @@ from typing import Any
 
 from streamem.core.addresses import Address
 from streamem.core.errors import SourceError
-from streamem.machine.importing import uninterrupted
+from streamem.core.object_requests import listed
+from streamem.core.retrying import patiently
+from streamem.machine.importing import import_whole, uninterrupted
 
 
 def files_below(address: Address) -> list[str]:
@@ -40,11 +42,8 @@ def names_in(address: Address) -> set[str]:
     SourceError : the store refuses
     """
     if address.is_known_to_obstore:
-        with uninterrupted("obstore"):
-            import obstore  # type: ignore[import-not-found, unused-ignore]
-
-        store = address.object_store()
-        found = address.reached(lambda: obstore.list_with_delimiter(store, prefix=address.key or None)["objects"])
+        ask, store = import_whole("obstore").list_with_delimiter, address.object_store()
+        found = address.reached(lambda: patiently(lambda: ask(store, prefix=address.key or None)["objects"]))
         return {posixpath.basename(each["path"]) for each in found}
     filesystem, root = address.file_system()
     return {posixpath.basename(path.rstrip("/")) for path in address.reached(lambda: _listed(filesystem, root))}
@@ -87,12 +86,9 @@ def _names(address: Address) -> Iterator[str]:
         return
     if address.scheme in ("http", "https"):
         raise SourceError(f"{address}: a web server lists no folders; pass the addresses of the files, as a list")
-    with uninterrupted("obstore"):
-        import obstore  # type: ignore[import-not-found, unused-ignore]
-
-    pages: Any = iter(obstore.list(address.object_store(), prefix=address.key or None))
-    while (page := address.reached(lambda: next(pages, None))) is not None:
-        yield from (f"{address.bucket}/{each['path']}" for each in page)
+    found = listed(address.object_store(), address.key)
+    while (each := address.reached(lambda: next(found, None))) is not None:
+        yield f"{address.bucket}/{each['path']}"
 
 
 def _listed(filesystem: Any, root: str) -> list[str]:

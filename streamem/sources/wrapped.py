@@ -44,6 +44,11 @@ class WrappedRef(ChunkRef):
         """The rows and 8 bytes a weight."""
         return self.base.nbytes + 8 * self.base.rows
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Files that the base reads."""
+        return self.base.paths
+
     def fetched(self) -> Self:
         """This handle, with the stored bytes of its base in memory."""
         base = self.base.fetched()

@@ -23,7 +23,7 @@ from streamem.sources.plan import even_cuts
 from streamem.sources.zarr_beside import slabs
 from streamem.sources.zarr_columns import default_columns, named_column
 from streamem.sources.zarr_dimensions import grid_of
-from streamem.sources.zarr_integrity import ZarrNode, locate, store_at
+from streamem.sources.zarr_integrity import ZarrNode, locate, path_of, store_at
 from streamem.sources.zarr_layout import (
     ZarrLayout,
     array_layout,
@@ -33,7 +33,7 @@ from streamem.sources.zarr_layout import (
     require_same_rows,
     row_count,
 )
-from streamem.sources.zarr_stamp import stamp
+from streamem.sources.zarr_stamp import stamp, what_changed
 from streamem.sources.zarr_variable import Variable, open_variable
 
 
@@ -63,6 +63,12 @@ class ZarrChunkRef(ChunkRef):
         positions = self.last - self.first
         weights = 0 if self.weight is None else column_nbytes(self.weight, positions)
         return self.nbytes + max(self.layout.reading_nbytes(positions), weights)
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Folders or archives of the stores."""
+        variables = [*self.layout.variables, *([] if self.weight is None else [self.weight])]
+        return tuple(dict.fromkeys(path for each in variables if (path := path_of(each.origin.store))))
 
     def fetched(self) -> ZarrChunkRef:
         """This handle with its stored bytes in memory, where these are files of one array, or lie far away."""
@@ -109,13 +115,27 @@ class ZarrSource(Source):
         self.schema = Schema(layout.n_features, layout.dtype, layout.names, weight is not None, origin)
         self.n_rows = row_count(layout)
         self.row_shape = tuple(layout.row_shape)
+        self._told = False
+
+    def changes(self) -> str:
+        """Which objects of a store are not what they were when the data was opened."""
+        surveyed = [(each, survey) for each in self._variables if (survey := each.survey.value) is not None]
+        return "; ".join(filter(None, (what_changed(each.origin, survey) for each, survey in surveyed)))
+
+    @property
+    def _variables(self) -> list[Variable]:
+        return [*self._layout.variables, *([] if self._weight is None else [self._weight])]
 
     def fingerprint(self) -> str:
-        """Metadata, and sizes and modification times of the files that hold chunks (`stamp`)."""
-        variables = [*self._layout.variables, *([] if self._weight is None else [self._weight])]
+        """Metadata, and sizes and modification times of the files that hold chunks (`stamp`).
+
+        The first time it is what the listing said that opened the data, if one did.
+        """
         digest = hashlib.blake2b(digest_size=12)
-        for variable in variables:
-            digest.update(stamp(variable.origin).encode())
+        for variable in self._variables:
+            survey = None if self._told else variable.survey.value
+            digest.update((stamp(variable.origin) if survey is None else survey.stamp).encode())
+        self._told = True
         return f"zarr({self.n_rows}, {self.schema.n_features}){self.schema.dtype}-{digest.hexdigest()}"
 
     def chunks(self) -> Sequence[ZarrChunkRef]:

@@ -11,11 +11,11 @@ from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import FsspecStore, ObjectStore, WrapperStore
 
+from streamem.core.errors import SourceError
+from streamem.core.object_requests import MOST_REQUESTS, Piece, fetch_all, shortened
+from streamem.core.retrying import patiently_awaited
 from streamem.sources.decompression import require_fitting
 from streamem.sources.object_marks import is_far_protocol
-
-MOST_REQUESTS = 32
-"""Of one chunk at once."""
 
 
 def is_far(store: Store) -> bool:
@@ -58,20 +58,30 @@ class FarObjects:
         ------
         SourceError : one is larger than `most`
         """
-        found = sync(self._read_all(keys))
+        if isinstance(self.store, ObjectStore):
+            asked = fetch_all(self.store.store, [Piece(self._name(key)) for key in keys], f"{self.store}/")
+            found = {key: each.content for key, each in zip(keys, asked, strict=True) if each is not None}
+        else:
+            found = sync(self._read_all(keys))
         for key, stored in found.items():
             require_fitting(key, len(stored), most)
         return found
+
+    def _name(self, key: str) -> str:
+        return f"{self.path}/{key}" if self.path else key
 
     async def _read_all(self, keys: Sequence[str]) -> dict[str, bytes]:
         few, prototype = asyncio.Semaphore(MOST_REQUESTS), default_buffer_prototype()
 
         async def read(key: str) -> bytes | None:
             async with few:
-                found = await self.store.get(f"{self.path}/{key}" if self.path else key, prototype)
+                found = await patiently_awaited(lambda: self.store.get(self._name(key), prototype))
                 return None if found is None else found.to_bytes()
 
-        found = await asyncio.gather(*map(read, keys))
+        try:
+            found = await asyncio.gather(*map(read, keys))
+        except Exception as error:
+            raise SourceError(f"cannot read {self.store}/{self.path}: {shortened(error)}") from None
         return {key: stored for key, stored in zip(keys, found, strict=True) if stored is not None}
 
 

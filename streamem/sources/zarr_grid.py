@@ -11,7 +11,7 @@ import os
 import re
 from array import array as packed
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +50,11 @@ class Grid:
     def size(self) -> int:
         """Number of places."""
         return math.prod(self.shape)
+
+    @property
+    def is_legible(self) -> bool:
+        """Whether keys can be followed back to their places."""
+        return self.size > 0 and self.position(self.key(self.size - 1)) == self.size - 1
 
     def key(self, position: int) -> str:
         """The key of a place by its number."""
@@ -117,11 +122,14 @@ def absent_chunks(array: zarr.Array[Any]) -> Absent | None:
     grid = grid_of(array)
     if not grid.size:
         return None
-    legible = grid.position(grid.key(grid.size - 1)) == grid.size - 1
-    if grid.size <= FEW or not legible:
+    if grid.size <= FEW or not grid.is_legible:
         return _tried(array, grid)
-    positions = (place for key in stored_keys(array) if (place := grid.position(key)) is not None)
-    found = _sorted(positions, grid.size)
+    return absent_among((place for key in stored_keys(array) if (place := grid.position(key)) is not None), grid)
+
+
+def absent_among(stored: Iterable[int], grid: Grid) -> Absent | None:
+    """Places of a grid that are empty, where those that are taken are known."""
+    found = _sorted(stored, grid.size)
     if len(found) == grid.size:
         return None
     return Absent(grid.size - len(found), grid.key(_first_gap(found)))
@@ -140,7 +148,7 @@ def _tried(array: zarr.Array[Any], grid: Grid) -> Absent | None:
     return Absent(len(missing), missing[0]) if missing else None
 
 
-def _sorted(positions: Iterator[int], size: int) -> Sequence[int] | np.ndarray[Any, Any]:
+def _sorted(positions: Iterable[int], size: int) -> Sequence[int] | np.ndarray[Any, Any]:
     return np.sort(np.array(packed("q", positions))) if size < 2**63 else sorted(positions)
 
 

@@ -19,6 +19,7 @@ from streamem.sources.options import ReadOptions
 from streamem.sources.zarr_bounded import bounded_metadata, most_stored
 from streamem.sources.zarr_far import HeldStore
 from streamem.sources.zarr_grid import absent_chunks, grid_of
+from streamem.sources.zarr_stamp import Survey
 
 BLOSC_CODECS = ("Blosc", "BloscCodec")
 
@@ -100,6 +101,13 @@ def _store_of(address: Address) -> Any:
     return address.reached(lambda: FsspecStore.from_url(address.text, storage_options=address.options, read_only=True))
 
 
+def path_of(store: Store) -> str:
+    """Where a store lies on this machine; "" if elsewhere."""
+    if isinstance(store, LocalStore):
+        return str(store.root.absolute())
+    return str(Path(store.path).absolute()) if isinstance(store, ZipStore) else ""
+
+
 def locate(node: ZarrNode) -> str:
     """Where an array or group lies, for messages."""
     if isinstance(node.store, LocalStore):
@@ -107,15 +115,18 @@ def locate(node: ZarrNode) -> str:
     return f"{node.store}/{node.path}"
 
 
-def require_all_chunks(array: zarr.Array[Any], options: ReadOptions | None = None) -> None:
+def require_all_chunks(
+    array: zarr.Array[Any], options: ReadOptions | None = None, survey: Survey | None = None
+) -> None:
     """Raise `SourceError` unless every shard or chunk of the grid is stored; stores that cannot list pass.
 
     Inner chunks absent within a shard are not noticed here: only the shard's own index knows them. `options` are those
-    with which the array is opened, so that the error can say how to open it all the same.
+    with which the array is opened, so that the error can say how to open it all the same; `survey` a listing that was
+    made already.
     """
     if not isinstance(array.store, LocalStore) and not array.store.supports_listing:
         return
-    missing = absent_chunks(array)
+    missing = absent_chunks(array) if survey is None else survey.absent
     if missing is not None:
         raise SourceError(
             f"Zarr array {locate(array)}: {missing.number} of {grid_of(array).size} stored chunks are missing "

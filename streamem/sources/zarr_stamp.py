@@ -5,19 +5,23 @@ from __future__ import annotations
 import hashlib
 import os
 import zlib
+from array import array as packed
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import zarr
 from zarr.abc.store import RangeByteRequest, Store, SuffixByteRequest
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import FsspecStore, LocalStore, LoggingStore, MemoryStore, ObjectStore, ZipStore
 
-from streamem.machine.importing import uninterrupted
+from streamem.core.object_requests import listed
 from streamem.sources.object_marks import forget, mark_of
-from streamem.sources.zarr_grid import grid_of, stored_keys
+from streamem.sources.store_marks import Marks, differences
+from streamem.sources.zarr_grid import Absent, absent_among, grid_of, stored_keys
 
 STAMPED_FILES = 20_000
 SAMPLED_OBJECTS = 16
@@ -38,6 +42,56 @@ def stamp(array: zarr.Array[Any]) -> str:
     for part in _marks(array, _innermost(array.store)):
         digest.update(part.encode())
     return digest.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Survey:
+    """What one listing of an array far away said, without a request for any single object.
+
+    Attributes
+    ----------
+    stamp : as `stamp` says it
+    absent : places of the grid that are empty; None if there are none
+    known : hashes of the objects and their marks
+    """
+
+    stamp: str
+    absent: Absent | None
+    known: np.ndarray[Any, Any]
+
+
+def surveyed(array: zarr.Array[Any]) -> Survey | None:
+    """The survey of an array in a store of obstore's, of which the objects come one by one; None of others.
+
+    A store of 10⁵ objects is listed in a hundred requests: each listing counts, so the first one serves for everything.
+    """
+    grid, store = grid_of(array), array.store
+    if not isinstance(store, ObjectStore) or not grid.is_legible:
+        return None
+    digest = hashlib.blake2b(repr(array.metadata.to_dict()).encode(), digest_size=12)
+    marks, places, last = Marks(), packed("q"), ""
+    prefix = f"{array.path}/" if array.path else ""
+    try:
+        for info in _obstore_listing(store, array.path):
+            key, mark = info["path"], mark_of(info)
+            if mark is None or key <= last:  # stores list in order, nearly all
+                return None
+            told = f"{key} {mark};"
+            digest.update(told.encode())
+            marks.add(told)
+            last = key
+            if (place := grid.position(key.removeprefix(prefix))) is not None:
+                places.append(place)
+    except (NotImplementedError, FileNotFoundError):
+        return None
+    known = marks.known()
+    return Survey(digest.hexdigest(), absent_among(places, grid), known) if len(known) else None
+
+
+def what_changed(array: zarr.Array[Any], survey: Survey) -> str:
+    """Which objects of an array are not what they were when it was surveyed, in words; "" if all are."""
+    listing = _obstore_listing(array.store, array.path)
+    return differences(survey.known, ((info["path"], f"{info['path']} {mark_of(info)};") for info in listing))
 
 
 def _innermost(store: Store) -> Store:
@@ -92,11 +146,11 @@ def _listed_marks(store: Any, path: str) -> list[str] | None:
 
 
 def _obstore_infos(store: Any, path: str) -> dict[str, Any]:
-    with uninterrupted():
-        import obstore  # type: ignore[import-not-found, unused-ignore]
+    return {info["path"]: info for info in _obstore_listing(store, path)}
 
-    pages = obstore.list(store.store, prefix=path or None)
-    return {info["path"]: info for page in pages for info in page}
+
+def _obstore_listing(store: Any, path: str) -> Iterator[Any]:
+    return listed(store.store, path)
 
 
 def _fsspec_infos(store: Any, path: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
 from typing import Any
@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 from streamem.core.errors import SchemaError, SourceError, StreamemError
 from streamem.sources.cf import Packing, packing, times_in
 from streamem.sources.options import ReadOptions
+from streamem.sources.store_marks import OfThisProcess
 from streamem.sources.zarr_bounded import most_stored
 from streamem.sources.zarr_direct import DirectReader, direct_reader
 from streamem.sources.zarr_far import FarObjects, is_far
 from streamem.sources.zarr_grid import storage_unit
 from streamem.sources.zarr_integrity import guarded, locate, require_all_chunks
+from streamem.sources.zarr_stamp import surveyed
 
 XARRAY_DIMENSIONS = "_ARRAY_DIMENSIONS"
 
@@ -42,6 +44,7 @@ class Variable:
     dtype : float32 or float64, of the values
     direct : a shorter way to the same numbers, where there is one
     refuse_absent : whether an absent chunk is an error, or the fill value
+    survey : what a listing said when the array was opened (a `Survey`), of one far away
     """
 
     array: zarr.Array[Any]
@@ -50,6 +53,7 @@ class Variable:
     dtype: np.dtype[Any]
     direct: DirectReader | None = None
     refuse_absent: bool = True
+    survey: OfThisProcess = field(default_factory=OfThisProcess)
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
@@ -155,10 +159,11 @@ def open_variable(array: zarr.Array[Any], options: ReadOptions) -> Variable:
     unpacking = packing(attributes, array.dtype, what)
     dtype = unpacking.dtype(what)
     refuse_absent = options.missing_chunks == "error"
+    survey = surveyed(array) if is_far(array.store) else None
     if refuse_absent:
-        require_all_chunks(array, options)
-    direct = direct_reader(array, refuse_absent)
-    return Variable(guarded(array, refuse_absent), array, unpacking, dtype, direct, refuse_absent)
+        require_all_chunks(array, options, survey)
+    direct, known = direct_reader(array, refuse_absent), OfThisProcess(survey)
+    return Variable(guarded(array, refuse_absent), array, unpacking, dtype, direct, refuse_absent, known)
 
 
 def attributes_of(array: zarr.Array[Any]) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 from xml.sax.saxutils import escape, unescape
 
+from helpers.troubles import Troubles
+
 KEY = "KEYOFTESTS"
 SECRET = "hiddensecretoftests"
 PAGE = 1000
@@ -35,6 +37,7 @@ class ObjectServer:
     asked : how many requests of each method came
     most_at_once : requests that were answered at the same time
     readonly : whether writes are refused
+    troubles : what some requests meet
     """
 
     latency_s: float = 0.0
@@ -42,6 +45,7 @@ class ObjectServer:
     objects: dict[str, bytes] = field(default_factory=dict)
     asked: Counter[str] = field(default_factory=Counter)
     readonly: bool = False
+    troubles: Troubles = field(default_factory=Troubles)
     port: int = 0
     most_at_once: int = 0
     _now: int = 0
@@ -100,12 +104,22 @@ class ObjectServer:
                 self.most_at_once = max(self.most_at_once, self._now)
                 if self.latency_s:
                     await asyncio.sleep(self.latency_s)
-                status, told, content = self._answer(method, target, headers, body)
+                kind = self.troubles.of(method)
+                if kind == "reset":
+                    self._now -= 1
+                    writer.transport.abort()
+                    return
+                answer = error(f"{kind} Trouble", "SlowDown") if kind.isdigit() else None
+                status, told, content = answer or self._answer(method, target, headers, body)
                 self._now -= 1
                 length = told.pop("content-length", str(len(content)))
                 lines = [f"HTTP/1.1 {status}", f"content-length: {length}", *(f"{a}: {b}" for a, b in told.items())]
+                if kind == "short":
+                    content = content[: len(content) // 2]
                 writer.write("\r\n".join([*lines, "", ""]).encode() + (b"" if method == "HEAD" else content))
                 await writer.drain()
+                if kind == "short":
+                    return
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
@@ -165,6 +179,8 @@ class ObjectServer:
         told = {"etag": etag(content), "last-modified": "Mon, 30 Nov 2026 00:00:00 GMT", "accept-ranges": "bytes"}
         if method == "HEAD":
             return "200 OK", {**told, "content-length": str(len(content))}, b""
+        if headers.get("if-match", etag(content)) != etag(content):
+            return error("412 Precondition Failed", "PreconditionFailed")
         if (asked := RANGE.fullmatch(headers.get("range", ""))) is None:
             return "200 OK", told, content
         first, last = asked.groups()

@@ -70,6 +70,11 @@ class ChunkRef(ABC):
         return 0, 0
 
     @property
+    def paths(self) -> tuple[str, ...]:
+        """Files and folders of this machine that loading reads: a worker elsewhere may not see them."""
+        return ()
+
+    @property
     def sequences(self) -> Sequences | None:
         """Which sequences the rows are steps of, as `Chunk.sequences` will say; None where they are rows."""
         return None
@@ -181,6 +186,14 @@ class Source(ABC):
     @abstractmethod
     def chunks(self) -> Sequence[ChunkRef]:
         """The plan."""
+
+    def changes(self) -> str:
+        """What of the data is not what it was when it was opened, in words; "" where nobody can tell.
+
+        Asked once a fingerprint has changed. Of a source around others it is what these say.
+        """
+        held = (each for value in vars(self).values() for each in (value if isinstance(value, tuple) else (value,)))
+        return "; ".join(dict.fromkeys(filter(None, (each.changes() for each in held if isinstance(each, Source)))))
 
 
 class Sink(Protocol):

@@ -46,12 +46,20 @@ class PassTask(ABC, Generic[Result_co]):
 
 @dataclass(frozen=True)
 class ChunkDone:
-    """What an executor reports after each chunk."""
+    """What an executor reports after each chunk.
+
+    Attributes
+    ----------
+    rows, nbytes : of the chunk
+    wait_s, compute_s : that it took
+    retried : requests of a store that were made again since the last report
+    """
 
     rows: int
     nbytes: int
     wait_s: float
     compute_s: float
+    retried: int = 0
 
 
 OnChunk = Callable[[ChunkDone], None]

@@ -1,0 +1,186 @@
+"""Parts of objects of a store, many at once through obstore: whole, of the version that was seen, or an error.
+
+obstore itself would make failed requests again without a word; here that is done once, and counted (`retrying`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from threading import Lock
+from typing import Any
+
+from streamem.core.errors import SourceChangedError, SourceError
+from streamem.core.redaction import redacted
+from streamem.core.retrying import ShortBodyError, patiently_awaited, pauses_of_a_request, wait_after
+from streamem.machine.importing import import_whole
+
+MOST_REQUESTS = 32
+"""Of one call at once."""
+
+LISTED_AT_ONCE = 1000
+KEPT_STORES = 16
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What to read of an object.
+
+    Attributes
+    ----------
+    key : within the store
+    first, stop : bytes first … stop − 1; of first alone, that many last bytes where it is negative; else all
+    etag : that it must still have; "" where nobody knows it
+    """
+
+    key: str
+    first: int | None = None
+    stop: int | None = None
+    etag: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Fetched:
+    """What was read.
+
+    Attributes
+    ----------
+    content : the bytes
+    first : where they begin in the object
+    etag, size : of the object; "" where its store tells no ETag
+    """
+
+    content: bytes
+    first: int
+    etag: str
+    size: int
+
+
+def fetch_all(store: Any, pieces: Sequence[Piece], where: str) -> list[Fetched | None]:
+    """Pieces of objects, asked for at once; None of those of which there is no object.
+
+    Parameters
+    ----------
+    store : obstore's
+    where : names the store in errors, as an address
+
+    Raises
+    ------
+    SourceChangedError : an object is another than it was, or shorter
+    SourceError : the store refuses, or fails for longer than `retrying` has patience
+    """
+    loop = import_whole("fsspec.asyn").get_loop()
+    return asyncio.run_coroutine_threadsafe(_all(patient(store), pieces, where), loop).result()
+
+
+def listed(store: Any, prefix: str) -> Iterator[Any]:
+    """What a store says of all objects below a prefix, in its order; after a failure it goes on behind the last one."""
+    last, pauses = None, pauses_of_a_request()
+    while True:
+        try:
+            for page in import_whole("obstore").list(
+                store, prefix=prefix or None, offset=last, chunk_size=LISTED_AT_ONCE
+            ):
+                yield from page
+                last, pauses = page[-1]["path"] if page else last, pauses_of_a_request()
+            return
+        except Exception as error:
+            wait_after(error, pauses)
+
+
+def begin_fetch(store: Any, piece: Piece, where: str) -> Future[Fetched | None]:
+    """A piece of an object, asked for while something else is done; errors as `fetch_all` has them."""
+    loop = import_whole("fsspec.asyn").get_loop()
+    return asyncio.run_coroutine_threadsafe(_one(patient(store), piece, where, asyncio.Semaphore(1)), loop)
+
+
+async def _all(store: Any, pieces: Sequence[Piece], where: str) -> list[Fetched | None]:
+    few = asyncio.Semaphore(MOST_REQUESTS)
+    asked = [asyncio.ensure_future(_one(store, piece, where, few)) for piece in pieces]
+    try:
+        return await asyncio.gather(*asked)
+    finally:
+        for request in asked:  # those that are still made, once one has failed
+            request.cancel()
+
+
+async def _one(store: Any, piece: Piece, where: str, few: asyncio.Semaphore) -> Fetched | None:
+    try:
+        return await patiently_awaited(partial(_asked, store, piece, where, few))
+    except FileNotFoundError:
+        return None
+    except SourceError:
+        raise
+    except Exception as error:
+        name = redacted(f"{where}{piece.key}")
+        if type(error).__name__ == "PreconditionError":
+            raise SourceChangedError(
+                f"{name} was rewritten since the data was opened; EM needs the same rows"
+            ) from None
+        raise SourceError(f"cannot read {name}: {shortened(error)}") from None
+
+
+async def _asked(store: Any, piece: Piece, where: str, few: asyncio.Semaphore) -> Fetched:
+    options: dict[str, Any] = {"if_match": piece.etag} if piece.etag else {}
+    if piece.first is not None and piece.stop is None:
+        options["range"] = {"suffix": -piece.first}
+    elif piece.first is not None:
+        options["range"] = piece.first, piece.stop
+    async with few:
+        found = await import_whole("obstore").get_async(store, piece.key, options=options or None)
+        content = (await found.bytes_async()).to_bytes()
+    meta = found.meta
+    first, stop = found.range if options.get("range") else (0, meta["size"])
+    if piece.stop is not None and meta["size"] < piece.stop:
+        raise SourceChangedError(
+            f"{redacted(where + piece.key)} was truncated since the data was opened: it has {meta['size']} bytes, and "
+            f"{piece.first} to {piece.stop} are needed"
+        )
+    if len(content) != stop - first:
+        raise ShortBodyError(f"{len(content)} of {stop - first} bytes came")
+    return Fetched(content, first, meta.get("e_tag") or "", meta["size"])
+
+
+def shortened(error: BaseException) -> str:
+    """What an error of a store says, in short, with the remedy where it is known."""
+    text = redacted(f"{type(error).__name__}: {error}".partition("\n\nDebug source")[0])
+    if "ExpiredToken" in text or "TokenRefreshRequired" in text:
+        text += (
+            "; the credentials have expired: pass a credential_provider in storage_options, which is asked for new ones"
+        )
+    return text
+
+
+class _Patient:
+    """Stores as they are, except that they leave it to us to make requests again; equal ones once a process."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[str, tuple[Any, Any]] = OrderedDict()
+        self._lock = Lock()
+
+    def of(self, store: Any) -> Any:
+        """The store to read from; as it is where its user has said how it shall make requests again."""
+        args, settings = store.__getnewargs_ex__()
+        if args or settings.get("retry_config") is not None:
+            return store
+        # A provider of credentials is equal to itself only; it is kept here, so that its place in memory stays its own.
+        key = f"{type(store)} {sorted(settings.items(), key=lambda item: item[0])!r}"
+        with self._lock:
+            if key not in self._known:
+                self._known[key] = type(store)(**settings, retry_config={"max_retries": 0}), settings
+                if len(self._known) > KEPT_STORES:
+                    self._known.popitem(last=False)
+            self._known.move_to_end(key)
+            return self._known[key][0]
+
+
+_PATIENT = _Patient()
+
+
+def patient(store: Any) -> Any:
+    """A store that fails at once, with the settings of another, and open connections that are used again."""
+    return _PATIENT.of(store) if hasattr(store, "__getnewargs_ex__") else store

@@ -1,0 +1,231 @@
+"""Data and results in stores on a Dask cluster; files that workers do not see; clients that are closed, lost, async."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zarr
+from distributed import Client
+
+from helpers.clusters import cluster_of
+from helpers.fit_bits import fitted
+from helpers.object_server import KEY, SECRET, ObjectServer
+from helpers.troubled_proxy import TroubledProxy
+from helpers.watched_source import WatchedSource, open_data
+from streamem import Address, GaussianMixture, ReadOptions, open_source
+from streamem.core.errors import ClusterError, OutputError, SchedulerLostError, SourceError
+from streamem.core.object_claims import SUFFIX, ObjectClaim
+from streamem.core.stored_objects import get, names_below
+from streamem.running.report import RETRIED
+from streamem.sources.store_marks import OfThisProcess
+
+pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")]
+
+X = np.random.default_rng(4).normal(size=(1200, 3)) + 4.0 * (np.arange(1200) % 2)[:, None]
+SETTINGS: dict[str, Any] = {"n_components": 2, "random_state": 0, "max_iter": 3, "tol": 0.0, "chunk_bytes": 4800}
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Client]:
+    with cluster_of(2) as (_, client):
+        yield client
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ObjectServer]:
+    pytest.importorskip("obstore")
+    with ObjectServer().running() as served:
+        store = Address(served.address("x.zarr"), served.storage_options).object_store(whole=True)
+        zarr.create_array(zarr.storage.ObjectStore(store), shape=X.shape, chunks=(50, 3), dtype="f8")[...] = X
+        for i in range(12):
+            file = io.BytesIO()
+            pq.write_table(pa.table(dict(zip("abc", X[100 * i :][:100].T, strict=True))), file)
+            served.objects[f"t/{i:02}.parquet"] = file.getvalue()
+        yield served
+
+
+def keys_of(dask_scheduler: Any) -> list[str]:
+    """All keys that the scheduler has seen."""
+    return [str(entry[0]) for entry in dask_scheduler.transition_log]
+
+
+@pytest.mark.parametrize("key", ["x.zarr", "t"])
+def test_the_bits_of_threads_and_no_secret_in_a_key(key: str, client: Client, server: ObjectServer) -> None:
+    address = Address(server.address(key), server.storage_options)
+    there = GaussianMixture(**SETTINGS).fit(address, executor=client)
+    assert fitted(there) == fitted(GaussianMixture(**SETTINGS).fit(address, executor="threads"))
+    keys = client.run_on_scheduler(keys_of)
+    assert keys
+    assert not any(SECRET in each or KEY in each or "127.0.0.1" in each for each in keys)
+
+
+def test_workers_use_credentials_of_their_own(
+    client: Client, server: ObjectServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From their environments, where none are given."""
+    theirs = {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}
+    options = {name: value for name, value in server.storage_options.items() if "key" not in name}
+    address = Address(server.address("x.zarr"), options)
+    for name, value in theirs.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SourceError, match=r"chunk \d+ .*cannot be read|cannot read"):
+        GaussianMixture(**SETTINGS).fit(address, executor=client)
+    client.run(set_environment, theirs)
+    try:
+        there = GaussianMixture(**SETTINGS).fit(address, executor=client)
+    finally:
+        client.run(set_environment, dict.fromkeys(theirs))
+    assert fitted(there) == fitted(GaussianMixture(**SETTINGS).fit(address, executor="threads"))
+
+
+def set_environment(values: dict[str, str | None]) -> None:
+    import os
+
+    for name, value in values.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+def test_workers_fetch_many_at_once_and_tell_what_was_made_again(client: Client, server: ObjectServer) -> None:
+    with TroubledProxy(server.port, latency_s=0.02).running() as proxy:
+        options = {**server.storage_options, "endpoint": f"http://127.0.0.1:{proxy.port}"}
+        source = open_source(server.address("x.zarr"), options=ReadOptions(chunk_bytes=1200), storage_options=options)
+        proxy.most_at_once, proxy.troubles.shares = 0, {"503": 0.05}
+        there = GaussianMixture(**SETTINGS).fit(source, executor=client)
+    assert proxy.most_at_once >= 8
+    assert there.report_.events[RETRIED] > 0
+
+
+@pytest.mark.parametrize("suffix", [".zarr", ".parquet", ".npy"])
+def test_results_go_to_a_store(suffix: str, client: Client, server: ObjectServer, tmp_path: Path) -> None:
+    data = Address(server.address("x.zarr"), server.storage_options)
+    out = Address(server.address(f"r/labels{suffix}"), server.storage_options)
+    model = GaussianMixture(**SETTINGS).fit(data, executor="threads")
+    assert model.predict(data, out=out, executor=client) == out
+    model.predict(data, out=tmp_path / f"labels{suffix}", executor="threads")
+    assert [name for name in names_below(out.at(server.address("r"))) if name.endswith(SUFFIX)] == []
+    if suffix == ".zarr":
+        store = zarr.storage.ObjectStore(out.object_store(whole=True))
+        np.testing.assert_array_equal(zarr.open_array(store, mode="r")[:], model.predict(X))
+    else:
+        assert get(out) == (tmp_path / f"labels{suffix}").read_bytes()
+    with pytest.raises(OutputError, match="exists already"):
+        model.predict(data, out=out, executor=client)
+    model.predict(data, out=out, overwrite=True, executor=client)
+
+
+def test_a_result_of_bad_rows_is_absent(client: Client, server: ObjectServer) -> None:
+    out = Address(server.address("bad/labels.zarr"), server.storage_options)
+    model = GaussianMixture(**SETTINGS).fit(X, executor="threads")
+    with pytest.raises(ValueError, match="NaN"):
+        model.predict(np.vstack([X, np.full((1, 3), np.nan)]), out=out, executor=client)
+    assert names_below(out) == []
+
+
+def test_one_writer_at_a_time(client: Client, server: ObjectServer) -> None:
+    out = Address(server.address("one/labels.zarr"), server.storage_options)
+    model = GaussianMixture(**SETTINGS).fit(X, executor="threads")
+    claim = ObjectClaim(out)
+    for executor in (client, "threads"):
+        with pytest.raises(OutputError, match="is writing there"):
+            model.predict(X, out=out, executor=executor)
+    claim.release()
+    model.predict(X, out=out, executor=client)
+
+
+def test_a_folder_that_workers_do_not_see_is_named(client: Client, tmp_path: Path) -> None:
+    """Whatever the format says of it: not that one of its chunks is missing."""
+    zarr.create_array(str(tmp_path / "x.zarr"), shape=X.shape, chunks=(50, 3), dtype="f8")[...] = X
+    np.save(tmp_path / "x.npy", X)
+    pq.write_table(pa.table(dict(zip("abc", X.T, strict=True))), tmp_path / "x.parquet")
+    with pa.OSFile(str(tmp_path / "x.arrow"), "wb") as file, pa.ipc.new_file(file, pa.schema({"a": "f8"})) as writer:
+        writer.write_table(pa.table({"a": X[:, 0]}))
+    model = GaussianMixture(**SETTINGS)
+    for name in ("x.zarr", "x.npy", "x.parquet", "x.arrow"):
+        source = open_source(tmp_path / name)
+        (tmp_path / name).rename(tmp_path / "moved")
+        with pytest.raises(SourceError, match=rf"chunk 0 .*the worker tcp://.* does not see .*{name}"):
+            next(iter(executed(source, client)))
+        (tmp_path / "moved").rename(tmp_path / name)
+    assert model.fit(tmp_path / "x.npy", executor=client).converged_ in (True, False)
+
+
+def executed(source: Any, client: Client) -> Iterator[Any]:
+    """Rows of the chunks of a source, counted on workers."""
+    from streamem.executors.dask import DaskExecutor
+
+    with DaskExecutor(client) as executor:
+        yield from executor.map(rows_of, source.chunks(), lambda done: None)
+
+
+def rows_of(chunk: Any, ref: Any) -> int:
+    return int(chunk.rows)
+
+
+def slowly(ref: Any) -> None:
+    time.sleep(0.05)
+
+
+def test_a_client_closed_in_the_middle(tmp_path: Path) -> None:
+    """And used again afterwards: our own error, with the remedy."""
+    zarr.create_array(str(tmp_path / "x.zarr"), shape=X.shape, chunks=(50, 3), dtype="f8")[...] = X
+    model = GaussianMixture(**SETTINGS | {"max_iter": 50}, init_params="random_from_data")
+    with cluster_of(1) as (_, client):
+        watched = WatchedSource(open_data(str(tmp_path / "x.zarr"), 4800), slowly)
+        closing = Thread(target=lambda: (time.sleep(1.0), client.close()))
+        closing.start()
+        with pytest.raises(SchedulerLostError, match=r"client was closed.*checkpoint='run.npz'"):
+            model.fit(watched, executor=client)
+        closing.join()
+        with pytest.raises(ClusterError, match="executor is closed; connect it"):
+            model.fit(X, executor=client)
+
+
+def test_a_cluster_closed_in_the_middle(tmp_path: Path) -> None:
+    """The active client: what follows does not go to threads without a word."""
+    zarr.create_array(str(tmp_path / "x.zarr"), shape=X.shape, chunks=(50, 3), dtype="f8")[...] = X
+    model = GaussianMixture(**SETTINGS | {"max_iter": 50}, init_params="random_from_data")
+    with cluster_of(1) as (cluster, _), Client(cluster.scheduler_address, timeout=2) as active:
+        watched = WatchedSource(open_data(str(tmp_path / "x.zarr"), 4800), slowly)
+        closing = Thread(target=lambda: (time.sleep(1.0), cluster.close()))
+        closing.start()
+        with pytest.raises(SchedulerLostError, match=r"checkpoint='run.npz'"):
+            model.fit(watched)
+        closing.join()
+        with pytest.raises(ClusterError, match="executor='threads'"):
+            model.fit(X)
+        active.close()
+    model.fit(X, executor="threads")
+    model.fit(X)
+
+
+def test_an_asynchronous_client(tmp_path: Path) -> None:
+    model = GaussianMixture(**SETTINGS)
+
+    async def calls(address: str) -> GaussianMixture:
+        async with Client(address, asynchronous=True, set_as_default=False) as client:
+            with pytest.raises(ClusterError, match=r"await asyncio.to_thread\(model.fit"):
+                model.fit(X, executor=client)
+            return await asyncio.to_thread(GaussianMixture(**SETTINGS).fit, X, executor=client)
+
+    with cluster_of(1) as (cluster, _):
+        there = asyncio.run(calls(cluster.scheduler_address))
+    assert fitted(there) == fitted(model.fit(X, executor="threads"))
+
+
+def test_what_handles_leave_behind() -> None:
+    import pickle
+
+    assert pickle.loads(pickle.dumps(OfThisProcess([1, 2]))).value is None
