@@ -41,6 +41,10 @@ class ChunkCache:
             return self._read(key, ref, limit_bytes, read, mine)
         return coming.result() if coming.exception() is None else read(ref)
 
+    def has(self, token: str, ref: ChunkRef) -> bool:
+        """Whether the chunk of a handle is kept."""
+        return (token, ref.index) in self._chunks
+
     def _read(
         self,
         key: tuple[str, int],

@@ -48,12 +48,13 @@ class DaskExecutor(Executor):
     ----------
     client : distributed.Client
     cache_bytes : decoded chunks that each worker process may keep between passes, until the executor's end
+    ahead : chunks that each task fetches ahead, where all of a plan come through a network
     """
 
-    def __init__(self, client: Client, cache_bytes: int = 0) -> None:
+    def __init__(self, client: Client, cache_bytes: int = 0, ahead: int = 0) -> None:
         self._client, self._address = client, client.scheduler.address
         # Not the data's fingerprint: other plans and other columns of the same data have other chunks.
-        self._access = ChunkAccess(uuid4().hex, cache_bytes)
+        self._access = ChunkAccess(uuid4().hex, cache_bytes, ahead)
         self._chunk_seconds: float | None = None
         self._blocks: dict[tuple[int, int, int], Future] = {}
         self._workers, self._able = AbleWorkers(client), dict[str, int]()
@@ -100,7 +101,7 @@ class DaskExecutor(Executor):
             on_chunk(ChunkDone(span.rows, span.nbytes, 0.0, 0.0))
             self._join(span.position // FAN_IN, results, groups)
         total: Partial = self._climb([groups[i] for i in range(len(groups))]).result()
-        on_chunk(ChunkDone(0, 0, total.wait_s, total.compute_s))
+        on_chunk(ChunkDone(0, 0, total.wait_s, total.compute_s, total.retried))
         if not pieces:
             self._chunk_seconds = (total.wait_s + total.compute_s) / max(1, len(refs))
         return total.stats

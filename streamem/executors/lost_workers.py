@@ -28,7 +28,9 @@ def named_losses(client: Client, address: str, workers: AbleWorkers) -> Iterator
     """
     try:
         yield
-    except (OSError, CancelledError, ClosedClientError) as error:
+    except (OSError, RuntimeError, CancelledError, ClosedClientError) as error:
+        if isinstance(error, RuntimeError) and (isinstance(error, StreamemError) or client.status == "running"):
+            raise  # of the work, not of the connection ("IOLoop is closed")
         if workers.trouble is not None:
             raise workers.trouble from error
         if isinstance(error, StreamemError):
@@ -41,8 +43,9 @@ def named_losses(client: Client, address: str, workers: AbleWorkers) -> Iterator
             ) from error
         if isinstance(error, OSError) and not isinstance(error, CommClosedError) and client.status == "running":
             raise
+        how = "client was closed" if client.status in ("closing", "closed") else "scheduler was lost"
         raise SchedulerLostError(
-            f"the Dask scheduler {address} was lost: {type(error).__name__}: {error}. What its cluster held is gone; a "
+            f"the Dask {how} ({address}): {type(error).__name__}: {error}. What its cluster held is gone; a "
             "fit with checkpoint='run.npz' goes on from its last complete iteration when the same call is made with "
             "another client"
         ) from error

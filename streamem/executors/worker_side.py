@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+import socket
+from collections import deque
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, TypeVar
+
+from distributed import get_worker
 
 from streamem.core.blas import one_blas_thread
 from streamem.core.chunk import Chunk
 from streamem.core.errors import SourceError, StreamemError
 from streamem.core.ports import ChunkRef, Job, Task
 from streamem.core.reduction import TreeReduction
+from streamem.core.retrying import RETRIED
 from streamem.core.row_selection import RowSelection, Selection
 from streamem.core.stats import Stats
 from streamem.core.validation import where
@@ -42,21 +50,73 @@ class ChunkAccess:
     ----------
     token : chunks are cached under it and their index: one plan over unchanged data
     cache_bytes : decoded chunks that this process may keep
+    ahead : chunks of which a task fetches the stored bytes ahead, where all of them come through a network
     """
 
     token: str
     cache_bytes: int
+    ahead: int = 0
 
-    def load(self, ref: ChunkRef, held: Mapping[Any, Any]) -> Chunk:
-        """The chunk: from what the cluster holds, which needs no cache, from the cache, or read."""
+    def loaded(self, refs: Sequence[ChunkRef], held: Mapping[Any, Any]) -> Iterator[tuple[ChunkRef, Chunk, float]]:
+        """Each handle with its chunk, and the seconds that it was waited for."""
+        far = len(refs) > 1 and not held and all(ref.fetches()[0] and not ref.made_of for ref in refs)
+        with closing(self._coming(refs, self.ahead if far else 0)) as coming:
+            for ref, fetched in coming:
+                started = perf_counter()
+                chunk = self.load(ref, held, fetched)
+                yield ref, chunk, perf_counter() - started
+
+    def _coming(self, refs: Sequence[ChunkRef], ahead: int) -> Generator[tuple[ChunkRef, Future[ChunkRef] | None]]:
+        if not ahead:
+            yield from ((ref, None) for ref in refs)
+            return
+        begun: deque[tuple[ChunkRef, Future[ChunkRef] | None]] = deque()
+        with ThreadPoolExecutor(ahead, "streamem-fetch") as pool:
+            try:
+                for ref in refs:
+                    begun.append((ref, None if CACHE.has(self.token, ref) else pool.submit(ref.fetched)))
+                    if len(begun) > ahead:
+                        yield begun.popleft()
+                while begun:
+                    yield begun.popleft()
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+
+    def load(self, ref: ChunkRef, held: Mapping[Any, Any], fetched: Future[ChunkRef] | None = None) -> Chunk:
+        """The chunk: from what the cluster holds, which needs no cache, from the cache, or read.
+
+        `fetched` becomes the handle with its stored bytes in memory.
+        """
         try:
             if held:
                 return ref.given(held).load()
+            if fetched is not None:
+                return CACHE.load(self.token, ref, self.cache_bytes, lambda _: fetched.result().load())
             return CACHE.load(self.token, ref, self.cache_bytes)
-        except (StreamemError, MemoryError):
+        except MemoryError:
             raise
         except Exception as error:
+            if isinstance(error, OSError) and (unseen := _unseen(ref)):
+                raise SourceError(f"{where(ref)} cannot be read: {unseen}") from error
+            if isinstance(error, StreamemError):
+                raise
             raise SourceError(f"{where(ref)} cannot be read: {type(error).__name__}: {error}") from error
+
+
+def _unseen(ref: ChunkRef) -> str:
+    """Which files of a handle this worker does not see, in words; "" if it sees all."""
+    paths = [path for each in ref.made_of or (ref,) for path in getattr(each, "paths", ()) if not os.path.lexists(path)]
+    if not paths:
+        return ""
+    try:
+        worker = get_worker().address
+    except ValueError:  # called by hand
+        worker = "of this process"
+    return (
+        f"the worker {worker} on {socket.gethostname()} does not see {paths[0]}. Data of a cluster lie where all of "
+        "its workers see them under the same name: in a shared folder, or in a store such as s3://; or pass "
+        "executor='threads'"
+    )
 
 
 def reduce_span(
@@ -71,14 +131,12 @@ def reduce_span(
         refs = [RowSelection(tuple(refs), tuple(draws))]
     tree, wait_s, compute_s = TreeReduction(len(refs)), 0.0, 0.0
     with one_blas_thread():
-        for position, ref in enumerate(refs):
+        for position, (ref, chunk, waited) in enumerate(access.loaded(refs, held)):
             started = perf_counter()
-            chunk = access.load(ref, held)
-            loaded = perf_counter()
             tree.add(position, _apply(task, chunk, ref))
-            wait_s += loaded - started
-            compute_s += perf_counter() - loaded
-    return Partial(tree.result(), wait_s, compute_s)
+            wait_s += waited
+            compute_s += perf_counter() - started
+    return Partial(tree.result(), wait_s, compute_s, RETRIED.take())
 
 
 def map_span(
@@ -86,7 +144,7 @@ def map_span(
 ) -> list[Result]:
     """The results of the task for a run of chunks."""
     with one_blas_thread():
-        return [_apply(task, access.load(ref, held), ref) for ref in refs]
+        return [_apply(task, chunk, ref) for ref, chunk, _ in access.loaded(refs, held)]
 
 
 def run_job(task: Task[Any], job: Job[Result], access: ChunkAccess, held: Mapping[Any, Any]) -> Result:

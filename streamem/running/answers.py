@@ -27,7 +27,17 @@ from streamem.running.fit import require_unchanged
 from streamem.running.progress import Progress
 from streamem.running.row_tasks import Apply, Score, WritePart
 from streamem.running.survey import surveyed_family
-from streamem.sinks import PartedSink, ResultGrid, ResultLayout, ResultPart, open_parted_sink, open_sink
+from streamem.sinks import (
+    PartedSink,
+    PartedUpload,
+    ResultGrid,
+    ResultLayout,
+    ResultPart,
+    UploadedPart,
+    open_parted_sink,
+    open_sink,
+    takes_parts,
+)
 from streamem.sources import ReadOptions
 from streamem.sources.numeric import numbers_in, numeric_dtype
 
@@ -143,7 +153,7 @@ def apply_to_store(
     grid = result_grid(source, column, noun)
     block = engine.budget.block_bytes
     layout = ResultLayout(source.n_rows, column.width, column.dtype, column.names, largest, block, grid)
-    if engine.is_remote and not beside:
+    if engine.is_remote and not beside and takes_parts(out, overwrite):
         _write_from_workers(source, refs, task, open_parted_sink(out, layout, overwrite), engine)
         return out
     sink = open_sink(out, layout, overwrite, beside)
@@ -214,7 +224,7 @@ def _of_sequences(refs: Sequence[ChunkRef], answers: Iterable[Array]) -> Iterato
 
 
 def _write_from_workers(
-    source: Source, refs: Sequence[ChunkRef], task: Apply, sink: PartedSink, engine: Engine
+    source: Source, refs: Sequence[ChunkRef], task: Apply, sink: PartedSink | PartedUpload, engine: Engine
 ) -> None:
     """Every worker writes the rows that it answers for; only their number comes here."""
     layout, starts = sink.layout, [ref.start for ref in refs]
@@ -232,7 +242,7 @@ def _write_from_workers(
         raise
 
 
-def _overlapping(starts: Sequence[int], part: ResultPart) -> range:
+def _overlapping(starts: Sequence[int], part: ResultPart | UploadedPart) -> range:
     """Positions of the chunks that hold rows of a part."""
     return range(bisect_right(starts, part.first) - 1, bisect_left(starts, part.first + part.rows))
 

@@ -20,7 +20,7 @@ from streamem.core.arrays import Params
 from streamem.core.errors import CheckpointMismatchError, ModelFileError
 from streamem.core.faults import prefixed
 from streamem.core.state import State
-from streamem.core.stored_objects import require_writable
+from streamem.core.stored_objects import SoleWriter, require_writable
 from streamem.running.report import FitReport
 
 logger = logging.getLogger("streamem")
@@ -80,6 +80,7 @@ class Checkpoint:
         self._key = dict(key)
         self._report = report
         self._position: Position | None = None
+        self._only: SoleWriter | None = None
 
     def restore(self, faults: Callable[[Params], list[str]]) -> Position | None:
         """The saved position of this very run, or None if there is no file.
@@ -96,6 +97,7 @@ class Checkpoint:
         """
         if isinstance(self.path, Address):
             require_writable(self.path)
+            self._only = SoleWriter(self.path)
         if not any(map(is_there, generations(self.path))):
             return None
         archive = read_newest(self.path, KIND)
@@ -128,7 +130,7 @@ class Checkpoint:
         self._saved = monotonic()
         meta, arrays = _to_arrays(self._position)
         meta |= {"key": self._key, "report": self._report.to_dict(SAVED_PASSES)}
-        write_archive(self.path, KIND, meta, arrays, keep=GENERATIONS)
+        write_archive(self.path, KIND, meta, arrays, keep=GENERATIONS, only=self._only)
 
     def _require_same_run(self, saved: Mapping[str, Any]) -> None:
         # None asks for nothing: without a seed of its own, a run goes on with the generator in the file.

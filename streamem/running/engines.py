@@ -8,10 +8,10 @@ import sys
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from streamem.core.errors import ClusterError, MemoryLimitError, ParameterError
+from streamem.core.errors import ClusterError, MemoryLimitError, ParameterError, SchedulerLostError
 from streamem.core.ports import ChunkRef, Executor, Source
 from streamem.executors import ThreadsExecutor
 from streamem.machine.importing import import_whole
@@ -77,8 +77,11 @@ class Engine:
         if client is None:
             projection = project(refs, self.n_threads, self.workspace, held, sample, result, writing, summed, opened)
         else:
-            _require_workers_fit(client, source, project(refs, 1, self.workspace, held, summed=summed))
+            there = project(refs, 1, self.workspace, held, summed=summed)
+            room = _room_on_workers(client, source, there)
             projection = project([], 1, 0, held, sample, result, writing, summed, opened)
+            most = there.ahead if room is None else min(there.ahead, room // max(1, there.fetching))
+            projection = replace(projection, ahead=most)  # of which nothing is held here
         fitting = fit_into(projection, self.budget, source.schema.origin)
         return keeping(fitting, refs, self.budget) if again and client is None else fitting
 
@@ -102,8 +105,14 @@ class Engine:
                 yield threads
             return
         cluster = import_whole("streamem.executors.dask")
-        with cluster.DaskExecutor(client, max(_cache_bytes(client), projection.opened)) as executor:
-            yield executor
+        cached = max(_cache_bytes(client), projection.opened)
+        try:
+            with cluster.DaskExecutor(client, cached, projection.ahead) as executor:
+                yield executor
+        except SchedulerLostError:
+            if self.choice is None:
+                _LOST.add(client.scheduler.address if client.scheduler else "")
+            raise
 
     def describe(self, projection: Projection) -> dict[str, Any]:
         """The setting, for the report."""
@@ -128,6 +137,7 @@ def client_of(choice: Any) -> Any:
     """
     distributed = sys.modules.get("distributed")
     if isinstance(choice, str) and choice == "threads":
+        _LOST.clear()
         return None
     if choice is None:
         return _active_client(distributed)
@@ -140,7 +150,7 @@ def client_of(choice: Any) -> Any:
                 "there; make a new one here: Client(client.scheduler.address)"
             )
         _SEEN.add(choice)
-        return choice
+        return _usable(choice)
     raise ParameterError(f"executor is {choice!r}; it must be a distributed.Client, 'threads', or None")
 
 
@@ -151,12 +161,42 @@ def _active_client(distributed: Any) -> Any:
     try:
         client = distributed.default_client()
     except ValueError:
+        if _LOST:
+            raise ClusterError(
+                f"the Dask client that was active lost its scheduler {_LOST.pop()}; make a new one, or pass "
+                "executor='threads' to go on in this process"
+            ) from None
         return None
     if client in _INHERITED:
         logger.info("the active Dask client belongs to the process that this one was forked from; threads work instead")
         return None
+    _LOST.clear()
+    if client.status not in ("running", "closing"):
+        raise ClusterError(
+            f"the active Dask client is {client.status}: it has no scheduler; close it and make a new one, or pass "
+            "executor='threads'"
+        )
+    return _usable(client)
+
+
+def _usable(client: Any) -> Any:
+    """The client, unless this very thread is the one that would have to answer it.
+
+    Raises
+    ------
+    ClusterError : called in the event loop of the client
+    """
+    if client.asynchronous:
+        raise ClusterError(
+            "the Dask client belongs to the event loop in which this call was made, and cannot answer before the call "
+            "returns; call it in a thread: await asyncio.to_thread(model.fit, X, executor=client), or pass "
+            "executor='threads'"
+        )
     return client
 
+
+_LOST: set[str] = set()
+"""Schedulers that active clients have lost: what follows must not run on threads without a word."""
 
 _INHERITED: weakref.WeakSet[Any] = weakref.WeakSet()
 """Clients of the process that this one was forked from: the thread that would answer does not exist here."""
@@ -184,7 +224,14 @@ def _cache_bytes(client: Any) -> int:
     return int(min(limits) * WORKER_CACHE_SHARE) if limits else 0
 
 
-def _require_workers_fit(client: Any, source: Source, projection: Projection) -> None:
+def _room_on_workers(client: Any, source: Source, projection: Projection) -> int | None:
+    """Bytes for each thread of the smallest worker that are left for what is fetched ahead; None for no limit.
+
+    Raises
+    ------
+    MemoryLimitError : a worker is too small for a chunk a thread
+    """
+    rooms: list[int] = []
     for address, threads, limit in _worker_memory(client):
         results = max(projection.levels, RESULTS_IN_FLIGHT) * projection.statistics
         needed = threads * (projection.loading + projection.workspace + results)
@@ -195,3 +242,6 @@ def _require_workers_fit(client: Any, source: Source, projection: Projection) ->
                 f"work on it) and has {format_bytes(limit)}, a quarter of it for cached chunks; start workers with "
                 "fewer threads or more memory, or store the data in smaller chunks"
             )
+        if limit:
+            rooms.append(int(limit * (1 - WORKER_CACHE_SHARE) - needed) // threads)
+    return min(rooms, default=None)

@@ -17,7 +17,7 @@ from streamem.core.ports import ChunkRef, Executor, PassTask, Task
 from streamem.core.stats import Stats
 from streamem.core.validation import locating, require_finite
 from streamem.models import HMM, Mixture
-from streamem.sinks import ResultPart
+from streamem.sinks import ResultPart, UploadedPart
 
 Array = NDArray[Any]
 
@@ -30,7 +30,7 @@ Describe = Callable[..., Array]
 class WritePart:
     """A job: the answers for the rows of a part, from the chunks that hold them, to where the part lies."""
 
-    part: ResultPart
+    part: ResultPart | UploadedPart
     refs: tuple[ChunkRef, ...]
 
     def with_refs(self, refs: Sequence[ChunkRef]) -> WritePart:

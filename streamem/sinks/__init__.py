@@ -1,7 +1,18 @@
 """Where results go. One format a file; `open_sink` picks by a table."""
 
 from streamem.sinks.layout import ResultGrid, ResultLayout
-from streamem.sinks.opening import open_parted_sink, open_sink
+from streamem.sinks.opening import open_parted_sink, open_sink, takes_parts
 from streamem.sinks.parts import PartedSink, ResultPart
+from streamem.sinks.uploading_parts import PartedUpload, UploadedPart
 
-__all__ = ["PartedSink", "ResultGrid", "ResultLayout", "ResultPart", "open_parted_sink", "open_sink"]
+__all__ = [
+    "PartedSink",
+    "PartedUpload",
+    "ResultGrid",
+    "ResultLayout",
+    "ResultPart",
+    "UploadedPart",
+    "open_parted_sink",
+    "open_sink",
+    "takes_parts",
+]

@@ -11,11 +11,13 @@ from streamem.core.addresses import address_of, as_address, is_address
 from streamem.core.errors import OutputError, ParameterError
 from streamem.core.leftovers import remove_leftovers
 from streamem.core.ports import Sink
+from streamem.core.stored_objects import names_below
 from streamem.machine.importing import import_whole
 from streamem.sinks.layout import Format, ResultLayout
 from streamem.sinks.parts import PartedSink
 from streamem.sinks.staging import StagedSink, require_free
 from streamem.sinks.uploading import UploadedSink
+from streamem.sinks.uploading_parts import PartedUpload
 
 SINKS: dict[str, str] = {
     ".zarr": "streamem.sinks.zarr",
@@ -59,20 +61,32 @@ def open_sink(
     return StagedSink(target, layout, cast(Format, import_whole(module)), overwrite)
 
 
-def open_parted_sink(path: str | os.PathLike[str], layout: ResultLayout, overwrite: bool = False) -> PartedSink:
+def open_parted_sink(
+    path: str | os.PathLike[str], layout: ResultLayout, overwrite: bool = False
+) -> PartedSink | PartedUpload:
     """Open a place for results that many processes write at once; a ``.parquet`` is a folder with a file a part.
 
     Raises
     ------
-    ParameterError, OutputError : as `open_sink`, and an address: workers write to file systems only
+    ParameterError, OutputError : as `open_sink`
     """
     if is_address(path := as_address(path)):
-        raise OutputError(
-            f"{address_of(path)}: workers of a cluster cannot write to a store yet; write to a shared folder, or pass "
-            "executor='threads'"
-        )
+        _require_suffix(address_of(path).text)
+        return PartedUpload(address_of(path), layout)
     target, module = _prepared(path, overwrite)
     return PartedSink(target, layout, module, overwrite)
+
+
+def takes_parts(path: str | os.PathLike[str], overwrite: bool = False) -> bool:
+    """Whether many processes can write a result at once: of a store, a Zarr array that replaces nothing.
+
+    A store cannot rename what is complete, so a result of many objects that is written where another lies would be
+    neither of them for a while; and a single object has one writer.
+    """
+    if not is_address(path := as_address(path)):
+        return True
+    address = address_of(path)
+    return address.text.endswith(".zarr") and not (overwrite and names_below(address))
 
 
 def _prepared(path: str | os.PathLike[str], overwrite: bool) -> tuple[Path, str]:

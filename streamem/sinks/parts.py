@@ -72,6 +72,21 @@ class ResultPart:
         return written
 
 
+def part_bounds(rows: int, granule: int, wanted_rows: int, starts: Sequence[int]) -> list[int]:
+    """Where parts of about `wanted_rows` rows begin and the last one ends: at multiples of a granule above 1, else at
+    some of `starts`."""
+    bounds = [0]
+    while bounds[-1] < rows:
+        goal = bounds[-1] + wanted_rows
+        if granule > 1:
+            bound = -(-goal // granule) * granule
+        else:
+            later = bisect_right(starts, max(goal - 1, bounds[-1]))
+            bound = starts[later] if later < len(starts) else rows
+        bounds.append(min(bound, rows))
+    return bounds
+
+
 class PartedSink:
     """A result in parts. Nothing that looks finished exists before `commit`."""
 
@@ -94,16 +109,8 @@ class PartedSink:
 
     def parts(self, wanted_rows: int, starts: Sequence[int]) -> list[ResultPart]:
         """Parts of about `wanted_rows` rows, beginning at some of `starts` (ascending) where the format permits."""
-        layout, granule = self.layout.without_coordinates(), self._module.granule(self.layout)
-        bounds = [0]
-        while bounds[-1] < layout.rows:
-            goal = bounds[-1] + wanted_rows
-            if granule > 1:
-                bound = -(-goal // granule) * granule
-            else:
-                later = bisect_right(starts, max(goal - 1, bounds[-1]))
-                bound = starts[later] if later < len(starts) else layout.rows
-            bounds.append(min(bound, layout.rows))
+        layout = self.layout.without_coordinates()
+        bounds = part_bounds(layout.rows, self._module.granule(layout), wanted_rows, starts)
         return [
             ResultPart(self._format, self._staging.path, self._staging.target, layout, number, first, stop - first)
             for number, (first, stop) in enumerate(pairwise(bounds))

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,7 @@ class UploadedPart:
 
     def _write_here(self, path: Path, pieces: Iterable[NDArray[Any]]) -> int:
         module, written = import_whole(FORMAT), 0
-        module.create(path, self.layout)
+        module.create(path, with_bare_group(self.layout))
         blocks = Blocks(module.open_part(path, self.layout, self.number, self.first, self.rows), self.layout, self.rows)
         for values in pieces:
             blocks.add(self.layout.conform(values, self.target))
@@ -76,9 +76,21 @@ class UploadedPart:
         return written
 
     def _upload(self, path: Path) -> None:
-        files = [each for each in path.rglob("*") if each.is_file() and each.name != MARKER]
+        chunks = path / "c" if self.layout.grid is None else path / self.layout.grid.name / "c"
+        files = [each for each in (chunks, *chunks.rglob("*")) if each.is_file()]
         with ThreadPoolExecutor(UPLOADS, "streamem-upload") as pool:
             list(pool.map(lambda file: put(self.target.below(file.relative_to(path).as_posix()), file), files))
+
+
+def with_bare_group(layout: ResultLayout) -> ResultLayout:
+    """The layout for one who writes some chunks on this machine: beside them lie no coordinates."""
+    if layout.grid is None:
+        return layout
+    return replace(layout, grid=replace(layout.grid, rows=replace(layout.grid.rows, write=_write_group)))
+
+
+def _write_group(path: str) -> None:
+    import_whole("zarr").create_group(path, zarr_format=3)
 
 
 class PartedUpload:
@@ -116,7 +128,7 @@ class PartedUpload:
         """Parts of about `wanted_rows` rows, which begin where chunks do."""
         bounds = part_bounds(self.layout.rows, self._module.granule(self.layout), wanted_rows, starts)
         return [
-            UploadedPart(self._target, self.layout, number, first, stop - first)
+            UploadedPart(self._target, self.layout.without_coordinates(), number, first, stop - first)
             for number, (first, stop) in enumerate(pairwise(bounds))
         ]
 
@@ -137,8 +149,11 @@ class PartedUpload:
             raise OutputError(f"{self._target}: {written} of {self.layout.rows} rows were written")
         folder = Path(tempfile.mkdtemp(prefix="streamem-"))
         try:
-            self._module.create(folder / "part.zarr", self.layout)
-            put(self._target.below(MARKER), (folder / "part.zarr" / MARKER).read_bytes(), create=True)
+            self._module.create(place := folder / "part.zarr", self.layout)
+            files = [each for each in place.rglob("*") if each.is_file() and each != place / MARKER]
+            with ThreadPoolExecutor(UPLOADS, "streamem-upload") as pool:
+                list(pool.map(lambda file: put(self._target.below(file.relative_to(place).as_posix()), file), files))
+            put(self._target.below(MARKER), (place / MARKER).read_bytes(), create=True)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         self._committed = True

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import warnings
 import zlib
 from collections.abc import Iterator
+from time import monotonic, sleep
 from typing import Any
 
 import numpy as np
@@ -15,12 +17,13 @@ import xarray as xr
 import zarr
 from fsspec.implementations.memory import MemoryFileSystem
 
+from helpers.forked import Forked
 from helpers.object_server import SECRET, ObjectServer
 from helpers.seaweed import seaweed
 from streamem import Address, GaussianMixture, open_source
 from streamem.core import stored_objects
-from streamem.core.errors import CheckpointMismatchError, ModelFileError, OutputError
-from streamem.core.stored_objects import get, names_below, put
+from streamem.core.errors import CheckpointMismatchError, ModelFileError, OutputError, WriterConflictError
+from streamem.core.stored_objects import etag_of, get, names_below, put, put_after
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -138,6 +141,7 @@ def test_a_result_of_many_objects_that_is_not_whole_does_not_look_so(
         done.append(address)
         put(address, content, create)
 
+    monkeypatch.setattr("streamem.core.object_claims._lives", lambda pid: False)
     monkeypatch.setattr("streamem.sinks.uploading.UPLOADS", 1)
     monkeypatch.setattr("streamem.sinks.uploading.put", dying)
     monkeypatch.setattr("streamem.sinks.uploading.UploadedSink.abort", lambda sink: None)
@@ -145,6 +149,7 @@ def test_a_result_of_many_objects_that_is_not_whole_does_not_look_so(
         model.predict_proba(X, out=address)
     assert "zarr.json" not in names_below(address)
     monkeypatch.undo()
+    monkeypatch.setattr("streamem.core.object_claims._lives", lambda pid: False)
     model.predict_proba(X, out=address)
     assert "zarr.json" in names_below(address)
 
@@ -163,10 +168,14 @@ def test_a_failure_leaves_nothing(folder: Address, monkeypatch: pytest.MonkeyPat
     assert names_below(address) == []
 
 
-def test_what_is_no_result_is_not_replaced(folder: Address) -> None:
-    put(folder.below("r.zarr", "precious.txt"), b"words")
-    with pytest.raises(OutputError, match="precious.txt"):
-        fitted(max_iter=2).predict(X, out=folder.below("r.zarr"), overwrite=True)
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_is_no_result_is_not_replaced(folder: Address, overwrite: bool) -> None:
+    """Such as a Zarr store of format 2, which has no ``zarr.json``."""
+    put(folder.below("r.zarr", ".zarray"), b"{}")
+    put(folder.below("r.zarr", "0.0"), b"numbers")
+    with pytest.raises(OutputError, match=r"r.zarr holds (.zarray|0.0) and is no Zarr store of this format"):
+        fitted(max_iter=2).predict(X, out=folder.below("r.zarr"), overwrite=overwrite)
+    assert get(folder.below("r.zarr", "0.0")) == b"numbers"
 
 
 def test_a_result_may_not_lie_in_its_data(folder: Address) -> None:
@@ -200,6 +209,7 @@ class Reads:
 
         self._base = open_source(X)
         self.schema, self.n_rows, self.read = self._base.schema, self._base.n_rows, 0
+        self.at: tuple[int, Any] = 0, None
 
     def fingerprint(self) -> str:
         return self._base.fingerprint()
@@ -218,6 +228,8 @@ class Counted:
 
     def load(self) -> Any:
         self._source.read += 1
+        if self._source.read == self._source.at[0]:
+            self._source.at[1]()
         return self._ref.load()
 
 
@@ -226,6 +238,62 @@ def test_a_conditional_write_does_not_replace(folder: Address) -> None:
     with pytest.raises(OutputError, match="cannot write"):
         put(folder.below("a"), b"second", create=True)
     assert get(folder.below("a")) == b"first"
+
+
+def test_two_writers_of_one_checkpoint(folder: Address) -> None:
+    """Who comes second notices it at the next save: nothing of the other is overwritten."""
+    if folder.scheme == "memory":
+        pytest.skip("a store without conditions")
+    address, source = folder.below("c.npz"), Reads()
+    GaussianMixture(**SETTINGS, max_iter=2).fit(X, checkpoint=address)
+    source.at = 1, lambda: put(address, b"of another fit")
+    with pytest.raises(WriterConflictError, match=r"c.npz was written by another process"):
+        GaussianMixture(**SETTINGS, max_iter=9).fit(source, checkpoint=address.at(address.text))
+    assert get(address) == b"of another fit"
+
+
+def test_a_conditional_write_that_was_made_twice_is_no_conflict(folder: Address) -> None:
+    """As when the answer to the first was lost."""
+    if folder.scheme == "memory":
+        pytest.skip("a store without conditions")
+    address = folder.below("a")
+    put(address, b"first")
+    etag = etag_of(address)
+    put(address, b"second")
+    assert put_after(address, b"second", etag) == etag_of(address)
+    with pytest.raises(WriterConflictError):
+        put_after(address, b"third", etag)
+    with pytest.raises(WriterConflictError):
+        put_after(address, b"third", None)
+
+
+def write_slowly(port: int) -> None:
+    """In a process of its own: a result of forty chunks."""
+    warnings.simplefilter("ignore")
+    server = ObjectServer(port=port)
+    model = GaussianMixture(**SETTINGS, max_iter=2, chunk_bytes=160, memory_limit="64MiB").fit(X)
+    model.predict_proba(X, out=Address(server.address("k.zarr"), server.storage_options))
+
+
+def test_a_process_killed_while_it_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It leaves nothing that looks finished, and nothing that hinders the next one."""
+    pytest.importorskip("obstore")
+    with ObjectServer(latency_s=0.02).running() as server:
+        writing = Forked(write_slowly, server.port)
+        end = monotonic() + 60
+        while sum(key.startswith("k.zarr/c/") for key in server.objects) < 3 and monotonic() < end:
+            if writing.returncode is not None:
+                break
+            sleep(0.005)
+        writing.kill()
+        _, words = writing.communicate()
+        out = Address(server.address("k.zarr"), server.storage_options)
+        assert "zarr.json" not in names_below(out)
+        assert len(names_below(out)) >= 3, words
+        server.latency_s = 0.0
+        fitted(max_iter=2).predict_proba(X, out=out)
+        assert "zarr.json" in names_below(out)
+        assert not [key for key in server.objects if not key.startswith("k.zarr/")]
 
 
 def test_probes_are_removed(folder: Address) -> None:

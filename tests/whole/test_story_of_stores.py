@@ -89,7 +89,7 @@ def test_from_parquet_to_labels(rows: np.ndarray[Any, Any], tmp_path: Path, monk
         # The same call elsewhere, on another cluster, goes on: with the bits of a fit that nobody disturbed.
         labels = bucket.below("labels.zarr")
         with cluster_of(2) as (_, client):
-            client.run(set_environment, {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET})
+            client.run(lambda: os.environ.update({"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}))
             resumed = GaussianMixture(**SETTINGS).fit(data, checkpoint=checkpoint, executor=client)
             resumed.predict(data, out=labels, executor=client)
         undisturbed = GaussianMixture(**SETTINGS).fit(data, executor="threads")
@@ -103,8 +103,3 @@ def test_from_parquet_to_labels(rows: np.ndarray[Any, Any], tmp_path: Path, monk
         np.testing.assert_array_equal(found[:], again.predict(rows))
         assert SECRET.encode() not in (get(bucket.below("model.npz")) or b"") + (get(checkpoint) or b"")
         assert xarray.DataArray(found[:]).sizes == {"dim_0": ROWS}
-
-
-def set_environment(values: dict[str, str]) -> None:
-    """Of a worker."""
-    os.environ.update(values)
