@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from streamem.core.errors import MissingDependencyError, ParameterError
-from streamem.core.small_work import in_numpy
+from streamem.core.small_work import CHOSEN
 from streamem.machine.errors import CompilationDisabledError, VectorWidthError
 from streamem.machine.importing import import_whole
 
@@ -37,7 +37,8 @@ def lazy_names(
     def find(name: str) -> Any:
         if name not in homes:
             raise AttributeError(f"module {facade!r} has no attribute {name!r}")
-        home = homes_of_small[name] if name in homes_of_small and in_numpy() else homes[name]
+        small = name in homes_of_small and getattr(CHOSEN, "numpy", False)
+        home = homes_of_small[name] if small else homes[name]
         if (home, name) in found:
             return found[home, name]
         try:

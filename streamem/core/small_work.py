@@ -18,12 +18,13 @@ CHOICES = ("numpy", "compiled")
 MOST_PRODUCTS = 2**16
 """Rows times numbers of the statistics up to which NumPy serves: see `kernels/README.md` for what was measured."""
 
-_OWN = threading.local()
+CHOSEN = threading.local()
+"""Whose ``numpy`` is true of a thread that does small work."""
 
 
 def in_numpy() -> bool:
     """True of a thread that does small work: the façades of compiled functions give it those of NumPy."""
-    return getattr(_OWN, "numpy", False)
+    return getattr(CHOSEN, "numpy", False)
 
 
 def is_small(products: float) -> bool:
@@ -52,10 +53,10 @@ class Running:
 
     def __enter__(self) -> None:
         self._before = in_numpy()
-        _OWN.numpy = self._numpy
+        CHOSEN.numpy = self._numpy
 
     def __exit__(self, *_: object) -> None:
-        _OWN.numpy = self._before
+        CHOSEN.numpy = self._before
 
 
 def small_work(products: float) -> Running:

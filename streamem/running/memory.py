@@ -18,7 +18,7 @@ from pathlib import Path
 from streamem.core.errors import MemoryLimitError, ParameterError
 from streamem.core.ports import ChunkRef
 from streamem.executors.chunk_cache import is_decoded
-from streamem.machine.importing import uninterrupted
+from streamem.machine.importing import import_whole
 from streamem.running.free_memory import FreeMemory, free_memory
 from streamem.sources.options import DEFAULT_CHUNK_BYTES, MOST_CHUNK_BYTES
 
@@ -49,13 +49,10 @@ def parse_bytes(size: str | int | float | None) -> int | None:
     """
     if size is None:
         return None
-    with uninterrupted("dask.utils"):
-        from dask.utils import parse_bytes as parse
-
     if isinstance(size, float) and not size.is_integer():
         raise ParameterError(f"{size!r} is not a memory size in whole bytes; write for example '1.5GiB'")
     try:
-        number = int(parse(size))
+        number = int(import_whole("dask.utils").parse_bytes(size))
     except (ValueError, TypeError, AttributeError) as error:
         raise ParameterError(f"{size!r} is not a memory size; write for example '1GiB' or a number of bytes") from error
     if number <= 0:
@@ -65,10 +62,7 @@ def parse_bytes(size: str | int | float | None) -> int | None:
 
 def format_bytes(number: float) -> str:
     """1536 → '1.50 kiB'."""
-    with uninterrupted("dask.utils"):
-        from dask.utils import format_bytes as form
-
-    return str(form(int(number)))
+    return str(import_whole("dask.utils").format_bytes(int(number)))
 
 
 def peak_bytes() -> int:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from zarr.storage import LocalStore
 
 from streamem.core.errors import SourceError
-from streamem.machine.importing import uninterrupted
+from streamem.machine.importing import import_whole
 from streamem.sources.decompression import decode_bounded, most_encoded, require_fitting
 from streamem.sources.zarr_far import FarObjects, is_far
 
@@ -143,11 +143,9 @@ class DirectReader:
             raise SourceError(f"stored chunk {key!r} is empty: 0 bytes")
         if self.codec is None:
             return stored
-        with uninterrupted("numcodecs"):
-            from numcodecs import get_codec
-
+        codec = import_whole("numcodecs").get_codec(self.codec)
         try:
-            decoded: bytes = decode_bounded(get_codec(self.codec), stored, self._chunk_nbytes)
+            decoded: bytes = decode_bounded(codec, stored, self._chunk_nbytes)
         except SourceError as error:
             raise SourceError(f"stored chunk {key!r} is {error}") from error
         return decoded

@@ -94,9 +94,18 @@ def components_apart(structure: Covariance, params: Params, dtype: DTypeLike) ->
     Those that products in float64 do not serve; on float32 rows also the few that products in float32 do not serve,
     if these serve the rest.
     """
-    tight = about_means(structure, params)
     if np.dtype(dtype) != np.float32 or structure.shared:
-        return tight
+        return about_means(structure, params)
+    return cached_by_identity(
+        params.means,
+        params.precisions_cholesky,
+        ("apart on float32", type(structure)),
+        lambda: _apart_on_float32(structure, params),
+    )
+
+
+def _apart_on_float32(structure: Covariance, params: Params) -> Array:
+    tight = about_means(structure, params)
     wide = tight | (product_roundings(structure, params, np.float32) > ROUNDING_LIMIT_32)
     return wide if (wide & ~tight).sum() <= MOST_MIDDLING * len(wide) and not wide.all() else tight
 
