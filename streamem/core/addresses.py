@@ -173,6 +173,13 @@ class Address(os.PathLike[str]):
             text += "; pip install 'streamem[obstore]' reads s3://, gs://, az:// and https://"
         return redacted(text)
 
+    @property
+    def text_options(self) -> dict[str, str]:
+        """Options as other libraries on Rust's object_store take them (Delta Lake, Lance): flat, all of them text."""
+        known = self._sorted_options()
+        plain = {**known.get("config", {}), **known.get("client_options", {})}
+        return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in plain.items()}
+
     def _sorted_options(self) -> dict[str, Any]:
         """Options as obstore takes them: those of the store, of the HTTP client, and whole ones."""
         given = {SAME.get(name, name): value for name, value in self.options.items()}

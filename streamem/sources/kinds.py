@@ -16,7 +16,7 @@ from streamem.core.ports import Source
 from streamem.machine.importing import import_whole
 from streamem.sources.inside import split_inside
 from streamem.sources.options import ReadOptions
-from streamem.sources.store_listing import holds_parquet, names_in
+from streamem.sources.store_listing import holds_parquet, is_folder, names_in
 
 ZARR_MARKERS = frozenset({"zarr.json", ".zarray", ".zgroup", ".zmetadata"})
 PARQUET_SUFFIXES = (".parquet", ".pq")
@@ -207,10 +207,19 @@ def _holds(data: Any, *names: str) -> bool:
     return is_path(data) and "://" not in str(data) and all((Path(data) / name).exists() for name in names)
 
 
+def _is_delta_path(data: Any) -> bool:
+    if is_path(data) and is_address(data):
+        return _is_folder_address(data) and is_folder(address_of(data).below("_delta_log"))
+    return _holds(data, "_delta_log")
+
+
 def _is_iceberg_path(data: Any) -> bool:
-    return _has_suffix(data, ".metadata.json") or (
-        _holds(data, "metadata") and any((Path(data) / "metadata").glob("*.metadata.json*"))
-    )
+    if _has_suffix(data, ".metadata.json"):
+        return True
+    if is_path(data) and is_address(data):
+        names = names_in(address_of(data).below("metadata")) if _is_folder_address(data) else ()
+        return any(name.endswith(".metadata.json") for name in names)
+    return _holds(data, "metadata") and any((Path(data) / "metadata").glob("*.metadata.json*"))
 
 
 def _is_icechunk_path(data: Any) -> bool:
@@ -233,7 +242,7 @@ PARQUET = BuiltIn("Parquet", _is_parquet_path, "parquet")
 ARRAY = BuiltIn("array", lambda data: hasattr(data, "__array__"), "array")
 KINDS: list[SourceKind] = [
     BuiltIn("several files", lambda data: is_path_list(data) or is_pattern(data), "many_paths"),
-    BuiltIn("Delta Lake", lambda data: _is_a(data, "deltalake") or _holds(data, "_delta_log"), "formats.delta"),
+    BuiltIn("Delta Lake", lambda data: _is_a(data, "deltalake") or _is_delta_path(data), "formats.delta"),
     BuiltIn("Apache Iceberg", lambda data: _is_a(data, "pyiceberg") or _is_iceberg_path(data), "formats.iceberg"),
     BuiltIn("Icechunk", lambda data: _is_a(data, "icechunk") or _is_icechunk_path(data), "formats.icechunk"),
     BuiltIn("Lance", lambda data: _is_a(data, "lance") or _has_suffix(data, ".lance"), "formats.lance"),

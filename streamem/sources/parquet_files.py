@@ -146,7 +146,7 @@ def _found(path: str | Address) -> FileSet:
 
 def _found_in_store(address: Address) -> FileSet:
     """Files at an address: a single one is asked for, the others are listed all at once."""
-    filesystem, root = _place(address)
+    filesystem, root = place_of(address)
     refuse_lake_table(_table_around_address(address, set()), str(address))
     if root.endswith(SUFFIXES) and _is_file(filesystem, root, address):
         return FileSet(filesystem, (root,), ({},), pa.schema([]), f"Parquet file {address}")
@@ -193,14 +193,14 @@ def listed_files(addresses: Sequence[Address], origin: str) -> FileSet:
     ------
     SourceError : they are those of a table of Delta Lake, Iceberg or Hudi
     """
-    filesystem, seen = _place(addresses[0])[0], set[str]()
-    paths = tuple(_place(address)[1] for address in addresses)
+    filesystem, seen = place_of(addresses[0])[0], set[str]()
+    paths = tuple(place_of(address)[1] for address in addresses)
     for folder in sorted({posixpath.dirname(address.text) for address in addresses}):
         refuse_lake_table(_table_around_address(addresses[0].at(folder), seen), folder)
     return FileSet(filesystem, paths, ({},) * len(paths), pa.schema([]), origin)
 
 
-def _place(address: Address) -> tuple[pafs.FileSystem, str]:
+def place_of(address: Address) -> tuple[pafs.FileSystem, str]:
     """obstore's file system where that reaches the address; else Arrow's own, or one of fsspec."""
     if address.is_known_to_obstore or address.options:
         return _of_fsspec(address)
@@ -236,7 +236,7 @@ def _table_around_address(address: Address, seen: set[str]) -> LakeTable | None:
     if address.scheme in ("http", "https"):  # which list nothing
         return None
     if not address.is_known_to_obstore:
-        return _table_around(*_place(address), seen)
+        return _table_around(*place_of(address), seen)
 
     def at(path: str) -> Address:
         return address.at(f"{address.scheme}://{path}")

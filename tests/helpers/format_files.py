@@ -137,13 +137,14 @@ def delta(path: Path) -> Case:
     return case
 
 
-def iceberg_catalog(path: Path) -> Any:
+def iceberg_catalog(path: Path, **properties: str) -> Any:
     """A catalog in a file of SQLite."""
     needed("pyiceberg")
     needed("sqlalchemy")
     from pyiceberg.catalog.sql import SqlCatalog
 
-    catalog = SqlCatalog("c", uri=f"sqlite:///{path}/c.db", warehouse=f"file://{path}/warehouse")
+    given = {"warehouse": f"file://{path}/warehouse"} | properties
+    catalog = SqlCatalog("c", uri=f"sqlite:///{path}/c.db", **given)
     catalog.create_namespace("n")
     return catalog
 

@@ -262,6 +262,33 @@ def open_hostile(paths: list[str]) -> dict[str, tuple[int, str]]:
     return found
 
 
+def read_format(kind: str, small: str, large: str) -> dict[str, int]:
+    """Open data of a format, small and large, and read each twice, chunk by chunk: the most memory that each took.
+
+    Pages of mapped files, which the system takes back when it needs them, are counted apart.
+    """
+    from helpers.large_formats import opened
+    from streamem import ReadOptions, open_source
+
+    def read(path: str) -> tuple[int, int]:
+        axis = "feature" if kind == "netCDF" else None
+        source = open_source(opened(kind, path), options=ReadOptions(chunk_bytes=2 * MIB, feature_axis=axis))
+        refs, mapped = source.chunks(), 0
+        for _ in range(2):
+            for ref in refs:
+                ref.load()
+                mapped = max(mapped, memory("RssFile"))
+        return source.n_rows, mapped
+
+    warnings.simplefilter("ignore")  # of the libraries
+    began = memory("VmRSS")
+    _, few_mapped = read(small)
+    few = memory("VmHWM") - began
+    Path("/proc/self/clear_refs").write_text("5")
+    rows, many_mapped = read(large)
+    return {"few": few, "many": memory("VmHWM") - began, "mapped": max(0, many_mapped - few_mapped), "rows": rows}
+
+
 def measure_chain(data: str, settings: dict[str, Any], warm_up: str, out: str) -> dict[str, Any]:
     """Fit a hidden Markov model to one sequence and write its path to `out`; memory in bytes."""
     from streamem import GaussianHMM
@@ -413,6 +440,7 @@ MEASURING = {
     "measure_chain",
     "measure_more_rows",
     "open_hostile",
+    "read_format",
     "read_parts",
     "stream",
 }
@@ -427,6 +455,7 @@ JOBS: dict[str, Callable[..., Any]] = {
         predict,
         answer_under_limit,
         measure,
+        read_format,
         read_parts,
         measure_chain,
         measure_more_rows,

@@ -22,7 +22,7 @@ from helpers.object_server import SECRET, ObjectServer
 from streamem import Address, GaussianMixture, ReadOptions, open_sequences, open_source
 from streamem.cli import main
 from streamem.conformance import SourceSuite
-from streamem.core.errors import ParameterError, SchemaError, SourceError
+from streamem.core.errors import MissingDependencyError, ParameterError, SchemaError, SourceError
 from streamem.core.ports import Source
 from streamem.sources.zarr_far import HeldStore, is_far
 
@@ -106,9 +106,13 @@ def test_what_is_not_there(data: str, words: str) -> None:
 
 def test_a_lake_table_is_refused(memory: MemoryFileSystem) -> None:
     memory.pipe_file("/bucket/t/_delta_log/0.json", b"{}")
-    for address in ("memory://bucket/t", "memory://bucket/t/*/*.parquet", "memory://bucket/t/year=2020/part0.parquet"):
+    for address in ("memory://bucket/t/*/*.parquet", "memory://bucket/t/year=2020/part0.parquet"):
         with pytest.raises(SourceError, match="Delta Lake"):
             open_source(address)
+    with pytest.raises(
+        (SourceError, MissingDependencyError), match="memory://bucket/t"
+    ):  # deltalake knows no such store
+        open_source("memory://bucket/t")
 
 
 def test_options_are_for_addresses() -> None:

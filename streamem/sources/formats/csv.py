@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.fs as pafs
 
 from streamem.core.errors import SourceChangedError
 from streamem.core.ports import Source
 from streamem.sources.columns import TableLayout
-from streamem.sources.file_stamp import stamp
 from streamem.sources.formats import flow, row_table
 from streamem.sources.formats.csv_blocks import CsvHead, block_nbytes, blocks_after, parsed, read_head, wider
 from streamem.sources.formats.flow import Flow
 from streamem.sources.formats.libraries import faults
+from streamem.sources.formats.places import Place, place_at
 from streamem.sources.formats.row_table import RowTable, RowTableSource
 from streamem.sources.options import ReadOptions
 from streamem.sources.plan import group_pieces
@@ -46,7 +43,7 @@ class CsvRows(RowTable):
     first : row at which the blocks begin, of a part of a table
     """
 
-    path: str
+    place: Place
     head: CsvHead
     schema: pa.Schema
     blocks: tuple[CsvBlock, ...]
@@ -62,7 +59,7 @@ class CsvRows(RowTable):
     @property
     def origin(self) -> str:
         """The file in words."""
-        return f"CSV file {self.path}"
+        return f"CSV file {self.place.shown}"
 
     @property
     def n_rows(self) -> int:
@@ -89,7 +86,7 @@ class CsvRows(RowTable):
     def batches(self, names: list[str], start: int, stop: int) -> Iterator[Any]:
         """Parse block after block; columns that are not wanted are passed over."""
         types = {name: self.schema.field(name).type for name in names}
-        with open_file(self.path) as file:
+        with self.place.open() as file:
             for block in self._between(start, stop):
                 file.seek(block.offset)
                 text = file.read(block.nbytes)
@@ -99,44 +96,32 @@ class CsvRows(RowTable):
 
     def stamp(self) -> str:
         """Size, time and last bytes of the file."""
-        return f"CSV {stamp(pafs.LocalFileSystem(), [self.path], 'CSV file')}"
+        return f"CSV {self.place.stamp('CSV file')}"
 
 
 @dataclass(frozen=True)
 class CsvFlow(Flow):
     """A compressed file, which can be read from its beginning on only."""
 
-    path: str
+    place: Place
     head: CsvHead
     schema: pa.Schema
 
     @property
     def origin(self) -> str:
         """The file in words."""
-        return f"CSV file {self.path}"
+        return f"CSV file {self.place.shown}"
 
     def batches(self, names: list[str], rows: int) -> Iterator[Any]:
         """Unpack and parse block after block."""
         types = {name: self.schema.field(name).type for name in names}
-        with unpacked(self.path) as stream:
-            for block in blocks_after(self.head, stream, self.path):
+        with self.place.unpacked() as stream:
+            for block in blocks_after(self.head, stream, self.place.shown):
                 yield parsed(block.text, self.head, names, types)
 
     def stamp(self) -> str:
         """Size, time and last bytes of the file."""
-        return f"CSV {stamp(pafs.LocalFileSystem(), [self.path], 'CSV file')}"
-
-
-def open_file(path: str) -> Any:
-    """The bytes of a file, without a buffer beside those that are asked for."""
-    return pafs.LocalFileSystem().open_input_file(path)
-
-
-@contextlib.contextmanager
-def unpacked(path: str) -> Iterator[Any]:
-    """The text of a file, unpacked if its name says that it is compressed."""
-    with pa.input_stream(path, compression="detect") as stream:
-        yield stream
+        return f"CSV {self.place.stamp('CSV file')}"
 
 
 def is_compressed(path: str) -> bool:
@@ -144,22 +129,26 @@ def is_compressed(path: str) -> bool:
     return path.endswith(COMPRESSED)
 
 
-def _survey(path: str, options: ReadOptions) -> tuple[CsvHead, pa.Schema, tuple[CsvBlock, ...]]:
+def _survey(place: Place, options: ReadOptions) -> tuple[CsvHead, pa.Schema, tuple[CsvBlock, ...]]:
     """One pass: the columns with types that hold all their values, and the blocks."""
-    with faults(f"read CSV file {path}"):
-        with unpacked(path) as stream:
-            head = read_head(stream, path)
+    with faults(f"read CSV file {place.shown}"):
+        head = _head(place)
         if len(set(head.names)) < len(head.names):
             return head, pa.schema([(name, pa.null()) for name in head.names]), ()  # refused where columns are chosen
         wanted = _wanted(head, options)
         kinds: dict[str, pa.DataType] = {name: pa.null() for name in head.names}
         blocks = []
-        with unpacked(path) as stream:
-            for block in blocks_after(head, stream, path, block_nbytes(os.path.getsize(path))):
+        with place.unpacked() as stream:
+            for block in blocks_after(head, stream, place.shown, block_nbytes(place.size)):
                 table = parsed(block.text, head, wanted, {})
                 kinds.update({name: wider(kinds[name], table.schema.field(name).type) for name in table.column_names})
                 blocks.append(CsvBlock(block.start, len(block.text), table.num_rows))
     return head, pa.schema([(name, kinds[name]) for name in head.names]), tuple(blocks)
+
+
+def _head(place: Place) -> CsvHead:
+    with place.unpacked() as stream:
+        return read_head(stream, place.shown)
 
 
 def _wanted(head: CsvHead, options: ReadOptions) -> list[str] | None:
@@ -181,19 +170,19 @@ def open(data: Any, options: ReadOptions) -> Source:
     SourceError : no names, rows of unequal length, a quotation mark that is never closed
     SchemaError : columns that are missing, or hold text
     """
-    path = os.fspath(data)
-    head, schema, blocks = _survey(path, options)
-    if is_compressed(path):
-        return flow.open_flow(CsvFlow(path, head, schema), options)
-    return RowTableSource(CsvRows(path, head, schema, blocks), options)
+    place = place_at(data)
+    head, schema, blocks = _survey(place, options)
+    if is_compressed(place.path):
+        return flow.open_flow(CsvFlow(place, head, schema), options)
+    return RowTableSource(CsvRows(place, head, schema, blocks), options)
 
 
 def column_pieces(data: Any, name: str, options: ReadOptions) -> Iterator[pa.Array]:
     """The values of any one column, in the order of the rows."""
-    path = os.fspath(data)
-    with unpacked(path) as stream:
-        head = read_head(stream, path)
-    head, schema, blocks = _survey(path, replace(options, columns=(name,) if name in head.names else None))
-    if is_compressed(path):
-        return flow.column_of(CsvFlow(path, head, schema), name)
-    return row_table.column_of(CsvRows(path, head, schema, blocks), name)
+    place = place_at(data)
+    with faults(f"read CSV file {place.shown}"):
+        known = name in _head(place).names
+    head, schema, blocks = _survey(place, replace(options, columns=(name,) if known else None, weight_column=None))
+    if is_compressed(place.path):
+        return flow.column_of(CsvFlow(place, head, schema), name)
+    return row_table.column_of(CsvRows(place, head, schema, blocks), name)

@@ -13,11 +13,13 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 from numpy.typing import NDArray
 
+from streamem.core.addresses import Address, address_of, is_address
 from streamem.core.ports import Source
 from streamem.sources.formats import lake
 from streamem.sources.formats.lake import LakeFile, LakeSource, LakeTable
 from streamem.sources.formats.libraries import faults, library
 from streamem.sources.options import ReadOptions
+from streamem.sources.parquet_files import place_of
 
 KEEP = "fit the table as it is now, or keep files longer than a fit takes (delta.deletedFileRetentionDuration)"
 
@@ -44,35 +46,46 @@ def column_pieces(data: Any, name: str, options: ReadOptions) -> Iterator[pa.Arr
 
 def table_of(data: Any) -> LakeTable:
     """The version of a table that a path or an object means."""
-    what = f"Delta table {os.fspath(data)}" if isinstance(data, str | os.PathLike) else "the Delta table"
+    is_path = isinstance(data, str | os.PathLike)
+    what = f"Delta table {address_of(data) if is_address(data) else os.fspath(data)}" if is_path else "the Delta table"
     deltalake = library("deltalake", "delta", what)
     with faults(f"read {what}"):
-        table = deltalake.DeltaTable(os.fspath(data)) if isinstance(data, str | os.PathLike) else data
-        filesystem, root = _place(table)
+        table = _opened(deltalake, data) if is_path else data
+        filesystem, root = _place(table, data)
         schema = pa.schema(table.schema().to_arrow())
         renamed = _physical_names(table)
         deleted = _deleted(table, root)
         files = []
         for path, constants in _files(table, schema, renamed):
             files.append(LakeFile(_below(root, path), renamed, constants, deleted.get(_below(root, path))))
-        origin = f"Delta table {root}"
         version = f"Delta table {table.metadata().id} version {table.version()}"
-    return LakeTable(filesystem, tuple(files), schema, origin, version, KEEP)
+    return LakeTable(filesystem, tuple(files), schema, f"Delta table {root or table.table_uri}", version, KEEP)
 
 
-def _place(table: Any) -> tuple[pafs.FileSystem, str]:
-    """Where the files of a table lie: a folder of this machine, or deltalake's own file system of the store."""
+def _opened(deltalake: Any, data: Any) -> Any:
+    if not is_address(data):
+        return deltalake.DeltaTable(os.fspath(data))
+    address = address_of(data)
+    return address.reached(lambda: deltalake.DeltaTable(address.text, storage_options=address.text_options))
+
+
+def _place(table: Any, data: Any) -> tuple[pafs.FileSystem, str]:
+    """Where the files of a table lie: a folder of this machine, obstore's file system, or deltalake's own."""
     place = urlparse(str(table.table_uri))
     if place.scheme in ("", "file"):
         return pafs.LocalFileSystem(), unquote(place.path).rstrip("/")
+    given = address_of(data).options if is_address(data) else getattr(table, "_storage_options", None)
+    address = Address(str(table.table_uri).rstrip("/"), given or {})
+    if address.is_known_to_obstore:
+        return place_of(address)
     return table.to_pyarrow_dataset().filesystem, ""
 
 
 def _below(root: str, path: str) -> str:
     """A path of a file system from one that a table gives: a URI, or a path from its folder on."""
     place = urlparse(path)
-    if place.scheme == "file":
-        return unquote(place.path)
+    if place.scheme:
+        return unquote(place.path) if place.scheme == "file" else f"{place.netloc}{unquote(place.path)}"
     path = unquote(path)  # as the log has it
     return f"{root}/{path}" if root and not path.startswith("/") else path
 

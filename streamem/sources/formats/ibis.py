@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from streamem.core.errors import SchemaError
 from streamem.core.ports import Source
-from streamem.sources.formats import flow
+from streamem.sources.formats import flow, polars_lazy
 from streamem.sources.formats.flow import Flow
 from streamem.sources.formats.libraries import faults
 from streamem.sources.options import ReadOptions
@@ -41,23 +41,28 @@ class IbisRows(Flow):
             yield from reader
 
 
-def _table_of(data: Any) -> IbisRows:
+def _query_of(data: Any) -> Flow:
+    """A table as its backend runs it: the one of polars would collect all rows, and gives its LazyFrame instead."""
     if not hasattr(data, "to_pyarrow_batches") or not hasattr(data, "columns"):
         raise SchemaError(f"an Ibis {type(data).__name__} has no columns; pass a table, for example with as_table()")
-    return IbisRows(data)
+    with faults("compile the Ibis table"):
+        compiled = data.compile()
+    return (
+        polars_lazy.LazyRows(compiled, "the Ibis table") if type(compiled).__name__ == "LazyFrame" else IbisRows(data)
+    )
 
 
 def open(data: Any, options: ReadOptions) -> Source:
-    """An Ibis table: run once while planning and once in every pass, in batches.
+    """An Ibis table: run once while planning and once in every pass, in batches; memory is that of its backend.
 
     Raises
     ------
     SchemaError : columns that are missing or not numeric
     SourceChangedError : rows that come in another order, or with other values, than while planning
     """
-    return flow.open_flow(_table_of(data), options)
+    return flow.open_flow(_query_of(data), options)
 
 
 def column_pieces(data: Any, name: str, options: ReadOptions) -> Iterator[pa.Array]:
     """The values of any one column, in the order of the rows."""
-    return flow.column_of(_table_of(data), name)
+    return flow.column_of(_query_of(data), name)

@@ -17,6 +17,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from streamem.core.addresses import Address, address_of, is_address
 from streamem.core.errors import ParameterError, SourceError
 from streamem.core.ports import Source
 from streamem.machine.importing import import_whole
@@ -24,6 +25,8 @@ from streamem.sources.formats import lake
 from streamem.sources.formats.lake import LakeFile, LakeSource, LakeTable, RowFilter
 from streamem.sources.formats.libraries import faults, library
 from streamem.sources.options import ReadOptions
+from streamem.sources.parquet_files import place_of
+from streamem.sources.store_listing import names_in
 
 KEEP = "fit the table as it is now, or keep snapshots longer than a fit takes (history.expire.max-snapshot-age-ms)"
 METADATA = re.compile(r"v?(\d+).*\.metadata\.json")
@@ -52,7 +55,9 @@ def column_pieces(data: Any, name: str, options: ReadOptions) -> Iterator[pa.Arr
 
 def table_of(data: Any) -> LakeTable:
     """The snapshot that a path or an object means."""
-    what = f"Iceberg table {os.fspath(data)}" if isinstance(data, str | os.PathLike) else "the Iceberg table"
+    is_path = isinstance(data, str | os.PathLike)
+    shown = address_of(data) if is_address(data) else data
+    what = f"Iceberg table {shown}" if is_path else "the Iceberg table"
     library("pyiceberg", "iceberg", what)
     with faults(f"read {what}"):
         scan = _scan_of(data)
@@ -61,7 +66,7 @@ def table_of(data: Any) -> LakeTable:
         schema = import_whole("pyiceberg.io.pyarrow").schema_to_pyarrow(scan.projection(), include_field_ids=False)
         snapshot = scan.snapshot()
         tasks = list(scan.plan_files())
-        filesystem = _filesystem(scan, [task.file.file_path for task in tasks])
+        filesystem = _filesystem(scan, [task.file.file_path for task in tasks], data)
         deleted = _deletes(scan, tasks)
         files = tuple(_file(scan, task, filesystem, deleted) for task in tasks)
         location = scan.table_metadata.location
@@ -76,10 +81,35 @@ def _scan_of(data: Any) -> Any:
     if hasattr(data, "plan_files"):
         return data
     if isinstance(data, str | os.PathLike):
-        data = import_whole("pyiceberg.table").StaticTable.from_metadata(_metadata(os.fspath(data)))
+        found = _newest_at(address_of(data)) if is_address(data) else _metadata(os.fspath(data))
+        properties = _properties(address_of(data)) if is_address(data) else {}
+        data = import_whole("pyiceberg.table").StaticTable.from_metadata(found, properties)
     if not hasattr(data, "scan"):
         raise ParameterError(f"a {type(data).__name__} of pyiceberg holds no rows; pass a Table or its scan()")
     return data.scan()
+
+
+PROPERTIES = {
+    "access_key_id": "s3.access-key-id",
+    "secret_access_key": "s3.secret-access-key",
+    "session_token": "s3.session-token",
+    "region": "s3.region",
+    "endpoint": "s3.endpoint",
+}
+"""Names of pyiceberg for options of a store."""
+
+
+def _properties(address: Address) -> dict[str, str]:
+    given = {name.removeprefix("aws_"): value for name, value in address.text_options.items()}
+    return {PROPERTIES[name]: value for name, value in given.items() if name in PROPERTIES}
+
+
+def _newest_at(address: Address) -> str:
+    """The newest metadata file of a table's folder in a store."""
+    if address.text.endswith(".metadata.json"):
+        return address.text
+    folder = address.below("metadata")
+    return folder.below(_newest(sorted(names_in(folder)), str(address), str(folder))).text
 
 
 def _metadata(path: str) -> str:
@@ -91,10 +121,15 @@ def _metadata(path: str) -> str:
     if hint.is_file():
         name = hint.read_text().strip()
         return str(folder / (name if name.endswith(".json") else f"v{name}.metadata.json"))
+    return str(folder / _newest([each.name for each in folder.iterdir()], path, str(folder)))
+
+
+def _newest(names: list[str], path: str, folder: str) -> str:
+    """The name of the metadata file with the highest number."""
     found: dict[int, list[str]] = {}
-    for each in folder.iterdir():
-        if match := METADATA.fullmatch(each.name):
-            found.setdefault(int(match[1]), []).append(each.name)
+    for name in names:
+        if match := METADATA.fullmatch(name):
+            found.setdefault(int(match[1]), []).append(name)
     if not found:
         raise SourceError(f"Iceberg table {path} has no file of metadata that can be read; it holds none in {folder}")
     newest = found[max(found)]
@@ -103,7 +138,7 @@ def _metadata(path: str) -> str:
             f"Iceberg table {path}: {' and '.join(sorted(newest))} are both its newest metadata, and only its catalog "
             "knows which counts: pass catalog.load_table(name), or the path of one of them"
         )
-    return str(folder / newest[0])
+    return newest[0]
 
 
 def _whole(scan: Any) -> Any:
@@ -122,10 +157,12 @@ class _Everything:
         return getattr(self._scan, name)
 
 
-def _filesystem(scan: Any, paths: list[str]) -> pafs.FileSystem:
+def _filesystem(scan: Any, paths: list[str], data: Any) -> pafs.FileSystem:
     place = urlparse(paths[0] if paths else scan.table_metadata.location)
     if place.scheme in ("", "file"):
         return pafs.LocalFileSystem()
+    if is_address(data) and address_of(data).is_known_to_obstore:
+        return place_of(address_of(data))[0]
     if hasattr(scan.io, "fs_by_scheme"):
         return scan.io.fs_by_scheme(place.scheme, place.netloc)
     return pafs.PyFileSystem(pafs.FSSpecHandler(scan.io.get_fs(place.scheme)))

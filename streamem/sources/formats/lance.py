@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NoReturn
 
 import pyarrow as pa
 
+from streamem.core.addresses import address_of, is_address
 from streamem.core.errors import ParameterError
 from streamem.core.ports import Source
 from streamem.sources.formats import flow, row_table
@@ -112,16 +113,19 @@ class ScannerRows(Flow):
         yield from self.scanner.to_reader()
 
 
-def table_of(data: Any, storage: Mapping[str, str] | None = None) -> LanceRows | ScannerRows:
+def table_of(data: Any) -> LanceRows | ScannerRows:
     """The version of a dataset that a path or an object means."""
     if hasattr(data, "to_reader") and not hasattr(data, "version"):
         return ScannerRows(data)
-    is_path = isinstance(data, str | os.PathLike)
-    what = f"Lance dataset {os.fspath(data)}" if is_path else "the Lance dataset"
+    is_path, storage = isinstance(data, str | os.PathLike), dict[str, str]()
+    if is_address(data):
+        storage = address_of(data).text_options
+    shown = address_of(data) if is_address(data) else data
+    what = f"Lance dataset {shown}" if is_path else "the Lance dataset"
     lance = library("lance", "lance", what)
     with faults(f"read {what}"):
-        dataset = lance.dataset(os.fspath(data), storage_options=dict(storage or {}) or None) if is_path else data
-        given = dict(storage or getattr(dataset, "_storage_options", None) or {})
+        dataset = lance.dataset(os.fspath(data), storage_options=storage or None) if is_path else data
+        given = dict(getattr(dataset, "_storage_options", None) or {})
         made = str(dataset.get_version()["timestamp"]) if hasattr(dataset, "get_version") else ""
         return LanceRows(
             *(str(dataset.uri), int(dataset.version), made, dataset.schema, int(dataset.count_rows())),

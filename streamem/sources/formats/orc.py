@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.fs as pafs
 import pyarrow.orc as orc
 
 from streamem.core.errors import SourceChangedError
 from streamem.core.ports import Source
 from streamem.sources.columns import TableLayout
-from streamem.sources.file_stamp import stamp
 from streamem.sources.formats import row_table
 from streamem.sources.formats.libraries import faults
+from streamem.sources.formats.places import Place, place_at
 from streamem.sources.formats.row_table import RowTable, RowTableSource
 from streamem.sources.options import ReadOptions
 from streamem.sources.plan import group_pieces
@@ -33,7 +31,7 @@ class OrcRows(RowTable):
     first : number of the first of them, and its first row, of a part of a table
     """
 
-    path: str
+    place: Place
     schema: pa.Schema
     stripes: tuple[int, ...]
     starts: tuple[int, ...] = field(init=False)
@@ -48,7 +46,7 @@ class OrcRows(RowTable):
     @property
     def origin(self) -> str:
         """The file in words."""
-        return f"ORC file {self.path}"
+        return f"ORC file {self.place.shown}"
 
     @property
     def n_rows(self) -> int:
@@ -71,7 +69,7 @@ class OrcRows(RowTable):
 
     def batches(self, names: list[str], start: int, stop: int) -> Iterator[Any]:
         """The stripes that hold the rows."""
-        file = orc.ORCFile(self.path)
+        file = orc.ORCFile(self.place.open())
         a, b = bisect_left(self.starts, start), bisect_left(self.starts, stop)
         for number in range(self.first[0] + a, self.first[0] + b):
             if number >= file.nstripes:
@@ -82,19 +80,19 @@ class OrcRows(RowTable):
 
     def stamp(self) -> str:
         """Size, time and last bytes of the file."""
-        return f"ORC {stamp(pafs.LocalFileSystem(), [self.path], 'ORC file')}"
+        return f"ORC {self.place.stamp('ORC file')}"
 
 
 def table_at(path: Any) -> OrcRows:
     """The table of a file."""
-    path = os.fspath(path)
-    with faults(f"read ORC file {path}"):
-        file = orc.ORCFile(path)
+    place = place_at(path)
+    with faults(f"read ORC file {place.shown}"):
+        file = orc.ORCFile(place.open())
         schema = file.schema
         narrow = [field.name for field in schema if pa.types.is_primitive(field.type)]
         narrow = sorted(narrow, key=lambda name: schema.field(name).type.bit_width)[:1]
         stripes = tuple(file.read_stripe(i, columns=narrow or None).num_rows for i in range(file.nstripes))
-    return OrcRows(path, schema, stripes)
+    return OrcRows(place, schema, stripes)
 
 
 def open(data: Any, options: ReadOptions) -> Source:

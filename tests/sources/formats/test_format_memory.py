@@ -1,0 +1,28 @@
+"""No format is read whole: what reading takes does not grow with the rows, by VmHWM in an interpreter of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from helpers import subprocess_jobs
+from helpers.large_formats import WIDTH, WRITERS, opened
+
+pytestmark = [pytest.mark.memory, pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+FEW, MANY, MIB = 2**19, 5 * 2**19, 2**20
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_memory_does_not_grow_with_the_rows(kind: str, tmp_path: Path) -> None:
+    """From 32 MiB to 160."""
+    paths = []
+    for number, rows in enumerate((FEW, MANY)):
+        (tmp_path / str(number)).mkdir()
+        paths.append(str(WRITERS[kind](tmp_path / str(number), rows)))
+    opened(kind, paths[0])  # which skips where a library is not there
+    measured = subprocess_jobs.run("read_format", kind=kind, small=paths[0], large=paths[1])
+    more = measured["many"] - measured["few"] - measured["mapped"]
+    print(kind, {name: round(value / MIB, 1) for name, value in measured.items()})
+    assert measured["rows"] > 0.8 * MANY
+    assert more < 0.3 * (MANY - FEW) * 8 * WIDTH, f"{more / MIB:.0f} MiB more"
