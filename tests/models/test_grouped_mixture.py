@@ -155,12 +155,23 @@ def test_identifiers_in_parquet_are_remembered(tmp_path: Path) -> None:
     np.testing.assert_array_equal(again.predict(tmp_path / "x.parquet"), model.predict(tmp_path / "x.parquet"))
 
 
-@pytest.mark.parametrize("algorithm", ["batch", "stepwise", "incremental"])
+@pytest.mark.parametrize("algorithm", ["batch", "stepwise", "incremental", "squarem", "anderson", "auto"])
 def test_every_algorithm_finds_the_groups(algorithm: str) -> None:
     x, lengths, _ = panel(groups=600)
     model = GroupedMixture(Poisson(), 2, random_state=0, chunk_bytes=2000)
     model.fit(x, lengths, algorithm=algorithm)
     np.testing.assert_allclose(np.sort(model.params_.rates[:, 0]), [2.0, 4.0], atol=0.4)
+
+
+def test_a_cluster_gives_the_bits_of_threads(client: Any) -> None:
+    """Groups that chunks cut too, in a fit and in answers."""
+    x, lengths, _ = panel()
+    fits = [
+        GroupedMixture(Poisson(), 2, tol=1e-3, random_state=0, chunk_bytes=400).fit(x, lengths, executor=executor)
+        for executor in ("threads", client)
+    ]
+    assert fits[0].params_ == fits[1].params_
+    np.testing.assert_array_equal(fits[1].predict(x, lengths, executor=client), fits[0].predict(x, lengths))
 
 
 def test_partial_fit_and_streams_learn_whole_groups() -> None:
