@@ -77,6 +77,9 @@ class EM(TransformerMixin, Estimator, auto_wrap_output_keys=None):  # type: igno
     - ``least_rows``: rows from which an online fit can start, by default 2·(d + 1).
     - ``row_bytes``: memory that `e_step` takes for a row, by default 16 copies of it.
 
+    NumPy rounds: of a column that lies at 1e6 ± 1, a variance by ``xx / n - mean**2`` has lost its digits, and EM
+    notices that the log-likelihood falls. Subtract such offsets, or sum squares of differences from one of your own.
+
     `streamem.conformance.check_model` finds mistakes. Models are code, which no file holds: `load` wants them again.
 
     Examples

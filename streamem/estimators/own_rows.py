@@ -113,6 +113,11 @@ class OwnRows(Structure):
         """Rows that `sample` of the model draws."""
         assert fitted.state is not None
         model = OwnModel(settings.model)
+        if fitted.shape is None and not hasattr(settings.model, "sample"):
+            raise ParameterError(
+                "params_ were set by hand, and no rows have told yet how many columns there are: fit with max_iter=0 "
+                "from an init that gives these parameters"
+            )
         draw, given = model.able("sample"), as_dict(fitted.state.params.components)
         drawn = np.random.default_rng(rng.randint(0, 2**31, size=4, dtype=np.int64))
         for first in range(0, n_rows, step):

@@ -198,11 +198,19 @@ def test_it_is_an_estimator_like_the_others() -> None:
     by_hand = EM(blend())
     by_hand.params_ = dict(fitted().params_)
     assert by_hand.score(X) == pytest.approx(fitted().lower_bound_)
+    with pytest.raises(ParameterError, match="no rows have told yet how many columns there are"):
+        _by_hand(Censored()).save("own.npz")
     by_hand.params_ = {"means": "far"}
     with pytest.raises(ParameterError, match="params_ was set by hand and returned 'means', a str"):
         by_hand.score(X)
     warm = EM(blend(), tol=0.0, max_iter=4, warm_start=True).fit(X).fit(X)
     np.testing.assert_allclose(warm.lower_bound_, EM(blend(), tol=0.0, max_iter=8).fit(X).lower_bound_, atol=1e-13)
+
+
+def _by_hand(model: Any) -> EM:
+    em = EM(model)
+    em.params_ = {"mean": 0.0, "var": 1.0}
+    return em
 
 
 class Drawing(GaussianBlend):
