@@ -121,6 +121,19 @@ def test_onnx_answers_as_the_model_does(kind: str) -> None:
     np.testing.assert_allclose(densities.ravel(), gm.score_samples(NEW), rtol=1e-9)
 
 
+def test_copies_go_through_files_of_skops(tmp_path: Path) -> None:
+    """Such a file loads nothing that nobody trusts: a copy is scikit-learn's, and there is nothing to be trusted."""
+    io = pytest.importorskip("skops.io", reason="files of skops are written with: pip install skops")
+    pipe = make_pipeline(StandardScaler(), PCA(2), GaussianMixture(3, random_state=0)).fit(X)
+    whole = make_pipeline(*(step.to_sklearn() for _, step in pipe.steps))
+    for model, copy in ((fitted(), fitted().to_sklearn()), (pipe, whole)):
+        io.dump(copy, tmp_path / "model.skops")
+        assert io.get_untrusted_types(file=tmp_path / "model.skops") == []
+        again = io.load(tmp_path / "model.skops")
+        assert np.array_equal(again.predict_proba(NEW), copy.predict_proba(NEW))
+        np.testing.assert_allclose(again.predict_proba(NEW), model.predict_proba(NEW), atol=1e-9)
+
+
 def test_a_pipeline_leaves_for_onnx() -> None:
     skl2onnx = pytest.importorskip("skl2onnx", reason="ONNX is compared with: pip install '.[onnx]'")
     onnxruntime = pytest.importorskip("onnxruntime", reason="ONNX models are run with: pip install '.[onnx]'")
