@@ -21,7 +21,7 @@ PASSES, QUICK_PASSES = 20_000, 200
 ROUNDS = 5
 
 
-@numba.njit(nogil=True)
+@numba.njit(nogil=True)  # type: ignore[untyped-decorator]
 def _loop(values: Any, passes: int) -> None:
     for _ in range(passes):
         for i in range(values.size):

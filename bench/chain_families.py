@@ -24,7 +24,8 @@ def cases(rows: int) -> dict[str, Callable[[int | None, int], Any]]:
     states = np.repeat(rng.integers(STATES, size=rows // 10), 10)
     x = 2 * rng.normal(size=(STATES, 4))[states] + rng.normal(size=(rows, 4))
     codes, counts = ((rng.integers(4, size=rows) + states) % 8)[:, None], rng.poisson(2.0 + states)[:, None]
-    lengths, own = [STEPS] * (rows // STEPS), {"tol": 0, "random_state": 0}
+    lengths = [STEPS] * (rows // STEPS)
+    own: dict[str, Any] = {"tol": 0, "random_state": 0}
     return {
         "categorical": lambda t, n: CategoricalHMM(STATES, n_iter=n, n_threads=t, **own).fit(codes, lengths),
         "Poisson": lambda t, n: PoissonHMM(STATES, n_iter=n, n_threads=t, **own).fit(counts, lengths),

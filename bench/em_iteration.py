@@ -54,9 +54,11 @@ def main(engine: str, n: int, d: int, k: int, covariance_type: str, iterations: 
 def _model(engine: str) -> Any:
     if engine == "streamem":
         from streamem import GaussianMixture
-    else:
-        from sklearn.mixture import GaussianMixture
-    return GaussianMixture
+
+        return GaussianMixture
+    import sklearn.mixture
+
+    return sklearn.mixture.GaussianMixture
 
 
 if __name__ == "__main__":

@@ -101,13 +101,13 @@ def measure(
         error = _error(folder, cell, oracles)
     seconds = _seconds(ours)
     ratios: dict[str, float | str] = {}
-    for engine in peers_of(cell):
-        if engine not in runs:
-            ratios[engine] = "missing" if interpreter(engine) is None else "not asked"
-        elif "error" in runs[engine][-1]:
-            ratios[engine] = f"failed: {runs[engine][-1]['error'][:60]}"
+    for peer in peers_of(cell):
+        if peer not in runs:
+            ratios[peer] = "missing" if interpreter(peer) is None else "not asked"
+        elif "error" in runs[peer][-1]:
+            ratios[peer] = f"failed: {runs[peer][-1]['error'][:60]}"
         else:
-            ratios[engine] = _seconds(runs[engine]) / seconds
+            ratios[peer] = _seconds(runs[peer]) / seconds
     share = cell.flops * cell.rows / seconds / peak[cell.dtype]
     if seconds <= LEAST_S:
         ratios, share = dict.fromkeys(ratios, "no time: give the cell more seconds"), 0.0

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 from time import process_time
 from typing import Any
@@ -57,7 +58,8 @@ def e_steps(cell: Cell) -> tuple[list[Callable[[], Any]], str]:
     means = 0.5 * rng.normal(size=(k, d))
     noise = rng.normal(size=(cell.rows, d)) / np.sqrt(rng.chisquare(DOF, (cell.rows, 1)) / DOF)
     chunk = Chunk((means[rng.integers(k, size=cell.rows)] + noise).astype(cell.dtype))
-    steps, path = [], ""
+    steps: list[Callable[[], Any]] = []
+    path = ""
     for family in (Gaussian(cell.covariance_type), StudentT(cell.covariance_type, 0.0, "estimated")):
         anchored = family.at_anchor(np.zeros(d), np.ones(d), k)
         components = family.with_means(anchored, means)
@@ -66,7 +68,7 @@ def e_steps(cell: Cell) -> tuple[list[Callable[[], Any]], str]:
         params = Params(weights=np.full(k, 1 / k), components=components, active=np.float64(k))
         model = Mixture(family, k, None)  # type: ignore[arg-type]
         path = model.arithmetic(params, np.dtype(cell.dtype))
-        steps.append(lambda model=model, params=params: model.e_step(params, chunk))  # type: ignore[misc]
+        steps.append(partial(model.e_step, params, chunk))
     return steps, path
 
 

@@ -58,7 +58,7 @@ def main(engine: str, n: int, d: int, k: int, steps: int, iterations: int, repea
         if engine in hmm_peers.PEERS and sum(timed.values()) > PATIENCE_S:
             break
     seconds = (timed[1 + iterations] - timed[1]) / iterations
-    found = {
+    found: dict[str, Any] = {
         "seconds": seconds,
         "added_bytes": peak_bytes() - before,
         "note": f"{n / seconds / 1e6:.3g} million steps/s",

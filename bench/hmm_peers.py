@@ -81,7 +81,7 @@ def _compiled(k: int, d: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
         )
         return initial.probs, transitions.transition_matrix, emissions.means, emissions.scale_diags
 
-    @jax.jit
+    @jax.jit  # type: ignore[untyped-decorator]
     def score(start: tuple[Array, ...], batch: Array) -> Array:
         params, _ = model.initialize(**dict(zip(names, start, strict=True)))
         return jax.vmap(partial(model.marginal_log_prob, params))(batch).sum()

@@ -30,7 +30,7 @@ def main(engine: str, rows: int, d: int, k: int) -> dict[str, Any]:
 
     model = GaussianMixture(k, random_state=0).on_update(look)
     with tempfile.TemporaryDirectory() as folder, _stream(engine, rows, d) as stream:
-        files = {"checkpoint": Path(folder, "live.npz"), "history": Path(folder, "history.arrows")}
+        files: dict[str, Any] = {"checkpoint": Path(folder, "live.npz"), "history": Path(folder, "history.arrows")}
         began = perf_counter()
         model.fit_stream(stream, batch_rows=BATCH_ROWS, half_life=rows / 100, drift=DriftAlarm(), **files)
         seconds = perf_counter() - began

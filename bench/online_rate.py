@@ -65,7 +65,11 @@ def rows(n: int, seed: int) -> Array:
 
 def error(x: Array, algorithm: Any) -> float:
     """Distance of the estimate from the truth."""
-    start = {"weights_init": np.full(3, 1 / 3), "means_init": MEANS + 0.3, "precisions_init": [np.eye(2)] * 3}
+    start: dict[str, Any] = {
+        "weights_init": np.full(3, 1 / 3),
+        "means_init": MEANS + 0.3,
+        "precisions_init": [np.eye(2)] * 3,
+    }
     gm = GaussianMixture(3, tol=1e-10, stopping="aitken", max_iter=1000, **start).fit(x, algorithm=algorithm)
     return float(np.sqrt(np.sum((gm.means_ - MEANS) ** 2) + np.sum((gm.weights_ - WEIGHTS) ** 2)))
 

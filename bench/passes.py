@@ -101,7 +101,9 @@ def e_step(x: Any, means: Any) -> EStep:
         means_init=means,
         precisions_init=np.repeat(np.eye(D)[None], K, axis=0),
     ).fit(x)
-    return EStep(model_of(model, model._now()), model._now().state.params, None)
+    fitted = model._now()
+    assert fitted.state is not None
+    return EStep(model_of(model, fitted), fitted.state.params, None)
 
 
 def seconds(task: Any, refs: Sequence[Any], threads: int, forget: Sequence[Path] = ()) -> float:

@@ -99,7 +99,7 @@ def report(place: Address, data: Address, names: list[str]) -> None:
         marks.append((perf_counter(), label))
         return begin(self, total, label, *more, **named)
 
-    Progress.begin = noted  # type: ignore[method-assign]
+    Progress.begin = noted  # type: ignore[method-assign,assignment]
     try:
         model.fit(source)
     finally:

@@ -76,8 +76,8 @@ def _chains(rng: np.random.Generator, n: int) -> tuple[Array, Any]:
     z[:, 0] = rng.random(len(lengths)) < 0.5
     for t in range(1, STEPS):
         z[:, t] = rng.random(len(lengths)) < MOVES[z[:, t - 1], 1]
-    z = z.ravel()
-    return rng.normal(STATE_MEANS[z], np.sqrt(np.array(STATE_VARIANCES)[z])), lengths
+    states = z.ravel()
+    return rng.normal(STATE_MEANS[states], np.sqrt(np.array(STATE_VARIANCES)[states])), lengths
 
 
 CASES = {

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 
@@ -33,7 +33,7 @@ Array = Any
 
 
 @contextmanager
-def piped(*arguments: str) -> Iterator[BinaryIO]:
+def piped(*arguments: str) -> Iterator[IO[bytes]]:
     """Standard output of the producer, which has begun to write."""
     with subprocess.Popen(_command(*arguments), stdout=subprocess.PIPE, cwd=Path(__file__).parents[1]) as child:
         assert child.stdout is not None
@@ -46,7 +46,7 @@ class Topic:
     """A Kafka topic that another process serves."""
 
     servers: str
-    requests: BinaryIO
+    requests: IO[bytes]
 
     def learned(self, messages: int) -> None:
         """Make room for more."""
