@@ -38,8 +38,8 @@ from streamem.running.answers import (
     require_apart,
     score_here,
 )
-from streamem.running.fitted import Fitted
-from streamem.sinks import ResultLayout, open_sink
+from streamem.running.fitted import Fitted, Shape
+from streamem.sinks import Categories, ResultLayout, open_sink
 from streamem.sources import ReadOptions
 
 Array = NDArray[Any]
@@ -243,6 +243,12 @@ def scores_of(settings: Any, fitted: Fitted, x: Any, arguments: DataArguments, e
     }
 
 
+def text_of(shape: Shape) -> Categories:
+    """Of columns of text the values in the order of their codes, None for others; () if there are none."""
+    known = shape.categories or {}
+    return tuple(known.get(name) for name in shape.names or ()) if known else ()
+
+
 def write_rows(
     fitted: Fitted, out: Path, n_rows: int, pieces: Callable[[int], Iterator[Array]], overwrite: bool
 ) -> None:
@@ -257,6 +263,7 @@ def write_rows(
         dtype=np.dtype(np.float64),
         names=tuple(str(name) for name in names),
         chunk_rows=step,
+        categories=text_of(fitted.shape),
     )
     sink = open_sink(out, layout, overwrite)
     try:

@@ -72,7 +72,8 @@ def contained(
         polars = _library("polars")
         if column.width is None:
             return polars.Series(column.names[0], values)
-        return polars.DataFrame(values, schema=list(column.names), orient="row")
+        frame = polars.DataFrame(values, schema=list(column.names), orient="row")
+        return frame.with_columns(*(polars.Series(name, own) for name, own in _told(column, values).items()))
     if container == "pandas":
         pandas = _library("pandas")
         index = _index_of(x, len(values))
@@ -81,8 +82,18 @@ def contained(
             index = index.get_level_values(0) if len(ids) == 1 else index
         if column.width is None:
             return pandas.Series(values, index=index, name=column.names[0])
-        return pandas.DataFrame(values, index=index, columns=list(column.names))
+        frame = pandas.DataFrame(values, index=index, columns=list(column.names))
+        return frame.assign(**_told(column, values))
     return values
+
+
+def _told(column: Column, values: Array) -> dict[str, list[Any]]:
+    """By name, the values that the codes of a column stand for, where they do."""
+    return {
+        name: [own[code] for code in values[:, j].astype(np.intp).tolist()]
+        for j, (name, own) in enumerate(zip(column.names, column.categories, strict=False))
+        if own is not None
+    }
 
 
 def _library(name: str) -> Any:

@@ -11,7 +11,7 @@ from sklearn.utils import check_random_state
 from streamem.core.completing import has_own
 from streamem.core.errors import ParameterError
 from streamem.core.ports import FullFamily, full_family
-from streamem.estimators.asking import Target, answered, opened_for
+from streamem.estimators.asking import Target, answered, opened_for, text_of
 from streamem.estimators.making import family_of
 from streamem.estimators.row_inputs import published_dtype
 from streamem.estimators.structure import DataArguments, Question
@@ -50,7 +50,7 @@ def _column(shape: Shape, dtype: np.dtype[Any], n_draws: int) -> Column:
     names = [str(name) for name in shape.names or (f"x{j}" for j in range(shape.features))]
     if n_draws > 1:
         names = [f"{name}_{draw}" for draw in range(n_draws) for name in names]
-    return Column(len(names), dtype, tuple(names))
+    return Column(len(names), dtype, tuple(names), text_of(shape) * max(1, n_draws))
 
 
 def _require_possible(settings: Any, fitted: Fitted, n_draws: int) -> None:

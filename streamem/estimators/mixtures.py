@@ -344,7 +344,8 @@ class MixtureEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densit
             `random_state`: multiple imputation (Rubin 1987) at the fitted parameters. Equal chunks get equal draws,
             whatever the number of threads.
         out, overwrite, id_columns, columns, feature_axis, executor : as in `predict`
-            Columns are named as those of the data.
+            Columns are named as those of the data. A ``.parquet`` and frames (`set_output`) hold columns of text as
+            text, arrays the codes of `categories_`.
 
         Returns
         -------

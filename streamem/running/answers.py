@@ -28,6 +28,7 @@ from streamem.running.progress import Progress
 from streamem.running.row_tasks import Apply, Score, WritePart
 from streamem.running.survey import surveyed_family
 from streamem.sinks import (
+    Categories,
     PartedSink,
     PartedUpload,
     ResultGrid,
@@ -49,11 +50,18 @@ PARTS_PER_THREAD = 4
 
 @dataclass(frozen=True)
 class Column:
-    """The shape of an answer: how many numbers a row (None: one, without an axis), their dtype and names."""
+    """The shape of an answer: how many numbers a row (None: one, without an axis), their dtype and names.
+
+    Attributes
+    ----------
+    categories : of columns whose numbers are codes the values that they stand for, None for others; () if all are
+        numbers. Tables hold these values, arrays the codes.
+    """
 
     width: int | None
     dtype: np.dtype[Any]
     names: tuple[str, ...]
+    categories: Categories = ()
 
     @property
     def row_nbytes(self) -> int:
@@ -152,7 +160,9 @@ def apply_to_store(
     largest = max((ref.rows for ref in refs), default=1)
     grid = result_grid(source, column, noun)
     block = engine.budget.block_bytes
-    layout = ResultLayout(source.n_rows, column.width, column.dtype, column.names, largest, block, grid)
+    layout = ResultLayout(
+        source.n_rows, column.width, column.dtype, column.names, largest, block, grid, column.categories
+    )
     if engine.is_remote and not beside and takes_parts(out, overwrite):
         _write_from_workers(source, refs, task, open_parted_sink(out, layout, overwrite), engine)
         return out

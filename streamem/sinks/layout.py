@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from streamem.core.errors import ParameterError
 from streamem.core.grid import RowGrid
 
+Categories = tuple[tuple[Any, ...] | None, ...]
+"""Of columns whose numbers are codes the values that they stand for, None for others."""
+
 
 @dataclass(frozen=True)
 class ResultGrid:
@@ -44,6 +47,7 @@ class ResultLayout:
     chunk_rows : rows a Zarr chunk
     block_bytes : target size of a Parquet row group, of at most 2^20 rows
     grid : for a ``.zarr``, the dimensions of the rows; None makes one array
+    categories : of columns whose numbers are codes the values that a ``.parquet`` holds instead, None for others
     """
 
     rows: int
@@ -53,6 +57,7 @@ class ResultLayout:
     chunk_rows: int
     block_bytes: int = 2**25
     grid: ResultGrid | None = None
+    categories: Categories = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dtype", np.dtype(self.dtype).newbyteorder("="))

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
@@ -21,28 +22,43 @@ _ENCODER_NBYTES = 5 * 2**20
 _COLUMN_NBYTES = 2**18
 
 
+class ResultColumns:
+    """The columns of a result in Arrow: numbers, and the values that codes stand for."""
+
+    def __init__(self, layout: ResultLayout) -> None:
+        self._is_table, number = layout.width is not None, pa.from_numpy_dtype(layout.dtype)
+        given = layout.categories or (None,) * len(layout.names)
+        self._values = [None if own is None else pa.array(own) for own in given]
+        kinds = [number if own is None else own.type for own in self._values]
+        self.fields = list(zip(layout.names, kinds, strict=True))
+        self.of_values = [name for name, own in zip(layout.names, self._values, strict=True) if own is not None]
+
+    def arrays(self, values: NDArray[Any]) -> list[Any]:
+        """Arrow arrays of a block of rows."""
+        columns = values.T if self._is_table else [values]
+        return [
+            pa.array(column, from_pandas=False) if own is None else own.take(pa.array(column.astype(np.int64)))
+            for column, own in zip(columns, self._values, strict=True)
+        ]
+
+
 class ParquetWriter:
     """Writes row groups of a million rows or a block, whichever is less; NaN stays NaN, nothing is null."""
 
     def __init__(self, path: Path, layout: ResultLayout) -> None:
         self.block_rows = _block_rows(layout)
-        self._columns = layout.shape(self.block_rows)[1:]
-        self._schema = pa.schema([(name, pa.from_numpy_dtype(layout.dtype)) for name in layout.names])
+        self._columns = ResultColumns(layout)
+        self._schema = pa.schema(self._columns.fields)
         with ExitStack() as opening:
             file = opening.enter_context(pa.OSFile(str(path), "wb"))
-            few_values = layout.dtype.kind != "f"
+            few_values: bool | list[str] = layout.dtype.kind != "f" or self._columns.of_values
             writer = pq.ParquetWriter(file, self._schema, write_page_checksum=True, use_dictionary=few_values)
             self._writer = opening.enter_context(writer)
             self._open = opening.pop_all()
 
     def append(self, values: NDArray[Any]) -> None:
         """Write the next row group."""
-        columns = values.T if self._columns else [values]
-        arrays = [
-            pa.array(column, type=kind, from_pandas=False)
-            for column, kind in zip(columns, self._schema.types, strict=True)
-        ]
-        table = pa.Table.from_arrays(arrays, schema=self._schema)
+        table = pa.Table.from_arrays(self._columns.arrays(values), schema=self._schema)
         self._writer.write_table(table, row_group_size=self.block_rows)
 
     def close(self) -> None:

@@ -56,21 +56,19 @@ class BesideWriter:
 
     def __init__(self, path: Path, layout: ResultLayout, columns: Mapping[str, _Following]) -> None:
         self.block_rows = max(1, min(BLOCK_ROWS, layout.block_bytes // layout.row_nbytes))
-        self._beside, self._is_table = columns, layout.width is not None
-        kind = pa.from_numpy_dtype(layout.dtype)
-        fields = [(name, column.kind) for name, column in columns.items()] + [(name, kind) for name in layout.names]
-        self._schema = pa.schema(fields)
+        self._beside, self._own = columns, parquet.ResultColumns(layout)
+        self._schema = pa.schema([*((name, column.kind) for name, column in columns.items()), *self._own.fields])
         with ExitStack() as opening:
             file = opening.enter_context(pa.OSFile(str(path), "wb"))
-            writer = pq.ParquetWriter(file, self._schema, write_page_checksum=True, use_dictionary=list(columns))
+            few_values = [*columns, *self._own.of_values]
+            writer = pq.ParquetWriter(file, self._schema, write_page_checksum=True, use_dictionary=few_values)
             self._writer = opening.enter_context(writer)
             self._open = opening.pop_all()
 
     def append(self, values: NDArray[Any]) -> None:
         """Write the next row group."""
         beside = [column.take(len(values)) for column in self._beside.values()]
-        own = [pa.array(column, from_pandas=False) for column in (values.T if self._is_table else [values])]
-        table = pa.Table.from_arrays([*beside, *own], schema=self._schema)
+        table = pa.Table.from_arrays([*beside, *self._own.arrays(values)], schema=self._schema)
         self._writer.write_table(table, row_group_size=self.block_rows)
 
     def close(self) -> None:
