@@ -21,7 +21,7 @@ LEFT_OUT = pytest.StashKey[Counter[str]]()
 WHY = {"slow": "they vary what the others show", "long": "they take minutes or gigabytes"}
 KERNEL_ROOMS = ("kernels", "machine")
 COMPILED_ROOMS = (*KERNEL_ROOMS, "golden")
-MEMBER_ROOMS = ("conformance", "estimators", "executors", "plots", "whole")
+MEMBER_ROOMS = ("conformance", "estimators", "executors", "formats", "plots", "whole")
 FLOAT64_ROOMS = ("kernels", "golden")
 """Where float32 has compiled passes of its own, which take more than half of the compiling; float64 shows the same."""
 SOME, MORE = 4, 24

@@ -283,3 +283,8 @@ KINDS: list[SourceKind] = [
     ARRAY,
 ]
 REGISTERED: list[SourceKind] = []
+READABLE = (
+    ".zarr, .npy, .parquet (file or folder), .arrow, .csv, .orc, .h5, .h5ad, .nc, .duckdb, .lance, and folders of "
+    "Delta Lake, Iceberg, Icechunk and Hugging Face datasets"
+)
+"""Paths of the built-in kinds, for messages."""

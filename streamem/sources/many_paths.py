@@ -18,7 +18,7 @@ from streamem.core.ports import Source
 from streamem.sources import parquet
 from streamem.sources.foreign import full_source
 from streamem.sources.joined import JoinedSource
-from streamem.sources.kinds import PARQUET, SourceKind, is_pattern, kind_of
+from streamem.sources.kinds import PARQUET, READABLE, SourceKind, is_pattern, kind_of
 from streamem.sources.options import ReadOptions
 from streamem.sources.store_listing import matching
 
@@ -103,9 +103,7 @@ def _kind(path: str | Address) -> SourceKind:
     if not is_address(path) and not os.path.exists(path):
         raise SourceError(f"no such file or folder: {path}, one of a list of paths")
     if (kind := kind_of(path)) is None:
-        raise SourceError(
-            f"{path} is of no known format; readable are .zarr, .npy, .parquet (file or folder) and .arrow"
-        )
+        raise SourceError(f"{path} is of no known format; readable are {READABLE}")
     return kind
 
 

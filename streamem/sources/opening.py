@@ -15,7 +15,7 @@ from streamem.core.ports import Source
 from streamem.machine.importing import import_whole
 from streamem.sources.foreign import full_source, is_source
 from streamem.sources.inside import lies_inside
-from streamem.sources.kinds import is_path, is_pattern, is_zarr_path, kind_of
+from streamem.sources.kinds import READABLE, is_path, is_pattern, is_zarr_path, kind_of
 from streamem.sources.options import ReadOptions
 
 
@@ -37,10 +37,14 @@ def open_source(
     Parameters
     ----------
     data : path, array, table or a `Source`
-        ``.zarr`` (array or group, also in a ``.zip``), ``.npy``, ``.parquet`` (file or folder), ``.arrow``; a list of
+        ``.zarr`` (array or group, also in a ``.zip``), ``.npy``, ``.parquet`` (file or folder), ``.arrow``, ``.csv``,
+        ``.orc``, ``.lance``; folders of Delta Lake, Iceberg, Icechunk and Hugging Face datasets; within ``.h5``,
+        ``.h5ad``, ``.nc`` and ``.duckdb`` a path goes on (``x.h5/group/data``, ``x.duckdb/table``); a list of
         such paths, or a pattern, ``"folder/*.npy"``, whose files are read one after the other; NumPy array or memory
         map; zarr.Array or Group; Arrow table, dataset, or a function returning a RecordBatchReader; anything with
-        ``__arrow_c_stream__`` (pandas, polars); xarray; Dask array or DataFrame. Zarr and Parquet also at an address
+        ``__arrow_c_stream__`` (pandas, polars); xarray; Dask array or DataFrame; objects of
+        deltalake, pyiceberg, lance, icechunk, datasets, h5py, netCDF4, h5netcdf and anndata, polars LazyFrames, DuckDB
+        relations, Ibis tables. Zarr, Parquet, CSV, ORC, Delta Lake, Iceberg and Lance also at an address
         (``s3://``, ``gs://``, ``az://``, ``https://``, ``memory://``), as an `Address` or a UPath.
     weight : sample weights
         A column name, an array of n values, or the path of a one-dimensional Zarr array or ``.npy`` file.
@@ -49,8 +53,9 @@ def open_source(
 
     Raises
     ------
-    SourceError : nothing is there, or nothing that can be read as it lies (a table of Delta Lake, Iceberg or Hudi)
+    SourceError : nothing is there, or nothing that can be read as it lies (a part of a table of a lake)
     SchemaError : columns are missing or not numeric
+    MissingDependencyError : the library of the format is not installed
 
     Examples
     --------
@@ -123,7 +128,7 @@ def _open(data: Any, options: ReadOptions) -> Source:
         if (table := table_around_local(os.fspath(data))) is not None:
             raise SourceError(table.refusal(os.fspath(data)))
         found = "does not exist" if not Path(data).exists() else "is of no known format"
-        raise SourceError(f"{data} {found}; readable are .zarr, .npy, .parquet (file or folder) and .arrow")
+        raise SourceError(f"{data} {found}; readable are {READABLE}")
     raise ParameterError(f"cannot read rows from {type(data).__name__}; pass a path, an array, a table or a Source")
 
 

@@ -449,7 +449,7 @@ def test_nothing_there(gm: GaussianMixture, x: Array, tmp_path: Path, name: str)
                 call(tmp_path / name)
 
 
-@pytest.mark.parametrize("name", ["x.zarr", "x.parquet", "x.npy", "x.arrow", "x.csv"])
+@pytest.mark.parametrize("name", ["x.zarr", "x.parquet", "x.npy", "x.arrow", "x.orc", "x.txt"])
 def test_something_else_there(gm: GaussianMixture, x: Array, tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("no such format\n" * 100)
     with kept(gm, x, tmp_path), refused(SourceError, OSError, str(tmp_path / name)):

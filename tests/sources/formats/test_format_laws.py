@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from helpers.format_files import FORMATS, Case
+from helpers.format_files import FORMATS, NAMES, Case
+from streamem import GaussianMixture
 from streamem.conformance import SourceSuite
 from streamem.core.ports import Source
 from streamem.sources.kinds import KINDS
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 
 @pytest.fixture(scope="module")
@@ -45,3 +54,19 @@ def test_every_format_has_a_case() -> None:
     """A line in the table of sources that names a module of the folder of formats needs data here."""
     kinds = {kind.name for kind in KINDS if ".formats." in getattr(kind, "_module", "")}
     assert kinds <= FORMATS.keys()
+
+
+@pytest.mark.parametrize("kind", ["Delta Lake", "HDF5", "polars LazyFrame"])
+def test_workers_of_a_cluster_read_what_threads_read(
+    kind: str, made: dict[str, Case], client: Client, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """One of each way in: files of a table, slabs, a query that flows."""
+    if kind not in made:
+        made[kind] = FORMATS[kind](tmp_path_factory.mktemp("format"))
+    settings = {"random_state": 0, "max_iter": 2, "tol": 0.0, "chunk_bytes": 4096}
+    given = {"columns": list(NAMES), "sample_weight": "w"}
+    here, there = (
+        GaussianMixture(2, **settings).fit(made[kind].data, **given, executor=executor)
+        for executor in ("threads", client)
+    )
+    np.testing.assert_array_equal(here.means_, there.means_)
