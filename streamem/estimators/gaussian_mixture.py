@@ -183,8 +183,8 @@ class GaussianMixture(MixtureEstimator):
         """A fitted `sklearn.mixture.GaussianMixture` that answers as this model does.
 
         Anything that takes such an object takes the copy: skl2onnx, skops, SHAP. Its attributes are all set;
-        hyperparameters that only this class has (priors, `missing`, `stopping`, memory) are left behind, and "short_em"
-        becomes "kmeans". The copy predicts rows without missing values.
+        hyperparameters that only this class has (priors, `missing`, `stopping`, memory) are left behind, and starts
+        that only it has become "kmeans". The copy predicts rows without missing values.
 
         Raises
         ------

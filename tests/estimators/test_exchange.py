@@ -81,6 +81,15 @@ def test_attributes_set_by_hand_are_what_is_copied() -> None:
     same_answers(gm.to_sklearn(), gm)
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("start", ["short_em", "merged_em", "split_merge", "k-means||"])
+def test_a_copy_can_be_fitted_anew_though_its_start_is_ours_alone(start: str) -> None:
+    x = np.random.default_rng(0).normal(size=(60, 1)) + [[0.0], [9.0], [18.0]] * 20
+    copy = GaussianMixture(3, init_params=start, random_state=0, max_iter=5).fit(x).to_sklearn()
+    assert copy.init_params == "kmeans"
+    assert sorted(copy.fit(x).means_.ravel().round(-1).tolist()) == [0.0, 10.0, 20.0]
+
+
 def test_what_was_taken_over_goes_on_learning() -> None:
     model = sklearn.mixture.GaussianMixture(3, random_state=0).fit(X)
     gm = GaussianMixture.from_sklearn(model).set_params(warm_start=True, max_iter=200, tol=1e-9)
