@@ -651,9 +651,10 @@ class Estimator(BaseEstimator):
     def _to_go_on(self) -> Fitted:
         """The fitted value to learn further from; an error where attributes or data cannot be learned on."""
         fitted = self._fitted
-        if fitted is not None and fitted.state is not None and not still_shown(self, self._published):
-            require_fitted(self)
-            require_fit(self, fitted)  # of what is shown `_now` asks this
+        if fitted is not None and fitted.state is not None:
+            if not still_shown(self, self._published):
+                require_fitted(self)
+            require_fit(self, fitted)
         return self._now()
 
     def _show(self, fitted: Fitted) -> Fitted:
