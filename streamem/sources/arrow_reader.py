@@ -231,7 +231,7 @@ class ReaderSource(Source):
         self._layout = plan_columns(reader.schema, options, origin)
         self.schema = self._layout.schema(origin)
         counted = _count(reader, self._layout, origin, same_rows is not None)
-        self._batch_rows, self._checksums, self._checksum = counted.rows, counted.checksums, counted.checksum
+        self._batch_rows, self._checksums, self.checksum = counted.rows, counted.checksums, counted.checksum
         self.n_rows = sum(self._batch_rows)
 
     def fingerprint(self) -> str:
@@ -241,9 +241,9 @@ class ReaderSource(Source):
         """
         witness = "" if self._witness is None else self._witness()
         if self._same_rows is not None:  # however the rows are cut
-            digest = hashlib.sha256(f"{self._layout}:{self._checksum}".encode()).hexdigest()[:16]
+            digest = hashlib.sha256(f"{self._layout}:{self.checksum}".encode()).hexdigest()[:16]
             return f"query of {self.n_rows} rows {digest} {witness}".strip()
-        text = f"{self._layout}:{self._batch_rows}:{self._checksum}"
+        text = f"{self._layout}:{self._batch_rows}:{self.checksum}"
         if self._witness is not None:
             text += f":{witness}"
         return f"reader-{self.n_rows}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"

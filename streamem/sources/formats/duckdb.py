@@ -52,6 +52,11 @@ class RelationRows(Flow):
             return plain_types(reader_of(self._own.limit(0), 1).schema)
 
     @property
+    def identity(self) -> Any:
+        """The object that is queried."""
+        return id(self.relation)
+
+    @property
     def order_remedy(self) -> str:
         """What gives the rows one order."""
         return "give the relation an order that no two rows share, relation.order('id')"

@@ -129,6 +129,11 @@ class DuckView(Flow):
         """The view in words."""
         return f"DuckDB view {self.table} of {self.path}"
 
+    @property
+    def identity(self) -> Any:
+        """The file and the view."""
+        return self.path, self.table
+
     def batches(self, names: list[str], rows: int) -> Iterator[Any]:
         """Run the query."""
         with connected(self.path) as connection:

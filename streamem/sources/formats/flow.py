@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import zlib
 from abc import ABC, abstractmethod
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,13 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from streamem.core.errors import SourceChangedError
 from streamem.sources import arrow_reader
 from streamem.sources.arrow_reader import ReaderSource
 from streamem.sources.categories import with_vocabularies
-from streamem.sources.columns import plan_columns, require_column
-from streamem.sources.formats.libraries import faults
+from streamem.sources.column_values import gather
+from streamem.sources.columns import TableLayout, plan_columns, require_column
+from streamem.sources.formats.libraries import faults, sound
 from streamem.sources.options import ReadOptions
 from streamem.sources.plan import most_rows
+
+COLUMN_ROWS = 2**14
+"""Read at a time where one column is wanted."""
 
 
 class Flow(ABC):
@@ -45,6 +52,23 @@ class Flow(ABC):
         """A short text that names the version of what is queried, if it has one."""
         return ""
 
+    @property
+    def identity(self) -> Any:
+        """What tells this query from others in this process; None where its rows have one order whatever happens."""
+        return None
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """The rows of a query as they came when it was opened last."""
+
+    layout: TableLayout
+    checksum: int
+
+
+_PLANNED: OrderedDict[Any, _Planned] = OrderedDict()
+MOST_PLANNED = 64
+
 
 def open_flow(flow: Flow, options: ReadOptions) -> ReaderSource:
     """The rows of a query, which is run once while planning and once in every pass.
@@ -56,18 +80,41 @@ def open_flow(flow: Flow, options: ReadOptions) -> ReaderSource:
     rows = most_rows(layout.row_nbytes, options.chunk_bytes)
     chosen = replace(options, columns=tuple(column.name for column in layout.columns), left_out=())
     run = Run(flow, tuple(layout.names), rows)
-    return ReaderSource(run, chosen, flow.origin, flow.stamp, same_rows=flow.order_remedy)
+    source = ReaderSource(run, chosen, flow.origin, flow.stamp, same_rows=flow.order_remedy)
+    if flow.identity is not None:
+        _PLANNED[flow.identity] = _Planned(layout, source.checksum)
+        while len(_PLANNED) > MOST_PLANNED:
+            _PLANNED.popitem(last=False)
+    return source
 
 
 def column_of(flow: Flow, name: str) -> Iterator[pa.Array]:
-    """The values of a column, in the order of the rows.
+    """The values of a column, in the order of the rows that were opened: these are read beside it, and compared.
 
     Raises
     ------
     SchemaError : there is no such column
+    SourceChangedError : the rows come in another order than when the query was opened
     """
     require_column(name, flow.schema.names, flow.origin)
-    return arrow_reader.column_of(Run(flow, (name,), 2**16), name, flow.origin)
+    planned = None if flow.identity is None else _PLANNED.get(flow.identity)
+    if planned is None:
+        return arrow_reader.column_of(Run(flow, (name,), COLUMN_ROWS), name, flow.origin)
+    return _beside(flow, name, planned)
+
+
+def _beside(flow: Flow, name: str, planned: _Planned) -> Iterator[pa.Array]:
+    names = tuple(dict.fromkeys((*planned.layout.names, name)))
+    checksum = 0
+    for batch in arrow_reader.start_reader(Run(flow, names, COLUMN_ROWS), flow.origin):
+        chunk = gather(planned.layout, batch.num_rows, [sound(batch, flow.origin)], flow.origin)
+        checksum = zlib.crc32(chunk.x.data, checksum)
+        yield batch.column(name)
+    if checksum != planned.checksum:
+        raise SourceChangedError(
+            f"{flow.origin}: column {name!r} was read beside rows that do not come as they came when they were opened; "
+            f"every run needs the same rows in the same order: {flow.order_remedy}, or write the rows to a file first"
+        )
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,11 @@ class HuggingFaceStream(Flow):
         return pa.schema([]) if first is None else first.schema
 
     @property
+    def identity(self) -> Any:
+        """The object that is queried."""
+        return id(self.dataset)
+
+    @property
     def order_remedy(self) -> str:
         """What gives the rows one order."""
         return "leave out shuffle(), or give it a seed"

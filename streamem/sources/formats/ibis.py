@@ -31,6 +31,11 @@ class IbisRows(Flow):
             return self.table.schema().to_pyarrow()
 
     @property
+    def identity(self) -> Any:
+        """The object that is queried."""
+        return id(self.table)
+
+    @property
     def order_remedy(self) -> str:
         """What gives the rows one order."""
         return "give the table an order that no two rows share, table.order_by('id')"
@@ -48,7 +53,9 @@ def _query_of(data: Any) -> Flow:
     with faults("compile the Ibis table"):
         compiled = data.compile()
     return (
-        polars_lazy.LazyRows(compiled, "the Ibis table") if type(compiled).__name__ == "LazyFrame" else IbisRows(data)
+        polars_lazy.LazyRows(compiled, "the Ibis table", id(data))
+        if type(compiled).__name__ == "LazyFrame"
+        else IbisRows(data)
     )
 
 

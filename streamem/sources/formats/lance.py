@@ -104,6 +104,11 @@ class ScannerRows(Flow):
         return found
 
     @property
+    def identity(self) -> Any:
+        """The object that is queried."""
+        return id(self.scanner)
+
+    @property
     def order_remedy(self) -> str:
         """What gives the rows one order."""
         return "make the scanner with scan_in_order=True or order_by="

@@ -22,10 +22,16 @@ WIDE = ("Int128", "UInt128")
 
 @dataclass(frozen=True, eq=False)
 class LazyRows(Flow):
-    """A LazyFrame; what is selected and filtered is pushed down to the files that it scans, by polars."""
+    """A LazyFrame; what is selected and filtered is pushed down to the files that it scans, by polars.
+
+    Attributes
+    ----------
+    key : the identity of what it was made of, where that is another object
+    """
 
     frame: Any
     origin: str = "the polars LazyFrame"
+    key: int = 0
 
     @cached_property
     def _plain(self) -> Any:
@@ -39,6 +45,11 @@ class LazyRows(Flow):
         polars = library("polars", "polars", "a LazyFrame")
         with faults("find the columns of the polars LazyFrame"):
             return polars.DataFrame(schema=self._plain.collect_schema()).to_arrow().schema
+
+    @property
+    def identity(self) -> Any:
+        """The object that is queried."""
+        return self.key or id(self.frame)
 
     @property
     def order_remedy(self) -> str:

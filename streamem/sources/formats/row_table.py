@@ -69,7 +69,7 @@ class RowTable(ABC):
         return ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RowTableRef(ChunkRef):
     """Rows start … start + rows − 1."""
 

@@ -51,7 +51,7 @@ class SlabTable(ABC):
         """A short text that changes when the data does."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SlabRef(ChunkRef):
     """Positions first … last − 1 of the first row axis."""
 

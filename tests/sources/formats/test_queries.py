@@ -43,6 +43,31 @@ def test_batches_are_cut_alike_however_they_come() -> None:
         assert [pa.Table.from_batches([batch]) for batch in found] == expected
 
 
+class Turning(flow.Flow):
+    """A query that gives its rows in the other order at every run from the third on."""
+
+    origin, schema, runs = "the query", TABLE.select(["a", "b", "id"]).schema, 0
+
+    @property
+    def identity(self) -> int:
+        return id(self)
+
+    def batches(self, names: list[str], rows: int) -> list[pa.Table]:
+        self.runs += 1
+        table = TABLE.select(names)
+        return [table if self.runs < 3 else table.take(np.arange(N)[::-1])]
+
+
+def test_a_column_that_is_read_beside_the_rows_has_their_order() -> None:
+    """What identifies rows or sequences comes from a run of its own."""
+    query = Turning()
+    flow.open_flow(query, SMALL)
+    found = np.concatenate([piece.to_numpy() for piece in flow.column_of(query, "id")])
+    np.testing.assert_array_equal(found, np.arange(N))
+    with pytest.raises(SourceChangedError, match="column 'id' was read beside rows that do not come"):
+        list(flow.column_of(query, "id"))
+
+
 # --- polars ----------------------------------------------------------------------------------------------------------
 
 
