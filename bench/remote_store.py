@@ -1,7 +1,8 @@
 """Passes over data behind 100 ms a request, beside obstore itself reading the same objects 32 at once.
 
-``python -m bench.remote_store [--latency 0.1] [--chunks 200]``: a server of the tests holds the objects in another
-process of this machine. Needs obstore and the folder tests.
+``python -m bench.remote_store [--latency 0.1] [--chunks 200] [--what zarr parquet faults objects]``: a server of the
+tests holds the objects in another process of this machine. Needs obstore and the folder tests. "faults": 10 % of the
+requests are answered by 500 or 503, 5 % reset, 5 % get half a body. "objects": 10⁵ of them, before the first is read.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import asyncio
 import io
 import subprocess
 import sys
+import warnings
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
@@ -27,13 +30,17 @@ from streamem.machine.importing import import_whole
 from streamem.running.progress import Progress
 
 TESTS = Path(__file__).parent.parent / "tests"
-CHUNK_NBYTES, FEATURES, AT_ONCE, FILES = 1_300_000, 8, 32, 100
+CHUNK_NBYTES, FEATURES, AT_ONCE, FILES, OBJECTS = 1_300_000, 8, 32, 100, 100_000
+RANDOM = "random_from_data"
 SERVE = (
     "import sys; sys.path.insert(0, sys.argv[1])\n"
     "from helpers.object_server import ObjectServer\n"
     "with ObjectServer(latency_s=float(sys.argv[2])).running() as server:\n"
-    "    print(server.port, flush=True); sys.stdin.read()\n"
+    "    print(server.port, flush=True)\n"
+    "    for line in sys.stdin:\n"
+    "        exec(line); print('done', flush=True)\n"
 )
+FAULTS = {"500": 0.05, "503": 0.05, "reset": 0.05, "short": 0.05}
 
 
 def main() -> None:
@@ -41,6 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--latency", type=float, default=0.1)
     parser.add_argument("--chunks", type=int, default=200)
+    parser.add_argument("--what", nargs="*", default=["zarr", "parquet", "faults", "objects"])
     asked = parser.parse_args()
     sys.path.insert(0, str(TESTS))
     server_of = import_whole("helpers.object_server").ObjectServer
@@ -48,13 +56,75 @@ def main() -> None:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         server = server_of(port=int(process.stdout.readline()))
-        zarr_passes(Address(server.address("x.zarr"), server.storage_options), asked.chunks)
-        parquet_passes(Address(server.address("t"), server.storage_options))
+
+        def tell(line: str) -> None:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            print(line, file=process.stdin, flush=True)
+            process.stdout.readline()
+
+        array = Address(server.address("x.zarr"), server.storage_options)
+        if {"zarr", "faults"} & set(asked.what):
+            write_zarr(array, asked.chunks)
+        if "zarr" in asked.what:
+            report(array, array, [f"x.zarr/c/{i}/0" for i in range(asked.chunks)])
+        if "parquet" in asked.what:
+            parquet_passes(Address(server.address("t"), server.storage_options))
+        if "faults" in asked.what:
+            faults(array, tell)
+        if "objects" in asked.what:
+            many_objects(Address(server.address("many.zarr"), server.storage_options), tell)
         assert process.stdin is not None
         process.stdin.close()
 
 
-def zarr_passes(address: Address, chunks: int) -> None:
+def faults(address: Address, tell: Callable[[str], None]) -> None:
+    """The same fit without faults, and with them."""
+    seconds, bits = [], []
+    for shares in ({}, FAULTS, {}, FAULTS):
+        tell(f"server.troubles.shares = {shares}")
+        model = GaussianMixture(2, covariance_type="diag", random_state=0, max_iter=3, tol=0.0, init_params=RANDOM)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model.set_params(memory_limit="96MiB").fit(address)
+        seconds.append(sum(record.seconds for record in model.report_.passes))
+        bits.append(model.means_.tobytes())
+        print(f"  passes with {shares or 'no faults'}: {seconds[-1]:.2f} s, {model.report_.events}")
+    tell("server.troubles.shares = {}")
+    ratios = ", ".join(f"{b / a:.2f}" for a, b in zip(seconds[::2], seconds[1::2], strict=True))
+    print(f"faults: {ratios} times the undisturbed time, same bits: {len(set(bits)) == 1}")
+
+
+def many_objects(address: Address, tell: Callable[[str], None]) -> None:
+    """Seconds of a fit before the first chunk of 10⁵ is read, beside those of a listing."""
+    store = zarr.storage.ObjectStore(address.object_store(whole=True))
+    array = zarr.create_array(store, shape=(OBJECTS * 4, 2), chunks=(4, 2), dtype="f8", fill_value=0.0)
+    array[:4] = 1.5
+    one = "server.objects['many.zarr/c/0/0']"
+    tell(f"server.objects |= dict.fromkeys((f'many.zarr/c/{{i}}/0' for i in range({OBJECTS})), {one})")
+    obstore = import_whole("obstore")
+    begun = perf_counter()
+    sum(len(page) for page in obstore.list(address.object_store(), prefix="many.zarr"))
+    listing = perf_counter() - begun
+
+    class Read(Exception):
+        pass
+
+    def stop(*what: Any, **named: Any) -> Any:
+        raise Read
+
+    reading, begun = import_whole("streamem.sources.zarr_far").FarObjects, perf_counter()
+    kept = reading.read_all
+    reading.read_all = stop
+    try:
+        GaussianMixture(2, init_params=RANDOM).fit(address)
+    except Read:
+        print(f"{OBJECTS} objects: listing {listing:.2f} s, first chunk after {perf_counter() - begun:.2f} s")
+    finally:
+        reading.read_all = kept
+
+
+def write_zarr(address: Address, chunks: int) -> None:
     """A Zarr array of so many chunks, one object each."""
     rows, rng = CHUNK_NBYTES // (4 * FEATURES), np.random.default_rng(0)
     store = zarr.storage.ObjectStore(address.object_store(whole=True))
@@ -65,7 +135,6 @@ def zarr_passes(address: Address, chunks: int) -> None:
             count = min(20, chunks - first) * rows
             values = rng.normal(size=(count, FEATURES)) + 3 * rng.integers(0, 2, size=(count, 1))
             array[first * rows : first * rows + count] = values.astype("f4")
-    report(address, address, [f"x.zarr/c/{i}/0" for i in range(chunks)])
 
 
 def parquet_passes(folder: Address) -> None:
@@ -91,7 +160,8 @@ def report(place: Address, data: Address, names: list[str]) -> None:
     begun = perf_counter()
     source = open_source(data)
     print(f"  opened in {perf_counter() - begun:.2f} s, {len(source.chunks())} chunks")
-    model = GaussianMixture(2, covariance_type="diag", random_state=0, max_iter=3, tol=0.0, memory_limit="256MiB")
+    model = GaussianMixture(2, covariance_type="diag", random_state=0, max_iter=3, tol=0.0, init_params=RANDOM)
+    model.set_params(memory_limit="96MiB")
     marks: list[tuple[float, str]] = []
     begin = Progress.begin
 

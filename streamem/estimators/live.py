@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path as PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from streamem.algorithms import DriftAlarm, StepSize
 from streamem.core.errors import CheckpointMismatchError, ParameterError, SchemaError, StreamemError
 from streamem.core.ports import Stream
 from streamem.core.redaction import redacted
+from streamem.core.stored_objects import SoleWriter
 from streamem.estimators.followers import followers_of
 from streamem.estimators.hyperparameters import check_hyperparameters, run_key
 from streamem.estimators.making import learning_of, to_learn_from
@@ -256,17 +256,17 @@ def _show_news(estimator: Any, learner: Learner, before: Fitted) -> None:
 def _live_model(live_files: Any, estimator: Any, learner: Learner) -> Any:
     """The estimator as its files need it."""
 
-    def save(path: PathLike, lengths: Mapping[str, Any], keep: int) -> None:
+    def save(path: Path, lengths: Mapping[str, Any], keep: int, only: SoleWriter | None) -> None:
         place = learner.fitted.stream or StreamPlace()
         learner.fitted = replace(learner.fitted, stream=replace(place, lengths=lengths))
-        write_model(path, estimator, learner.fitted, estimator._published, keep)
+        write_model(path, estimator, learner.fitted, estimator._published, keep, only)
 
     return live_files.LiveModel(
         learner, lambda path: _restored(estimator, learner, path), lambda: _show(estimator, learner), save
     )
 
 
-def _restored(estimator: Any, learner: Learner, path: PathLike) -> dict[str, Any]:
+def _restored(estimator: Any, learner: Learner, path: Path) -> dict[str, Any]:
     """Become what a checkpoint holds; [path, bytes] of the files beside it."""
     objects = {name: getattr(estimator, name) for name in estimator.face.objects}
     settings, loaded = read_model(type(estimator), path, objects, newest=True)
@@ -280,7 +280,7 @@ def _restored(estimator: Any, learner: Learner, path: PathLike) -> dict[str, Any
     return {} if loaded.stream is None else dict(loaded.stream.lengths)
 
 
-def _require_same_model(mine: Mapping[str, Any], theirs: Mapping[str, Any], path: PathLike) -> None:
+def _require_same_model(mine: Mapping[str, Any], theirs: Mapping[str, Any], path: Path) -> None:
     """Refuse to go on with a model of other hyperparameters."""
     differing = [name for name in IDENTITY if name in mine and mine[name] != theirs.get(name)]
     if differing:

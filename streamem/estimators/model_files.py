@@ -12,6 +12,7 @@ from streamem.core.archive import write_archive
 from streamem.core.errors import ModelFileError, ParameterError, StreamemError
 from streamem.core.faults import require_faultless
 from streamem.core.state import State
+from streamem.core.stored_objects import SoleWriter
 from streamem.estimators.attributes import misfit, shown_parameters
 from streamem.estimators.family_data import data_of, family_of_data
 from streamem.estimators.making import model_of, row_width
@@ -23,13 +24,21 @@ Path = str | os.PathLike[str]
 UNTRUSTED = (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, MemoryError)
 
 
-def write_model(path: Path, settings: Any, fitted: Fitted, public: Mapping[str, Any], keep: int = 0) -> None:
+def write_model(
+    path: Path,
+    settings: Any,
+    fitted: Fitted,
+    public: Mapping[str, Any],
+    keep: int = 0,
+    only: SoleWriter | None = None,
+) -> None:
     """Write a fitted estimator.
 
     Parameters
     ----------
     public : parameters under their public names, so that ``numpy.load`` shows them too
     keep : earlier generations of the file that stay
+    only : of an address, who alone may write there
 
     Raises
     ------
@@ -58,7 +67,7 @@ def write_model(path: Path, settings: Any, fitted: Fitted, public: Mapping[str, 
             meta["parameters"][name] = [[int(number) for number in row] for row in value]
         else:
             arrays[f"parameter.{name}"] = np.asarray(value)
-    write_archive(path, KIND, meta, arrays, keep=keep)
+    write_archive(path, KIND, meta, arrays, keep=keep, only=only)
 
 
 def _is_texts(value: Any) -> bool:

@@ -15,12 +15,14 @@ from typing import Any, Self
 
 import pyarrow as pa
 
-from streamem.core.addresses import address_of, is_address
+from streamem.core.addresses import Address, address_of, is_address
 from streamem.core.archive import generations
+from streamem.core.archive_reading import is_there, place_of
 from streamem.core.errors import OutputError, ParameterError, WriterConflictError
 from streamem.core.file_locks import locked_folder
 from streamem.core.ports import Stream
 from streamem.core.redaction import redacted
+from streamem.core.stored_objects import SoleWriter, require_writable
 from streamem.online.append_only_arrow import AppendedStream
 from streamem.online.follow import Learner
 from streamem.online.history import SCHEMA, as_columns
@@ -51,13 +53,14 @@ class LiveModel:
     learner : holds what is fitted
     restore : from the path of a checkpoint, become what it holds; [path, bytes] of the files beside it
     show : bring the public attributes up to date
-    save : write the model to a path, with [path, bytes] of the files beside it, and keep so many earlier generations
+    save : write the model to a path, with [path, bytes] of the files beside it, keep so many earlier generations, as
+        the only one who may write there
     """
 
     learner: Learner
-    restore: Callable[[Path], Mapping[str, Any]]
+    restore: Callable[[Path | Address], Mapping[str, Any]]
     show: Callable[[], None]
-    save: Callable[[Path, Mapping[str, Any], int], None]
+    save: Callable[[Path | Address, Mapping[str, Any], int, SoleWriter | None], None]
 
 
 class LiveFiles:
@@ -66,7 +69,7 @@ class LiveFiles:
     Parameters
     ----------
     model : becomes what `checkpoint` holds, if that exists
-    checkpoint, dead_letter, history : paths, or None
+    checkpoint, dead_letter, history : paths, or None; a checkpoint may be an address of a store
     save_every_s : seconds between saves
     dead_letter_limit : most bytes of dead letters, or None
     """
@@ -80,14 +83,16 @@ class LiveFiles:
         save_every_s: float,
         dead_letter_limit: int | None = None,
     ) -> None:
-        for path in (checkpoint, dead_letter, history):
+        for path in (dead_letter, history):
             if path is not None and is_address(path):
                 raise OutputError(
-                    f"{address_of(path)}: what a stream leaves goes to files of this machine; pass a path"
+                    f"{address_of(path)}: dead letters and histories are appended to, which no store can; pass a path "
+                    "of this machine (a checkpoint may lie in a store)"
                 )
         self._limits = {"dead_letter": dead_letter_limit}
         self._model, self._every_s = model, save_every_s
-        self._path = None if checkpoint is None else Path(os.fspath(checkpoint))
+        self._path = None if checkpoint is None else place_of(checkpoint)
+        self._only: SoleWriter | None = None
         self._paths = {"dead_letter": dead_letter, "history": history}
         self._files: dict[str, AppendedStream] = {}
         self._closing = ExitStack()
@@ -106,7 +111,12 @@ class LiveFiles:
     def _open(self) -> None:
         self._require_apart()
         lengths: Mapping[str, Any] | None = None
-        if self._path is not None:
+        if isinstance(self._path, Address):
+            require_writable(self._path)
+            self._only = SoleWriter(self._path)
+            if any(map(is_there, generations(self._path))):
+                lengths = self._model.restore(self._path)
+        elif self._path is not None:
             if not self._path.parent.is_dir():
                 raise OutputError(f"{self._path}: there is no folder {self._path.parent}; create it first")
             with locked_folder(self._path.parent):
@@ -139,8 +149,9 @@ class LiveFiles:
 
     def _relative(self, path: str | os.PathLike[str]) -> str:
         """Seen from the checkpoint, so that all may be moved together."""
-        folder = "." if self._path is None else self._path.parent
-        return os.path.relpath(path, folder)
+        if isinstance(self._path, Address):  # from which nothing on this machine can be seen
+            return os.path.abspath(path)
+        return os.path.relpath(path, "." if self._path is None else self._path.parent)
 
     def bury(self, poison: Sequence[Poison]) -> None:
         """Append unusable records to the dead letters."""
@@ -187,11 +198,14 @@ class LiveFiles:
             stream.commit({partition: where for partition, (where, _) in places.items()})
         self._saved, self._dirty = monotonic(), False
 
-    def _save_model(self, path: Path, lengths: Mapping[str, Any]) -> None:
+    def _save_model(self, path: Path | Address, lengths: Mapping[str, Any]) -> None:
+        if isinstance(path, Address):
+            self._model.save(path, lengths, GENERATIONS, self._only)
+            return
         with locked_folder(path.parent):
             self._require_own(path)
             try:
-                self._model.save(path, lengths, GENERATIONS)
+                self._model.save(path, lengths, GENERATIONS, None)
             finally:  # nobody else can write now, so whatever is there is ours, also after an interrupt
                 self._own = _identity(path)
 
@@ -211,9 +225,10 @@ class LiveFiles:
     def _require_apart(self) -> None:
         named = {name: Path(os.fspath(path)).resolve() for name, path in self._paths.items() if path is not None}
         if self._path is not None:
-            if self._path.suffix != ".npz":
+            if not str(self._path).endswith(".npz"):
                 raise ParameterError(f"{self._path}: a checkpoint is a model file and ends in .npz")
-            named["checkpoint"] = self._path.resolve()
+            if isinstance(self._path, Path):
+                named["checkpoint"] = self._path.resolve()
         if len(set(named.values())) < len(named):
             raise ParameterError(
                 f"{', '.join(named)} need different files; they are {sorted(map(str, named.values()))}"

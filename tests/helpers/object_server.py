@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from heapq import nsmallest
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 from xml.sax.saxutils import escape, unescape
 
@@ -195,7 +196,8 @@ class ObjectServer:
         prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
         after = query.get("continuation-token", query.get("start-after", ""))
         keys: dict[str, bool] = {}
-        for key in sorted(self.objects):
+        wanted = (key for key in self.objects if key.startswith(prefix))
+        for key in sorted(wanted) if delimiter else nsmallest(PAGE + 1, (key for key in wanted if key > after)):
             if key.startswith(prefix):
                 rest = key[len(prefix) :]
                 folder = delimiter and delimiter in rest

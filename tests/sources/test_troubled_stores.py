@@ -15,6 +15,7 @@ import zarr
 from numpy.typing import NDArray
 
 from helpers.object_server import KEY, SECRET, ObjectServer, error
+from helpers.subprocess_jobs import run
 from helpers.troubled_proxy import TroubledProxy
 from streamem import Address, GaussianMixture, ReadOptions, open_source
 from streamem.core import retrying
@@ -223,6 +224,35 @@ def test_a_store_is_listed_once_before_the_first_chunk(server: ObjectServer, mon
     )
     assert sum(at == 0 for at in lists) <= 4
     assert len(chunks) >= 240
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["zarr", "parquet"])
+def test_what_is_fetched_ahead_stays_within_the_limit(
+    kind: str, server: ObjectServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory by VmHWM in a process of its own; the store and its options come from the environment."""
+    limit, rng = 64 * 2**20, np.random.default_rng(0)
+    for name, number in (("small", 4), ("large", 80)):
+        x = rng.normal(size=(number * 40_000, 8)).astype("f4")
+        if kind == "parquet":
+            for i in range(number):
+                file = io.BytesIO()
+                pq.write_table(pa.table({f"c{j}": x[40_000 * i :][:40_000, j] for j in range(8)}), file)
+                server.objects[f"{name}/{i:02}.parquet"] = file.getvalue()
+            continue
+        store = Address(server.address(name), server.storage_options).object_store(whole=True)
+        how: dict[str, Any] = {"chunks": (40_000, 8), "compressors": None}
+        zarr.create_array(zarr.storage.ObjectStore(store), shape=x.shape, dtype="f4", **how)[...] = x
+    named = {"ACCESS_KEY_ID": KEY, "SECRET_ACCESS_KEY": SECRET, "REGION": "us-east-1", "ALLOW_HTTP": "true"}
+    for option, value in (named | {"ENDPOINT": server.storage_options["endpoint"]}).items():
+        monkeypatch.setenv(f"AWS_{option}", value)
+    server.latency_s = 0.02
+    settings = {"n_components": 2, "covariance_type": "diag", "max_iter": 2, "memory_limit": limit}
+    settings |= {"init_params": "random_from_data", "random_state": 0}
+    taken = run("measure", data=server.address("large"), settings=settings, warm_up=server.address("small"))
+    assert server.most_at_once >= 8
+    assert taken["peak"] - taken["before"] < limit
 
 
 def test_credentials_are_renewed(server: ObjectServer) -> None:

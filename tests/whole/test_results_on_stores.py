@@ -252,6 +252,26 @@ def test_two_writers_of_one_checkpoint(folder: Address) -> None:
     assert get(address) == b"of another fit"
 
 
+def test_a_model_that_lives_on_a_stream(folder: Address) -> None:
+    """Its checkpoint, with the positions, is one object: it goes on from there, and another writer is noticed."""
+    address, batches = folder.below("live.npz"), [X[i : i + 50] for i in range(0, 400, 50)]
+    told: dict[str, Any] = {"batch_rows": 50, "checkpoint": address, "save_every_s": 0}
+    model = GaussianMixture(**SETTINGS).fit_stream(iter(batches), **told)
+    again = GaussianMixture(**SETTINGS).fit_stream(iter(batches[:1]), **told)
+    assert GaussianMixture.load(address).means_.tobytes() == again.means_.tobytes() != model.means_.tobytes()
+    if folder.scheme == "memory":
+        return
+
+    def meddled() -> Iterator[Any]:
+        yield batches[0]
+        put(address, b"of another")
+        yield batches[1]
+
+    with pytest.raises(WriterConflictError, match=r"live.npz was written by another process"):
+        GaussianMixture(**SETTINGS).fit_stream(meddled(), **told)
+    assert get(address) == b"of another"
+
+
 def test_a_conditional_write_that_was_made_twice_is_no_conflict(folder: Address) -> None:
     """As when the answer to the first was lost."""
     if folder.scheme == "memory":

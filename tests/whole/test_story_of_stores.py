@@ -32,7 +32,14 @@ pytestmark = [
 ]
 
 ROWS, FILES = 12_000, 24
-SETTINGS: dict[str, Any] = {"n_components": 3, "random_state": 0, "max_iter": 40, "tol": 0.0, "chunk_bytes": 24_000}
+SETTINGS: dict[str, Any] = {
+    "n_components": 3,
+    "random_state": 0,
+    "max_iter": 40,
+    "tol": 0.0,
+    "chunk_bytes": 24_000,
+    "init_params": "random_from_data",
+}
 
 FIT = """
 import json, sys
@@ -78,7 +85,7 @@ def test_from_parquet_to_labels(rows: np.ndarray[Any, Any], tmp_path: Path, monk
         command = [sys.executable, str(program), json.dumps(SETTINGS), str(options["endpoint"])]
         running = subprocess.Popen(command, cwd=tmp_path, start_new_session=True)
         try:
-            end = monotonic() + 120
+            end = monotonic() + 300
             while iteration(checkpoint) < 3 and running.poll() is None and monotonic() < end:
                 sleep(0.02)
         finally:
@@ -100,6 +107,6 @@ def test_from_parquet_to_labels(rows: np.ndarray[Any, Any], tmp_path: Path, monk
         resumed.save(bucket.below("model.npz"))
         again = GaussianMixture.load(bucket.below("model.npz"))
         found = zarr.open_array(zarr.storage.ObjectStore(labels.object_store(whole=True)), mode="r")
-        np.testing.assert_array_equal(found[:], again.predict(rows))
+        np.testing.assert_array_equal(found[:], again.predict(data))
         assert SECRET.encode() not in (get(bucket.below("model.npz")) or b"") + (get(checkpoint) or b"")
         assert xarray.DataArray(found[:]).sizes == {"dim_0": ROWS}
