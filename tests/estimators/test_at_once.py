@@ -185,3 +185,11 @@ def test_a_step_of_a_chain_starts_no_threads(monkeypatch: pytest.MonkeyPatch) ->
     for one, question in zip(found, ask, strict=True):
         np.testing.assert_array_equal(one, question(X[:30]))
     assert started
+
+
+def test_steps_that_are_cut_are_answered_with_what_lies_beyond() -> None:
+    chain = GaussianHMM(2, random_state=0, chunk_bytes=96).fit(X)
+    found = chain.predict_proba(X[:30]), chain.score(X[:30])
+    chain.set_params(chunk_bytes=None)
+    np.testing.assert_allclose(found[0], chain.predict_proba(X[:30]), rtol=1e-9)
+    np.testing.assert_allclose(found[1], chain.score(X[:30]), rtol=1e-12)

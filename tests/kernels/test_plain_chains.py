@@ -68,7 +68,7 @@ def test_many_sequences_are_those_of_a_loop(moves: str, rows: str) -> None:
     b = np.vstack([emitted(n, rows) for n in lengths])
     peaks, weights = RNG.normal(size=len(b)), RNG.random(len(lengths)) + 0.5
     entries, exits = np.zeros((2, len(lengths), WIDTH))
-    entries[:, :2], exits[:, :3] = 0.5, 1.0  # nothing begins in the third state
+    entries[:, :3], exits[:, :3] = [0.45, 0.45, 0.1], 1.0
     exits[-1, :3] = [0.2, 1.0, 0.4]
     v, known = np.empty_like(b), np.empty(len(lengths))
     shared, visits, begun = np.zeros((WIDTH, WIDTH)), np.zeros(WIDTH), np.zeros(WIDTH)
@@ -102,6 +102,26 @@ def test_what_no_factor_serves_needs_logarithms() -> None:
         np.testing.assert_allclose(known[s], total, rtol=1e-12)
 
 
+def test_a_sequence_that_needs_logarithms_leaves_those_before_it() -> None:
+    """Of a state that nothing reaches, β overflows where all rows are its own."""
+    matrix, lengths = matrix_of("stay"), [20, 300, 20]
+    stops = np.cumsum(lengths)
+    spans = np.column_stack([stops - lengths, stops])
+    b = np.vstack([emitted(n, "another state's") for n in lengths])
+    entries, exits = np.zeros((2, 3, WIDTH))
+    entries[:, :2], exits[:, :3] = 0.5, 1.0
+    v, known, sums = np.empty_like(b), np.empty(3), np.zeros((WIDTH, WIDTH))
+    own, passed = recursions(WIDTH), b.copy()
+    own.forward(passed, np.zeros(len(b)), spans, entries, exits, matrix, v, known)
+    own.backward(passed, spans, exits, np.ones(3), matrix, v, known, sums, np.zeros(WIDTH), np.zeros(WIDTH), 0)
+    assert np.isfinite(known).tolist() == [True, False, True]
+    for s in (0, 2):
+        first, stop = spans[s].tolist()
+        total, gamma, _ = one_by_one(b[first:stop], entries[s], exits[s], matrix)
+        np.testing.assert_allclose(known[s], total, rtol=1e-12)
+        np.testing.assert_allclose(v[first:stop], gamma, atol=1e-13)
+
+
 def test_the_first_guess_is_not_enough_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """The cases above do guess again."""
     solved: list[int] = []
@@ -118,3 +138,12 @@ def test_the_first_guess_is_not_enough_everywhere(monkeypatch: pytest.MonkeyPatc
     recursions(WIDTH).forward(b, np.zeros(300), np.array([[0, 300]]), entries, np.ones((1, WIDTH)), matrix, v, known)
     assert 1 < len(solved) < chains.GUESSES
     assert np.isfinite(known).all()
+
+
+def test_a_solution_that_lacks_digits_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chains, "GUESSES", 1)
+    matrix, entries = matrix_of("stay"), np.array([[0.5, 0.5, 0.0, 0.0]])
+    for n, taken in ((2, True), (20, False)):  # a step leaves a ten thousandth of what was guessed
+        b, v, known = emitted(n, "another state's"), np.empty((n, WIDTH)), np.empty(1)
+        recursions(WIDTH).forward(b, np.zeros(n), np.array([[0, n]]), entries, np.ones((1, WIDTH)), matrix, v, known)
+        assert bool(np.isfinite(known[0])) is taken

@@ -38,12 +38,12 @@ class _System(NamedTuple):
 
     Attributes
     ----------
-    steps : (n,) rows of all steps
+    steps : rows of all n steps, a slice where nothing lies between the sequences
     firsts, lasts : (sequences,) where each begins and ends among them
     band : (n·width, 2·width) diagonals of the matrix, the first of which is 1 and not read
     """
 
-    steps: Array
+    steps: Array | slice
     firsts: Array
     lasts: Array
     band: Array
@@ -104,26 +104,24 @@ class PlainRecursions:
             return
         filled = np.flatnonzero(spans[:, 1] > spans[:, 0])
         steps, firsts, lasts, band = self._system
-        ahead, before = _transposed(band, lasts, exits[filled]), v[steps]
-        gamma = before * ahead
-        mass = gamma.sum(axis=1, keepdims=True)
-        gamma /= mass
-        reached = b[steps] * ahead / mass
-        taint = np.add.reduceat(np.where(before <= FLOOR, gamma, 0.0).sum(axis=1), firsts)
+        ahead, before = _transposed(band, firsts, lasts, exits[filled]), v[steps]
+        ahead /= np.einsum("nj,nj->n", before, ahead)[:, None]
+        gamma, reached = before * ahead, b[steps] * ahead
+        taint = np.add.reduceat(np.add.reduce(np.where(before <= FLOOR, gamma, 0.0), axis=1), firsts)
         clean = np.isfinite(known[filled]) & (taint <= TAINTED)  # NaN is a taint too
         known[filled[~clean]] = -np.inf
         lengths = spans[filled, 1] - spans[filled, 0]
-        if not clean.all():
+        if not clean.all():  # v of these is worked out anew by whoever reads `known`
             skipped = np.repeat(~clean, lengths)
             gamma[skipped], reached[skipped], before[skipped] = 0.0, 0.0, 0.0
-        gamma *= np.repeat(weights[filled], lengths)[:, None]
-        reached *= np.repeat(weights[filled], lengths)[:, None]
+        weight = np.repeat(weights[filled], lengths)[:, None]
+        gamma *= weight
+        reached *= weight
         reached[firsts] = 0.0  # nothing of their own sequence comes before these
         transitions += before[:-1].T @ reached[1:]
-        visits += gamma.sum(axis=0)
-        begun += gamma[firsts[filled >= counted]].sum(axis=0)
-        kept = np.repeat(clean, lengths)
-        v[steps[kept]] = gamma[kept]
+        visits += np.add.reduce(gamma, axis=0)
+        begun += np.add.reduce(gamma[firsts[filled >= counted]], axis=0)
+        v[steps] = gamma
 
     @quietly
     def operator(self, b: Array, matrix: Array, rows: Array, scales: Array, shared: Array, least: float) -> bool:
@@ -162,18 +160,21 @@ def _solved(b: Array, spans: Array, entries: Array, matrix: Array) -> tuple[_Sys
     lengths = spans[:, 1] - spans[:, 0]
     lasts = np.cumsum(lengths) - 1
     firsts = lasts + 1 - lengths
-    steps = np.arange(lengths.sum()) + np.repeat(spans[:, 0] - firsts, lengths)
-    own, growth = b[steps], np.empty(len(steps))
-    growth[1:] = np.einsum("nj,nj->n", own[:-1] @ matrix, own[1:]) / own[:-1].sum(axis=1)
+    steps: Array | slice = slice(int(spans[0, 0]), int(spans[-1, 1]))
+    if (spans[1:, 0] != spans[:-1, 1]).any():
+        steps = np.arange(lasts[-1] + 1) + np.repeat(spans[:, 0] - firsts, lengths)
+    own = b[steps]
+    growth = np.empty(len(own))
+    growth[1:] = np.einsum("nj,nj->n", own[:-1] @ matrix, own[1:]) / np.add.reduce(own[:-1], axis=1)
     begun = entries * own[firsts]
-    growth[firsts] = begun.sum(axis=1)
+    growth[firsts] = np.add.reduce(begun, axis=1)
     np.fmax(growth, LEAST_GROWTH, out=growth)
     right = np.zeros_like(own)
     for _ in range(GUESSES):
         right[firsts] = begun / growth[firsts, None]
         band = _band(own / growth[:, None], matrix, firsts)
         found = _solution(band, right, transposed=False)
-        sums = found.sum(axis=1)
+        sums = np.add.reduce(found, axis=1)
         served = (sums >= LOWEST) & (sums <= HIGHEST)
         if served.all():
             break
@@ -192,18 +193,26 @@ def _band(scaled: Array, matrix: Array, firsts: Array) -> Array:
     """Diagonals (n·width, 2·width) of the equations of steps with densities (n, width), divided by their factors."""
     n, width = scaled.shape
     band = np.zeros((n, width, 2 * width))
-    for i in range(width):
-        np.multiply(scaled[1:], -matrix[i], out=band[:-1, i, width - i : 2 * width - i])
+    row = band.itemsize * 2 * width
+    moves = np.ndarray(  # from state i at a step to j at the next one, which lies on diagonal width + j − i
+        (n - 1, width, width), buffer=band, offset=row // 2, strides=(row * width, row - band.itemsize, band.itemsize)
+    )
+    np.multiply(scaled[1:, None, :], -matrix, out=moves)
     band[firsts[1:] - 1] = 0.0  # no sequence goes on with another
     return band.reshape(n * width, 2 * width)
 
 
-def _transposed(band: Array, lasts: Array, exits: Array) -> Array:
-    """β (n, width) of all steps, up to a factor for each."""
+def _transposed(band: Array, firsts: Array, lasts: Array, exits: Array) -> Array:
+    """β (n, width) of all steps, up to a factor for each; not finite in sequences that need logarithms."""
     width = exits.shape[1]
     right = np.zeros((len(band) // width, width))
     right[lasts] = exits
-    return _solution(band, right, transposed=True)
+    found = _solution(band, right, transposed=True)
+    if not np.isfinite(found).all():  # what overflows in one sequence has reached those before it
+        for first, stop in zip(firsts.tolist(), (lasts + 1).tolist(), strict=True):
+            own = band[first * width : stop * width]
+            found[first:stop] = _solution(own, right[first:stop], transposed=True)
+    return found
 
 
 def _solution(band: Array, right: Array, transposed: bool) -> Array:
