@@ -49,10 +49,12 @@ class ForwardsToFamily(Model):
     @property
     def missing(self) -> Missing:
         """What of a row may be NaN, and whether the family could be asked for more."""
-        found = super().missing
-        if found is Missing.VALUES or self.family.can_integrate:
-            return found
-        return Missing.STEPS_ALONE if found is Missing.STEPS else Missing.NEVER
+        if self.allows_missing_values:
+            return Missing.VALUES
+        able = self.family.can_integrate
+        if self.allows_missing_steps:
+            return Missing.STEPS if able else Missing.STEPS_ALONE
+        return Missing.NOTHING if able else Missing.NEVER
 
     @property
     def estimates(self) -> str:
