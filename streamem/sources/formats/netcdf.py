@@ -18,8 +18,9 @@ from streamem.sources.formats.libraries import faults, library
 from streamem.sources.inside import split_inside
 from streamem.sources.options import ReadOptions
 
-ENGINES = ("netcdf4", "h5netcdf", "scipy")
-"""Of xarray that read files, by its own name for each; classic files need SciPy alone."""
+ENGINES = ("h5netcdf", "netcdf4", "scipy")
+"""Names that xarray has for what reads files; the library of netCDF keeps 64 MiB of chunks that nobody asks for again.
+Classic files need SciPy alone."""
 
 
 class NetcdfSource(Source):
