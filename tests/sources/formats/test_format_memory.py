@@ -12,7 +12,7 @@ from helpers.large_formats import WIDTH, WRITERS, opened
 pytestmark = [pytest.mark.memory, pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 FEW, MANY, MIB = 2**18, 5 * 2**18, 2**20
 LATER = {"polars": 2, "Ibis": 2, "DuckDB relation": 4}
-"""Times as many rows, few and many: the engine of polars and the cache of DuckDB, up to its memory_limit, grow at first."""
+"""Times as many rows: polars' engine and DuckDB's cache, up to its memory_limit, grow at first."""
 
 
 @pytest.mark.parametrize("kind", WRITERS)
