@@ -7,6 +7,7 @@ from typing import Any
 
 import xarray
 
+from streamem.core.errors import ParameterError
 from streamem.sources import ReadOptions, open_source
 from streamem.sources.transformed import About, KnownSource
 
@@ -53,7 +54,7 @@ class StreamemAccessor:
         **options: Any,
     ) -> Any:
         """Fit a model, and return it; options are those of its ``fit``."""
-        return model.fit(self._rows(feature_axis, columns), **options)
+        return _asked(model, "fit")(self._rows(feature_axis, columns), **options)
 
     def predict(
         self,
@@ -64,7 +65,7 @@ class StreamemAccessor:
         **options: Any,
     ) -> Any:
         """Most probable component, or state, of every row; options are those of the model's ``predict``."""
-        return model.predict(self._rows(feature_axis, columns), **options)
+        return _asked(model, "predict")(self._rows(feature_axis, columns), **options)
 
     def predict_proba(
         self,
@@ -75,7 +76,7 @@ class StreamemAccessor:
         **options: Any,
     ) -> Any:
         """Probability of every component, or state, along one more dimension; options are those of the model."""
-        return model.predict_proba(self._rows(feature_axis, columns), **options)
+        return _asked(model, "predict_proba")(self._rows(feature_axis, columns), **options)
 
     def score_samples(
         self,
@@ -86,9 +87,23 @@ class StreamemAccessor:
         **options: Any,
     ) -> Any:
         """Log-density of every row, in nats; options are those of the model."""
-        return model.score_samples(self._rows(feature_axis, columns), **options)
+        return _asked(model, "score_samples")(self._rows(feature_axis, columns), **options)
 
     def _rows(self, feature_axis: int | str | None, columns: Sequence[str] | None) -> KnownSource:
         chosen = None if columns is None else tuple([columns] if isinstance(columns, str) else columns)
         options = ReadOptions(columns=chosen, feature_axis=feature_axis)
         return KnownSource(open_source(self._data, options=options), About(self._data, options))
+
+
+def _asked(model: Any, method: str) -> Any:
+    """The method of a model.
+
+    Raises
+    ------
+    ParameterError : something else than a model
+    """
+    if isinstance(model, type):
+        raise ParameterError(f"{model.__name__} is a class; pass an object of it: {model.__name__}(...)")
+    if isinstance(model, str) or not hasattr(model, method):
+        raise ParameterError(f"{model!r:.100} has no {method}: pass an estimator, or a pipeline that ends in one")
+    return getattr(model, method)

@@ -83,7 +83,7 @@ def answered(
 ) -> Any:
     """What a task says of every row of X, in the shape of `column`; `what` is shown by a progress bar."""
     if target.id_columns is not None:
-        arguments = replace(arguments, left_out=_left_out(target))
+        arguments = replace(arguments, left_out=_left_out(target, fitted))
     if settings.structure.answers_lazily and is_dask(x) and target.out is None and arguments.feature_axis is None:
         return _lazily(settings, fitted, asked.task, x, arguments, column, target.plain)
     opened, fitted = opened_for(settings, fitted, x, narrowed(settings, fitted, arguments, column))
@@ -143,8 +143,8 @@ def _of_sequences(
     )
 
 
-def _left_out(target: Target) -> tuple[str, ...]:
-    """Columns that are no features, as they are written beside answers.
+def _left_out(target: Target, fitted: Fitted) -> tuple[str, ...]:
+    """Columns that are no features, as they are written beside answers; those that were fitted are both.
 
     Raises
     ------
@@ -153,7 +153,8 @@ def _left_out(target: Target) -> tuple[str, ...]:
     if target.out is None:
         raise ParameterError("id_columns are written beside answers: pass out= with a path ending in .parquet")
     named = target.id_columns or ()
-    return (named,) if isinstance(named, str) else tuple(named)
+    features = () if fitted.shape is None or fitted.shape.names is None else columns_of(fitted.shape.names)
+    return tuple(name for name in ((named,) if isinstance(named, str) else named) if name not in features)
 
 
 def identity_options(arguments: DataArguments, fitted: Fitted) -> ReadOptions:

@@ -32,6 +32,7 @@ ELSEWHERE = {
     "covars_": "covariances_",
     "n_parameters": "_n_parameters()",
     "labels_": "predict(X)",
+    "to_sklearn": "nothing: scikit-learn has no such model; save() writes a file that NumPy alone can read",
     "lower_bound": "lower_bound_",
 }
 """What attributes of hmmlearn, and some that scikit-learn has elsewhere, are called here."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from streamem.core.faults import require_faultless
 from streamem.core.state import State
 from streamem.core.stored_objects import SoleWriter
 from streamem.estimators.attributes import misfit, shown_parameters
-from streamem.estimators.family_data import data_of, family_of_data
+from streamem.estimators.family_data import KNOWN, data_of, family_of_data
 from streamem.estimators.making import model_of, row_width
 from streamem.estimators.persistence import KIND, Parts, load_parts, one_way, public_faults
 from streamem.running.fitted import Fitted, PriorWeight, Shape, StreamPlace
@@ -136,8 +137,11 @@ def read_model(cls: type[Any], path: Path, objects: Mapping[str, Any], newest: b
     Raises
     ------
     ModelFileError : not such a file, damaged, newer than this library, or not to be trusted
-    ParameterError : the family was code of the user, and `objects` holds none
+    ParameterError : the family was code of the user, and `objects` holds none, or another one; or what is no
+        hyperparameter
     """
+    if unknown := sorted(objects.keys() - set(signature(cls).parameters)):
+        raise ParameterError(f"load of a {cls.__name__} takes its hyperparameters, and {unknown[0]!r} is none of them")
     parts = load_parts(path, cls.__name__, newest=newest)
     given = {**parts.parameters, **_families(cls, path, parts, objects), **objects}
     if lacking := sorted(cls.face.objects - given.keys()):
@@ -149,10 +153,22 @@ def read_model(cls: type[Any], path: Path, objects: Mapping[str, Any], newest: b
     try:
         settings = cls(**given)
         return settings, _restored(path, settings, parts)
-    except StreamemError:
+    except StreamemError as error:
+        if told := _other_family(parts, objects):
+            raise ParameterError(f"{path} holds a {cls.__name__} of {told}") from error
         raise
     except UNTRUSTED as error:
         raise ModelFileError(f"{path} cannot be trusted as a {cls.__name__}: {error!r}") from error
+
+
+def _other_family(parts: Parts, objects: Mapping[str, Any]) -> str:
+    """What was passed in place of the family that the file tells, in words; "" where that is alike, or unknown."""
+    told = parts.meta.get("families")
+    for name, data in told.items() if isinstance(told, dict) else ():
+        given = data_of(objects.get(name))
+        if given is not None and isinstance(data, dict) and data.get("family") in KNOWN and given != data:
+            return f"{data['family']}, and {name}={objects[name]!r:.200} was passed: leave {name}= out"
+    return ""
 
 
 def _families(cls: type[Any], path: Path, parts: Parts, objects: Mapping[str, Any]) -> dict[str, Any]:

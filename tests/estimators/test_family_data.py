@@ -183,6 +183,17 @@ def test_a_file_of_before_is_loaded_with_its_family(tmp_path: Path) -> None:
     assert np.array_equal(Mixture.load(path, family=Poisson()).predict(x), mix.predict(x))
 
 
+def test_another_family_and_words_that_are_none_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "m.npz"
+    Mixture(Poisson(), 2, random_state=0).fit(np.arange(20.0)[:, None]).save(path)
+    with pytest.raises(
+        ParameterError, match=r"a Mixture of Poisson, and family=Gaussian\(\) was passed: leave family="
+    ):
+        Mixture.load(path, family=Gaussian())
+    with pytest.raises(ParameterError, match="'famly' is none of them"):
+        Mixture.load(path, famly=Poisson())
+
+
 def nested(depth: int) -> Any:
     told: Any = {"family": "Poisson", "arguments": {}}
     for _ in range(depth):

@@ -222,6 +222,8 @@ def test_files_carry_columns_that_are_named(gm: GaussianMixture, tmp_path: Path)
         found = columns(out)
         assert list(found) == ["day", "profile", "probability_0", "probability_1"]
         assert found["day"] == frame.day.tolist()
+    gm.predict(frame, out=tmp_path / "both.parquet", id_columns=["t"])  # a feature goes along too
+    assert columns(tmp_path / "both.parquet")["t"] == frame.t.tolist()
     with pytest.raises(ParameterError, match="pass out="):
         gm.predict(frame, id_columns=["day"])
     with pytest.raises(ParameterError, match="parquet only"):

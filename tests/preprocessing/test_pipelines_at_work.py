@@ -16,7 +16,7 @@ from sklearn.utils.estimator_checks import check_estimator
 
 import streamem.xarray  # noqa: F401
 from streamem import GaussianHMM, GaussianMixture
-from streamem.core.errors import SchemaError
+from streamem.core.errors import ParameterError, SchemaError
 from streamem.preprocessing import PCA, StandardScaler
 
 RNG = np.random.default_rng(0)
@@ -33,6 +33,12 @@ def ocean() -> tuple[xr.Dataset, np.ndarray[Any, Any]]:
     dims = ("lat", "lon", "depth")
     columns = {name: (dims, np.where(land[..., None], np.nan, x)) for name, x in (("TEMP", warm), ("PSAL", salt))}
     return xr.Dataset(columns, {"lat": lat, "lon": lon, "depth": depth}), np.where(land, -1, mass)
+
+
+@pytest.mark.parametrize("model", ["gmm", GaussianMixture, 3])
+def test_what_is_no_model_is_refused(model: Any) -> None:
+    with pytest.raises(ParameterError, match="pass an object of it|pass an estimator"):
+        ocean()[0].streamem.fit(model, feature_axis="depth")
 
 
 def test_columns_in_another_order_are_refused() -> None:
