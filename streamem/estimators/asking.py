@@ -245,7 +245,7 @@ def scores_of(settings: Any, fitted: Fitted, x: Any, arguments: DataArguments, e
 
 
 def text_of(shape: Shape) -> Categories:
-    """Of columns of text the values in the order of their codes, None for others; () if there are none."""
+    """Values of each column of text in the order of their codes, None for other columns; () if no column is text."""
     known = shape.categories or {}
     return tuple(known.get(name) for name in shape.names or ()) if known else ()
 

@@ -88,7 +88,7 @@ def contained(
 
 
 def _told(column: Column, values: Array) -> dict[str, list[Any]]:
-    """By name, the values that the codes of a column stand for, where they do."""
+    """Values that the codes of a column stand for, by its name, where they do."""
     return {
         name: [own[code] for code in values[:, j].astype(np.intp).tolist()]
         for j, (name, own) in enumerate(zip(column.names, column.categories, strict=False))
