@@ -65,10 +65,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item for item, why in zip(items, reasons, strict=True) if not why]
 
 
+gc.disable()  # while tests are collected, a sixth of that time
+
+
 def pytest_collection_finish() -> None:
     """What thousands of tests and all modules hold lives as long as the process: no garbage collection looks at it."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def _further_variations(items: list[pytest.Item]) -> Iterator[pytest.Item]:

@@ -109,7 +109,7 @@ def own(measured: dict[str, Any], peak: int) -> int:
 def check_total(stores: Stores, suffix: str, tmp_path: Path, nbytes: int) -> dict[str, Any]:
     """Fit and label `nbytes`; everything together, what the libraries allocate too."""
     outs = (tmp_path / "labels.zarr", tmp_path / "labels.parquet")
-    measure(stores.path(suffix, nbytes))  # compiles what the next process loads: a compiler takes 100 MB more
+    measure(stores.path(suffix, nbytes // 10))  # compiles what the next process loads: a compiler takes 100 MB more
     measured = measure(stores.path(suffix, nbytes), outs=outs)
     assert measured["passes"] == SETTINGS["max_iter"] + 1
     assert own(measured, measured["peak"]) < OWN_BYTES
@@ -174,7 +174,7 @@ def test_eight_times_the_rows_take_no_more_memory(kind: str, columns: tuple[Path
 def test_chunks_of_16_mib(stores: Stores) -> None:
     """Of such, chunks in flight take what could be kept from pass to pass, and allocators keep none of them."""
     data = stores.path("zarr", 200 * MB, 32, 16 * MIB)
-    measure(data)  # compiles what the next process loads
+    measure(stores.path("zarr", 40 * MB, 32, 16 * MIB))  # compiles what the next process loads
     measured = measure(data)
     assert own(measured, max(measured["peak"], measured["reported"])) < OWN_BYTES
 
@@ -271,7 +271,7 @@ def test_a_result_over_the_limit_has_to_go_to_a_file(stores: Stores, tmp_path: P
 
 def test_writing_a_wide_result_keeps_to_the_limit(tmp_path: Path) -> None:
     """64 probabilities for each row of two numbers, through encoders that hold memory of their own."""
-    rows, limit = 2**18, 40 * MIB
+    rows, limit = 2**17, 40 * MIB
     rng = np.random.default_rng(0)
     np.save(tmp_path / "x.npy", rng.normal(size=(rows, 2)))
     gm = GaussianMixture(64, covariance_type="diag", max_iter=1, random_state=0, init_params="random_from_data")
