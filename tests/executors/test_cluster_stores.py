@@ -7,6 +7,7 @@ import io
 import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -16,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zarr
-from distributed import Client
+from distributed import Client, worker_client
 
 from helpers.clusters import cluster_of
 from helpers.fit_bits import fitted
@@ -126,6 +127,26 @@ def test_results_go_to_a_store(suffix: str, client: Client, server: ObjectServer
     model.predict(data, out=out, overwrite=True, executor=client)
 
 
+def test_maps_of_labels_keep_their_grid(client: Client, server: ObjectServer) -> None:
+    """Dimensions, chunks and coordinates of the data, as this process would write them: byte for byte."""
+    data = Address(server.address("map.zarr"), server.storage_options)
+    group = zarr.create_group(zarr.storage.ObjectStore(data.object_store(whole=True)), zarr_format=3)
+    for i, name in enumerate("abc"):
+        made = group.create_array(name, shape=(30, 40), chunks=(5, 40), dtype="f8", dimension_names=("lat", "lon"))
+        made[...] = X[:, i].reshape(30, 40)
+    for name, size in (("lat", 30), ("lon", 40)):
+        group.create_array(name, shape=(size,), dtype="f8", dimension_names=(name,))[...] = np.arange(size)
+    model = GaussianMixture(**SETTINGS).fit(data, executor="threads")
+    found = []
+    for executor, name in ((client, "by_workers.zarr"), ("threads", "here.zarr")):
+        out = Address(server.address(f"maps/{name}"), server.storage_options)
+        model.predict(data, out=out, executor=executor)
+        found.append({name: get(out.below(name)) for name in sorted(names_below(out))})
+    assert found[0].keys() == found[1].keys()
+    assert found[0] == found[1]
+    assert "lat/zarr.json" in found[0]
+
+
 def test_a_result_of_bad_rows_is_absent(client: Client, server: ObjectServer) -> None:
     out = Address(server.address("bad/labels.zarr"), server.storage_options)
     model = GaussianMixture(**SETTINGS).fit(X, executor="threads")
@@ -215,6 +236,27 @@ def test_an_asynchronous_client(tmp_path: Path) -> None:
     with cluster_of(1) as (cluster, _):
         there = asyncio.run(calls(cluster.scheduler_address))
     assert fitted(there) == fitted(model.fit(X, executor="threads"))
+
+
+def test_two_fits_at_once_and_one_within_a_task(client: Client, server: ObjectServer) -> None:
+    """On one cluster, which holds nothing of them afterwards."""
+    address, data = Address(server.address("x.zarr"), server.storage_options), X
+    alone = [fitted(GaussianMixture(**SETTINGS).fit(each, executor="threads")) for each in (X, address)]
+
+    def within() -> bytes:
+        with worker_client() as there:
+            return GaussianMixture(**SETTINGS).fit(data, executor=there).means_.tobytes()
+
+    with ThreadPoolExecutor(3) as pool:
+        both = [pool.submit(GaussianMixture(**SETTINGS).fit, each, executor=client) for each in (X, address)]
+        task = client.submit(within, pure=False)
+        assert [fitted(one.result()) for one in both] == alone
+        assert task.result() == GaussianMixture(**SETTINGS).fit(X, executor="threads").means_.tobytes()
+    del task
+    end = time.monotonic() + 20
+    while client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)) == 0
 
 
 def test_what_handles_leave_behind() -> None:
