@@ -79,7 +79,11 @@ class AbleWorkers:
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Nothing stays on the cluster, though the traceback of an error may hold futures for as long as it is kept."""
         self._over.set()
+        for future in list(self._futures):
+            with contextlib.suppress(Exception):  # of a client that is closed
+                future.release()
 
     def submit(self, *what: Any, near: str | None = None, **settings: Any) -> Future:
         """`Client.submit`, near a worker, and never to workers that cannot do the work."""

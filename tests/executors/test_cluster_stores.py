@@ -12,6 +12,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import dask
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -210,7 +211,11 @@ def test_a_cluster_closed_in_the_middle(tmp_path: Path) -> None:
     """The active client: what follows does not go to threads without a word."""
     zarr.create_array(str(tmp_path / "x.zarr"), shape=X.shape, chunks=(50, 3), dtype="f8")[...] = X
     model = GaussianMixture(**SETTINGS | {"max_iter": 50}, init_params="random_from_data")
-    with cluster_of(1) as (cluster, _), Client(cluster.scheduler_address, timeout=2) as active:
+    with (
+        dask.config.set(scheduler=None),  # a client that lost its scheduler leaves it set
+        cluster_of(1) as (cluster, _),
+        Client(cluster.scheduler_address, timeout=2) as active,
+    ):
         watched = WatchedSource(open_data(str(tmp_path / "x.zarr"), 4800), lambda ref: time.sleep(0.05))
         closing = Thread(target=lambda: (time.sleep(1.0), cluster.close()))
         closing.start()
