@@ -308,7 +308,7 @@ def test_columns_by_name_whatever_their_order(tmp_path: Path) -> None:
     assert (again.predict(frame[::-1], columns=CHOSEN) == labels[::-1]).all()
     with pytest.raises(DataError, match=r"column 'region': 'east' .* is none of its 2 categories"):
         again.predict(frame.assign(region="east"), columns=CHOSEN)
-    with pytest.raises(ModelFileError, match="'visitors'.* was passed: leave family= out"):
+    with pytest.raises(ParameterError, match="'visitors'.* was passed: leave family= out"):
         Mixture.load(tmp_path / "m.npz", family=Product({"visitors": Poisson(), "region": Categorical()}))
 
 
