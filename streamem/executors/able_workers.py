@@ -79,7 +79,7 @@ class AbleWorkers:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Nothing stays on the cluster, though the traceback of an error may hold futures for as long as it is kept."""
+        """Release all futures: the traceback of an error would hold them on the cluster for as long as it is kept."""
         self._over.set()
         for future in list(self._futures):
             with contextlib.suppress(Exception):  # of a client that is closed
