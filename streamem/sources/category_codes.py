@@ -40,8 +40,9 @@ def _codes(array: pa.Array, values: tuple[Any, ...], what: str, skips_unseen: bo
         raise SchemaError(f"{what} holds {array.type}, its categories do not: {error}") from error
     if codes.null_count > array.null_count and not skips_unseen:
         unknown = array.filter(pc.and_(codes.is_null(), array.is_valid()))
+        more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
         raise DataError(
-            f"{what}: {unknown[0].as_py()!r} (and {len(unknown) - 1} more) is none of its {len(values)} categories "
+            f"{what}: {unknown[0].as_py()!r}{more} is none of its {len(values)} categories "
             f"({listed(values)}); leave such rows out, fit on data that has them, or take them for missing values with "
             "unseen='missing'"
         )
