@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from streamem.streams.byte_stream import ByteStream
     from streamem.streams.folder import FolderStream
     from streamem.streams.kafka import KafkaStream
+    from streamem.streams.opening import is_broker, open_broker
     from streamem.streams.redis import RedisStream
 
 __all__ = [
@@ -74,8 +75,10 @@ __all__ = [
     "folder_of_code",
     "followers_of",
     "history_table",
+    "is_broker",
     "load_model",
     "load_newest",
+    "open_broker",
     "open_sequences",
     "open_source",
     "page_of",
@@ -120,6 +123,8 @@ _HOMES = {
     "FolderStream": "streamem.streams.folder",
     "KafkaStream": "streamem.streams.kafka",
     "RedisStream": "streamem.streams.redis",
+    "is_broker": "streamem.streams.opening",
+    "open_broker": "streamem.streams.opening",
     "require_writable": "streamem.core.stored_objects",
     "write_table": "pyarrow.parquet",
 }

@@ -266,7 +266,8 @@ def update(
     replayed: bool,
     learning: Learning,
 ) -> None:
-    """Update MODEL from STREAM: Arrow IPC or JSON lines from a file, pipe, tcp://host:port, or standard input.
+    """Update MODEL from STREAM: Arrow IPC or JSON lines from a file, pipe, tcp://host:port, or standard input; or a
+    broker's stream: kafka://host:9092/topic, redis://host:6379/key, nats://host:4222/STREAM?subject=orders.*
 
     MODEL holds the positions in the stream too: after a crash the same command goes on where it was.
     """
@@ -281,6 +282,8 @@ def update(
         source = library.KafkaStream(kafka, topic, group=group, start=start)
     elif redis is not None and key is not None:
         source = library.RedisStream(redis, key, start=start)
+    elif library.is_broker(stream):
+        source = library.open_broker(stream, start)
     elif stream.startswith(("http://", "https://")):
         shown = redacted(stream)
         raise click.UsageError(f"{shown} cannot be read; pipe it: curl {shown} | streamem update {model}")

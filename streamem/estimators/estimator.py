@@ -342,8 +342,8 @@ class Estimator(BaseEstimator):
         Parameters
         ----------
         stream : what `streamem.streams.open_stream` takes: "-", a file or pipe (Arrow IPC or JSON lines), a growing
-            folder of Parquet files, "tcp://…", "kafka://…/topic", "redis://…/key", an iterable of batches; or a
-            `Stream` such as ``KafkaStream(...)``
+            folder of Parquet files, "tcp://…", "kafka://…/topic", "redis://…/key",
+            "nats://…/STREAM?subject=…", an iterable of batches; or a `Stream` such as ``KafkaStream(...)``
         half_life, step : as in `partial_fit`
         batch_rows : rows of a mini-batch; only a stream's end makes a smaller one
         columns : names of the features, others are ignored; by default those fitted, or those of the first record

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from streamem.core.completing import completed
 from streamem.core.errors import ParameterError
@@ -48,27 +48,69 @@ def _is_dash(data: Any) -> bool:
     return isinstance(data, str) and data == "-"
 
 
-def _kafka(data: Any, columns: Sequence[str] | None) -> Stream:
-    parts = urlsplit(data)
+def open_broker(address: str, start: str = "beginning") -> Stream:
+    """The stream that an address of a broker names; `start` is "beginning" or "end", where there is no position.
+
+    Raises
+    ------
+    ParameterError : it is no such address
+    """
+    opened: Stream = BROKERS[urlsplit(address).scheme](address, start)
+    return opened
+
+
+def is_broker(data: Any) -> bool:
+    """Whether data is an address that `open_broker` takes."""
+    return isinstance(data, str) and "://" in data and data.partition("://")[0] in BROKERS
+
+
+def _parts(address: str, *known: str) -> tuple[SplitResult, dict[str, str]]:
+    """An address in parts, and what stands behind its question mark."""
+    parts = urlsplit(address)
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    if unknown := sorted(options.keys() - set(known)):
+        told = f"one of {list(known)}" if known else "none"
+        raise ParameterError(f"{address} has the options {unknown} behind its question mark; this address takes {told}")
+    return parts, options
+
+
+def _kafka(address: str, start: str) -> Any:
+    parts, _ = _parts(address)
     topic = parts.path.strip("/")
     if not parts.netloc or not topic:
-        raise ParameterError(f"{data} is no Kafka topic; write kafka://host:9092/topic")
+        raise ParameterError(f"{address} is no Kafka topic; write kafka://host:9092/topic")
     if "@" in parts.netloc:
         raise ParameterError(
-            f"{data}: the address of a Kafka cluster takes no user and password; pass KafkaStream(servers, topic, "
+            f"{address}: the address of a Kafka cluster takes no user and password; pass KafkaStream(servers, topic, "
             "settings={'security.protocol': 'SASL_SSL', 'sasl.username': user, 'sasl.password': word})"
         )
-    stream: Stream = _part("kafka", "KafkaStream")(parts.netloc, topic)
-    return stream
+    return _part("kafka", "KafkaStream")(parts.netloc, topic, start=start)
 
 
-def _redis(data: Any, columns: Sequence[str] | None) -> Stream:
-    parts = urlsplit(data)
+def _redis(address: str, start: str) -> Any:
+    parts, _ = _parts(address)
     database, _, key = parts.path.strip("/").rpartition("/")
     if not parts.netloc or not key or not (database.isdigit() or not database):
-        raise ParameterError(f"{data} is no Redis stream; write redis://host:6379/key, or …/0/key for a database")
-    stream: Stream = _part("redis", "RedisStream")(f"redis://{parts.netloc}/{database or 0}", key)
-    return stream
+        raise ParameterError(f"{address} is no Redis stream; write redis://host:6379/key, or …/0/key for a database")
+    return _part("redis", "RedisStream")(f"redis://{parts.netloc}/{database or 0}", key, start=start)
+
+
+def _nats(address: str, start: str) -> Any:
+    parts, options = _parts(address, "subject")
+    login, _, servers = parts.netloc.rpartition("@")
+    stream = parts.path.strip("/")
+    if not servers or not stream or options.get("subject") == "":
+        raise ParameterError(
+            f"{address} is no stream of JetStream; write nats://host:4222/STREAM, or …/STREAM?subject=orders.* for "
+            "some of its subjects"
+        )
+    user, colon, word = (unquote(part) for part in login.partition(":"))
+    settings = {"user": user, "password": word} if colon else {"token": user} if user else {}
+    return _part("nats", "NatsStream")(servers, stream, subject=options.get("subject"), start=start, settings=settings)
+
+
+BROKERS: dict[str, Callable[[str, str], Any]] = {"kafka": _kafka, "redis": _redis, "nats": _nats}
+"""What opens an address of a broker, by what stands before ``://``."""
 
 
 def _bytes(data: Any, columns: Sequence[str] | None) -> Stream:
@@ -88,8 +130,8 @@ def _iterator(data: Any, columns: Sequence[str] | None) -> Stream:
 
 def _other_scheme(data: Any, columns: Sequence[str] | None) -> Stream:
     raise ParameterError(
-        f"{data} is no stream that can be opened: of addresses, kafka://, redis:// and tcp:// can; of others pass the "
-        "file object, as fsspec.open(address).open() gives it, and of local files the path"
+        f"{data} is no stream that can be opened: of addresses, kafka://, redis://, nats:// and tcp:// can; of others "
+        "pass the file object, as fsspec.open(address).open() gives it, and of local files the path"
     )
 
 
@@ -110,8 +152,7 @@ def _refuse(data: Any, columns: Sequence[str] | None) -> Stream:
 
 
 KINDS: list[Kind] = [
-    Kind("Kafka", lambda data: _has_scheme(data, "kafka"), _kafka),
-    Kind("Redis", lambda data: _has_scheme(data, "redis"), _redis),
+    Kind("Kafka, Redis or NATS", is_broker, lambda data, columns: open_broker(data)),
     Kind("socket or standard input", lambda data: _has_scheme(data, "tcp") or _is_dash(data), _bytes),
     Kind("other address", lambda data: isinstance(data, str) and "://" in data, _other_scheme),
     Kind("folder", lambda data: _is_path(data) and Path(data).is_dir(), _folder),
@@ -126,9 +167,10 @@ def open_stream(data: Any, columns: Sequence[str] | None = None) -> Stream:
 
     Parameters
     ----------
-    data : a `Stream`; "-" (standard input), "tcp://host:port", "kafka://host:9092/topic", "redis://host:6379/key"; the
-        path of a folder of Parquet files that grows; the path of, or a binary file object with, an Arrow IPC stream or
-        JSON lines; an iterable of arrays, tables or mappings, or a function that returns one
+    data : a `Stream`; "-" (standard input), "tcp://host:port", "kafka://host:9092/topic", "redis://host:6379/key",
+        "nats://host:4222/STREAM?subject=…"; the path of a folder of Parquet files that grows; the path of, or a binary
+        file object with, an Arrow IPC stream or JSON lines; an iterable of arrays, tables or mappings, or a function
+        that returns one
     columns : those that will be needed, where reading fewer is cheaper
 
     Raises

@@ -7,7 +7,6 @@ first, has taken nothing that was not read. Where it is gone, what the server te
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
@@ -17,6 +16,7 @@ from streamem.core.message import Message
 from streamem.core.ports import Stream
 from streamem.core.redaction import redacted
 from streamem.machine.importing import uninterrupted
+from streamem.streams.outages import START_S, Outage
 from streamem.streams.redis_places import BEGINNING, Extent, Place, text_of
 
 logger = logging.getLogger("streamem")
@@ -24,8 +24,6 @@ logger = logging.getLogger("streamem")
 BLOCK_S = 0.5
 FIRST_COUNT, MOST_COUNT, BATCH_BYTES = 16, 1000, 2**23
 """Entries read at once: first, and later at most, as long as they stay below so many bytes."""
-START_S = 10.0
-"""For which a server may be away before it was reached once."""
 PAYLOADS = (b"data", b"arrow", b"json")
 Fields = Mapping[bytes, bytes]
 
@@ -39,36 +37,6 @@ def _library() -> Any:
             'a Redis stream needs redis-py, which is not installed: pip install "streamem[redis]"'
         ) from error
     return redis
-
-
-class _Outage:
-    """Waits, longer each time, until patience ends."""
-
-    def __init__(self, name: str, where: str, patience_s: float) -> None:
-        self._name, self._where, self._most_s = name, where, patience_s
-        self._patience_s = min(patience_s, START_S)
-        self._since: float | None = None
-        self._delay_s = 0.05
-
-    def goes_on(self, error: Exception) -> None:
-        """Wait a little; raises StreamError when patience is over."""
-        now = time.monotonic()
-        if self._since is None:
-            self._since = now
-            logger.warning("%s: %s; trying again for %g s", self._name, error, self._patience_s)
-        if now - self._since >= self._patience_s:
-            raise StreamError(
-                f"{self._name}: no Redis server at {self._where} for {self._patience_s:g} s ({error}); check the "
-                "address and the server, or give it more time with patience_s="
-            ) from error
-        time.sleep(min(self._delay_s, self._patience_s))
-        self._delay_s = min(2 * self._delay_s, 1.0)
-
-    def over(self) -> None:
-        """Note that the server answered: an outage is over."""
-        if self._since is not None:
-            logger.info("%s: is there again", self._name)
-        self._since, self._delay_s, self._patience_s = None, 0.05, self._most_s
 
 
 class RedisStream(Stream):
@@ -162,7 +130,7 @@ class RedisStream(Stream):
             raise ParameterError(f'{self._shown!r} is no Redis server ({error}); give "host:port" or a URL') from error
 
     def _read(self, client: Any, place: Place | None) -> Iterator[Message | None]:
-        outage = _Outage(self.name, self._shown, self._patience_s)
+        outage = Outage(self.name, f"no Redis server at {self._shown}", self._patience_s, START_S)
         while True:
             try:
                 place = place or self._origin(client)

@@ -16,7 +16,7 @@ import streamem
 
 PACKAGE = Path(streamem.__file__).parent
 PROJECT = PACKAGE.parent / "pyproject.toml"
-DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "pillow", "confluent_kafka": "confluent-kafka"}
+DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "pillow", "confluent_kafka": "confluent-kafka", "nats": "nats-py"}
 IMPORTERS = ("import_module", "import_whole", "__import__")
 HALF_PUBLIC = ("zarr.core", "numba.core", "dask.core", "cloudpickle.cloudpickle")
 """Without an underscore, and still not for others: their documentation names other ways in, or none."""
