@@ -18,6 +18,7 @@ from streamem.cli.latent_class import fit_latent_class
 from streamem.cli.link import link
 from streamem.cli.mixtures import fit_gmm, fit_mixture, fit_student
 from streamem.cli.proportions import fit_proportions
+from streamem.cli.raters import fit_raters
 from streamem.cli.reading import ReadingOptions, reading_options
 from streamem.cli.report import report
 from streamem.cli.select import select
@@ -94,6 +95,7 @@ fit.add_command(fit_mixture)
 fit.add_command(fit_hmm)
 fit.add_command(fit_latent_class)
 fit.add_command(fit_proportions)
+fit.add_command(fit_raters)
 
 
 @main.command()

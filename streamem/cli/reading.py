@@ -54,7 +54,9 @@ class ReadingOptions:
             if self.missing_chunks == "fill":
                 source, arguments = self._filled(source, weight, sequences or {}), {}
             else:
-                arguments |= {"columns": self.columns, "feature_axis": self.feature_axis, **(sequences or {})}
+                chosen = {"columns": self.columns, "feature_axis": self.feature_axis}
+                arguments |= {name: value for name, value in chosen.items() if value is not None}
+                arguments |= sequences or {}
             yield source, {**arguments, "executor": executor}
 
     def address(self, data: str) -> Any:

@@ -2,6 +2,7 @@
 
 from streamem.estimators.bernoulli_hmm import BernoulliHMM
 from streamem.estimators.categorical_hmm import CategoricalHMM
+from streamem.estimators.dawid_skene import DawidSkene
 from streamem.estimators.em import EM
 from streamem.estimators.family_mixtures import (
     BernoulliMixture,
@@ -31,6 +32,7 @@ __all__ = [
     "BernoulliHMM",
     "BernoulliMixture",
     "CategoricalHMM",
+    "DawidSkene",
     "GammaMixture",
     "GaussianHMM",
     "GaussianMixture",

@@ -18,7 +18,15 @@ from streamem.running.report import FitReport
 
 Array = NDArray[Any]
 
-OPTIONAL = ("n_features_in_", "feature_names_in_", "categories_", "sequences_by_", "stream_positions_", "report_")
+OPTIONAL = (
+    "n_features_in_",
+    "feature_names_in_",
+    "categories_",
+    "sequences_by_",
+    "stream_positions_",
+    "report_",
+    "items_",
+)
 """Attributes that an earlier fit may have left and the next one may not have."""
 FITTED = (*OPTIONAL, "converged_", "n_iter_", "lower_bound_", "lower_bounds_")
 """Attributes that a fit leaves beside the parameters."""

@@ -128,7 +128,7 @@ class Groups(Rows):
             raise ParameterError(f"lengths are {lengths!r}; they must be integers >= 1, one for every group")
         assert fitted.state is not None
         attributes, components = attributes_of(settings), fitted.state.params.components
-        chances = np.asarray(attributes["weights_"], dtype=np.float64)
+        chances = np.asarray(attributes[self.names[0]], dtype=np.float64)
         labels = rng.choice(len(chances), size=len(lengths), p=chances / chances.sum())
         of_rows, family, draw = np.repeat(labels, lengths), family_of(settings, fitted), settings.face.draw
         counts = np.bincount(of_rows, minlength=len(chances))

@@ -9,6 +9,7 @@ from streamem.core.archive_reading import Archive, read_archive, read_newest
 from streamem.core.errors import ModelFileError
 from streamem.estimators.bernoulli_hmm import BernoulliHMM
 from streamem.estimators.categorical_hmm import CategoricalHMM
+from streamem.estimators.dawid_skene import DawidSkene
 from streamem.estimators.em import EM
 from streamem.estimators.family_mixtures import (
     BernoulliMixture,
@@ -51,6 +52,7 @@ CLASSES: dict[str, Any] = {
         LatentClass,
         MixtureProportions,
         RecordLinkage,
+        DawidSkene,
     )
 }
 FAMILIAR: dict[str, Any] = {"Mixture": Mixture, "HMM": HMM, "GroupedMixture": GroupedMixture}

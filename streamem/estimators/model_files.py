@@ -185,7 +185,7 @@ def _families(cls: type[Any], path: Path, parts: Parts, objects: Mapping[str, An
 def _restored(path: Path, settings: Any, parts: Parts) -> Fitted:
     meta, state = parts.meta, parts.state
     features = int(meta["n_features_in"])
-    settings.structure.sized(settings, features)
+    settings.structure.sized(settings, features, state.params)
     if wrong := misfit(settings, state.params, features):
         raise ModelFileError(wrong)
     fitted = _fitted(meta, state, features)

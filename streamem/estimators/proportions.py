@@ -32,7 +32,7 @@ class LikelihoodRows(Rows):
         self.sized(settings, shape.features)
         return super().reopened(settings, chunk, shape)
 
-    def sized(self, settings: Any, features: int) -> None:
+    def sized(self, settings: Any, features: int, params: Params | None = None) -> None:
         """Note the number of columns, unless the estimator knows it from a fit."""
         if getattr(settings, "n_components", None) != features:
             settings.__dict__["_columns"] = features

@@ -142,8 +142,8 @@ class Structure(Protocol):
         SchemaError : another number of features than at fit
         """
 
-    def sized(self, settings: Any, features: int) -> None:
-        """Note the number of columns, where the number of components follows from it."""
+    def sized(self, settings: Any, features: int, params: Params | None = None) -> None:
+        """Note the number of columns, or that of a file's components, where it is no hyperparameter."""
         return
 
     def certificate(self, model: Any, state: State) -> float | None:

@@ -19,6 +19,7 @@ from streamem.families.negative_binomial import NegativeBinomial
 from streamem.families.partly_fixed_categorical import PartlyFixedCategorical
 from streamem.families.poisson import Poisson
 from streamem.families.product import Product
+from streamem.families.rater_labels import RaterLabels
 from streamem.families.student.distribution import StudentT
 from streamem.families.tied import Tied
 from streamem.families.von_mises import VonMises
@@ -45,6 +46,7 @@ __all__ = [
     "PartlyFixedCategorical",
     "Poisson",
     "Product",
+    "RaterLabels",
     "StudentT",
     "Tied",
     "VonMises",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from copy import copy
 from itertools import pairwise
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -267,7 +267,7 @@ class Categorical(FullFamily):
 
     # --- inner -------------------------------------------------------------------------------------------------------
 
-    def _with(self, **settings: Any) -> Categorical:
+    def _with(self, **settings: Any) -> Self:
         """This family with other settings."""
         made = copy(self)
         vars(made).update(settings)

@@ -1,5 +1,6 @@
 """How hidden variables tie components together. One latent structure a file; families come in as arguments."""
 
+from streamem.models.dawid_skene import DawidSkene
 from streamem.models.grouped_mixture import GroupedMixture
 from streamem.models.hmm import HMM
 from streamem.models.mixture import Mixture
@@ -7,4 +8,4 @@ from streamem.models.noise import MixtureWithNoise
 from streamem.models.own_model import OwnModel
 from streamem.models.proportions import Proportions
 
-__all__ = ["HMM", "GroupedMixture", "Mixture", "MixtureWithNoise", "OwnModel", "Proportions"]
+__all__ = ["HMM", "DawidSkene", "GroupedMixture", "Mixture", "MixtureWithNoise", "OwnModel", "Proportions"]

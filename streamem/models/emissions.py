@@ -26,7 +26,7 @@ class Emissions:
 
     def __init__(self, kernel: Kernel, x: Array, missing: Array | None, overflows: str = "") -> None:
         self.overflows = overflows
-        self.kernel, self._x, self._missing, self._k = kernel, x, missing, kernel.n_components
+        self.kernel, self.x, self._missing, self._k = kernel, x, missing, kernel.n_components
         self._dense: tuple[int, int] | None = None  # rows that the kernel still has from `densities`
         self._accumulated = False
 
@@ -70,13 +70,13 @@ class Emissions:
     def stats(self) -> Stats:
         """All accumulated statistics; those of no rows if there were none."""
         if not self._accumulated:
-            self.kernel.load(self._x[:0])
+            self.kernel.load(self.x[:0])
             self.kernel.accumulate(np.zeros((self._k, 0), dtype=self.kernel.dtype))
         return self.kernel.stats()
 
     def _present(self, first: int, stop: int) -> tuple[Array, Array | None]:
         """Rows that have values, and where they are, if that is not everywhere."""
-        x = self._x[first:stop]
+        x = self.x[first:stop]
         if self._missing is None or not self._missing[first:stop].any():
             return x, None
         present = np.flatnonzero(~self._missing[first:stop])

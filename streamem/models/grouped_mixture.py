@@ -296,7 +296,7 @@ class GroupedMixture(ForwardsToFamily):
         rows = max(RUN_ROWS, emissions.kernel.block_rows)
         for run in steps.groups(rows):
             spans = steps.spans[run]
-            joint = _sums(emissions, spans, rows)
+            joint = sums_of_groups(emissions, spans, rows)
             entry = np.repeat(log_weights[None], len(spans), axis=0)
             if run.start == 0 and message.before is not None:
                 entry[0] = message.before - np.logaddexp.reduce(message.before)
@@ -318,10 +318,10 @@ class GroupedMixture(ForwardsToFamily):
         """(K,) log-density of all rows of a chunk, which belong to one group."""
         steps = steps_of(chunk, ALONE)
         emissions = self._emissions(params, chunk, steps, np.float64)
-        return np.asarray(_sums(emissions, np.array([[0, chunk.rows]]), RUN_ROWS)[0])
+        return np.asarray(sums_of_groups(emissions, np.array([[0, chunk.rows]]), RUN_ROWS)[0])
 
 
-def _sums(emissions: Emissions, spans: Array, rows: int) -> Array:
+def sums_of_groups(emissions: Emissions, spans: Array, rows: int) -> Array:
     """(g, K) log-densities of groups, in nats; rows between two spans are missing, and add nothing."""
     first, stop = int(spans[0, 0]), int(spans[-1, 1])
     if len(spans) == 1:

@@ -195,7 +195,8 @@ def apply_to_sequences(
     """
     refs, n = source.chunks(), int(source.n_sequences)
     largest = max((len(ref.sequences) for ref in refs if ref.sequences is not None), default=1)
-    layout = ResultLayout(n, column.width, column.dtype, column.names, largest, engine.budget.block_bytes)
+    block = engine.budget.block_bytes
+    layout = ResultLayout(n, column.width, column.dtype, column.names, largest, block, categories=column.categories)
     sink = None if out is None else open_sink(out, layout, overwrite, beside)
     held, result = column.row_nbytes * largest, 0 if sink is not None else column.row_nbytes * n
     written = 0 if sink is None else sink.held_nbytes

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 import streamem
@@ -16,6 +17,7 @@ from streamem import (
     BernoulliHMM,
     BernoulliMixture,
     CategoricalHMM,
+    DawidSkene,
     GammaMixture,
     GaussianHMM,
     GaussianMixture,
@@ -74,6 +76,7 @@ ESTIMATORS: dict[str, Any] = {
     "LatentClass": LatentClass(2, n_categories=2, random_state=0),
     "MixtureProportions": MixtureProportions(scale="log", random_state=0),
     "RecordLinkage": RecordLinkage(n_levels=2, random_state=0),
+    "DawidSkene": DawidSkene(random_state=0),
     "EM": EM(blend(), random_state=0),
     "GroupedMixture": GroupedMixture(Gaussian("diag"), 2, random_state=0),
     "PoissonMixture": PoissonMixture(2, random_state=0),
@@ -113,6 +116,9 @@ def trained(name: str) -> Any:
 
 def rows(name: str) -> Any:
     """Data that the estimator takes."""
+    if name == "DawidSkene":
+        votes = (X > 2.5) ^ (np.arange(240).reshape(120, 2) % 7 == 0)
+        return pa.table({"item": np.arange(240) // 2, "rater": np.arange(240) % 2, "label": votes.ravel().astype(int)})
     if name == "GroupedMixture":
         return list(X.reshape(30, 4, 2))
     if name in ("CategoricalHMM", "BernoulliHMM", "BernoulliMixture", "LatentClass", "RecordLinkage"):

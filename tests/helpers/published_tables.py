@@ -19,6 +19,15 @@ WNFC 12, WNFH 8, WNFI 13, WNGC 23, WNGH 6, WNGI 85
 """Four questions about surveys (McCutcheon 1987; data set of R's poLCA), by the first letters of the answers; H is
 impatient."""
 
+ANAESTHETISTS = """
+1111111 3334334 1122122 2223121 2223222 2223322 1222111 3333433 2222223 2232223 4444444 2223343 1111111 2223212
+1121111 1112111 1111111 1111111 2222221 2221322 2222222 2222221 2223222 1222222 1111111 1111111 2232222 1111111
+1111111 1121121 1111111 3333233 1111111 2222222 2223232 3344343 1222232 2233233 3333432 1111111 1111111 1122111
+2232222 1121111 2222222
+"""
+"""Grades 1 to 4 of 45 patients' fitness for anaesthesia (Dawid & Skene 1979, Appl. Stat. 28, table 1): three by
+observer 1, one each by observers 2 to 5."""
+
 GSS82_COLUMNS = ("PURPOSE", "ACCURACY", "UNDERSTA", "COOPERAT")
 
 
@@ -40,3 +49,10 @@ def gss82() -> pa.Table:
     answers, counts = patterns(GSS82)
     columns = {name: [text[j] for text in answers] for j, name in enumerate(GSS82_COLUMNS)}
     return pa.table({**columns, "n": counts})
+
+
+def anaesthetists() -> np.ndarray:
+    """Votes (315, 3): patient, observer, grade."""
+    observers = [1, 1, 1, 2, 3, 4, 5]
+    patients = enumerate(ANAESTHETISTS.split(), start=1)
+    return np.array([[p, o, int(grade)] for p, grades in patients for o, grade in zip(observers, grades, strict=True)])
