@@ -378,6 +378,7 @@ class DawidSkene(Estimator):
         >>> DawidSkene().fit(votes).set_output("pandas").predict(votes).to_dict()
         {'a': 'x', 'b': 'y'}
         """
+        self._known()
         classes = self.classes_
         column = Column(
             None, np.dtype(np.int32 if out is not None else np.int64), ("label",), (tuple(classes.tolist()),)
@@ -403,6 +404,7 @@ class DawidSkene(Estimator):
         >>> DawidSkene().fit(votes).predict_proba(votes).round(3).tolist()
         [[1.0, 0.0], [0.0, 1.0]]
         """
+        self._known()
         names = tuple(f"probability_{label}" for label in self.classes_.tolist())
         column = Column(len(names), np.dtype(np.float64), names)
         return self._asked("responsibilities", X, column, Target(out, overwrite, executor))
