@@ -1,4 +1,4 @@
-"""Boundaries of cut sequences: what a piece needs from its neighbours, and what it gives them."""
+"""Boundaries of cut sequences: what a piece needs from its neighbours, what it gives them, and how this is joined."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Boundary:
     before : (K,) log-probabilities, up to a constant, of the state at the last step *before* the chunk, or None: then
         the first sequence starts here, or is taken to do so
     after : (K,) log-likelihoods, up to a constant, of all that follows the chunk given the state at its last step, or
-        None: nothing follows
+        None: nothing follows; models of other states have other arrays in both, which their `Joining` knows
     ended : what follows is padding only, so that missing rows at the end are no steps
     """
 
@@ -51,3 +51,23 @@ class Cut:
     whole: Array | None = None
     tail: Array | None = None
     blank: bool = False
+
+
+class Joining:
+    """How messages of pieces are joined: of K states, in logarithms, by sums over paths or by the best of them."""
+
+    def __init__(self, question: str) -> None:
+        self._sum = SUMS[question]
+
+    def lowered(self, message: Array) -> Array | None:
+        """The message without the constant that is in it; None of one that cannot be."""
+        highest = message.max()
+        return np.asarray(message - highest) if np.isfinite(highest) else None
+
+    def forwards(self, before: Array, whole: Array) -> Array:
+        """The state at the end of a piece, from that before it and the `whole` of its `Cut`."""
+        return np.asarray(self._sum.reduce(before[:, None] + whole, axis=0))
+
+    def backwards(self, whole: Array, after: Array) -> Array:
+        """What a piece and all that follows it tell of the state before it."""
+        return np.asarray(self._sum.reduce(whole + after, axis=1))

@@ -12,6 +12,7 @@ from streamem.estimators.family_mixtures import (
     PoissonMixture,
     VonMisesFisherMixture,
 )
+from streamem.estimators.gaussian_chain import LinearGaussianChain
 from streamem.estimators.gaussian_hmm import GaussianHMM
 from streamem.estimators.gaussian_mixture import GaussianMixture
 from streamem.estimators.gmm_hmm import GMMHMM
@@ -38,6 +39,7 @@ __all__ = [
     "GaussianMixture",
     "GroupedMixture",
     "LatentClass",
+    "LinearGaussianChain",
     "Mixture",
     "MixtureProportions",
     "MultinomialMixture",

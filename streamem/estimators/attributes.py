@@ -42,6 +42,7 @@ ELSEWHERE = {
     "labels_": "predict(X)",
     "to_sklearn": "nothing: scikit-learn has no such model; save() writes a file that NumPy alone can read",
     "lower_bound": "lower_bound_",
+    "predict_proba": "nothing: hidden states are Gaussian, smooth(X, covariances=True) tells where they are",
 }
 """What attributes of hmmlearn, and some that scikit-learn has elsewhere, are called here."""
 

@@ -19,6 +19,7 @@ from streamem.estimators.family_mixtures import (
     PoissonMixture,
     VonMisesFisherMixture,
 )
+from streamem.estimators.gaussian_chain import LinearGaussianChain
 from streamem.estimators.gaussian_hmm import GaussianHMM
 from streamem.estimators.gaussian_mixture import GaussianMixture
 from streamem.estimators.gmm_hmm import GMMHMM
@@ -53,6 +54,7 @@ CLASSES: dict[str, Any] = {
         MixtureProportions,
         RecordLinkage,
         DawidSkene,
+        LinearGaussianChain,
     )
 }
 FAMILIAR: dict[str, Any] = {"Mixture": Mixture, "HMM": HMM, "GroupedMixture": GroupedMixture}

@@ -14,6 +14,7 @@ from streamem.core.lazy_names import lazy_names
 if TYPE_CHECKING:
     from streamem.kernels.block_passes import densities_pass, mixture_pass, statistics_pass
     from streamem.kernels.chains.forward_backward import recursions
+    from streamem.kernels.chains.gaussian_chains import gaussian_filter, gaussian_information, gaussian_states
     from streamem.kernels.chains.limits import FLOOR
     from streamem.kernels.chains.log_recursions import log_backward, log_forward, log_scores
     from streamem.kernels.chains.viterbi import paths
@@ -67,6 +68,9 @@ __all__ = [
     "fill_incomplete_by_variances",
     "first_beyond",
     "first_outside",
+    "gaussian_filter",
+    "gaussian_information",
+    "gaussian_states",
     "incomplete_distances",
     "incomplete_distances_by_variances",
     "incomplete_log_prob_by_variances",
@@ -96,6 +100,9 @@ _HOMES = {
     "statistics_pass": "streamem.kernels.block_passes",
     "FLOOR": "streamem.kernels.chains.limits",
     "recursions": "streamem.kernels.chains.forward_backward",
+    "gaussian_filter": "streamem.kernels.chains.gaussian_chains",
+    "gaussian_information": "streamem.kernels.chains.gaussian_chains",
+    "gaussian_states": "streamem.kernels.chains.gaussian_chains",
     "log_backward": "streamem.kernels.chains.log_recursions",
     "log_forward": "streamem.kernels.chains.log_recursions",
     "log_scores": "streamem.kernels.chains.log_recursions",
@@ -146,6 +153,7 @@ _NAMES_OF_SMALL = {
     ),
     "chains": ("log_backward", "log_forward", "log_scores", "paths", "recursions"),
     "features": ("accumulate_posterior", "add_moments", "load_anchored", "multiply_features"),
+    "gaussian_chains": ("gaussian_filter", "gaussian_information", "gaussian_states"),
     "nested": ("divided", "joined"),
     "passes": ("densities_pass", "mixture_pass", "statistics_pass"),
     "tables": ("add_at", "first_beyond", "log_factorials", "look_up", "places_of"),

@@ -1,6 +1,7 @@
 """How hidden variables tie components together. One latent structure a file; families come in as arguments."""
 
 from streamem.models.dawid_skene import DawidSkene
+from streamem.models.gaussian_chain import GaussianChain
 from streamem.models.grouped_mixture import GroupedMixture
 from streamem.models.hmm import HMM
 from streamem.models.mixture import Mixture
@@ -8,4 +9,13 @@ from streamem.models.noise import MixtureWithNoise
 from streamem.models.own_model import OwnModel
 from streamem.models.proportions import Proportions
 
-__all__ = ["HMM", "DawidSkene", "GroupedMixture", "Mixture", "MixtureWithNoise", "OwnModel", "Proportions"]
+__all__ = [
+    "HMM",
+    "DawidSkene",
+    "GaussianChain",
+    "GroupedMixture",
+    "Mixture",
+    "MixtureWithNoise",
+    "OwnModel",
+    "Proportions",
+]

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamem.core.arrays import Params
-from streamem.core.boundary import PATH, POSTERIOR, SUMS, Boundary, Cut
+from streamem.core.boundary import PATH, POSTERIOR, Boundary, Cut, Joining
 from streamem.core.chunk import Chunk
 from streamem.core.errors import NumericalError
 from streamem.core.ports import ChunkDone, ChunkRef, Executor, Model, OnChunk
@@ -206,7 +206,7 @@ class Scan:
     """All pieces give their operators at once."""
 
     def __init__(self, ask: Ask, chains: Sequence[Pieces]) -> None:
-        self._kind = ask.kind
+        self._kind, self._joining = ask.kind, ask.model.joining(ask.kind)
         ends = frozenset(ref.index for chain in chains for ref in (chain[0], chain[-1]))
         pieces = _distinct(chains)
         self._cuts = ask(pieces, pieces, {}, ends)
@@ -221,9 +221,9 @@ class Scan:
         for chain in chains:
             state = self._cuts[chain[0].index].tail
             for ref in chain[1:]:
-                before[ref.index] = _possible(state, ref)
+                before[ref.index] = _possible(self._joining, state, ref)
                 whole = self._cuts[ref.index].whole
-                state = None if whole is None else SUMS[self._kind].reduce(before[ref.index][:, None] + whole, axis=0)
+                state = None if whole is None else self._joining.forwards(before[ref.index], whole)
         return before, {index for index, cut in self._cuts.items() if cut.blank}
 
     def backwards(self, chains: Sequence[Pieces], before: dict[int, Array]) -> dict[int, Array]:
@@ -234,8 +234,8 @@ class Scan:
                 cut, following = self._cuts[ref.index], after.get(ref.index)
                 head = cut.head
                 if following is not None and cut.whole is not None:
-                    head = SUMS[self._kind].reduce(cut.whole + following, axis=1)
-                _settle(self._kind, previous, ref, head, before, after)
+                    head = self._joining.backwards(cut.whole, following)
+                _settle(self._kind, self._joining, previous, ref, head, before, after)
         return after
 
 
@@ -243,7 +243,7 @@ class Sweep:
     """Asks for one piece of every chain at a time, from both ends at once."""
 
     def __init__(self, ask: Ask) -> None:
-        self._ask = ask
+        self._ask, self._joining = ask, ask.model.joining(ask.kind)
         self._after: dict[int, Array] = {}
         self._known: set[tuple[int, int]] = set()
 
@@ -260,7 +260,7 @@ class Sweep:
             blank |= {index for index, cut in cuts.items() if cut.blank}
             for chain, i in wave:
                 if i + 1 < len(chain):
-                    before[chain[i + 1].index] = _possible(cuts[chain[i].index].tail, chain[i + 1])
+                    before[chain[i + 1].index] = _possible(self._joining, cuts[chain[i].index].tail, chain[i + 1])
             self._settle(meanwhile, cuts, before)
         for chain in chains:
             if self._ask.kind != PATH and chain[-1].index not in blank:
@@ -282,7 +282,8 @@ class Sweep:
     def _settle(self, wave: list[tuple[Pieces, int]], cuts: Mapping[int, Cut], before: dict[int, Array]) -> None:
         """What follows the pieces next to those of a wave, in chains from the last piece to the first."""
         for chain, i in wave:
-            _settle(self._ask.kind, chain[i + 1], chain[i], cuts[chain[i].index].head, before, self._after)
+            head, kind = cuts[chain[i].index].head, self._ask.kind
+            _settle(kind, self._joining, chain[i + 1], chain[i], head, before, self._after)
 
 
 def _ends(chain: Pieces) -> tuple[int, int]:
@@ -296,10 +297,16 @@ def _waves(chains: Sequence[Pieces]) -> list[list[tuple[Pieces, int]]]:
 
 
 def _settle(
-    kind: str, previous: ChunkRef, ref: ChunkRef, head: Array | None, before: dict[int, Array], after: dict[int, Array]
+    kind: str,
+    joining: Joining,
+    previous: ChunkRef,
+    ref: ChunkRef,
+    head: Array | None,
+    before: dict[int, Array],
+    after: dict[int, Array],
 ) -> None:
     """Enter what follows the piece `previous`, from `head` of the next one."""
-    head = _possible(head, ref)
+    head = _possible(joining, head, ref)
     if kind == PATH:
         # One state on both sides of the cut, so that ties are broken alike.
         state = int(np.argmax(before[ref.index] + head))
@@ -309,14 +316,15 @@ def _settle(
     after[previous.index] = head
 
 
-def _possible(values: Array | None, ref: ChunkRef) -> Array:
-    """Lowered so that the largest is 0."""
-    if values is None or not np.isfinite(highest := values.max()):
+def _possible(joining: Joining, values: Array | None, ref: ChunkRef) -> Array:
+    """The message without the constant that is in it."""
+    lowered = None if values is None else joining.lowered(values)
+    if lowered is None:
         raise NumericalError(
             f"{where(ref)}: the sequence that goes on here cannot have come from the model: every path takes a step of "
             "probability 0, or a density overflowed; allow more in startprob or transmat, or rescale the data"
         )
-    return values - highest
+    return lowered
 
 
 def _without_padding(chain: Pieces, blank: set[int]) -> Pieces:

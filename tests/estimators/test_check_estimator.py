@@ -148,6 +148,7 @@ CASES: dict[str, Callable[[], Any]] = {
     "EM": lambda: streamem.EM(Center()),
     "RecordLinkage": lambda: of_two(rows(streamem.RecordLinkage, "RowsRecordLinkage", bits))(n_levels=2),
     "GroupedMixture": lambda: rows(streamem.GroupedMixture, "RowsGroupedMixture", same, True)(Gaussian()),
+    "LinearGaussianChain": lambda: rows(streamem.LinearGaussianChain, "RowsGaussianChain", same, True)(),
     "Mixture of MixtureFamily": lambda: Mixture(MixtureFamily(Gaussian(), 2)),
     "GaussianHMM": lambda: rows(streamem.GaussianHMM, "RowsGaussianHMM", same, True)(),
     "GMMHMM": lambda: rows(streamem.GMMHMM, "RowsGMMHMM", same, True)(),

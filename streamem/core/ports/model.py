@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from streamem.core.arrays import Params
-from streamem.core.boundary import Boundary
+from streamem.core.boundary import Boundary, Joining
 from streamem.core.chunk import Chunk
 from streamem.core.completing import has_own
 from streamem.core.extrapolation import kept_signs
@@ -128,12 +128,16 @@ class Model(ABC):
     #
     # These functions describe a chunk that is one sequence, or a piece of one; results are logarithms up to a constant.
     # Laws: `operator_of` combined with a state before is `forward_of` from it, combined with what follows `backward_of`
-    # (combined by ``core.boundary.SUMS[question]``).
+    # (combined by `joining`).
 
     @property
     def joins_pieces(self) -> bool:
         """Whether a sequence may be cut: whether the model has the functions below."""
         return has_own(self, Model, "scans")
+
+    def joining(self, question: str) -> Joining:
+        """How messages of pieces are joined; by default those of K states."""
+        return Joining(question)
 
     def scans(self, params: Params, question: str) -> bool:
         """Whether pieces should give their operators in any order (`operator_of`), or be asked in turn."""

@@ -1,0 +1,700 @@
+"""`LinearGaussianChain`: Kalman's filter and smoother inside EM, for sequences of any number and length."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import field
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils import check_random_state
+
+from streamem.algorithms import DriftAlarm, StepSize
+from streamem.core.errors import ParameterError
+from streamem.core.ports import Variant
+from streamem.estimators.asking import Target, scores_of
+from streamem.estimators.chain_answers import Forecast, feature_names, filled, forecast, states, told
+from streamem.estimators.chain_steps import CHAIN_STEPS
+from streamem.estimators.declaring import hyperparameters
+from streamem.estimators.diagnosis import Diagnosis
+from streamem.estimators.estimator import Estimator
+from streamem.estimators.faces.gaussian_chain import GaussianChainFace
+from streamem.estimators.labels import lengths_told
+from streamem.estimators.live import OnDrift, StreamArguments, Until, learn_stream
+from streamem.estimators.structure import DataArguments
+from streamem.online.learner import step_rule
+from streamem.running.federated import SharedStats
+
+Array = NDArray[Any]
+Path = str | os.PathLike[str]
+
+
+@hyperparameters()
+class LinearGaussianChain(Estimator):
+    """Linear Gaussian state space model, fitted by EM: x_t = A x_{t−1} + w, y_t = C x_t + d + v.
+
+    w ~ N(0, Q), v ~ N(0, R), x_1 ~ N(μ, V) or unknown. Data may have many sequences, missing steps and values (NaN),
+    and sequences longer than memory: chunks exchange messages, and the result is that of the uncut sequence.
+
+    Parameters
+    ----------
+    n_latent : int, default 1
+        Latent dimensions k.
+    transition_matrix (k, k), transition_covariance (k, k) : A and Q, or None
+    observation_matrix (d, k), observation_covariance (d, d) or (d,), observation_offset (d,) : C, R and d, or None
+    initial_mean (k,), initial_covariance (k, k) : μ and V, or None
+        What is given stays as it is, and the rest is estimated, unless `params` says otherwise.
+    params : str, list of str or None, default None
+        What the M-step updates, by names or letters: a transition_matrix, q transition_covariance, c
+        observation_matrix, r observation_covariance, d observation_offset, m initial_mean, v initial_covariance. What
+        is given and named here is where the fit starts. None is all that is not given.
+    diffuse : bool, default False
+        Nothing is known of the first state of a sequence: its density is 1 everywhere, exactly (no large variance).
+    transition_noise, observation_noise : "full" or "diag", default "full" and "diag"
+        Form of Q and R; a diagonal R is shown as (d,) variances.
+    missing : {"integrate", "error"}, default "integrate"
+        Whether single values of a step may be missing; a step that is NaN in every column always may.
+    random_state : int, RandomState or None
+        The first observation matrix, where none is given: principal directions of a sample, turned at random.
+    tol, n_iter, n_init, stopping, verbose, n_threads, memory_limit, chunk_bytes : as in `GaussianHMM`
+
+    Attributes
+    ----------
+    transition_matrix_, transition_covariance_, observation_matrix_, observation_covariance_, observation_offset_
+    initial_mean_, initial_covariance_ : the matrices; the initial ones mean nothing with ``diffuse=True``
+    converged_, n_iter_, lower_bound_, lower_bounds_, report_, n_features_in_, sequences_by_ : as in `GaussianHMM`
+
+    Notes
+    -----
+    E-step by information backward and states forward, M-step by regressions (Shumway & Stoffer 1982; Ghahramani &
+    Hinton 1996). With all matrices free, the latent space can be turned and stretched without any effect on the data:
+    the fit is one of many alike. Observation noise is kept above 2⁻⁴⁰ of the variance of the data; V of a single
+    sequence goes to 0, which is its maximum.
+
+    Examples
+    --------
+    The level of the Nile (Durbin & Koopman 2012), from the first ten years:
+
+    >>> from streamem import LinearGaussianChain
+    >>> flow = [[1120.0], [1160.0], [963.0], [1210.0], [1160.0], [1160.0], [813.0], [1230.0], [1370.0], [1140.0]]
+    >>> level = LinearGaussianChain.local_level(observation_covariance=[15099.0], transition_covariance=[[1469.0]])
+    >>> level = level.fit(flow)
+    >>> level.smooth(flow).shape, level.forecast(flow, 2).means.round().ravel().tolist()
+    ((10, 1), [1156.0, 1156.0])
+    """
+
+    n_latent: int = field(default=1, kw_only=False)
+    transition_matrix: ArrayLike | None = None
+    transition_covariance: ArrayLike | None = None
+    observation_matrix: ArrayLike | None = None
+    observation_covariance: ArrayLike | None = None
+    observation_offset: ArrayLike | None = None
+    initial_mean: ArrayLike | None = None
+    initial_covariance: ArrayLike | None = None
+    params: str | Sequence[str] | None = None
+    diffuse: bool = False
+    transition_noise: str = "full"
+    observation_noise: str = "diag"
+    random_state: int | np.random.RandomState | None = None
+    n_iter: int = 100
+    tol: float = 1e-4
+    n_init: int = 1
+    stopping: str = "aitken"
+    missing: str = "integrate"
+    verbose: int = 0
+    n_threads: int | None = None
+    memory_limit: str | int | None = None
+    chunk_bytes: str | int | None = None
+
+    transition_matrix_: Array = field(init=False)
+    transition_covariance_: Array = field(init=False)
+    observation_matrix_: Array = field(init=False)
+    observation_covariance_: Array = field(init=False)
+    observation_offset_: Array = field(init=False)
+    initial_mean_: Array = field(init=False)
+    initial_covariance_: Array = field(init=False)
+    n_features_in_: int = field(init=False)
+
+    structure = CHAIN_STEPS
+    face: ClassVar[GaussianChainFace] = GaussianChainFace()
+    n_components: ClassVar[int] = 1
+    init_params: ClassVar[str] = "moments"
+    instead_of_noise = "every step has Gaussian noise; mark outliers as missing (NaN), by score_samples for example"
+
+    # --- well-known chains -------------------------------------------------------------------------------------------
+
+    @classmethod
+    def local_level(cls, **settings: Any) -> Self:
+        """A level that moves at random, seen with noise: y = level + v, level' = level + w, with a diffuse start.
+
+        One column. `settings` are other hyperparameters.
+
+        Examples
+        --------
+        >>> from streamem import LinearGaussianChain
+        >>> LinearGaussianChain.local_level().transition_matrix
+        [[1.0]]
+        """
+        given = {
+            "transition_matrix": [[1.0]],
+            "observation_matrix": [[1.0]],
+            "observation_offset": [0.0],
+            "diffuse": True,
+        }
+        return cls(1, **{**given, **settings})
+
+    @classmethod
+    def local_trend(cls, **settings: Any) -> Self:
+        """A level with a slope, both of which move at random, seen with noise; diffuse start. One column.
+
+        Examples
+        --------
+        >>> from streamem import LinearGaussianChain
+        >>> LinearGaussianChain.local_trend().transition_matrix
+        [[1.0, 1.0], [0.0, 1.0]]
+        """
+        given = {
+            "transition_matrix": [[1.0, 1.0], [0.0, 1.0]],
+            "observation_matrix": [[1.0, 0.0]],
+            "observation_offset": [0.0],
+            "transition_noise": "diag",
+            "diffuse": True,
+        }
+        return cls(2, **{**given, **settings})
+
+    # --- learning ----------------------------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        lengths: Any = None,
+        offsets: Any = None,
+        sequence_column: str | None = None,
+        sample_weight: ArrayLike | str | None = None,
+        columns: Sequence[str] | None = None,
+        feature_axis: int | str | None = None,
+        checkpoint: Path | None = None,
+        executor: Any = None,
+        algorithm: str | Variant = "batch",
+        halve_after: int | None = None,
+    ) -> Self:
+        """Fit by EM; by default one pass over the data an iteration.
+
+        A sequence that is longer than a chunk costs a second read in each pass; the result is that of the uncut one.
+
+        Parameters
+        ----------
+        X, y, lengths, offsets, sequence_column, sample_weight, columns, feature_axis : as in `GaussianHMM.fit`
+        checkpoint, executor, algorithm, halve_after : as in `GaussianHMM.fit`
+            EM is slow where noise is small beside what it drives; ``algorithm="squarem"`` takes far fewer passes.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ParameterError : matrices that do not fit each other or the data, or that are no covariances
+        NumericalError : a sequence too short to tell a diffuse start
+        DataError, SourceError, MemoryLimitError, MonotonicityError : as in `GaussianHMM.fit`
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from streamem import LinearGaussianChain
+        >>> walk = np.cumsum(np.random.default_rng(0).normal(size=(200, 1)), axis=0)
+        >>> chain = LinearGaussianChain.local_level(n_iter=50).fit(walk, algorithm="squarem")
+        >>> chain.transition_covariance_.shape
+        (1, 1)
+        """
+        arguments = DataArguments(
+            sample_weight, columns, feature_axis, lengths_told(X, y, lengths), offsets, sequence_column
+        )
+        self._fit(X, arguments, algorithm, checkpoint, executor, halve_after)
+        return self
+
+    def fit_predict(self, X: Any, y: Any = None, *, lengths: Any = None, **options: Any) -> Any:
+        """`fit`, then `predict` of the same sequences. Options are those of `fit`.
+
+        Examples
+        --------
+        >>> from streamem import LinearGaussianChain
+        >>> LinearGaussianChain.local_level(n_iter=5, tol=0.1).fit_predict([[0.0], [1.0], [2.0], [4.0]]).shape
+        (4, 1)
+        """
+        known = lengths_told(X, y, lengths)
+        self.fit(X, lengths=known, **options)
+        reading = ("offsets", "sequence_column", "columns", "feature_axis", "executor")
+        return self.predict(X, known, **{name: value for name, value in options.items() if name in reading})
+
+    def partial_fit(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        lengths: Any = None,
+        offsets: Any = None,
+        sequence_column: str | None = None,
+        sample_weight: ArrayLike | str | None = None,
+        half_life: float | None = None,
+        step: StepSize | None = None,
+        columns: Sequence[str] | None = None,
+        feature_axis: int | str | None = None,
+        executor: Any = None,
+        categories: Mapping[str, Sequence[Any]] | None = None,
+    ) -> Self:
+        """One step of online EM with the sequences of X as mini-batch; see `GaussianHMM.partial_fit`.
+
+        Mini-batches are of whole sequences. One endless sequence (``continued=True`` of hidden Markov models) has no
+        such step here: cut it into sequences of their own, or fit it from a file.
+
+        Parameters
+        ----------
+        X, y, lengths, offsets, sequence_column, sample_weight, columns, feature_axis, executor : as in `fit`
+        half_life, step, categories : as in `GaussianMixture.partial_fit`
+
+        Returns
+        -------
+        self
+
+        Examples
+        --------
+        >>> from streamem import LinearGaussianChain
+        >>> chain = LinearGaussianChain.local_level()
+        >>> chain.partial_fit([[0.0], [1.0], [2.0], [1.5], [2.5], [2.0]]).report_.n_rows
+        6
+        """
+        arguments = DataArguments(
+            sample_weight,
+            columns,
+            feature_axis,
+            lengths_told(X, y, lengths),
+            offsets,
+            sequence_column,
+            categories=categories,
+        )
+        self._learn(X, arguments, step_rule(half_life, step), executor)
+        return self
+
+    def fit_stream(
+        self,
+        stream: Any,
+        *,
+        sequence_column: str | None = None,
+        most_steps: int = 100_000,
+        half_life: float | None = None,
+        step: StepSize | None = None,
+        batch_rows: int = 1000,
+        columns: Sequence[str] | None = None,
+        sample_weight: str | None = None,
+        checkpoint: Path | None = None,
+        save_every_s: float = 10.0,
+        dead_letter: Path | None = None,
+        poison_limit: float = 0.01,
+        dead_letter_limit: int | str | None = "1GiB",
+        history: Path | None = None,
+        drift: DriftAlarm | None = None,
+        on_drift: OnDrift = "log",
+        until: Until | None = None,
+        categories: Mapping[str, Sequence[Any]] | None = None,
+    ) -> Self:
+        """Learn from a stream of sequences, mini-batch by mini-batch, until it ends or `stop` is called.
+
+        Parameters
+        ----------
+        stream, sequence_column, most_steps, half_life, step, batch_rows, columns : as in `GaussianHMM.fit_stream`
+        sample_weight, checkpoint, save_every_s, dead_letter, poison_limit, dead_letter_limit, history : see there
+        drift, on_drift, until, categories : see there
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        StreamError, PoisonError, DataError, OutputError, WriterConflictError, CheckpointMismatchError : see there
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from streamem import LinearGaussianChain
+        >>> days = (np.random.default_rng(day).normal(size=(24, 1)) for day in range(10))
+        >>> LinearGaussianChain.local_level().fit_stream(days, batch_rows=48).report_.n_rows
+        240
+        """
+        arguments = StreamArguments(
+            half_life,
+            step,
+            batch_rows,
+            columns,
+            sample_weight,
+            checkpoint,
+            save_every_s,
+            dead_letter,
+            poison_limit,
+            dead_letter_limit,
+            history,
+            drift,
+            on_drift,
+            until,
+            sequence_column,
+            False,
+            most_steps,
+            categories,
+        )
+        learn_stream(self, stream, arguments)
+        return self
+
+    def expected_statistics(
+        self,
+        X: Any,
+        lengths: Any = None,
+        *,
+        offsets: Any = None,
+        sequence_column: str | None = None,
+        sample_weight: ArrayLike | str | None = None,
+        columns: Sequence[str] | None = None,
+        feature_axis: int | str | None = None,
+        executor: Any = None,
+    ) -> SharedStats:
+        """E-step: expected sufficient statistics of the sequences of X under the present parameters.
+
+        Those of several sites, each of which holds whole sequences, are added, and `maximize` makes the M-step.
+
+        Parameters
+        ----------
+        X, lengths, offsets, sequence_column, sample_weight, columns, feature_axis, executor : as in `fit`
+
+        Examples
+        --------
+        >>> from streamem import LinearGaussianChain
+        >>> chain = LinearGaussianChain.local_level(n_iter=5, tol=0.1).fit([[0.0], [1.0], [2.0], [4.0]])
+        >>> sums = chain.expected_statistics([[0.0], [1.0]]) + chain.expected_statistics([[2.0], [4.0]])
+        >>> chain.maximize(sums).transition_covariance_.shape
+        (1, 1)
+        """
+        arguments = DataArguments(sample_weight, columns, feature_axis, lengths, offsets, sequence_column)
+        return self._expected(X, arguments, executor)
+
+    # --- questions ---------------------------------------------------------------------------------------------------
+
+    def smooth(
+        self,
+        X: Any,
+        lengths: Any = None,
+        *,
+        covariances: bool = False,
+        offsets: Any = None,
+        sequence_column: str | None = None,
+        out: Path | None = None,
+        overwrite: bool = False,
+        id_columns: Sequence[str] | None = None,
+        columns: Sequence[str] | None = None,
+        feature_axis: int | str | None = None,
+        executor: Any = None,
+    ) -> Any:
+        """States given all steps of their sequence (Kalman's smoother).
+
+        Parameters
+        ----------
+        X, lengths, offsets, sequence_column, columns, feature_axis, executor : as in `fit`
+        covariances : bool, default False
+            Answer ``(means, covariances)``; in a file, k² columns more behind the means.
+        out, overwrite, id_columns : as in `GaussianHMM.decode`
+
+        Returns
+        -------
+        (n, k) means, NaN for padding; or a tuple of these and (n, k, k) covariances; or `out`
+
+        Examples
+        --------
+        >>> from streamem import LinearGaussianChain
+        >>> steps = [[0.0], [1.0], [float("nan")], [4.0]]
+        >>> chain = LinearGaussianChain.local_level(n_iter=5, tol=0.1).fit(steps)
+        >>> means, covariances = chain.smooth(steps, covariances=True)
+        >>> means.shape, covariances.shape
+        ((4, 1), (4, 1, 1))
+        """
+        arguments = DataArguments(None, columns, feature_axis, lengths, offsets, sequence_column)
+        target = Target(out, overwrite, executor, id_columns)
+        return states(self, self._now(), "smoothed", X, arguments, covariances, target)
+
+    def filter(
+        self,
+        X: Any,
+        lengths: Any = None,
+        *,
+        covariances: bool = False,
+        offsets: Any = None,
+        sequence_column: str | None = None,
+        out: Path | None = None,
+        overwrite: bool = False,
+        id_columns: Sequence[str] | None = None,
+        columns: Sequence[str] | None = None,
+        feature_axis: int | str | None = None,
+        executor: Any = None,
+    ) -> Any:
+        """States given the steps up to theirs (Kalman's filter); arguments and result as in `smooth`.
+
+        Steps that do not yet tell a diffuse start are NaN.
+
+        Examples
+        --------
+        >>> from streamem import LinearGaussianChain
+        >>> steps = [[0.0], [1.0], [2.0], [4.0]]
+        >>> chain = LinearGaussianChain.local_level(n_iter=5, tol=0.1).fit(steps)
+        >>> bool((chain.filter(steps)[-1] == chain.smooth(steps)[-1]).all() or abs(chain.filter(steps)[-1]) < 5)
+        True
+        """
+        arguments = DataArguments(None, columns, feature_axis, lengths, offsets, sequence_column)
+        target = Target(out, overwrite, executor, id_columns)
+        return states(self, self._now(), "filtered", X, arguments, covariances, target)
+
+    def forecast(
+        self,
+        X: Any,
+        steps: int = 1,
+        lengths: Any = None,
+        *,
+        offsets: Any = None,
+        sequence_column: str | None = None,
+        columns: Sequence[str] | None = None,
+        feature_axis: int | str | None = None,
+        executor: Any = None,
+    ) -> Forecast:
+        """Values of the steps that follow each sequence of X.
+
+        Parameters
+        ----------
+        X, lengths, offsets, sequence_column, columns, feature_axis, executor : as in `fit`
+        steps : how many
+
+        Returns
+        -------
+        ``(means, covariances)``: (steps, d) and (steps, d, d) of one sequence, (s, steps, d) and (s, steps, d, d) of
+        several; the noise of observations is included
+
+        Examples
+        --------
+        >>> from streamem import LinearGaussianChain
+        >>> steps = [[0.0], [1.0], [2.0], [4.0]]
+        >>> chain = LinearGaussianChain.local_level(n_iter=5, tol=0.1).fit(steps)
+        >>> chain.forecast(steps, 3).means.shape
+        (3, 1)
+        """
+        arguments = DataArguments(None, columns, feature_axis, lengths, offsets, sequence_column)
+        return forecast(self, self._now(), X, steps, arguments, executor)
+
+    def predict(
+        self,
+        X: Any,
+        lengths: Any = None,
+        *,
+        offsets: Any = None,
+        sequence_column: str | None = None,
+        out: Path | None = None,
+        overwrite: bool = False,
+        id_columns: Sequence[str] | None = None,
+        columns: Sequence[str] | None = None,
+        feature_axis: int | str | None = None,
+        executor: Any = None,
+    ) -> Any:
+        """The signal: values of every step without their noise, C·E[x] + d given the whole sequence, (n, d).
+
+        Arguments as in `smooth`.
+
+        Examples
+        --------
+        >>> from streamem import LinearGaussianChain
+        >>> steps = [[0.0], [1.0], [2.0], [4.0]]
+        >>> LinearGaussianChain.local_level(n_iter=5, tol=0.1).fit(steps).predict(steps).shape
+        (4, 1)
+        """
+        arguments = DataArguments(None, columns, feature_axis, lengths, offsets, sequence_column)
+        target, fitted = Target(out, overwrite, executor, id_columns), self._now()
+        return told(self, fitted, "signal", feature_names(fitted, X, self, arguments), X, arguments, target)
+
+    def impute(
+        self,
+        X: Any,
+        lengths: Any = None,
+        *,
+        offsets: Any = None,
+        sequence_column: str | None = None,
+        out: Path | None = None,
+        overwrite: bool = False,
+        id_columns: Sequence[str] | None = None,
+        columns: Sequence[str] | None = None,
+        feature_axis: int | str | None = None,
+        executor: Any = None,
+    ) -> Any:
+        """X with expected values, given all that was observed of their sequence, in place of NaN, (n, d).
+
+        Arguments as in `smooth`; padding stays NaN.
+
+        Examples
+        --------
+        >>> from streamem import LinearGaussianChain
+        >>> steps = [[0.0], [1.0], [float("nan")], [4.0]]
+        >>> LinearGaussianChain.local_level(n_iter=5, tol=0.1).fit(steps).impute(steps).ravel()[[0, 1, 3]].tolist()
+        [0.0, 1.0, 4.0]
+        """
+        arguments = DataArguments(None, columns, feature_axis, lengths, offsets, sequence_column)
+        return filled(self, self._now(), X, arguments, Target(out, overwrite, executor, id_columns))
+
+    def score_samples(
+        self,
+        X: Any,
+        lengths: Any = None,
+        *,
+        offsets: Any = None,
+        sequence_column: str | None = None,
+        out: Path | None = None,
+        overwrite: bool = False,
+        id_columns: Sequence[str] | None = None,
+        columns: Sequence[str] | None = None,
+        feature_axis: int | str | None = None,
+        executor: Any = None,
+    ) -> Any:
+        """log p(step | steps before it) of every step, in nats, (n,), NaN for padding; they sum to `score`.
+
+        Before a diffuse start is told, only the sum of steps means something. Arguments as in `smooth`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from streamem import LinearGaussianChain
+        >>> steps = [[0.0], [1.0], [2.0], [4.0]]
+        >>> chain = LinearGaussianChain.local_level(n_iter=5, tol=0.1).fit(steps)
+        >>> bool(np.isclose(chain.score_samples(steps).sum(), chain.score(steps)))
+        True
+        """
+        arguments = DataArguments(None, columns, feature_axis, lengths, offsets, sequence_column)
+        target = Target(out, overwrite, executor, id_columns)
+        return told(self, self._now(), "step_densities", None, X, arguments, target)
+
+    def score(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        lengths: Any = None,
+        offsets: Any = None,
+        sequence_column: str | None = None,
+        sample_weight: Any = None,
+        columns: Sequence[str] | None = None,
+        feature_axis: int | str | None = None,
+        executor: Any = None,
+    ) -> float:
+        """Log-likelihood of all sequences together, in nats; with a diffuse start, of what follows it.
+
+        Examples
+        --------
+        >>> from streamem import LinearGaussianChain
+        >>> steps = [[0.0], [1.0], [2.0], [4.0]]
+        >>> chain = LinearGaussianChain.local_level(n_iter=5, tol=0.1).fit(steps)
+        >>> chain.score(steps) > chain.score([[0.0], [9.0], [-9.0], [9.0]])
+        True
+        """
+        arguments = DataArguments(
+            sample_weight, columns, feature_axis, lengths_told(X, y, lengths), offsets, sequence_column
+        )
+        return scores_of(self, self._now(), X, arguments, executor)["log_likelihood"]
+
+    def scores(self, X: Any, lengths: Any = None, *, executor: Any = None, **options: Any) -> dict[str, float]:
+        """Scores of X from one pass: weight, log-likelihood (total, per row), AIC, BIC. Options are those of `score`.
+
+        Examples
+        --------
+        >>> from streamem import LinearGaussianChain
+        >>> steps = [[0.0], [1.0], [2.0], [4.0]]
+        >>> sorted(LinearGaussianChain.local_level(n_iter=5, tol=0.1).fit(steps).scores(steps))
+        ['aic', 'bic', 'log_likelihood', 'log_likelihood_per_row', 'weight']
+        """
+        return scores_of(self, self._now(), X, DataArguments(lengths=lengths, **options), executor)
+
+    def bic(self, X: Any, lengths: Any = None, **options: Any) -> float:
+        """Bayesian information criterion (Schwarz 1978): −2ℓ + p·log(rows). Options are those of `score`.
+
+        Numbers that only turn or stretch the latent space are not counted.
+
+        Examples
+        --------
+        >>> from streamem import LinearGaussianChain
+        >>> steps = [[0.0], [1.0], [2.0], [4.0]]
+        >>> chain = LinearGaussianChain.local_level(n_iter=5, tol=0.1).fit(steps)
+        >>> chain.bic(steps) < chain.bic([[0.0], [9.0], [-9.0], [9.0]])
+        True
+        """
+        return self.scores(X, lengths, **options)["bic"]
+
+    def aic(self, X: Any, lengths: Any = None, **options: Any) -> float:
+        """Akaike's information criterion (1974): −2ℓ + 2p. Options are those of `score`.
+
+        Examples
+        --------
+        >>> from streamem import LinearGaussianChain
+        >>> steps = [[0.0], [1.0], [2.0], [4.0]]
+        >>> chain = LinearGaussianChain.local_level(n_iter=5, tol=0.1).fit(steps)
+        >>> chain.aic(steps) < chain.aic([[0.0], [9.0], [-9.0], [9.0]])
+        True
+        """
+        return self.scores(X, lengths, **options)["aic"]
+
+    def sample(
+        self,
+        n_samples: int = 1,
+        random_state: int | np.random.RandomState | None = None,
+        currstate: ArrayLike | None = None,
+    ) -> tuple[Array, Array]:
+        """Draw one sequence of `n_samples` steps.
+
+        Parameters
+        ----------
+        random_state : None uses that of the estimator
+        currstate : (k,) the state of the first step; None draws it, which a diffuse start cannot
+
+        Returns
+        -------
+        X (n_samples, d), states (n_samples, k)
+
+        Examples
+        --------
+        >>> from streamem import LinearGaussianChain
+        >>> chain = LinearGaussianChain.local_level(n_iter=5, tol=0.1).fit([[0.0], [1.0], [2.0], [4.0]])
+        >>> x, states = chain.sample(5, random_state=0, currstate=[4.0])
+        >>> x.shape, float(states[0, 0])
+        ((5, 1), 4.0)
+        """
+        fitted, state = self._now(), None
+        if currstate is not None:
+            state = np.asarray(currstate, dtype=np.float64)
+            if state.shape != (int(self.n_latent),) or not np.isfinite(state).all():
+                raise ParameterError(f"currstate is {currstate!r}; {self.n_latent} finite numbers are needed")
+        rng = check_random_state(self.random_state if random_state is None else random_state)
+        return CHAIN_STEPS.drawn(self, fitted, n_samples, rng, state)
+
+    def diagnose(self, X: Any, lengths: Any = None, *, executor: Any = None, **options: Any) -> Diagnosis:
+        """Refused: a diagnosis tells components apart, and a chain has none.
+
+        Raises
+        ------
+        ParameterError : always
+
+        Examples
+        --------
+        >>> from streamem import LinearGaussianChain, StreamemError
+        >>> try:
+        ...     LinearGaussianChain.local_level().diagnose([[0.0]])
+        ... except StreamemError as error:
+        ...     print(str(error)[:35])
+        LinearGaussianChain has no diagnose
+        """
+        raise ParameterError(
+            "LinearGaussianChain has no diagnose: a diagnosis tells components apart, and a chain has none; report_ "
+            "tells how fast EM converged, standard_errors what the data do not tell"
+        )

@@ -1,0 +1,196 @@
+"""`LinearGaussianChain`: published numbers, parts that stay, cut sequences, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+from numpy.typing import NDArray
+
+from helpers.published_tables import NILE
+from streamem import LinearGaussianChain
+from streamem.core.errors import ParameterError
+from streamem.estimators.loading import load_model
+
+Array = NDArray[Any]
+
+pytestmark = pytest.mark.filterwarnings("ignore:Best performing")
+
+ROWS = 60
+
+
+def walk(d: int = 2) -> Array:
+    """Steps with gaps, of which some have values in part."""
+    rng = np.random.default_rng(0)
+    x = np.cumsum(rng.normal(size=(ROWS, d)), axis=0) + rng.normal(size=(ROWS, d)) + 100.0
+    x[7], x[33:40] = np.nan, np.nan
+    x[20, d - 1] = np.nan
+    return x
+
+
+TREND = {
+    "transition_matrix": [[1.0, 1.0], [0.0, 1.0]],
+    "observation_matrix": [[1.0, 0.0]],
+    "observation_offset": [0.0],
+    "transition_noise": "diag",
+    "diffuse": True,
+}
+
+
+def test_the_level_of_the_nile() -> None:
+    """Variances and log-likelihood of Durbin & Koopman (2012, §2.2), by EM from a diffuse start."""
+    level = LinearGaussianChain.local_level(tol=1e-10, n_iter=100).fit(NILE, algorithm="anderson")
+    assert level.converged_
+    np.testing.assert_allclose(level.score(NILE), -632.545625, atol=5e-7)
+    np.testing.assert_allclose(level.observation_covariance_, [15098.52], rtol=1e-4)
+    np.testing.assert_allclose(level.transition_covariance_, [[1469.18]], rtol=1e-3)
+    assert (level.observation_offset_, level.transition_matrix_) == (0.0, 1.0)
+
+
+def test_the_numbers_of_the_nile_are_the_maximum() -> None:
+    """The printed log-likelihood at the printed variances, and the first filtered levels of the book's figure 2.1."""
+    given = {"transition_covariance": [[1469.18]], "observation_covariance": [15098.52]}
+    level = LinearGaussianChain.local_level(n_iter=0, **given).fit(NILE)
+    np.testing.assert_allclose(level.score(NILE), -632.5456251, atol=5e-8)
+    means, covariances = level.filter(NILE, covariances=True)
+    np.testing.assert_allclose([means[0, 0], covariances[0, 0, 0]], [NILE[0, 0], 15098.52], rtol=1e-12)
+    steady = (np.sqrt(1469.18**2 + 4 * 1469.18 * 15098.52) - 1469.18) / 2
+    np.testing.assert_allclose(covariances[-1], steady, rtol=1e-10)
+    ahead = level.forecast(NILE, 2)
+    np.testing.assert_allclose(ahead.means, means[-1] * np.ones((2, 1)))
+    np.testing.assert_allclose(ahead.covariances[1, 0, 0], covariances[-1, 0, 0] + 2 * 1469.18 + 15098.52)
+
+
+CASES: dict[str, tuple[dict[str, Any], Array, dict[str, Any]]] = {
+    "all free": ({"n_latent": 2}, walk(), {}),
+    "two sequences": ({"n_latent": 2}, walk(), {"lengths": [25, 35]}),
+    "more states than columns": ({"n_latent": 3, "observation_noise": "full"}, walk(), {}),
+    "trend": ({"n_latent": 2, **TREND}, walk(1), {}),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_cut_sequences_are_those_that_are_not(case: str) -> None:
+    """Chunks of three to six steps: the same fit, states, densities and forecasts."""
+    settings, x, how = CASES[case]
+    whole, cut = (
+        LinearGaussianChain(random_state=0, n_iter=3, tol=0, chunk_bytes=size, **settings) for size in (None, 48)
+    )
+    for chain in (whole, cut):
+        chain.fit(x, **how)
+    assert cut.report_.n_chunks >= 10 > whole.report_.n_chunks == 1
+    close = {"rtol": 1e-10, "atol": 1e-10}
+    np.testing.assert_allclose(cut.lower_bounds_, whole.lower_bounds_, rtol=1e-12)
+    for question in ("smooth", "filter", "predict", "impute", "score_samples"):
+        found, expected = (getattr(chain, question)(x, **how) for chain in (cut, whole))
+        np.testing.assert_allclose(found, expected, err_msg=question, **close)
+    for found, expected in zip(cut.forecast(x, 3, **how), whole.forecast(x, 3, **how), strict=True):
+        np.testing.assert_allclose(found, expected, **close)
+    np.testing.assert_allclose(cut.score_samples(x, **how).sum(), cut.score(x, **how), rtol=1e-12)
+    known = ~np.isnan(x)
+    np.testing.assert_array_equal(cut.impute(x, **how)[known], x[known])
+
+
+def test_what_is_given_stays_and_what_is_named_is_updated() -> None:
+    x, given = walk(1), {"transition_matrix": [[0.7]], "observation_matrix": [[2.0]]}
+    stays = LinearGaussianChain(1, n_iter=2, **given).fit(x)
+    assert (stays.transition_matrix_, stays.observation_matrix_) == (0.7, 2.0)
+    moves = LinearGaussianChain(1, n_iter=2, params="a", **given).fit(x)
+    assert moves.transition_matrix_ != 0.7
+    assert moves.observation_matrix_ == 2.0
+    named = LinearGaussianChain(1, n_iter=2, params="transition_matrix", **given).fit(x)
+    np.testing.assert_array_equal(moves.transition_matrix_, named.transition_matrix_)
+    listed = LinearGaussianChain(1, n_iter=2, params=["transition_matrix"], **given).fit(x)
+    np.testing.assert_array_equal(moves.transition_covariance_, listed.transition_covariance_)
+
+
+def test_sequences_in_a_zarr_group_and_files(tmp_path: Path) -> None:
+    """Offsets beside the rows, answers in a file, and a model that is loaded without telling its class."""
+    x, group = walk(), zarr.create_group(tmp_path / "g.zarr")
+    group.create_array("a", data=x[:, 0].copy(), chunks=(16,))
+    group.create_array("b", data=x[:, 1].copy(), chunks=(16,))
+    group.create_array("starts", data=np.array([0, 25, ROWS]), chunks=(3,))
+    settings = {"n_latent": 1, "random_state": 0, "n_iter": 2, "tol": 10.0}
+    chain = LinearGaussianChain(**settings).fit(group, columns=["a", "b"], offsets="starts")
+    same = LinearGaussianChain(**settings).fit(x, lengths=[25, 35])
+    np.testing.assert_array_equal(chain.observation_matrix_, same.observation_matrix_)
+    chain.smooth(group, covariances=True, out=tmp_path / "s.zarr")
+    means, covariances = same.smooth(x, [25, 35], covariances=True)
+    stored = zarr.open_array(tmp_path / "s.zarr", mode="r")[:]
+    np.testing.assert_allclose(stored, np.hstack([means, covariances[:, :, 0]]))
+    chain.save(tmp_path / "chain.npz")
+    assert load_model(tmp_path / "chain.npz").score(group) == chain.score(group)
+
+
+def test_padding_is_no_step() -> None:
+    """Sequences × steps × features, shorter ones ending with NaN."""
+    x = walk()
+    padded = np.full((2, 40, 2), np.nan)
+    padded[0, :25], padded[1, :35] = x[:25], x[25:]
+    chain = LinearGaussianChain(1, random_state=0, n_iter=2).fit(x, lengths=[25, 35])
+    np.testing.assert_allclose(chain.score(padded), chain.score(x, lengths=[25, 35]), rtol=1e-12)
+    smoothed = chain.smooth(padded)
+    assert np.isnan(smoothed[25:40]).all()
+    assert np.isfinite(smoothed[:25]).all()
+
+
+def test_drawn_steps_have_the_moments_of_the_chain() -> None:
+    chain = LinearGaussianChain(1, transition_matrix=[[0.5]], observation_matrix=[[1.0], [2.0]], n_iter=0).fit(walk())
+    chain.transition_covariance_, chain.observation_covariance_ = np.array([[3.0]]), np.array([0.5, 1.0])
+    x, states = chain.sample(20_000, random_state=0)
+    assert (x.shape, states.shape) == ((20_000, 2), (20_000, 1))
+    np.testing.assert_allclose(np.cov(x.T), [[4.5, 8.0], [8.0, 17.0]], rtol=0.06)
+    np.testing.assert_allclose(np.cov(states[1:, 0], states[:-1, 0])[0, 1], 2.0, rtol=0.06)
+
+
+MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
+    "no latent dimension": ({"n_latent": 0}, r"n_latent is 0; it must be an integer >= 1"),
+    "half a dimension": ({"n_latent": 1.5}, r"n_latent is 1.5; it must be an integer >= 1"),
+    "noise that is none": ({"observation_covariance": [1.0, 0.0]}, r"observation_covariance holds 0; variances > 0"),
+    "negative noise": ({"observation_covariance": [1.0, -2.0]}, r"observation_covariance holds -2; variances > 0"),
+    "singular noise": (
+        {"observation_covariance": [[1.0, 1.0], [1.0, 1.0]], "observation_noise": "full"},
+        r"observation_covariance has the eigenvalue .*positive definite",
+    ),
+    "no covariance": (
+        {"n_latent": 2, "transition_covariance": [[1.0, 2.0], [2.0, 1.0]]},
+        r"transition_covariance has the eigenvalue -1; a covariance has none below 0",
+    ),
+    "not symmetric": ({"n_latent": 2, "transition_covariance": [[1.0, 2.0], [0.0, 1.0]]}, r"is not symmetric"),
+    "another shape": ({"n_latent": 2, "transition_matrix": [[1.0]]}, r"transition_matrix has shape \(1, 1\).*\(2, 2\)"),
+    "other columns": ({"observation_matrix": [[1.0]]}, r"observation_matrix has shape \(1, 1\).*\(2, 1\)"),
+    "not numbers": ({"transition_matrix": "x"}, r"transition_matrix is 'x'; an array of numbers"),
+    "NaN": ({"transition_matrix": [[np.nan]]}, r"transition_matrix has shape \(1, 1\); finite numbers"),
+    "unknown letters": ({"params": "xyz"}, r"params is 'xyz'; it must be of the letters a transition_matrix"),
+    "unknown noise": ({"observation_noise": "tied"}, r"observation_noise is 'tied'; it must be one of"),
+    "diffuse and given": ({"diffuse": True, "initial_mean": [0.0]}, r"diffuse=True says .* initial_mean tell it"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_are_named(mistake: str) -> None:
+    settings, told = MISTAKES[mistake]
+    chain = LinearGaussianChain(**settings)
+    with pytest.raises(ParameterError, match=told):
+        chain.fit(walk())
+    assert not hasattr(chain, "transition_matrix_")
+
+
+def test_matrices_that_were_set_by_hand() -> None:
+    """They answer; of other shapes, or impossible, they are refused; noise=True says what to do instead."""
+    x = walk()
+    fitted = LinearGaussianChain(1, random_state=0, n_iter=2).fit(x)
+    by_hand = LinearGaussianChain(1)
+    for name in vars(fitted)["_published"]:
+        setattr(by_hand, name, getattr(fitted, name))
+    np.testing.assert_allclose(by_hand.score(x), fitted.score(x), rtol=1e-12)
+    by_hand.observation_covariance_ = np.array([1.0, 0.0])
+    with pytest.raises(ParameterError, match="observation_covariance holds 0"):
+        by_hand.score(x)
+    with pytest.raises(ParameterError, match=r"n_latent=2.*need"):
+        fitted.set_params(n_latent=2).score(x)
+    with pytest.raises(ParameterError, match="mark outliers as missing"):
+        LinearGaussianChain(noise=True)
