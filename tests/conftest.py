@@ -21,12 +21,22 @@ LEFT_OUT = pytest.StashKey[Counter[str]]()
 WHY = {"slow": "they vary what the others show", "long": "they take minutes or gigabytes"}
 KERNEL_ROOMS = ("kernels", "machine")
 COMPILED_ROOMS = (*KERNEL_ROOMS, "golden")
-MEMBER_ROOMS = ("conformance", "estimators", "executors", "formats", "plots", "whole")
 FLOAT64_ROOMS = ("kernels", "golden")
 """Where float32 has compiled passes of its own, which take more than half of the compiling; float64 shows the same."""
-SOME, MORE = 4, 24
-"""Variations of a test that run without being asked for, evenly spaced among all; more of them in `MEMBER_ROOMS`, where
-variations are members of a port."""
+VARIATIONS = {
+    "conformance": (24, 1000),
+    "formats": (24, 1000),
+    "estimators": (8, 24),
+    "executors": (4, 12),
+    "golden": (4, 48),
+    "kernels": (4, 24),
+    "machine": (4, 24),
+    "plots": (8, 24),
+    "whole": (8, 24),
+}
+"""How many variations of a test run by default, and under `-m "not long"`, evenly spaced among all: more of them where
+variations are members of a port. A test says so for itself by `@pytest.mark.variations(default, not_long)`."""
+ELSEWHERE = (2, 6)
 
 COMPILED = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "streamem-tests")
 """Where compiled code is kept between runs, for all clones, unless `NUMBA_CACHE_DIR` says where."""
@@ -55,8 +65,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker("compiled")
         if "client" in getattr(item, "fixturenames", ()):
             item.add_marker("cluster")
-    for item in _further_variations(items):
-        item.add_marker("slow")
+    _mark_further_variations(items)
     if any(name in config.option.markexpr for name in WHY):
         return
     reasons = [next((name for name in WHY if item.get_closest_marker(name)), "") for item in items]
@@ -75,23 +84,39 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
-def _further_variations(items: list[pytest.Item]) -> Iterator[pytest.Item]:
-    """Tests that vary one which runs: of each function all but some, the first and the last among these."""
+def _mark_further_variations(items: list[pytest.Item]) -> None:
+    """Mark what varies a test that runs: `long` beyond those of `.ci/run`, `slow` beyond those of the default."""
     functions: dict[str, list[pytest.Item]] = {}
     for item in items:
-        if not any(item.get_closest_marker(name) for name in WHY):
+        if not item.get_closest_marker("long"):
             functions.setdefault(item.nodeid.partition("[")[0], []).append(item)
     for variations in functions.values():
-        room = Path(variations[0].path).parent.name
-        if room in FLOAT64_ROOMS:
-            single = [item for item in variations if "float32" in item.nodeid]
-            if len(single) < len(variations):
-                yield from single
-                variations = [item for item in variations if item not in single]
-        most = MORE if room in MEMBER_ROOMS else SOME
-        count = len(variations)
-        kept = {round(i * (count - 1) / (most - 1)) for i in range(most)} if count > most else set(range(count))
-        yield from (item for i, item in enumerate(variations) if i not in kept)
+        default, not_long = _numbers(variations[0])
+        quick = _mark_others("long", variations, not_long)
+        quick = [item for item in quick if not item.get_closest_marker("slow")]
+        if Path(variations[0].path).parent.name in FLOAT64_ROOMS:
+            double = [item for item in quick if "float32" not in item.nodeid]
+            quick = _mark_others("slow", quick, double) if double else quick
+        _mark_others("slow", quick, default)
+
+
+def _numbers(item: pytest.Item) -> tuple[int, int]:
+    """How many variations of this test run by default, and in `.ci/run`."""
+    marker = item.get_closest_marker("variations")
+    return marker.args if marker else VARIATIONS.get(Path(item.path).parent.name, ELSEWHERE)
+
+
+def _mark_others(name: str, items: list[pytest.Item], kept: int | list[pytest.Item]) -> list[pytest.Item]:
+    """Mark all but those kept, or but as many, evenly spaced, the first and the last among these; return them."""
+    if isinstance(kept, int):
+        last, steps = len(items) - 1, max(kept - 1, 1)
+        places = range(last + 1) if last < kept else sorted({round(i * last / steps) for i in range(kept)})
+        kept = [items[i] for i in places]
+    chosen = set(kept)
+    for item in items:
+        if item not in chosen:
+            item.add_marker(name)
+    return kept
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -101,6 +101,7 @@ def converged_score(covariance_type: str) -> float:
     return mixture(**settings).fit(x).score(x)
 
 
+@pytest.mark.variations(1, 3)
 @pytest.mark.parametrize(("covariance_type", "order", "chunks"), CLOSE)
 def test_it_comes_close_to_converged_em_whatever_the_order_of_rows(
     covariance_type: str, order: str, chunks: int
@@ -152,6 +153,7 @@ def test_threads_do_not_change_the_bits(algorithm: str) -> None:
     assert equal(one, many)
 
 
+@pytest.mark.variations(1, 2)
 @pytest.mark.parametrize("algorithm", [StepwiseEM(passes=2, batch_rows=200), "incremental"])
 def test_a_run_killed_anywhere_goes_on_with_the_same_bits(
     algorithm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -151,6 +151,7 @@ def test_results_never_replace_data_or_what_is_no_result(folder: Path) -> None:
 # --- clusters --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Port 8787 is already in use")  # by the cluster of a test beside this one
 def test_a_cluster_of_this_machine(folder: Path) -> None:
     call(*FIT, "--memory", "1GiB")

@@ -93,6 +93,7 @@ BESIDE = [
 """Every type with everything learned, and every choice of what is learned with one type or two; the others are slow."""
 
 
+@pytest.mark.variations(3, 8)
 @pytest.mark.parametrize(("covariance_type", "params", "priors"), BESIDE)
 def test_beside_hmmlearn(covariance_type: str, params: str, priors: bool) -> None:
     x = rows()

@@ -75,6 +75,7 @@ def poisson_priors() -> dict[str, Any]:
 # --- beside hmmlearn -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.variations(2, 8)
 @pytest.mark.parametrize("covariance_type", TYPES)
 @pytest.mark.parametrize("chunk_bytes", [None, CUTTING])
 def test_gaussian(covariance_type: str, chunk_bytes: int | None) -> None:
@@ -88,6 +89,7 @@ def test_gaussian(covariance_type: str, chunk_bytes: int | None) -> None:
         np.testing.assert_allclose(getattr(ours, name), getattr(theirs, name), **CLOSE, err_msg=name)
 
 
+@pytest.mark.variations(2, 8)
 @pytest.mark.parametrize("priors", [{"covars_prior": 1e-2, "covars_weight": 1}, {"covars_prior": 7.0}], ids=str)
 @pytest.mark.parametrize("covariance_type", TYPES)
 def test_numbers_serve_all(covariance_type: str, priors: dict[str, Any]) -> None:
@@ -263,6 +265,7 @@ def test_runs_go_on_with_the_same_priors_only(algorithm: str, tmp_path: Path) ->
             gaussian("diag", **{name: 61.0}).fit(x, LENGTHS, algorithm=algorithm, checkpoint=path)
 
 
+@pytest.mark.slow
 def test_threads_and_cluster_give_the_same_bits(client: Client) -> None:
     x, (start, y) = rows(), poisson_data()
     for algorithm in ("batch", "stepwise"):

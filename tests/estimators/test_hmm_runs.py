@@ -87,6 +87,7 @@ def test_an_interrupt_says_how_to_go_on() -> None:
 # --- elsewhere -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.variations(1, 2)
 @pytest.mark.parametrize("algorithm", ["batch", "stepwise"])
 def test_a_cluster_gives_the_bits_of_threads(client: Client, algorithm: str, tmp_path: Path) -> None:
     x = rows(2000)
@@ -160,16 +161,18 @@ def limits() -> Any:
     return Limits(open_bytes=2**20, least_rows=1, statistics_bytes=100, max_iter=10)
 
 
+@pytest.mark.slow
+@pytest.mark.variations(1, 1)
 @pytest.mark.parametrize(
     ("lengths", "settings"),
     [
-        pytest.param([100] * 200, {"chunk_bytes": 16 * 1500}, id="chunks"),
-        pytest.param([100] * 200, {}, marks=pytest.mark.slow, id="one chunk"),
+        pytest.param([100] * 60, {"chunk_bytes": 16 * 1500}, id="chunks"),
+        pytest.param([100] * 60, {}, marks=pytest.mark.slow, id="one chunk"),
         pytest.param(None, {}, marks=pytest.mark.slow, id="windows of one sequence"),
     ],
 )
 def test_stepwise_comes_close_to_converged_em(lengths: list[int] | None, settings: dict[str, Any]) -> None:
-    x = rows(20_000)
+    x = rows(6_000)
     converged = GaussianHMM(K, random_state=0, tol=1e-8, n_iter=1000).fit(x, lengths)
     quick = GaussianHMM(K, random_state=0, **settings).fit(x, lengths, algorithm="stepwise")
     assert converged.score(x, lengths) - quick.score(x, lengths) < 40

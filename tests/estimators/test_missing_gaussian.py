@@ -89,6 +89,7 @@ def _maximum(x: Array, steps: int) -> tuple[Array, Array]:
     return mean, covariance
 
 
+@pytest.mark.variations(2, 5)
 @pytest.mark.parametrize("kind", KINDS)
 def test_cholesterol(kind: str, tmp_path: Path) -> None:
     """Published covariances end where their program stopped: day 14 has 1952.218 there, 1952.2326 at the maximum."""

@@ -62,6 +62,7 @@ def mixture(**settings: Any) -> GaussianMixture:
     return GaussianMixture(**{**chosen, **settings})
 
 
+@pytest.mark.variations(3, 5)
 @pytest.mark.parametrize("kind", ["zarr", "array", "dask array", "chunked features", "unknown chunks"])
 def test_same_bits_as_threads(client: Client, path: str, kind: str) -> None:
     whole = zarr.open_array(path)[:]
@@ -95,6 +96,7 @@ MINI_BATCHES = [
 ]
 
 
+@pytest.mark.variations(2, 4)
 @pytest.mark.parametrize(("name", "kind"), MINI_BATCHES)
 def test_mini_batches_give_the_bits_of_threads(client: Client, path: str, kind: str, name: str) -> None:
     algorithm = ALGORITHMS[name]
@@ -114,6 +116,7 @@ ACCELERATED: dict[str, Any] = {
 }
 
 
+@pytest.mark.variations(1, 3)
 @pytest.mark.parametrize("name", ACCELERATED)
 def test_accelerated_fits_have_the_bits_of_threads(client: Client, path: str, name: str) -> None:
     """With rows enough for the mini-batches of "auto", and components that overlap."""
@@ -207,6 +210,7 @@ def fair_client() -> Iterator[Client]:
         yield client
 
 
+@pytest.mark.slow
 def test_persisted_blocks_are_used_where_they_lie(fair_client: Client) -> None:
     """A block moves once at most, to a worker that has become idle, and stays there as a copy: not in every pass."""
     lazy = dask.array.random.default_rng(0).normal(size=(480_000, 20), chunks=(24_000, 20)) * 2.0
@@ -288,6 +292,7 @@ def read_result(path: Path) -> Any:
     return columns[0] if len(columns) == 1 else np.column_stack(columns)
 
 
+@pytest.mark.variations(1, 3)
 @pytest.mark.parametrize("suffix", ["zarr", "parquet", "npy"])
 def test_workers_write_results(client: Client, path: str, ragged: str, tmp_path: Path, suffix: str) -> None:
     gm = mixture().fit(path, executor=client)
@@ -304,6 +309,7 @@ def test_workers_write_results(client: Client, path: str, ragged: str, tmp_path:
     assert [name for name in os.listdir(tmp_path) if name.startswith(".")] == []
 
 
+@pytest.mark.variations(1, 3)
 @pytest.mark.parametrize("suffix", ["zarr", "parquet", "npy"])
 def test_a_result_of_bad_rows_is_absent(client: Client, path: str, tmp_path: Path, suffix: str) -> None:
     gm = mixture().fit(path, executor=client)

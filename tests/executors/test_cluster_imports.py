@@ -139,6 +139,7 @@ def test_the_first_worker_of_an_empty_cluster_is_named(folder: Path, monkeypatch
             GaussianMixture(2, **SETTINGS).fit(folder / "x.npy", executor=client)
 
 
+@pytest.mark.slow
 def test_able_workers_do_the_work_and_when_they_are_gone_the_others_are_named(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -78,6 +78,7 @@ def newest_iteration(checkpoint: Path) -> int:
     return int(read_newest(checkpoint, "checkpoint").arrays["state.iteration"]) if checkpoint.exists() else 0
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_command_line_on_a_cluster_of_programs(data: str, tmp_path: Path) -> None:
     streamem = [sys.executable, "-m", "streamem"]
@@ -96,6 +97,7 @@ def test_the_command_line_on_a_cluster_of_programs(data: str, tmp_path: Path) ->
     np.testing.assert_array_equal(zarr.open_array("labels.zarr")[:], model.predict(data))
 
 
+@pytest.mark.slow
 def test_the_scheduler_killed_then_the_same_call_again(data: str, tmp_path: Path) -> None:
     undisturbed = GaussianMixture(**SETTINGS).fit(data)
     with programs(tmp_path, 1) as (file, running), Client(scheduler_file=str(file), set_as_default=False) as client:

@@ -45,6 +45,7 @@ def mixture(family: Family) -> streamem.Mixture:
     )
 
 
+@pytest.mark.variations(1, 3)
 @pytest.mark.parametrize("name", FAMILIES)
 def test_threads_and_cluster_give_the_same_bits(name: str, client: Client) -> None:
     family = FAMILIES[name]

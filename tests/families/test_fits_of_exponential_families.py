@@ -159,6 +159,7 @@ def test_one_direction_is_the_fit_of_scipy() -> None:
 # --- chunks, mixtures, chains ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.variations(1, 6)
 @pytest.mark.parametrize("name", DRAWN)
 def test_mixtures_and_chains_of_every_family(name: str) -> None:
     """Small chunks are the whole; monotone, or the fit would raise; chains run; sums of responsibilities are 1."""

@@ -114,6 +114,7 @@ def test_statistics_are_those_of_the_textbook(covariance_type: str) -> None:
     np.testing.assert_allclose(near, oracle.log_prob, rtol=1e-10)
 
 
+@pytest.mark.variations(1, 2)
 @pytest.mark.parametrize("covariance_type", TYPES)
 def test_rows_that_lack_the_same_go_together(covariance_type: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many rows in one call: common patterns by the kernel of their features, rare ones, and complete rows."""
@@ -222,6 +223,7 @@ def test_outliers_with_gaps_are_fitted_and_imputed(covariance_type: str) -> None
     assert model.score_samples(x)[7] == 0.0
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_rows_of_float32_go_with_those_of_float64() -> None:
     family, params, x = case("full", 200, k=3)

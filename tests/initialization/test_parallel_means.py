@@ -155,6 +155,7 @@ def test_threads_do_not_change_a_bit_and_seeds_do() -> None:
     assert one != gaussians(random_state=1, max_iter=2).fit(rows())._fitted.state
 
 
+@pytest.mark.slow
 def test_a_cluster_gives_the_bits_of_threads(client: Any) -> None:
     here, there = (gaussians(max_iter=2).fit(rows(), executor=where) for where in ("threads", client))
     assert here._fitted.state == there._fitted.state

@@ -215,6 +215,7 @@ def test_code_of_another_version_of_what_a_function_calls(
     assert hits(third) == 0
 
 
+@pytest.mark.slow
 def test_copies_of_one_version_share_a_folder(tmp_path: Path) -> None:
     """Below `NUMBA_CACHE_DIR`, wherever a copy lies and whenever it was written; another version compiles anew."""
     code = (
@@ -247,6 +248,7 @@ def lanes():
 """
 
 
+@pytest.mark.slow
 def test_widths_of_vectors_share_a_folder(tmp_path: Path) -> None:
     """What is frozen into compiled code of one width never serves another; each is compiled once."""
     (tmp_path / "width.py").write_text(WIDTH)

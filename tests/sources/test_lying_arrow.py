@@ -271,6 +271,7 @@ def test_all_streams_are_read(kind: str, way: str, tmp_path: Path, whole: Any) -
     assert bits(gm) == whole
 
 
+@pytest.mark.slow
 def test_cat_at_a_terminal(tmp_path: Path) -> None:
     for name, rows in (("a", X[:1000]), ("b", X[1000:])):
         (tmp_path / f"{name}.arrows").write_bytes(hostile.stream_of(table(rows)))

@@ -227,7 +227,7 @@ def test_a_store_is_listed_once_before_the_first_chunk(server: ObjectServer, mon
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["zarr", "parquet"])
+@pytest.mark.parametrize("kind", ["parquet", pytest.param("zarr", marks=pytest.mark.long)])
 def test_what_is_fetched_ahead_stays_within_the_limit(
     kind: str, server: ObjectServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -382,6 +382,7 @@ def prompt(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kafka, "IDLE_S", 0.1)
 
 
+@pytest.mark.variations(1, 2)
 @pytest.mark.usefixtures("prompt")
 @pytest.mark.parametrize("strategy", ["range", "cooperative-sticky"])
 def test_members_share_the_partitions(cluster: MockCluster, strategy: str) -> None:

@@ -117,6 +117,7 @@ def test_example(example: str, tmp_path: Path) -> None:
     assert done.stdout
 
 
+@pytest.mark.slow
 def test_docstring_examples() -> None:
     tried = 0
     for name in MODULES:

@@ -234,6 +234,7 @@ def test_facades_import_what_they_show_to_type_checkers(facade: str) -> None:
         getattr(module, "nothing_like_it")  # noqa: B009
 
 
+@pytest.mark.variations(2, 6)
 @pytest.mark.parametrize(
     ("statement", "heavy"),
     [

@@ -133,6 +133,7 @@ sys.exit(status)
 """
 
 
+@pytest.mark.slow
 def test_a_dask_client_of_the_parent_is_not_waited_for() -> None:
     job = subprocess.run([sys.executable, "-c", INHERITED], capture_output=True, timeout=120)
     assert job.returncode == 0, job.stderr.decode()[-2000:]

@@ -52,6 +52,7 @@ def along(theirs: Any, x: Array, lengths: list[int], path: Array) -> float:
     return total
 
 
+@pytest.mark.variations(3, 6)
 @pytest.mark.parametrize("covariance_type", ["diag", "full", "tied"])
 @pytest.mark.parametrize("chunk_bytes", [None, 16 * 37])
 def test_gaussian(covariance_type: str, chunk_bytes: int | None) -> None:
@@ -71,6 +72,7 @@ def test_gaussian(covariance_type: str, chunk_bytes: int | None) -> None:
         assert ours.aic(x, LENGTHS) == pytest.approx(theirs.aic(x, LENGTHS))
 
 
+@pytest.mark.variations(3, 8)
 @pytest.mark.parametrize("params", ["s", "t", "m", "st", "mc", "stm"])
 @pytest.mark.parametrize("covariance_type", ["diag", "full"])
 def test_parts_that_are_held_fixed(params: str, covariance_type: str) -> None:

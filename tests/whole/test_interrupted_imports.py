@@ -74,6 +74,7 @@ print(json.dumps([whole, *found]))
 """
 
 
+@pytest.mark.slow
 def test_an_interrupt_within_an_import_spoils_nothing(tmp_path: Path) -> None:
     """Signals at given imports of the first call, each in a process of its own; then the call again."""
     folder = tmp_path / "in"
