@@ -37,7 +37,7 @@ def main(engine: str, n: int, d: int, k: int, iterations: int) -> dict[str, Any]
                 k, tol=0.0, max_iter=max_iter, n_threads=int(count), **start, init_params="random_from_data"
             )
             began = perf_counter()
-            model.fit(path, executor=executor)
+            model.fit(path, algorithm="batch", executor=executor)
             timed[max_iter] = perf_counter() - began
         seconds = (timed[1 + iterations] - timed[1]) / iterations
     return {

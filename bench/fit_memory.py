@@ -81,7 +81,7 @@ def fitted(*paths: str) -> list[float]:
     peaks: list[float] = []
     model = GaussianMixture(K, random_state=0, max_iter=ITERATIONS, tol=0.0)
     for path in paths:
-        model.fit(path)
+        model.fit(path, algorithm="batch")
         peaks.append(peak_bytes())
     return peaks
 

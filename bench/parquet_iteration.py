@@ -45,7 +45,9 @@ def _timed(fit: Any, iterations: int) -> float:
 def _ours(path: str, k: int) -> Any:
     from streamem import GaussianMixture
 
-    return lambda iterations: GaussianMixture(k, max_iter=iterations, tol=0, random_state=0).fit(path)
+    return lambda iterations: GaussianMixture(k, max_iter=iterations, tol=0, random_state=0).fit(
+        path, algorithm="batch"
+    )
 
 
 def _spark(path: str, d: int, k: int) -> Any:

@@ -86,7 +86,7 @@ def faults(address: Address, tell: Callable[[str], None]) -> None:
         model = GaussianMixture(2, covariance_type="diag", random_state=0, max_iter=3, tol=0.0, init_params=RANDOM)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            model.set_params(memory_limit="96MiB").fit(address)
+            model.set_params(memory_limit="96MiB").fit(address, algorithm="batch")
         seconds.append(sum(record.seconds for record in model.report_.passes))
         bits.append(model.means_.tobytes())
         print(f"  passes with {shares or 'no faults'}: {seconds[-1]:.2f} s, {model.report_.events}")
@@ -171,7 +171,7 @@ def report(place: Address, data: Address, names: list[str]) -> None:
 
     Progress.begin = noted  # type: ignore[method-assign,assignment]
     try:
-        model.fit(source)
+        model.fit(source, algorithm="batch")
     finally:
         Progress.begin = begin  # type: ignore[method-assign]
     marks.append((perf_counter(), ""))

@@ -24,6 +24,9 @@ from streamem.core.stats import Stats
 
 PLAIN, EXTRAPOLATED = "plain", "extrapolated"
 
+OF_NO_ROWS = ArithmeticError, ValueError, LookupError, AssertionError, RuntimeError
+"""Errors of an M-step, a user's own too, that statistics may cause which no rows gave."""
+
 FORESEEN = 4
 """Plain steps that are foreseen when it is asked whether the stopping rule would end the run after them."""
 
@@ -289,7 +292,7 @@ def _tried(model: Model, before: State, plain: State, pairs: Sequence[Pair], pro
         try:
             point = model.project(proposal.stats, stats, before.params)
             params = model.m_step(point, before.params)
-        except (ArithmeticError, ValueError):
+        except OF_NO_ROWS:
             return None
         if not _sound(model, params, plain.params):
             return None

@@ -87,9 +87,11 @@ class AutoEM(Variant):
         if self.stopping is None:
             raise ParameterError("AutoEM has no stopping rule: pass AutoEM(stopping=Aitken(1e-6))")
         most = limits.max_iter if self.max_iter is None else self.max_iter
-        first = self._steps(refs, limits).planned(refs, limits) if most > 0 and self._steps_pay(refs, limits) else None
-        used = 0 if first is None else 1 + self.stepwise.passes
-        return PlannedAuto(first, AndersonEM(self.stopping, max(0, most - used)))
+        used = 1 + self.stepwise.passes
+        if most < used or not self._steps_pay(refs, limits):
+            return PlannedAuto(None, AndersonEM(self.stopping, most))
+        first = self._steps(refs, limits).planned(refs, limits)
+        return PlannedAuto(first, AndersonEM(self.stopping, most - used))
 
     def open_bytes(self, refs: Sequence[ChunkRef], limits: Limits) -> int:
         """Bytes of whichever phase keeps more."""

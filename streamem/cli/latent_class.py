@@ -40,7 +40,7 @@ COMPRESS = {"auto": "auto", "yes": True, "no": False}
     show_default=True,
     help="Whether EM runs over different rows with weights, found in one pass.",
 )
-@algorithm_option("batch")
+@algorithm_option
 @missing_option
 @unseen_option
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Makes the result repeatable.")
@@ -58,7 +58,7 @@ def fit_latent_class(
     seed: int | None,
     weight: str | None,
     checkpoint: str | None,
-    algorithm: str,
+    algorithm: str | None,
     reading: ReadingOptions,
     **settings: Any,
 ) -> None:

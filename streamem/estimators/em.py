@@ -150,10 +150,10 @@ class EM(TransformerMixin, Estimator, auto_wrap_output_keys=None):  # type: igno
         feature_axis: int | str | None = None,
         checkpoint: Path | None = None,
         executor: Any = None,
-        algorithm: str | Variant = "batch",
+        algorithm: str | Variant | None = None,
         halve_after: int | None = None,
     ) -> Self:
-        """Fit by EM; by default one pass over the data an iteration.
+        """Fit by EM; one pass over the data an iteration where the data are small.
 
         Parameters
         ----------
@@ -162,7 +162,8 @@ class EM(TransformerMixin, Estimator, auto_wrap_output_keys=None):  # type: igno
         y : ignored
         sample_weight, columns, feature_axis, checkpoint, executor, algorithm, halve_after : as in `GaussianMixture.fit`
             Weights need an `e_step` that multiplies by ``chunk.weight``; one that does not is found out and refused.
-            "squarem", "anderson" and "auto" extrapolate statistics, and keep what raises the log-likelihood.
+            "squarem", "anderson" and "auto" extrapolate statistics, and keep what raises the log-likelihood; None is
+            "auto" where each pass must read more than a fit keeps.
 
         Returns
         -------

@@ -556,23 +556,25 @@ class Estimator(BaseEstimator):
         self,
         x: Any,
         arguments: DataArguments,
-        algorithm: str | Variant,
+        algorithm: str | Variant | None,
         checkpoint: Path | None,
         executor: Any,
         halve_after: int | None = None,
     ) -> None:
         """Fit anew, or go on with a warm start; a fit that fails leaves the model as it was."""
-        chosen = chosen_algorithm(self, algorithm)
+        check_hyperparameters(self)
+        chosen = None if algorithm is None else chosen_algorithm(self, algorithm)
         if halve_after is not None:
             require_count("halve_after", halve_after, FEWEST_PASSES)
-        if not chosen.reads_in_order:
+        if chosen is not None and not chosen.reads_in_order:
             arguments = replace(arguments, in_order=False)
         opened = self.structure.open(self, x, arguments, None)
         goes_on = getattr(self, "warm_start", False) and self._fitted is not None and self._fitted.state is not None
         earlier = self._now() if goes_on else None
         self._show(fit_to(self, opened, chosen, earlier, checkpoint, executor, halve_after))
         limit = self.structure.iterations
-        if not self.converged_ and getattr(self, limit) and not chosen.can_end_unconverged:
+        may_end = chosen is not None and chosen.can_end_unconverged
+        if not self.converged_ and getattr(self, limit) and not may_end:
             warnings.warn(
                 "Best performing initialization did not converge. Try different init parameters, or increase "
                 f"{limit}, tol, or check for degenerate data.",

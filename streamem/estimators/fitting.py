@@ -14,6 +14,7 @@ from streamem.core.chunk import Chunk
 from streamem.core.ports import Algorithm, Variant, full_family
 from streamem.core.state import State
 from streamem.estimators.attributes import require_fit
+from streamem.estimators.default_algorithm import Chosen, by_plan, of_checkpoint
 from streamem.estimators.family_facts import integrated, settings_of
 from streamem.estimators.hyperparameters import generator_of, run_key
 from streamem.estimators.making import engine_for, for_rows_of, model_of, start_of
@@ -23,7 +24,7 @@ from streamem.running.answers import survey_source
 from streamem.running.fitted import Fitted, PriorWeight, Surveyed, fit
 from streamem.running.objective import objective
 from streamem.running.reads import Reads
-from streamem.running.starts import Job
+from streamem.running.starts import Job, fits_limit
 
 Path = str | os.PathLike[str]
 
@@ -31,7 +32,7 @@ Path = str | os.PathLike[str]
 def fit_to(
     settings: Any,
     opened: Opened,
-    algorithm: Variant,
+    algorithm: Variant | None,
     earlier: Fitted | None,
     checkpoint: Path | None,
     executor: Any,
@@ -41,12 +42,18 @@ def fit_to(
 
     Parameters
     ----------
+    algorithm : what the user asked for; None leaves it to the checkpoint, or to the plan
     earlier : a fit to go on from, or None to start anew
     """
     settings.structure.check_start(settings, opened.shape)
     opened = compressed(settings, opened, executor)
-    known = surveyed(settings, opened, algorithm, executor)
-    job = job_of(settings, opened, known, algorithm, executor)
+    known = surveyed(settings, opened, executor)
+    chosen = Chosen(algorithm) if algorithm is not None else of_checkpoint(settings, checkpoint)
+    if chosen is None:
+        why_not = "" if earlier is None else "it goes on from a fit"
+        chosen = chosen_for(settings, opened, known, executor, why_not)
+    known = steps_weighed(settings, opened, known, chosen.algorithm, executor)
+    job = job_of(settings, opened, known, chosen.algorithm, executor)
     if earlier is not None:
         job = replace(job, n_init=1, warm=_warm(settings, earlier, opened))
     key = {**job.key, "halve_after": halve_after} if halve_after else job.key
@@ -58,7 +65,16 @@ def fit_to(
     if fitted.state is not None and fitted.report is not None:
         certificate = settings.structure.certificate(job.model, fitted.state)
         fitted = replace(fitted, report=replace(fitted.report, certificate=certificate))
-    return weighed(fitted, algorithm)
+    return with_algorithm(fitted, chosen)
+
+
+def chosen_for(settings: Any, opened: Opened, known: Fitted, executor: Any, why_not: str) -> Chosen:
+    """The algorithm of a fit that names none; `why_not`: why it wants no mini-batches, in words, or ""."""
+
+    def fits(algorithm: Variant) -> bool:
+        return fits_limit(job_of(settings, opened, known, algorithm, executor), opened.source.chunks())
+
+    return by_plan(settings, opened, fits, why_not)
 
 
 def job_of(settings: Any, opened: Opened, known: Fitted, algorithm: Variant, executor: Any) -> Job:
@@ -83,9 +99,12 @@ def job_of(settings: Any, opened: Opened, known: Fitted, algorithm: Variant, exe
     )
 
 
-def weighed(fitted: Fitted, algorithm: Variant) -> Fitted:
-    """A fit with the weight of all rows, where the algorithm has seen them in one pass."""
-    if not algorithm.sees_all_rows or fitted.state is None:
+def with_algorithm(fitted: Fitted, chosen: Chosen) -> Fitted:
+    """A fit that tells its algorithm if nobody named it, and the weight of all rows if that saw them in one pass."""
+    if chosen.words and fitted.report is not None:
+        told = {**fitted.report.setting, "algorithm": chosen.words}
+        fitted = replace(fitted, report=replace(fitted.report, setting=told))
+    if not chosen.algorithm.sees_all_rows or fitted.state is None:
         return fitted
     return replace(fitted, prior_weight=replace(fitted.prior_weight, steps=fitted.state.weight))
 
@@ -110,8 +129,8 @@ def _maker(settings: Any, model: Any, opened: Opened) -> Callable[[Chunk, np.ran
     return start
 
 
-def surveyed(settings: Any, opened: Opened, algorithm: Variant, executor: Any) -> Fitted:
-    """Passes before the first start: the survey of a family, and the weight of the data for priors."""
+def surveyed(settings: Any, opened: Opened, executor: Any) -> Fitted:
+    """Passes before the first start: the survey of a family, with the weight of the data for its prior, and a box."""
     known, source = Fitted(shape=opened.shape), opened.source
     asked = settings.face.family(settings, opened.shape)
     resolved = for_rows_of(asked, opened.shape)
@@ -125,11 +144,16 @@ def surveyed(settings: Any, opened: Opened, algorithm: Variant, executor: Any) -
         model = model_of(settings, known)
         engine = engine_for(settings, "box", model, known, executor)
         known = replace(known, box=settings.structure.box(settings, model, source, engine))
+    return known
+
+
+def steps_weighed(settings: Any, opened: Opened, known: Fitted, algorithm: Variant, executor: Any) -> Fitted:
+    """What is known, with the weight of all steps if a prior asks for it and no M-step sees all rows."""
     if algorithm.sees_all_rows:
         return known
     model = model_of(settings, known)
     engine = engine_for(settings, "survey", model, known, executor)
-    steps = settings.structure.steps_weight(settings, model, source, engine)
+    steps = settings.structure.steps_weight(settings, model, opened.source, engine)
     return replace(known, prior_weight=replace(known.prior_weight, steps=steps))
 
 

@@ -123,10 +123,10 @@ class GroupedMixture(Estimator):
         feature_axis: int | str | None = None,
         checkpoint: Path | None = None,
         executor: Any = None,
-        algorithm: str | Variant = "batch",
+        algorithm: str | Variant | None = None,
         halve_after: int | None = None,
     ) -> Self:
-        """Fit by EM; one pass over the data an iteration.
+        """Fit by EM; one pass over the data an iteration where the data are small.
 
         Parameters
         ----------
@@ -139,7 +139,7 @@ class GroupedMixture(Estimator):
             The model remembers the column (`sequences_by_`).
         sample_weight : (g,) weights of groups, or (n,) equal within each, or the name of a column
         columns, feature_axis, checkpoint, executor : as in `GaussianMixture.fit`
-        algorithm : "auto", "batch", "squarem", "anderson", "stepwise", "incremental", or an object
+        algorithm : "auto", "batch", "squarem", "anderson", "stepwise", "incremental", an object, or None for the plan's
             As in `GaussianMixture.fit`; mini-batches are of whole groups, but of pieces of groups of more than 65,536
             rows, which count as groups of their own.
         halve_after : passes, at least 5, after which the worse half of the starts is given up, again and again

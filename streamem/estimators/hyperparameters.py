@@ -34,6 +34,8 @@ MISSING = ("error", "integrate")
 """What a value that was not observed may be."""
 UNSEEN = ("error", "missing")
 """What a category may be that the data of the fit did not hold."""
+ALGORITHMS = ("auto", "batch", "squarem", "anderson", "stepwise", "incremental")
+"""Names of algorithms."""
 COUNTS = {"n_components": 1, "n_init": 1}
 """Hyperparameters that are whole numbers, and the least value of each."""
 

@@ -70,10 +70,10 @@ class MixtureEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densit
         feature_axis: int | str | None = None,
         checkpoint: Path | None = None,
         executor: Any = None,
-        algorithm: str | Variant = "batch",
+        algorithm: str | Variant | None = None,
         halve_after: int | None = None,
     ) -> Self:
-        """Fit by EM; by default one pass over the data an iteration.
+        """Fit by EM; one pass over the data an iteration where the data are small.
 
         Parameters
         ----------
@@ -90,6 +90,11 @@ class MixtureEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densit
             Where to run; None is the active Dask client if there is one, else threads of this process. The result's
             bits are the same.
         algorithm : "auto", "batch", "squarem", "anderson", "stepwise", "incremental", or an object, ``IncrementalEM()``
+            None is "batch", with scikit-learn's numbers, where the rows are an array in memory or a fit keeps them
+            decoded from pass to pass (96 MiB, or half of `memory_limit`), and "auto" where each pass must read more.
+            It is "anderson" instead of "auto" where mini-batches cannot be (a start that is given, row groups of
+            Parquet that are decoded in parts) and "batch" where `memory_limit` has no room for either. A fit that goes
+            on from a checkpoint goes on with its algorithm. `report_` says which it was, and why.
             "auto" makes a pass of "batch" and two of "stepwise" where there are rows enough, then "anderson". This and
             "squarem" try steps beyond those of EM, keep one only if it raises the log-likelihood, and end with plain
             steps, which alone are judged by `tol`; `report_` tells kinds of passes, and `n_iter_` counts M-steps over

@@ -16,9 +16,10 @@ from streamem.core.chunk import Chunk
 from streamem.core.errors import DataError, ParameterError, StreamemError
 from streamem.core.ports import ChunkRef, PassTask, Variant
 from streamem.core.stats import Stats
+from streamem.estimators.default_algorithm import Chosen
 from streamem.estimators.family_facts import settings_of
-from streamem.estimators.fitting import compressed, job_of, surveyed, weighed
-from streamem.estimators.hyperparameters import chosen_algorithm, require_count
+from streamem.estimators.fitting import chosen_for, compressed, job_of, steps_weighed, surveyed, with_algorithm
+from streamem.estimators.hyperparameters import check_hyperparameters, chosen_algorithm, require_count
 from streamem.estimators.making import engine_for, model_of, n_parameters
 from streamem.estimators.selection import Candidate, Selection
 from streamem.estimators.structure import DataArguments, Opened
@@ -32,6 +33,8 @@ from streamem.running.sweep import Sweep, reads
 from streamem.sources.held_out import Split, SplitSource
 
 Path = str | os.PathLike[str]
+SHARED = "fits of a sweep share their reads"
+"""Why none of them makes mini-batches of its own unless asked to."""
 CRITERIA = ("bic", "aic", "icl", "held-out")
 
 
@@ -42,7 +45,7 @@ def select(
     criterion: str = "bic",
     held_out: float = 0.1,
     seed: int = 0,
-    algorithm: str | Variant = "batch",
+    algorithm: str | Variant | None = None,
     halve_after: int | None = None,
     checkpoint: Path | None = None,
     executor: Any = None,
@@ -71,6 +74,7 @@ def select(
     held_out : share of the rows or sequences that "held-out" keeps from the fits, picked by a hash of their number
     seed : of this hash, and of the starting sample
     algorithm, halve_after, executor : as in `fit`
+        None is "batch" or, where each pass reads more than is kept, "anderson": mini-batches would share no reads.
     sample_weight, columns, feature_axis, lengths, offsets, sequence_column : as in `fit`
     checkpoint : path of an ``.npz`` file, saved after every pass
         The same call goes on from it, and ends with the bits of one that was never stopped; its report counts the
@@ -103,10 +107,12 @@ def select(
         require_count("halve_after", halve_after, FEWEST_PASSES)
     points = points_of(estimator, grid)
     clones = [clone(estimator).set_params(**point) for point in points]
-    algorithms = [chosen_algorithm(one, algorithm) for one in clones]
-    _check(clones, criterion, held_out)
+    asked = [None if algorithm is None else chosen_algorithm(one, algorithm) for one in clones]
+    for one in clones:
+        check_hyperparameters(one)
+    _check(clones, criterion, held_out, seed)
     arguments = DataArguments(sample_weight, columns, feature_axis, lengths, offsets, sequence_column)
-    if not all(chosen.reads_in_order for chosen in algorithms):
+    if not all(one is None or one.reads_in_order for one in asked):
         arguments = replace(arguments, in_order=False)
     opened = clones[0].structure.open(clones[0], X, arguments, None)
     scored = opened.source
@@ -116,11 +122,11 @@ def select(
     else:
         opened = compressed(clones[0], opened, executor)
         scored = opened.source
-    known, jobs = _jobs(clones, algorithms, opened, executor)
+    known, chosen, jobs = _jobs(clones, asked, opened, executor)
     outcomes, sharing = Sweep(jobs, seed, halve_after, checkpoint).run()
     candidates = [
-        _shown(point, one, chosen, fitted, outcome)
-        for point, one, chosen, fitted, outcome in zip(points, clones, algorithms, known, outcomes, strict=True)
+        _shown(point, one, by, fitted, outcome)
+        for point, one, by, fitted, outcome in zip(points, clones, chosen, known, outcomes, strict=True)
     ]
     fitted_ones = [candidate for candidate in candidates if candidate.error is None]
     if not fitted_ones:
@@ -158,11 +164,13 @@ def points_of(estimator: Any, grid: Mapping[str, Iterable[Any]]) -> list[dict[st
     return [dict(zip(values, point, strict=True)) for point in itertools.product(*values.values())]
 
 
-def _check(clones: Sequence[Any], criterion: str, held_out: float) -> None:
+def _check(clones: Sequence[Any], criterion: str, held_out: float, seed: int) -> None:
     if criterion not in CRITERIA:
         raise ParameterError(f"criterion is {criterion!r}; it must be one of {list(CRITERIA)}")
     if not isinstance(held_out, int | float) or not 0 < held_out < 1:
         raise ParameterError(f"held_out is {held_out!r}; it must be a share between 0 and 1")
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
+        raise ParameterError(f"seed is {seed!r}; it must be an integer from 0 to 2³² − 1")
     first = clones[0]
     if criterion == "icl" and ("responsibilities" not in first.structure.questions or first.structure.is_sequential):
         raise ParameterError(f"criterion='icl' is for mixtures of rows, not for {type(first).__name__}; use 'bic'")
@@ -174,28 +182,33 @@ def _check(clones: Sequence[Any], criterion: str, held_out: float) -> None:
 
 
 def _jobs(
-    clones: Sequence[Any], algorithms: Sequence[Variant], opened: Opened, executor: Any
-) -> tuple[list[Fitted], list[Any]]:
-    """What passes before the starts have found, once for all candidates of one family; and the starts of each."""
+    clones: Sequence[Any], asked: Sequence[Variant | None], opened: Opened, executor: Any
+) -> tuple[list[Fitted], list[Chosen], list[Any]]:
+    """What passes before the starts have found, once for all candidates of one family; and how each is fitted."""
     known: dict[str, Fitted] = {}
-    found, jobs = [], []
-    for one, chosen in zip(clones, algorithms, strict=True):
+    found, chosen, jobs = [], [], []
+    for one, algorithm in zip(clones, asked, strict=True):
         one.structure.check_start(one, opened.shape)
-        key = f"{settings_of(one.face.family(one, opened.shape))} {getattr(one, 'noise', False)} {chosen.sees_all_rows}"
+        key = f"{settings_of(one.face.family(one, opened.shape))} {getattr(one, 'noise', False)}"
         if key not in known:
-            known[key] = surveyed(one, opened, chosen, executor)
-        found.append(known[key])
-        jobs.append(job_of(one, opened, known[key], chosen, executor))
-    return found, jobs
+            known[key] = surveyed(one, opened, executor)
+        by = Chosen(algorithm) if algorithm is not None else chosen_for(one, opened, known[key], executor, SHARED)
+        steps = f"{key} steps" if not by.algorithm.sees_all_rows else key
+        if steps not in known:
+            known[steps] = steps_weighed(one, opened, known[key], by.algorithm, executor)
+        found.append(known[steps])
+        chosen.append(by)
+        jobs.append(job_of(one, opened, known[steps], by.algorithm, executor))
+    return found, chosen, jobs
 
 
 def _shown(
-    point: Mapping[str, Any], estimator: Any, algorithm: Variant, known: Fitted, outcome: Outcome | StreamemError
+    point: Mapping[str, Any], estimator: Any, chosen: Chosen, known: Fitted, outcome: Outcome | StreamemError
 ) -> Candidate:
     if isinstance(outcome, StreamemError):
         return Candidate(point, estimator, error=outcome)
     fitted = replace(known, state=outcome.state, report=outcome.report)
-    estimator._show(weighed(fitted, algorithm))
+    estimator._show(with_algorithm(fitted, chosen))
     return Candidate(point, estimator)
 
 

@@ -91,10 +91,10 @@ class SequenceEstimator(Estimator):
         feature_axis: int | str | None = None,
         checkpoint: Path | None = None,
         executor: Any = None,
-        algorithm: str | Variant = "batch",
+        algorithm: str | Variant | None = None,
         halve_after: int | None = None,
     ) -> Self:
-        """Fit by EM (Baum & Welch); by default one pass over the data an iteration.
+        """Fit by EM (Baum & Welch); one pass over the data an iteration where the data are small.
 
         A sequence that is longer than a chunk costs a second read in each pass; the result is that of the uncut one.
 
@@ -113,9 +113,9 @@ class SequenceEstimator(Estimator):
         sample_weight : (s,) weights of sequences, or (n,) equal within each, or the name of a column
         columns, feature_axis, checkpoint, executor : as in `GaussianMixture.fit`
         algorithm : "auto", "batch", "squarem", "anderson", "stepwise", "incremental", or an object, ``IncrementalEM()``
-            As in `GaussianMixture.fit`. "stepwise" makes an M-step after each of many mini-batches of whole sequences;
-            longer ones are drawn in windows of 1000 steps, which count as sequences of their own. "incremental"
-            remembers blocks of sequences.
+            As in `GaussianMixture.fit`, None too. "stepwise" makes an M-step after each of many mini-batches of whole
+            sequences; longer ones are drawn in windows of 1000 steps, which count as sequences of their own.
+            "incremental" remembers blocks of sequences.
         halve_after : passes, at least 5, after which the worse half of the starts is given up, again and again
             None runs all of them to their ends. Starts share their reads either way: each chunk is read once for all.
 

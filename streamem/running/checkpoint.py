@@ -57,6 +57,20 @@ class Position:
     ended: tuple[float, ...] = ()
 
 
+def saved_key(path: str | os.PathLike[str]) -> Mapping[str, Any] | None:
+    """What identifies the run whose checkpoint lies there; None if there is no file.
+
+    Raises
+    ------
+    ModelFileError : no generation of the file can be read
+    """
+    place = place_of(path)
+    if not any(map(is_there, generations(place))):
+        return None
+    key: Mapping[str, Any] = read_newest(place, KIND).meta["key"]
+    return key
+
+
 class Checkpoint:
     """Saves the position of a fit after every window.
 

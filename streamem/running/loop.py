@@ -20,6 +20,9 @@ from streamem.running.fit import EStep, Observer, require_unchanged
 OF_ONE_RUN = NumericalError, MonotonicityError, DegenerateDataError
 """Errors that concern one run, where the data can be read."""
 
+OF_A_PROPOSAL = ArithmeticError, ValueError, LookupError, AssertionError
+"""Errors, of a user's own code too, that parameters may cause which only were proposed."""
+
 FEWEST_PASSES = 5
 """Before runs are ranked: earlier, ranks mislead."""
 
@@ -163,7 +166,7 @@ class Race:
         try:
             joint = JointEStep(tuple(tasks)).ready(self.executor, window)
             total = self.executor.reduce(joint, window, self._teller(lanes))
-        except (ArithmeticError, ValueError) as error:
+        except OF_A_PROPOSAL as error:
             if not (self.tolerant and isinstance(error, OF_ONE_RUN)) and not any(lane.proposes for lane in lanes):
                 raise
             # Which of them it was, they tell one by one.
@@ -173,7 +176,7 @@ class Race:
     def _alone(self, lane: Lane, task: EStep, window: Sequence[ChunkRef]) -> Stats | None:
         try:
             return self.executor.reduce(task.ready(self.executor, window), window, self._teller([lane]))
-        except (ArithmeticError, ValueError) as error:
+        except OF_A_PROPOSAL as error:
             if lane.withdraws():
                 return None
             if not isinstance(error, OF_ONE_RUN):

@@ -21,6 +21,7 @@ from streamem.executors.chunk_cache import is_decoded
 from streamem.machine.importing import import_whole
 from streamem.running.free_memory import FreeMemory, free_memory
 from streamem.sources.options import DEFAULT_CHUNK_BYTES, MOST_CHUNK_BYTES
+from streamem.sources.wrapped import WrappedRef
 
 MIB = 2**20
 
@@ -132,6 +133,11 @@ class Budget:
             keep_bytes=KEPT_BYTES if explicit is None else min(explicit, free_memory().nbytes // 2),
             pass_bytes=PASS_BYTES if explicit is None else explicit,
         )
+
+    @property
+    def kept_by_rule(self) -> int:
+        """What decoded chunks may take from pass to pass at most, where a choice must not depend on the machine."""
+        return KEPT_BYTES if self.explicit is None else self.explicit // 2
 
     @property
     def limit_bytes(self) -> int:
@@ -293,13 +299,34 @@ def fit_into(projection: Projection, budget: Budget, origin: str) -> Projection:
 
 def keeping(projection: Projection, refs: Sequence[ChunkRef], budget: Budget) -> Projection:
     """The projection with decoded chunks kept from pass to pass: all, or half of what the limit leaves."""
-    bases = {base.index: base for ref in refs for base in ref.made_of or (ref,)}
-    sizes = [base.nbytes for base in bases.values() if is_decoded(base)]
+    sizes = [base.nbytes for base in _bases(refs) if is_decoded(base)]
     most = min((budget.limit_bytes - projection.total) // 2, budget.keep_bytes)
     if sum(sizes) > most:  # of large chunks those in flight take much, and few could be kept besides
         room = budget.pass_bytes - (projection.total - projection.sample)
         most = min(most, room if room >= max(sizes) else 0)
     return replace(projection, kept=min(sum(sizes), most))
+
+
+def read_bytes(refs: Sequence[ChunkRef]) -> int:
+    """Bytes of chunks that a pass reads or decodes, if they are not kept: rows of arrays in memory are none of them."""
+    return sum(base.nbytes for base in _bases(refs) if is_decoded(inner := _innermost(base)) or inner.paths)
+
+
+def wants_order(refs: Sequence[ChunkRef]) -> bool:
+    """Whether some chunks cost much more in another order than that of the plan."""
+    return any(base.wants_order for base in _bases(refs))
+
+
+def _bases(refs: Sequence[ChunkRef]) -> list[ChunkRef]:
+    """The chunks of a plan, or those that they are made of, each once."""
+    return list({base.index: base for ref in refs for base in ref.made_of or (ref,)}.values())
+
+
+def _innermost(ref: ChunkRef) -> ChunkRef:
+    """The handle below all that was added to it."""
+    while isinstance(ref, WrappedRef):
+        ref = ref.base
+    return ref
 
 
 def _remedy(largest: str) -> str:

@@ -19,7 +19,10 @@ from streamem.running.memory import format_bytes, peak_bytes, return_free_memory
 from streamem.running.reached import Reached, doubts
 from streamem.sources.options import MOST_CHUNK_BYTES
 
-SETTINGS = ("workers", "threads", "chunks in flight", "chunks kept", "projected", "limit", "arithmetic", "processor")
+SETTINGS = (
+    *("workers", "threads", "chunks in flight", "chunks kept", "projected", "limit", "arithmetic", "processor"),
+    "algorithm",
+)
 """What a report says of how a fit ran, in the order in which it says it."""
 
 PASS_HEAD = ("start", "iteration", "log-likelihood/row", "seconds", "rows/s", "waiting", "peak memory")

@@ -24,8 +24,8 @@ from streamem.initialization import drawn_rows, located_in_source, sample_rows
 from streamem.running.checkpoint import Checkpoint, Position
 from streamem.running.engines import Engine
 from streamem.running.fit import require_unchanged
-from streamem.running.loop import Lane, Race
-from streamem.running.memory import Projection, return_free_memory
+from streamem.running.loop import OF_A_PROPOSAL, Lane, Race
+from streamem.running.memory import Projection, project, return_free_memory, shared_bytes
 from streamem.running.objective import objective
 from streamem.running.progress import Progress
 from streamem.running.reached import Reached, reached_by
@@ -166,11 +166,24 @@ def _project(job: Job, refs: Sequence[ChunkRef], opened: int) -> tuple[int, Proj
 
 
 def _project_some(job: Job, refs: Sequence[ChunkRef], opened: int, starts: int) -> Projection:
-    d = job.source.schema.n_features
-    row = 8 * (d + 2 * job.n_components)
-    held = starts * job.model.statistics_bytes(d)
-    sample = SAMPLE_COPIES * row * sample_size(job)
-    return job.engine.project(job.source, refs, held, sample=sample, opened=starts * opened, again=True)
+    held = starts * job.model.statistics_bytes(job.source.schema.n_features)
+    return job.engine.project(job.source, refs, held, sample=_sample_bytes(job), opened=starts * opened, again=True)
+
+
+def _sample_bytes(job: Job) -> int:
+    row = 8 * (job.source.schema.n_features + 2 * job.n_components)
+    return SAMPLE_COPIES * row * sample_size(job)
+
+
+def fits_limit(job: Job, refs: Sequence[ChunkRef]) -> bool:
+    """Whether a start with one chunk at a time fits the limit that the user set, whatever the machine has."""
+    budget, (_, opened) = job.engine.budget, planned(job, refs)
+    if budget.explicit is None:
+        return True
+    held = job.model.statistics_bytes(job.source.schema.n_features)
+    opened += shared_bytes(refs, 1)
+    least = project(refs, 1, job.engine.workspace, held, sample=_sample_bytes(job), opened=opened)
+    return replace(least, in_flight=1, ahead=0).total <= budget.explicit
 
 
 def _new_report(job: Job, refs: Sequence[ChunkRef], projection: Projection) -> FitReport:
@@ -317,7 +330,7 @@ class _Starts:
         return lane
 
     def _explained(self, params: Params, rows: int) -> str:
-        with suppress(ArithmeticError, ValueError):  # of parameters that are a proposal only, the pass itself will tell
+        with suppress(*OF_A_PROPOSAL):  # of parameters that are a proposal only, the pass itself will tell
             self._arithmetic = _arithmetic(self._job, params, rows)
         return self._arithmetic
 

@@ -54,6 +54,11 @@ class ParquetPartRef(ChunkRef):
         return self.nbytes + held + min(decoder, 3 * (group.rows * decoded + group.nbytes))
 
     @property
+    def wants_order(self) -> bool:
+        """Yes: a row group is decoded from its beginning on."""
+        return True
+
+    @property
     def paths(self) -> tuple[str, ...]:
         """The file, of this machine."""
         return local_paths(self.filesystem, [self.row_group])

@@ -49,6 +49,11 @@ class WrappedRef(ChunkRef):
         """Files that the base reads."""
         return self.base.paths
 
+    @property
+    def wants_order(self) -> bool:
+        """Whether the base does."""
+        return self.base.wants_order
+
     def fetched(self) -> Self:
         """This handle, with the stored bytes of its base in memory."""
         base = self.base.fetched()

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
 from bench.traps_data import faithful
+from helpers.interruptions import Stop, stops_after
 from streamem import GaussianHMM, GaussianMixture, GroupedMixture, LatentClass, Mixture, Params, Stats
 from streamem.algorithms import Aitken, AndersonEM, AutoEM, BatchEM, SquaredEM
 from streamem.algorithms.accelerated import Pair, Proposal
@@ -171,15 +172,24 @@ def test_nonsense_is_turned_down(factor: float) -> None:
 
 
 class Fragile(Poisson):
-    """A family of a user that overflows at rates above 7."""
+    """A family of a user that fails at rates above 7."""
+
+    def __init__(self, error: type[Exception] = NumericalError) -> None:
+        super().__init__()
+        self.error = error
 
     def log_prob(self, params: Any, x: Array) -> Array:
         raise AssertionError("the kernel is asked")
 
     def kernel(self, params: Params, dtype: Any = np.float64) -> Any:
         if float(np.max(params.rates)) > 7.0:
-            raise NumericalError("too fast")
+            raise self.error("too fast")
         return super().kernel(params, dtype)
+
+    def maximize(self, stats: Stats, previous: Any) -> Params:
+        if float(np.max(stats.x / stats.weight[:, None])) > 50.0:
+            raise self.error("far too fast")
+        return super().maximize(stats, previous)
 
 
 def counts(n: int = 400) -> Array:
@@ -187,19 +197,23 @@ def counts(n: int = 400) -> Array:
     return rng.poisson(np.where(rng.random(n) < 0.4, 2.0, 4.0)).astype(float)[:, None]
 
 
-def test_a_proposal_whose_e_step_fails_is_withdrawn() -> None:
+@pytest.mark.parametrize("factor", [3.0, 30.0], ids=["E-step", "M-step"])
+@pytest.mark.parametrize("error", [NumericalError, AssertionError, IndexError])
+def test_a_proposal_whose_steps_fail_is_withdrawn(error: type[Exception], factor: float) -> None:
+    """Whatever a user's own code raises there, plain steps go on; what these raise ends the run."""
+
     class Wild(AndersonEM):
         def proposal(self, own: Stats, pairs: Any) -> Proposal:
             image = pairs[-1].image
-            components = image.components.replace(x=image.components.x * 3.0)
+            components = image.components.replace(x=image.components.x * factor)
             return Proposal(image.replace(components=components), own)
 
     settings: dict[str, Any] = {"random_state": 0, "tol": 1e-4, "max_iter": 300}
-    wild = Mixture(Fragile(), 2, **settings).fit(counts(), algorithm=Wild(Aitken(1e-4), 300))
+    wild = Mixture(Fragile(error), 2, **settings).fit(counts(), algorithm=Wild(Aitken(1e-4), 300))
     plain = Mixture(Poisson(), 2, **settings).fit(counts(), algorithm="batch")
     assert wild.lower_bound_ == plain.lower_bound_
-    with pytest.raises(NumericalError, match="too fast"):
-        Mixture(Fragile(), 2, random_state=0).fit(counts() + 9, algorithm="anderson")
+    with pytest.raises(error, match="too fast"):
+        Mixture(Fragile(error), 2, random_state=0).fit(counts() + 9, algorithm="anderson")
 
 
 # --- statistics that were extrapolated -------------------------------------------------------------------------------
@@ -321,22 +335,6 @@ def test_every_model_gets_as_far_in_fewer_passes(name: str, algorithm: str) -> N
     assert found.n_iter_ + 1 == len(found.report_.passes) - kinds["rejected"]
     assert f"{kinds['plain']} plain" in str(found.report_)
     assert np.isfinite([record.log_likelihood for record in found.report_.passes]).all()
-
-
-class Stop(Exception):
-    """The end of a process."""
-
-
-def stops_after(passes: int) -> Any:
-    """What looks for changes of the data at the end of each pass, and ends the process after so many."""
-    left = [passes]
-
-    def look(*arguments: Any) -> None:
-        left[0] -= 1
-        if left[0] < 0:
-            raise Stop
-
-    return look
 
 
 @pytest.mark.parametrize("algorithm", ["squarem", "anderson"])

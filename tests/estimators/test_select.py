@@ -236,6 +236,8 @@ def require_same(one: Any, other: Any) -> None:
         ({"n_components": [2, 0]}, {}, r"n_components is 0; it must be an integer >= 1"),
         ({"n_components": [2]}, {"criterion": "dic"}, r"criterion is 'dic'; it must be one of \['bic'"),
         ({"n_components": [2]}, {"criterion": "held-out", "held_out": 1.5}, r"held_out is 1.5; it must be a share"),
+        ({"n_components": [2]}, {"seed": -1}, r"seed is -1; it must be an integer from 0"),
+        ({"n_components": [2]}, {"seed": "now"}, r"seed is 'now'; it must be an integer from 0"),
         ({"n_components": [2]}, {"halve_after": 2}, r"halve_after is 2; it must be an integer >= 5"),
         ({"memory_limit": ["1GiB", "2GiB"]}, {}, r"memory_limit and chunk_bytes decide the plan"),
     ],

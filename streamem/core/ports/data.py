@@ -53,6 +53,11 @@ class ChunkRef(ABC):
         """Whether the rows are in memory as they are wanted: nothing is gained by loading them ahead."""
         return False
 
+    @property
+    def wants_order(self) -> bool:
+        """Whether loading decodes the rows before these too, unless they have just been loaded."""
+        return False
+
     def fetched(self) -> ChunkRef:
         """This chunk with its stored bytes in memory; unchanged where bytes cannot be had apart from the rows.
 
