@@ -15,14 +15,16 @@ from streamem.cli import library
 ALGORITHMS = ("auto", "batch", "squarem", "anderson", "stepwise", "incremental")
 
 
-algorithm_option = click.option(
-    "--algorithm",
-    type=click.Choice(ALGORITHMS),
-    help="One M-step a pass (batch), the same with steps beyond EM's (squarem, anderson), after mini-batches "
-    "(stepwise), or after blocks of rows (incremental). If not said: auto where each pass reads more than what is kept "
-    "from the last one, else batch.",
-)
-"""The option ``--algorithm`` of commands that fit."""
+def algorithm_option(default: str | None = None) -> Callable[[Any], Any]:
+    """The option ``--algorithm`` of commands that fit; without a default, size decides."""
+    return click.option(
+        "--algorithm",
+        type=click.Choice(ALGORITHMS),
+        default=default,
+        show_default=default or "auto where each pass reads more than what is kept from the last one, else batch",
+        help="One M-step a pass (batch), the same with steps beyond EM's (squarem, anderson), after mini-batches "
+        "(stepwise), or after blocks of rows (incremental).",
+    )
 
 
 def _not_by_default(ctx: click.Context, option: click.Parameter, output: str) -> str:

@@ -40,7 +40,7 @@ COMPRESS = {"auto": "auto", "yes": True, "no": False}
     show_default=True,
     help="Whether EM runs over different rows with weights, found in one pass.",
 )
-@algorithm_option
+@algorithm_option()
 @missing_option
 @unseen_option
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Makes the result repeatable.")

@@ -24,7 +24,7 @@ from streamem.cli.reading import ReadingOptions, reading_options, unseen_option
 @click.option("--match-prior", type=float, default=0.01, show_default=True, help="Share of matches to start from.")
 @click.option("--tol", type=float, default=1e-9, show_default=True, help="Nats per pair.")
 @click.option("--max-iter", type=click.IntRange(0), default=1000, show_default=True)
-@algorithm_option
+@algorithm_option()
 @unseen_option
 @click.option("--weight", help="Sample weights: a column name, or the path of a Zarr array or .npy file.")
 @click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")

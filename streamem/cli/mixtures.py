@@ -32,7 +32,7 @@ def mixture_options(stopping: str, *own: Callable[[Any], Any]) -> Callable[[Any]
         click.option("--n-init", type=click.IntRange(1), default=1, show_default=True),
         weight_prior_option,
         start_option("init_params"),
-        algorithm_option,
+        algorithm_option(),
         missing_option,
         click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Makes the result repeatable."),
         click.option("--weight", help="Sample weights: a column name, or the path of a Zarr array or .npy file."),

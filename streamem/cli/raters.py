@@ -21,7 +21,7 @@ from streamem.cli.reading import ReadingOptions, missing_option, reading_options
 @click.option("--smoothing", type=click.FloatRange(0.0), default=0.0, show_default=True, help="Votes added to all.")
 @click.option("--tol", type=float, default=1e-6, show_default=True, help="Nats per vote.")
 @click.option("--max-iter", type=click.IntRange(0), default=1000, show_default=True)
-@algorithm_option("batch")
+@algorithm_option()
 @missing_option
 @unseen_option
 @click.option("--weight", help="Weights of the items: a column name, or the path of a .npy file.")
@@ -37,7 +37,7 @@ def fit_raters(
     labels: str | None,
     weight: str | None,
     checkpoint: str | None,
-    algorithm: str,
+    algorithm: str | None,
     overwrite: bool,
     reading: ReadingOptions,
     **settings: Any,

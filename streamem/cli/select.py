@@ -76,7 +76,7 @@ def _value(word: str) -> Any:
 @click.option("--n-init", type=click.IntRange(1), help="Starts of each candidate.")
 @click.option("--tol", type=float, help="Nats per row.")
 @click.option("--max-iter", type=click.IntRange(1))
-@algorithm_option
+@algorithm_option()
 @click.option("--halve-after", type=click.IntRange(5), help="Passes after which the worse half of the starts ends.")
 @click.option("--table", type=click.Path(dir_okay=False), help="Also write the table of all candidates (.parquet).")
 @click.option("--plot", type=click.Path(dir_okay=False), help="Also draw the criterion (.png, .svg, .pdf).")

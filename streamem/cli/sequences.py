@@ -107,7 +107,7 @@ def make_hmm(emission: str, components: int, reg_covar: float, settings: dict[st
 @click.option("--max-iter", type=click.IntRange(0), default=100, show_default=True)
 @click.option("--n-init", type=click.IntRange(1), default=1, show_default=True)
 @start_option("start")
-@algorithm_option
+@algorithm_option()
 @missing_option
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Makes the result repeatable.")
 @click.option("--weight", help="Weights of sequences: a column name, or the path of a Zarr array or .npy file.")

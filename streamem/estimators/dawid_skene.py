@@ -162,7 +162,7 @@ class DawidSkene(Estimator):
         sample_weight: ArrayLike | str | None = None,
         checkpoint: Path | None = None,
         executor: Any = None,
-        algorithm: str | Variant = "batch",
+        algorithm: str | Variant | None = None,
     ) -> Self:
         """Fit by EM; one pass over the votes an iteration.
 
@@ -173,7 +173,7 @@ class DawidSkene(Estimator):
         y : ignored
         sample_weight : (items,) in the order of the answers, or (n,) equal within each item, or the name of a column
         checkpoint, executor : as in `GaussianMixture.fit`
-        algorithm : "auto", "batch", "squarem", "anderson", "stepwise", "incremental", or an object
+        algorithm : "auto", "batch", "squarem", "anderson", "stepwise", "incremental", an object, or None for the plan's
             As in `GaussianMixture.fit`; mini-batches are of whole items.
 
         Returns

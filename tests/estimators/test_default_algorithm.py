@@ -59,23 +59,32 @@ def little(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("streamem.algorithms.auto.FEWEST_STEPS", 40)
 
 
+def stored(name: str, folder: Path) -> tuple[Path, dict[str, Any]]:
+    """A file of the rows of an estimator, and how they belong together."""
+    data = rows(name)
+    if isinstance(data, pa.Table):
+        pq.write_table(data, folder / "x.parquet")
+        return folder / "x.parquet", {}
+    grouped = isinstance(data, list)
+    np.save(folder / "x.npy", np.concatenate(data) if grouped else data)
+    return folder / "x.npy", {"lengths": [len(group) for group in data]} if grouped else {}
+
+
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_every_estimator(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """So few rows have no mini-batches; the kinds of passes tell EM from what is faster."""
-    data, model = rows(name), ESTIMATORS[name]
-    lengths = {"lengths": [len(data[0])] * len(data)} if isinstance(data, list) else {}
-    np.save(tmp_path / "x.npy", np.concatenate(data) if isinstance(data, list) else data)
+    model, (file, lengths) = ESTIMATORS[name], stored(name, tmp_path)
     few = {model.structure.iterations: 2, **({"compress": True} if hasattr(model, "compress") else {})}
-    small = unfitted(model).set_params(**few).fit(tmp_path / "x.npy", **lengths)
-    named = unfitted(model).set_params(**few).fit(tmp_path / "x.npy", algorithm="batch", **lengths)
+    small = unfitted(model).set_params(**few).fit(file, **lengths)
+    named = unfitted(model).set_params(**few).fit(file, algorithm="batch", **lengths)
     assert chosen(small).startswith("batch, since ")
     assert small.lower_bound_ == named.lower_bound_
     assert "algorithm" not in named.report_.setting
     monkeypatch.setattr(KEPT, 100)
-    large = unfitted(model).set_params(**few).fit(tmp_path / "x.npy", **lengths)
+    large = unfitted(model).set_params(**few).fit(file, **lengths)
     if hasattr(model, "compress"):
         assert chosen(large) == "batch, since all rows are in memory"  # different rows with weights
-    elif name == "MixtureProportions":
+    elif name in ("MixtureProportions", "DawidSkene"):
         assert chosen(large).startswith("anderson, since each pass reads")
         assert chosen(large).endswith("; no mini-batches, since nothing is drawn for the start")
     else:
