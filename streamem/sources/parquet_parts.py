@@ -55,7 +55,7 @@ class ParquetPartRef(ChunkRef):
 
     @property
     def wants_order(self) -> bool:
-        """Yes: a row group is decoded from its beginning on."""
+        """Parts of a row group do: it is decoded from its beginning on."""
         return True
 
     @property
