@@ -179,10 +179,10 @@ class LinearGaussianChain(Estimator):
         feature_axis: int | str | None = None,
         checkpoint: Path | None = None,
         executor: Any = None,
-        algorithm: str | Variant = "batch",
+        algorithm: str | Variant | None = None,
         halve_after: int | None = None,
     ) -> Self:
-        """Fit by EM; by default one pass over the data an iteration.
+        """Fit by EM; one pass over the data an iteration where the data are small.
 
         A sequence that is longer than a chunk costs a second read in each pass; the result is that of the uncut one.
 
