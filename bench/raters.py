@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from bench.results import add_options, recorded
 from streamem import DawidSkene
 
-K, RATERS, VOTES_AN_ITEM, ITERATIONS = 5, 500, 5, (5, 15)
+K, RATERS, VOTES_AN_ITEM, ITERATIONS = 5, 500, 5, (3, 8)
 LABELS = np.array(["bird", "cat", "dog", "fish", "fox"])
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
 
 from streamem.core.errors import DataError, ParameterError, SchemaError
 from streamem.estimators.row_inputs import is_frame, library_of
@@ -211,25 +212,42 @@ def gather(
         Coder(f"{origin}: {columns.rater!r}", raters, skips),
         Coder(f"{origin}: {columns.label!r}", labels, skips),
     ]
-    of_items = Coder(f"{origin}: {columns.item!r}")
-    items = of_items.of(read_item())
+    names, items = in_order_of_coming(read_item(), f"{origin}: {columns.item!r}")
     codes = [coder.of(read()) for coder, read in zip(coders, others, strict=True)]
     if len({len(items), *map(len, codes)}) > 1:
         raise SchemaError(f"{origin} has columns of {len(items)}, {len(codes[0])} and {len(codes[1])} rows")
     _require_all(items, f"{origin}: {columns.item!r}", "every vote is about an item: fill it in, or drop these rows")
-    names = _ids([*of_items.codes], f"{origin}: {columns.item!r}")
     told = [coder.sorted() for coder in coders]
     out = np.empty((len(items), 2))
-    order = np.argsort(items, kind="stable")
+    order = by_item(items, len(names))
     for j, (own, (_, places), name) in enumerate(zip(codes, told, _names(columns)[1:], strict=True)):
         if not keeps_null and not skips:
             remedy = 'drop such rows, or pass missing="integrate", and they say nothing'
             _require_all(own, f"{origin}: {name!r}", remedy, lambda row: f" of item {names[int(items[row])].as_py()!r}")
         ordered = places[own[order]]
         out[:, j] = np.where(ordered == ABSENT, np.nan, ordered)
-    counts = np.bincount(items, minlength=len(of_items.codes))
+    counts = np.bincount(items, minlength=len(names))
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     return Votes(columns, out, offsets, names, told[0][0], told[1][0], order, origin)
+
+
+def in_order_of_coming(pieces: Iterable[Any], what: str) -> tuple[pa.Array, Ints]:
+    """The different values of a column in the order in which they first came, and the code of each value."""
+    own = list(pieces)
+    if len(own) == 1:  # without a look at each of perhaps millions of them
+        encoded = encode(own[0], what)
+        codes = encoded.indices.fill_null(ABSENT).to_numpy(zero_copy_only=False).astype(np.int64)
+        return encoded.dictionary, codes
+    coder = Coder(what)
+    codes = coder.of(own)
+    return _ids([*coder.codes], what), codes
+
+
+def by_item(items: Ints, count: int) -> Ints:
+    """The rows (n,) item by item, those of one in their order: a counting sort, which a sparse matrix does."""
+    rows = np.arange(len(items))
+    placed = coo_array((np.ones(len(items), dtype=np.int8), (items, rows)), shape=(count, max(1, len(items))))
+    return np.asarray(placed.tocsr().indices, dtype=np.int64)
 
 
 def vocabulary(pieces: Iterable[Any], what: str) -> tuple[Any, ...]:

@@ -15,7 +15,7 @@ from streamem.core.ports import FullFamily, Kernel, MixtureSums
 from streamem.core.stats import Stats
 from streamem.families.categorical import Categorical
 from streamem.kernels.features.features import as_rows
-from streamem.kernels.tables.table_kernel import CategoricalKernel
+from streamem.kernels.tables.table_kernel import CategoricalKernel, places_in
 from streamem.kernels.tiling import block_rows
 
 Array = NDArray[Any]
@@ -193,6 +193,12 @@ class RaterKernel(CategoricalKernel):
     def load(self, x: Array) -> None:
         """Take the next block of votes (b, 2)."""
         super().load(codes_of(x, self._raters, self._skips))
+
+    def rows_log_prob(self, x: Array) -> Array:
+        """log P(label | class, rater) of all votes x (n, 2)."""
+        votes = codes_of(x, self._raters, self._skips)
+        places = places_in(self._starts, votes, np.empty(votes.shape, dtype=np.int32), self._absent)
+        return np.asarray(self._table.take(places[:, 0], axis=0)[:, : self._k])
 
     def mix(self, x: Array, weight: Array | None, log_weights: Array) -> MixtureSums:
         """Responsibilities of all votes x (n, 2), block by block, and their statistics."""

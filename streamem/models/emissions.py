@@ -44,6 +44,9 @@ class Emissions:
     def log_prob(self, first: int, stop: int) -> Array:
         """(rows, K) float64 in nats, 0 for missing rows."""
         x, present = self._present(first, stop)
+        if present is None and (at_once := self.kernel.rows_log_prob(x)) is not None:
+            self._dense = None
+            return at_once
         found = np.empty((len(x), self._k))
         for block in self.kernel.blocks(len(x)) if len(x) else ():
             self.kernel.load(x[block])

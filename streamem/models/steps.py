@@ -35,14 +35,14 @@ class Steps:
 
     def groups(self, rows: int) -> list[slice]:
         """Runs of whole sequences of at most so many rows together, or of a single longer one."""
-        firsts, bound = [0], self.spans[0, 0] + rows if len(self.spans) else 0
-        for s, (start, stop) in enumerate(self.spans.tolist()):
-            if stop > bound and s > firsts[-1]:
-                firsts.append(s)
-            if s == firsts[-1]:
-                bound = start + rows
-        stops = [*firsts[1:], len(self.spans)]
-        return [slice(first, stop) for first, stop in zip(firsts, stops, strict=True) if stop > first]
+        runs, first, count = [], 0, len(self.spans)
+        starts, stops = self.spans[:, 0], self.spans[:, 1]
+        while first < count:
+            beyond = int(np.searchsorted(stops, starts[first] + rows, side="right"))
+            stop = min(max(beyond, first + 1), count)
+            runs.append(slice(first, stop))
+            first = stop
+        return runs
 
 
 def steps_of(chunk: Chunk, boundary: Boundary) -> Steps:

@@ -130,6 +130,10 @@ class Kernel(Mixing):
             responsibilities += resp.sum(axis=1, dtype=np.float64)
         return MixtureSums(log_likelihood, pairs, responsibilities)
 
+    def rows_log_prob(self, x: Array) -> Array | None:
+        """Log-densities (n, K) of all rows x (n, d), where one look is cheaper than blocks; by default None."""
+        return None
+
     def densities(self, x: Array, b: Array, peaks: Array) -> None:
         """Fill, for rows x (n, d), peaks (n,), the largest log-density in nats, and b (n, width) = exp(· − largest).
 
