@@ -209,7 +209,7 @@ SHAPES = [
     pytest.param("parquet", 8, 4, MIB, "diag", marks=pytest.mark.long, id="parquet, d=8, K=4"),
     pytest.param("zarr", 64, 16, MIB, "full", marks=pytest.mark.long, id="zarr, d=64, K=16"),
     pytest.param("parquet", 64, 16, MIB, "full", marks=pytest.mark.long, id="parquet, d=64, K=16"),
-    pytest.param("parquet", 16, 4, 40 * MIB, "full", id="large row groups"),
+    pytest.param("parquet", 16, 4, 40 * MIB, "full", marks=pytest.mark.slow, id="large row groups"),
     pytest.param("zarr", 16, 4, 40 * MIB, "full", marks=pytest.mark.slow, id="large Zarr chunks"),
 ]
 
