@@ -1,4 +1,4 @@
-"""`read_appended` under the name that messages tell: the records of a dead-letter file."""
+"""`read_appended` under the name that messages tell: what dead letters and a history hold, in a file or in a store."""
 
 from streamem.online.append_only_arrow import read_appended
 

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from streamem.cli.demo import run_demo
     from streamem.cli.page import page_of
     from streamem.cli.warming import warm
+    from streamem.core.archive import generations
+    from streamem.core.archive_reading import is_there, place_of
     from streamem.core.stored_objects import require_writable
     from streamem.estimators.family_words import columns_of_text
     from streamem.estimators.followers import followers_of
@@ -76,14 +78,17 @@ __all__ = [
     "events_in_words",
     "folder_of_code",
     "followers_of",
+    "generations",
     "history_table",
     "is_broker",
+    "is_there",
     "load_model",
     "load_newest",
     "open_broker",
     "open_sequences",
     "open_source",
     "page_of",
+    "place_of",
     "require_writable",
     "run_demo",
     "select",
@@ -128,6 +133,9 @@ _HOMES = {
     "RedisStream": "streamem.streams.redis",
     "is_broker": "streamem.streams.opening",
     "open_broker": "streamem.streams.opening",
+    "generations": "streamem.core.archive",
+    "is_there": "streamem.core.archive_reading",
+    "place_of": "streamem.core.archive_reading",
     "require_writable": "streamem.core.stored_objects",
     "write_table": "pyarrow.parquet",
 }

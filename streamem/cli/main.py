@@ -19,7 +19,7 @@ from streamem.cli.link import link
 from streamem.cli.mixtures import fit_gmm, fit_mixture, fit_student
 from streamem.cli.proportions import fit_proportions
 from streamem.cli.raters import fit_raters
-from streamem.cli.reading import ReadingOptions, reading_options
+from streamem.cli.reading import ReadingOptions, located, reading_options, storage_option
 from streamem.cli.report import report
 from streamem.cli.select import select
 from streamem.cli.sequences import SequencesSaid, fit_hmm, sequence_options
@@ -204,9 +204,10 @@ main.add_command(warm_up)
 
 @main.command()
 @click.argument("model", type=click.Path())
-def show(model: str) -> None:
+@storage_option
+def show(model: str, storage_options: dict[str, str]) -> None:
     """What a model file holds, and how its fit went."""
-    click.echo(_load(model).describe())
+    click.echo(_load(located({"model": model}, storage_options)["model"]).describe())
 
 
 @main.command()
@@ -230,5 +231,5 @@ def demo(memory: str, picture: str, components: int) -> None:
     library.run_demo(memory, Path(picture), components, click.echo)
 
 
-def _load(path: str) -> Any:
+def _load(path: Any) -> Any:
     return library.load_model(path)

@@ -43,19 +43,20 @@ footer { margin-top: 3rem; color: #555; font-size: 0.85rem; }
 """
 
 
-def page_of(model: Any, path: Path, history: str | None) -> str:
+def page_of(model: Any, place: Any, history: Any) -> str:
     """The page as HTML.
 
     Parameters
     ----------
-    model : fitted estimator, of the file at `path`
-    history : file of a stream's updates, or None
+    model : fitted estimator
+    place : of its file: a path of this machine, or an address
+    history : file or address of a stream's updates, or None
     """
     facts = model.describe().split("\n\n")[0].splitlines()
     found = warnings_of(model, history)
     notes = [f"<div class='warning'>{escape(note)}</div>" for note in found]
     parts = [
-        f"<h1>{escape(path.name)}</h1>",
+        f"<h1>{escape(_name(place))}</h1>",
         *map(html.paragraph, facts),
         "<h2>Is anything wrong?</h2>",
         *(notes or ["<div class='fine'>Nothing that the model file tells.</div>"]),
@@ -68,17 +69,17 @@ def page_of(model: Any, path: Path, history: str | None) -> str:
         *_parameters(model),
         html.details("settings", _settings(model)),
         "<h2>How to use it</h2>",
-        f"<pre>{escape(_use(model, path))}</pre>",
-        f"<footer>{escape(_origin(path))}</footer>",
+        f"<pre>{escape(_use(model, place))}</pre>",
+        f"<footer>{escape(_origin(place))}</footer>",
     ]
     head = (
         "<meta charset='utf-8'><meta name='viewport' content='width=device-width, initial-scale=1'>"
-        f"<title>{escape(path.name)}: {escape(type(model).__name__)}</title><style>{STYLE}</style>"
+        f"<title>{escape(_name(place))}: {escape(type(model).__name__)}</title><style>{STYLE}</style>"
     )
     return f"<!doctype html>\n<html lang='en'><head>{head}</head><body>{''.join(parts)}</body></html>\n"
 
 
-def warnings_of(model: Any, history: str | None = None) -> list[str]:
+def warnings_of(model: Any, history: Any = None) -> list[str]:
     """Sentences about what somebody should know before the model is trusted."""
     found = []
     learns = getattr(model.report_, "passes", None)
@@ -110,12 +111,12 @@ def _ends_of_starts(model: Any) -> list[float]:
     return list(ends.values())
 
 
-def _alarms(history: str) -> tuple[list[int], list[bool]]:
+def _alarms(history: Any) -> tuple[list[int], list[bool]]:
     table = library.history_table(history)
     return table.column("rows").to_pylist(), table.column("drift").to_pylist()
 
 
-def _pictures(model: Any, history: str | None) -> list[str]:
+def _pictures(model: Any, history: Any) -> list[str]:
     """Figures as images within the page; a sentence where they cannot be drawn."""
     if importlib.util.find_spec("matplotlib") is None:
         return [html.paragraph("Pictures need matplotlib: pip install 'streamem[plot]'.")]
@@ -192,7 +193,7 @@ def _settings(model: Any) -> str:
     return html.table(["setting", "value"], [[name, repr(v)[:300]] for name, v in model.get_params(deep=False).items()])
 
 
-def _use(model: Any, path: Path) -> str:
+def _use(model: Any, place: Any) -> str:
     kind = type(model).__name__
     names = [str(name) for name in getattr(model, "feature_names_in_", [])]
     needs = (
@@ -203,12 +204,19 @@ def _use(model: Any, path: Path) -> str:
     by = "".join(f", and sequences by {way} {name!r}" for way, name in getattr(model, "sequences_by_", {}).items())
     return (
         f"from streamem import {kind}\n\n"
-        f"model = {kind}.load({path.name!r})\n"
+        f"model = {kind}.load({_name(place)!r})\n"
         f'labels = model.predict("new.parquet")  # {needs}{by}\n\n'
-        f"streamem predict {path.name} new.parquet -o labels.parquet"
+        f"streamem predict {_name(place)} new.parquet -o labels.parquet"
     )
 
 
-def _origin(path: Path) -> str:
-    written = time.strftime("%Y-%m-%d %H:%M", time.gmtime(path.stat().st_mtime))
-    return f"{path.name}, {path.stat().st_size:,} bytes, last written {written} UTC. Page by streamem {__version__}."
+def _name(place: Any) -> str:
+    return place.name if isinstance(place, Path) else str(place)
+
+
+def _origin(place: Any) -> str:
+    by = f"Page by streamem {__version__}."
+    if not isinstance(place, Path):
+        return f"{place}. {by}"
+    written = time.strftime("%Y-%m-%d %H:%M", time.gmtime(place.stat().st_mtime))
+    return f"{place.name}, {place.stat().st_size:,} bytes, last written {written} UTC. {by}"

@@ -61,13 +61,7 @@ class ReadingOptions:
 
     def address(self, data: str) -> Any:
         """The data, with the options of its store if any were given."""
-        if not self.storage_options:
-            return data
-        if "://" not in data:
-            raise click.BadParameter(
-                "is for data at an address such as s3://bucket/folder; leave it out", param_hint="--storage-option"
-            )
-        return library.Address(data, self.storage_options)
+        return located({"data": data}, self.storage_options)["data"]
 
     def _filled(self, data: Any, weight: str | None, sequences: Mapping[str, Any]) -> Any:
         """The source opened with absent Zarr chunks as fill values."""
@@ -173,6 +167,23 @@ def _axis(_: click.Context, __: click.Parameter, value: str | None) -> int | str
     return int(value) if value.lstrip("-").isdigit() else value
 
 
+def located(places: Mapping[str, str | None], storage_options: dict[str, str]) -> dict[str, Any]:
+    """Paths and addresses, these with the options of their store if any were given.
+
+    Raises
+    ------
+    BadParameter : options, and no address
+    """
+    found = {name: place for name, place in places.items() if place is not None and "://" in place}
+    if not storage_options:
+        return dict(places)
+    if not found:
+        raise click.BadParameter(
+            "is for data at an address such as s3://bucket/folder; leave it out", param_hint="--storage-option"
+        )
+    return {**places, **{name: library.Address(place, storage_options) for name, place in found.items()}}
+
+
 def _pairs(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
     pairs = [value.partition("=") for value in values]
     if any(not name or not sign for name, sign, _ in pairs):  # not shown: what was meant may be a secret
@@ -180,16 +191,19 @@ def _pairs(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> di
     return {name.strip(): value for name, _, value in pairs}
 
 
+storage_option = click.option(
+    "--storage-option",
+    "storage_options",
+    multiple=True,
+    callback=_pairs,
+    metavar="NAME=VALUE",
+    help="A setting of the store at an address, such as endpoint=http://localhost:9000; may be repeated. "
+    "Others can see what a command is called with: leave secrets to the environment (AWS_SECRET_ACCESS_KEY).",
+)
+"""Of commands that take addresses; `located` makes what they name."""
+
 OPTIONS = (
-    click.option(
-        "--storage-option",
-        "storage_options",
-        multiple=True,
-        callback=_pairs,
-        metavar="NAME=VALUE",
-        help="A setting of the store at the address DATA, such as endpoint=http://localhost:9000; may be repeated. "
-        "Others can see what a command is called with: leave secrets to the environment (AWS_SECRET_ACCESS_KEY).",
-    ),
+    storage_option,
     click.option(
         "--cluster",
         metavar="WHERE",

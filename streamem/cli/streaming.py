@@ -16,6 +16,7 @@ import click
 from streamem.cli import library
 from streamem.cli.json_log import Pulse, structured
 from streamem.cli.metrics import address, served
+from streamem.cli.reading import located, storage_option
 from streamem.cli.sequences import EMISSIONS, emission, make_hmm
 from streamem.core.redaction import redacted
 
@@ -48,6 +49,7 @@ class Learning:
     categories: dict[str, list[str]] | None
     metrics: tuple[str, int] | None
     log_json: bool
+    storage_options: dict[str, str]
 
     def run(self, path: str, stream: Any) -> None:
         """Update the model file from the stream until it ends, or until SIGTERM or Ctrl-C."""
@@ -55,7 +57,10 @@ class Learning:
             self._run(path, stream)
 
     def _run(self, path: str, stream: Any) -> None:
-        model = self._model(path)
+        places = located(
+            {"model": path, "dead_letter": self.dead_letter, "history": self.history}, self.storage_options
+        )
+        model = self._model(places["model"])
         if self.log_json:
             model.on_update(Pulse(self.save_every))
         before = model.report_.n_rows if hasattr(model, "report_") else 0
@@ -67,26 +72,26 @@ class Learning:
                 batch_rows=self.batch_rows,
                 columns=None if self.columns is None else [name.strip() for name in self.columns.split(",")],
                 sample_weight=self.weight,
-                checkpoint=path,
+                checkpoint=places["model"],
                 save_every_s=self.save_every,
-                dead_letter=self.dead_letter,
+                dead_letter=places["dead_letter"],
                 poison_limit=self.poison_limit,
                 dead_letter_limit=self.dead_letter_limit,
-                history=self.history,
+                history=places["history"],
                 drift=None if self.drift == "off" else library.DriftAlarm(),
                 on_drift="log" if self.drift == "off" else self.drift,
                 until=self.until_rows,
                 categories=self.categories,
                 **sequences,
             )
-        told, rows = _told(model, path, before), model.report_.n_rows
+        told, rows = _told(model, str(places["model"]), before), model.report_.n_rows
         if self.log_json:
             logger.info("%s", told, extra={"event": "end", "rows": rows, "learned": rows - before})
         else:
             click.echo(told)
 
-    def _model(self, path: str) -> Any:
-        if Path(path).exists() or Path(f"{path}.1").exists():
+    def _model(self, path: Any) -> Any:
+        if _is_there(path):
             # Its older generations stand in if it is damaged, which `load` would refuse.
             model = library.load_newest(path)
             if self.components not in (None, model.n_components):
@@ -122,10 +127,16 @@ class Learning:
 
 def _column_of(path: str, learning: Learning) -> str | None:
     """The column that identifies sequences: the one that was named, else that of a model file."""
-    if learning.sequence_column is not None or learning.continued or not Path(path).exists():
+    place = located({"model": path}, learning.storage_options)["model"] if "://" in path else path
+    if learning.sequence_column is not None or learning.continued or not _is_there(place):
         return learning.sequence_column
-    column: str | None = getattr(library.load_newest(path), "sequences_by_", {}).get("sequence_column")
+    column: str | None = getattr(library.load_newest(place), "sequences_by_", {}).get("sequence_column")
     return column
+
+
+def _is_there(model: Any) -> bool:
+    """Whether there is a model file, or an older generation that stands in for it."""
+    return any(map(library.is_there, library.generations(library.place_of(model))))
 
 
 def _told(model: Any, path: str, before: int) -> str:
@@ -239,6 +250,7 @@ OPTIONS = (
         metavar="HOST:PORT",
         help="Answer Prometheus here: rows, lag, log-likelihood, drift, dead letters, seconds since the last save.",
     ),
+    storage_option,
     click.option("--log-json", is_flag=True, help="Log one JSON object a line, errors too, with an update every save."),
 )
 

@@ -354,6 +354,7 @@ class Estimator(BaseEstimator):
             at a time; the second fails.
         save_every_s : seconds between saves; 0 saves after every mini-batch
         dead_letter : Arrow IPC stream file to which unusable records are appended with position, reason and bytes
+            Or an address of a store, below which parts of it lie; `streamem.appending.read_appended` reads either.
             Without it the first such record is an error. Only what is wrong with a record itself is put there; a
             library or a store that fails is an error, and no record is lost.
         poison_limit : share of the latest records that may be unusable
@@ -361,7 +362,7 @@ class Estimator(BaseEstimator):
             it holds; one of which nothing can be read counts as one.
         dead_letter_limit : most that the file of dead letters may hold, such as "1GiB" or a number of bytes, or None
             Reaching it is an error before anything is lost: with another file, or a higher limit, the call goes on.
-        history : Arrow IPC stream file to which one row an update is appended; see `Update`
+        history : Arrow IPC stream file, or address, to which one row an update is appended; see `Update`
         drift : DriftAlarm or None
             Watches the predictive log-likelihood; see `on_drift`. None watches only if `on_drift` is not "log".
         on_drift : "log", "reset" (all rows to come count alike again, so that the model is learned anew), or a

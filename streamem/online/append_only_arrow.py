@@ -9,6 +9,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from streamem.core.addresses import Address
+from streamem.core.appended_parts import read_parts
+from streamem.core.archive_reading import place_of
 from streamem.core.errors import OutputError, WriterConflictError
 
 try:
@@ -140,11 +143,15 @@ class AppendedStream:
 
 
 def read_appended(path: str | os.PathLike[str]) -> pa.Table:
-    """All record batches of such a file.
+    """All rows of dead letters or a history: of such a file, or of the parts below an address of a store.
 
     Raises
     ------
     FileNotFoundError : there is none
+    SourceError : a part in a store is missing or damaged, or the store refuses
     """
-    with pa.OSFile(os.fspath(path)) as file:
+    place = place_of(path)
+    if isinstance(place, Address):
+        return read_parts(place)
+    with pa.OSFile(os.fspath(place)) as file:
         return pa.ipc.open_stream(file).read_all()

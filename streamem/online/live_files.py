@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import pyarrow as pa
 
-from streamem.core.addresses import Address, address_of, is_address
+from streamem.core.addresses import Address
 from streamem.core.archive import generations
 from streamem.core.archive_reading import is_there, place_of
 from streamem.core.errors import OutputError, ParameterError, WriterConflictError
@@ -24,6 +24,7 @@ from streamem.core.ports import Stream
 from streamem.core.redaction import redacted
 from streamem.core.stored_objects import SoleWriter, require_writable
 from streamem.online.append_only_arrow import AppendedStream
+from streamem.online.append_only_objects import StoredStream, set_parts_aside
 from streamem.online.follow import Learner
 from streamem.online.history import SCHEMA, as_columns
 from streamem.online.mini_batches import Poison
@@ -69,7 +70,7 @@ class LiveFiles:
     Parameters
     ----------
     model : becomes what `checkpoint` holds, if that exists
-    checkpoint, dead_letter, history : paths, or None; a checkpoint may be an address of a store
+    checkpoint, dead_letter, history : paths, or addresses of stores, or None
     save_every_s : seconds between saves
     dead_letter_limit : most bytes of dead letters, or None
     """
@@ -83,18 +84,13 @@ class LiveFiles:
         save_every_s: float,
         dead_letter_limit: int | None = None,
     ) -> None:
-        for path in (dead_letter, history):
-            if path is not None and is_address(path):
-                raise OutputError(
-                    f"{address_of(path)}: dead letters and histories are appended to, which no store can; pass a path "
-                    "of this machine (a checkpoint may lie in a store)"
-                )
         self._limits = {"dead_letter": dead_letter_limit}
         self._model, self._every_s = model, save_every_s
         self._path = None if checkpoint is None else place_of(checkpoint)
         self._only: SoleWriter | None = None
-        self._paths = {"dead_letter": dead_letter, "history": history}
-        self._files: dict[str, AppendedStream] = {}
+        given = {"dead_letter": dead_letter, "history": history}
+        self._paths = {name: place_of(path) for name, path in given.items() if path is not None}
+        self._files: dict[str, AppendedStream | StoredStream] = {}
         self._closing = ExitStack()
         self._updates: list[Update] = []
         self._own: tuple[int, int, int] | None = None
@@ -110,6 +106,9 @@ class LiveFiles:
 
     def _open(self) -> None:
         self._require_apart()
+        for place in self._paths.values():
+            if isinstance(place, Address):
+                require_writable(place)
         lengths: Mapping[str, Any] | None = None
         if isinstance(self._path, Address):
             require_writable(self._path)
@@ -124,13 +123,15 @@ class LiveFiles:
                     lengths = self._model.restore(self._path)
                 self._own = _identity(self._path)
         for name, schema in (("dead_letter", DEAD_LETTERS), ("history", SCHEMA)):
-            if self._paths[name] is not None:
-                if self._path is not None and lengths is None:
-                    _set_aside(Path(os.fspath(self._paths[name])))
-                known, nbytes = (lengths or {}).get(name, (None, None))
-                same = known == self._relative(self._paths[name])
-                file = AppendedStream(self._paths[name], schema, nbytes if same else None, self._limits.get(name))
-                self._files[name] = self._closing.enter_context(closing(file))
+            if name not in self._paths:
+                continue
+            place = self._paths[name]
+            if self._path is not None and lengths is None:
+                _set_aside(place)
+            known, nbytes = (lengths or {}).get(name, (None, None))
+            told = schema, nbytes if known == self._relative(place) else None, self._limits.get(name)
+            file = StoredStream(place, *told) if isinstance(place, Address) else AppendedStream(place, *told)
+            self._files[name] = self._closing.enter_context(closing(file))
         self.mark()
 
     def __exit__(
@@ -147,8 +148,10 @@ class LiveFiles:
         """What the files hold now belongs to the present state and positions; what comes later does not yet."""
         self._marks = {name: [self._relative(file.path), file.length] for name, file in self._files.items()}
 
-    def _relative(self, path: str | os.PathLike[str]) -> str:
-        """Seen from the checkpoint, so that all may be moved together."""
+    def _relative(self, path: Path | Address) -> str:
+        """Seen from the checkpoint, so that all may be moved together; of a store, the address without passwords."""
+        if isinstance(path, Address):
+            return str(path)
         if isinstance(self._path, Address):  # from which nothing on this machine can be seen
             return os.path.abspath(path)
         return os.path.relpath(path, "." if self._path is None else self._path.parent)
@@ -223,12 +226,12 @@ class LiveFiles:
             )
 
     def _require_apart(self) -> None:
-        named = {name: Path(os.fspath(path)).resolve() for name, path in self._paths.items() if path is not None}
+        named = dict(self._paths)
         if self._path is not None:
             if not str(self._path).endswith(".npz"):
                 raise ParameterError(f"{self._path}: a checkpoint is a model file and ends in .npz")
-            if isinstance(self._path, Path):
-                named["checkpoint"] = self._path.resolve()
+            named["checkpoint"] = self._path
+        named = {name: place if isinstance(place, Address) else place.resolve() for name, place in named.items()}
         if len(set(named.values())) < len(named):
             raise ParameterError(
                 f"{', '.join(named)} need different files; they are {sorted(map(str, named.values()))}"
@@ -244,12 +247,20 @@ def _identity(path: Path) -> tuple[int, int, int] | None:
     return state.st_ino, state.st_mtime_ns, state.st_size
 
 
-def _set_aside(path: Path) -> None:
-    """Rename a file that belongs to a run of which no model is left: what it holds will come again."""
+def _set_aside(place: Path | Address) -> None:
+    """Rename what belongs to a run of which no model is left: what it holds will come again."""
+    if isinstance(place, Address):
+        aside: Path | Address | None = set_parts_aside(place)
+    else:
+        aside = _renamed(place)
+    if aside is not None:
+        logger.warning("%s is of a run without a checkpoint; it is kept as %s", place, aside)
+
+
+def _renamed(path: Path) -> Path | None:
     if not path.exists() or path.stat().st_size == 0:
-        return
+        return None
     number = 1
     while (aside := path.with_name(f"{path.name}.{number}")).exists():
         number += 1
-    path.rename(aside)
-    logger.warning("%s is of a run without a checkpoint; it is kept as %s", path, aside)
+    return path.rename(aside)

@@ -9,6 +9,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from streamem.core.addresses import Address
+from streamem.core.appended_parts import read_parts
+from streamem.core.archive_reading import place_of
 from streamem.core.errors import ParameterError, SourceError
 from streamem.plots.axes import colour, pyplot
 
@@ -27,7 +30,7 @@ def plot_history(history: Any, *, axes: Any = None) -> Any:
 
     Parameters
     ----------
-    history : estimator that learned from a stream; or its `history_`; or the path of the file that ``history=`` wrote
+    history : estimator that learned from a stream; or its `history_`; or the path or address that ``history=`` wrote to
     axes : two matplotlib axes, or None for new ones
 
     Returns
@@ -66,7 +69,7 @@ def plot_history(history: Any, *, axes: Any = None) -> Any:
 
 
 def history_table(history: Any) -> pa.Table:
-    """The updates of an estimator, a table, or the file that ``history=`` wrote, one a row.
+    """The updates of an estimator, of a table, or of what ``history=`` wrote, a file or in a store, one a row.
 
     Raises
     ------
@@ -76,7 +79,8 @@ def history_table(history: Any) -> pa.Table:
     if hasattr(history, "history_"):
         history = history.history_
     if isinstance(history, str | os.PathLike):
-        history = _read(os.fspath(history))
+        place = place_of(history)
+        history = _stored(place) if isinstance(place, Address) else _read(os.fspath(place))
     names = getattr(history, "column_names", ())
     if missing := [name for name in NEEDED if name not in names]:
         raise ParameterError(
@@ -86,6 +90,13 @@ def history_table(history: Any) -> pa.Table:
     if not history.num_rows:
         raise ParameterError("no updates to draw: the model has learned nothing from a stream or partial_fit")
     return history
+
+
+def _stored(address: Address) -> pa.Table:
+    try:
+        return read_parts(address)
+    except FileNotFoundError as error:
+        raise SourceError(str(error)) from error
 
 
 def _read(path: str) -> pa.Table:
