@@ -14,11 +14,12 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 from numpy.typing import NDArray
 
-from streamem.core.errors import SchemaError, SourceError
+from streamem.core.errors import SchemaError
 from streamem.sources.columns import TableLayout
 from streamem.sources.file_stamp import stamp
+from streamem.sources.formats.duckdb_attached import SETTINGS, cannot_open, duckdb_for, reading
 from streamem.sources.formats.flow import Flow
-from streamem.sources.formats.libraries import faults, library
+from streamem.sources.formats.libraries import faults
 from streamem.sources.formats.row_table import RowTable
 from streamem.sources.inside import Inside
 from streamem.sources.plan import group_pieces
@@ -26,23 +27,16 @@ from streamem.sources.plan import group_pieces
 VECTOR = 2048
 """Row numbers that DuckDB stores and reads together."""
 ROW_GROUP = 122_880
-MEMORY = "256MiB"
-"""Of DuckDB's cache of blocks; what it takes to read is far less."""
 
 
 @contextlib.contextmanager
 def connected(path: str) -> Iterator[Any]:
     """A connection that only reads; the file is let go at the end, so that others may write it between passes."""
-    duckdb = library("duckdb", "duckdb", f"DuckDB file {path}")
+    duckdb = duckdb_for(path)
     try:
-        connection = duckdb.connect(path, read_only=True, config={"threads": 1, "memory_limit": MEMORY})
+        connection = duckdb.connect(path, read_only=True, config=SETTINGS)
     except Exception as error:
-        taken = "configuration" in str(error) or "lock" in str(error)
-        remedy = (
-            "; this process or another has it open: close it there, or pass a relation of the open connection, "
-            "connection.table('name')"
-        )
-        raise SourceError(f"cannot open DuckDB file {path}: {error}{remedy if taken else ''}") from error
+        raise cannot_open(path, error) from error
     with contextlib.closing(connection):
         yield connection
 
@@ -107,9 +101,10 @@ class DuckRows(RowTable):
         a, b = np.searchsorted(self._starts, [start, stop])
         low, high = int(self.vectors[a, 0]), int(self.vectors[b - 1, 0]) + VECTOR
         chosen = ", ".join(map(quoted, names))
-        with connected(self.path) as connection:
-            found = connection.sql(f"SELECT {chosen} FROM {self.table} WHERE rowid >= {low} AND rowid < {high}")
-            yield from reader_of(found, stop - start)
+        with reading(self.path) as (connection, database):
+            rows = f"FROM {database}.{self.table} WHERE rowid >= {low} AND rowid < {high}"
+            with reader_of(connection.sql(f"SELECT {chosen} {rows}"), stop - start) as found:
+                yield from found
 
     def stamp(self) -> str:
         """The state of the file, and of the log beside it."""

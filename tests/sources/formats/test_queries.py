@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +187,23 @@ def test_a_database_file_that_changes_or_is_taken_is_told(database: str, tmp_pat
     (tmp_path / "no.duckdb").write_bytes(b"no database, but long enough to be looked at" * 400)
     with pytest.raises(SourceError, match="cannot open DuckDB file"):
         open_source(tmp_path / "no.duckdb")
+
+
+def test_chunks_of_a_database_file_share_one_database_in_memory(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any number of threads read at once, and the last one lets the file go: others may write it then."""
+    duckdb = needed("duckdb")
+    refs = open_source(f"{database}/t", options=SMALL).chunks()
+    started, start = [], duckdb.connect
+    monkeypatch.setattr(duckdb, "connect", lambda *what, **more: started.append(what) or start(*what, **more))
+    left = refs[0].table.batches(["a"], refs[0].start, refs[0].rows)
+    next(left)
+    with ThreadPoolExecutor(3) as pool:
+        read = list(pool.map(lambda ref: ref.load().x, [*refs] * 4))
+    np.testing.assert_array_equal(np.concatenate(read[: len(refs)]), X)
+    left.close()
+    assert len(started) <= 1
+    with start(database) as written:
+        written.execute("DELETE FROM t WHERE id < 100")
 
 
 # --- Ibis and Hugging Face -------------------------------------------------------------------------------------------
