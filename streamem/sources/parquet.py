@@ -22,7 +22,7 @@ from streamem.sources.column_values import gather
 from streamem.sources.columns import TableLayout, require_column
 from streamem.sources.file_stamp import digest_of, marks_now
 from streamem.sources.options import ReadOptions
-from streamem.sources.parquet_far import GAP_NBYTES, Held, fetch
+from streamem.sources.parquet_far import Held, fetch
 from streamem.sources.parquet_files import (
     SOUND_PAGES,
     Catalogue,
@@ -42,6 +42,7 @@ from streamem.sources.parquet_reading import read_group
 from streamem.sources.parquet_stream import RowRange
 from streamem.sources.parquet_streams import GroupStreams
 from streamem.sources.plan import even_step, group_pieces, most_rows, require_plannable
+from streamem.sources.ranges import GAP_NBYTES
 from streamem.sources.store_marks import Marks, differences
 
 

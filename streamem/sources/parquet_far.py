@@ -20,11 +20,8 @@ from streamem.sources.far_stream import AheadFile
 from streamem.sources.held_file import Parts, PartsFile
 from streamem.sources.object_marks import side_by_side
 from streamem.sources.parquet_files import FOOTERS, RowGroup, faults, fetch_parts, fsspec_of, leaves_of, store_of
+from streamem.sources.ranges import in_requests, joined
 
-GAP_NBYTES = 2**16
-"""Between columns that one request reads: a request costs as much time as megabytes."""
-REQUEST_NBYTES = 2**23
-"""Of one request; S3 gives one connection about 100 MB/s."""
 STREAM_NBYTES = 2**17
 """Of a column that a decoder takes at a time out of what was read ahead."""
 PAST_NBYTES = 128
@@ -75,7 +72,7 @@ def _fetch_one(filesystem: pafs.FileSystem, files: dict[str, list[RowGroup]], la
         spans = _spans(footer, path, groups, layout)
         if place is not None:
             store, key = place
-            asked: Sequence[tuple[int, int | None]] = _pieces(spans)
+            asked: Sequence[tuple[int, int | None]] = in_requests(spans)
             contents = [each.content for each in fetch_parts(store, key, asked, etag, path)]
             starts = tuple(first for first, _ in asked)
             return Held(footer, Parts(starts, tuple(contents)))
@@ -85,22 +82,13 @@ def _fetch_one(filesystem: pafs.FileSystem, files: dict[str, list[RowGroup]], la
     return Held(footer, Parts(tuple(firsts), tuple(map(bytes, contents))))
 
 
-def _pieces(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int | None]]:
-    """Spans, cut where one is so large that several requests bring it sooner."""
-    return [
-        (first, min(stop, first + REQUEST_NBYTES))
-        for begin, stop in spans
-        for first in range(begin, stop, REQUEST_NBYTES)
-    ]
-
-
 def _spans(footer: Any, path: str, groups: Sequence[RowGroup], layout: TableLayout) -> list[tuple[int, int]]:
     """Where the columns of row groups lie in a file, neighbours joined."""
     if groups[-1].number >= footer.num_row_groups:
         raise SourceChangedError(
             f"Parquet file {path} has fewer row groups than it had; it was rewritten: open it again"
         )
-    return _joined(sorted(_column_spans(footer, groups, layout)))
+    return joined(sorted(_column_spans(footer, groups, layout)))
 
 
 def _column_spans(footer: Any, groups: Sequence[RowGroup], layout: TableLayout) -> list[tuple[int, int]]:
@@ -143,13 +131,3 @@ def opened_ahead(filesystem: pafs.FileSystem, group: RowGroup, layout: TableLayo
                 source, metadata=footer, page_checksum_verification=True, buffer_size=STREAM_NBYTES, pre_buffer=False
             ) as file:
                 yield file
-
-
-def _joined(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    joined = [spans[0]]
-    for first, stop in spans[1:]:
-        if first <= joined[-1][1] + GAP_NBYTES:
-            joined[-1] = joined[-1][0], max(stop, joined[-1][1])
-        else:
-            joined.append((first, stop))
-    return joined

@@ -36,6 +36,9 @@ from streamem.sources.zarr_layout import (
 from streamem.sources.zarr_stamp import stamp, what_changed
 from streamem.sources.zarr_variable import Variable, open_variable
 
+LARGE_SHARD = 2
+"""Times `chunk_bytes`: larger ones are read in parts, as large row groups of Parquet files are."""
+
 
 @dataclass(frozen=True, eq=False)
 class ZarrChunkRef(ChunkRef):
@@ -88,7 +91,7 @@ class ZarrChunkRef(ChunkRef):
         positions = slice(self.first, self.last)
         requests, nbytes = self.layout.fetches(positions)
         if requests and self.weight is not None:
-            nbytes += self.weight.fetch_requests(0, positions) * self.weight.unit_nbytes
+            nbytes += self.weight.fetches(0, positions)[1]
         return requests, nbytes
 
     def load(self) -> Chunk:
@@ -139,14 +142,15 @@ class ZarrSource(Source):
         return f"zarr({self.n_rows}, {self.schema.n_features}){self.schema.dtype}-{digest.hexdigest()}"
 
     def chunks(self) -> Sequence[ZarrChunkRef]:
-        """Neighbouring units, grouped up to `chunk_bytes`."""
+        """Neighbouring units, grouped up to `chunk_bytes`; of shards of more than twice that, neighbouring inner chunks."""
         if self.n_rows == 0:
             return []
         layout = self._layout
         length = layout.row_shape[0]
         inner = self.n_rows // length
         row_nbytes = layout.n_features * layout.dtype.itemsize + (0 if self._weight is None else 8)
-        cuts = even_cuts(length, inner * row_nbytes, self._chunk_bytes, granule=min(layout.unit, length))
+        granule = layout.granule(LARGE_SHARD * self._chunk_bytes // max(1, inner * row_nbytes))
+        cuts = even_cuts(length, inner * row_nbytes, self._chunk_bytes, min(granule, length))
         return [
             ZarrChunkRef(layout, self._weight, a, b, index, a * inner, (b - a) * inner)
             for index, (a, b) in enumerate(cuts)

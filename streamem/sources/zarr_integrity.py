@@ -17,7 +17,7 @@ from streamem.core.errors import SourceError
 from streamem.sources.decompression import require_fitting
 from streamem.sources.options import ReadOptions
 from streamem.sources.zarr_bounded import bounded_metadata, most_stored
-from streamem.sources.zarr_far import HeldStore
+from streamem.sources.zarr_far import HeldPart, HeldStore
 from streamem.sources.zarr_grid import absent_chunks, grid_of
 from streamem.sources.zarr_stamp import Survey
 
@@ -41,6 +41,7 @@ class GuardedStore(WrapperStore[Store]):
 
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
         """The bytes under a key."""
+        asked = byte_range
         if byte_range is None and isinstance(self._store, LocalStore):
             require_fitting(key, _file_nbytes(self._store.root / key), self._most)
         elif byte_range is None and isinstance(self._store, ZipStore):  # whose members may be compressed themselves
@@ -50,7 +51,14 @@ class GuardedStore(WrapperStore[Store]):
             raise SourceError(f"stored chunk {key!r} is missing")
         if found is not None:
             self._require_whole(key, found)
+            self._require_all_of(key, found, asked)
         return found
+
+    def _require_all_of(self, key: str, found: Buffer, asked: ByteRequest | None) -> None:
+        if isinstance(asked, RangeByteRequest) and len(found) < (needed := asked.end - asked.start):
+            raise SourceError(
+                f"stored chunk {key!r} is truncated: {len(found)} of {needed} bytes from {asked.start} on"
+            )
 
     def _require_whole(self, key: str, found: Buffer) -> None:
         require_fitting(key, len(found), self._most)
@@ -63,8 +71,10 @@ class GuardedStore(WrapperStore[Store]):
                 raise SourceError(f"stored chunk {key!r} is truncated: {len(found)} of {needed} bytes")
 
 
-def guarded(array: zarr.Array[Any], refuse_absent: bool, held: Mapping[str, bytes] | None = None) -> zarr.Array[Any]:
-    """An array, read through a `GuardedStore`; objects that are `held` in memory already are not read again."""
+def guarded(
+    array: zarr.Array[Any], refuse_absent: bool, held: Mapping[str, bytes | HeldPart] | None = None
+) -> zarr.Array[Any]:
+    """An array, read through a `GuardedStore`; objects and parts that are `held` in memory already are not read again."""
     under = _anywhere(array.store) if held is None else HeldStore(array.store, held)
     store = GuardedStore(under, refuse_absent, _ends_in_blosc(array), most_stored(array))
     return zarr.Array(zarr.AsyncArray(metadata=bounded_metadata(array), store_path=StorePath(store, array.path)))

@@ -28,9 +28,8 @@ class ZarrLayout(Protocol):
     def row_shape(self) -> tuple[int, ...]:
         """Shape of the axes that become rows, in C order; cuts go along the first."""
 
-    @property
-    def unit(self) -> int:
-        """Positions of the first row axis that are stored together."""
+    def granule(self, most: int) -> int:
+        """Positions of the first row axis that are read together; of shards of more than `most`, only a part."""
 
     @property
     def n_features(self) -> int:
@@ -78,10 +77,9 @@ class MatrixLayout:
     def _cut_axis(self) -> int:
         return 1 if self.axis == 0 else 0
 
-    @cached_property
-    def unit(self) -> int:
-        """Length of a shard or chunk along the first row axis."""
-        return self.variable.unit[self._cut_axis]
+    def granule(self, most: int) -> int:
+        """Length along the first row axis of a shard or chunk, or of an inner chunk."""
+        return self.variable.granule(self._cut_axis, most)
 
     @cached_property
     def n_features(self) -> int:
@@ -114,8 +112,7 @@ class MatrixLayout:
 
     def fetches(self, positions: slice) -> tuple[int, int]:
         """Requests and bytes of the array."""
-        requests = self.variable.fetch_requests(self._cut_axis, positions)
-        return requests, requests * self.variable.unit_nbytes
+        return self.variable.fetches(self._cut_axis, positions)
 
     def reading_nbytes(self, positions: int) -> int:
         """The units being decoded and, where the rows are converted or transposed, what was read."""
@@ -136,10 +133,9 @@ class ColumnsLayout:
         """The common shape."""
         return self.variables[0].shape
 
-    @cached_property
-    def unit(self) -> int:
-        """The longest shard or chunk along the first axis."""
-        return max(variable.unit[0] for variable in self.variables)
+    def granule(self, most: int) -> int:
+        """The longest that is read together along the first axis."""
+        return max(variable.granule(0, most) for variable in self.variables)
 
     @cached_property
     def n_features(self) -> int:
@@ -166,10 +162,10 @@ class ColumnsLayout:
 
     def fetches(self, positions: slice) -> tuple[int, int]:
         """Requests of one array, after which come those of the next, and bytes of all."""
-        told = [(variable.fetch_requests(0, positions), variable.unit_nbytes) for variable in self.variables]
+        told = [variable.fetches(0, positions) for variable in self.variables]
         if not all(requests for requests, _ in told):
             return 0, 0
-        return max(requests for requests, _ in told), sum(requests * nbytes for requests, nbytes in told)
+        return max(requests for requests, _ in told), sum(nbytes for _, nbytes in told)
 
     def reading_nbytes(self, positions: int) -> int:
         """What is read of one array at a time, and the units being decoded."""

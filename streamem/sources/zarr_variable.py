@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 from streamem.core.errors import SchemaError, SourceError, StreamemError
 from streamem.sources.cf import Packing, packing, times_in
 from streamem.sources.options import ReadOptions
+from streamem.sources.ranges import GAP_NBYTES
 from streamem.sources.store_marks import OfThisProcess
 from streamem.sources.zarr_bounded import most_stored
 from streamem.sources.zarr_direct import DirectReader, direct_reader
-from streamem.sources.zarr_far import FarObjects, is_far
+from streamem.sources.zarr_far import FarObjects, HeldPart, is_far
 from streamem.sources.zarr_grid import storage_unit
 from streamem.sources.zarr_integrity import guarded, locate, require_all_chunks
+from streamem.sources.zarr_shards import Sharding, read_parts, sharding_of
 from streamem.sources.zarr_stamp import surveyed
 
 XARRAY_DIMENSIONS = "_ARRAY_DIMENSIONS"
@@ -98,10 +100,26 @@ class Variable:
         if not self.is_far:
             return self
         objects, prefix = FarObjects(self.origin.store, self.origin.path), f"{self.origin.path}/".lstrip("/")
-        keys = [self.origin.metadata.encode_chunk_key(place) for place in product(*self._units(axis, positions))]
-        found = objects.read_all(keys, most_stored(self.origin))
-        held = {prefix + key: stored for key, stored in found.items()}
+        wanted = {
+            self.origin.metadata.encode_chunk_key(place): self._within(axis, place[axis], positions)
+            for place in product(*self._units(axis, positions))
+        }
+        parts = {key: within for key, within in wanted.items() if within is not None}
+        whole = [key for key in wanted if key not in parts]
+        held: dict[str, bytes | HeldPart] = dict(objects.read_all(whole, most_stored(self.origin))) if whole else {}
+        if parts and self.sharding is not None:
+            held |= read_parts(objects, self.sharding, axis, parts)
+        held = {prefix + key: stored for key, stored in held.items()}
         return replace(self, array=guarded(self.origin, self.refuse_absent, held))
+
+    def _within(self, axis: int, place: int, positions: slice) -> slice | None:
+        """Which inner chunks along an axis hold positions of a shard; None for all that there are."""
+        first, stop = place * self.unit[axis], min((place + 1) * self.unit[axis], self.shape[axis])
+        if not self.has_parts or (positions.start <= first and positions.stop >= stop):
+            return None
+        inner = self.origin.chunks[axis]
+        low, high = max(positions.start, first) - first, min(positions.stop, stop) - first
+        return slice(low // inner, -(-high // inner))
 
     def _units(self, axis: int, positions: slice) -> list[range]:
         """Places in the grid of the shards or chunks that hold the positions."""
@@ -115,14 +133,46 @@ class Variable:
         """Whether the store answers after a while only."""
         return is_far(self.origin.store)
 
-    def fetch_requests(self, axis: int, positions: slice) -> int:
-        """How many objects hold the positions, of an array far away; else 0."""
-        return math.prod(map(len, self._units(axis, positions))) if self.is_far else 0
+    def fetches(self, axis: int, positions: slice) -> tuple[int, int]:
+        """How many objects hold the positions, of an array far away, and the most bytes that are read; else 0 and 0."""
+        if not self.is_far:
+            return 0, 0
+        units = math.prod(map(len, self._units(axis, positions)))
+        if not self.has_parts:
+            return units, units * math.prod(self.unit) * self.array.dtype.itemsize
+        inner = self._inner_grid(axis, positions)
+        number = math.prod(inner)
+        gaps = GAP_NBYTES if number > inner[axis] else 0  # chunks of other axes lie between
+        return units, number * (self._inner_nbytes + gaps) + units * self._index_nbytes
 
     @cached_property
-    def unit_nbytes(self) -> int:
-        """Bytes of a shard or chunk, decoded."""
-        return math.prod(self.unit) * self.array.dtype.itemsize
+    def sharding(self) -> Sharding | None:
+        """How parts of shards far away are read; None where Zarr has to find out by itself."""
+        return sharding_of(self.origin)
+
+    @cached_property
+    def has_parts(self) -> bool:
+        """Whether inner chunks of a shard can be read without the others."""
+        return self.sharding is not None
+
+    def granule(self, axis: int, most: int) -> int:
+        """Positions of an axis that are read together: a unit, or of a shard of more than `most`, an inner chunk."""
+        return self.array.chunks[axis] if self.unit[axis] > most and self.has_parts else self.unit[axis]
+
+    def _inner_grid(self, axis: int, positions: slice) -> list[int]:
+        """Inner chunks along each axis that hold the positions."""
+        inner = self.array.chunks
+        grid = [-(-size // step) for size, step in zip(self.shape, inner, strict=True)]
+        grid[axis] = -(-min(positions.stop, self.shape[axis]) // inner[axis]) - positions.start // inner[axis]
+        return grid
+
+    @cached_property
+    def _inner_nbytes(self) -> int:
+        return math.prod(self.array.chunks) * int(self.array.dtype.itemsize)
+
+    @cached_property
+    def _index_nbytes(self) -> int:
+        return 0 if self.sharding is None else self.sharding.index_nbytes
 
     def stored_nbytes(self, axis: int, positions: int) -> int:
         """Bytes of the stored numbers of so many positions of `axis`."""
@@ -132,10 +182,14 @@ class Variable:
     def decoding_nbytes(self, axis: int, positions: int) -> int:
         """Bytes of the units that are held at once while they are read: each compressed and decoded, or, where they are
         fetched before they are decoded one by one, all of them compressed."""
+        concurrent = int(zarr.config.get("async.concurrency"))
+        if self.has_parts and positions < self.unit[axis]:  # the inner chunks of a part are all read, then decoded
+            number = math.prod(self._inner_grid(axis, slice(0, positions)))
+            return (number + 2 * min(number, concurrent)) * self._inner_nbytes
         grid = [-(-size // unit) for size, unit in zip(self.shape, self.unit, strict=True)]
         grid[axis] = -(-positions // self.unit[axis])
         units = math.prod(grid)
-        held = 2 * min(units, int(zarr.config.get("async.concurrency")))
+        held = 2 * min(units, concurrent)
         if self.direct is not None:
             held = max(held, units + 1)
         return held * math.prod(self.unit) * self.array.dtype.itemsize
