@@ -42,8 +42,8 @@ EXPERIMENTS = [
     Experiment("Traps", "bench.traps", draws=False),
     Experiment("Work of all cores", "bench.bare_loop", draws=False),
 ]
-ALONE = {experiment.module.rpartition(".")[2] for experiment in EXPERIMENTS} | {"before"}
-"""Benches that run by their name; `before` needs another tree."""
+ALONE = {experiment.module.rpartition(".")[2] for experiment in EXPERIMENTS} | {"before", "remote_store"}
+"""Benches that run by their name; `before` needs another tree, `remote_store` a server of the tests."""
 
 
 def cases(quick: bool) -> list[Case]:

@@ -8,15 +8,15 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from threading import Lock
+from threading import Lock, current_thread, main_thread
 from typing import Any
 
 from streamem.core.errors import SourceChangedError, SourceError
 from streamem.core.redaction import redacted
-from streamem.core.retrying import ShortBodyError, patiently_awaited, pauses_of_a_request, wait_after
+from streamem.core.retrying import ShortBodyError, patiently, patiently_awaited, pauses_of_a_request, wait_after
 from streamem.machine.importing import import_whole
 
 MOST_REQUESTS = 32
@@ -73,19 +73,38 @@ def fetch_all(store: Any, pieces: Sequence[Piece], where: str) -> list[Fetched |
     SourceChangedError : an object is another than it was, or shorter
     SourceError : the store refuses, or fails for longer than `retrying` has patience
     """
+    if len(pieces) == 1 and current_thread() is not main_thread():  # which waits all the same, and can be interrupted
+        return [_one_here(patient(store), pieces[0], where)]
     loop = import_whole("fsspec.asyn").get_loop()
     return asyncio.run_coroutine_threadsafe(_all(patient(store), pieces, where), loop).result()
 
 
 def listed(store: Any, prefix: str) -> Iterator[Any]:
-    """What a store says of all objects below a prefix, in its order; after a failure it goes on behind the last one."""
+    """What a store says of all objects below a prefix, in its order; after a failure it goes on behind the last one.
+
+    While a page is looked at, the next one is asked for.
+    """
+    pages = _pages(store, prefix)
+    page = next(pages, None)
+    yield from page or ()
+    ahead = ThreadPoolExecutor(1, "streamem-list")  # the first page alone is often all that is wanted
+    try:
+        coming = ahead.submit(next, pages, None)
+        while (page := coming.result()) is not None:
+            coming = ahead.submit(next, pages, None)
+            yield from page
+    finally:
+        ahead.shutdown(wait=False, cancel_futures=True)
+
+
+def _pages(store: Any, prefix: str) -> Iterator[Any]:
     last, pauses = None, pauses_of_a_request()
     while True:
         try:
             for page in import_whole("obstore").list(
                 store, prefix=prefix or None, offset=last, chunk_size=LISTED_AT_ONCE
             ):
-                yield from page
+                yield page
                 last, pauses = page[-1]["path"] if page else last, pauses_of_a_request()
             return
         except Exception as error:
@@ -113,28 +132,51 @@ async def _one(store: Any, piece: Piece, where: str, few: asyncio.Semaphore) -> 
         return await patiently_awaited(partial(_asked, store, piece, where, few))
     except FileNotFoundError:
         return None
-    except SourceError:
-        raise
     except Exception as error:
-        name = redacted(f"{where}{piece.key}")
-        if type(error).__name__ == "PreconditionError":
-            raise SourceChangedError(
-                f"{name} was rewritten since the data was opened; EM needs the same rows"
-            ) from None
-        raise SourceError(f"cannot read {name}: {shortened(error)}") from None
+        raise _told(error, piece, where) from None
+
+
+def _one_here(store: Any, piece: Piece, where: str) -> Fetched | None:
+    try:
+        return patiently(partial(_asked_here, store, piece, where))
+    except FileNotFoundError:
+        return None
+    except Exception as error:
+        raise _told(error, piece, where) from None
+
+
+def _told(error: Exception, piece: Piece, where: str) -> SourceError:
+    """What went wrong, in our own words."""
+    if isinstance(error, SourceError):
+        return error
+    name = redacted(f"{where}{piece.key}")
+    if type(error).__name__ == "PreconditionError":
+        return SourceChangedError(f"{name} was rewritten since the data was opened; EM needs the same rows")
+    return SourceError(f"cannot read {name}: {shortened(error)}")
 
 
 async def _asked(store: Any, piece: Piece, where: str, few: asyncio.Semaphore) -> Fetched:
-    options: dict[str, Any] = {"if_match": piece.etag} if piece.etag else {}
-    if piece.first is not None and piece.stop is None:
-        options["range"] = {"suffix": -piece.first}
-    elif piece.first is not None:
-        options["range"] = piece.first, piece.stop
     async with few:
-        found = await import_whole("obstore").get_async(store, piece.key, options=options or None)
-        content = (await found.bytes_async()).to_bytes()
-    meta = found.meta
-    first, stop = found.range if options.get("range") else (0, meta["size"])
+        found = await import_whole("obstore").get_async(store, piece.key, options=_options(piece))
+        return _whole(piece, where, found, await found.bytes_async())
+
+
+def _asked_here(store: Any, piece: Piece, where: str) -> Fetched:
+    found = import_whole("obstore").get(store, piece.key, options=_options(piece))
+    return _whole(piece, where, found, found.bytes())
+
+
+def _options(piece: Piece) -> dict[str, Any] | None:
+    options: dict[str, Any] = {"if_match": piece.etag} if piece.etag else {}
+    if piece.first is not None:
+        options["range"] = {"suffix": -piece.first} if piece.stop is None else (piece.first, piece.stop)
+    return options or None
+
+
+def _whole(piece: Piece, where: str, found: Any, body: Any) -> Fetched:
+    """What came, if it is all that was asked for."""
+    meta, content = found.meta, body.to_bytes()
+    first, stop = (0, meta["size"]) if piece.first is None else found.range
     if piece.stop is not None and meta["size"] < piece.stop:
         raise SourceChangedError(
             f"{redacted(where + piece.key)} was truncated since the data was opened: it has {meta['size']} bytes, and "

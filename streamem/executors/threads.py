@@ -20,6 +20,7 @@ from streamem.core.reduction import TreeReduction
 from streamem.core.retrying import RETRIED
 from streamem.core.stats import Stats
 from streamem.executors.chunk_cache import ChunkCache, KeptChunks, is_at_hand
+from streamem.executors.following import Following
 from streamem.kernels.plain_kernel import drop_kernel
 
 Result = TypeVar("Result")
@@ -54,6 +55,8 @@ class ThreadsExecutor(Executor):
     keep_bytes : decoded chunks of one call of `reduce` that are kept for those that follow
     ahead : chunks of which the stored bytes are fetched ahead, where every chunk of a plan comes through a network
         (`ChunkRef.fetches`): by threads of their own, as many as that, which do nothing but wait
+    again : whether the chunks of a call are those of the next one, in the same order: what comes through a network is
+        then fetched for the next call while one ends (`Following`)
     shuffle : reorders submissions; for tests of the law that order does not matter
     """
 
@@ -64,6 +67,7 @@ class ThreadsExecutor(Executor):
         cache_bytes: int = 0,
         keep_bytes: int = 0,
         ahead: int = 0,
+        again: bool = False,
         shuffle: Callable[[Numbered], Numbered] = iter,
     ) -> None:
         if n_threads < 1:
@@ -73,6 +77,7 @@ class ThreadsExecutor(Executor):
         self.ahead, self._shuffle = ahead, shuffle
         self._cache, self._cache_bytes = ChunkCache(), cache_bytes
         self._kept = KeptChunks(keep_bytes)
+        self._following: Following[Future[Callable[[], Chunk]]] = Following(again, self._fetch_unless_kept)
         self._readers = ThreadPoolExecutor(n_threads, "streamem-read")
         self._fetchers = ThreadPoolExecutor(max(1, ahead), "streamem-fetch")
         self._workers = ThreadPoolExecutor(n_threads, "streamem-compute", limit_this_thread)
@@ -86,6 +91,7 @@ class ThreadsExecutor(Executor):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._following.drop()
         self._workers.shutdown(wait=True, cancel_futures=True)
         for waiting in (self._readers, self._fetchers):
             waiting.shutdown(wait=True, cancel_futures=True)
@@ -95,13 +101,15 @@ class ThreadsExecutor(Executor):
     def reduce(self, task: Task[Stats], refs: Sequence[ChunkRef], on_chunk: OnChunk) -> Stats:
         """The sum of the task over the chunks, along the fixed tree."""
         if len(refs) == 1:  # a mini-batch: no other thread could help
+            self._following.begin(())
             alone = self._compute(task, refs[0], None)
             on_chunk(alone.done)
             return alone.value
         tree, lock, done = TreeReduction(len(refs)), Lock(), deque[ChunkDone]()
         ahead = self._window(refs)
+        self._following.begin(refs if ahead else ())
         most = max(self.in_flight, self.n_threads + ahead) if ahead else self.in_flight
-        feed = _Feed(self._shuffle(enumerate(refs)), most, self._fetch if ahead else self._begin)
+        feed = _Feed(self._shuffle(enumerate(refs)), most, self._fetch if ahead else self._begin, self._following)
 
         def work() -> None:
             while (taken := feed.take()) is not None:
@@ -150,14 +158,16 @@ class ThreadsExecutor(Executor):
         """Each chunk of a plan with its loading, begun before that of the chunks that follow it, or well before."""
         begun: deque[tuple[ChunkRef, Loading]] = deque()
         most = self._window(refs)
+        self._following.begin(refs if most else ())
         submit = self._fetchers.submit if most else self._readers.submit
         try:
             for ref in refs:
                 if len(begun) > most:
                     yield begun.popleft()
-                begun.append((ref, submit(self._read, ref, self._kept.load)))
+                begun.append((ref, self._following.take(ref) or submit(self._read, ref, self._kept.load)))
             while begun:
                 yield begun.popleft()
+                self._following.fetch_one()
         finally:
             _cancel(loading for _, loading in begun if loading is not None)
 
@@ -166,7 +176,10 @@ class ThreadsExecutor(Executor):
         return self.ahead if self.ahead and all(ref.fetches()[0] for ref in refs) else 0
 
     def _fetch(self, ref: ChunkRef) -> Loading:
-        return self._fetchers.submit(self._read, ref, self._kept.keep)
+        return self._following.take(ref) or self._fetchers.submit(self._read, ref, self._kept.keep)
+
+    def _fetch_unless_kept(self, ref: ChunkRef) -> Loading:
+        return None if self._kept.has(ref) else self._fetchers.submit(self._read, ref, self._kept.keep)
 
     def _begin(self, ref: ChunkRef) -> Loading:
         """Have a reader load a chunk, unless there is nothing to wait for."""
@@ -205,8 +218,10 @@ class _Feed:
     Workers do not wait for the thread that began the pass: that cost more than a small chunk's arithmetic.
     """
 
-    def __init__(self, numbered: Numbered, most: int, begin: Callable[[ChunkRef], Loading]) -> None:
-        self._left, self._most, self._begin = iter(numbered), most, begin
+    def __init__(
+        self, numbered: Numbered, most: int, begin: Callable[[ChunkRef], Loading], following: Following[Any]
+    ) -> None:
+        self._left, self._most, self._begin, self._following = iter(numbered), most, begin, following
         self._lock = Lock()
         self._ahead: deque[tuple[int, ChunkRef, Loading]] = deque()
         self._busy, self._stopped = 0, False
@@ -214,8 +229,11 @@ class _Feed:
     def take(self) -> tuple[int, ChunkRef, Loading] | None:
         """The next chunk; None if none is left, or if memory has no room for one more."""
         with self._lock:
-            while len(self._ahead) + self._busy < self._most and (item := next(self._left, None)) is not None:
-                self._ahead.append((*item, self._begin(item[1])))
+            while not self._stopped and len(self._ahead) + self._busy + self._following.coming < self._most:
+                if (item := next(self._left, None)) is not None:
+                    self._ahead.append((*item, self._begin(item[1])))
+                elif not self._following.fetch_one():
+                    break
             if self._stopped or not self._ahead:
                 return None
             self._busy += 1

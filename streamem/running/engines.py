@@ -101,7 +101,7 @@ class Engine:
         client = client_of(self.choice)
         if client is None:
             sizes = projection.n_threads, projection.in_flight, projection.opened, projection.kept, projection.ahead
-            with ThreadsExecutor(*sizes) as threads:
+            with ThreadsExecutor(*sizes, projection.again) as threads:
                 yield threads
             return
         cluster = import_whole("streamem.executors.dask")

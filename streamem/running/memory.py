@@ -177,6 +177,7 @@ class Projection:
     kept: int = 0
     ahead: int = 0
     fetching: int = 0
+    again: bool = False
 
     @property
     def terms(self) -> list[tuple[str, int]]:
@@ -304,7 +305,7 @@ def keeping(projection: Projection, refs: Sequence[ChunkRef], budget: Budget) ->
     if sum(sizes) > most:  # of large chunks those in flight take much, and few could be kept besides
         room = budget.pass_bytes - (projection.total - projection.sample)
         most = min(most, room if room >= max(sizes) else 0)
-    return replace(projection, kept=min(sum(sizes), most))
+    return replace(projection, kept=min(sum(sizes), most), again=True)
 
 
 def read_bytes(refs: Sequence[ChunkRef]) -> int:

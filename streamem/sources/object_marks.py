@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from typing import Any
 
 SIDE_BY_SIDE = 32
@@ -29,8 +30,13 @@ def is_far_protocol(told: str | Sequence[str]) -> bool:
 
 def mark_of(info: Mapping[str, Any]) -> str | None:
     """What a store says of an object, as a text that changes when the object does; None if that is its size alone."""
-    told = [f"{name}={info[name]}" for name in VERSIONS if info.get(name) is not None]
+    told = [f"{name}={value}" for name in _versions_among(tuple(info)) if (value := info[name]) is not None]
     return ";".join([f"size={info.get('size')}", *told]) if told else None
+
+
+@lru_cache(64)
+def _versions_among(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for name in VERSIONS if name in names)
 
 
 def fresh_infos(filesystem: Any, paths: Sequence[str]) -> list[dict[str, Any]]:

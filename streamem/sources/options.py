@@ -29,8 +29,8 @@ class ReadOptions:
     feature_axis : which axis (number, or dimension name for xarray) holds the features of an array; None means the
         last axis of a two-dimensional array
     chunk_bytes : target size of a chunk in memory
-        Storage units are not split to meet it, except row groups of Parquet files and shards of Zarr arrays of more than
-        twice that.
+        Storage units are not split to meet it, except row groups of Parquet files and shards of Zarr arrays of more
+        than twice that.
     most_chunk_bytes : what chunks of an array, in memory or in a ``.npy`` file, may grow to where 64 of them remain
         A chunk costs as much time as 100 kB of rows of a light model. None is `chunk_bytes`, or 8 MiB where that has
         its default.

@@ -142,7 +142,7 @@ class ZarrSource(Source):
         return f"zarr({self.n_rows}, {self.schema.n_features}){self.schema.dtype}-{digest.hexdigest()}"
 
     def chunks(self) -> Sequence[ZarrChunkRef]:
-        """Neighbouring units, grouped up to `chunk_bytes`; of shards of more than twice that, neighbouring inner chunks."""
+        """Neighbouring units, grouped up to `chunk_bytes`; inner chunks where shards are more than twice as large."""
         if self.n_rows == 0:
             return []
         layout = self._layout

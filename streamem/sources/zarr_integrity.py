@@ -74,7 +74,7 @@ class GuardedStore(WrapperStore[Store]):
 def guarded(
     array: zarr.Array[Any], refuse_absent: bool, held: Mapping[str, bytes | HeldPart] | None = None
 ) -> zarr.Array[Any]:
-    """An array, read through a `GuardedStore`; objects and parts that are `held` in memory already are not read again."""
+    """An array, read through a `GuardedStore`; what is `held` in memory already is not read again."""
     under = _anywhere(array.store) if held is None else HeldStore(array.store, held)
     store = GuardedStore(under, refuse_absent, _ends_in_blosc(array), most_stored(array))
     return zarr.Array(zarr.AsyncArray(metadata=bounded_metadata(array), store_path=StorePath(store, array.path)))

@@ -1,4 +1,4 @@
-"""Parts of shards of Zarr arrays far away: the index of a shard is read once and kept, then ranges of its inner chunks."""
+"""Parts of Zarr shards far away: the index of a shard is read once and kept, then ranges of its inner chunks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import zarr
-from numpy.typing import NDArray
 from zarr.abc.store import ByteRequest, RangeByteRequest, SuffixByteRequest
 from zarr.codecs import ShardingCodec
 
@@ -208,9 +207,7 @@ class _Indices:
 INDICES = _Indices()
 
 
-def read_parts(
-    objects: FarObjects, sharding: Sharding, axis: int, wanted: Mapping[str, slice]
-) -> dict[str, HeldShard]:
+def read_parts(objects: FarObjects, sharding: Sharding, axis: int, wanted: Mapping[str, slice]) -> dict[str, HeldShard]:
     """Inner chunks of those shards that are there: their indices at once, and then all ranges at once.
 
     Parameters

@@ -94,6 +94,29 @@ def test_results_in_plan_order_are_fetched_many_at_once(n_threads: int) -> None:
     assert found == [(i, i + 0.1) for i in range(40)]
 
 
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_the_next_pass_is_fetched_while_one_ends(n_threads: int) -> None:
+    """A start, and three passes: each chunk once a pass, and a window's worth that nobody asked for in the end."""
+    network = Network(1)
+    refs = plan(network)
+    with ThreadsExecutor(n_threads, ahead=12, again=True) as executor:
+        started = list(executor.map(total, refs, lambda done: None))
+        found = {float(executor.reduce(total, refs, lambda done: None).x) for _ in range(3)}
+    assert 4 * len(refs) < network.asked <= 4 * len(refs) + n_threads + 12
+    assert found == {pytest.approx(sum(float(each.x) for each in started))}
+
+
+def test_a_guess_that_was_wrong_is_the_last_one() -> None:
+    """What was fetched for a pass over other chunks is dropped before these are: memory has no room for both."""
+    network, other = Network(1), Network(1)
+    with ThreadsExecutor(1, ahead=12, again=True) as executor:
+        executor.reduce(total, plan(network), lambda done: None)
+        executor.reduce(total, plan(other), lambda done: None)
+        assert executor._following.coming == 0
+        executor.reduce(total, plan(other), lambda done: None)
+    assert other.asked == 80
+
+
 def test_no_more_is_fetched_than_there_is_memory_for() -> None:
     """While a result waits to be taken, so many are fetched ahead and no more."""
     network = Network(1)

@@ -74,7 +74,7 @@ def test_inner_chunks_along_other_axes_and_absent_ones(server: ObjectServer) -> 
     x[::7] = 1.5
     x[600:1300, 2:] = 0.0
     inner = {"chunks": (INNER, 2), "shards": (SHARD, 4), "fill_value": 0.0}
-    rows, requests, nbytes = passed(server, opened(server, "wide.zarr", x, **inner))
+    rows, requests, _ = passed(server, opened(server, "wide.zarr", x, **inner))
     assert np.array_equal(rows, x)
     assert requests <= 4 + 2 * 27
     near = open_source(opened(server, "wide.zarr", x, **inner)._layout.variables[0].origin)
