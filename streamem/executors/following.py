@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from typing import Generic, TypeVar
+from typing import Any
 
 from streamem.core.ports import ChunkRef
 
-Loading = TypeVar("Loading", bound=Future[object])
+Loading = Future[Any]
 
 
-class Following(Generic[Loading]):
+class Following:
     """Fetches for a pass that has not been asked for: passes of a fit read the same chunks in the same order.
 
     Without them nothing is on its way while a pass ends, parameters are made and the data are found to be unchanged:

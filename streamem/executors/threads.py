@@ -77,7 +77,7 @@ class ThreadsExecutor(Executor):
         self.ahead, self._shuffle = ahead, shuffle
         self._cache, self._cache_bytes = ChunkCache(), cache_bytes
         self._kept = KeptChunks(keep_bytes)
-        self._following: Following[Future[Callable[[], Chunk]]] = Following(again, self._fetch_unless_kept)
+        self._following = Following(again, self._fetch_unless_kept)
         self._readers = ThreadPoolExecutor(n_threads, "streamem-read")
         self._fetchers = ThreadPoolExecutor(max(1, ahead), "streamem-fetch")
         self._workers = ThreadPoolExecutor(n_threads, "streamem-compute", limit_this_thread)
@@ -97,6 +97,13 @@ class ThreadsExecutor(Executor):
             waiting.shutdown(wait=True, cancel_futures=True)
         self._limits.close()
         drop_kernel()  # where the calling thread did the work itself
+
+    def expect(self, refs: Sequence[ChunkRef]) -> None:
+        """Begin to fetch what such a pass reads first, where all of it comes through a network."""
+        window = self._window(refs)
+        self._following.begin(refs if window else ())
+        while self._following.coming < window and self._following.fetch_one():
+            pass
 
     def reduce(self, task: Task[Stats], refs: Sequence[ChunkRef], on_chunk: OnChunk) -> Stats:
         """The sum of the task over the chunks, along the fixed tree."""
@@ -219,7 +226,7 @@ class _Feed:
     """
 
     def __init__(
-        self, numbered: Numbered, most: int, begin: Callable[[ChunkRef], Loading], following: Following[Any]
+        self, numbered: Numbered, most: int, begin: Callable[[ChunkRef], Loading], following: Following
     ) -> None:
         self._left, self._most, self._begin, self._following = iter(numbered), most, begin, following
         self._lock = Lock()

@@ -58,6 +58,7 @@ def sample_rows(
     -------
     Chunk with x (min(size, n), d), the weights of these rows, and with `offsets` which of them are of one sequence.
     """
+    executor.expect(refs)  # requests wait while rows are drawn
     picks = drawn_rows(n_rows, size, rng)
     pieces = list(executor.map(TakeRows(picks, names, missing), refs, on_chunk))
     weights = [piece.weight for piece in pieces if piece.weight is not None]

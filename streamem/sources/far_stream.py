@@ -55,7 +55,7 @@ class AheadFile(PlacedFile):
             self._at += len(piece)
         return found
 
-    def _block_at(self, column: _Column) -> tuple[bytes, int]:
+    def _block_at(self, column: _Column) -> tuple[bytes | memoryview, int]:
         """The block around the present place, and where it begins; those after it are asked for."""
         number = (self._at - column.first) // self._block
         for gone in [known for known in column.coming if known < number]:

@@ -17,7 +17,7 @@ class Parts:
     """
 
     starts: tuple[int, ...]
-    contents: tuple[bytes, ...]
+    contents: tuple[bytes | memoryview, ...]
 
 
 class PlacedFile(io.RawIOBase):
@@ -61,14 +61,14 @@ class PartsFile(PlacedFile):
         number = bisect_right(self._parts.starts, self._at) - 1
         if number < 0 or size is None or size < 0:
             raise OSError(f"bytes from {self._at} on are not in memory")
-        found = self._within(number, size)
+        found = bytes(self._within(number, size))
         while len(found) < size and (number := number + 1) < len(self._parts.starts):
             if self._parts.starts[number] != self._at:
                 break
             found += self._within(number, size - len(found))  # parts that adjoin are one
         return found
 
-    def _within(self, number: int, size: int) -> bytes:
+    def _within(self, number: int, size: int) -> bytes | memoryview:
         first = self._at - self._parts.starts[number]
         found = self._parts.contents[number][first : first + size]
         self._at += len(found)

@@ -47,9 +47,9 @@ class Files:
             require_fitting(key, os.fstat(file.fileno()).st_size, most)
             return file.read()
 
-    def read_all(self, keys: Sequence[str], most: int) -> dict[str, bytes]:
+    def read_all(self, keys: Sequence[str], most: int) -> dict[str, bytes | memoryview]:
         """The bytes of those files that can be read."""
-        stored = {}
+        stored: dict[str, bytes | memoryview] = {}
         for key in keys:
             with suppress(OSError):
                 stored[key] = self.read(key, most)
@@ -73,7 +73,7 @@ class DirectReader:
     place: Files | FarObjects
     codec: dict[str, Any] | None
     refuse_absent: bool
-    fetched: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    fetched: Mapping[str, bytes | memoryview] = field(default_factory=dict, repr=False)
 
     def fetch(self, axis: int, positions: slice) -> DirectReader:
         """A reader with the stored chunks of `positions` in memory; what is not there is tried again when needed."""
@@ -138,7 +138,7 @@ class DirectReader:
             )
         return np.frombuffer(decoded, dtype).reshape(shape)
 
-    def _decoded(self, key: str, stored: bytes) -> bytes:
+    def _decoded(self, key: str, stored: bytes | memoryview) -> bytes | memoryview:
         if not stored:
             raise SourceError(f"stored chunk {key!r} is empty: 0 bytes")
         if self.codec is None:

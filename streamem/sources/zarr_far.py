@@ -39,7 +39,7 @@ class FarObjects:
     store: Store
     path: str
 
-    def read(self, key: str, most: int) -> bytes:
+    def read(self, key: str, most: int) -> bytes | memoryview:
         """The bytes of an object.
 
         Raises
@@ -52,7 +52,7 @@ class FarObjects:
             raise FileNotFoundError(key)
         return found[key]
 
-    def read_all(self, keys: Sequence[str], most: int) -> dict[str, bytes]:
+    def read_all(self, keys: Sequence[str], most: int) -> dict[str, bytes | memoryview]:
         """The bytes of those objects that are there, all asked for at once.
 
         Raises
@@ -110,20 +110,23 @@ class HeldPart(Protocol):
 class HeldStore(WrapperStore[Store]):
     """A store of which some objects, or parts of them, are in memory, by key."""
 
-    def __init__(self, store: Store, held: Mapping[str, bytes | HeldPart]) -> None:
+    def __init__(self, store: Store, held: Mapping[str, bytes | memoryview | HeldPart]) -> None:
         super().__init__(store)
         self._held = held
 
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
         """The bytes under a key, or a part of them."""
         held = self._held.get(key)
-        found = _part(held, byte_range) if held is None or isinstance(held, bytes) else held.part(byte_range)
+        if held is None or isinstance(held, bytes | memoryview):
+            found = _part(held, byte_range)
+        else:
+            found = held.part(byte_range)
         if found is None:
             return await self._store.get(key, prototype, byte_range)
-        return prototype.buffer.from_bytes(found)  # type: ignore[arg-type]
+        return prototype.buffer.from_bytes(found)
 
 
-def _part(stored: bytes | None, asked: ByteRequest | None) -> bytes | None:
+def _part(stored: bytes | memoryview | None, asked: ByteRequest | None) -> bytes | memoryview | None:
     if stored is None:
         return None
     if isinstance(asked, RangeByteRequest):

@@ -72,7 +72,7 @@ class GuardedStore(WrapperStore[Store]):
 
 
 def guarded(
-    array: zarr.Array[Any], refuse_absent: bool, held: Mapping[str, bytes | HeldPart] | None = None
+    array: zarr.Array[Any], refuse_absent: bool, held: Mapping[str, bytes | memoryview | HeldPart] | None = None
 ) -> zarr.Array[Any]:
     """An array, read through a `GuardedStore`; what is `held` in memory already is not read again."""
     under = _anywhere(array.store) if held is None else HeldStore(array.store, held)

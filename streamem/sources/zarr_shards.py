@@ -67,7 +67,7 @@ class Sharding:
 
 def sharding_of(array: zarr.Array[Any]) -> Sharding | None:
     """How to read parts of an array's shards; None where there are none, or no parts of them can be read."""
-    codecs = getattr(array.metadata, "codecs", ())
+    codecs: Any = getattr(array.metadata, "codecs", ())
     if array.shards is None or len(codecs) != 1 or not isinstance(codecs[0], ShardingCodec):
         return None
     index_codecs = [type(codec).__name__ for codec in codecs[0].index_codecs]
@@ -97,10 +97,10 @@ class HeldShard:
     starts, contents : where the other parts begin, in order, and their bytes
     """
 
-    index: bytes
+    index: bytes | memoryview
     at_end: bool
     starts: tuple[int, ...]
-    contents: tuple[bytes, ...]
+    contents: tuple[bytes | memoryview, ...]
 
     def part(self, asked: ByteRequest | None) -> bytes | memoryview | None:
         """The bytes of a range; None where not all of them are here."""

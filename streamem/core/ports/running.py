@@ -92,6 +92,10 @@ class Executor(ABC):
     def map(self, task: Task[Result], refs: Sequence[ChunkRef], on_chunk: OnChunk) -> Iterator[Result]:
         """Results in plan order, with a bounded number in flight."""
 
+    def expect(self, refs: Sequence[ChunkRef]) -> None:
+        """Prepare for a pass over these chunks, which is asked for soon; by default nothing has to be."""
+        return
+
     def work(
         self, task: Task[Any], jobs: Sequence[Job[Result]], on_chunk: OnChunk
     ) -> Iterator[tuple[Job[Result], Result]]:
