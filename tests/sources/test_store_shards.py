@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from helpers.object_server import ObjectServer
 from streamem import Address, ReadOptions, open_source
 from streamem.core.errors import SourceChangedError, SourceError
+from streamem.core.object_requests import Fetched
 from streamem.sources import zarr_shards
 from streamem.sources.zarr import ZarrSource
 
@@ -73,7 +74,7 @@ def test_inner_chunks_along_other_axes_and_absent_ones(server: ObjectServer) -> 
     x = np.zeros((ROWS, 4))
     x[::7] = 1.5
     x[600:1300, 2:] = 0.0
-    inner = {"chunks": (INNER, 2), "shards": (SHARD, 4), "fill_value": 0.0}
+    inner: dict[str, Any] = {"chunks": (INNER, 2), "shards": (SHARD, 4), "fill_value": 0.0}
     rows, requests, _ = passed(server, opened(server, "wide.zarr", x, **inner))
     assert np.array_equal(rows, x)
     assert requests <= 4 + 2 * 27
@@ -89,7 +90,7 @@ def test_a_shard_that_was_rewritten(server: ObjectServer) -> None:
     again = opened(server, "rewritten.zarr", np.round(X, 1))
     assert np.array_equal(passed(server, again)[0], np.round(X, 1))
     assert again.fingerprint() != source.fingerprint()
-    known = zarr_shards.Fetched(b"\xff" * 324, 0, '"another"', 1000)
+    known = Fetched(b"\xff" * 324, 0, '"another"', 1000)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(zarr_shards._Indices, "of", lambda self, objects, sharding, keys: dict.fromkeys(keys, known))
         patch.setattr(zarr_shards.Sharding, "spans", lambda *what: [(0, 10)])
