@@ -17,6 +17,8 @@ import pytest
 if TYPE_CHECKING:
     from distributed import Client
 
+    from helpers.tansu import Tansu
+
 LEFT_OUT = pytest.StashKey[Counter[str]]()
 WHY = {"slow": "they vary what the others show", "long": "they take minutes or gigabytes"}
 KERNEL_ROOMS = ("kernels", "machine")
@@ -153,3 +155,12 @@ def client() -> Iterator[Client]:
 
     with cluster_of(2) as (_, client):
         yield client
+
+
+@pytest.fixture(scope="session")
+def tansu(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tansu]:
+    """A real broker of Kafka's protocol, in memory, for tests that make topics of their own; skips where none is."""
+    from helpers.tansu import tansu as started
+
+    with started(tmp_path_factory.mktemp("tansu")) as broker:
+        yield broker

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from streamem.streams.kafka import KafkaStream
     from streamem.streams.opening import is_broker, open_broker
     from streamem.streams.redis import RedisStream
+    from streamem.streams.registry import RegistryDecoder
 
 __all__ = [
     "GMMHMM",
@@ -72,6 +73,7 @@ __all__ = [
     "ReadOptions",
     "RecordLinkage",
     "RedisStream",
+    "RegistryDecoder",
     "StudentTMixture",
     "columns_of_text",
     "components_in_html",
@@ -136,6 +138,7 @@ _HOMES = {
     "generations": "streamem.core.archive",
     "is_there": "streamem.core.archive_reading",
     "place_of": "streamem.core.archive_reading",
+    "RegistryDecoder": "streamem.streams.registry",
     "require_writable": "streamem.core.stored_objects",
     "write_table": "pyarrow.parquet",
 }

@@ -51,12 +51,12 @@ class Learning:
     log_json: bool
     storage_options: dict[str, str]
 
-    def run(self, path: str, stream: Any) -> None:
+    def run(self, path: str, stream: Any, decoder: Any = None) -> None:
         """Update the model file from the stream until it ends, or until SIGTERM or Ctrl-C."""
         with structured(self.log_json):
-            self._run(path, stream)
+            self._run(path, stream, decoder)
 
-    def _run(self, path: str, stream: Any) -> None:
+    def _run(self, path: str, stream: Any, decoder: Any) -> None:
         places = located(
             {"model": path, "dead_letter": self.dead_letter, "history": self.history}, self.storage_options
         )
@@ -82,6 +82,7 @@ class Learning:
                 on_drift="log" if self.drift == "off" else self.drift,
                 until=self.until_rows,
                 categories=self.categories,
+                decoder=decoder,
                 **sequences,
             )
         told, rows = _told(model, str(places["model"]), before), model.report_.n_rows
@@ -264,6 +265,13 @@ OPTIONS = (
 @click.option("--redis", metavar="HOST:PORT", help="Read a Redis stream; with --key.")
 @click.option("--key", help="The key of the Redis stream.")
 @click.option("--from", "start", type=click.Choice(["beginning", "end"]), default="beginning", show_default=True)
+@click.option("--name", metavar="NAME", help="Save its positions under this name. [default: kafka:TOPIC, …]")
+@click.option(
+    "--schema-registry",
+    metavar="URL",
+    envvar="STREAMEM_SCHEMA_REGISTRY",
+    help="Messages are Avro or JSON, framed by this schema registry (http://user:password@host:8081).",
+)
 @click.option("--replayed", is_flag=True, help="The pipe starts from its beginning again: pass over what is known.")
 @learning_options
 def update(
@@ -275,6 +283,8 @@ def update(
     redis: str | None,
     key: str | None,
     start: str,
+    name: str | None,
+    schema_registry: str | None,
     replayed: bool,
     learning: Learning,
 ) -> None:
@@ -289,13 +299,17 @@ def update(
         raise click.UsageError("--redis and --key belong together")
     if sum([stream != "-", kafka is not None, redis is not None]) > 1:
         raise click.UsageError("one stream at a time: STREAM, --kafka, or --redis")
+    if name is not None and kafka is None and redis is None and not library.is_broker(stream):
+        raise click.UsageError("--name is for streams of brokers; of files the path is the name")
+    decoder = None if schema_registry is None else library.RegistryDecoder(schema_registry)
     source: Any = stream
     if kafka is not None and topic is not None:
-        source = library.KafkaStream(kafka, topic, group=group, start=start)
+        source = library.KafkaStream(kafka, topic, group=group, start=start, name=name)
     elif redis is not None and key is not None:
-        source = library.RedisStream(redis, key, start=start)
+        source = library.RedisStream(redis, key, start=start, name=name)
     elif library.is_broker(stream):
         source = library.open_broker(stream, start)
+        source.name = name or source.name
     elif stream.startswith(("http://", "https://")):
         shown = redacted(stream)
         raise click.UsageError(f"{shown} cannot be read; pipe it: curl {shown} | streamem update {model}")
@@ -303,7 +317,7 @@ def update(
         if Path(stream).is_dir():
             raise click.UsageError(f"{stream} is a folder; use: streamem watch {stream} {model}")
         source = library.ByteStream(stream, replayed)
-    learning.run(model, source)
+    learning.run(model, source, decoder)
 
 
 @click.command()

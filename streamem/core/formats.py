@@ -30,6 +30,12 @@ FORMATS = (
     (b"FEA1", "Feather version 1", "pass pyarrow.feather.read_table(path) to fit()"),
     (b"Obj\x01", "Avro", "read its records with fastavro.reader(file) and pass that as the stream"),
 )
+SCHEMA_HEADER = "__value_schema_id"
+"""Of a message, with the id of its schema, where that is not at the start of the payload."""
+REGISTRY = (
+    "pass decoder=RegistryDecoder(url) of streamem.streams.registry to fit_stream(), on the command line "
+    "--schema-registry URL"
+)
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 SEPARATOR = re.compile(rb"[,;\t]")
 """Of the columns of a text."""
@@ -43,6 +49,17 @@ def foreign_format(start: bytes) -> str | None:
     if start.startswith(_UTF_16) and b"\0" in start[2:4]:
         return _told("UTF-16 text", "write UTF-8; open(path, encoding='utf-16') reads lines for json.loads")
     return None
+
+
+def registry_frame(payload: bytes) -> str | None:
+    """What begins like a message framed by a schema registry (0, an id of 4 bytes; or 1, one of 16), in words."""
+    if payload[:2] == b"\0\0" and len(payload) > 5:
+        told = f"schema id {int.from_bytes(payload[1:5], 'big')}"
+    elif payload[:1] == b"\1" and len(payload) > 17:
+        told = f"schema {payload[1:17].hex()}"
+    else:
+        return None
+    return f"framed by a schema registry ({told}), by its first bytes, which are neither JSON nor Arrow: {REGISTRY}"
 
 
 def table_of_text(first: bytes, second: bytes) -> str | None:

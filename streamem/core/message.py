@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,12 +22,14 @@ class Message:
     partition : the part of the stream that it belongs to, within which messages are in order
     at, after : positions in that partition, as JSON values: a stream that starts at `at` delivers this message first,
         one that starts at `after` the next one
+    headers : (name, bytes) pairs that came beside the payload, for a decoder that asks them
     """
 
     payload: Any
     partition: str
     at: Any
     after: Any
+    headers: Sequence[tuple[str, bytes | None]] = ()
 
 
 @dataclass(frozen=True)

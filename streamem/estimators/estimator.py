@@ -46,7 +46,7 @@ from streamem.estimators.identity import set_container
 from streamem.estimators.in_html import estimator_in_html
 from streamem.estimators.in_words import description
 from streamem.estimators.inference_table import Summary, summary_of
-from streamem.estimators.live import OnDrift, StreamArguments, Until, learn_stream
+from streamem.estimators.live import OnDrift, OwnDecoder, StreamArguments, Until, learn_stream
 from streamem.estimators.making import (
     basis,
     engine_for,
@@ -331,6 +331,7 @@ class Estimator(BaseEstimator):
         on_drift: OnDrift = "log",
         until: Until | None = None,
         categories: Mapping[str, Sequence[Any]] | None = None,
+        decoder: OwnDecoder | None = None,
     ) -> Self:
         """Learn from a stream, mini-batch by mini-batch, until it ends or `stop` is called.
 
@@ -373,6 +374,11 @@ class Estimator(BaseEstimator):
         categories : the values of columns of text, such as ``{"region": ["north", "south"]}``, in the order of codes
             Only for a model that begins on the stream: one that was fitted encodes text by its own `categories_`. A
             value that is none of them makes a dead letter of its record, or is missing with ``unseen="missing"``.
+        decoder : what payloads of bytes are passed to, instead of being read as JSON or Arrow
+            Such as ``RegistryDecoder(url)`` of `streamem.streams.registry` for Avro and JSON framed by a schema
+            registry; or a function of (bytes, headers) that returns a mapping, a list of mappings, a table, an array,
+            or bytes of JSON or Arrow. Where it raises ValueError, the message is a dead letter; any other error ends
+            the call, and no record is lost. `headers` are (name, bytes) pairs. It is not saved with the model.
 
         Returns
         -------
@@ -412,6 +418,7 @@ class Estimator(BaseEstimator):
             on_drift,
             until,
             categories=categories,
+            decoder=decoder,
         )
         learn_stream(self, stream, arguments)
         return self

@@ -21,7 +21,7 @@ from streamem.estimators.faces.family import FamilyFace
 from streamem.estimators.groups import GROUPS
 from streamem.estimators.imputing import impute
 from streamem.estimators.labels import lengths_told
-from streamem.estimators.live import OnDrift, StreamArguments, Until, learn_stream
+from streamem.estimators.live import OnDrift, OwnDecoder, StreamArguments, Until, learn_stream
 from streamem.estimators.structure import DataArguments
 from streamem.online.learner import step_rule
 from streamem.running.federated import SharedStats
@@ -259,6 +259,7 @@ class GroupedMixture(Estimator):
         on_drift: OnDrift = "log",
         until: Until | None = None,
         categories: Mapping[str, Sequence[Any]] | None = None,
+        decoder: OwnDecoder | None = None,
     ) -> Self:
         """Learn from a stream of groups, mini-batch by mini-batch, until it ends or `stop` is called.
 
@@ -269,7 +270,7 @@ class GroupedMixture(Estimator):
             Consecutive records of a partition with equal values are one group. Without it, a message is a group.
         most_steps : rows of a group that are gathered; a larger one is learned in pieces, as groups of their own
         half_life, step, batch_rows, columns, sample_weight, checkpoint, save_every_s, dead_letter, poison_limit
-        dead_letter_limit, history, drift, on_drift, until, categories : as in `GaussianHMM.fit_stream`
+        dead_letter_limit, history, drift, on_drift, until, categories, decoder : as in `GaussianHMM.fit_stream`
 
         Returns
         -------
@@ -306,6 +307,7 @@ class GroupedMixture(Estimator):
             sequence_column,
             most_steps=most_steps,
             categories=categories,
+            decoder=decoder,
         )
         learn_stream(self, stream, arguments)
         return self

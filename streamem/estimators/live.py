@@ -46,6 +46,7 @@ IDENTITY = ("class", "n_components", "n_mix", "covariance_type", "family")
 Path = str | os.PathLike[str]
 OnDrift = str | Callable[[Update], object]
 Until = int | Callable[[Update], bool]
+OwnDecoder = Callable[[bytes, Sequence[tuple[str, bytes | None]]], Any]
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ class StreamArguments:
     continued: bool = False
     most_steps: int = 0
     categories: Mapping[str, Sequence[Any]] | None = None
+    decoder: OwnDecoder | None = None
 
     def check(self) -> None:
         """Refuse values that cannot be."""
@@ -81,6 +83,11 @@ class StreamArguments:
             raise ParameterError(f"save_every_s is {self.save_every_s!r}; it must be a number of seconds >= 0")
         if not (callable(self.on_drift) or self.on_drift in ("log", "reset")):
             raise ParameterError(f"on_drift is {self.on_drift!r}; it must be 'log', 'reset' or a function")
+        if not (self.decoder is None or callable(self.decoder)):
+            raise ParameterError(
+                f"decoder is {self.decoder!r}; it must be a function of the bytes of a message and its headers, such "
+                "as RegistryDecoder(url)"
+            )
         if not (self.drift is None or isinstance(self.drift, DriftAlarm)):
             raise ParameterError(f"drift is {self.drift!r}; it must be a DriftAlarm or None")
         if not (self.until is None or callable(self.until) or _is_count(self.until)):
@@ -135,7 +142,7 @@ def learn_stream(estimator: Any, stream: Any, arguments: StreamArguments) -> Non
         column = _sequence_column(estimator, learner, arguments)
         also = [name for name in (weight, column) if name is not None]
         opened = open_stream(stream, None if names is None else names + also)
-        decoder = _decoder(estimator, learner, names, weight, column, arguments.categories)
+        decoder = _decoder(estimator, learner, names, weight, column, arguments)
         if arguments.checkpoint is None and getattr(opened, "anonymous", False):
             learner.moved(opened, {})  # another list is other data
         cutter = _cutter(estimator, decoder, learner.positions(opened), arguments, column)
@@ -189,21 +196,22 @@ def _sequence_column(estimator: Any, learner: Learner, arguments: StreamArgument
 
 
 def _decoder(
-    estimator: Any, learner: Learner, names: Any, weight: str | None, column: str | None, categories: Any
+    estimator: Any, learner: Learner, names: Any, weight: str | None, column: str | None, arguments: StreamArguments
 ) -> Decoder:
     """What makes rows, or steps, of messages; Arrow is imported by those only who read a stream."""
     shape = learner.fitted.shape
     width = None if shape is None else shape.features
     missing = learner.learning.model(learner.fitted).missing
-    known = categories_for(estimator, shape, categories)
+    known = categories_for(estimator, shape, arguments.categories)
     vocabulary = import_whole("streamem.online.vocabulary").Vocabulary(
         known if isinstance(known, Mapping) else {}, estimator.unseen, is_open=shape is None and known is not None
     )
+    rest = missing, vocabulary, arguments.decoder
     if not estimator.structure.is_sequential:
-        decoder: Decoder = import_whole("streamem.online.records").Decoder(names, weight, width, missing, vocabulary)
+        decoder: Decoder = import_whole("streamem.online.records").Decoder(names, weight, width, *rest)
     else:
         steps = import_whole("streamem.online.sequence_records")
-        decoder = steps.StepDecoder(names, weight, width, column, missing, vocabulary)
+        decoder = steps.StepDecoder(names, weight, width, column, *rest)
     return decoder
 
 

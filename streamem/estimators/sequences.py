@@ -24,7 +24,7 @@ from streamem.estimators.faces.emissions import EmissionFace
 from streamem.estimators.identity import labelled
 from streamem.estimators.imputing import impute
 from streamem.estimators.labels import lengths_told
-from streamem.estimators.live import OnDrift, StreamArguments, Until, learn_stream
+from streamem.estimators.live import OnDrift, OwnDecoder, StreamArguments, Until, learn_stream
 from streamem.estimators.making import with_shape
 from streamem.estimators.steps import SEQUENCES
 from streamem.estimators.structure import DataArguments
@@ -247,6 +247,7 @@ class SequenceEstimator(Estimator):
         on_drift: OnDrift = "log",
         until: Until | None = None,
         categories: Mapping[str, Sequence[Any]] | None = None,
+        decoder: OwnDecoder | None = None,
     ) -> Self:
         """Learn from a stream of sequences, mini-batch by mini-batch, until it ends or `stop` is called.
 
@@ -268,7 +269,7 @@ class SequenceEstimator(Estimator):
         batch_rows : steps of a mini-batch: whole sequences until there are at least so many
             With `continued`, exactly so many steps. Only a stream's end makes a smaller mini-batch.
         half_life, step, columns, sample_weight, checkpoint, save_every_s, dead_letter, poison_limit : see there
-        dead_letter_limit, history, drift, on_drift, until, categories : as in `GaussianMixture.fit_stream`
+        dead_letter_limit, history, drift, on_drift, until, categories, decoder : as in `GaussianMixture.fit_stream`
             A record whose features are all missing is a step without observation; one that cannot be used is left out
             of its sequence. Weights are equal within a sequence.
 
@@ -312,6 +313,7 @@ class SequenceEstimator(Estimator):
             continued,
             most_steps,
             categories,
+            decoder,
         )
         learn_stream(self, stream, arguments)
         return self

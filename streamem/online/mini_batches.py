@@ -101,7 +101,7 @@ class Cutter:
         Exception : something else failed than the message; it is kept, see `resume`
         """
         self._unread = message
-        records = self._decoder.decode(message.payload)
+        records = self._decoder.decode(message.payload, message.headers)
         self._unread = None
         skipped = self._skip.pop(message.partition, 0)
         if skipped > records.count:  # messages that are cut otherwise than they were

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from streamem.core.chunk import as_floats
 from streamem.core.errors import DataError, ParameterError, SchemaError, StreamemError
-from streamem.core.formats import BYTE_ORDER_MARK, foreign_format
+from streamem.core.formats import BYTE_ORDER_MARK, REGISTRY, SCHEMA_HEADER, foreign_format, registry_frame
 from streamem.core.json_text import parse_json
 from streamem.core.message import KEPT_BYTES, Damaged
 from streamem.core.missing import Missing
@@ -33,6 +33,9 @@ Array = NDArray[Any]
 BYTES, TABLES = (bytes, bytearray, memoryview), (pa.RecordBatch, pa.Table)
 PLAIN = frozenset((int, float))
 ONE = np.ones(1, dtype=np.int64)
+Headers = Sequence[tuple[str, bytes | None]]
+Unpack = Callable[[bytes, Headers], Any]
+"""What makes something that is read here of bytes, such as mappings of Avro."""
 LARGE_BYTES, MOST_TIMES = 2**28, 64
 """Rows that need more memory than both, the second of a table's own bytes (of which a truth value takes a bit), are not
 those of the table."""
@@ -130,6 +133,7 @@ class Decoder:
     n_features : d, once a record has shown it
     missing : what of a record may be null or NaN
     vocabulary : the values of columns of categories
+    unpack : what payloads of bytes are passed to, with their headers, instead of being read as JSON or Arrow
     """
 
     def __init__(
@@ -139,7 +143,9 @@ class Decoder:
         n_features: int | None,
         missing: Missing = Missing.NOTHING,
         vocabulary: Vocabulary | None = None,
+        unpack: Unpack | None = None,
     ) -> None:
+        self._unpack = unpack
         self.vocabulary = Vocabulary() if vocabulary is None else vocabulary
         self.names = None if columns is None else tuple(columns)
         self.n_features = n_features
@@ -148,7 +154,7 @@ class Decoder:
         self._missing = missing
         self._layout: tuple[pa.Schema, TableLayout] | None = None
 
-    def decode(self, payload: Any) -> Records:
+    def decode(self, payload: Any, headers: Headers = ()) -> Records:
         """The records of a payload; one that is refused as a whole counts by the records that it is known to hold.
 
         Bytes of which nothing can be read count as one record.
@@ -161,12 +167,28 @@ class Decoder:
             payload = payload.encode("utf-8", "surrogatepass")  # which is no UTF-8 then, and refused as such
         held = payload = _sound(payload) if isinstance(payload, TABLES) else payload
         try:
-            held = _opened(payload)
+            held = self._opened(payload, headers)
             records = self._decode(held)
         except REFUSALS as error:
             return self._refused(str(error), payload, _records_in(held))
         own = isinstance(payload, BYTES)
-        return _with_own_bytes(records, bytes(payload), held) if records.unusable and own else records
+        legible = self._unpack is None
+        return _with_own_bytes(records, bytes(payload), held, legible) if records.unusable and own else records
+
+    def _opened(self, payload: Any, headers: Headers) -> Any:
+        """A payload without its wrapping: what bytes hold."""
+        if isinstance(payload, Damaged):
+            raise RefusedRecordError(payload.reason)
+        if not isinstance(payload, BYTES):
+            return payload
+        if self._unpack is not None:
+            return _unpacked(self._unpack, bytes(payload), headers)
+        try:
+            return _parsed(bytes(payload))
+        except DataError as error:
+            if any(name == SCHEMA_HEADER for name, _ in headers):
+                raise RefusedRecordError(f"{error}; its header {SCHEMA_HEADER} names a schema: {REGISTRY}") from error
+            raise
 
     def _decode(self, payload: Any) -> Records:
         if payload is None or (isinstance(payload, list | tuple) and len(payload) == 0):
@@ -374,13 +396,13 @@ def _records_in(payload: Any) -> int:
     return max(1, known) if isinstance(known, int) else 1
 
 
-def _with_own_bytes(records: Records, payload: bytes, held: Any) -> Records:
-    """Records whose unusable ones show the message's own bytes, not what was parsed of them."""
+def _with_own_bytes(records: Records, payload: bytes, held: Any, legible: bool) -> Records:
+    """Records whose unusable ones show the message's own bytes, where one finds them, not what was parsed of them."""
     if records.count == 1:
         known = {bad.record: payload[:KEPT_BYTES] for bad in records.unusable}
-    elif isinstance(held, list):
+    elif isinstance(held, list) and legible:
         known = elements_of(payload, {bad.record for bad in records.unusable})
-    else:  # rows of Arrow have no bytes of their own
+    else:  # rows of Arrow, and what a decoder made, have no bytes of their own
         known = {bad.record: bad.data or payload[:KEPT_BYTES] for bad in records.unusable}
     return replace(records, unusable=tuple(replace(bad, data=known[bad.record]) for bad in records.unusable))
 
@@ -394,11 +416,13 @@ def _sound(table: Any) -> Any:
     return table
 
 
-def _opened(payload: Any) -> Any:
-    """A payload without its wrapping: what bytes hold."""
-    if isinstance(payload, Damaged):
-        raise RefusedRecordError(payload.reason)
-    return _parsed(bytes(payload)) if isinstance(payload, BYTES) else payload
+def _unpacked(unpack: Unpack, payload: bytes, headers: Headers) -> Any:
+    """What a user's own decoder makes of bytes; bytes again are JSON or Arrow."""
+    with judging():
+        value = unpack(payload, headers)
+    if isinstance(value, str):
+        value = value.encode()
+    return _parsed(bytes(value)) if isinstance(value, BYTES) else _sound(value) if isinstance(value, TABLES) else value
 
 
 def _parsed(payload: bytes) -> Any:
@@ -409,7 +433,7 @@ def _parsed(payload: bytes) -> Any:
         text = payload.removeprefix(BYTE_ORDER_MARK)
         if payload and not text.strip():
             return None
-        if told := foreign_format(payload):
+        if told := foreign_format(payload) or registry_frame(payload):
             raise RefusedRecordError(f"the message is {told}")
         payload = text
     try:

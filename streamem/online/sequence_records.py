@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from streamem.core.errors import SchemaError
 from streamem.core.missing import Missing
 from streamem.online.kept_bytes import bytes_at
-from streamem.online.records import TABLES, Decoder, Records, Unusable, judging
+from streamem.online.records import TABLES, Decoder, Records, Unpack, Unusable, judging
 from streamem.online.vocabulary import Vocabulary
 
 Array = NDArray[Any]
@@ -23,7 +23,7 @@ class StepDecoder(Decoder):
 
     Parameters
     ----------
-    columns, weight, n_features, missing, vocabulary : as in `Decoder`
+    columns, weight, n_features, missing, vocabulary, unpack : as in `Decoder`
     sequence_column : name of the field that identifies the sequence of a record; None where nobody asks
     """
 
@@ -35,8 +35,9 @@ class StepDecoder(Decoder):
         sequence_column: str | None = None,
         missing: Missing = Missing.STEPS,
         vocabulary: Vocabulary | None = None,
+        unpack: Unpack | None = None,
     ) -> None:
-        super().__init__(columns, weight, n_features, missing, vocabulary)
+        super().__init__(columns, weight, n_features, missing, vocabulary, unpack)
         self._column = sequence_column
 
     def _is_feature(self, name: Any) -> bool:

@@ -76,6 +76,11 @@ class ByteStream(Stream):
                 left = payload.slice(skip) if skip else payload
                 yield Message(left, PARTITION, before + skip, before + records)
             before += records
+        if self.replayable and before < known:
+            raise StreamError(
+                f"{self.name} ends after {before} records, and {known} of it were learned: it was cut or written anew. "
+                "Restore it, or give what is new another name"
+            )
 
     def _open(self, closing: ExitStack) -> io.BufferedReader:
         where = self._where

@@ -129,6 +129,11 @@ class FolderStream(Stream):
             with _opened(self._path / file.name) as reader:
                 self._incomplete.pop(file.name, None)
                 count = reader.num_row_groups
+                if first and first >= count:
+                    raise StreamError(
+                        f"{self.name}: of the file {file.name}, {first} row groups were learned and more were there; "
+                        f"now it has {count}: it was rewritten. Restore it, and write new data under new names"
+                    )
                 left = sum(reader.metadata.row_group(i).num_rows for i in range(first, count))
                 for group in range(first, count):
                     self._require_unchanged(file)
@@ -145,6 +150,8 @@ class FolderStream(Stream):
                     yield Message(pa.table({}), PARTITION, at, after)
         except FileNotFoundError:
             return
+        except StreamError:  # which is an OSError too
+            raise
         except (pa.ArrowException, OSError, EOFError) as error:
             if self._given_up(file):
                 at = {"done": here, "file": file.name, "group": group}

@@ -45,6 +45,11 @@ class IteratorStream(Stream):
             if number >= start:
                 yield Message(item, PARTITION, number, number + 1)
             number += 1
+        if self.replayable and number < start:
+            raise StreamError(
+                f"the {self.name} ends after {number} items, and {start} of it were learned: pass all of them again, "
+                "or what is new as IteratorStream(items, name) of another name"
+            )
 
     def commit(self, positions: Mapping[str, Any]) -> None:
         """Do nothing: an iterator has no server that counts what was read."""

@@ -18,19 +18,23 @@ from streamem.core.message import Message
 from streamem.core.ports import Stream
 from streamem.machine.importing import uninterrupted
 from streamem.streams.kafka_lane import Lane
+from streamem.streams.kafka_marks import START_S, Marks
 
 logger = logging.getLogger("streamem")
 
 IDLE_S = 0.5
-START_S = 10.0
-"""For which a broker may take to answer before anything was read."""
 FETCH = 1000
 BUFFER_BYTES, LANE_BYTES = 2**26, 2**20
 """Of messages that wait for their turn: in all, and at least of each partition."""
 QUIET_S = 60.0
 """Between two warnings about the same trouble."""
 
-FIXED = {"enable.auto.commit": False, "enable.partition.eof": True, "auto.offset.reset": "error"}
+FIXED = {
+    "enable.auto.commit": False,
+    "enable.partition.eof": True,
+    "auto.offset.reset": "error",
+    "isolation.level": "read_committed",
+}
 DEFAULTS = {"fetch.message.max.bytes": 2**18, "queued.max.messages.kbytes": 2**13, "log_level": 2}
 GONE = {"_AUTO_OFFSET_RESET", "_LOG_TRUNCATION", "OFFSET_OUT_OF_RANGE"}
 TRANSIENT = {
@@ -46,6 +50,7 @@ def _library() -> Any:
     try:
         with uninterrupted():
             import confluent_kafka
+            import confluent_kafka.admin
     except ImportError as error:
         raise MissingDependencyError(
             'a Kafka topic needs confluent-kafka, which is not installed: pip install "streamem[kafka]"'
@@ -67,13 +72,19 @@ class KafkaStream(Stream):
     settings : of librdkafka (security, timeouts). Without a group, "group.id" only says under which name `commit` shows
         up in displays of lag.
     patience_s : for how long one partition that does not answer may hold up the others
+    name : under which a model saves its positions, by default ``"kafka:" + topic``; with another name than before, a
+        model begins anew in the topic
 
     Notes
     -----
     Tombstones (messages whose value is null, which say that a key is gone) are no records: they are passed over, and
     counted in ``report_.events["tombstones"]``. An empty value is none of them, and unusable.
 
-    A position is ``{"offset": the next to read, "base": the first that this model read}``. Without a group, partitions
+    Of transactions only what was committed is read. The headers of a message go to the decoder of `fit_stream`.
+
+    A position is ``{"offset": the next to read, "base": the first that this model read, "topic": its id}``, without the
+    id where the cluster tells none. Saved offsets that the topic no longer holds, and positions in another topic of its
+    name, are an error, also where a broker would let its reader wait for ever. Without a group, partitions
     that are added to the topic are read from the next start on. What waits for its turn is bounded by 64 MiB, or 1 MiB
     a partition. With `start` "end", a partition that has delivered nothing before a save has no position in it: a
     restart without a group begins at its end again, and logs that.
@@ -90,18 +101,22 @@ class KafkaStream(Stream):
         start: str = "beginning",
         settings: Mapping[str, Any] | None = None,
         patience_s: float = 60.0,
+        name: str | None = None,
     ) -> None:
         self._kafka = _library()
-        self.name = f"kafka:{topic}"
+        self.name = name or f"kafka:{topic}"
         self._servers, self._topic, self._group, self._start = servers, topic, group, start
         self._settings = _checked(start, group, dict(settings or {}))
         self._patience_s = patience_s
-        self._reading: Any = None
+        self._reading = False
         self._known: dict[int, Lane] = {}
         self._lanes: dict[int, Lane] = {}
         self._awaited: Lane | None = None
         self._awaited_since = self._warned = float("-inf")
         self._trouble: Any = None
+        self._topic_id: str | None = None
+        self._failure: StreamError | None = None
+        self._marks = Marks(self._kafka, self.name, topic, {**self._settings, "bootstrap.servers": servers})
         self.handover: Callable[[Sequence[str]], None] | None = None
         self._saved: Mapping[str, Any] = {}
         self._sent: Mapping[str, Any] = self._saved
@@ -117,13 +132,14 @@ class KafkaStream(Stream):
         ------
         StreamError : no broker answered, the topic or an offset is not there, or the cluster refuses
         """
-        self._reading = consumer = self._open()
+        consumer = self._open()
+        self._reading = True
         try:
             with self._faults():
                 self._begin(consumer, positions)
                 yield from self._deliver(consumer)
         finally:
-            self._reading = None
+            self._reading = False
             if self._group is None:
                 self._send(consumer, list(self._lanes), wait=True)
             consumer.close()  # which revokes, and so commits, in a group
@@ -138,19 +154,19 @@ class KafkaStream(Stream):
 
     def lag(self, positions: Mapping[str, Any]) -> int | None:
         """Messages beyond the positions in the partitions that this reader has, by what its client heard last."""
-        consumer, total = self._reading, 0
-        if consumer is None:
+        if not self._reading:
             return None
-        for number in list(self._lanes):
-            low, high = consumer.get_watermark_offsets(self._place(number), cached=True)
-            if high < 0:  # not heard of yet
-                return None
-            total += max(0, high - max(low, (positions.get(str(number)) or {"offset": 0})["offset"]))
-        return total
+        # The client is not asked here: while one thread polls, it keeps others that ask waiting without an end.
+        behind = [
+            lane.lag((positions.get(str(number)) or {"offset": 0})["offset"])
+            for number, lane in list(self._lanes.items())
+        ]
+        return None if None in behind else sum(filter(None, behind))
 
     # --- start -------------------------------------------------------------------------------------------------------
 
     def _open(self) -> Any:
+        self._failure = None
         fixed = {"bootstrap.servers": self._servers, "error_cb": self._on_error, "on_commit": _on_commit, **FIXED}
         group = self._group or self._settings.get("group.id", f"streamem-{self._topic}")
         # Without a group there is no session, but closing waits as long for commits that no broker takes.
@@ -168,7 +184,8 @@ class KafkaStream(Stream):
                 f"{self.name}: the saved positions name partitions {unknown}, the topic has {len(partitions)}: it is "
                 "not the one that the model was fitted on; name that one, or start a new model"
             )
-        self._known = {number: Lane(number, positions.get(str(number))) for number in partitions}
+        self._topic_id = self._marks.identify(positions)
+        self._known = {number: self._lane(number, positions.get(str(number))) for number in partitions}
         if self._group is not None:
             consumer.subscribe(
                 [self._topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
@@ -177,7 +194,11 @@ class KafkaStream(Stream):
         fresh = [lane.partition for lane in self._known.values() if lane.offset is None]
         if positions and fresh and self._start == "end":
             logger.warning("%s: no saved positions of partitions %s: they start at their ends", self.name, fresh)
+        self._marks.require_kept(consumer, self._known.values())
         consumer.assign(self._starts(consumer, partitions))
+
+    def _lane(self, number: int, position: Mapping[str, Any] | None = None) -> Lane:
+        return Lane(number, position, self._topic_id)
 
     def _partitions(self, consumer: Any) -> list[int]:
         """Numbers of the topic's partitions."""
@@ -198,7 +219,7 @@ class KafkaStream(Stream):
 
     def _starts(self, consumer: Any, partitions: list[int]) -> list[Any]:
         """Where to start each partition that this member has from now on."""
-        lanes = {number: self._known.setdefault(number, Lane(number)) for number in partitions}
+        lanes = {number: self._known.setdefault(number, self._lane(number)) for number in partitions}
         for lane in lanes.values():
             lane.drop()
             if lane.offset is None and self._start == "end":
@@ -219,11 +240,15 @@ class KafkaStream(Stream):
         numbers = [place.partition for place in places]
         uncommitted = []
         for place in consumer.committed(places, timeout=self._patience_s) if places else ():
-            lane = self._known.setdefault(place.partition, Lane(place.partition))
+            lane = self._known.setdefault(place.partition, self._lane(place.partition))
             if place.offset < 0:
                 uncommitted.append(place.partition)
             elif place.offset > (-1 if lane.offset is None else lane.offset):
                 lane.begin(place.offset)
+        try:
+            self._marks.require_kept(consumer, [self._known[number] for number in numbers])
+        except StreamError as error:  # raised by the code that reads, whatever the library does with those of callbacks
+            self._failure = error
         starts = self._starts(consumer, numbers)
         (consumer.incremental_assign if self._incremental else consumer.assign)(starts)
         if self._start == "end" and uncommitted:
@@ -331,20 +356,23 @@ class KafkaStream(Stream):
                 self._on_event(consumer, message, lane)
             elif lane is not None:
                 lane.put(message)
+        if self._failure is not None:
+            raise self._failure
         if self._trouble is not None and self._trouble.fatal():
             raise StreamError(f"{self.name}: the Kafka client gave up: {self._trouble.str()}; start again")
         for lane in self._lanes.values():
             if not lane.paused and lane.nbytes > self._lane_bytes:
                 lane.paused, lane.at_end = True, False
                 consumer.pause([self._place(lane.partition)])
+        self._marks.hear(consumer, self._lanes.values())
 
     def _on_event(self, consumer: Any, message: Any, lane: Lane | None) -> None:
         error = message.error()
         if error.code() == self._kafka.KafkaError._PARTITION_EOF:
             if lane is not None and not lane.paused:
-                lane.at_end, lane.given_up = True, False
+                lane.end(message.offset())
         elif error.name() in GONE:
-            raise StreamError(self._lost(consumer, message))
+            raise StreamError(self._marks.lost(consumer, message))
         elif error.name() in TRANSIENT or error.retriable():
             self._on_error(error)
         else:
@@ -352,19 +380,6 @@ class KafkaStream(Stream):
                 f"{self.name}: the cluster at {self._servers} refuses to deliver: {error.str()} ({error.name()}); "
                 "check that the topic exists, who may read it, and settings="
             )
-
-    def _lost(self, consumer: Any, message: Any) -> str:
-        place = self._place(message.partition())
-        try:
-            low, high = consumer.get_watermark_offsets(place, timeout=START_S)
-            there = f"it holds {low} to {high - 1}" if high > low else f"it is empty, the next one will be {high}"
-        except self._kafka.KafkaException:
-            there = "which ones are there could not be found out"
-        return (
-            f"{self.name}: partition {message.partition()} was to be read from offset {message.offset()}, {there} "
-            f"({message.error().str()}). Records were deleted before they were read, or the topic was made anew: "
-            "restore it, or start a new model and lengthen the topic's retention"
-        )
 
     # --- trouble -----------------------------------------------------------------------------------------------------
 

@@ -16,16 +16,26 @@ MESSAGE_BYTES = 500
 
 
 class Lane:
-    """A partition: how far it was read, and messages that wait for their turn."""
+    """A partition: how far it was read, and messages that wait for their turn.
 
-    def __init__(self, partition: int, saved: Mapping[str, int] | None = None) -> None:
+    Parameters
+    ----------
+    partition, saved : its number, and its position if there is one
+    topic : id of the topic, where the cluster tells
+    """
+
+    def __init__(self, partition: int, saved: Mapping[str, Any] | None = None, topic: str | None = None) -> None:
         self.partition = partition
+        known = topic or (saved or {}).get("topic")
+        self._mark = {} if known is None else {"topic": known}
         self.offset = saved["offset"] if saved else None  # next to deliver
         self.base = saved["base"] if saved else None
         self.start = self.offset  # where the broker was asked to start
         self.waiting: deque[Any] = deque()
         self.nbytes, self.fetched = 0, -1
         self.at_end = self.given_up = self.paused = False
+        self._passed = (0, 0)  # from, to: no message is between these offsets
+        self._held: tuple[int, int] | None = None
 
     def begin(self, offset: int) -> None:
         """Go on at a later offset, as if the messages between had never been."""
@@ -53,9 +63,33 @@ class Lane:
         """The oldest message that waits; without a payload if it is a tombstone (its value is null)."""
         message = self.waiting.popleft()
         self.nbytes -= nbytes_of(message)
-        at = {"offset": message.offset(), "base": self.base}
+        at = {"offset": message.offset(), "base": self.base, **self._mark}
         self.offset = message.offset() + 1
-        return Message(message.value(), str(self.partition), at, at | {"offset": self.offset})
+        after = at | {"offset": self.offset}
+        return Message(message.value(), str(self.partition), at, after, tuple(message.headers() or ()))
+
+    def end(self, offset: int) -> None:
+        """Take note that everything before an offset, where the partition ends now, was fetched."""
+        self.at_end, self.given_up = True, False
+        first = self.fetched if self.fetched >= 0 else self.offset
+        self._passed = (0 if first is None else first, offset)
+
+    @property
+    def high(self) -> int:
+        """The offset behind the last message that the partition holds, as far as was heard; -1 if nothing was."""
+        return -1 if self._held is None else self._held[1]
+
+    def hear(self, low: int, high: int) -> None:
+        """Take note of what the partition holds; negative numbers say that this is not known."""
+        if high >= 0:
+            self._held = max(0, low), high
+
+    def lag(self, offset: int) -> int | None:
+        """Messages from an offset on, None if nobody knows; records of aborted transactions at the end do not count."""
+        if self._held is None:
+            return None
+        (low, high), (first, stop) = self._held, self._passed
+        return max(0, high - max(low, max(offset, stop) if offset >= first else offset))
 
     def turn(self) -> tuple[int, int]:
         """Sort key: the partition with the least key is next; without a message, the least that may still come."""

@@ -51,6 +51,8 @@ class RedisStream(Stream):
         as such, any other one as a record of numbers by field name.
     client : a redis.Redis of one's own (Sentinel, Cluster, certificates), which stays open
     patience_s : for how long the server may be away
+    name : under which a model saves its positions, by default ``"redis:" + key``; with another name than before, a
+        model begins anew in the stream
 
     Notes
     -----
@@ -71,9 +73,10 @@ class RedisStream(Stream):
         field: str | None = None,
         client: Any = None,
         patience_s: float = 60.0,
+        name: str | None = None,
     ) -> None:
         self._redis = _library()
-        self.name = f"redis:{key}"
+        self.name = name or f"redis:{key}"
         self._url, self._shown = url_or_host, redacted(url_or_host)
         self._key, self._start, self._patience_s = key, start, patience_s
         self._field = None if field is None else field.encode()
@@ -196,8 +199,9 @@ class RedisStream(Stream):
         if lost:
             raise StreamError(
                 f"{self.name}: was to be read after entry {place.id}, the stream now has {extent.length} entries from "
-                f"{extent.first} to {extent.last}: {lost}. Restore them or start a new model; keep more entries "
-                "(MAXLEN, MINID), and let the server sync them to disk"
+                f"{extent.first} to {extent.last}: {lost}. Restore them, start a new model, or go on "
+                "with this one as with a new stream: another name= of the stream begins where start= says. Keep more "
+                "entries (MAXLEN, MINID), and let the server sync them to disk"
             )
         if lost == "" and self._warned != place.id:
             self._warned = place.id

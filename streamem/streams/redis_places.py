@@ -86,5 +86,7 @@ class Extent:
             return None
         if self.added is not None and place.entries is not None:
             missing = self.added - self.length - place.entries
+            if missing < 0:  # trimming takes the oldest first: with this one all before it would be gone
+                return "the stream was deleted and made anew"
             return f"{missing} entries after it were trimmed or deleted unread" if missing > 0 else None
         return "" if self.length else "all entries after it were trimmed or deleted unread"

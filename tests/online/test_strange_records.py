@@ -239,7 +239,7 @@ class Queue:
 
 class Fetched:
     def __init__(self, value: bytes | None, offset: int) -> None:
-        self.value, self.offset = lambda: value, lambda: offset
+        self.value, self.offset, self.headers = lambda: value, lambda: offset, lambda: None
 
 
 def test_tombstones_are_passed_over_and_counted(tmp_path: Path, whole: Any) -> None:

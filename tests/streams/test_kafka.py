@@ -40,6 +40,7 @@ class MockCluster:
         self._host = pointer(self._call("new", pointer, 0, pointer(conf), None, ctypes.c_size_t(0)))
         self._cluster = pointer(self._call("mock_cluster_new", pointer, self._host, brokers))
         self._call("mock_group_initial_rebalance_delay_ms", None, self._cluster, 0)
+        self._call("mock_set_controller_id", None, self._cluster, 1)  # which tells the ids of topics
         self.servers: str = self._call("mock_cluster_bootstraps", text, self._cluster).decode()
         self._producer = Producer({"bootstrap.servers": self.servers, "log_level": 2, "linger.ms": 1})
 
@@ -50,6 +51,9 @@ class MockCluster:
 
     def create(self, topic: str, partitions: int) -> None:
         assert self._call("mock_topic_create", ctypes.c_int, self._cluster, topic.encode(), partitions, 1) == 0
+
+    def delete(self, topic: str) -> None:
+        assert self._call("mock_topic_delete", ctypes.c_int, self._cluster, topic.encode()) == 0
 
     def lead(self, topic: str, partition: int, broker: int) -> None:
         """Make a broker the leader of a partition."""
@@ -111,6 +115,10 @@ def fill(cluster: MockCluster, topic: str, *lengths: int) -> None:
 
 def place(message: Message) -> Place:
     return message.partition, message.at["offset"]
+
+
+def spot(position: Mapping[str, Any]) -> tuple[int, int]:
+    return position["offset"], position["base"]
 
 
 def merged(*lengths: int) -> list[Place]:
@@ -181,12 +189,14 @@ def test_the_lag_is_what_lies_beyond_the_positions(cluster: MockCluster) -> None
     stream = KafkaStream(cluster.servers, "t")
     assert stream.lag({}) is None  # nobody was asked yet
     with Reader(stream) as reader:
+        taken, deadline = 60, time.monotonic() + 20
         reader.take(60)
-        deadline = time.monotonic() + 20
         while stream.lag(reader.positions) is None and time.monotonic() < deadline:
-            time.sleep(0.05)  # the client has not heard of both partitions yet
-        assert stream.lag(reader.positions) == 130
-        reader.rest(130)
+            reader.take(1)  # the client has not heard of both partitions yet
+            taken += 1
+            time.sleep(0.05)
+        assert stream.lag(reader.positions) == 190 - taken
+        reader.rest(190 - taken)
         assert stream.lag(reader.positions) == 0
         assert stream.lag({}) == 190
     assert stream.lag({}) is None
@@ -252,7 +262,7 @@ def test_a_topic_without_messages(cluster: MockCluster) -> None:
     with Reader(KafkaStream(cluster.servers, "t")) as reader:
         assert reader.step() is None
         cluster.send("t", 2, b"x")
-        assert [m.after for m in reader.take(1)] == [{"offset": 1, "base": 0}]
+        assert [spot(m.after) for m in reader.take(1)] == [(1, 0)]
 
 
 def test_tombstones_count(cluster: MockCluster) -> None:
@@ -267,7 +277,7 @@ def test_from_the_end_on(cluster: MockCluster, caplog: pytest.LogCaptureFixture)
     with Reader(KafkaStream(cluster.servers, "t", start="end")) as reader:
         assert reader.step() is None
         cluster.send("t", 1, b"new")
-        assert [(place(m), m.after) for m in reader.take(1)] == [(("1", 7), {"offset": 8, "base": 7})]
+        assert [(place(m), spot(m.after)) for m in reader.take(1)] == [(("1", 7), (8, 7))]
     with Reader(KafkaStream(cluster.servers, "t", start="end"), reader.positions) as reader:
         assert reader.step() is None
     assert "no saved positions of partitions [0]" in caplog.text
@@ -278,7 +288,9 @@ def test_offsets_that_are_gone(cluster: MockCluster) -> None:
     cluster.send("t", 0, *itertools.repeat(b"x" * 50_000, 200))  # the mock keeps the last 5 MiB
     with (
         Reader(KafkaStream(cluster.servers, "t"), {"0": {"offset": 3, "base": 0}}) as reader,
-        pytest.raises(StreamError, match=r"kafka:t: partition 0 .* from offset 3, it holds (\d\d+) to 199 .*retention"),
+        pytest.raises(
+            StreamError, match=r"kafka:t: partition 0 .* from offset 3, it holds \d\d+ to 199: records .*retention"
+        ),
     ):
         reader.take(1)
     with (
@@ -286,6 +298,32 @@ def test_offsets_that_are_gone(cluster: MockCluster) -> None:
         pytest.raises(StreamError, match="from offset 201.*made anew"),
     ):
         reader.take(1)
+
+
+@pytest.mark.usefixtures("prompt")
+def test_a_member_of_a_group_whose_offsets_are_gone(cluster: MockCluster) -> None:
+    cluster.create("t", 1)
+    cluster.send("t", 0, *itertools.repeat(b"x" * 50_000, 200))
+    stream = KafkaStream(cluster.servers, "t", group="g", settings=SESSION)
+    with (
+        Reader(stream, {"0": {"offset": 3, "base": 0}}) as reader,
+        pytest.raises(StreamError, match=r"from offset 3, it holds \d\d+ to 199: records were deleted"),
+    ):
+        reader.take(1)
+
+
+def test_a_topic_that_was_made_anew(cluster: MockCluster) -> None:
+    """It holds more than was read of the one before, so that no offset tells."""
+    fill(cluster, "t", 20)
+    with Reader(KafkaStream(cluster.servers, "t")) as reader:
+        reader.take(10)
+    cluster.delete("t")
+    fill(cluster, "t", 50)
+    with pytest.raises(StreamError, match=r"kafka:t: .* another topic of this name \(id \S+, now \S+\).*another name="):
+        next(KafkaStream(cluster.servers, "t").messages(reader.positions))
+    with Reader(KafkaStream(cluster.servers, "t", name="second t")) as anew:
+        assert anew.stream.name == "second t"
+        assert len(anew.rest(50)) == 50
 
 
 def test_what_is_not_there(cluster: MockCluster, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -438,7 +476,7 @@ def test_a_member_starts_at_the_later_of_saved_and_committed(cluster: MockCluste
         stream.commit(positions)  # a save from before: what the group has is not taken back
         assert reader.step() is None
     assert [place(m) for m in messages] == [("0", i) for i in range(30, 50)] + [("1", i) for i in range(40, 50)]
-    assert messages[0].at == {"offset": 30, "base": 14}  # 16 read by this model, as before
+    assert spot(messages[0].at) == (30, 14)  # 16 read by this model, as before
     assert cluster.committed("g", "t", 2) == [30, 30]
 
 

@@ -393,6 +393,22 @@ def test_a_deleted_stream(server: Server) -> None:
         reader.take(1)
 
 
+@needs_server
+def test_a_stream_that_was_made_anew(server: Server) -> None:
+    """With more entries than were read of the one before, all of them later than those."""
+    server.add(*numbers(0, 20))
+    position = position_after(server, 5)
+    server.client.delete("s")
+    server.add(*numbers(0, 30))
+    with (
+        Reader(RedisStream(server.where, "s"), position) as reader,
+        pytest.raises(StreamError, match=r"the stream was deleted and made anew\. .*another name="),
+    ):
+        reader.take(1)
+    with Reader(RedisStream(server.where, "s", name="s of today")) as reader:
+        assert xs(reader.take(30)) == list(range(30))
+
+
 def test_what_an_older_server_does_not_tell() -> None:
     """Redis 6 says neither how many entries were added nor which were deleted."""
     place = Place("5-0", None)
