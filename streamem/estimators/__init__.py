@@ -4,6 +4,8 @@ from streamem.estimators.bernoulli_hmm import BernoulliHMM
 from streamem.estimators.categorical_hmm import CategoricalHMM
 from streamem.estimators.dawid_skene import DawidSkene
 from streamem.estimators.em import EM
+from streamem.estimators.factor_analysis import FactorAnalysis
+from streamem.estimators.factor_mixture import MixtureOfFactorAnalyzers
 from streamem.estimators.family_mixtures import (
     BernoulliMixture,
     GammaMixture,
@@ -22,6 +24,7 @@ from streamem.estimators.latent_class import LatentClass
 from streamem.estimators.mixture import Mixture
 from streamem.estimators.mixture_proportions import MixtureProportions
 from streamem.estimators.poisson_hmm import PoissonHMM
+from streamem.estimators.ppca import PPCA
 from streamem.estimators.record_linkage import RecordLinkage
 from streamem.estimators.student_mixture import StudentTMixture
 from streamem.running.federated import SharedStats
@@ -30,10 +33,12 @@ __all__ = [
     "EM",
     "GMMHMM",
     "HMM",
+    "PPCA",
     "BernoulliHMM",
     "BernoulliMixture",
     "CategoricalHMM",
     "DawidSkene",
+    "FactorAnalysis",
     "GammaMixture",
     "GaussianHMM",
     "GaussianMixture",
@@ -41,6 +46,7 @@ __all__ = [
     "LatentClass",
     "LinearGaussianChain",
     "Mixture",
+    "MixtureOfFactorAnalyzers",
     "MixtureProportions",
     "MultinomialMixture",
     "NegativeBinomialMixture",

@@ -67,7 +67,7 @@ class Target:
 def answer(settings: Any, fitted: Fitted, question: str, x: Any, arguments: DataArguments, target: Target) -> Any:
     """The answer to a question of the structure about every row of X: an array, a lazy Dask array, or a path."""
     asked = settings.structure.questions[question]
-    column = asked.column(int(settings.n_components), published_dtype(x), target.out is not None)
+    column = asked.column(int(settings.structure.count(settings)), published_dtype(x), target.out is not None)
     return answered(settings, fitted, question.replace("_", " "), asked, x, arguments, column, target)
 
 

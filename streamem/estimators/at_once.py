@@ -51,7 +51,8 @@ class Ready:
 
     def task(self, settings: Any, question: str, x: Array, executor: Any) -> Apply | None:
         """What answers for rows x; None of rows that are too many for one thread, or of other features."""
-        fits = x.shape[1] == self._features and max(x.nbytes, 8 * settings.n_components * len(x)) <= DEFAULT_CHUNK_BYTES
+        wide = 8 * settings.structure.count(settings) * len(x)
+        fits = x.shape[1] == self._features and max(x.nbytes, wide) <= DEFAULT_CHUNK_BYTES
         if not fits or not is_light(len(x), self._statistics, executor):
             return None
         known = self._tasks.get(key := (question, len(x), x.dtype))
@@ -66,7 +67,9 @@ class Ready:
         params = next((task.params for (_, rows, _), task in self._tasks.items() if rows == n_rows), None)
         if params is None:
             params = self._model.for_pass_of(self._fitted.state.params, n_rows)
-        made: Apply = asked.task(self._model, params, None, asked.column(int(settings.n_components), dtype, False))
+        made: Apply = asked.task(
+            self._model, params, None, asked.column(int(settings.structure.count(settings)), dtype, False)
+        )
         self._tasks[key] = made
         return made
 

@@ -182,7 +182,7 @@ def require_sizes(settings: Any, attributes: Mapping[str, Any], d: int) -> None:
     ------
     ParameterError : naming both
     """
-    k, words = settings.n_components, settings.face.sizes(settings)
+    k, words = settings.structure.count(settings), settings.face.sizes(settings)
     needed = {**settings.structure.shapes(k), **settings.face.shapes(settings, k, d)}
     for name, shape in needed.items():
         found = np.shape(np.asarray(attributes.get(name, 0.0)))
@@ -220,7 +220,7 @@ def _now_unfit(why: Any) -> str:
 
 def misfit(settings: Any, params: Params, features: int) -> str:
     """Why parameters are not of this estimator's hyperparameters; "" if they are."""
-    k = settings.n_components
+    k = settings.structure.count(settings)
     if hasattr(settings, "noise") and bool(settings.noise) != ("noise_weight" in params):
         return f"noise is {settings.noise}, and the parameters are {'without' if settings.noise else 'with'} noise"
     if wrong := settings.structure.misfit(params, k):

@@ -86,7 +86,7 @@ def job_of(settings: Any, opened: Opened, known: Fitted, algorithm: Variant, exe
         source=source,
         algorithm=algorithm,
         make_start=_maker(settings, model, opened),
-        n_components=settings.n_components,
+        n_components=structure.count(settings),
         n_init=settings.n_init,
         rng=generator_of(settings),
         engine=engine_for(settings, type(settings).__name__, model, known, executor),

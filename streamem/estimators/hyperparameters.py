@@ -36,8 +36,6 @@ UNSEEN = ("error", "missing")
 """What a category may be that the data of the fit did not hold."""
 ALGORITHMS = ("auto", "batch", "squarem", "anderson", "stepwise", "incremental")
 """Names of algorithms."""
-COUNTS = {"n_components": 1, "n_init": 1}
-"""Hyperparameters that are whole numbers, and the least value of each."""
 
 
 def check_hyperparameters(settings: Any) -> None:
@@ -47,7 +45,7 @@ def check_hyperparameters(settings: Any) -> None:
     ------
     ParameterError : naming the hyperparameter, its value and what is allowed
     """
-    for name, low in {**COUNTS, settings.structure.iterations: 0}.items():
+    for name, low in {**settings.structure.counts, settings.structure.iterations: 0}.items():
         require_count(name, getattr(settings, name, low), low)  # which data may tell, that were not opened yet
     tol = settings.tol
     if isinstance(tol, bool) or not isinstance(tol, int | float | np.number) or not tol >= 0:
@@ -81,7 +79,8 @@ def generator_of(settings: Any) -> np.random.RandomState:
 
     Where no starting value is drawn but the rows of an anchor are, equal input gives equal bits without a seed.
     """
-    if settings.random_state is None and (settings.n_components == 1 or settings.structure.is_given_wholly(settings)):
+    structure = settings.structure
+    if settings.random_state is None and (structure.count(settings) == 1 or structure.is_given_wholly(settings)):
         return np.random.RandomState(0)
     return check_random_state(settings.random_state)
 
@@ -124,7 +123,7 @@ def run_key(settings: Any) -> dict[str, Any]:
     ending = f"at most {most} iterations, tol {settings.tol}, stopping {settings.stopping}"
     return {
         "class": kind_of(settings),
-        "n_components": int(settings.n_components),
+        "n_components": int(settings.structure.count(settings)),
         "init_params": settings.init_params,
         "random_state": _seed_key(settings.random_state),
         # Earlier starts of several have ended for good; a single one can go on under another rule.

@@ -164,7 +164,7 @@ def learn_stream(estimator: Any, stream: Any, arguments: StreamArguments) -> Non
         if cutter.came.refused:
             told = cutter.came.refused, cutter.came.records, arguments.dead_letter
             logger.info("%d of %d records cannot be used; %s holds them", *told)
-        k = estimator.n_components if estimator.structure.has_components else None
+        k = estimator.structure.count(estimator) if estimator.structure.has_components else None
         stopped = stopping.is_set()
         require_learned(learner, k, opened.name, cutter.came, arguments.dead_letter, stopped)
 

@@ -11,6 +11,8 @@ from streamem.estimators.bernoulli_hmm import BernoulliHMM
 from streamem.estimators.categorical_hmm import CategoricalHMM
 from streamem.estimators.dawid_skene import DawidSkene
 from streamem.estimators.em import EM
+from streamem.estimators.factor_analysis import FactorAnalysis
+from streamem.estimators.factor_mixture import MixtureOfFactorAnalyzers
 from streamem.estimators.family_mixtures import (
     BernoulliMixture,
     GammaMixture,
@@ -31,6 +33,7 @@ from streamem.estimators.mixture_proportions import MixtureProportions
 from streamem.estimators.model_files import read_model
 from streamem.estimators.persistence import KIND
 from streamem.estimators.poisson_hmm import PoissonHMM
+from streamem.estimators.ppca import PPCA
 from streamem.estimators.record_linkage import RecordLinkage
 from streamem.estimators.student_mixture import StudentTMixture
 
@@ -55,6 +58,9 @@ CLASSES: dict[str, Any] = {
         RecordLinkage,
         DawidSkene,
         LinearGaussianChain,
+        FactorAnalysis,
+        PPCA,
+        MixtureOfFactorAnalyzers,
     )
 }
 FAMILIAR: dict[str, Any] = {"Mixture": Mixture, "HMM": HMM, "GroupedMixture": GroupedMixture}

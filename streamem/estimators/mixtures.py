@@ -476,7 +476,9 @@ class MixtureEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densit
             raise ParameterError(
                 f"Invalid value for 'n_samples': {n_samples}. The sampling requires at least one sample."
             )
-        return ROWS.drawn(self, fitted, n_samples, check_random_state(self.random_state))
+        structure: Any = self.structure
+        drawn: tuple[Array, Array] = structure.drawn(self, fitted, n_samples, check_random_state(self.random_state))
+        return drawn
 
     def _n_parameters(self) -> int:
         """The number of free parameters, under scikit-learn's name."""

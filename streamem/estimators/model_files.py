@@ -123,7 +123,8 @@ def faults_of(settings: Any, fitted: Fitted) -> list[str]:
     """What contradicts itself in parameters."""
     assert fitted.state is not None
     model = model_of(settings, fitted)
-    return model.faults(fitted.state.params, int(settings.n_components), row_width(settings, model, fitted))
+    k, width = int(settings.structure.count(settings)), row_width(settings, model, fitted)
+    return model.faults(fitted.state.params, k, width)
 
 
 def read_model(cls: type[Any], path: Path, objects: Mapping[str, Any], newest: bool = False) -> tuple[Any, Fitted]:

@@ -87,10 +87,10 @@ class Rows(Structure):
         """The mixture of the family, beside noise where that is asked for."""
         start, prior = settings.face.starts()[settings.init_params], weight_prior(settings, fitted)
         if not getattr(settings, "noise", False):
-            return Mixture(family, settings.n_components, start, prior)
+            return Mixture(family, self.count(settings), start, prior)
         shape = None if fitted is None else fitted.shape
         names, box = None if shape is None else shape.names, None if fitted is None else fitted.box
-        return MixtureWithNoise(family, settings.n_components, start, box, names, prior)
+        return MixtureWithNoise(family, self.count(settings), start, box, names, prior)
 
     def model_of_all(self, settings: Any, family: Family, fitted: Fitted, stats: Stats) -> Any:
         """The model whose priors are weighed against these statistics."""
@@ -115,7 +115,7 @@ class Rows(Structure):
 
     def least_rows(self, settings: Any, n_features: int) -> int:
         """2·K·(d + 1)."""
-        return 2 * int(settings.n_components) * (n_features + 1)
+        return 2 * int(self.count(settings)) * (n_features + 1)
 
     def start(self, settings: Any, model: Any, sample: Chunk, rng: np.random.RandomState, shape: Shape) -> Params:
         """An M-step from the sample's responsibilities, or the anchor alone where all values are given."""
@@ -183,7 +183,7 @@ class Rows(Structure):
 
     def n_parameters(self, settings: Any, params: Params) -> int:
         """K − 1 weights, and one more with noise; the ends of its box are not counted, as mclust counts."""
-        return int(settings.n_components) - 1 + bool(getattr(settings, "noise", False))
+        return int(self.count(settings)) - 1 + bool(getattr(settings, "noise", False))
 
     def pieces(
         self, settings: Any, fitted: Fitted, n_rows: int, step: int, rng: np.random.RandomState
@@ -202,7 +202,7 @@ class Rows(Structure):
             chances = np.append(chances, float(params.noise_weight))
         counts = rng.multinomial(n_rows, chances / chances.sum())
         family, draw = family_of(settings, fitted), settings.face.draw
-        k = int(settings.n_components)
+        k = int(self.count(settings))
         rows = [draw(settings, family, components, attributes, i, int(n), rng) for i, n in enumerate(counts[:k])]
         labels = np.arange(k)
         if len(counts) > k:

@@ -235,9 +235,9 @@ def _score(candidates: Sequence[Candidate], source: Any, criterion: str, executo
         tasks.append(one.structure.score_task(model, params, names))
         if criterion == "icl":
             asked = one.structure.questions["responsibilities"]
-            column = asked.column(int(one.n_components), np.dtype(np.float64), False)
+            column = asked.column(int(one.structure.count(one)), np.dtype(np.float64), False)
             tasks.append(Entropy(asked.task(model, params, names, column)))
-    largest = max(candidates, key=lambda candidate: int(candidate.estimator.n_components)).estimator
+    largest = max(candidates, key=lambda one: int(one.estimator.structure.count(one.estimator))).estimator
     engine = engine_for(largest, "score", model_of(largest, largest._fitted), largest._fitted, executor)
     total = reduce_source(source, JointEStep(tuple(tasks)), engine, held=64 * len(tasks))
     if not float(total["0"].weight) > 0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
@@ -124,8 +125,15 @@ class Structure(Protocol):
     answers_lazily: bool = False
     """Whether answers about a Dask collection are a lazy Dask array, block by block."""
 
+    counts: Mapping[str, int] = MappingProxyType({"n_components": 1, "n_init": 1})
+    """Hyperparameters that are whole numbers, and the least value of each."""
+
     window: int | None = None
     """Steps of a long sequence that "stepwise" draws together; None where rows are drawn one by one."""
+
+    def count(self, settings: Any) -> Any:
+        """K, how many components are tied together; as the user gave it, which `check_hyperparameters` looks at."""
+        return settings.n_components
 
     # --- data --------------------------------------------------------------------------------------------------------
 

@@ -150,7 +150,7 @@ def _shown(settings: Any, model: Any, params: Params) -> Numbers:
     found: Numbers = {}
     for name, value in every.items():
         if isinstance(value, Params):
-            form = model.family.free_form(params.components, int(settings.n_components))
+            form = model.family.free_form(params.components, int(settings.structure.count(settings)))
             found |= {(name, path): np.asarray(numbers) for path, numbers in form.values.items()}
         elif name != "noise_box_" and np.asarray(value).dtype.kind == "f":
             found[name, ""] = np.asarray(value, dtype=np.float64)

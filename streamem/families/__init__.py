@@ -6,6 +6,7 @@ from streamem.families.beta import Beta
 from streamem.families.categorical import Categorical
 from streamem.families.exponential import Exponential
 from streamem.families.exponential_family import ExponentialFamily
+from streamem.families.factors.distribution import FactorGaussian
 from streamem.families.fixed import Fixed
 from streamem.families.gamma import Gamma
 from streamem.families.gamma_prior import GammaPrior
@@ -33,6 +34,7 @@ __all__ = [
     "Categorical",
     "Exponential",
     "ExponentialFamily",
+    "FactorGaussian",
     "Fixed",
     "Gamma",
     "GammaPrior",

@@ -132,6 +132,9 @@ def _init_of(cls: Any) -> Any:
 CASES: dict[str, Callable[[], Any]] = {
     "GaussianMixture": GaussianMixture,
     "StudentTMixture": lambda: streamem.StudentTMixture(max_iter=5),  # 55 fits of 100 steps take 18 s and say no more
+    "FactorAnalysis": lambda: streamem.FactorAnalysis(1, max_iter=5),
+    "PPCA": lambda: streamem.PPCA(max_iter=5),
+    "MixtureOfFactorAnalyzers": lambda: streamem.MixtureOfFactorAnalyzers(max_iter=5),
     "Mixture of Gaussian": lambda: Mixture(Gaussian()),
     "Mixture of Poisson": lambda: rows(Mixture, "CountMixture", counts)(Poisson()),
     "Mixture of Bernoulli": lambda: rows(Mixture, "BitMixture", bits)(Bernoulli()),

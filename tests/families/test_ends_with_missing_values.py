@@ -19,6 +19,7 @@ from streamem.families import (
     Beta,
     Categorical,
     Exponential,
+    FactorGaussian,
     Gamma,
     Gaussian,
     Geometric,
@@ -44,6 +45,7 @@ def _real(rng: Rng) -> Array:
 FAMILIES: dict[str, tuple[FullFamily, Callable[[Rng], Array]]] = {
     **{f"Gaussian {kind}": (Gaussian(kind, 1e-6), _real) for kind in TYPES},
     **{f"StudentT {kind}": (StudentT(kind, 1e-6), _real) for kind in TYPES},
+    "FactorGaussian": (FactorGaussian(1, reg_covar=1e-6), _real),
     "Poisson": (Poisson(), lambda rng: rng.poisson(4.0, (60, 3)).astype(float)),
     "Geometric": (Geometric(), lambda rng: rng.geometric(0.3, (60, 3)).astype(float)),
     "NegativeBinomial": (NegativeBinomial(), lambda rng: rng.negative_binomial(2, 0.3, (60, 3)).astype(float)),

@@ -1,0 +1,94 @@
+"""Where factor components begin: the principal directions of a sample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamem.families.factors.m_step import FLOOR
+
+Array = NDArray[Any]
+
+BLOCK_ROWS = 1024
+MOST_SQUARE = 256
+"""Features of which a covariance is decomposed; of more, only products with some directions are taken."""
+MORE, ROUNDS = 8, 6
+"""Directions beyond the factors, and products with the covariance, of a subspace iteration."""
+LEAST_LEFT = 0.1
+"""Share of a feature's variance that is noise at the start, at least."""
+LEAST_EXPLAINED = 0.01
+"""Share of a direction's variance that its factor has at the start, at least: a factor of none would stay so."""
+
+
+class Begun(NamedTuple):
+    """Starting values in the anchored frame: means (d,), loadings (d, q), noise (d,) or () of all."""
+
+    means: Array
+    loadings: Array
+    noise: Array
+
+
+def begun(x: Array, weight: Array | None, center: Array, scale: Array, q: int, isotropic: bool) -> Begun:
+    """Loadings along principal directions of rows x (n, d), NaN taken for the mean (Tipping & Bishop 1999, §3.2).
+
+    With noise of each column the directions are those of correlations, so that a start does not depend on units.
+    """
+    rows = _Rows(x, weight, center, scale)
+    unit = np.ones(len(center)) if isotropic else np.sqrt(np.where(rows.variances > 0, rows.variances, 1.0))
+    variances = rows.variances / unit**2
+    values, vectors = _principal(rows, unit, q)
+    left = np.maximum(variances.sum() - values.sum(), 0.0) / max(1, len(center) - q)
+    level = min(left, 0.5 * values[-1]) if len(center) == q else left
+    explained = np.maximum(values - level, LEAST_EXPLAINED * np.maximum(values, variances.mean()))
+    loadings = unit[:, None] * vectors * np.sqrt(explained)
+    if isotropic:
+        return Begun(rows.means, loadings, np.float64(max(level, LEAST_EXPLAINED * variances.mean(), FLOOR)))
+    noise = rows.variances - (loadings**2).sum(axis=1)
+    return Begun(rows.means, loadings, np.maximum(noise, np.maximum(LEAST_LEFT * rows.variances, FLOOR)))
+
+
+class _Rows:
+    """Rows about their means in the anchored frame, a block at a time."""
+
+    def __init__(self, x: Array, weight: Array | None, center: Array, scale: Array) -> None:
+        self._x, self._center, self._scale = x, center, scale
+        self._weight = np.ones(len(x)) if weight is None else np.asarray(weight, dtype=np.float64)
+        self.means = np.zeros(len(center))
+        seen = self._summed(lambda y, w: w @ ~np.isnan(y))
+        self.means = self._summed(lambda y, w: w @ np.nan_to_num(y)) / np.maximum(seen, np.finfo(np.float64).tiny)
+        squares = self._summed(lambda y, w: w @ np.nan_to_num(y) ** 2)
+        self.variances = squares / np.maximum(seen, np.finfo(np.float64).tiny)
+
+    def covariance_times(self, directions: Array) -> Array:
+        """C·V of directions V (d, m)."""
+        known = self._summed(lambda y, w: np.nan_to_num(y).T @ ((np.nan_to_num(y) @ directions) * w[:, None]))
+        return np.asarray(known / self._weight.sum())
+
+    def _summed(self, of_block: Callable[[Array, Array], Array]) -> Array:
+        total: Any = 0.0
+        for first in range(0, len(self._x), BLOCK_ROWS):
+            part = slice(first, first + BLOCK_ROWS)
+            y = (self._x[part] - self._center) / self._scale - self.means
+            total = total + of_block(y, self._weight[part])
+        return np.asarray(total)
+
+
+def _principal(rows: _Rows, unit: Array, q: int) -> tuple[Array, Array]:
+    """The q largest eigenvalues and eigenvectors (d, q) of the covariance in units (d,); of many features about."""
+    d, own = len(unit), unit[:, None]
+
+    def times(directions: Array) -> Array:
+        return np.asarray(rows.covariance_times(directions / own) / own)
+
+    if d <= MOST_SQUARE:
+        values, vectors = np.linalg.eigh(times(np.eye(d)))
+    else:
+        basis = np.linalg.qr(np.random.RandomState(0).standard_normal((d, min(d, q + MORE))))[0]
+        for _ in range(ROUNDS):
+            basis = np.linalg.qr(times(basis))[0]
+        values, inner = np.linalg.eigh(basis.T @ times(basis))
+        vectors = basis @ inner
+    return np.maximum(values[::-1][:q], 0.0), np.ascontiguousarray(vectors[:, ::-1][:, :q])
