@@ -224,7 +224,7 @@ class FactorAnalysis(MixtureEstimator):
         model._show(take_over(model, theirs))
         return model
 
-    predict = predict_proba = fit_predict = property(no_classes)  # type: ignore[assignment]
+    predict = predict_proba = fit_predict = property(no_classes)
 
     @property
     def _n_features_out(self) -> int:

@@ -93,14 +93,14 @@ class PPCA(MixtureEstimator):
         self.memory_limit = memory_limit
         self.chunk_bytes = chunk_bytes
 
-    predict = predict_proba = fit_predict = property(no_classes)  # type: ignore[assignment]
+    predict = predict_proba = fit_predict = property(no_classes)
     transform = FactorAnalysis.transform
     inverse_transform = FactorAnalysis.inverse_transform
     get_covariance = FactorAnalysis.get_covariance
     get_precision = FactorAnalysis.get_precision
     to_sklearn = FactorAnalysis.to_sklearn
-    from_sklearn = classmethod(vars(FactorAnalysis)["from_sklearn"].__func__)
-    _n_features_out = FactorAnalysis._n_features_out  # type: ignore[assignment]
+    from_sklearn: Any = classmethod(vars(FactorAnalysis)["from_sklearn"].__func__)
+    _n_features_out = FactorAnalysis._n_features_out
 
     @property
     def explained_variance_(self) -> Array:

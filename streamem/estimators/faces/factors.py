@@ -146,8 +146,8 @@ class FactorFace(Face):
         self.family(settings, Shape(n_features)).check(n_features)
         if settings.noise_variance_init is None:
             return
-        value, needed = numbers(settings.noise_variance_init, "noise_variance_init"), (n_features,)
-        needed = () if self.noise == "isotropic" else needed
+        value = numbers(settings.noise_variance_init, "noise_variance_init")
+        needed = () if self.noise == "isotropic" else (n_features,)
         if value.shape != needed or not (np.isfinite(value) & (value > 0)).all():
             raise ParameterError(f"noise_variance_init has shape {value.shape}; variances > 0 {needed} are needed")
 

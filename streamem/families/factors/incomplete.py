@@ -70,6 +70,7 @@ class IncompleteFactorKernel(Kernel):
             _products(own, noise, self._upper) for own, noise in zip(params.loadings, self._noise, strict=True)
         ]
         self._has_gaps = False
+        self._given: dict[int, Given] = {}
         self._begin()
 
     def restart(self) -> None:
@@ -88,7 +89,8 @@ class IncompleteFactorKernel(Kernel):
     def load_any(self, x: Array) -> None:
         """Take a block (b, d) of which `given` is asked, whether anything is missing or not."""
         self._lacking = lacking = np.isnan(x)
-        self.patterns, self._given = patterns_of(lacking), {}
+        self.patterns = patterns_of(lacking)
+        self._given.clear()
         self._some = ~lacking.all(axis=1)
         self._x = np.where(lacking, 0.0, (x - self._params.center) / self._params.scale)
 

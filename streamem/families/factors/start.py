@@ -28,7 +28,7 @@ class Begun(NamedTuple):
 
     means: Array
     loadings: Array
-    noise: Array
+    noise: Any
 
 
 def begun(x: Array, weight: Array | None, center: Array, scale: Array, q: int, isotropic: bool) -> Begun:
