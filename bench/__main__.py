@@ -33,6 +33,7 @@ EXPERIMENTS = [
     Experiment("Latent classes", "bench.latent_classes", draws=False),
     Experiment("Record linkage", "bench.record_linkage", draws=False),
     Experiment("Raters", "bench.raters", draws=False),
+    Experiment("Gaussian chains", "bench.gaussian_chains", draws=False),
     Experiment("Starts and sweeps that share reads", "bench.shared_reads", draws=False),
     Experiment("Coverage of intervals", "bench.standard_errors", draws=False),
     Experiment("Passes of accelerated EM", "bench.acceleration"),

@@ -33,7 +33,7 @@ class SequencesSaid:
         With `remembered` and no option, the name that the model remembers: for data that is opened without the model.
         """
         given = {name: value for name, value in asdict(self).items() if value is not None}
-        if given and not hasattr(model, "transmat_prior"):
+        if given and not model.structure.is_sequential:
             name = next(iter(given)).replace("_", "-")
             raise click.UsageError(f"--{name} is for models of sequences; this is a {type(model).__name__}")
         return given or (dict(getattr(model, "sequences_by_", {})) if remembered else {})

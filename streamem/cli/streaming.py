@@ -120,7 +120,9 @@ class Learning:
         given: dict[str, Any] = {} if self.sequence_column is None else {"sequence_column": self.sequence_column}
         if self.continued:
             given["continued"] = True
-        if given and not hasattr(model, "transmat_prior"):
+        if self.continued and not hasattr(model, "transmat_prior") and model.structure.is_sequential:
+            raise click.UsageError(f"--continued is for hidden Markov models; this is a {type(model).__name__}")
+        if given and not model.structure.is_sequential:
             name = next(iter(given)).replace("_", "-")
             raise click.UsageError(f"--{name} is for models of sequences; this is a {type(model).__name__}")
         return given

@@ -16,6 +16,7 @@ from streamem.core.errors import ParameterError
 from streamem.core.ports import Family, Source, Task
 from streamem.core.stats import Stats
 from streamem.estimators.chain_setup import check_setup, require_arrays, setup_of
+from streamem.estimators.in_words import in_short
 from streamem.estimators.sequence_inputs import open_steps, step_options
 from streamem.estimators.steps import asking
 from streamem.estimators.structure import Asked, DataArguments, Opened, Question, Structure
@@ -177,8 +178,9 @@ class ChainSteps(Structure):
         return f"{settings.n_latent} latent dimensions, {features} features"
 
     def table(self, params: Params, words: Sequence[str], title: str) -> list[str]:
-        """A line for each matrix."""
-        return [title, *(f"    {line}" for line in words)]
+        """A line for each matrix, in the units and about the zero of the data."""
+        own = self.published(params, np.dtype(np.float64)).items()
+        return [title, *(f"    {name} {'×'.join(map(str, value.shape))}: {in_short(value)}" for name, value in own)]
 
 
 CHAIN_STEPS = ChainSteps()

@@ -16,6 +16,7 @@ from streamem.core.errors import ParameterError
 from streamem.core.ports import Variant
 from streamem.estimators.asking import Target, scores_of
 from streamem.estimators.chain_answers import Forecast, feature_names, filled, forecast, states, told
+from streamem.estimators.chain_errors import chain_standard_errors
 from streamem.estimators.chain_steps import CHAIN_STEPS
 from streamem.estimators.declaring import hyperparameters
 from streamem.estimators.diagnosis import Diagnosis
@@ -24,6 +25,7 @@ from streamem.estimators.faces.gaussian_chain import GaussianChainFace
 from streamem.estimators.labels import lengths_told
 from streamem.estimators.live import OnDrift, StreamArguments, Until, learn_stream
 from streamem.estimators.structure import DataArguments
+from streamem.estimators.uncertainty import StandardErrors
 from streamem.online.learner import step_rule
 from streamem.running.federated import SharedStats
 
@@ -523,6 +525,7 @@ class LinearGaussianChain(Estimator):
         X: Any,
         lengths: Any = None,
         *,
+        n_draws: int = 0,
         offsets: Any = None,
         sequence_column: str | None = None,
         out: Path | None = None,
@@ -534,7 +537,7 @@ class LinearGaussianChain(Estimator):
     ) -> Any:
         """X with expected values, given all that was observed of their sequence, in place of NaN, (n, d).
 
-        Arguments as in `smooth`; padding stays NaN.
+        Arguments as in `smooth`; padding stays NaN. Steps depend on each other, and are not drawn: `n_draws` is 0.
 
         Examples
         --------
@@ -544,6 +547,11 @@ class LinearGaussianChain(Estimator):
         [0.0, 1.0, 4.0]
         """
         arguments = DataArguments(None, columns, feature_axis, lengths, offsets, sequence_column)
+        if n_draws != 0:
+            raise ParameterError(
+                f"n_draws is {n_draws!r}: missing steps of a chain depend on each other, and are not drawn; 0 gives "
+                "their expected values"
+            )
         return filled(self, self._now(), X, arguments, Target(out, overwrite, executor, id_columns))
 
     def score_samples(
@@ -677,6 +685,59 @@ class LinearGaussianChain(Estimator):
                 raise ParameterError(f"currstate is {currstate!r}; {self.n_latent} finite numbers are needed")
         rng = check_random_state(self.random_state if random_state is None else random_state)
         return CHAIN_STEPS.drawn(self, fitted, n_samples, rng, state)
+
+    def standard_errors(
+        self,
+        X: Any,
+        lengths: Any = None,
+        *,
+        method: str = "observed",
+        sample_weight: Any = None,
+        columns: Sequence[str] | None = None,
+        feature_axis: int | str | None = None,
+        offsets: Any = None,
+        sequence_column: str | None = None,
+        executor: Any = None,
+    ) -> StandardErrors:
+        """How far the fitted matrices are likely to be off, from two passes over X, the data of the fit.
+
+        Of a chain whose matrices are all free, the states can be turned and stretched, and nothing has an error: give
+        some of the matrices.
+
+        Parameters
+        ----------
+        X, lengths, sample_weight, columns, feature_axis, offsets, sequence_column, executor : as in `fit`
+        method : "observed", the inverse of the observed information; no other is available here
+
+        Returns
+        -------
+        StandardErrors
+            ``errors["transition_covariance_"]`` and so on, shaped like the matrices; 0 is the error of what is given.
+
+        Warns
+        -----
+        UncertaintyWarning : parameters that the data do not tell, which are NaN; a fit that is not at the maximum
+
+        Raises
+        ------
+        ParameterError : another method, or more than 400 free numbers
+
+        Notes
+        -----
+        Slopes of the log-likelihood (Fisher's identity, by an E-step) are differentiated numerically. With p free
+        numbers a chunk takes 2·p + 2 E-steps; where chunks cut sequences, the data is read as often besides.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from streamem import LinearGaussianChain
+        >>> walk = np.cumsum(np.random.default_rng(0).normal(size=(300, 1)), axis=0)
+        >>> chain = LinearGaussianChain.local_level(observation_covariance=[0.1], tol=1e-9).fit(walk)
+        >>> bool(0.05 < chain.standard_errors(walk)["transition_covariance_"][0, 0] < 0.2)
+        True
+        """
+        arguments = DataArguments(sample_weight, columns, feature_axis, lengths, offsets, sequence_column)
+        return chain_standard_errors(self, self._now(), X, arguments, method, executor)
 
     def diagnose(self, X: Any, lengths: Any = None, *, executor: Any = None, **options: Any) -> Diagnosis:
         """Refused: a diagnosis tells components apart, and a chain has none.

@@ -64,6 +64,63 @@ def test_the_numbers_of_the_nile_are_the_maximum() -> None:
     np.testing.assert_allclose(ahead.covariances[1, 0, 0], covariances[-1, 0, 0] + 2 * 1469.18 + 15098.52)
 
 
+@pytest.mark.slow
+def test_moments_are_those_of_statsmodels() -> None:
+    """Log-likelihood and moments to 1e-8, with missing values; of a diffuse start they leave out a constant."""
+    smoothers = pytest.importorskip("statsmodels.tsa.statespace.kalman_smoother")
+    x = walk()
+    for diffuse in (False, True):
+        start = {} if diffuse else {"initial_mean": [90.0, 80.0], "initial_covariance": [[2.0, 1.0], [1.0, 3.0]]}
+        chain = LinearGaussianChain(2, random_state=0, n_iter=3, diffuse=diffuse, params="acrqd", **start).fit(x)
+        theirs = smoothers.KalmanSmoother(k_endog=2, k_states=2)
+        theirs["transition"], theirs["state_cov"] = chain.transition_matrix_, chain.transition_covariance_
+        theirs["design"], theirs["obs_cov"] = chain.observation_matrix_, np.diag(chain.observation_covariance_)
+        theirs["obs_intercept"], theirs["selection"] = chain.observation_offset_, np.eye(2)
+        if diffuse:
+            theirs.initialize_diffuse()
+        else:
+            theirs.initialize_known(chain.initial_mean_, chain.initial_covariance_)
+        theirs.bind(x)
+        known, constant = theirs.smooth(), np.log(2 * np.pi) if diffuse else 0.0
+        np.testing.assert_allclose(chain.score(x), known.llf_obs.sum() + constant, rtol=1e-8)
+        means, covariances = chain.smooth(x, covariances=True)
+        np.testing.assert_allclose(means, known.smoothed_state.T, rtol=1e-8, atol=1e-8)
+        np.testing.assert_allclose(covariances, np.moveaxis(known.smoothed_state_cov, 2, 0), rtol=1e-8, atol=1e-8)
+        np.testing.assert_allclose(chain.filter(x)[5:], known.filtered_state.T[5:], rtol=1e-8, atol=1e-8)
+
+
+def test_standard_errors_are_those_of_the_curvature() -> None:
+    """The Nile: second differences of the log-likelihood by both variances; in chunks, the same."""
+    level = LinearGaussianChain.local_level(tol=1e-12, n_iter=200).fit(NILE, algorithm="anderson")
+    found = level.standard_errors(NILE)
+    at = np.array([level.transition_covariance_[0, 0], level.observation_covariance_[0]])
+    assert found.free_parameters == ("transition_covariance_[0, 0]", "observation_covariance_[0]")
+
+    def height(q: float, r: float) -> float:
+        given = {"transition_covariance": [[q]], "observation_covariance": [r]}
+        return LinearGaussianChain.local_level(n_iter=0, **given).fit(NILE).score(NILE)
+
+    steps, curvature = 1e-3 * at, np.zeros((2, 2))
+    for i, j in np.ndindex(2, 2):
+        one, two = np.eye(2)[i] * steps, np.eye(2)[j] * steps
+        corners = [height(*(at + s * one + t * two)) for s, t in ((1, 1), (1, -1), (-1, 1), (-1, -1))]
+        curvature[i, j] = -(corners[0] - corners[1] - corners[2] + corners[3]) / (4 * steps[i] * steps[j])
+    np.testing.assert_allclose(found.covariance, np.linalg.inv(curvature), rtol=1e-3)
+    assert found["transition_matrix_"] == 0.0
+    cut = level.set_params(chunk_bytes=80).standard_errors(NILE)
+    np.testing.assert_allclose(cut.covariance, found.covariance, rtol=1e-5)
+    assert cut.passes > found.passes == 2
+    with pytest.raises(ParameterError, match='use method="observed"'):
+        level.standard_errors(NILE, method="opg")
+
+
+def test_a_chain_with_free_matrices_has_no_errors_and_says_why() -> None:
+    chain = LinearGaussianChain(1, random_state=0, n_iter=5).fit(walk(1))
+    with pytest.warns(UserWarning, match="turned and stretched"):
+        found = chain.standard_errors(walk(1))
+    assert np.isnan(found["observation_matrix_"]).all()
+
+
 CASES: dict[str, tuple[dict[str, Any], Array, dict[str, Any]]] = {
     "all free": ({"n_latent": 2}, walk(), {}),
     "two sequences": ({"n_latent": 2}, walk(), {"lengths": [25, 35]}),

@@ -1,0 +1,68 @@
+"""Compiled recursions of Gaussian chains against those in NumPy, and covariances that no longer change."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from helpers.gaussian_chain_oracle import chain_params, framed
+from streamem.conformance.tolerance import assert_close
+from streamem.core.boundary import POSTERIOR, Boundary
+from streamem.core.chunk import Chunk
+from streamem.core.sequences import Sequences
+from streamem.core.small_work import VARIABLE
+from streamem.models import GaussianChain
+from streamem.models.gaussian_chain import Setup
+
+Array = NDArray[Any]
+
+MODEL = GaussianChain(Setup(3, observation_noise="full"))
+
+
+def steps() -> Chunk:
+    """Three sequences, of which one has a step and one is long enough for covariances to settle, with gaps."""
+    rng = np.random.default_rng(1)
+    y = rng.normal(size=(500, 2))
+    y[20:25], y[250, 0] = np.nan, np.nan
+    weight = np.repeat([1.0, 0.5, 2.0], [30, 1, 469])
+    return Chunk(y, weight, Sequences(np.array([0, 30, 31, 500])))
+
+
+def answers(monkeypatch: pytest.MonkeyPatch, way: str) -> dict[str, Any]:
+    """All that recursions give, in NumPy or compiled."""
+    monkeypatch.setenv(VARIABLE, way)
+    params, chunk = framed(chain_params(np.random.default_rng(0), 3, 2)), steps()
+    long = Chunk(chunk.x[31:], None, Sequences(np.array([0, 469]), True, True))
+    operator = MODEL.operator_of(params, long, POSTERIOR)
+    assert operator is not None
+    return {
+        "stats": MODEL.e_step(params, chunk),
+        "smoothed": MODEL.smoothed_moments(params, chunk),
+        "filtered": MODEL.filtered_moments(params, chunk),
+        "densities": MODEL.step_densities(params, chunk),
+        "operator": operator,
+        "ahead": MODEL.forward_of(params, long, POSTERIOR, Boundary(operator)),
+        "back": MODEL.backward_of(params, long, POSTERIOR, Boundary()),
+    }
+
+
+def same(found: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Equal but for rounding."""
+    assert_close(found.pop("stats"), expected.pop("stats"), 1e-11, "stats", skip=("rounding",))
+    for name, value in found.items():
+        size = np.abs(expected[name]).max()
+        np.testing.assert_allclose(value, expected[name], atol=1e-11 * size, rtol=0, err_msg=name)
+
+
+def test_compiled_recursions_are_those_in_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    same(answers(monkeypatch, "compiled"), answers(monkeypatch, "numpy"))
+
+
+def test_what_settled_is_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Covariances that are worked out at every step are those that were kept."""
+    found = answers(monkeypatch, "numpy")
+    monkeypatch.setattr("streamem.kernels.plain.gaussian_chains.SETTLED", -1.0)
+    same(found, answers(monkeypatch, "numpy"))
