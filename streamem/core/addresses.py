@@ -171,7 +171,7 @@ class Address(os.PathLike[str]):
                 text = text.replace(value, HIDDEN)
         if isinstance(error, ImportError):
             text += "; pip install 'streamem[obstore]' reads s3://, gs://, az:// and https://"
-        return redacted(text)
+        return redacted(text + remedy_of(text))
 
     @property
     def text_options(self) -> dict[str, str]:
@@ -192,6 +192,16 @@ class Address(os.PathLike[str]):
             client.setdefault("allow_http", True)
         config = {name: str(value).lower() if isinstance(value, bool) else value for name, value in given.items()}
         return {**whole, **({"config": config} if config else {}), **({"client_options": client} if client else {})}
+
+
+def remedy_of(text: str) -> str:
+    """What helps against an error of a store, to be added to its words; "" where nothing is known."""
+    provider = "pass a credential_provider in storage_options, which is asked for new ones"
+    if "ExpiredToken" in text or "TokenRefreshRequired" in text:
+        return f"; the credentials have expired: {provider}"
+    if "performing HEAD" in text and "400 Bad Request" in text:  # an answer without words
+        return f"; so answers a store whose credentials have expired: {provider}"
+    return ""
 
 
 def store_behind(filesystem: Any, path: str) -> tuple[Any, str] | None:

@@ -14,6 +14,7 @@ from functools import partial
 from threading import Lock, current_thread, main_thread
 from typing import Any
 
+from streamem.core.addresses import remedy_of
 from streamem.core.errors import SourceChangedError, SourceError
 from streamem.core.redaction import redacted
 from streamem.core.retrying import ShortBodyError, patiently, patiently_awaited, pauses_of_a_request, wait_after
@@ -190,11 +191,7 @@ def _whole(piece: Piece, where: str, found: Any, body: Any) -> Fetched:
 def shortened(error: BaseException) -> str:
     """What an error of a store says, in short, with the remedy where it is known."""
     text = redacted(f"{type(error).__name__}: {error}".partition("\n\nDebug source")[0])
-    if "ExpiredToken" in text or "TokenRefreshRequired" in text:
-        text += (
-            "; the credentials have expired: pass a credential_provider in storage_options, which is asked for new ones"
-        )
-    return text
+    return text + remedy_of(text)
 
 
 class _Patient:

@@ -71,6 +71,7 @@ class AbleWorkers:
         self._have: dict[str, frozenset[str]] = {}
         self._lock, self._over = Lock(), Event()
         self._futures: weakref.WeakSet[Future] = weakref.WeakSet()
+        self._sending: set[str] = set()
         self._watch = Thread(target=self._look_again_and_again, name="streamem-watch", daemon=True)
         self.trouble: ClusterError | None = None
 
@@ -81,19 +82,24 @@ class AbleWorkers:
     def __exit__(self, *_: object) -> None:
         """Release all futures: the traceback of an error would hold them on the cluster for as long as it is kept."""
         self._over.set()
+        with contextlib.suppress(Exception):  # of a client that is closed
+            if sent := [Future(key, self._client) for key in self._sending if key in self._client.futures]:
+                self._client.cancel(sent)
         for future in list(self._futures):
-            with contextlib.suppress(Exception):  # of a client that is closed
+            with contextlib.suppress(Exception):
                 future.release()
 
-    def submit(self, *what: Any, near: str | None = None, **settings: Any) -> Future:
+    def submit(self, *what: Any, key: str, near: str | None = None, **settings: Any) -> Future:
         """`Client.submit`, near a worker, and never to workers that cannot do the work."""
         if self._unable:  # strictly: idle ones would steal what is only advised
             self._listed = self._versions.keys() - self._unable.keys()
             settings |= {"workers": sorted(self._listed)}
         elif near:
             settings |= {"workers": [near], "allow_other_workers": True}
-        future = self._client.submit(*what, pure=False, **settings)
+        self._sending.add(key)  # an interrupt that comes before the future is known leaves its key here
+        future = self._client.submit(*what, key=key, pure=False, **settings)
         self._futures.add(future)
+        self._sending.discard(key)
         return future
 
     def threads(self, *work: Any) -> dict[str, int]:
@@ -120,7 +126,7 @@ class AbleWorkers:
 
     def _await_one(self) -> None:
         """Ask by a task: clusters that grow with their work begin to grow then."""
-        question = self._client.submit(eval, QUESTION, {}, key=f"streamem-question-{uuid4().hex}", pure=False)
+        question = self.submit(eval, QUESTION, {}, key=f"streamem-question-{uuid4().hex}")
         try:
             question.result()
         except (ImportError, AttributeError) as error:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeAlias, TypeVar
 from uuid import uuid4
 
 from distributed import Client, Future, KilledWorker, as_completed, wait
@@ -21,7 +21,7 @@ from streamem.core.errors import ParameterError
 from streamem.core.ports import ChunkDone, ChunkRef, Executor, Job, OnChunk, Task
 from streamem.core.stats import Stats
 from streamem.executors.able_workers import AbleWorkers
-from streamem.executors.lost_workers import named_losses, result_of
+from streamem.executors.lost_workers import Patience, died_with_worker, named_losses
 from streamem.executors.placement import Placement, preferred
 from streamem.executors.spans import SPAN_SECONDS, Partial, Span, combine, cut_spans, shortened, span_length
 from streamem.executors.worker_side import ChunkAccess, forget, identity, map_span, reduce_span, run_job
@@ -31,6 +31,8 @@ Item = TypeVar("Item")
 Placed = TypeVar("Placed", Span, Job[Any])
 Start = Callable[[Item, str | None], Future]
 """Sends an item to the cluster, near a worker."""
+Sum: TypeAlias = Future | Partial
+"""Of a group of spans: on the cluster, or here."""
 
 
 IN_FLIGHT_PER_THREAD = 3
@@ -83,11 +85,10 @@ class DaskExecutor(Executor):
             return self._reduce(task, refs, on_chunk)
 
     def _reduce(self, task: Task[Stats], refs: Sequence[ChunkRef], on_chunk: OnChunk) -> Stats:
-        shipped = self._ship(task, *_bare(refs[:1]))
+        submit = self._submitter(reduce_span, task, *_bare(refs[:1]))
         spans = self._spans(refs)
         results: list[Future | None] = [None] * len(spans)
-        groups: dict[int, Future] = {}
-        submit = self._submitter(reduce_span, shipped)
+        groups: dict[int, Sum] = {}
         pieces = bool(refs) and refs[0].selection is not None
 
         def start(span: Span, near: str | None) -> Future:
@@ -96,11 +97,15 @@ class DaskExecutor(Executor):
             piece = span.refs[0]
             return submit(self._block(Span(span.position, piece.made_of), PIECES), span.refs, near, piece.selection)
 
-        for span, future in self._finished(spans, start):
-            results[span.position] = future
-            on_chunk(ChunkDone(span.rows, span.nbytes, 0.0, 0.0))
-            self._join(span.position // FAN_IN, results, groups)
-        total: Partial = self._climb([groups[i] for i in range(len(groups))]).result()
+        running: _Running[Span] = _Running(self._client)
+        try:
+            for span, future in self._finished(spans, running, start):
+                results[span.position] = future
+                on_chunk(ChunkDone(span.rows, span.nbytes, 0.0, 0.0))
+                self._join(span.position // FAN_IN, results, groups)
+        finally:
+            running.cancel()
+        total = self._total(groups, spans, start)
         on_chunk(ChunkDone(0, 0, total.wait_s, total.compute_s, total.retried))
         if not pieces:
             self._chunk_seconds = (total.wait_s + total.compute_s) / max(1, len(refs))
@@ -112,7 +117,7 @@ class DaskExecutor(Executor):
             yield from self._map(task, refs, on_chunk)
 
     def _map(self, task: Task[Result], refs: Sequence[ChunkRef], on_chunk: OnChunk) -> Iterator[Result]:
-        submit = self._submitter(map_span, self._ship(task, *_bare(refs[:1])))
+        submit = self._submitter(map_span, task, *_bare(refs[:1]))
         spans, workers = self._spans(refs, getattr(task, "row_nbytes", 0)), sorted(self._able)
         waiting: deque[tuple[Span, Future]] = deque()
 
@@ -120,12 +125,16 @@ class DaskExecutor(Executor):
             near = preferred(workers, self._name(span)) if workers else None
             waiting.append((span, submit(self._block(span, len(spans)), span.refs, near)))
 
+        def again(span: Span, near: str | None) -> Future:
+            self._await([future for _, future in waiting])
+            return submit(self._block(span, len(spans)), span.refs, near)
+
         ahead = iter(spans)
         for span in islice(ahead, IN_FLIGHT_PER_THREAD * self.n_threads):
             start(span)
         while waiting:
             span, future = waiting.popleft()
-            results = result_of(future, span.refs)
+            results = self._fetched(span, future, again)
             for following in islice(ahead, 1):
                 start(following)
             for ref, result in zip(span.refs, results, strict=True):
@@ -146,11 +155,15 @@ class DaskExecutor(Executor):
     def _work(
         self, task: Task[Any], jobs: Sequence[Job[Result]], on_chunk: OnChunk
     ) -> Iterator[tuple[Job[Result], Result]]:
-        submit = self._submitter(run_job, self._ship(task, *(job.with_refs(_bare(job.refs)) for job in jobs[:1])))
+        submit = self._submitter(run_job, task, *(job.with_refs(_bare(job.refs)) for job in jobs[:1]))
         running: _Running[Job[Result]] = _Running(self._client)
+
+        def start(job: Job[Result], near: str | None) -> Future:
+            return submit(self._sent(job), job.refs, near)
+
         try:
-            for job, future in self._flow(jobs, running, lambda job, near: submit(self._sent(job), job.refs, near)):
-                result = result_of(future, job.refs)
+            for job, future in self._finished(jobs, running, start):
+                result = self._fetched(job, future, start)
                 on_chunk(ChunkDone(sum(ref.rows for ref in job.refs), sum(ref.nbytes for ref in job.refs), 0.0, 0.0))
                 yield job, result
         except BaseException:
@@ -174,10 +187,14 @@ class DaskExecutor(Executor):
         self._able = self._workers.threads(task, *first)  # before anything is sent
         return self._workers.submit(identity, task, key=_key("task"))
 
-    def _submitter(self, run: Callable[..., Any], shipped: Future) -> Callable[..., Future]:
-        """How to run something over chunks, near where they are."""
+    def _submitter(self, run: Callable[..., Any], task: Any, *first: Any) -> Callable[..., Future]:
+        """How to run a task over chunks, near where they are; it is sent once, unless it died with workers."""
+        shipped = self._ship(task, *first)
 
         def submit(what: Future, refs: Sequence[ChunkRef], near: str | None, *more: Any) -> Future:
+            nonlocal shipped
+            if died_with_worker(shipped):
+                shipped = self._ship(task, *first)
             held = {key: self._own(future) for ref in refs for key, future in _futures(ref).items()}
             near = None if held else near
             return self._workers.submit(
@@ -210,26 +227,24 @@ class DaskExecutor(Executor):
         """The handles of a span on the cluster, sent once for all passes."""
         # By all indices: passes over some of the chunks have spans that begin alike.
         place = (n_spans, span.refs[0].index, hash(tuple(ref.index for ref in span.refs)))
-        if place not in self._blocks:
+        if place not in self._blocks or died_with_worker(self._blocks[place]):
             self._blocks = {known: block for known, block in self._blocks.items() if known[0] == n_spans}
             self._blocks[place] = self._workers.submit(identity, _bare(span.refs), key=_key("refs"))
         return self._blocks[place]
 
-    def _finished(self, spans: Sequence[Span], start: Start[Span]) -> Iterator[tuple[Span, Future]]:
-        """Spans as they finish; those whose workers died, again at the end, each alone."""
-        running: _Running[Span] = _Running(self._client)
-        suspects: list[Span] = []
-        try:
-            for span, future in self._flow(spans, running, start):
-                if future.status == "finished":
-                    yield span, future
-                elif isinstance(future.exception(), KilledWorker):
-                    suspects.append(span)
-                else:
-                    future.result()
-            yield from self._alone(suspects, start)
-        finally:
-            running.cancel()
+    def _finished(
+        self, items: Sequence[Placed], running: _Running[Placed], start: Start[Placed]
+    ) -> Iterator[tuple[Placed, Future]]:
+        """Items as they finish; those whose workers died, again at the end, each alone."""
+        suspects: list[Placed] = []
+        for item, future in self._flow(items, running, start):
+            if died_with_worker(future):
+                suspects.append(item)
+            elif future.status == "finished":
+                yield item, future
+            else:
+                future.result()
+        yield from self._alone(suspects, start)
 
     def _flow(
         self, items: Sequence[Placed], running: _Running[Placed], start: Start[Placed]
@@ -247,17 +262,36 @@ class DaskExecutor(Executor):
                 placement.done(placed.pop(future))
                 yield item, future
 
-    def _alone(self, suspects: Sequence[Span], start: Start[Span]) -> Iterator[tuple[Span, Future]]:
-        """Run spans one at a time: Dask blames a worker's death on all that it had, and alone the culprit shows."""
-        for span in suspects:
-            future = start(span, None)
-            with self._client.as_current():
-                wait(future)
+    def _alone(self, suspects: Sequence[Placed], start: Start[Placed]) -> Iterator[tuple[Placed, Future]]:
+        """Run items one at a time: Dask blames a worker's death on all that it had, and alone the culprit shows."""
+        left, patience = deque(suspects), Patience()
+        while left:
+            item = left.popleft()
+            self._await([future := start(item, None)])
+            if died_with_worker(future):
+                patience.died(future, item.refs)
+                left.append(item)
+                continue
             if future.status != "finished":
-                result_of(future, span.refs)
-            yield span, future
+                future.result()
+            patience.progressed()
+            yield item, future
 
-    def _join(self, group: int, results: list[Future | None], groups: dict[int, Future]) -> None:
+    def _fetched(self, item: Placed, future: Future, start: Start[Placed]) -> Any:
+        """The result of an item, here; one that was lost with its workers is made again, alone."""
+        patience = Patience()
+        while True:
+            with suppress(KilledWorker):
+                return future.result()
+            patience.died(future, item.refs)
+            ((_, future),) = self._alone([item], start)
+
+    def _await(self, futures: Sequence[Future]) -> None:
+        """Wait until all have ended, whatever their ends."""
+        with self._client.as_current():
+            wait(list(futures))
+
+    def _join(self, group: int, results: list[Future | None], groups: dict[int, Sum]) -> None:
         """Combine a group of neighbouring spans once all are there."""
         first = group * FAN_IN
         members = results[first : first + FAN_IN]
@@ -266,13 +300,34 @@ class DaskExecutor(Executor):
         groups[group] = self._combine([member for member in members if member is not None])
         results[first : first + FAN_IN] = [None] * len(members)
 
-    def _climb(self, futures: list[Future]) -> Future:
-        while len(futures) > 1:
-            futures = [self._combine(futures[i : i + FAN_IN]) for i in range(0, len(futures), FAN_IN)]
-        return futures[0]
+    def _total(self, groups: dict[int, Sum], spans: Sequence[Span], start: Start[Span]) -> Partial:
+        """The sum of all groups; those that were lost with workers are made again."""
+        patience = Patience()
+        while True:
+            total = self._climb([groups[i] for i in range(len(groups))])
+            if isinstance(total, Partial):
+                return total
+            with suppress(KilledWorker):
+                found: Partial = total.result()
+                return found
+            patience.died(total, (spans[0].refs[0], spans[-1].refs[-1]))
+            self._mend(groups, spans, start)
 
-    def _combine(self, futures: list[Future]) -> Future:
-        return self._workers.submit(combine, futures, key=_key("sum"), retries=RETRIES)
+    def _mend(self, groups: dict[int, Sum], spans: Sequence[Span], start: Start[Span]) -> None:
+        """Make groups again of which a part was lost with its workers, and keep them here, where none dies."""
+        there = {group: future for group, future in groups.items() if isinstance(future, Future)}
+        self._await(list(there.values()))
+        for group in [group for group, future in there.items() if died_with_worker(future)]:
+            members = spans[group * FAN_IN : (group + 1) * FAN_IN]
+            groups[group] = combine([self._fetched(span, start(span, None), start) for span in members])
+
+    def _climb(self, sums: Sequence[Sum]) -> Sum:
+        while len(sums) > 1:
+            sums = [self._combine(sums[i : i + FAN_IN]) for i in range(0, len(sums), FAN_IN)]
+        return sums[0]
+
+    def _combine(self, sums: Sequence[Sum]) -> Future:
+        return self._workers.submit(combine, list(sums), key=_key("sum"), retries=RETRIES)
 
 
 def _futures(ref: ChunkRef) -> Mapping[Any, Future]:

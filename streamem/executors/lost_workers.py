@@ -24,7 +24,7 @@ def named_losses(client: Client, address: str, workers: AbleWorkers) -> Iterator
     Raises
     ------
     SchedulerLostError : the connection broke
-    ClusterError : the scheduler dropped work, or no worker is left that can do it
+    ClusterError : the scheduler dropped work, somebody cancelled it, or no worker is left that can do it
     """
     try:
         yield
@@ -43,12 +43,48 @@ def named_losses(client: Client, address: str, workers: AbleWorkers) -> Iterator
             ) from error
         if isinstance(error, OSError) and not isinstance(error, CommClosedError) and client.status == "running":
             raise
+        if client.status == "running":
+            raise ClusterError(
+                f"tasks of this call were cancelled on the Dask cluster {address}, as client.restart() and "
+                f"client.cancel() do ({type(error).__name__}: {error}); make the call again"
+            ) from error
         how = "client was closed" if client.status in ("closing", "closed") else "scheduler was lost"
         raise SchedulerLostError(
             f"the Dask {how} ({address}): {type(error).__name__}: {error}. What its cluster held is gone; a "
             "fit with checkpoint='run.npz' goes on from its last complete iteration when the same call is made with "
             "another client"
         ) from error
+
+
+IN_VAIN = 3
+"""Attempts in a row that may end with the deaths of workers before anything is finished between them."""
+
+
+class Patience:
+    """A limit on attempts without progress; of deaths there may be any number."""
+
+    def __init__(self) -> None:
+        self._in_vain = 0
+
+    def progressed(self) -> None:
+        """Something was finished."""
+        self._in_vain = 0
+
+    def died(self, future: Future, refs: Sequence[ChunkRef]) -> None:
+        """Workers died of some chunks that they had alone, or beside them.
+
+        Raises
+        ------
+        WorkerLostError : again and again, and nothing else was finished meanwhile
+        """
+        self._in_vain += 1
+        if self._in_vain >= IN_VAIN:
+            result_of(future, refs)
+
+
+def died_with_worker(future: Future) -> bool:
+    """Whether Dask gave a task up since its workers died."""
+    return future.status == "error" and isinstance(future.exception(), KilledWorker)
 
 
 def result_of(future: Future, refs: Sequence[ChunkRef]) -> Any:

@@ -16,7 +16,7 @@ from distributed import get_worker
 
 from streamem.core.blas import one_blas_thread
 from streamem.core.chunk import Chunk
-from streamem.core.errors import SourceError, StreamemError
+from streamem.core.errors import SourceChangedError, SourceError, StreamemError
 from streamem.core.ports import ChunkRef, Job, Task
 from streamem.core.reduction import TreeReduction
 from streamem.core.retrying import RETRIED
@@ -97,7 +97,9 @@ class ChunkAccess:
             raise
         except Exception as error:
             if isinstance(error, OSError) and (unseen := _unseen(ref)):
-                raise SourceError(f"{where(ref)} cannot be read: {unseen}") from error
+                changed = isinstance(error, SourceChangedError)  # a worker cannot tell which of the two it is
+                kind, told = (SourceChangedError, f"{error}. If it is still there, ") if changed else (SourceError, "")
+                raise kind(f"{where(ref)} cannot be read: {told}{unseen}") from error
             if isinstance(error, StreamemError):
                 raise
             raise SourceError(f"{where(ref)} cannot be read: {type(error).__name__}: {error}") from error

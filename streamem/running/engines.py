@@ -7,7 +7,7 @@ import os
 import sys
 import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from streamem.core.ports import ChunkRef, Executor, Source
 from streamem.executors import ThreadsExecutor
 from streamem.machine.importing import import_whole
 from streamem.machine.processor import processor_in_words
+from streamem.running.lost_clients import LostClients
 from streamem.running.memory import Budget, Projection, fit_into, format_bytes, keeping, project, shared_bytes
 
 logger = logging.getLogger("streamem")
@@ -111,7 +112,7 @@ class Engine:
                 yield executor
         except SchedulerLostError:
             if self.choice is None:
-                _LOST.add(client.scheduler.address if client.scheduler else "")
+                _LOST.broke(client)
             raise
 
     def describe(self, projection: Projection) -> dict[str, Any]:
@@ -137,7 +138,7 @@ def client_of(choice: Any) -> Any:
     """
     distributed = sys.modules.get("distributed")
     if isinstance(choice, str) and choice == "threads":
-        _LOST.clear()
+        _LOST.threads_chosen()
         return None
     if choice is None:
         return _active_client(distributed)
@@ -161,21 +162,18 @@ def _active_client(distributed: Any) -> Any:
     try:
         client = distributed.default_client()
     except ValueError:
-        if _LOST:
-            raise ClusterError(
-                f"the Dask client that was active lost its scheduler {_LOST.pop()}; make a new one, or pass "
-                "executor='threads' to go on in this process"
-            ) from None
+        _LOST.require_none(distributed)
         return None
     if client in _INHERITED:
         logger.info("the active Dask client belongs to the process that this one was forked from; threads work instead")
         return None
-    _LOST.clear()
     if client.status not in ("running", "closing"):
+        _LOST.told(client)
         raise ClusterError(
             f"the active Dask client is {client.status}: it has no scheduler; close it and make a new one, or pass "
             "executor='threads'"
         )
+    _LOST.active(client, distributed)
     return _usable(client)
 
 
@@ -195,8 +193,7 @@ def _usable(client: Any) -> Any:
     return client
 
 
-_LOST: set[str] = set()
-"""Schedulers that active clients have lost: what follows must not run on threads without a word."""
+_LOST = LostClients()
 
 _INHERITED: weakref.WeakSet[Any] = weakref.WeakSet()
 """Clients of the process that this one was forked from: the thread that would answer does not exist here."""
@@ -205,8 +202,9 @@ _SEEN: weakref.WeakSet[Any] = weakref.WeakSet()
 
 def _inherit() -> None:
     _INHERITED.update(_SEEN)
-    if (client := _active_client(sys.modules.get("distributed"))) is not None:
-        _INHERITED.add(client)
+    if (distributed := sys.modules.get("distributed")) is not None:
+        with suppress(ValueError):  # there is none
+            _INHERITED.add(distributed.default_client())
 
 
 if hasattr(os, "register_at_fork"):

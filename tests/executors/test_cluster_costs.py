@@ -11,22 +11,27 @@ from pathlib import Path
 from typing import Any
 
 import dask
+import dask.array
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from distributed import Client, LocalCluster
 from threadpoolctl import threadpool_info
 
 from helpers import subprocess_jobs
 from helpers.clusters import cluster_of
+from helpers.fit_bits import fitted
 from helpers.watched_source import open_data
-from streamem import Stats
+from streamem import GaussianMixture, Stats
 from streamem.core.chunk import Chunk
+from streamem.core.errors import MemoryLimitError
 from streamem.core.ports import ChunkDone, ChunkRef
 from streamem.executors.dask import IN_FLIGHT_PER_THREAD, DaskExecutor, _Running
 from streamem.executors.spans import span_length
 from streamem.executors.worker_side import ChunkCache
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")]
 
 MB = 10**6
 
@@ -113,6 +118,31 @@ def test_one_result_a_pass_reaches_the_client(tmp_path: Path) -> None:
             before = counter.received
             executor.reduce(WideStats(), refs, lambda done: None)
             assert WideStats.nbytes <= counter.received - before < 2 * WideStats.nbytes
+
+
+# --- partitions of unequal sizes -------------------------------------------------------------------------------------
+
+
+def test_one_large_partition_among_small_ones(client: Client, tmp_path: Path) -> None:
+    """The bits of threads, of lazy blocks and of row groups; a block that no worker holds is refused with the sum."""
+    sizes = [50] * 20 + [60_000] + [50] * 20
+    x = np.random.default_rng(0).normal(size=(sum(sizes), 3)) + 4.0 * (np.arange(sum(sizes)) % 2)[:, None]
+    with pq.ParquetWriter(
+        tmp_path / "x.parquet", (table := pa.table(dict(zip("abc", x.T, strict=True)))).schema
+    ) as out:
+        for start, rows in zip(np.cumsum([0, *sizes]), sizes, strict=False):
+            out.write_table(table.slice(start, rows), row_group_size=rows)
+    lazy = dask.array.from_array(x, chunks=((tuple(sizes)), -1))
+    model = GaussianMixture(2, random_state=0, max_iter=3, tol=0.0, chunk_bytes=48_000)
+    for data in (lazy, tmp_path / "x.parquet"):
+        here = fitted(model.fit(data, executor="threads"))
+        assert fitted(model.fit(data, executor=client)) == here
+    limit = min(each["memory_limit"] for each in client.scheduler_info()["workers"].values())
+    huge = dask.array.zeros((20 * 50 + limit // 16, 2), chunks=((*[50] * 20, limit // 16), -1))
+    with pytest.raises(
+        MemoryLimitError, match=r"worker tcp://.* would need .* to load a chunk.* and has .*smaller chunks"
+    ):
+        model.fit(huge, executor=client)
 
 
 # --- threads ---------------------------------------------------------------------------------------------------------

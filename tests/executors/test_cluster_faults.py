@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import dask
@@ -15,11 +17,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import zarr
+from distributed import Client
 
 from helpers.clusters import cluster_of
 from helpers.fit_bits import fitted
 from helpers.watched_source import WatchedSource, open_data
 from streamem import GaussianMixture, Stats
+from streamem.conformance.probes import ignore
 from streamem.core.chunk import Chunk
 from streamem.core.errors import ClusterError, SourceError, WorkerLostError
 from streamem.core.ports import ChunkRef
@@ -30,6 +34,8 @@ pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("ignore::sklearn.e
 ROWS, CHUNK_ROWS, FEATURES = 6000, 100, 3
 CHUNK_BYTES = CHUNK_ROWS * FEATURES * 8
 UNLUCKY = 17
+IMPATIENT = {"distributed.comm.timeouts.connect": "1s"}
+"""Who wants something of a worker that has died asks for 30 s, unless told otherwise."""
 MIB = 2**20
 
 
@@ -93,6 +99,102 @@ def test_a_worker_that_fails_changes_no_bit(refs: Any, tmp_path: Path, harm: Cal
         assert flag.exists()
         assert found == executor.reduce(Count(nothing, flag), refs, lambda done: None)
     assert found == undisturbed(refs, tmp_path)
+
+
+class DyingWorkers:
+    """A chunk's process dies at each of the first times that the chunk is worked on."""
+
+    def __init__(self, folder: Path, deaths: dict[int, int]) -> None:
+        self._folder, self._deaths = folder, deaths
+
+    def __call__(self, ref: ChunkRef) -> None:
+        for death in range(self._deaths.get(ref.index, 0)):
+            flag = self._folder / f"{ref.index}.{death}"
+            if not flag.exists():
+                flag.touch()
+                kill()
+
+
+@contextmanager
+def unforgiving() -> Iterator[Client]:
+    """Two workers of a cluster that blames every death on all that the worker had."""
+    settings = {"distributed.scheduler.allowed-failures": 0, **IMPATIENT}
+    with dask.config.set(settings), cluster_of(2) as (_, client):
+        yield client
+
+
+@pytest.mark.parametrize("call", ["sum", *(pytest.param(name, marks=pytest.mark.slow) for name in ("results", "file"))])
+def test_every_worker_dies_once_and_more(refs: Any, tmp_path: Path, call: str) -> None:
+    """Time is all that it costs, in sums, in results and in files that workers write: what ends a call is that
+    nothing is finished between deaths."""
+    (flags := tmp_path / "flags").mkdir()
+    path = str(tmp_path / "x.zarr")
+    watched = WatchedSource(open_data(path, CHUNK_BYTES), DyingWorkers(flags, {3: 2, 40: 1}))
+    with unforgiving() as client:
+        if call == "sum":
+            with DaskExecutor(client) as executor:
+                found = executor.reduce(Count(nothing, tmp_path / "never"), watched.chunks(), ignore)
+            assert found == undisturbed(refs, tmp_path)
+        else:
+            model = GaussianMixture(2, random_state=0, max_iter=2, init_params="random_from_data")
+            model.set_params(chunk_bytes=CHUNK_BYTES).fit(path, executor="threads")
+            out = tmp_path / "y.parquet" if call == "file" else None
+            labels = model.predict(watched, out=out, executor=client)
+            labels = labels if out is None else pq.read_table(out)["label"].to_numpy()
+            np.testing.assert_array_equal(labels, model.predict(path, executor="threads"))
+    assert len(list(flags.iterdir())) == 3
+
+
+class Footprints:
+    """Chunks that were read, on whatever worker, as bytes of a file."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def __call__(self, ref: ChunkRef) -> None:
+        time.sleep(0.01)
+        with self._file.open("ab", buffering=0) as file:
+            file.write(b".")
+
+    @property
+    def count(self) -> int:
+        """How many."""
+        return self._file.stat().st_size if self._file.exists() else 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("allowed", [0, 3])
+def test_workers_are_killed_all_through_a_fit(refs: Any, tmp_path: Path, allowed: int) -> None:
+    """By turns, as machines on loan go: the sums that they held are made again."""
+    path, model = str(tmp_path / "x.zarr"), GaussianMixture(2, random_state=0, max_iter=6, tol=0.0)
+    model.set_params(init_params="random_from_data", chunk_bytes=CHUNK_BYTES)
+    here, killed, over = fitted(model.fit(path, executor="threads")), list[int](), Event()
+    read = Footprints(tmp_path / "read")
+
+    def reap() -> None:
+        while not over.wait(0.01):
+            if read.count < 25 * (len(killed) + 1):
+                continue
+            # A worker that dies before it is known takes its nanny along.
+            known = [
+                nanny.pid for nanny in cluster.workers.values() if nanny.worker_address in cluster.scheduler.workers
+            ]
+            if len(known) == 2:
+                killed.append(sorted(known)[len(killed) % 2])
+                with suppress(ProcessLookupError):
+                    os.kill(killed[-1], signal.SIGKILL)
+
+    settings = {"distributed.scheduler.allowed-failures": allowed, **IMPATIENT}
+    with dask.config.set(settings), cluster_of(2) as (cluster, client):
+        reaper = Thread(target=reap)
+        reaper.start()
+        try:
+            there = fitted(model.fit(WatchedSource(open_data(path, CHUNK_BYTES), read), executor=client))
+        finally:
+            over.set()
+            reaper.join()
+    assert there == here
+    assert len(killed) >= 4
 
 
 def test_a_chunk_that_kills_every_worker_is_named(refs: Any, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import pickle
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,9 +20,11 @@ import pyarrow.parquet as pq
 import pytest
 import zarr
 from distributed import Client, worker_client
+from xarray.backends.file_manager import FILE_CACHE
 
 from helpers.clusters import cluster_of
 from helpers.fit_bits import fitted
+from helpers.format_files import FORMATS
 from helpers.object_server import KEY, SECRET, ObjectServer
 from helpers.troubled_proxy import TroubledProxy
 from helpers.watched_source import WatchedSource, open_data
@@ -29,6 +32,7 @@ from streamem import Address, GaussianMixture, ReadOptions, open_source
 from streamem.core.errors import ClusterError, OutputError, SchedulerLostError, SourceError
 from streamem.core.object_claims import SUFFIX, ObjectClaim
 from streamem.core.stored_objects import get, names_below
+from streamem.executors.worker_side import ChunkAccess
 from streamem.running.report import RETRIED
 from streamem.sources.store_marks import OfThisProcess
 
@@ -184,6 +188,20 @@ def test_a_folder_that_workers_do_not_see_is_named(client: Client, tmp_path: Pat
     assert model.fit(tmp_path / "x.npy", executor=client).converged_ in (True, False)
 
 
+@pytest.mark.variations(3, 7)
+@pytest.mark.parametrize("kind", ["CSV", "DuckDB", "Delta Lake", "HDF5", "Lance", "netCDF", "ORC"])
+def test_files_of_formats_that_a_worker_does_not_see(kind: str, tmp_path: Path) -> None:
+    """As on a worker, for there is no difference: the handle travels, and what it reads is not there."""
+    (folder := tmp_path / "here").mkdir()
+    refs = FORMATS[kind](folder).open(2048).chunks()
+    sent = pickle.dumps(refs[-1])
+    folder.rename(tmp_path / "elsewhere")
+    FILE_CACHE.clear()  # xarray's, of files that this process has open
+    words = rf"chunk {len(refs) - 1} .* on .* does not see {folder}/.*a store such as s3"
+    with pytest.raises(SourceError, match=words):
+        ChunkAccess("token", 0).load(pickle.loads(sent), {})
+
+
 def executed(source: Any, client: Client) -> Iterator[Any]:
     """Rows of the chunks of a source, counted on workers."""
     from streamem.executors.dask import DaskExecutor
@@ -265,6 +283,4 @@ def test_two_fits_at_once_and_one_within_a_task(client: Client, server: ObjectSe
 
 
 def test_what_handles_leave_behind() -> None:
-    import pickle
-
     assert pickle.loads(pickle.dumps(OfThisProcess([1, 2]))).value is None

@@ -6,6 +6,7 @@ import io
 import warnings
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
@@ -18,11 +19,12 @@ import zarr
 from fsspec.implementations.memory import MemoryFileSystem
 
 from helpers.forked import Forked
-from helpers.object_server import SECRET, ObjectServer
+from helpers.object_server import SECRET, ObjectServer, error
 from helpers.seaweed import seaweed
 from streamem import Address, GaussianMixture, open_source
 from streamem.core import stored_objects
-from streamem.core.errors import CheckpointMismatchError, ModelFileError, OutputError, WriterConflictError
+from streamem.core.errors import CheckpointMismatchError, ModelFileError, OutputError, SourceError, WriterConflictError
+from streamem.core.object_claims import SUFFIX
 from streamem.core.stored_objects import etag_of, get, names_below, put, put_after
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -202,6 +204,59 @@ def test_who_may_not_write_is_told_before_the_first_read(monkeypatch: pytest.Mon
         assert not server.objects
 
 
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [("404 Not Found", "NoSuchBucket"), ("403 Forbidden", "AccessDenied"), ("400 Bad Request", "ExpiredToken")],
+)
+def test_a_store_that_refuses_results_is_told_before_the_first_read(status: str, words: str) -> None:
+    """A bucket that is not there, one that may not be written, and a token that has expired."""
+    pytest.importorskip("obstore")
+    with ObjectServer().running() as server:
+        refused: list[str] = []
+        answer = server._answer
+
+        def refusing(method: str, target: str, headers: dict[str, str], body: bytes) -> Any:
+            if method in ("PUT", "POST"):
+                refused.append(target)
+                return error(status, words)
+            return answer(method, target, headers, body)
+
+        server._answer = refusing  # type: ignore[method-assign]
+        rows, folder = Reads(), Address(server.address("results"), server.storage_options)
+        model = fitted(max_iter=2)
+        for act in (
+            lambda: GaussianMixture(**SETTINGS, max_iter=2).fit(rows, checkpoint=folder.below("c.npz")),
+            lambda: model.predict(rows, out=folder.below("r.zarr")),
+            lambda: model.predict(rows, out=folder.below("r.parquet")),
+        ):
+            with pytest.raises(OutputError, match=words) as caught:
+                act()
+            assert SECRET not in str(caught.value)
+            assert "credential_provider" in str(caught.value) or words != "ExpiredToken"
+        assert len(refused) == 3
+        assert rows.read == 0
+
+
+def test_a_token_that_expires_during_a_fit_is_told_at_the_next_save() -> None:
+    """And once it was renewed, the same call goes on from what was saved before."""
+    pytest.importorskip("obstore")
+    with ObjectServer().running() as server:
+        answer, expired = server._answer, [False]
+
+        def expiring(method: str, target: str, headers: dict[str, str], body: bytes) -> Any:
+            return error("400 Bad Request", "ExpiredToken") if expired[0] else answer(method, target, headers, body)
+
+        server._answer = expiring  # type: ignore[method-assign]
+        rows, checkpoint = Reads(), Address(server.address("c.npz"), server.storage_options)
+        GaussianMixture(**SETTINGS, max_iter=3).fit(X, checkpoint=checkpoint)
+        rows.at = 1, lambda: expired.__setitem__(0, True)
+        with pytest.raises((OutputError, SourceError), match=r"(?s)c\.npz.*400.*expired: pass a credential_provider"):
+            GaussianMixture(**SETTINGS, max_iter=8).fit(rows, checkpoint=checkpoint)
+        expired[0] = False
+        resumed = GaussianMixture(**SETTINGS, max_iter=8).fit(X, checkpoint=checkpoint)
+        assert resumed.means_.tobytes() == fitted(max_iter=8).means_.tobytes()
+
+
 class Reads:
     """Rows that count how often they are read."""
 
@@ -314,6 +369,38 @@ def test_a_process_killed_while_it_writes(monkeypatch: pytest.MonkeyPatch) -> No
         fitted(max_iter=2).predict_proba(X, out=out)
         assert "zarr.json" in names_below(out)
         assert not [key for key in server.objects if not key.startswith("k.zarr/")]
+
+
+MANY = np.tile(X, (6000, 1))
+"""Results of five parts of an upload."""
+
+
+def write_large(address: Address) -> None:
+    """In a process of its own: one object."""
+    warnings.simplefilter("ignore")
+    GaussianMixture(**SETTINGS, max_iter=2).fit(X).predict_proba(MANY, out=address)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".npy", ".parquet"])
+def test_a_process_killed_while_it_uploads_one_object(suffix: str, bucket: Address, tmp_path: Path) -> None:
+    """On a real server: the object is absent, or whole; the next one writes it."""
+    out = bucket.below("killed", f"large{suffix}")
+    writing, end = Forked(write_large, out), monotonic() + 120
+    while not any(name.endswith(SUFFIX) for name in names_below(bucket.below("killed"))) and monotonic() < end:
+        sleep(0.002)  # the claim is there as long as it uploads
+    sleep(0.01)
+    writing.kill()
+    _, words = writing.communicate()
+    found = get(out)
+    model = fitted(max_iter=2)
+    model.predict_proba(MANY, out=tmp_path / f"large{suffix}")
+    expected = (tmp_path / f"large{suffix}").read_bytes()
+    assert found in (None, expected), words
+    model.predict_proba(MANY, out=out, overwrite=found is not None)
+    assert get(out) == expected
+    assert names_below(bucket.below("killed")) == [f"large{suffix}"]
+    stored_objects.delete(out)
 
 
 def test_probes_are_removed(folder: Address) -> None:

@@ -94,6 +94,11 @@ class CsvRows(RowTable):
                     raise SourceChangedError(f"{self.origin} is shorter than it was: open it again")
                 yield parsed(text, self.head, names, types)
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The file, if it lies on this machine."""
+        return self.place.paths
+
     def stamp(self) -> str:
         """Size, time and last bytes of the file."""
         return f"CSV {self.place.stamp('CSV file')}"

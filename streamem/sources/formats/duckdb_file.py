@@ -106,6 +106,11 @@ class DuckRows(RowTable):
             with reader_of(connection.sql(f"SELECT {chosen} {rows}"), stop - start) as found:
                 yield from found
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The file."""
+        return (self.path,)
+
     def stamp(self) -> str:
         """The state of the file, and of the log beside it."""
         return file_state(self.path)

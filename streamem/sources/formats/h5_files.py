@@ -161,6 +161,11 @@ class H5Rows(SlabTable):
             self.weight.read(file, first, last, weight)
             return weight[:, 0]
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The file."""
+        return (self.file.path,)
+
     def stamp(self) -> str:
         """The state of the file."""
         return f"HDF5 {self.file.stamp()} {_names_of(self.parts)}"

@@ -19,9 +19,7 @@ from streamem.sources.formats.libraries import faults, library
 from streamem.sources.formats.row_table import RowTable, RowTableSource
 from streamem.sources.options import ReadOptions
 
-KEEP = (
-    "; versions are removed by cleanup_old_versions: keep them for as long as a fit takes, or tag the one that is read"
-)
+KEEP = "keep those that cleanup_old_versions would remove for as long as a fit takes, or tag the one that is read"
 BUFFER = 2**25
 """Bytes that Lance reads ahead; its default is two gibibytes."""
 
@@ -56,7 +54,7 @@ class LanceRows(RowTable):
     @property
     def hint(self) -> str:
         """What may have removed files."""
-        return KEEP
+        return f"; version {self.version} is read: {KEEP}"
 
     def _opened(self) -> Any:
         return self.held if self.held is not None else opened(self.uri, self.version, self.storage)
@@ -74,6 +72,11 @@ class LanceRows(RowTable):
             io_buffer_size=BUFFER,
         )
         yield from scanner.to_reader()
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The folder, if it lies on this machine."""
+        return () if "://" in self.uri else (self.uri,)
 
     def stamp(self) -> str:
         """The version, which never changes."""

@@ -78,6 +78,11 @@ class OrcRows(RowTable):
                 )
             yield file.read_stripe(number, columns=names)
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The file, if it lies on this machine."""
+        return self.place.paths
+
     def stamp(self) -> str:
         """Size, time and last bytes of the file."""
         return f"ORC {self.place.stamp('ORC file')}"

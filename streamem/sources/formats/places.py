@@ -40,6 +40,11 @@ class Place:
         """Bytes of the file."""
         return int(self.filesystem.get_file_info(self.path).size or 0)
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The file, if it lies on this machine."""
+        return (self.path,) if self.filesystem.type_name == "local" else ()
+
     def stamp(self, what: str) -> str:
         """A short text that changes when the file does; `what` it is, in words."""
         return stamp(self.filesystem, [self.path], what)

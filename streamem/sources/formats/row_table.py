@@ -68,6 +68,11 @@ class RowTable(ABC):
         """Added to messages of what cannot be read."""
         return ""
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Files and folders of this machine that reading opens."""
+        return ()
+
 
 @dataclass(frozen=True, eq=False)
 class RowTableRef(ChunkRef):
@@ -88,6 +93,11 @@ class RowTableRef(ChunkRef):
     def load_nbytes(self) -> int:
         """The chunk, and its rows as the format's library gives them."""
         return self.nbytes + self.table.reading_nbytes(self.layout, self.rows)
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """What reading the table opens on this machine."""
+        return self.table.paths
 
     def load(self) -> Chunk:
         """Read the columns that are needed.

@@ -50,6 +50,11 @@ class SlabTable(ABC):
     def stamp(self) -> str:
         """A short text that changes when the data does."""
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Files of this machine that reading opens."""
+        return ()
+
 
 @dataclass(frozen=True, eq=False)
 class SlabRef(ChunkRef):
@@ -72,6 +77,11 @@ class SlabRef(ChunkRef):
         """The chunk, and a slab as it is stored, with the storage units at its ends."""
         inner = max(1, self.rows // max(1, self.last - self.first))
         return self.nbytes + (self.rows + 2 * self.table.granule * inner) * self.table.stored_row_nbytes
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """What reading the array opens on this machine."""
+        return self.table.paths
 
     def load(self) -> Chunk:
         """Read the rows.

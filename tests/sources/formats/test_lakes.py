@@ -17,9 +17,10 @@ import pytest
 from click.testing import CliRunner
 
 from helpers.format_files import iceberg_catalog, needed, quiet
+from helpers.watched_source import Countdown, WatchedSource
 from streamem import GaussianMixture, ReadOptions, open_sequences, open_source
 from streamem.cli.main import main
-from streamem.core.errors import CheckpointMismatchError, SchemaError, SourceError
+from streamem.core.errors import CheckpointMismatchError, SchemaError, SourceChangedError, SourceError
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 RNG = np.random.default_rng(3)
@@ -164,6 +165,18 @@ def test_files_that_are_removed_during_a_fit_are_named(lake: Lake) -> None:
     lake.clean()
     with pytest.raises(SourceError, match=r"(version|snapshot|removed)"):
         source.chunks()[-1].load()
+
+
+def test_a_table_that_is_vacuumed_during_a_fit(lake: Lake) -> None:
+    """The version that is fitted is named, and what keeps its files."""
+    base = open_source(lake.path, options=ReadOptions(columns=("a", "b"), chunk_bytes=1600))
+    vacuum = Countdown(2 * len(base.chunks()), lambda: (lake.delete("id >= 0"), lake.clean()))
+    model = GaussianMixture(2, random_state=0, max_iter=50, tol=0.0, init_params="random_from_data")
+    with pytest.raises(
+        SourceError, match=r"(version|snapshot) \d+.*(fit the table as it is now|tag the one)"
+    ) as caught:
+        model.fit(WatchedSource(base, vacuum), executor="threads")
+    assert isinstance(caught.value, SourceChangedError) or str(lake.path).endswith(".lance")
 
 
 def test_columns_that_are_missing_are_named(lake: Lake) -> None:
