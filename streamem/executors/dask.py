@@ -21,6 +21,7 @@ from streamem.core.errors import ParameterError
 from streamem.core.ports import ChunkDone, ChunkRef, Executor, Job, OnChunk, Task
 from streamem.core.stats import Stats
 from streamem.executors.able_workers import AbleWorkers
+from streamem.executors.lost_connections import answering
 from streamem.executors.lost_workers import Patience, died_with_worker, named_losses
 from streamem.executors.placement import Placement, preferred
 from streamem.executors.spans import SPAN_SECONDS, Partial, Span, combine, cut_spans, shortened, span_length
@@ -54,7 +55,9 @@ class DaskExecutor(Executor):
     """
 
     def __init__(self, client: Client, cache_bytes: int = 0, ahead: int = 0) -> None:
-        self._client, self._address = client, client.scheduler.address
+        self._client = client
+        with answering(client):
+            self._address = str(client.scheduler.address)
         # Not the data's fingerprint: other plans and other columns of the same data have other chunks.
         self._access = ChunkAccess(uuid4().hex, cache_bytes, ahead)
         self._chunk_seconds: float | None = None

@@ -11,10 +11,11 @@ from distributed import Client, Future, KilledWorker
 from distributed.client import ClosedClientError
 from distributed.comm import CommClosedError
 
-from streamem.core.errors import ClusterError, SchedulerLostError, StreamemError, WorkerLostError
+from streamem.core.errors import ClusterError, StreamemError, WorkerLostError
 from streamem.core.ports import ChunkRef
 from streamem.core.validation import where
 from streamem.executors.able_workers import AbleWorkers
+from streamem.executors.lost_connections import lost_scheduler
 
 
 @contextmanager
@@ -28,8 +29,10 @@ def named_losses(client: Client, address: str, workers: AbleWorkers) -> Iterator
     """
     try:
         yield
-    except (OSError, RuntimeError, CancelledError, ClosedClientError) as error:
-        if isinstance(error, RuntimeError) and (isinstance(error, StreamemError) or client.status == "running"):
+    except (OSError, RuntimeError, AttributeError, CancelledError, ClosedClientError) as error:
+        if isinstance(error, RuntimeError | AttributeError) and (
+            isinstance(error, StreamemError) or client.status == "running"
+        ):
             raise  # of the work, not of the connection ("IOLoop is closed")
         if workers.trouble is not None:
             raise workers.trouble from error
@@ -48,12 +51,7 @@ def named_losses(client: Client, address: str, workers: AbleWorkers) -> Iterator
                 f"tasks of this call were cancelled on the Dask cluster {address}, as client.restart() and "
                 f"client.cancel() do ({type(error).__name__}: {error}); make the call again"
             ) from error
-        how = "client was closed" if client.status in ("closing", "closed") else "scheduler was lost"
-        raise SchedulerLostError(
-            f"the Dask {how} ({address}): {type(error).__name__}: {error}. What its cluster held is gone; a "
-            "fit with checkpoint='run.npz' goes on from its last complete iteration when the same call is made with "
-            "another client"
-        ) from error
+        raise lost_scheduler(client, address, error) from error
 
 
 IN_VAIN = 3

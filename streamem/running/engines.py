@@ -14,6 +14,7 @@ from typing import Any
 from streamem.core.errors import ClusterError, MemoryLimitError, ParameterError, SchedulerLostError
 from streamem.core.ports import ChunkRef, Executor, Source
 from streamem.executors import ThreadsExecutor
+from streamem.executors.lost_connections import answering
 from streamem.machine.importing import import_whole
 from streamem.machine.processor import processor_in_words
 from streamem.running.lost_clients import LostClients
@@ -94,7 +95,7 @@ class Engine:
     @property
     def remote_threads(self) -> int:
         """Threads of all workers, at least 1."""
-        return max(1, sum(client_of(self.choice).nthreads().values()))
+        return max(1, sum(_threads(client_of(self.choice)).values()))
 
     @contextmanager
     def executor(self, source: Source, projection: Projection) -> Iterator[Executor]:
@@ -125,7 +126,7 @@ class Engine:
             if projection.ahead:
                 here["chunks fetched ahead"] = projection.ahead
             return {**here, **kept, **limits, "processor": processor_in_words()}
-        threads = client.nthreads()
+        threads = _threads(client)
         return {"workers": len(threads), "threads": sum(threads.values()), **limits}
 
 
@@ -213,8 +214,16 @@ if hasattr(os, "register_at_fork"):
 
 def _worker_memory(client: Any) -> list[tuple[str, int, int]]:
     """(address, threads, memory limit in bytes; 0 for none) of every worker."""
-    workers = client.scheduler_info(n_workers=-1)["workers"]
+    with answering(client):
+        workers = client.scheduler_info(n_workers=-1)["workers"]
     return [(address, int(w["nthreads"]), int(w["memory_limit"] or 0)) for address, w in workers.items()]
+
+
+def _threads(client: Any) -> dict[str, int]:
+    """Threads of every worker."""
+    with answering(client):
+        found: dict[str, int] = client.nthreads()
+    return found
 
 
 def _cache_bytes(client: Any) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import dask
@@ -13,8 +13,9 @@ import pytest
 from distributed import Client, LocalCluster
 
 from streamem import GaussianMixture
-from streamem.core.errors import ClusterError
-from streamem.running.engines import client_of
+from streamem.core.errors import ClusterError, SchedulerLostError
+from streamem.executors.dask import DaskExecutor
+from streamem.running.engines import _threads, _worker_memory, client_of
 
 pytestmark = pytest.mark.cluster
 X = np.random.default_rng(0).normal(size=(60, 2))
@@ -89,3 +90,12 @@ def test_a_cluster_closed_before_its_client_is_told_once() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert client_of(None) is None
+
+
+@pytest.mark.parametrize("ask", [_threads, _worker_memory, DaskExecutor])
+def test_questions_before_the_first_pass_end_in_our_error(ask: Callable[[Client], object]) -> None:
+    """How many threads there are, and with how much memory, of a client that is closed meanwhile."""
+    with scheduler() as cluster, Client(cluster.scheduler_address, set_as_default=False) as client:
+        client.close()
+        with pytest.raises(SchedulerLostError, match=r"client was closed.*checkpoint='run.npz' goes on"):
+            ask(client)
