@@ -12,10 +12,10 @@ from streamem.core.errors import SchedulerLostError, StreamemError
 def lost_scheduler(client: Any, address: str, error: BaseException) -> SchedulerLostError:
     """What to raise where a client does not answer any more."""
     how = "client was closed" if client.status in ("closing", "closed") else "scheduler was lost"
+    where = f" ({address})" if address else ""
     return SchedulerLostError(
-        f"the Dask {how}{f' ({address})' if address else ''}: {type(error).__name__}: {error}. What its cluster held is "
-        "gone; a fit with checkpoint='run.npz' goes on from its last complete iteration when the same call is made with "
-        "another client"
+        f"the Dask {how}{where}: {type(error).__name__}: {error}. What its cluster held is gone; a fit with "
+        "checkpoint='run.npz' goes on from its last complete iteration when the same call is made with another client"
     )
 
 

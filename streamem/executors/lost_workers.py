@@ -30,9 +30,8 @@ def named_losses(client: Client, address: str, workers: AbleWorkers) -> Iterator
     try:
         yield
     except (OSError, RuntimeError, AttributeError, CancelledError, ClosedClientError) as error:
-        if isinstance(error, RuntimeError | AttributeError) and (
-            isinstance(error, StreamemError) or client.status == "running"
-        ):
+        runs = client.status == "running"
+        if isinstance(error, RuntimeError | AttributeError) and (runs or isinstance(error, StreamemError)):
             raise  # of the work, not of the connection ("IOLoop is closed")
         if workers.trouble is not None:
             raise workers.trouble from error
@@ -44,9 +43,9 @@ def named_losses(client: Client, address: str, workers: AbleWorkers) -> Iterator
                 "unpickled there: scheduler, workers and this process need the same versions of Python and of the "
                 "modules that a family or source of yours lies in"
             ) from error
-        if isinstance(error, OSError) and not isinstance(error, CommClosedError) and client.status == "running":
+        if isinstance(error, OSError) and not isinstance(error, CommClosedError) and runs:
             raise
-        if client.status == "running":
+        if isinstance(error, CancelledError) and runs:
             raise ClusterError(
                 f"tasks of this call were cancelled on the Dask cluster {address}, as client.restart() and "
                 f"client.cancel() do ({type(error).__name__}: {error}); make the call again"

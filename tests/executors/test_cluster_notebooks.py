@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from distributed import Client
+from distributed import Client, Future
 
 from helpers.fit_bits import fitted
-from helpers.watched_source import WatchedSource, open_data
+from helpers.watched_source import Countdown, WatchedSource, open_data
 from streamem import GaussianMixture
 from streamem.conformance.probes import Sums, ignore
+from streamem.core.errors import ClusterError
 from streamem.executors.dask import DaskExecutor
 
 pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")]
@@ -102,3 +103,15 @@ def test_a_cell_runs_in_an_event_loop(client: Client, path: str) -> None:
         return GaussianMixture(**SETTINGS).fit(path, executor=client)
 
     assert fitted(asyncio.run(cell())) == fitted(GaussianMixture(**SETTINGS).fit(path, executor="threads"))
+
+
+def test_tasks_that_somebody_cancels(client: Client, path: str) -> None:
+    """As `Client.restart` does: the scheduler is there, and is not called lost."""
+
+    def cancel() -> None:
+        client.cancel([Future(key, client) for key in list(client.futures)])
+
+    slow = WatchedSource(open_data(path, 2400), lambda ref: time.sleep(0.02))
+    with DaskExecutor(client) as executor, pytest.raises(ClusterError, match="were cancelled on the Dask cluster"):
+        executor.reduce(Sums(), slow.chunks(), Countdown(2, cancel))
+    assert held(client) == []
