@@ -84,7 +84,8 @@ def answered(
     """What a task says of every row of X, in the shape of `column`; `what` is shown by a progress bar."""
     if target.id_columns is not None:
         arguments = replace(arguments, left_out=_left_out(target, fitted))
-    if settings.structure.answers_lazily and is_dask(x) and target.out is None and arguments.feature_axis is None:
+    lazily = settings.structure.answers_lazily and arguments.noise is None
+    if lazily and is_dask(x) and target.out is None and arguments.feature_axis is None:
         return _lazily(settings, fitted, asked.task, x, arguments, column, target.plain)
     opened, fitted = opened_for(settings, fitted, x, narrowed(settings, fitted, arguments, column))
     assert fitted.state is not None
@@ -182,7 +183,8 @@ def _is_light(settings: Any, model: Model, source: Source, executor: Any) -> boo
 def opened_for(settings: Any, fitted: Fitted, x: Any, arguments: DataArguments) -> tuple[Opened, Fitted]:
     """X, and what is fitted; where nobody knows its shape yet (parameters set by hand), that of X."""
     opened: Opened = settings.structure.open(settings, x, arguments, fitted.shape)
-    return opened, fitted if fitted.shape is not None else replace(fitted, shape=opened.shape)
+    shape = opened.shape if fitted.shape is None else replace(fitted.shape, noise=opened.shape.noise)
+    return opened, fitted if fitted.shape == shape else replace(fitted, shape=shape)
 
 
 def narrowed(settings: Any, fitted: Fitted, arguments: DataArguments, column: Column) -> DataArguments:

@@ -93,7 +93,7 @@ def at_once(settings: Any, question: str, x: Any, arguments: DataArguments, targ
     """
     if type(x) is not np.ndarray or x.ndim != 2 or x.dtype not in FLOATS or not 0 < len(x) <= LIGHT_PRODUCTS:
         return None
-    if arguments.columns is not None or arguments.feature_axis is not None:
+    if arguments.columns is not None or arguments.feature_axis is not None or arguments.noise is not None:
         return None
     if target.out is not None or target.id_columns is not None:
         return None

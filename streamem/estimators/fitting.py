@@ -65,7 +65,9 @@ def fit_to(
     if fitted.state is not None and fitted.report is not None:
         certificate = settings.structure.certificate(job.model, fitted.state)
         fitted = replace(fitted, report=replace(fitted.report, certificate=certificate))
-    return with_algorithm(fitted, chosen)
+    # Noise belongs to the rows of a call: later ones have their own, or none.
+    shape = None if fitted.shape is None else replace(fitted.shape, noise=None)
+    return with_algorithm(replace(fitted, shape=shape), chosen)
 
 
 def chosen_for(settings: Any, opened: Opened, known: Fitted, executor: Any, why_not: str) -> Chosen:

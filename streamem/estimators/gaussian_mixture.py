@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from streamem.core.ports import Variant
+from streamem.estimators.asking import Target, scores_of
 from streamem.estimators.exchange.scikit_learn import as_scikit_learn, hyperparameters_of, take_over
 from streamem.estimators.faces.gaussian_mixture import GaussianMixtureFace
 from streamem.estimators.making import with_shape
 from streamem.estimators.mixtures import MixtureEstimator
+from streamem.estimators.structure import DataArguments
+from streamem.estimators.uncertainty import StandardErrors, standard_errors_of
 
 Array = NDArray[Any]
+Path = str | os.PathLike[str]
 
 
 class GaussianMixture(MixtureEstimator):
@@ -178,6 +185,204 @@ class GaussianMixture(MixtureEstimator):
         self.n_threads = n_threads
         self.memory_limit = memory_limit
         self.chunk_bytes = chunk_bytes
+
+    # --- rows with noise of their own --------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: ArrayLike | str | None = None,
+        *,
+        noise: Any = None,
+        columns: Sequence[str] | None = None,
+        feature_axis: int | str | None = None,
+        checkpoint: Path | None = None,
+        executor: Any = None,
+        algorithm: str | Variant | None = None,
+        halve_after: int | None = None,
+    ) -> Self:
+        """Fit by EM; as `MixtureEstimator.fit`, and with ``noise=`` of what lies behind noise of known covariance.
+
+        Parameters
+        ----------
+        X : array-like (n, d), or a path, table or collection that `streamem.open_source` can open
+        y : ignored
+        sample_weight : (n,) array, column name, or path of a one-dimensional Zarr array or ``.npy`` file
+        noise : covariances of the noise of each row, in squared units of the data (extreme deconvolution)
+            (n, d) variances or (n, d, d) covariances, as an array or the path of a Zarr or ``.npy`` array (n, d) or
+            (n, d·d); or the names of d columns of variances beside the features, or of one column of lists. Rows are
+            v + ε with ε ~ N(0, S_i), and the mixture is that of v (Bovy, Hogg & Roweis 2011). An infinite variance says
+            that the value was not observed: a projection. 0 is no noise. Not with priors, ``noise=True``, or the
+            starts "k-means||", "merged_em" and "split_merge".
+        columns, feature_axis, checkpoint, executor, algorithm, halve_after : as in every mixture; see `Mixture.fit`
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        DataError : NaN or infinity, too few rows, weights that are negative or all zero; negative variances, or
+            matrices that are no covariances, naming the row
+        SchemaError : noise of another shape
+        SourceError : a store that is damaged or changes meanwhile
+        MemoryLimitError : the projection exceeds `memory_limit`
+        MonotonicityError : an iteration lowered the log-likelihood
+
+        Examples
+        --------
+        >>> from streamem import GaussianMixture
+        >>> gm = GaussianMixture(2, random_state=0).fit([[0.0], [1.0], [9.0], [10.0]])
+        >>> sorted(gm.means_.ravel().round(1).tolist())
+        [0.5, 9.5]
+
+        Half of the rows were measured badly; what they measure is not as wide as they are:
+
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> variance = np.where(np.arange(2000) % 2, 9.0, 0.01)[:, None]
+        >>> seen = rng.normal(5.0, 1.0, size=(2000, 1)) + rng.normal(size=(2000, 1)) * np.sqrt(variance)
+        >>> float(seen.var().round(1)), GaussianMixture(tol=1e-6).fit(seen, noise=variance).covariances_.round(1).item()
+        (5.6, 1.0)
+        """
+        arguments = DataArguments(sample_weight, columns, feature_axis, noise=noise)
+        self._fit(X, arguments, algorithm, checkpoint, executor, halve_after)
+        return self
+
+    def predict(
+        self,
+        X: Any,
+        *,
+        noise: Any = None,
+        out: Path | None = None,
+        overwrite: bool = False,
+        id_columns: Sequence[str] | None = None,
+        columns: Sequence[str] | None = None,
+        feature_axis: int | str | None = None,
+        executor: Any = None,
+    ) -> Any:
+        """Most probable component of every row; as `Mixture.predict`, and given the noise of each row.
+
+        Parameters
+        ----------
+        X, noise : as in `fit`; rows without noise are taken as they are, however the model was fitted
+        out, overwrite, id_columns, columns, feature_axis, executor : as in `Mixture.predict`
+
+        Returns
+        -------
+        (n,) int64 array, and what else `Mixture.predict` gives; of Dask collections with noise an array, too
+
+        Examples
+        --------
+        >>> from streamem import GaussianMixture
+        >>> rows = [[0.0], [1.0], [9.0], [10.0]]
+        >>> gm = GaussianMixture(2, random_state=0).fit(rows)
+        >>> near, far = gm.predict([[0.2], [9.9]]).tolist()
+        >>> near != far
+        True
+        """
+        target = Target(out, overwrite, executor, id_columns)
+        return self._answer("labels", X, DataArguments(None, columns, feature_axis, noise=noise), target)
+
+    def predict_proba(
+        self,
+        X: Any,
+        *,
+        noise: Any = None,
+        out: Path | None = None,
+        overwrite: bool = False,
+        id_columns: Sequence[str] | None = None,
+        columns: Sequence[str] | None = None,
+        feature_axis: int | str | None = None,
+        executor: Any = None,
+    ) -> Any:
+        """Posterior probability of every component (n, K); arguments and result as in `predict`.
+
+        Examples
+        --------
+        >>> from streamem import GaussianMixture
+        >>> gm = GaussianMixture(2, random_state=0).fit([[0.0], [1.0], [9.0], [10.0]])
+        >>> sure, unsure = gm.predict_proba([[0.5], [0.5]], noise=[[0.0], [100.0]]).max(axis=1).tolist()
+        >>> sure > unsure
+        True
+        """
+        target = Target(out, overwrite, executor, id_columns)
+        return self._answer("responsibilities", X, DataArguments(None, columns, feature_axis, noise=noise), target)
+
+    def score_samples(
+        self,
+        X: Any,
+        *,
+        noise: Any = None,
+        out: Path | None = None,
+        overwrite: bool = False,
+        id_columns: Sequence[str] | None = None,
+        columns: Sequence[str] | None = None,
+        feature_axis: int | str | None = None,
+        executor: Any = None,
+    ) -> Any:
+        """Log-density of every row (n,), noise included, in nats; arguments and result as in `predict`.
+
+        Examples
+        --------
+        >>> from streamem import GaussianMixture
+        >>> gm = GaussianMixture(1).fit([[0.0], [1.0], [9.0], [10.0]])
+        >>> near, noisy = gm.score_samples([[50.0], [50.0]], noise=[[0.0], [400.0]]).tolist()
+        >>> near < noisy
+        True
+        """
+        target = Target(out, overwrite, executor, id_columns)
+        return self._answer("log_density", X, DataArguments(None, columns, feature_axis, noise=noise), target)
+
+    def score(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: ArrayLike | str | None = None,
+        *,
+        noise: Any = None,
+        columns: Sequence[str] | None = None,
+        feature_axis: int | str | None = None,
+        executor: Any = None,
+    ) -> float:
+        """Mean log-density per unit of weight, in nats; with the noise of each row, as in `fit`.
+
+        Examples
+        --------
+        >>> from streamem import GaussianMixture
+        >>> gm = GaussianMixture(2, random_state=0).fit([[0.0], [1.0], [9.0], [10.0]])
+        >>> gm.score([[0.5]]) > gm.score([[5.0]])
+        True
+        """
+        arguments = DataArguments(sample_weight, columns, feature_axis, noise=noise)
+        return scores_of(self, self._now(), X, arguments, executor)["log_likelihood_per_row"]
+
+    def standard_errors(
+        self, X: Any, lengths: Any = None, *, method: str = "observed", noise: Any = None, **options: Any
+    ) -> StandardErrors:
+        """How far the fitted parameters are likely to be off; as `Mixture.standard_errors`, with the noise of each row.
+
+        Parameters
+        ----------
+        X, lengths, method, options : as in `Mixture.standard_errors`
+        noise : as in `fit`
+
+        Examples
+        --------
+        >>> from streamem import GaussianMixture
+        >>> rows = [[0.0], [1.0], [9.0], [10.0]]
+        >>> gm = GaussianMixture(2, random_state=0).fit(rows)
+        >>> gm.standard_errors(rows)["means_"].shape
+        (2, 1)
+        """
+        if noise is None:
+            return super().standard_errors(X, lengths, method=method, **options)
+        executor = options.pop("executor", None)
+        arguments = DataArguments(lengths=lengths, noise=noise, **options)
+        return standard_errors_of(self, self._now(), X, arguments, method, executor)
+
+    # --- copies for other libraries ----------------------------------------------------------------------------------
 
     def to_sklearn(self) -> Any:
         """A fitted `sklearn.mixture.GaussianMixture` that answers as this model does.

@@ -17,6 +17,7 @@ from streamem.core.validation import require_seen
 from streamem.estimators.beginning import begun
 from streamem.estimators.family_facts import free_parameters, integrated, kind_of, settings_of, weighed_against
 from streamem.estimators.hyperparameters import engine_of, generator_of
+from streamem.estimators.row_noise import seen_through_noise
 from streamem.online.learner import Learning
 from streamem.running.engines import Engine
 from streamem.running.federated import basis_of
@@ -34,7 +35,7 @@ def family_of(settings: Any, fitted: Fitted) -> Family:
     if known is None:
         known = for_rows_of(asked, fitted.shape)
     family: Family = weighed_against(integrated(settings, known), fitted.prior_weight.data)
-    return family
+    return seen_through_noise(family, fitted.shape)
 
 
 def for_rows_of(family: Family, shape: Shape | None) -> Family:

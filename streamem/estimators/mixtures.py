@@ -144,7 +144,9 @@ class MixtureEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densit
         [1, 2]
         """
         self.fit(X, y, **options)
-        chosen = {name: value for name, value in options.items() if name in ("columns", "feature_axis", "executor")}
+        chosen = {
+            name: value for name, value in options.items() if name in ("columns", "feature_axis", "executor", "noise")
+        }
         found = self.predict(X, **chosen)
         return np.asarray(found) if is_dask(found) else found
 

@@ -20,6 +20,7 @@ from streamem.estimators.family_facts import weighed_by
 from streamem.estimators.hyperparameters import require_choice
 from streamem.estimators.making import family_of
 from streamem.estimators.row_inputs import open_rows, read_options
+from streamem.estimators.row_noise import OnValues, open_noisy
 from streamem.estimators.structure import Asked, DataArguments, Opened, Question, Structure, imputing
 from streamem.models import Mixture, MixtureWithNoise
 from streamem.models.noise import NOISE_LABEL, BoxTask, joined_boxes
@@ -77,7 +78,11 @@ class Rows(Structure):
 
     def open(self, settings: Any, x: Any, arguments: DataArguments, shape: Shape | None) -> Opened:
         """Rows of anything that `streamem.open_source` takes."""
-        return open_rows(settings, x, arguments, shape)
+        return (open_rows if arguments.noise is None else open_noisy)(settings, x, arguments, shape)
+
+    def row_width(self, family: Any, features: int) -> int:
+        """Numbers of a row; with its noise where the family sees through that."""
+        return int(family.row_width(features)) if hasattr(family, "row_width") else features
 
     def reopened(self, settings: Any, chunk: Chunk, shape: Shape) -> Source:
         """Rows in memory."""
@@ -86,6 +91,8 @@ class Rows(Structure):
     def model(self, settings: Any, family: Family, fitted: Fitted | None) -> Any:
         """The mixture of the family, beside noise where that is asked for."""
         start, prior = settings.face.starts()[settings.init_params], weight_prior(settings, fitted)
+        if fitted is not None and fitted.shape is not None and fitted.shape.noise is not None:
+            start = OnValues(start, family)
         if not getattr(settings, "noise", False):
             return Mixture(family, self.count(settings), start, prior)
         shape = None if fitted is None else fitted.shape

@@ -32,7 +32,7 @@ class DataArguments:
     `in_order` tells whether an algorithm will read the chunks about in their order. `continued` tells that a batch goes
     on with the sequence of the call before. `chunk_bytes` is the size of a chunk where answers are wider than rows.
     `left_out` are columns that are no features, such as those that are written beside answers. `categories` are the
-    values of columns of text, where no rows were seen yet.
+    values of columns of text, where no rows were seen yet. `noise` is that of each row; see `GaussianMixture.fit`.
     """
 
     sample_weight: Any = None
@@ -46,6 +46,7 @@ class DataArguments:
     chunk_bytes: int | None = None
     left_out: tuple[str, ...] = ()
     categories: Mapping[str, Sequence[Any]] | None = None
+    noise: Any = None
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ class Shape:
     columns : the features that were chosen among more columns, or None where all were taken
     dtype : in which the public attributes of the fit are shown
     sequences : by which name in the data its sequences are found, such as {"sequence_column": "run"}
+    noise : "variances" or "covariances", where the rows of a call hold their noise behind the features; else None
     """
 
     features: int
@@ -36,6 +37,7 @@ class Shape:
     columns: tuple[str, ...] | None = None
     dtype: np.dtype[Any] = field(default=np.dtype(np.float64))
     sequences: Mapping[str, str] = field(default_factory=dict)
+    noise: str | None = None
 
 
 @dataclass(frozen=True)

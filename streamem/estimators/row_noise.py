@@ -1,0 +1,109 @@
+"""`fit(X, noise=…)`: rows of which each has noise of its own, of known covariance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamem.core.errors import ParameterError, SchemaError
+from streamem.core.ports import Family, Source
+from streamem.estimators.row_inputs import columns_of, open_rows, read_options
+from streamem.estimators.structure import DataArguments, Opened
+from streamem.families import Gaussian
+from streamem.families.gaussian.noisy import NoisyGaussian
+from streamem.initialization import MERGED, PARALLEL, SPLIT_MERGE
+from streamem.running.fitted import Shape
+from streamem.sources import ReadOptions, open_source
+from streamem.sources.opening import is_weight_path
+from streamem.sources.row_noise import NoisyRows
+from streamem.sources.side_by_side import SideBySide
+
+Array = NDArray[Any]
+
+
+def open_noisy(settings: Any, x: Any, arguments: DataArguments, shape: Shape | None) -> Opened:
+    """Rows of X with their noise behind them, and the shape of the features, which tells the kind of noise.
+
+    Raises
+    ------
+    ParameterError : a model that knows no noise of rows
+    SchemaError : noise that does not fit the rows
+    """
+    _require_able(settings, shape)
+    noise, plain = arguments.noise, replace(arguments, noise=None)
+    names = _columns(noise)
+    if names is None:
+        opened = open_rows(settings, x, plain, shape)
+        base: Source = SideBySide(opened.source, _apart(settings, noise, opened.source))
+    else:
+        plain = replace(plain, left_out=(*plain.left_out, *names))
+        opened = open_rows(settings, x, plain, shape)
+        if opened.shape.names is None:
+            raise ParameterError(f"noise names the columns {list(names)}, and X has no names; pass it as an array")
+        features = columns_of([str(name) for name in opened.shape.names])
+        options = replace(read_options(settings, plain, shape), columns=(*features, *names), left_out=())
+        base = open_source(x, weight=arguments.sample_weight, options=options)
+    d = opened.shape.features
+    told = names if names is not None and len(names) == d else None
+    source = NoisyRows(base, d, told)
+    return Opened(source, replace(opened.shape, noise=source.kind))
+
+
+def seen_through_noise(family: Family, shape: Shape | None) -> Family:
+    """The family of rows that have noise of their own, where a call has such."""
+    if shape is None or shape.noise is None:
+        return family
+    own: Any = family  # a Gaussian, which `open_noisy` has required
+    return NoisyGaussian(own.covariance_type, own.reg_covar, shape.noise)
+
+
+@dataclass(frozen=True)
+class OnValues:
+    """A start that sees the values of rows alone; those that were not observed are NaN."""
+
+    start: Any
+    family: Any
+
+    def __call__(self, x: Array, weight: Array | None, k: int, rng: np.random.RandomState) -> Array:
+        """Responsibilities (n, k)."""
+        found: Array = self.start(self.family.values(x), weight, k, rng)
+        return found
+
+
+def _require_able(settings: Any, shape: Shape | None) -> None:
+    family = settings.face.family(settings, shape)
+    if type(family) is not Gaussian:
+        raise ParameterError("noise of rows is integrated over without priors of means and covariances: leave them out")
+    if settings.noise:
+        raise ParameterError("noise=True is a component for outliers, which does not go together with noise of rows")
+    if settings.init_params in (MERGED, SPLIT_MERGE, PARALLEL):
+        raise ParameterError(
+            f"init_params is {settings.init_params!r}, which measures rows without their noise; use 'kmeans' or "
+            "'short_em'"
+        )
+
+
+def _columns(noise: Any) -> tuple[str, ...] | None:
+    """Names of columns, or None where noise lies apart from the rows."""
+    if isinstance(noise, str):
+        return None if is_weight_path(noise) else (noise,)
+    named = isinstance(noise, list | tuple) and len(noise) > 0 and all(isinstance(name, str) for name in noise)
+    return tuple(noise) if named else None
+
+
+def _apart(settings: Any, noise: Any, rows: Source) -> Source:
+    """A source of noise that lies apart: (n, d) variances, (n, d, d) covariances, or what `open_source` takes."""
+    if isinstance(noise, np.ndarray | list | tuple):
+        array = np.asarray(noise)
+        if array.dtype.kind not in "biuf" or array.ndim not in (1, 2, 3) or len(array) != rows.n_rows:
+            raise SchemaError(
+                f"noise is an array of shape {array.shape} of {array.dtype}; numbers, (n, d) variances or (n, d, d) "
+                f"covariances of {rows.n_rows} rows, are needed"
+            )
+        noise = array.reshape(len(array), -1)
+    return open_source(
+        noise, options=ReadOptions(chunk_bytes=read_options(settings, DataArguments(), None).chunk_bytes)
+    )
