@@ -66,7 +66,7 @@ class SideBySide(Source):
         self.schema = replace(base.schema, n_features=width, dtype=dtype, names=None)
 
     def fingerprint(self) -> str:
-        """Both fingerprints."""
+        """The fingerprints of the two, one behind the other."""
         return f"{self._base.fingerprint()}|{self._other.fingerprint()}"
 
     def chunks(self) -> Sequence[SideRef]:
