@@ -178,13 +178,14 @@ class KafkaStream(Stream):
             raise ParameterError(f"{self.name}: librdkafka refuses its settings: {error.args[0].str()}") from error
 
     def _begin(self, consumer: Any, positions: Mapping[str, Any]) -> None:
-        partitions = self._partitions(consumer)
+        metadata = self._metadata(consumer)
+        partitions = sorted(metadata.topics[self._topic].partitions)
         if unknown := sorted(set(positions) - {str(number) for number in partitions}):
             raise StreamError(
                 f"{self.name}: the saved positions name partitions {unknown}, the topic has {len(partitions)}: it is "
                 "not the one that the model was fitted on; name that one, or start a new model"
             )
-        self._topic_id = self._marks.identify(positions)
+        self._topic_id = self._marks.identify(positions, metadata)
         self._known = {number: self._lane(number, positions.get(str(number))) for number in partitions}
         if self._group is not None:
             consumer.subscribe(
@@ -200,22 +201,23 @@ class KafkaStream(Stream):
     def _lane(self, number: int, position: Mapping[str, Any] | None = None) -> Lane:
         return Lane(number, position, self._topic_id)
 
-    def _partitions(self, consumer: Any) -> list[int]:
-        """Numbers of the topic's partitions."""
+    def _metadata(self, consumer: Any) -> Any:
+        """What the cluster tells of itself and of the topic, which can be read."""
         try:
-            topic = consumer.list_topics(self._topic, timeout=START_S).topics[self._topic]
+            metadata = consumer.list_topics(self._topic, timeout=START_S)
         except self._kafka.KafkaException as error:
             consumer.poll(0)  # tells what is wrong, through _on_error
             raise StreamError(
                 f"{self.name}: no Kafka broker at {self._servers} answered within {START_S:g} s "
                 f"({(self._trouble or error.args[0]).str()}); check the address, and in settings= the security"
             ) from error
+        topic = metadata.topics[self._topic]
         if not topic.partitions:
             raise StreamError(
                 f"{self.name}: {self._servers} has no topic {self._topic!r} that can be read ({topic.error.str()}); "
                 "check its name and who may read it, or create it"
             )
-        return sorted(topic.partitions)
+        return metadata
 
     def _starts(self, consumer: Any, partitions: list[int]) -> list[Any]:
         """Where to start each partition that this member has from now on."""

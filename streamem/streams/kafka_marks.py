@@ -48,13 +48,19 @@ class Marks:
         self._settings = {**kept, "log_level": 2}  # else it would warn of each setting that is for consumers only
         self._heard = float("-inf")
 
-    def identify(self, positions: Mapping[str, Any]) -> str | None:
+    def identify(self, positions: Mapping[str, Any], metadata: Any) -> str | None:
         """The id of the topic, None where the cluster does not tell.
+
+        Parameters
+        ----------
+        positions, metadata : what was saved, and what the cluster says of itself: its controller tells
 
         Raises
         ------
         StreamError : positions were saved of a topic with another id
         """
+        if metadata.controller_id not in metadata.brokers:  # as in librdkafka's mock, where nobody says who it is
+            return None
         saved = {position["topic"] for position in positions.values() if "topic" in position}
         admin = self._kafka.admin.AdminClient(self._settings, logger=logger)
         topics = self._kafka.TopicCollection([self._topic])

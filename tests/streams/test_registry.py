@@ -116,6 +116,7 @@ def test_a_registry_that_fails_loses_no_record(registry: SchemaRegistry, tmp_pat
         with pytest.raises(StreamError, match=told) as caught:
             learned(messages, decoder, tmp_path, **files)
         registry.fails = None
+        assert type(caught.value) is StreamError  # no PoisonError, which dead letters are
         assert "No record is lost" in str(caught.value)
         assert PASSWORD not in "".join([str(caught.value), repr(caught.value.__cause__), repr(decoder)])
         assert GaussianMixture.load(tmp_path / "live.npz").report_.n_rows == 200
