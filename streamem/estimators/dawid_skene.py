@@ -19,7 +19,7 @@ from streamem.estimators.declaring import hyperparameters
 from streamem.estimators.estimator import Estimator
 from streamem.estimators.faces.dawid_skene import DawidSkeneFace, plain_values
 from streamem.estimators.identity import container_of
-from streamem.estimators.live import OnDrift, StreamArguments, Until, learn_stream
+from streamem.estimators.live import OnDrift, OwnDecoder, StreamArguments, Until, learn_stream
 from streamem.estimators.raters import RATERS
 from streamem.estimators.structure import DataArguments
 from streamem.machine.importing import import_whole
@@ -265,6 +265,7 @@ class DawidSkene(Estimator):
         on_drift: OnDrift = "log",
         until: Until | None = None,
         categories: Mapping[str, Sequence[Any]] | None = None,
+        decoder: OwnDecoder | None = None,
     ) -> Self:
         """Learn from a stream of votes, mini-batch by mini-batch, until it ends or `stop` is called.
 
@@ -275,7 +276,7 @@ class DawidSkene(Estimator):
         most_steps : votes on an item that are gathered; more are learned as those on an item of their own
         columns : ignored: the fields are those of the estimator
         half_life, step, batch_rows, sample_weight, checkpoint, save_every_s, dead_letter, poison_limit
-        dead_letter_limit, history, drift, on_drift, until : as in `GaussianMixture.fit_stream`
+        dead_letter_limit, history, drift, on_drift, until, decoder : as in `GaussianMixture.fit_stream`
         categories : raters and classes by the names of their columns, in place of the hyperparameters
 
         Returns
@@ -321,6 +322,7 @@ class DawidSkene(Estimator):
             self.item,
             most_steps=most_steps,
             categories=categories,
+            decoder=decoder,
         )
         if self._fitted is None:
             self.__dict__["_classes"] = len(named[self.label] or ())

@@ -23,7 +23,7 @@ from streamem.estimators.diagnosis import Diagnosis
 from streamem.estimators.estimator import Estimator
 from streamem.estimators.faces.gaussian_chain import GaussianChainFace
 from streamem.estimators.labels import lengths_told
-from streamem.estimators.live import OnDrift, StreamArguments, Until, learn_stream
+from streamem.estimators.live import OnDrift, OwnDecoder, StreamArguments, Until, learn_stream
 from streamem.estimators.structure import DataArguments
 from streamem.estimators.uncertainty import StandardErrors
 from streamem.online.learner import step_rule
@@ -303,6 +303,7 @@ class LinearGaussianChain(Estimator):
         on_drift: OnDrift = "log",
         until: Until | None = None,
         categories: Mapping[str, Sequence[Any]] | None = None,
+        decoder: OwnDecoder | None = None,
     ) -> Self:
         """Learn from a stream of sequences, mini-batch by mini-batch, until it ends or `stop` is called.
 
@@ -310,7 +311,7 @@ class LinearGaussianChain(Estimator):
         ----------
         stream, sequence_column, most_steps, half_life, step, batch_rows, columns : as in `GaussianHMM.fit_stream`
         sample_weight, checkpoint, save_every_s, dead_letter, poison_limit, dead_letter_limit, history : see there
-        drift, on_drift, until, categories : see there
+        drift, on_drift, until, categories, decoder : see there
 
         Returns
         -------
@@ -347,6 +348,7 @@ class LinearGaussianChain(Estimator):
             False,
             most_steps,
             categories,
+            decoder,
         )
         learn_stream(self, stream, arguments)
         return self

@@ -80,6 +80,8 @@ class NatsStream(Stream):
     start : "beginning" or "end", where there is no position
     settings : of `nats.connect`: user, password, token, user_credentials (a file), nkeys_seed, tls, inbox_prefix, …
     patience_s : for how long the server may be away
+    name : under which a model saves its positions, by default ``"nats:" + stream``; with another name than before, a
+        model begins anew in the stream
 
     Notes
     -----
@@ -103,9 +105,10 @@ class NatsStream(Stream):
         start: str = "beginning",
         settings: Mapping[str, Any] | None = None,
         patience_s: float = 60.0,
+        name: str | None = None,
     ) -> None:
         self._nats = _library()
-        self.name = f"nats:{stream}" + (f"?subject={subject}" if subject else "")
+        self.name = name or f"nats:{stream}" + (f"?subject={subject}" if subject else "")
         given = servers.split(",") if isinstance(servers, str) else list(servers)
         self._servers = [one.strip() if "://" in one else f"nats://{one.strip()}" for one in given]
         self._shown = ", ".join(redacted(one) for one in self._servers)
@@ -170,7 +173,8 @@ class NatsStream(Stream):
                 yield None
             for one in arrived:
                 after = place.following(one)
-                yield Message(_payload(one), "", asdict(place), asdict(after))
+                headers = tuple((name, text.encode()) for name, text in (one.headers or {}).items())
+                yield Message(_payload(one), "", asdict(place), asdict(after), headers)
                 place = after
 
     def _attach(self, link: Link, place: Place | None) -> Place:

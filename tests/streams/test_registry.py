@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
 import uuid
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+import streamem
 from helpers.schema_registry import PASSWORD, SchemaRegistry, avro, framed, record_of, schema_registry
 from helpers.tansu import Tansu
 from streamem import GaussianHMM, GaussianMixture
@@ -249,6 +251,14 @@ def test_steps_of_sequences_in_avro(registry: SchemaRegistry) -> None:
     expected = GaussianHMM(1).fit_stream([{"run": run, "a": a} for run, a in steps], **settings)
     assert hmm.means_.tobytes() == expected.means_.tobytes()
     assert hmm.report_.n_rows == 40
+
+
+def test_every_estimator_takes_a_decoder() -> None:
+    """The command line passes one on to whatever model it loads."""
+    faces = [getattr(streamem, name) for name in streamem.__all__]
+    learners = [face for face in faces if hasattr(face, "fit_stream")]
+    assert len(learners) > 5
+    assert [face.__name__ for face in learners if "decoder" not in inspect.signature(face.fit_stream).parameters] == []
 
 
 def test_arguments(registry: SchemaRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
