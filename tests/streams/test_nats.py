@@ -134,8 +134,9 @@ def test_messages_in_order_and_the_lag(server: NatsServer) -> None:
     with Reader(stream) as reader:
         taken = reader.take(2500)
         assert next(reader.messages) is None
-        server.send("S", b"late")
+        server.send("S", b"late", headers={"kind": "late"})
         (late,) = reader.take(1)
+        assert late.headers == (("kind", b"late"),)
         assert (stream.lag({}), stream.lag({"": taken[11].after}), stream.lag({"": late.after})) == (2501, 2489, 0)
     assert payloads(taken) == numbers(0, 2500)
     assert [message.at for message in taken[1:]] == [message.after for message in taken[:-1]]

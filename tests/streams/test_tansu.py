@@ -20,6 +20,7 @@ from helpers.tansu import tansu as started
 from streamem import GaussianMixture
 from streamem.conformance import StreamSuite
 from streamem.core.errors import StreamError
+from streamem.streams import kafka
 from streamem.streams.kafka import KafkaStream
 
 pytestmark = pytest.mark.brokers
@@ -58,11 +59,12 @@ class TestOnTansu(StreamSuite):
     expected, starts = 23, 2
 
     @pytest.fixture(autouse=True)
-    def _fill(self, laws: str) -> None:
+    def _fill(self, laws: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(kafka, "IDLE_S", 0.2)
         self.servers = laws
 
     def make_stream(self) -> KafkaStream:
-        return KafkaStream(self.servers, "laws")
+        return KafkaStream(self.servers, "laws", settings={"fetch.wait.max.ms": 20})
 
 
 def test_a_topic_is_learned_once_and_a_restart_gives_the_same_bits(tansu: Tansu, tmp_path: Path) -> None:
