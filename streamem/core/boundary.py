@@ -56,6 +56,12 @@ class Cut:
 class Joining:
     """How messages of pieces are joined: of K states, in logarithms, by sums over paths or by the best of them."""
 
+    impossible = (
+        "cannot have come from the model: every path takes a step of probability 0, or a density overflowed; allow "
+        "more in startprob or transmat, or rescale the data"
+    )
+    """Why a message may be one that cannot be, in words."""
+
     def __init__(self, question: str) -> None:
         self._sum = SUMS[question]
 

@@ -320,10 +320,7 @@ def _possible(joining: Joining, values: Array | None, ref: ChunkRef) -> Array:
     """The message without the constant that is in it."""
     lowered = None if values is None else joining.lowered(values)
     if lowered is None:
-        raise NumericalError(
-            f"{where(ref)}: the sequence that goes on here cannot have come from the model: every path takes a step of "
-            "probability 0, or a density overflowed; allow more in startprob or transmat, or rescale the data"
-        )
+        raise NumericalError(f"{where(ref)}: the sequence that goes on here {joining.impossible}")
     return lowered
 
 

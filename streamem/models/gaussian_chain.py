@@ -21,7 +21,7 @@ from streamem.core.sequences import Sequences
 from streamem.core.small_work import in_numpy
 from streamem.core.stats import Stats
 from streamem.models.by_size import by_size
-from streamem.models.gaussian_messages import GaussianJoining, Reach, Told, settled, step_of, symmetric
+from streamem.models.gaussian_messages import GaussianJoining, Reach, Told, quietly, settled, step_of, symmetric
 from streamem.models.gaussian_observations import Observations, observations
 from streamem.models.gaussian_pass import Chain, GaussianPass, root_of, untold
 from streamem.models.gaussian_starts import started
@@ -109,6 +109,7 @@ class GaussianChain(Model):
         return started(self.setup, sample, rng)
 
     @by_size
+    @quietly
     def e_step(self, params: Params, chunk: Chunk, message: Boundary | None = None) -> Stats:
         """Expected sums of a chunk, given what lies beyond it."""
         return expected(chunk, lambda chunk: self._expected(params, chunk, message))
@@ -205,6 +206,7 @@ class GaussianChain(Model):
     # --- what a fitted model says of sequences -----------------------------------------------------------------------
 
     @by_size
+    @quietly
     def log_likelihood(self, params: Params, chunk: Chunk, message: Boundary | None = None) -> Stats:
         """rows, weight and weighted log-likelihood in nats."""
         _, _, work = self._pass(params, chunk, message or ALONE, None)
@@ -212,12 +214,14 @@ class GaussianChain(Model):
         return Stats(rows=chunk.rows, weight=weight, log_likelihood=_finite(work.log_likelihood))
 
     @by_size
+    @quietly
     def smoothed(self, params: Params, chunk: Chunk, message: Boundary | None = None) -> Array:
         """States given all of their sequence: (n, k) means; NaN for padding."""
         steps, _, work = self._pass(params, chunk, message or ALONE, np.ones)
         return _without_padding(work.means + params.origin, steps)
 
     @by_size
+    @quietly
     def smoothed_moments(self, params: Params, chunk: Chunk, message: Boundary | None = None) -> Array:
         """(n, k + k²) means, and covariances row by row."""
         steps, _, work = self._pass(params, chunk, message or ALONE, np.ones, keep=True)
@@ -225,6 +229,7 @@ class GaussianChain(Model):
         return _without_padding(np.hstack(moments), steps)
 
     @by_size
+    @quietly
     def signal(self, params: Params, chunk: Chunk, message: Boundary | None = None) -> Array:
         """Expected values of all steps without their noise: (n, d); NaN for padding."""
         steps, _, work = self._pass(params, chunk, message or ALONE, np.ones)
@@ -233,6 +238,7 @@ class GaussianChain(Model):
         return _without_padding(found, steps)
 
     @by_size
+    @quietly
     def imputed(
         self,
         params: Params,
@@ -263,11 +269,13 @@ class GaussianChain(Model):
         return _without_padding(filled, steps)
 
     @by_size
+    @quietly
     def filtered(self, params: Params, chunk: Chunk, message: Boundary | None = None) -> Array:
         """States given the steps up to theirs: (n, k) means; NaN for padding, and before a diffuse start is told."""
         return self.filtered_moments(params, chunk, message)[:, : self.setup.n_latent]
 
     @by_size
+    @quietly
     def filtered_moments(self, params: Params, chunk: Chunk, message: Boundary | None = None) -> Array:
         """(n, k + k²) means, and covariances row by row."""
         k = self.setup.n_latent
@@ -278,6 +286,7 @@ class GaussianChain(Model):
         return np.hstack([means + params.origin, covariances.reshape(chunk.rows, -1)])
 
     @by_size
+    @quietly
     def step_densities(self, params: Params, chunk: Chunk, message: Boundary | None = None) -> Array:
         """(n,) log-densities of steps given those before them, in nats, which sum to the log-likelihood; NaN: padding.
 
@@ -289,6 +298,7 @@ class GaussianChain(Model):
         return np.asarray(_without_padding(heights[:, None], steps)[:, 0])
 
     @by_size
+    @quietly
     def ends(self, params: Params, chunk: Chunk, message: Boundary | None = None) -> Array:
         """(sequences that end here, k + k²) means and covariances of the states at their last steps.
 
@@ -328,6 +338,7 @@ class GaussianChain(Model):
         return True
 
     @by_size
+    @quietly
     def forward_of(self, params: Params, chunk: Chunk, question: str, boundary: Boundary) -> Array:
         """The `Reach` at the last step, given that before the first one, or from the start."""
         begin, stop = self._only_span(chunk, boundary)
@@ -339,6 +350,7 @@ class GaussianChain(Model):
         return self._run(chain, self._seen(params, chunk), begin, stop, entering).packed()
 
     @by_size
+    @quietly
     def backward_of(self, params: Params, chunk: Chunk, question: str, boundary: Boundary) -> Array:
         """What all steps and `after` tell of the state before the first: a `Told`."""
         begin, stop = self._only_span(chunk, boundary)
@@ -366,6 +378,7 @@ class GaussianChain(Model):
         return step_of(Told(first[0], first_h[0]), chain.a, chain.g).told.packed()
 
     @by_size
+    @quietly
     def operator_of(self, params: Params, chunk: Chunk, question: str, affordable: bool = False) -> Array | None:
         """The `Reach` at the last step, whose δ is the state before the first."""
         begin, stop = self._only_span(chunk, ALONE)

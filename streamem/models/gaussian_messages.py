@@ -16,6 +16,9 @@ from streamem.core.boundary import Joining
 
 Array = NDArray[Any]
 
+quietly = np.errstate(over="ignore", invalid="ignore", divide="ignore")
+"""What overflows is not finite, and an error where it arrives."""
+
 UNKNOWN = 1e-13
 """Share of its information, each direction by its own measure, below which a direction of δ is not told."""
 
@@ -117,7 +120,7 @@ class Reach(NamedTuple):
 def settled(matrix: Array, vector: Array) -> tuple[Array, Array, float, float] | None:
     """Mean and covariance J⁻¹ of an information, ½ log |2πJ⁻¹|, ½ ηᵀJ⁻¹η; None where a direction is open."""
     size = np.sqrt(np.maximum(np.diagonal(matrix), 0.0))
-    if not (size > 0).all():
+    if not (size > 0).all() or not np.isfinite(matrix).all():
         return None
     values, vectors = np.linalg.eigh(matrix / np.outer(size, size))
     if not values[0] > UNKNOWN * len(size):
@@ -171,6 +174,11 @@ def symmetric(matrix: Array) -> Array:
 class GaussianJoining(Joining):
     """Messages of Gaussian chains with k latent dimensions, packed."""
 
+    impossible = (
+        "leaves what float64 holds: its state explodes where nothing is observed, or squares of values overflow; "
+        "rescale the data, or use a transition_matrix whose powers do not explode"
+    )
+
     def __init__(self, k: int) -> None:
         self._k = k
 
@@ -178,10 +186,12 @@ class GaussianJoining(Joining):
         """The message as it is, if it is finite."""
         return message if np.isfinite(message).all() else None
 
+    @quietly
     def forwards(self, before: Array, whole: Array) -> Array:
         """The `Reach` at the end of a piece."""
         return Reach.unpacked(before, self._k).then(Reach.unpacked(whole, self._k)).packed()
 
+    @quietly
     def backwards(self, whole: Array, after: Array) -> Array:
         """What a piece and all that follows it tell of the state before."""
         reach, told = Reach.unpacked(whole, self._k), Told.unpacked(after, self._k)

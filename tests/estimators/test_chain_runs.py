@@ -169,6 +169,10 @@ def test_what_cannot_be_is_said() -> None:
         level.diagnose(x[:30, :1])
     with pytest.raises(AttributeError, match="here it is nothing: hidden states are Gaussian"):
         level.predict_proba(x[:30, :1])
+    gap = np.where((np.arange(3000) < 10) | (np.arange(3000) > 2990), 1.0, np.nan)[:, None]
+    unstable = LinearGaussianChain(1, transition_matrix=[[1.5]], random_state=0, n_iter=1, chunk_bytes=2000)
+    with pytest.raises(NumericalError, match="state explodes where nothing is observed.*powers do not explode"):
+        unstable.fit(gap)
     strict = LinearGaussianChain(1, missing="error")
     with pytest.raises(Exception, match="row 1"):
         strict.fit([[1.0, 2.0], [np.nan, 1.0], [2.0, 3.0]])

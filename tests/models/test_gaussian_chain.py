@@ -19,6 +19,7 @@ from streamem.core.errors import NumericalError
 from streamem.core.sequences import Sequences
 from streamem.models import GaussianChain
 from streamem.models.gaussian_chain import Setup
+from streamem.running.uncertainty.chain import free_numbers, moved, slope
 
 Array = NDArray[Any]
 
@@ -135,6 +136,20 @@ def test_a_far_offset_changes_nothing() -> None:
                 params = model.m_step(model.e_step(params, chunk), params)
             found.append(np.concatenate([np.ravel(params.components[name]) for name in sorted(noise)]))
         np.testing.assert_allclose(found[1], found[0], rtol=1e-8)
+
+
+@pytest.mark.parametrize("noise", ["full", "diag"])
+def test_slopes_by_every_number_are_differences_of_the_log_likelihood(noise: str) -> None:
+    """What standard errors differentiate, of matrices of which some are symmetric, and with missing values."""
+    rng = np.random.default_rng(11)
+    own = chain_params(rng, 2, 2, noise == "full").replace(transition_covariance=np.array([[1.0, 0.3], [0.3, 0.5]]))
+    model, params, chunk = GaussianChain(Setup(2, observation_noise=noise)), framed(own), Chunk(gappy(rng, 12, 2))
+    numbers = list(free_numbers(model, params))
+    assert len(numbers) == 4 + 3 + 4 + (3 if noise == "full" else 2) + 2 + 2 + 3
+    found = slope(model, params, model.e_step(params, chunk), numbers)
+    for number, expected in zip(numbers, found, strict=True):
+        ends = [model.e_step(moved(params, number, step), chunk).log_likelihood for step in (1e-5, -1e-5)]
+        np.testing.assert_allclose((ends[0] - ends[1]) / 2e-5, expected, rtol=1e-6, atol=1e-6, err_msg=str(number))
 
 
 class ChainLaws(ModelSuite):
