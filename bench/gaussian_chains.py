@@ -1,7 +1,7 @@
 """An EM iteration of a Gaussian chain beside pykalman's, and the E-step beside the smoother of statsmodels.
 
-All begin from the same matrices and update the same of them. pykalman is NumPy, step by step; statsmodels has no EM
-for such models, so that its smoother, which is compiled, stands for one. pykalman goes over a tenth of the steps, and ten
+All begin from the same matrices and update the same of them. pykalman is NumPy, step by step; statsmodels has no EM for
+such models, so that its smoother, which is compiled, stands for one. pykalman goes over a tenth of the steps, and ten
 times its seconds are shown: it takes as long for each.
 """
 
