@@ -165,10 +165,12 @@ class Address(os.PathLike[str]):
 
     def told(self, error: BaseException) -> str:
         """What an error of the store says, in short and without the values of options."""
-        text = f"{type(error).__name__}: {error}".partition("\n\nDebug source")[0]
+        text = " ".join(f"{type(error).__name__}: {error}".partition("\n\nDebug source")[0].split())
         for name, value in self.options.items():
             if isinstance(value, str) and len(value) > 3 and name not in ("endpoint", "endpoint_url", "region"):
                 text = text.replace(value, HIDDEN)
+        if "Certificate" in str(error):  # obstore says it only where it tells its own insides
+            text += "; its certificate is not trusted: pass allow_invalid_certificates=True if you trust the server"
         if isinstance(error, ImportError):
             text += "; pip install 'streamem[obstore]' reads s3://, gs://, az:// and https://"
         return redacted(text + remedy_of(text))

@@ -158,13 +158,48 @@ def _told(error: Exception, piece: Piece, where: str) -> SourceError:
 
 async def _asked(store: Any, piece: Piece, where: str, few: asyncio.Semaphore) -> Fetched:
     async with few:
-        found = await import_whole("obstore").get_async(store, piece.key, options=_options(piece))
+        found = await _got(store, piece)
         return _whole(piece, where, found, await found.bytes_async())
 
 
 def _asked_here(store: Any, piece: Piece, where: str) -> Fetched:
-    found = import_whole("obstore").get(store, piece.key, options=_options(piece))
+    found = _got_here(store, piece)
     return _whole(piece, where, found, found.bytes())
+
+
+async def _got(store: Any, piece: Piece) -> Any:
+    obstore = import_whole("obstore")
+    try:
+        return await obstore.get_async(store, piece.key, options=_options(piece))
+    except Exception as error:
+        if not _wants_a_place(error, piece):
+            raise
+    placed = _from_the_end(piece, await obstore.head_async(store, piece.key))
+    return await obstore.get_async(store, piece.key, options=_options(placed))
+
+
+def _got_here(store: Any, piece: Piece) -> Any:
+    obstore = import_whole("obstore")
+    try:
+        return obstore.get(store, piece.key, options=_options(piece))
+    except Exception as error:
+        if not _wants_a_place(error, piece):
+            raise
+    placed = _from_the_end(piece, obstore.head(store, piece.key))
+    return obstore.get(store, piece.key, options=_options(placed))
+
+
+def _wants_a_place(error: Exception, piece: Piece) -> bool:
+    """Whether a store knows no last bytes of an object: Azure."""
+    from_the_end = piece.first is not None and piece.stop is None
+    return from_the_end and type(error).__name__ == "NotSupportedError"
+
+
+def _from_the_end(piece: Piece, told: Any) -> Piece:
+    """The last bytes by their place in an object of such a size, as long as it is the same one."""
+    assert piece.first is not None
+    first = max(0, told["size"] + piece.first)
+    return Piece(piece.key, first, told["size"], piece.etag or told["e_tag"] or "")
 
 
 def _options(piece: Piece) -> dict[str, Any] | None:
@@ -190,7 +225,7 @@ def _whole(piece: Piece, where: str, found: Any, body: Any) -> Fetched:
 
 def shortened(error: BaseException) -> str:
     """What an error of a store says, in short, with the remedy where it is known."""
-    text = redacted(f"{type(error).__name__}: {error}".partition("\n\nDebug source")[0])
+    text = redacted(" ".join(f"{type(error).__name__}: {error}".partition("\n\nDebug source")[0].split()))
     return text + remedy_of(text)
 
 

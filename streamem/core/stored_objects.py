@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from streamem.core.addresses import Address
+from streamem.core.addresses import SCHEMES, Address
 from streamem.core.errors import OutputError, WriterConflictError
 from streamem.core.object_requests import listed
 from streamem.machine.importing import import_whole
@@ -62,7 +62,7 @@ def put_after(address: Address, content: bytes, etag: str | None) -> str | None:
         put(address, content)
         return etag_of(address)
     obstore = import_whole("obstore")
-    mode: Any = "create" if etag is None else {"e_tag": etag}
+    mode: Any = "create" if etag is None else _if_still(address, etag)
     try:
         found = obstore.put(address.object_store(), address.key, content, mode=mode)
     except (obstore.exceptions.PreconditionError, obstore.exceptions.AlreadyExistsError):
@@ -75,6 +75,22 @@ def put_after(address: Address, content: bytes, etag: str | None) -> str | None:
     except Exception as error:
         raise OutputError(f"cannot write {address}: {address.told(error)}; what was there is intact") from None
     return found["e_tag"] or ""
+
+
+def _if_still(address: Address, etag: str) -> dict[str, str]:
+    """What a write is made conditional on; Google's stores ask for a version, which they tell beside the ETag.
+
+    Raises
+    ------
+    WriterConflictError : the object has another ETag already
+    """
+    if SCHEMES[address.scheme] != "gs":
+        return {"e_tag": etag}
+    head = import_whole("obstore").head
+    told = _found(address, lambda: head(address.object_store(), address.key))
+    if told is None or told["e_tag"] != etag or not told["version"]:
+        raise _conflict(address)
+    return {"e_tag": etag, "version": told["version"]}
 
 
 def etag_of(address: Address) -> str | None:

@@ -25,6 +25,7 @@ from streamem.core.errors import SchemaError, SourceChangedError, SourceError
 from streamem.core.object_requests import Fetched, Piece, fetch_all
 from streamem.core.parquet_pages import require_modest_pages
 from streamem.core.redaction import HIDDEN
+from streamem.core.stored_objects import size_of
 from streamem.sources.columns import Column, TableLayout, plan_columns
 from streamem.sources.held_file import Parts, PartsFile
 from streamem.sources.object_marks import is_far_protocol, mark_of, renew_listings
@@ -162,6 +163,10 @@ def _found_in_store(address: Address) -> FileSet:
 
 
 def _is_file(filesystem: pafs.FileSystem, root: str, address: Address) -> bool:
+    if address.is_known_to_obstore and address.scheme in ("http", "https"):  # which list nothing: it is there, or not
+        if size_of(address) is None:
+            raise SourceError(f"{address}: the web server has no such file; check the address")
+        return True
     found = address.reached(lambda: filesystem.get_file_info(root))
     return bool(found.type == pafs.FileType.File)
 

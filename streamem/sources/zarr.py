@@ -243,6 +243,11 @@ def _open_path(path: str | os.PathLike[str]) -> ZarrNode:
             f"{path} cannot be opened as Zarr: {type(error).__name__}: {error}. It is "
             f"{_describe(Path(path))}; an array or a group with zarr.json, .zarray or .zgroup is needed"
         ) from error
+    if isinstance(node, zarr.Group) and not node.store.supports_listing and node.metadata.consolidated_metadata is None:
+        raise SourceError(
+            f"{path} is a Zarr group on a web server, which lists no names, and its metadata are not consolidated: "
+            "pass the address of one of its arrays, or run zarr.consolidate_metadata where the group was written"
+        )
     return node
 
 

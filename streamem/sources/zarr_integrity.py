@@ -103,9 +103,19 @@ def store_at(path: str | os.PathLike[str]) -> Any:
     return ZipStore(path, mode="r") if path.endswith(".zip") and Path(path).is_file() else path
 
 
+class UnlistedStore(ObjectStore[Any]):
+    """A web server, which answers for names and lists none: a chunk that is absent is noticed at its read."""
+
+    @property
+    def supports_listing(self) -> bool:
+        """False."""
+        return False
+
+
 def _store_of(address: Address) -> Any:
-    if address.is_known_to_obstore and address.scheme not in ("http", "https"):  # which cannot list
-        return ObjectStore(address.object_store(whole=True), read_only=True)
+    if address.is_known_to_obstore:
+        kind = UnlistedStore if address.scheme in ("http", "https") else ObjectStore
+        return kind(address.object_store(whole=True), read_only=True)
     if not address.options:
         return address.text
     return address.reached(lambda: FsspecStore.from_url(address.text, storage_options=address.options, read_only=True))

@@ -66,7 +66,7 @@ def surveyed(array: zarr.Array[Any]) -> Survey | None:
     A store of 10⁵ objects is listed in a hundred requests: each listing counts, so the first one serves for everything.
     """
     grid, store = grid_of(array), array.store
-    if not isinstance(store, ObjectStore) or not grid.is_legible:
+    if not isinstance(store, ObjectStore) or not store.supports_listing or not grid.is_legible:
         return None
     digest = hashlib.blake2b(repr(array.metadata.to_dict()).encode(), digest_size=12)
     marks, places, last = Marks(), packed("q"), ""
@@ -105,7 +105,11 @@ def _marks(array: zarr.Array[Any], store: Store) -> Iterator[str]:
         yield _file_mark(Path(store.path))
     elif isinstance(store, LocalStore):
         yield from _file_marks(array, store.root / array.path)
-    elif isinstance(store, FsspecStore | ObjectStore) and (told := _listed_marks(store, array.path)):
+    elif (
+        isinstance(store, FsspecStore | ObjectStore)
+        and store.supports_listing
+        and (told := _listed_marks(store, array.path))
+    ):
         yield from told
     elif type(store).__module__.startswith("icechunk."):  # a snapshot never changes
         session: Any = store.session  # type: ignore[attr-defined]

@@ -1,13 +1,15 @@
 """An S3 server of the tests: objects in memory, loopback only, every answer as late as is asked; it counts requests.
 
 It knows what sources need: GET with ranges, HEAD, PUT (also If-None-Match: * and If-Match), DELETE, ListObjectsV2 in
-pages. It checks no signatures but refuses other access keys than its own with 403.
+pages. It checks no signatures but refuses other access keys than its own with 403. Where it speaks as Google's stores
+do (`google`), who writes names generations instead of ETags, and nobody has to log in.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import re
 import threading
 from collections import Counter
@@ -39,6 +41,7 @@ class ObjectServer:
     sent : bytes of objects that were answered
     most_at_once : requests that were answered at the same time
     readonly : whether writes are refused
+    google : whether it speaks as Google's stores do
     troubles : what some requests meet
     """
 
@@ -48,6 +51,7 @@ class ObjectServer:
     asked: Counter[str] = field(default_factory=Counter)
     sent: int = 0
     readonly: bool = False
+    google: bool = False
     troubles: Troubles = field(default_factory=Troubles)
     port: int = 0
     most_at_once: int = 0
@@ -57,6 +61,10 @@ class ObjectServer:
     @property
     def storage_options(self) -> dict[str, str]:
         """With which a client reaches it."""
+        if self.google:
+            account = {"gcs_base_url": f"http://127.0.0.1:{self.port}", "disable_oauth": True}
+            named = dict.fromkeys(("client_email", "private_key", "private_key_id"), "")
+            return {"service_account_key": json.dumps(account | named), "allow_http": "true"}
         return {
             "access_key_id": KEY,
             "secret_access_key": SECRET,
@@ -66,7 +74,7 @@ class ObjectServer:
 
     def address(self, key: str = "") -> str:
         """The address of an object or folder."""
-        return f"s3://{self.bucket}/{key}"
+        return f"{'gs' if self.google else 's3'}://{self.bucket}/{key}"
 
     @contextmanager
     def running(self) -> Iterator[ObjectServer]:
@@ -135,7 +143,7 @@ class ObjectServer:
         parts = urlsplit(target)
         bucket, _, key = unquote(parts.path).lstrip("/").partition("/")
         query = {name: values[0] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
-        if f"Credential={KEY}/" not in headers.get("authorization", ""):
+        if not self.google and f"Credential={KEY}/" not in headers.get("authorization", ""):
             return error("403 Forbidden", "AccessDenied")
         if bucket != self.bucket:
             return error("404 Not Found", "NoSuchBucket")
@@ -164,23 +172,26 @@ class ObjectServer:
         if method == "DELETE":
             self.objects.pop(key, None)
             return "204 No Content", {}, b""
-        if source := unquote(headers.get("x-amz-copy-source", "")):
+        if source := unquote(headers.get("x-goog-copy-source" if self.google else "x-amz-copy-source", "")):
             if (held := self.objects.get(source.lstrip("/").partition("/")[2])) is None:
                 return error("404 Not Found", "NoSuchKey")
             self.objects[key] = held
             told = f"<CopyObjectResult {XMLNS}><ETag>{escape(etag(held))}</ETag></CopyObjectResult>"
             return "200 OK", {"content-type": "application/xml"}, told.encode()
         there = self.objects.get(key)
+        if (wanted := headers.get("x-goog-if-generation-match")) not in (None, generation(there)):
+            return error("412 Precondition Failed", f"Is{generation(there)}Not{wanted}")
         if headers.get("if-none-match") == "*" and there is not None:
             return error("412 Precondition Failed", "PreconditionFailed")
         if "if-match" in headers and (there is None or etag(there) != headers["if-match"]):
             return error("412 Precondition Failed", "PreconditionFailed")
         self.objects[key] = body
-        return "200 OK", {"etag": etag(body)}, b""
+        return "200 OK", {"etag": etag(body), "x-goog-generation": generation(body)}, b""
 
     def _read(self, method: str, key: str, headers: dict[str, str]) -> tuple[str, dict[str, str], bytes]:
         content, tag = self.objects[key], self._etag(key)
         told = {"etag": tag, "last-modified": "Mon, 30 Nov 2026 00:00:00 GMT", "accept-ranges": "bytes"}
+        told["x-goog-generation"] = generation(content)
         if method == "HEAD":
             return "200 OK", {**told, "content-length": str(len(content))}, b""
         if headers.get("if-match", tag) != tag:
@@ -237,6 +248,11 @@ class ObjectServer:
 def etag(content: bytes) -> str:
     """As S3 has it, for objects put at once."""
     return f'"{hashlib.md5(content).hexdigest()}"'
+
+
+def generation(content: bytes | None) -> str:
+    """What Google's stores tell versions apart by; 0 where there is no object."""
+    return "0" if content is None else str(int(hashlib.md5(content).hexdigest()[:12], 16))
 
 
 def error(status: str, code: str) -> tuple[str, dict[str, str], bytes]:
