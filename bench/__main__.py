@@ -32,6 +32,7 @@ EXPERIMENTS = [
     Experiment("Mixtures of exponential families", "bench.exponential_families", draws=False),
     Experiment("Latent classes", "bench.latent_classes", draws=False),
     Experiment("Record linkage", "bench.record_linkage", draws=False),
+    Experiment("Factor models", "bench.factor_models", draws=False),
     Experiment("Raters", "bench.raters", draws=False),
     Experiment("Gaussian chains", "bench.gaussian_chains", draws=False),
     Experiment("Starts and sweeps that share reads", "bench.shared_reads", draws=False),

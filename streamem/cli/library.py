@@ -14,15 +14,18 @@ if TYPE_CHECKING:
 
     from streamem import (
         GMMHMM,
+        PPCA,
         Address,
         BernoulliHMM,
         CategoricalHMM,
         DawidSkene,
+        FactorAnalysis,
         GaussianHMM,
         GaussianMixture,
         LatentClass,
         LinearGaussianChain,
         Mixture,
+        MixtureOfFactorAnalyzers,
         MixtureProportions,
         PoissonHMM,
         ReadOptions,
@@ -56,6 +59,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "GMMHMM",
+    "PPCA",
     "Address",
     "BernoulliHMM",
     "Budget",
@@ -63,6 +67,7 @@ __all__ = [
     "CategoricalHMM",
     "DawidSkene",
     "DriftAlarm",
+    "FactorAnalysis",
     "FolderStream",
     "GaussianHMM",
     "GaussianMixture",
@@ -70,6 +75,7 @@ __all__ = [
     "LatentClass",
     "LinearGaussianChain",
     "Mixture",
+    "MixtureOfFactorAnalyzers",
     "MixtureProportions",
     "PoissonHMM",
     "ReadOptions",
@@ -101,6 +107,9 @@ __all__ = [
 ]
 
 _HOMES = {
+    "FactorAnalysis": "streamem",
+    "PPCA": "streamem",
+    "MixtureOfFactorAnalyzers": "streamem",
     "GMMHMM": "streamem",
     "Address": "streamem",
     "BernoulliHMM": "streamem",

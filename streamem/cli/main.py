@@ -15,6 +15,7 @@ import click
 from streamem import __version__
 from streamem.cli import library
 from streamem.cli.chain import fit_chain
+from streamem.cli.factor import fit_factor
 from streamem.cli.latent_class import fit_latent_class
 from streamem.cli.link import link
 from streamem.cli.mixtures import fit_gmm, fit_mixture, fit_student
@@ -98,6 +99,7 @@ fit.add_command(fit_latent_class)
 fit.add_command(fit_proportions)
 fit.add_command(fit_raters)
 fit.add_command(fit_chain)
+fit.add_command(fit_factor)
 
 
 @main.command()
@@ -117,11 +119,15 @@ def predict(
     sequences: SequencesSaid,
     reading: ReadingOptions,
 ) -> None:
-    """Label every row of DATA with its most probable component, or the most probable path of states."""
+    """Label every row of DATA with its most probable component, or the most probable path of states.
+
+    Of a model of factors without components the factors of every row are written.
+    """
     fitted = _load(model).set_params(**reading.settings)
     if proba and not hasattr(fitted, "predict_proba"):
         raise click.UsageError(f"{type(fitted).__name__} has no probabilities of components: leave --proba out")
     question = fitted.predict_proba if proba else fitted.predict
+    question = fitted.predict_proba if proba else getattr(fitted, "predict", None) or fitted.transform
     with reading.opened(data, None, sequences.arguments(fitted, reading.missing_chunks == "fill")) as (
         source,
         arguments,
@@ -152,6 +158,7 @@ def score(
     """Log-likelihood, AIC and BIC of DATA."""
     fitted = _load(model).set_params(**reading.settings)
     if output is not None and not (hasattr(fitted, "weights_init") or hasattr(fitted, "smooth")):
+    if output is not None and not (hasattr(fitted, "weights_init") or hasattr(fitted, "components_")):
         raise click.UsageError("rows of a sequence have no density of their own; see `streamem predict --proba`")
     with reading.opened(data, weight, sequences.arguments(fitted, reading.missing_chunks == "fill")) as (
         source,

@@ -65,10 +65,10 @@ class FactorAnalysis(MixtureEstimator):
     >>> import numpy as np
     >>> from streamem import FactorAnalysis
     >>> rng = np.random.default_rng(0)
-    >>> X = rng.normal(size=(5000, 1)) @ [[2.0, 1.0, -1.0, 0.0]] + rng.normal(size=(5000, 4))
+    >>> X = rng.normal(size=(5000, 1)) @ [[2.0, 1.0, -1.0, 0.5]] + rng.normal(size=(5000, 4))
     >>> fa = FactorAnalysis(n_components=1).fit(X)
     >>> fa.components_.round(1).tolist(), fa.noise_variance_.round(1).tolist()
-    ([[2.0, 1.0, -1.0, 0.0]], [0.9, 1.0, 1.0, 1.0])
+    ([[2.0, 1.0, -1.0, 0.5]], [1.0, 1.0, 1.0, 1.0])
     >>> fa.transform(X).shape
     (5000, 1)
     """

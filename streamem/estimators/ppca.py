@@ -46,11 +46,11 @@ class PPCA(MixtureEstimator):
     >>> import numpy as np
     >>> from streamem import PPCA
     >>> rng = np.random.default_rng(0)
-    >>> X = rng.normal(size=(5000, 1)) @ [[3.0, 4.0, 0.0]] + rng.normal(size=(5000, 3))
+    >>> X = rng.normal(size=(5000, 1)) @ [[3.0, 4.0, 1.0]] + rng.normal(size=(5000, 3))
     >>> X[rng.random(X.shape) < 0.2] = np.nan
     >>> pca = PPCA(1, missing="integrate").fit(X)
     >>> pca.components_.round(0).tolist(), round(pca.noise_variance_, 1)
-    ([[3.0, 4.0, 0.0]], 1.0)
+    ([[3.0, 4.0, 1.0]], 1.0)
     """
 
     face: ClassVar[FactorFace] = FactorFace("isotropic")

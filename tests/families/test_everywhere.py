@@ -12,7 +12,15 @@ from numpy.typing import NDArray
 import streamem
 from streamem.algorithms import StepwiseEM
 from streamem.core.ports import Family
-from streamem.families import AutoregressiveGaussian, Bernoulli, Categorical, Gaussian, MixtureFamily, Poisson
+from streamem.families import (
+    AutoregressiveGaussian,
+    Bernoulli,
+    Categorical,
+    FactorGaussian,
+    Gaussian,
+    MixtureFamily,
+    Poisson,
+)
 
 Array = NDArray[Any]
 FAMILIES: dict[str, Family] = {
@@ -22,6 +30,7 @@ FAMILIES: dict[str, Family] = {
     "Categorical with prior": Categorical(prior=2.0),
     "autoregressive": AutoregressiveGaussian(1, 1e-6),
     "mixture of Gaussians": MixtureFamily(Gaussian("diag", 1e-6), 2),
+    "factors": FactorGaussian(1, reg_covar=1e-6),
     "mixture of Categoricals": MixtureFamily(Categorical(), 2),
 }
 
@@ -34,6 +43,8 @@ def rows_of(family: Family, n: int = 6000) -> Array:
     if isinstance(family, AutoregressiveGaussian):
         earlier = rng.normal(size=(n, 1))
         return np.hstack([np.where(high, 0.9, -0.9) * earlier + 0.3 * rng.normal(size=(n, 1)), earlier])
+    if isinstance(family, FactorGaussian):
+        return np.where(high, 3.0, -3.0) + rng.normal(size=(n, 1)) * [1.0, -1.0, 2.0] + rng.normal(size=(n, 3))
     if isinstance(family, MixtureFamily) and isinstance(family.family, Gaussian):
         return np.where(high, 3.0, -3.0) + rng.normal(size=(n, 2))
     return (rng.random((n, 4)) < np.where(high, 0.2, 0.8)).astype(np.float64)

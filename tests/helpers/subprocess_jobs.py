@@ -324,6 +324,23 @@ def measure_more_rows(kind: str, warm_up: str, data: str) -> dict[str, int]:
     return {"few": before, "many": memory("VmHWM"), "rows": rows}
 
 
+def measure_factors(warm_up: str, data: str, factors: int, passes: int, limit: str) -> dict[str, Any]:
+    """Fit a factor analysis and write its factors, of a small store and then of a large one; memory in bytes."""
+    from streamem import FactorAnalysis
+
+    def use(path: str) -> Any:
+        model = FactorAnalysis(factors, max_iter=passes, tol=0.0, memory_limit=limit, n_threads=2).fit(path)
+        model.transform(path, out=f"{path}.factors.npy", overwrite=True)
+        return model
+
+    use(warm_up)
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak of the warm-up
+    before = memory("VmRSS")
+    model = use(data)
+    seconds = [one.seconds for one in model.report_.passes]
+    return {"before": before, "peak": memory("VmHWM"), "rows": model.report_.n_rows, "seconds": max(seconds)}
+
+
 def _models() -> dict[str, tuple[Callable[[], Any], dict[str, Any]]]:
     """Estimators over the columns of `tests.running.test_memory.write_columns`, and what their `fit` is told."""
     from streamem import GroupedMixture, LatentClass, Mixture, RecordLinkage, StudentTMixture
@@ -433,7 +450,15 @@ def memory(field: str) -> int:
     return int(line.split()[1]) * 1024
 
 
-MEASURING = {"cluster_passes", "measure", "measure_chain", "measure_more_rows", "read_format", "stream"}
+MEASURING = {
+    "cluster_passes",
+    "measure",
+    "measure_factors",
+    "measure_chain",
+    "measure_more_rows",
+    "read_format",
+    "stream",
+}
 """Jobs that measure memory, to which everything belongs that happened before; others forget it first (`clear_refs`)."""
 
 JOBS: dict[str, Callable[..., Any]] = {
@@ -448,6 +473,7 @@ JOBS: dict[str, Callable[..., Any]] = {
         read_format,
         read_parts,
         measure_chain,
+        measure_factors,
         measure_more_rows,
         open_hostile,
         cluster_passes,

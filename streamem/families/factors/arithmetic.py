@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg.blas import dgemm
 
 from streamem.core.arrays import Params
 from streamem.core.numerics import EPS
@@ -19,8 +18,11 @@ Array = NDArray[Any]
 SAFETY = 8.0
 """Rounding errors are taken to stay within this many of their standard deviations."""
 
-BLOCK_BYTES = 2**20
-"""Of the rows of a block in float64, which are read four times."""
+BLOCK_BYTES = 2**19
+"""Of the rows of a block in float64, which are read four times; so are their squares twice."""
+
+MOST_FOLDED = 200.0
+"""Powers of two by which units may differ from 1 where squares of rows are taken in units of the data."""
 
 MOST_TERMS = 1e4
 """Times a log-density that the squares of a feature may be in it, in the mean, where sums of squares lose no digits."""
@@ -45,6 +47,11 @@ class FactorKernel(Kernel):
         self.n_components, self._d, self._q = params.loadings.shape
         self._params, self._posterior = params, posterior_of(params)
         self._precisions = 1.0 / noise_of(params)
+        # Scales are powers of two: to multiply matrices and sums by them, instead of rows, changes no digit.
+        finer = 1.0 / np.asarray(params.scale)
+        folded = bool((np.abs(np.log2(finer)) < MOST_FOLDED).all())
+        self._row_factor = None if folded else finer
+        self._unit = finer if folded else np.ones(self._d)
         terms = typical_terms(params)
         self.by_squares = bool((terms <= MOST_TERMS * self._d).all())
         size = terms.max() if self.by_squares else self._d + 2.0 * np.sqrt(self._d * terms.max())
@@ -60,7 +67,9 @@ class FactorKernel(Kernel):
         p, known = self._params, self._posterior
         linear = (p.means * self._precisions)[:, :, None]
         both = np.concatenate([known.whitening, linear], axis=2) if self.by_squares else known.whitening
-        self._turned = np.ascontiguousarray(both.transpose(0, 2, 1).reshape(-1, self._d))
+        turned = both.transpose(1, 0, 2).reshape(self._d, -1)
+        self._turned = np.ascontiguousarray(turned * self._unit[:, None])
+        self._of_squares = self._precisions * self._unit**2
         self._at_means = np.einsum("kdq,kd->kq", known.whitening, p.means)
         self._of_means = (p.means**2 * self._precisions).sum(axis=1)
 
@@ -78,7 +87,8 @@ class FactorKernel(Kernel):
             self._held = np.empty((2, rows, self._d))
         self._x, self._x2 = self._held[:, :rows]
         np.subtract(x, self._params.center, out=self._x)
-        np.divide(self._x, self._params.scale, out=self._x)
+        if self._row_factor is not None:
+            np.multiply(self._x, self._row_factor, out=self._x)
         np.multiply(self._x, self._x, out=self._x2)
         self._found: tuple[Array, Array] | None = None
 
@@ -96,10 +106,7 @@ class FactorKernel(Kernel):
         weighted = self._held_weights
         np.multiply(whitened, resp[:, None], out=weighted[:, :q])
         weighted[:, q] = resp
-        if rows:
-            # Into the sums themselves, as (d, K·(q + 1)) in Fortran's order.
-            both = weighted.reshape(k * (q + 1), rows).T
-            dgemm(1.0, self._x.T, both, beta=1.0, c=self._sums.T, overwrite_c=True)
+        self._sums += weighted.reshape(k * (q + 1), rows) @ self._x
         self._squares += weighted[:, q] @ self._x2
         self._weights += weighted[:, q].sum(axis=1)
         self._scores += weighted[:, :q].sum(axis=2)
@@ -107,13 +114,14 @@ class FactorKernel(Kernel):
 
     def stats(self) -> Stats:
         """Expected statistics of all rows; see `FactorGaussian`."""
-        sums, back = self._sums.reshape(self.n_components, self._q + 1, self._d), self._posterior.unwhitening
+        sums = (self._sums * self._unit).reshape(self.n_components, self._q + 1, self._d)
+        back = self._posterior.unwhitening
         turned = np.swapaxes(back, 1, 2)
         seen = turned @ self._score_products @ back
         return Stats(
             weight=self._weights.copy(),
             x=sums[:, self._q].copy(),
-            squares=self._squares.copy(),
+            squares=self._squares * self._unit**2,
             factors=(turned @ self._scores[:, :, None])[:, :, 0],
             crossed=np.swapaxes(sums[:, : self._q], 1, 2) @ back,
             products=self._weights[:, None, None] * self._posterior.covariance + (seen + np.swapaxes(seen, 1, 2)) / 2,
@@ -127,10 +135,10 @@ class FactorKernel(Kernel):
 
     def _by_squares(self) -> tuple[Array, Array]:
         k, q, rows = self.n_components, self._q, len(self._x)
-        found = (self._turned @ self._x.T).reshape(k, q + 1, rows)
+        found = np.ascontiguousarray((self._x @ self._turned).T).reshape(k, q + 1, rows)
         whitened = found[:, :q]
         whitened -= self._at_means[:, :, None]
-        distances = self._precisions @ self._x2.T
+        distances = np.ascontiguousarray((self._x2 @ self._of_squares.T).T)
         distances += self._of_means[:, None] - 2.0 * found[:, q]
         distances -= np.einsum("kqb,kqb->kb", whitened, whitened)
         return whitened, distances
@@ -139,7 +147,7 @@ class FactorKernel(Kernel):
         k, q, rows = self.n_components, self._q, len(self._x)
         whitened, distances = np.empty((k, q, rows)), np.empty((k, rows))
         for i in range(k):
-            about = self._x - self._params.means[i]
+            about = self._x * self._unit - self._params.means[i]
             np.matmul(self._posterior.whitening[i].T, about.T, out=whitened[i])
             factors = self._posterior.unwhitening[i].T @ whitened[i]
             about -= factors.T @ self._params.loadings[i].T

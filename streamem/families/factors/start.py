@@ -12,7 +12,7 @@ from streamem.families.factors.m_step import FLOOR
 
 Array = NDArray[Any]
 
-BLOCK_ROWS = 1024
+BLOCK_ROWS = 512
 MOST_SQUARE = 256
 """Features of which a covariance is decomposed; of more, only products with some directions are taken."""
 MORE, ROUNDS = 8, 6
@@ -51,27 +51,36 @@ def begun(x: Array, weight: Array | None, center: Array, scale: Array, q: int, i
 
 
 class _Rows:
-    """Rows about their means in the anchored frame, a block at a time."""
+    """Rows in the anchored frame, a block at a time; NaN is taken for the mean."""
 
     def __init__(self, x: Array, weight: Array | None, center: Array, scale: Array) -> None:
-        self._x, self._center, self._scale = x, center, scale
+        self._x, self._center, self._finer = x, center, 1.0 / scale
         self._weight = np.ones(len(x)) if weight is None else np.asarray(weight, dtype=np.float64)
-        self.means = np.zeros(len(center))
-        seen = self._summed(lambda y, w: w @ ~np.isnan(y))
-        self.means = self._summed(lambda y, w: w @ np.nan_to_num(y)) / np.maximum(seen, np.finfo(np.float64).tiny)
-        squares = self._summed(lambda y, w: w @ np.nan_to_num(y) ** 2)
-        self.variances = squares / np.maximum(seen, np.finfo(np.float64).tiny)
+        self._gaps, self.means = bool(np.isnan(x).any()), np.zeros(len(center))
+        seen = self._summed(lambda y, w: w @ ~np.isnan(y)) if self._gaps else np.asarray(self._weight.sum())
+        seen = np.maximum(seen, np.finfo(np.float64).tiny)
+        self.means = self._summed(lambda y, w: w @ self._filled(y)) / seen
+        self.variances = self._summed(lambda y, w: w @ np.square(self._filled(y))) / seen
+
+    def covariance(self) -> Array:
+        """C (d, d)."""
+        total = self._summed(lambda y, w: self._filled(y).T @ (self._filled(y) * w[:, None]))
+        return np.asarray(total / self._weight.sum())
 
     def covariance_times(self, directions: Array) -> Array:
         """C·V of directions V (d, m)."""
-        known = self._summed(lambda y, w: np.nan_to_num(y).T @ ((np.nan_to_num(y) @ directions) * w[:, None]))
-        return np.asarray(known / self._weight.sum())
+        total = self._summed(lambda y, w: self._filled(y).T @ ((self._filled(y) @ directions) * w[:, None]))
+        return np.asarray(total / self._weight.sum())
+
+    def _filled(self, y: Array) -> Array:
+        return np.where(np.isnan(y), 0.0, y) if self._gaps else y
 
     def _summed(self, of_block: Callable[[Array, Array], Array]) -> Array:
         total: Any = 0.0
         for first in range(0, len(self._x), BLOCK_ROWS):
             part = slice(first, first + BLOCK_ROWS)
-            y = (self._x[part] - self._center) / self._scale - self.means
+            y = (self._x[part] - self._center) * self._finer
+            y -= self.means
             total = total + of_block(y, self._weight[part])
         return np.asarray(total)
 
@@ -84,7 +93,7 @@ def _principal(rows: _Rows, unit: Array, q: int) -> tuple[Array, Array]:
         return np.asarray(rows.covariance_times(directions / own) / own)
 
     if d <= MOST_SQUARE:
-        values, vectors = np.linalg.eigh(times(np.eye(d)))
+        values, vectors = np.linalg.eigh(rows.covariance() / own / unit)
     else:
         basis = np.linalg.qr(np.random.RandomState(0).standard_normal((d, min(d, q + MORE))))[0]
         for _ in range(ROUNDS):
