@@ -126,7 +126,6 @@ def predict(
     fitted = _load(model).set_params(**reading.settings)
     if proba and not hasattr(fitted, "predict_proba"):
         raise click.UsageError(f"{type(fitted).__name__} has no probabilities of components: leave --proba out")
-    question = fitted.predict_proba if proba else fitted.predict
     question = fitted.predict_proba if proba else getattr(fitted, "predict", None) or fitted.transform
     with reading.opened(data, None, sequences.arguments(fitted, reading.missing_chunks == "fill")) as (
         source,
@@ -157,8 +156,8 @@ def score(
 ) -> None:
     """Log-likelihood, AIC and BIC of DATA."""
     fitted = _load(model).set_params(**reading.settings)
-    if output is not None and not (hasattr(fitted, "weights_init") or hasattr(fitted, "smooth")):
-    if output is not None and not (hasattr(fitted, "weights_init") or hasattr(fitted, "components_")):
+    own = "weights_init", "smooth", "components_"
+    if output is not None and not any(hasattr(fitted, name) for name in own):
         raise click.UsageError("rows of a sequence have no density of their own; see `streamem predict --proba`")
     with reading.opened(data, weight, sequences.arguments(fitted, reading.missing_chunks == "fill")) as (
         source,
