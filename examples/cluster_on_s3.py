@@ -60,20 +60,15 @@ def write_rows(folder: str) -> None:
 
 
 @contextlib.contextmanager
-def cluster(kill_after: float | None = None):
-    """Two workers; one of them is killed after so many seconds, as a machine on loan may be."""
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as workers, Client(workers) as client:
-        timer = threading.Timer(kill_after or 0.0, lambda: os.kill(workers.workers[0].pid, signal.SIGKILL))
-        if kill_after:
-            timer.start()
-        yield client
-        timer.cancel()
+def cluster():
+    """Two workers of this machine; in real life any cluster that Dask has a client for."""
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as workers, Client(workers):
+        yield workers
 
 
-def fit(folder: str, kill_after: float | None = None) -> GaussianMixture:
+def fit(folder: str) -> GaussianMixture:
     """Goes on from the checkpoint, if there is one; the active client is used."""
-    with cluster(kill_after):
-        return model().fit(f"{folder}/rows", columns=COLUMNS, checkpoint=f"{folder}/run/fit.npz")
+    return model().fit(f"{folder}/rows", columns=COLUMNS, checkpoint=f"{folder}/fit.npz")
 
 
 def story(folder: str) -> None:
@@ -82,22 +77,27 @@ def story(folder: str) -> None:
 
     # A program with a cluster of its own is killed, with all its workers, in the middle of its fit.
     program = subprocess.Popen([sys.executable, __file__, "fit", folder], start_new_session=True)
-    while not store_of(folder).exists(f"{folder}/run/fit.npz.2") and program.poll() is None:
+    while not store_of(folder).exists(f"{folder}/fit.npz.2") and program.poll() is None:
         time.sleep(0.02)  # the last three iterations are kept; this one is there when three are saved
     with contextlib.suppress(ProcessLookupError):
         os.killpg(program.pid, signal.SIGKILL)
     assert program.wait() == -signal.SIGKILL, "it was not killed in the middle"
 
-    # The same call elsewhere, while a worker of that cluster dies: the bits of a fit that nobody disturbed.
-    resumed = fit(folder, kill_after=1.0)
-    undisturbed = model().fit(f"{folder}/rows", columns=COLUMNS, executor="threads")
-    assert resumed.means_.tobytes() == undisturbed.means_.tobytes()
-    print(f"resumed: {len(resumed.report_.passes)} passes in all, the same bits")
-
-    # Workers write the labels beside the rows; the folder becomes a Delta table, and nothing is copied.
-    with cluster():
+    with cluster() as workers:
+        # The same call elsewhere, and one of its workers dies too.
+        killer = threading.Timer(0.5, os.kill, (workers.workers[0].pid, signal.SIGKILL))
+        killer.start()
+        resumed = fit(folder)
+        killer.join()
+        # Workers write the labels beside the rows.
         out = f"{folder}/labels/part.parquet"
         resumed.predict(f"{folder}/rows", columns=COLUMNS, out=out, id_columns=["id"], overwrite=True)
+
+    undisturbed = model().fit(f"{folder}/rows", columns=COLUMNS, executor="threads")
+    assert resumed.means_.tobytes() == undisturbed.means_.tobytes()
+    print(f"resumed: {len(resumed.report_.passes)} passes in all, the bits of a fit that nobody disturbed")
+
+    # Their folder becomes a Delta table, and nothing is copied.
     deltalake.convert_to_deltalake(f"{folder}/labels", mode="ignore")
     labels = deltalake.DeltaTable(f"{folder}/labels").to_pyarrow_table().sort_by("id")
     assert labels["id"].to_pylist() == list(range(DAYS * ROWS))
@@ -109,11 +109,13 @@ def story(folder: str) -> None:
 def main() -> None:
     """Workers are new processes that import this file, so what it does stands in functions."""
     if sys.argv[1:2] == ["fit"]:
-        fit(sys.argv[2])
+        with cluster():
+            fit(sys.argv[2])
     elif sys.argv[1:]:
         story(sys.argv[1])
     else:
         with tempfile.TemporaryDirectory() as folder:
+            os.mkdir(f"{folder}/labels")  # stores have no folders to be made
             story(folder)
 
 

@@ -29,7 +29,7 @@ QUICK_BLOCKS = (0, len(BLOCKS) - 1)
 
 PAGES = ["README.md", *(f"examples/{path.name}" for path in sorted((ROOT / "examples").glob("*.md")))]
 
-LONG_EXAMPLES = {"command_line.sh", "vowels_and_consonants.py", "zero_inflated_poisson.py"}
+LONG_EXAMPLES = {"cluster_on_s3.py", "command_line.sh", "vowels_and_consonants.py", "zero_inflated_poisson.py"}
 """Each takes as long as all others together."""
 
 MODULES = [module.name for module in pkgutil.walk_packages(streamem.__path__, "streamem.")]
