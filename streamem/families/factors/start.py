@@ -15,6 +15,8 @@ Array = NDArray[Any]
 BLOCK_ROWS = 512
 MOST_SQUARE = 256
 """Features of which a covariance is decomposed; of more, only products with some directions are taken."""
+MOST_ROWS = 8192
+"""Of a sample, the same in every run: more take longer than an iteration, and tell directions hardly better."""
 MORE, ROUNDS = 8, 6
 """Directions beyond the factors, and products with the covariance, of a subspace iteration."""
 LEAST_LEFT = 0.1
@@ -36,6 +38,9 @@ def begun(x: Array, weight: Array | None, center: Array, scale: Array, q: int, i
 
     With noise of each column the directions are those of correlations, so that a start does not depend on units.
     """
+    if len(x) > MOST_ROWS:
+        chosen = np.sort(np.random.default_rng(0).integers(len(x), size=MOST_ROWS))
+        x, weight = x[chosen], None if weight is None else weight[chosen]
     rows = _Rows(x, weight, center, scale)
     unit = np.ones(len(center)) if isotropic else np.sqrt(np.where(rows.variances > 0, rows.variances, 1.0))
     variances = rows.variances / unit**2
