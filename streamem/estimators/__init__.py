@@ -20,6 +20,7 @@ from streamem.estimators.gaussian_mixture import GaussianMixture
 from streamem.estimators.gmm_hmm import GMMHMM
 from streamem.estimators.grouped_mixture import GroupedMixture
 from streamem.estimators.hmm import HMM
+from streamem.estimators.item_response import ItemResponse
 from streamem.estimators.latent_class import LatentClass
 from streamem.estimators.mixture import Mixture
 from streamem.estimators.mixture_proportions import MixtureProportions
@@ -43,6 +44,7 @@ __all__ = [
     "GaussianHMM",
     "GaussianMixture",
     "GroupedMixture",
+    "ItemResponse",
     "LatentClass",
     "LinearGaussianChain",
     "Mixture",

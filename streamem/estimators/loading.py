@@ -27,6 +27,7 @@ from streamem.estimators.gaussian_mixture import GaussianMixture
 from streamem.estimators.gmm_hmm import GMMHMM
 from streamem.estimators.grouped_mixture import GroupedMixture
 from streamem.estimators.hmm import HMM
+from streamem.estimators.item_response import ItemResponse
 from streamem.estimators.latent_class import LatentClass
 from streamem.estimators.mixture import Mixture
 from streamem.estimators.mixture_proportions import MixtureProportions
@@ -57,6 +58,7 @@ CLASSES: dict[str, Any] = {
         MixtureProportions,
         RecordLinkage,
         DawidSkene,
+        ItemResponse,
         LinearGaussianChain,
         FactorAnalysis,
         PPCA,

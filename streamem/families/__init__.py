@@ -13,6 +13,7 @@ from streamem.families.gamma_prior import GammaPrior
 from streamem.families.gaussian.distribution import Gaussian
 from streamem.families.gaussian.normal_wishart import NormalWishart
 from streamem.families.geometric import Geometric
+from streamem.families.item_curves import ItemCurves
 from streamem.families.log_normal import LogNormal
 from streamem.families.mixture_family import MixtureFamily
 from streamem.families.multinomial import Multinomial
@@ -40,6 +41,7 @@ __all__ = [
     "GammaPrior",
     "Gaussian",
     "Geometric",
+    "ItemCurves",
     "LogNormal",
     "MixtureFamily",
     "Multinomial",

@@ -4,6 +4,7 @@ from streamem.models.dawid_skene import DawidSkene
 from streamem.models.gaussian_chain import GaussianChain
 from streamem.models.grouped_mixture import GroupedMixture
 from streamem.models.hmm import HMM
+from streamem.models.latent_trait import LatentTrait
 from streamem.models.mixture import Mixture
 from streamem.models.noise import MixtureWithNoise
 from streamem.models.own_model import OwnModel
@@ -14,6 +15,7 @@ __all__ = [
     "DawidSkene",
     "GaussianChain",
     "GroupedMixture",
+    "LatentTrait",
     "Mixture",
     "MixtureWithNoise",
     "OwnModel",

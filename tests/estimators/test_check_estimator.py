@@ -146,6 +146,7 @@ CASES: dict[str, Callable[[], Any]] = {
     "NegativeBinomialMixture": lambda: rows(streamem.NegativeBinomialMixture, "RowsNegativeBinomial", counts)(),
     "MultinomialMixture": lambda: rows(streamem.MultinomialMixture, "RowsMultinomialMixture", counts)(),
     "VonMisesFisherMixture": lambda: rows(streamem.VonMisesFisherMixture, "RowsVonMisesFisher", directions)(),
+    "ItemResponse": lambda: rows(streamem.ItemResponse, "RowsItemResponse", bits)(n_nodes=7, max_iter=20),
     "LatentClass": lambda: rows(streamem.LatentClass, "RowsLatentClass", bits)(n_categories=2),
     "MixtureProportions": lambda: streamem.MixtureProportions(scale="log", tol=1e-3),
     "EM": lambda: streamem.EM(Center()),

@@ -24,6 +24,7 @@ from streamem import (
     GaussianHMM,
     GaussianMixture,
     GroupedMixture,
+    ItemResponse,
     LatentClass,
     LinearGaussianChain,
     Mixture,
@@ -80,6 +81,7 @@ ESTIMATORS: dict[str, Any] = {
     "PoissonHMM": PoissonHMM(2, random_state=0),
     "BernoulliHMM": BernoulliHMM(2, random_state=0),
     "HMM": HMM(Gaussian("diag"), 2, random_state=0),
+    "ItemResponse": ItemResponse(n_nodes=5),
     "LatentClass": LatentClass(2, n_categories=2, random_state=0),
     "MixtureProportions": MixtureProportions(scale="log", random_state=0),
     "RecordLinkage": RecordLinkage(n_levels=2, random_state=0),
@@ -132,7 +134,7 @@ def rows(name: str) -> Any:
         return pa.table({"item": np.arange(240) // 2, "rater": np.arange(240) % 2, "label": votes.ravel().astype(int)})
     if name == "GroupedMixture":
         return list(X.reshape(30, 4, 2))
-    if name in ("CategoricalHMM", "BernoulliHMM", "BernoulliMixture", "LatentClass", "RecordLinkage"):
+    if name in ("CategoricalHMM", "BernoulliHMM", "BernoulliMixture", "LatentClass", "RecordLinkage", "ItemResponse"):
         return (X > 2.5).astype(np.float64)
     if name in ("GammaMixture", "VonMisesFisherMixture"):
         return np.abs(X) + 0.1 if name == "GammaMixture" else X / np.linalg.norm(X, axis=1, keepdims=True)
@@ -192,8 +194,8 @@ ARRAYS = [name for name in ESTIMATORS if name != "EM" and name not in LACKING]
 """Estimators of components whose first attribute is an array; others have tests of their own."""
 
 
-ONE_COMPONENT = ("FactorAnalysis", "PPCA")
-"""Estimators of which every row has one component, with the probability 1."""
+ONE_COMPONENT = ("FactorAnalysis", "PPCA", "ItemResponse")
+"""Estimators of which rows have no classes."""
 
 
 @pytest.mark.parametrize("name", ARRAYS)

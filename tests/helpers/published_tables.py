@@ -37,6 +37,13 @@ NILE_FLOWS = """
 NILE = np.array([float(flow) for flow in NILE_FLOWS.split()])[:, None]
 """Annual flow of the Nile at Aswan in 10⁸ m³, 1871–1970 (Cobb 1978; data set of R)."""
 
+LSAT = """
+00000 3, 00001 6, 00010 2, 00011 11, 00100 1, 00101 1, 00110 3, 00111 4, 01000 1, 01001 8, 01011 16, 01101 3, 01110 2,
+01111 15, 10000 10, 10001 29, 10010 14, 10011 81, 10100 3, 10101 28, 10110 15, 10111 80, 11000 16, 11001 56, 11010 21,
+11011 173, 11100 11, 11101 61, 11110 28, 11111 298
+"""
+"""Five items of the Law School Admission Test, section 6, of 1000 people (Bock & Lieberman 1970; R's ltm)."""
+
 GSS82_COLUMNS = ("PURPOSE", "ACCURACY", "UNDERSTA", "COOPERAT")
 
 
@@ -65,3 +72,9 @@ def anaesthetists() -> np.ndarray:
     observers = [1, 1, 1, 2, 3, 4, 5]
     patients = enumerate(ANAESTHETISTS.split(), start=1)
     return np.array([[p, o, int(grade)] for p, grades in patients for o, grade in zip(observers, grades, strict=True)])
+
+
+def lsat() -> tuple[np.ndarray, np.ndarray]:
+    """Patterns (30, 5) of right and wrong answers, and how many gave them."""
+    answers, counts = patterns(LSAT)
+    return np.array([[float(letter) for letter in text] for text in answers]), counts

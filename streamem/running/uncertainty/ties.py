@@ -94,8 +94,9 @@ def ties_of(model: Any, params: Params, rows: float, units: float) -> Ties:
     if "noise_weight" in params:
         names, parts = [*names, "noise_weight"], {**parts, "noise_weight": slice(len(weights), len(weights) + 1)}
         weights = np.append(weights, float(params.noise_weight))
-    at_zero = weights * units < LEAST_EVENTS
-    moves = _moves([np.arange(len(weights))[None]], weights, at_zero)
+    free = bool(getattr(model, "updates_weights", True))
+    at_zero = (weights * units < LEAST_EVENTS) & free
+    moves = _moves([np.arange(len(weights))[None]] if free else [], weights, at_zero)
     return Ties(names, weights, moves, at_zero, parts)
 
 

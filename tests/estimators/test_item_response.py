@@ -1,0 +1,113 @@
+"""`ItemResponse` on the Law School Admission Test, section 6, and as every estimator is used."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from helpers.published_tables import lsat
+from streamem import ItemResponse
+from streamem.core.errors import DataError, ParameterError
+from streamem.estimators.loading import load_model
+
+Array = NDArray[Any]
+EXACT: dict[str, Any] = {"tol": 1e-13, "max_iter": 5000}
+
+
+def likelihood(slopes: Array, intercepts: Array, patterns: Array, counts: Array) -> float:
+    """Marginal log-likelihood on 61 equally spaced nodes."""
+    nodes = np.linspace(-6.0, 6.0, 61)
+    weights = np.exp(-(nodes**2) / 2)
+    eta = np.outer(nodes, slopes) + intercepts
+    joint = patterns @ eta.T - np.logaddexp(0.0, eta).sum(axis=1)
+    return float(counts @ np.log(np.exp(joint) @ (weights / weights.sum())))
+
+
+def test_two_parameters() -> None:
+    """Estimates by an independent EM, standard errors as printed by R's ltm; and SciPy's maximum on other nodes."""
+    patterns, counts = lsat()
+    model = ItemResponse(**EXACT).fit(patterns, sample_weight=counts)
+    assert model.scores(patterns, sample_weight=counts)["log_likelihood"] == pytest.approx(-2466.653377, abs=2e-6)
+    np.testing.assert_allclose(model.discrimination_, [0.8257, 0.7227, 0.8909, 0.6884, 0.6569], atol=5e-5)
+    errors = model.standard_errors(patterns, sample_weight=counts)
+    np.testing.assert_allclose(errors["discrimination_"], [0.2581, 0.1867, 0.2326, 0.1852, 0.2100], atol=2e-4)
+
+    def objective(free: Array) -> float:
+        return -likelihood(free[:5], free[5:], patterns, counts)
+
+    start = np.concatenate([model.discrimination_, -model.discrimination_ * model.difficulty_]) + 0.05
+    best = minimize(objective, start, method="BFGS", options={"gtol": 1e-6})
+    assert -best.fun == pytest.approx(-2466.653377, abs=2e-5)
+    np.testing.assert_allclose(model.discrimination_, best.x[:5], atol=2e-4)
+
+
+def test_rasch() -> None:
+    patterns, counts = lsat()
+    model = ItemResponse("rasch", **EXACT).fit(patterns, sample_weight=counts)
+    assert model.scores(patterns, sample_weight=counts)["log_likelihood"] == pytest.approx(-2466.937600, abs=2e-6)
+    np.testing.assert_allclose(model.discrimination_, 0.75513, atol=5e-6)
+    assert model._n_parameters() == 6
+    # Of Rasch's model the number of right answers is sufficient for the ability.
+    abilities = model.transform(patterns)[:, 0]
+    for score in range(6):
+        same = abilities[patterns.sum(axis=1) == score]
+        assert np.ptp(same) < 1e-12
+    assert model.standard_errors(patterns, sample_weight=counts)["discrimination_"].shape == (5,)
+
+
+def test_people_and_patterns_are_the_same(tmp_path: Path, client: Any) -> None:
+    """A thousand people, the patterns with counts, files, patterns found in a pass, and workers."""
+    patterns, counts = lsat()
+    people = np.repeat(patterns, counts.astype(int), axis=0)
+    names = [f"item {j}" for j in range(1, 6)]
+    pq.write_table(pa.table(dict(zip(names, people.T, strict=True))), tmp_path / "lsat.parquet", row_group_size=300)
+    expected = ItemResponse(**EXACT).fit(patterns, sample_weight=counts)
+    for data, settings in ((people, {}), (tmp_path / "lsat.parquet", {}), (people, {"compress": True})):
+        model = ItemResponse(**EXACT, **settings).fit(data)
+        np.testing.assert_allclose(model.discrimination_, expected.discrimination_, atol=1e-6)
+    assert model.report_.n_patterns == len(patterns)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        here = ItemResponse(tol=0.0, max_iter=4).fit(tmp_path / "lsat.parquet")
+        there = ItemResponse(tol=0.0, max_iter=4).fit(tmp_path / "lsat.parquet", executor=client)
+    assert here.discrimination_.tobytes() == there.discrimination_.tobytes()
+    expected.save(tmp_path / "m.npz")
+    loaded = load_model(tmp_path / "m.npz")
+    np.testing.assert_array_equal(loaded.transform(patterns), expected.transform(patterns))
+    assert "5 items, abilities at 41 nodes, 2pl, 10 free parameters" in loaded.describe()
+    loaded.abilities(tmp_path / "lsat.parquet", out=tmp_path / "a.parquet")
+    assert pq.read_table(tmp_path / "a.parquet").column_names == ["ability", "standard_deviation"]
+
+
+def test_missing_answers_and_other_algorithms() -> None:
+    """Answers that are missing drop out; SQUAREM comes to the same maximum."""
+    patterns, counts = lsat()
+    people = np.repeat(patterns, counts.astype(int), axis=0)
+    gone = np.where(np.random.default_rng(0).random(people.shape) < 0.2, np.nan, people)
+    model = ItemResponse(missing="integrate", **EXACT).fit(gone)
+    assert model.score(gone) > model.score(people)
+    whole = ItemResponse(**EXACT).fit(people)
+    assert np.abs(model.difficulty_ - whole.difficulty_).max() < 1.0
+    fast = ItemResponse(**EXACT).fit(people, algorithm="squarem")
+    assert fast.lower_bound_ == pytest.approx(whole.lower_bound_, abs=1e-11)
+    with pytest.raises(DataError, match=r'missing="integrate"'):
+        ItemResponse().fit(gone)
+
+
+def test_what_cannot_be() -> None:
+    with pytest.raises(ParameterError, match="model is '3pl'"):
+        ItemResponse("3pl").fit([[0, 1], [1, 0]])
+    with pytest.raises(ParameterError, match="n_nodes is 1"):
+        ItemResponse(n_nodes=1).fit([[0, 1], [1, 0]])
+    with pytest.raises(DataError, match="an answer is 1, right, or 0, wrong"):
+        ItemResponse().fit([[0, 1], [2, 0]])
+    with pytest.raises(AttributeError, match="no classes to predict"):
+        _ = ItemResponse().predict
