@@ -91,7 +91,7 @@ class Traits(Rows):
         return {}
 
     def n_parameters(self, settings: Any, params: Params) -> int:
-        """None beside those of the items."""
+        """Zero, since the weights of the nodes stay."""
         return 0
 
     def drawn(self, settings: Any, fitted: Fitted, n_rows: int, rng: np.random.RandomState) -> tuple[Array, Array]:

@@ -69,7 +69,7 @@ class ItemCurves(FullFamily):
     def stats(self, params: Params | None, x: Array, resp: Array) -> Stats:
         """weight (K,), right (K, d) and asked (K, d), weighted by resp (n, K)."""
         right, asked = _answers(x)
-        resp = np.where(asked.any(axis=1)[:, None], resp, 0.0)
+        resp = np.where(np.asarray(asked.any(axis=1))[:, None], resp, 0.0)
         return Stats(weight=resp.sum(axis=0), right=resp.T @ right, asked=resp.T @ asked)
 
     def maximize(self, stats: Stats, previous: Params) -> Params:
