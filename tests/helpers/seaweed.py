@@ -34,6 +34,8 @@ def seaweed(folder: Path) -> Iterator[Address]:
     command = [program, "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3"]
     command += [f"-s3.config={folder / 's3.json'}", "-volume.max=8", "-master.volumeSizeLimitMB=64"]
     command += [f"-{name}={port}" for name, port in named]
+    # Catalogs have fixed ports by default, for which a second server of this machine would end.
+    command += ["-s3.port.iceberg=0", "-s3.port.lance=0"]
     with (folder / "log").open("wb") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
     try:
