@@ -33,6 +33,8 @@ def seaweed(folder: Path) -> Iterator[Address]:
     # gRPC listens 10,000 above each port.
     command = [program, "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3"]
     command += [f"-s3.config={folder / 's3.json'}", "-volume.max=8", "-master.volumeSizeLimitMB=64"]
+    # What listens on ports that do not depend on these, so that there could be one server only; and what tells others.
+    command += ["-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false"]
     command += [f"-{name}={port}" for name, port in named]
     # Catalogs have fixed ports by default, for which a second server of this machine would end.
     command += ["-s3.port.iceberg=0", "-s3.port.lance=0"]
@@ -41,7 +43,7 @@ def seaweed(folder: Path) -> Iterator[Address]:
     try:
         options = {"access_key_id": KEY, "secret_access_key": SECRET, "region": "us-east-1"}
         address = Address("s3://bucket/", {**options, "endpoint": f"http://127.0.0.1:{ports[-1]}"})
-        _wait_for_bucket(address, obstore)
+        _wait_for_bucket(address, obstore, server)
         yield address
     finally:
         server.terminate()
@@ -51,7 +53,7 @@ def seaweed(folder: Path) -> Iterator[Address]:
         server.wait()
 
 
-def _wait_for_bucket(address: Address, obstore: object) -> None:
+def _wait_for_bucket(address: Address, obstore: object, server: subprocess.Popen[bytes]) -> None:
     """Make the bucket by a signed PUT of nothing, once the server answers."""
     maker = Address("s3://bucket/made", address.options)
     end = time.monotonic() + PATIENCE_S
@@ -61,7 +63,7 @@ def _wait_for_bucket(address: Address, obstore: object) -> None:
             obstore.delete(maker.object_store(), "made")  # type: ignore[attr-defined]
             return
         except Exception:
-            if time.monotonic() > end:
+            if time.monotonic() > end or server.poll() is not None:
                 raise
             time.sleep(0.5)
 

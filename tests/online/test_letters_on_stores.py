@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 from fsspec.implementations.memory import MemoryFileSystem
 
+from helpers.forked import Forked
 from helpers.object_server import SECRET, ObjectServer
 from helpers.seaweed import seaweed
 from streamem import Address, GaussianMixture
@@ -20,7 +22,7 @@ from streamem.appending import read_appended
 from streamem.cli import main
 from streamem.core import stored_objects
 from streamem.core.errors import OutputError, PoisonError, SourceError, WriterConflictError
-from streamem.core.stored_objects import delete, get, names_below, put
+from streamem.core.stored_objects import delete, get, names_below, put, size_of
 from streamem.online import append_only_objects
 from streamem.online.append_only_objects import StoredStream
 from streamem.plots.history import history_table
@@ -136,6 +138,38 @@ def test_killed_before_any_write_no_line_is_lost_or_there_twice(
             assert resumed.means_.tobytes() == whole.means_.tobytes()
             assert lines(folder) == lines(tmp_path)
     assert written > 36  # of 12 saves with three files each
+
+
+def learn_slowly(folder: Address) -> None:
+    """With time to be killed in."""
+
+    def slowly() -> Iterator[Any]:
+        for batch in batches():
+            sleep(0.02)
+            yield batch
+
+    told = {name: folder.below(f"{name}.arrows") for name in ("dead_letter", "history")}
+    told["checkpoint"] = folder.below("live.npz")
+    GaussianMixture(2, random_state=0).fit_stream(slowly, batch_rows=BATCH, poison_limit=0.1, save_every_s=0.0, **told)
+
+
+@pytest.mark.slow
+def test_killed_by_a_signal_on_a_real_server(bucket: Address, tmp_path: Path) -> None:
+    folder, killed = bucket.below("killed"), 0
+    whole = learned(tmp_path)
+    part, end = folder.below("history.arrows", PARTS[0]), monotonic() + 120
+    for _ in range(3):
+        before, child = size_of(part), Forked(learn_slowly, folder)
+        while child.returncode is None and size_of(part) in (before, None):
+            assert monotonic() < end
+            sleep(0.005)
+        child.kill()
+        child.communicate()
+        killed += child.returncode == -9
+    assert killed == 3
+    resumed = learned(folder, save_every_s=0.0)
+    assert resumed.means_.tobytes() == whole.means_.tobytes()
+    assert lines(folder) == lines(tmp_path)
 
 
 def test_what_is_of_no_model_is_set_aside(folder: Address, caplog: pytest.LogCaptureFixture) -> None:

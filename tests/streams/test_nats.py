@@ -27,6 +27,7 @@ from streamem.core.message import Message
 from streamem.online.append_only_arrow import read_appended
 from streamem.streams import nats, nats_link, open_stream
 from streamem.streams.nats import NatsStream
+from streamem.streams.opening import open_broker
 
 pytestmark = pytest.mark.brokers
 
@@ -379,6 +380,8 @@ def test_addresses_and_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
     opened: Any = open_stream(f"nats://me:{WORD}@a:1,b:2/S?subject=S.%3E")
     assert (opened.name, opened._servers) == ("nats:S?subject=S.>", ["nats://a:1", "nats://b:2"])
     assert opened._settings == {"user": "me", "password": WORD}
+    for address in ("nats://host/S", "redis://host/key", "kafka://host/topic"):
+        assert open_broker(address, "end")._start == "end"  # type: ignore[attr-defined]
     for address in ("nats://host", "nats:///S", "nats://host/S?subject="):
         with pytest.raises(ParameterError, match="no stream of JetStream; write"):
             open_stream(address)
