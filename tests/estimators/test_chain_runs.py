@@ -108,11 +108,11 @@ SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("auto", "anderso
 def test_other_algorithms_come_to_the_same_maximum(algorithm: str) -> None:
     """Of a chain without freedom to turn."""
     given: dict[str, Any] = {"observation_matrix": [[1.0], [1.0]], "observation_offset": [0.0, 0.0]}
-    settings = {**SETTINGS, **given, "n_latent": 1, "n_iter": 200, "tol": 1e-9}
+    settings = {**SETTINGS, **given, "n_latent": 1, "n_iter": 200, "tol": 1e-6}
     x = panel()
     found = [LinearGaussianChain(**settings).fit(x, lengths=LENGTHS, algorithm=way) for way in ("batch", algorithm)]
-    np.testing.assert_allclose(found[1].score(x, lengths=LENGTHS), found[0].score(x, lengths=LENGTHS), rtol=1e-6)
-    np.testing.assert_allclose(found[1].transition_matrix_, found[0].transition_matrix_, atol=5e-3)
+    np.testing.assert_allclose(found[1].score(x, lengths=LENGTHS), found[0].score(x, lengths=LENGTHS), rtol=1e-5)
+    np.testing.assert_allclose(found[1].transition_matrix_, found[0].transition_matrix_, atol=2e-2)
 
 
 def test_mini_batches_come_near_and_streams_have_their_bits() -> None:

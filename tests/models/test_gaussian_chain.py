@@ -157,7 +157,7 @@ class ChainLaws(ModelSuite):
 
     setup = Setup(2)
     LENGTHS, n_rows = (30, 2, 45, 3, 40), 120
-    missing = 0.1
+    missing, iterations = 0.1, 8
 
     def make_model(self) -> GaussianChain:
         return GaussianChain(self.setup)
