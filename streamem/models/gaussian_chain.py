@@ -406,7 +406,7 @@ class GaussianChain(Model):
         own = params.components
         root = None if self.setup.diffuse else root_of(np.asarray(own.initial_covariance))
         g = root_of(np.asarray(own.transition_covariance))
-        a = np.ascontiguousarray(own.transition_matrix)
+        a = np.array(own.transition_matrix)  # read-only arrays would be compiled for once more
         return Chain(a, np.ascontiguousarray(g), g @ g.T, np.asarray(own.initial_mean), root)
 
     @staticmethod

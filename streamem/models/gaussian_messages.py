@@ -37,7 +37,7 @@ class Told(NamedTuple):
     @classmethod
     def unpacked(cls, packed: Array, k: int) -> Told:
         """The inverse of `packed`."""
-        return cls(packed[: k * k].reshape(k, k), packed[k * k :])
+        return cls(packed[: k * k].reshape(k, k).copy(), packed[k * k :].copy())
 
     def packed(self) -> Array:
         """All numbers, in one array."""

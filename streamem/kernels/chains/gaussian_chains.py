@@ -145,6 +145,34 @@ def _through(now: Array, a: Array, g: Array, slot: Array, work: Array, new: Arra
 
 
 @compiled_inside
+def _product(left: Array, right: Array, out: Array) -> None:
+    for i in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            total = 0.0
+            for o in range(right.shape[0]):
+                total += left[i, o] * right[o, j]
+            out[i, j] = total
+
+
+@compiled_inside
+def _product_transposed(left: Array, right: Array, out: Array) -> None:
+    """out = left rightᵀ."""
+    for i in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            total = 0.0
+            for o in range(right.shape[1]):
+                total += left[i, o] * right[j, o]
+            out[i, j] = total
+
+
+@compiled_inside
+def _add_one(matrix: Array, one: float) -> None:
+    """matrix + one·I."""
+    for i in range(matrix.shape[0]):
+        matrix[i, i] += one
+
+
+@compiled_inside
 def _factorized(matrix: Array) -> float:
     """Cholesky's factor into the lower triangle of a matrix that is there, and the logarithm of its determinant."""
     total = 0.0
@@ -404,84 +432,48 @@ def _moved(a: Array, m: Array, work: Array) -> None:
 @compiled_inside
 def _predicted(a: Array, noise: Array, p: Array, work: Array) -> None:
     """P ← A P Aᵀ + Q."""
-    k = p.shape[0]
-    for i in range(k):
-        for j in range(k):
-            total = 0.0
-            for o in range(k):
-                total += a[i, o] * p[o, j]
-            work[i, j] = total
-    for i in range(k):
+    _product(a, p, work)
+    _product_transposed(work, a, p)
+    for i in range(p.shape[0]):
         for j in range(i + 1):
-            total = noise[i, j]
-            for o in range(k):
-                total += work[i, o] * a[j, o]
-            p[i, j] = p[j, i] = total
+            p[i, j] = p[j, i] = p[i, j] + noise[i, j]
 
 
 @compiled_inside
 def _times(left: Array, b: Array, work: Array) -> None:
     """b ← left b."""
-    k = b.shape[0]
-    for i in range(k):
-        for j in range(k):
-            total = 0.0
-            for o in range(k):
-                total += left[i, o] * b[o, j]
-            work[i, j] = total
-    for i in range(k):
-        for j in range(k):
-            b[i, j] = work[i, j]
+    _product(left, b, work)
+    _copied(work, b)
 
 
 @compiled_inside
 def _gained(own: Array, p: Array, right: Array, low: Array, solved: Array, gain: Array, left: Array) -> float:
     """The gain K = P TᵀS⁻¹ and I − K T, where L Lᵀ = S = T P Tᵀ + I; log |S|."""
-    k, r = right.shape
-    for i in range(k):
-        for j in range(r):
-            total = 0.0
-            for o in range(k):
-                total += p[i, o] * own[j, o]
-            right[i, j] = total
-    for i in range(r):
-        for j in range(i + 1):
-            total = 1.0 if i == j else 0.0
-            for o in range(k):
-                total += own[i, o] * right[o, j]
-            low[i, j] = total
+    _product_transposed(p, own, right)
+    _product(own, right, low)
+    _add_one(low, 1.0)
     log_det = 2.0 * _factorized(low)
     _solved(low, right, solved)
-    for i in range(k):
-        for j in range(r):
-            gain[i, j] = solved[j, i]
-    for i in range(k):
-        for j in range(k):
-            total = 1.0 if i == j else 0.0
-            for o in range(r):
-                total -= gain[i, o] * own[o, j]
-            left[i, j] = total
+    for i in range(gain.shape[0]):
+        for j in range(gain.shape[1]):
+            gain[i, j] = -solved[j, i]
+    _product(gain, own, left)
+    _add_one(left, 1.0)
+    for i in range(gain.shape[0]):
+        for j in range(gain.shape[1]):
+            gain[i, j] = -gain[i, j]
     return log_det
 
 
 @compiled_inside
 def _joseph(left: Array, gain: Array, p: Array, work: Array) -> None:
     """P ← (I − K T) P (I − K T)ᵀ + K Kᵀ."""
-    k, r = gain.shape
-    for i in range(k):
-        for j in range(k):
-            total = 0.0
-            for o in range(k):
-                total += left[i, o] * p[o, j]
-            work[i, j] = total
-    for i in range(k):
+    _product(left, p, work)
+    _product_transposed(work, left, p)
+    _product_transposed(gain, gain, work)
+    for i in range(p.shape[0]):
         for j in range(i + 1):
-            total = 0.0
-            for o in range(k):
-                total += work[i, o] * left[j, o]
-            for o in range(r):
-                total += gain[i, o] * gain[j, o]
-            p[i, j] = p[j, i] = total
+            p[i, j] = p[j, i] = p[i, j] + work[i, j]
 
 
 @compiled_inside
