@@ -170,7 +170,7 @@ def test_files_copies_and_hands(tmp_path: Path) -> None:
         PPCA.from_sklearn(sklearn.decomposition.PCA(9).fit(HOLZINGER))
 
 
-@pytest.mark.parametrize("missing", ["error", "integrate"])
+@pytest.mark.parametrize("missing", ["error", pytest.param("integrate", marks=pytest.mark.slow)])
 def test_chunks_threads_weights_and_a_pause(tmp_path: Path, missing: str) -> None:
     """A weight of 2 is the row twice; chunks hardly matter, threads not at all, and a fit goes on to equal bits."""
     rng = np.random.default_rng(0)
@@ -208,8 +208,19 @@ def test_streams_learn_factors() -> None:
     assert (again.components_ == online.components_).all()
 
 
-def test_standard_errors_do_not_depend_on_a_rotation() -> None:
-    """Of loadings as of one bootstrap, in canonical rotation; of a mean the usual one."""
+def test_errors_of_means_are_those_of_averages() -> None:
+    """√(variance / n), with errors of loadings and noise beside; none is NaN, whatever rotations leave open."""
+    x = two_factors(300, np.random.default_rng(0))
+    model = FactorAnalysis(2, tol=1e-9).fit(x)
+    errors = model.standard_errors(x, method="opg")
+    assert all(np.isfinite(errors[name]).all() for name in ("components_", "noise_variance_", "mean_"))
+    np.testing.assert_allclose(errors["mean_"], x.std(axis=0) / np.sqrt(300), rtol=0.25)
+    assert len(errors.free_parameters) == 6 * 2 - 1 + 6 + 6
+
+
+@pytest.mark.slow
+def test_errors_are_the_spread_of_fits() -> None:
+    """Errors of loadings in canonical rotation, of noise and of means, beside fits of thirty samples."""
     rng = np.random.default_rng(0)
     samples = [two_factors(800, rng) for _ in range(30)]
     fits = [FactorAnalysis(2).fit(x) for x in samples]
@@ -218,7 +229,6 @@ def test_standard_errors_do_not_depend_on_a_rotation() -> None:
     for name in ("components_", "noise_variance_", "mean_"):
         spread = np.std([getattr(fit, name) for fit in fits], axis=0)
         np.testing.assert_allclose(errors[name], spread, rtol=0.6)
-    assert len(errors.free_parameters) == 6 * 2 - 1 + 6 + 6
 
 
 def test_chains_and_mixtures_of_factors() -> None:
