@@ -30,6 +30,9 @@ OF_NO_ROWS = ArithmeticError, ValueError, LookupError, AssertionError, RuntimeEr
 FORESEEN = 4
 """Plain steps that are foreseen when it is asked whether the stopping rule would end the run after them."""
 
+JUDGED = 3
+"""Log-likelihoods of plain steps that tell how gains shrink; from then on, a foreseen end must draw near."""
+
 
 class Pair(NamedTuple):
     """Statistics s, and those of the EM step from them: the E-step at M(s)."""
@@ -220,7 +223,10 @@ class Accelerated(Algorithm):
         return plain > 0 and self.stopping.met(state.trace[-plain:])
 
     def _would_end(self, state: State) -> bool:
-        """Whether the stopping rule would end the run after a few plain steps, if gains go on shrinking as foreseen."""
+        """Whether the stopping rule would end the run after a few plain steps, if gains go on shrinking as foreseen.
+
+        Where they shrink ever more slowly, the end always seems near: with each plain step fewer are foreseen.
+        """
         plain = int(_held(state).plain)
         if state.iteration < 1:  # of this call, or phase, only one log-likelihood is known
             return False
@@ -228,7 +234,7 @@ class Accelerated(Algorithm):
         gain, share = foreseen[-1] - foreseen[-2], float(_held(state).own.rate) ** 2  # gains are of second order
         if plain > 2 and (before := foreseen[-2] - foreseen[-3]) > 0:
             share = min(max(gain / before, 0.0), 1.0)
-        for _ in range(FORESEEN):
+        for _ in range(FORESEEN - max(0, plain - JUDGED)):
             gain *= share
             foreseen.append(foreseen[-1] + gain)
         return self.stopping.met(foreseen)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -146,6 +146,19 @@ def test_the_stopping_rule_sees_plain_steps_only(kind: Any) -> None:
     assert state.converged
     assert set(kinds[-4:]) == {"plain"}
     assert (np.diff(state.trace) > -1e-14).all()
+
+
+@pytest.mark.parametrize("kind", ACCELERATED)
+def test_an_end_that_is_foreseen_draws_near(kind: Any) -> None:
+    """Gains that shrink to 0.8 meet the rule in four plain steps: these are made, and no more for such a promise."""
+    algorithm = kind(Aitken(2.1e-5), 100)
+    trace = tuple(-1e-5 * 0.8**step / 0.2 for step in range(-6, 2))
+    begun = replace(algorithm.start(START), iteration=20, trace=trace)
+    ends = []
+    for plain in range(2, 8):
+        memory = begun.memory.replace(plain=float(plain), own=begun.memory.own.replace(rate=0.8**0.5))
+        ends.append(algorithm._would_end(replace(begun, memory=memory)))
+    assert ends == [True, True, False, False, False, False]
 
 
 @dataclass(frozen=True)
