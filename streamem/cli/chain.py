@@ -33,7 +33,7 @@ from streamem.cli.sequences import SequencesSaid, sequence_options
 @click.option("--stopping", type=click.Choice(["change", "aitken"]), default="aitken", show_default=True)
 @click.option("--max-iter", type=click.IntRange(0), default=100, show_default=True)
 @click.option("--n-init", type=click.IntRange(1), default=1, show_default=True)
-@algorithm_option("batch")
+@algorithm_option()
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Makes the result repeatable.")
 @click.option("--weight", help="Weights of sequences: a column name, or the path of a Zarr array or .npy file.")
 @click.option("--checkpoint", type=click.Path(dir_okay=False), help="Save every iteration here; resume if it exists.")
@@ -52,7 +52,7 @@ def fit_chain(
     states: str | None,
     covariances: bool,
     max_iter: int,
-    algorithm: str,
+    algorithm: str | None,
     seed: int | None,
     weight: str | None,
     checkpoint: str | None,
