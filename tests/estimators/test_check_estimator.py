@@ -102,13 +102,15 @@ def rows(cls: type[BaseEstimator], name: str, change: Change, own_sequences: boo
         return ask
 
     methods = ["fit", "partial_fit", "predict", "predict_proba", "score", "score_samples", "transform"]
-    own: dict[str, Any] = {method: asked(method) for method in methods if hasattr(cls, method)}
+    own: dict[str, Any] = {method: asked(method) for method in methods if callable(getattr(cls, method, None))}
     if "transform" not in own:
         own["score_samples"] = property(_none)  # as hmmlearn has it: a sum, and probabilities
         own["fit_predict"] = lambda self, X, y=None: self.fit(X).predict(X)
     else:
         own["fit_transform"] = lambda self, X, y=None: self.fit(X).transform(X)
         own["fit_predict"] = lambda self, X, y=None: self.fit(X).predict(X)
+    if "predict" not in own:
+        own["fit_predict"] = property(_none)
     made: Any = type(name, (cls,), {**own, "__module__": __name__, "__qualname__": name, "__init__": _init_of(cls)})
     globals()[name] = made  # where pickle looks for it
     return made
