@@ -189,9 +189,9 @@ def test_given_tables_and_smoothing() -> None:
 
 def test_votes_of_a_stream(tmp_path: Path) -> None:
     """Consecutive records of an item are its votes; mini-batches of whole items learn what a fit does."""
-    frame = crowd(items=400).to_pandas().sort_values("item", kind="stable")
+    frame = crowd(items=200).to_pandas().sort_values("item", kind="stable")
     model = DawidSkene(raters=[f"r{r}" for r in range(6)], classes=["ape", "bee", "cow"])
-    model.fit_stream([pa.Table.from_pandas(frame, preserve_index=False)] * 8, batch_rows=500)
+    model.fit_stream([pa.Table.from_pandas(frame, preserve_index=False)] * 6, batch_rows=250)
     np.testing.assert_allclose(model.confusion_, DawidSkene().fit(frame).confusion_, atol=0.1)
     assert np.mean(model.predict(frame) == DawidSkene().fit(frame).predict(frame)) > 0.97
     with pytest.raises(ParameterError, match=r"pass raters=\[\.\.\.\] and classes"):

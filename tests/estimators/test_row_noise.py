@@ -81,7 +81,7 @@ def test_iterations_are_those_of_bovy_hogg_and_roweis() -> None:
     assert before.score(x, noise=noise) == pytest.approx(total / len(x), rel=1e-11)
 
 
-@pytest.mark.parametrize("covariance_type", ["full", "diag"])
+@pytest.mark.parametrize("covariance_type", ["full", pytest.param("diag", marks=pytest.mark.slow)])
 def test_equal_noise_is_taken_off_the_covariance(covariance_type: str) -> None:
     x, _ = seen(300)
     own = np.diag([0.3, 0.2])
@@ -159,16 +159,16 @@ def test_noise_in_stores(tmp_path: Path, client: Any) -> None:
 
 def test_the_rest_of_an_estimator() -> None:
     """Accelerated and stepwise EM, weights, and standard errors, which noise makes larger."""
-    x, noise = seen(400)
-    model = fitted(x, noise=noise)
-    fast = fitted(x, noise=noise, algorithm="squarem")
-    assert fast.lower_bound_ == pytest.approx(model.lower_bound_, abs=1e-9)
+    x, noise = seen(300)
+    model = fitted(x, noise=noise, tol=1e-10)
+    fast = fitted(x, noise=noise, algorithm="squarem", tol=1e-10)
+    assert fast.lower_bound_ == pytest.approx(model.lower_bound_, abs=1e-8)
     assert fast.n_iter_ < model.n_iter_
-    weight = np.random.default_rng(0).integers(0, 3, 400)
-    twice = np.repeat(np.arange(400), weight)
-    heavy = GaussianMixture(2, tol=1e-10, max_iter=500, random_state=0, means_init=MEANS)
+    weight = np.random.default_rng(0).integers(0, 3, 300)
+    twice = np.repeat(np.arange(300), weight)
+    heavy = GaussianMixture(2, tol=1e-8, max_iter=500, random_state=0, means_init=MEANS)
     heavy.fit(x, sample_weight=weight, noise=noise, algorithm="batch")
-    repeated = GaussianMixture(2, tol=1e-10, max_iter=500, random_state=0, means_init=MEANS)
+    repeated = GaussianMixture(2, tol=1e-8, max_iter=500, random_state=0, means_init=MEANS)
     repeated.fit(x[twice], noise=noise[twice], algorithm="batch")
     np.testing.assert_allclose(heavy.lower_bound_, repeated.lower_bound_, rtol=1e-6)
     errors = model.standard_errors(x, noise=noise)["means_"]

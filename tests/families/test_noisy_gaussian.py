@@ -20,7 +20,9 @@ Array = NDArray[Any]
 D, K = 2, 3
 
 
-@pytest.mark.parametrize(("covariance_type", "noise"), [("full", "covariances"), ("diag", "variances")])
+@pytest.mark.parametrize(
+    ("covariance_type", "noise"), [("full", "covariances"), pytest.param("diag", "variances", marks=pytest.mark.slow)]
+)
 class TestNoisyGaussian(FamilySuite):
     shared = frozenset({"center", "scale"})
 
