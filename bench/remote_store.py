@@ -125,9 +125,13 @@ def many_objects(address: Address, tell: Callable[[str], None], number: int) -> 
     one = "server.objects['many.zarr/c/0/0']"
     tell(f"server.objects |= dict.fromkeys((f'many.zarr/c/{{i}}/0' for i in range({number})), {one})")
     obstore = import_whole("obstore")
-    begun = perf_counter()
-    sum(len(page) for page in obstore.list(address.object_store(), prefix="many.zarr"))
-    listing = perf_counter() - begun
+
+    def listed() -> float:
+        begun = perf_counter()
+        sum(len(page) for page in obstore.list(address.object_store(), prefix="many.zarr"))
+        return perf_counter() - begun
+
+    before = listed()
 
     class Read(Exception):
         pass
@@ -142,7 +146,10 @@ def many_objects(address: Address, tell: Callable[[str], None], number: int) -> 
         GaussianMixture(2, init_params=RANDOM).fit(address)
     except Read:
         first, used = perf_counter() - begun, process_time() - used
-        print(f"{number} objects: listing {listing:.2f} s, first chunk after {first:.2f} s, {first - listing:+.2f} s")
+        after = listed()
+        more = first - (before + after) / 2
+        print(f"{number} objects: listed in {before:.2f} and {after:.2f} s")
+        print(f"  first chunk after {first:.2f} s, {more:+.2f} s")
         print(f"  of which this process computed {used:.2f} s")
     finally:
         reading.read_all = kept
@@ -164,8 +171,10 @@ def beside_disk(chunks: int) -> None:
             print(f"  obstore, {AT_ONCE} at once, cold: {raw_seconds(far, names):.2f} s")
             for name, data in (("S3", far), ("disk", near)):
                 with marked(lambda: forget_cached(Path(folder))) as marks:
-                    fitted(data)
-                seconds[name] += [stop[0] - first[0] - first[2] for first, stop in pairwise(marks)][1:]
+                    events = fitted(data)
+                own = [stop[0] - first[0] - first[2] for first, stop in pairwise(marks)]
+                print(f"  {name}: start and passes {', '.join(f'{each:.2f}' for each in own)} s; {events}")
+                seconds[name] += own[1:]
         for name, own in seconds.items():
             print(f"  a cold pass, {name}: median {median(own):.2f} s of {len(own)}, {min(own):.2f} to {max(own):.2f}")
         print(f"S3 without latency beside disk: {median(seconds['S3']) / median(seconds['disk']):.2f} times")
@@ -238,7 +247,7 @@ def fitted(data: Any) -> dict[str, Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model.set_params(memory_limit="96MiB").fit(data, algorithm="batch")
-    return dict(model.report_.setting)
+    return dict(model.report_.setting) | dict(model.report_.events)
 
 
 @contextmanager
