@@ -57,6 +57,7 @@ class ThreadsExecutor(Executor):
         (`ChunkRef.fetches`): by threads of their own, as many as that, which do nothing but wait
     again : whether the chunks of a call are those of the next one, in the same order: what comes through a network is
         then fetched for the next call while one ends (`Following`)
+    gone : told the bytes of each chunk once it was worked on
     shuffle : reorders submissions; for tests of the law that order does not matter
     """
 
@@ -68,13 +69,14 @@ class ThreadsExecutor(Executor):
         keep_bytes: int = 0,
         ahead: int = 0,
         again: bool = False,
+        gone: Callable[[int], None] = lambda nbytes: None,
         shuffle: Callable[[Numbered], Numbered] = iter,
     ) -> None:
         if n_threads < 1:
             raise ParameterError(f"n_threads is {n_threads}; it must be at least 1")
         self.n_threads = n_threads
         self.in_flight = max(1, in_flight if in_flight is not None else 2 * n_threads)
-        self.ahead, self._shuffle = ahead, shuffle
+        self.ahead, self._gone, self._shuffle = ahead, gone, shuffle
         self._cache, self._cache_bytes = ChunkCache(), cache_bytes
         self._kept = KeptChunks(keep_bytes)
         self._following = Following(again, self._fetch_unless_kept)
@@ -210,6 +212,8 @@ class ThreadsExecutor(Executor):
         loaded = perf_counter()
         value = task(chunk, ref)
         waited, computed = loaded - started, perf_counter() - loaded
+        del chunk, loading
+        self._gone(ref.nbytes)
         return _Finished(value, ChunkDone(ref.rows, ref.nbytes, waited, computed, RETRIED.take()))
 
     @staticmethod

@@ -18,7 +18,17 @@ from streamem.executors.lost_connections import answering
 from streamem.machine.importing import import_whole
 from streamem.machine.processor import processor_in_words
 from streamem.running.lost_clients import LostClients
-from streamem.running.memory import Budget, Projection, fit_into, format_bytes, keeping, project, shared_bytes
+from streamem.running.memory import (
+    TRIMMED_BYTES,
+    Budget,
+    Projection,
+    Trimming,
+    fit_into,
+    format_bytes,
+    keeping,
+    project,
+    shared_bytes,
+)
 
 logger = logging.getLogger("streamem")
 
@@ -103,7 +113,8 @@ class Engine:
         client = client_of(self.choice)
         if client is None:
             sizes = projection.n_threads, projection.in_flight, projection.opened, projection.kept, projection.ahead
-            with ThreadsExecutor(*sizes, projection.again) as threads:
+            gone = Trimming(TRIMMED_BYTES).gone if projection.ahead and self.budget.explicit else _ignore
+            with ThreadsExecutor(*sizes, projection.again, gone) as threads:
                 yield threads
             return
         cluster = import_whole("streamem.executors.dask")
@@ -128,6 +139,10 @@ class Engine:
             return {**here, **kept, **limits, "processor": processor_in_words()}
         threads = _threads(client)
         return {"workers": len(threads), "threads": sum(threads.values()), **limits}
+
+
+def _ignore(nbytes: int) -> None:
+    return
 
 
 def client_of(choice: Any) -> Any:

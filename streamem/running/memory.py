@@ -37,6 +37,10 @@ REQUESTS_AHEAD = 32
 AHEAD_BYTES = 128 * MIB
 """Of what is fetched ahead; but four chunks always, where the limit allows."""
 
+M_ARENA_MAX = -8
+TRIMMED_BYTES = 16 * MIB
+"""Of chunks from a store that come and go before free memory is returned, where the user set a limit."""
+
 PASS_BYTES = 144 * MIB
 """Of what is in flight, and of chunks kept where these are not all there are, together, if the user set no limit."""
 
@@ -85,6 +89,31 @@ def forget_peak() -> int:
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
     return peak_bytes()
+
+
+def share_one_heap() -> None:
+    """Have threads that begin from now on allocate from the heaps that there are (mallopt(3), M_ARENA_MAX).
+
+    glibc gives each thread that fetches a heap of its own, and freed chunks stay in all of them: a fit over a store
+    held 95 MiB where 64 were projected, and 57 with one heap.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
+
+
+class Trimming:
+    """Gives free memory back to the system each time that so many bytes of chunks have come and gone."""
+
+    def __init__(self, every: int) -> None:
+        share_one_heap()
+        self._every, self._gone = every, 0
+
+    def gone(self, nbytes: int) -> None:
+        """Note that a chunk was worked on."""
+        self._gone += nbytes
+        if self._gone >= self._every:
+            self._gone = 0
+            return_free_memory()
 
 
 def return_free_memory() -> None:

@@ -98,10 +98,11 @@ def test_results_in_plan_order_are_fetched_many_at_once(n_threads: int) -> None:
 def test_the_next_pass_is_fetched_while_one_ends(n_threads: int) -> None:
     """A start, and three passes: each chunk once a pass, and a window's worth that nobody asked for in the end."""
     network = Network(1)
-    refs = plan(network)
-    with ThreadsExecutor(n_threads, ahead=12, again=True) as executor:
+    refs, gone = plan(network), list[int]()
+    with ThreadsExecutor(n_threads, ahead=12, again=True, gone=gone.append) as executor:
         started = list(executor.map(total, refs, lambda done: None))
         found = {float(executor.reduce(total, refs, lambda done: None).x) for _ in range(3)}
+    assert sum(gone) == 4 * 8 * len(refs), "what is trimmed by is told of every chunk"
     assert 4 * len(refs) < network.asked <= 4 * len(refs) + n_threads + 12
     assert list(found) == pytest.approx([sum(float(each.x) for each in started)])
 
