@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bench.results import add_options, recorded
@@ -36,7 +37,7 @@ def votes(count: int, first_item: int = 0, seed: int = 0) -> pa.Table:
     truth = truth[item]
     right = rng.random(len(item)) < np.linspace(0.5, 0.95, RATERS)[rater]
     label = np.where(right, truth, rng.integers(K, size=len(item)))
-    items = pa.array(first_item + item).cast(pa.string())
+    items = pc.utf8_lpad(pa.array(first_item + item).cast(pa.string()), 8, "0")  # rising: see `starts_of_ids`
     return pa.table({"task": items, "worker": pa.array(rater).cast(pa.string()), "label": LABELS[label]})
 
 

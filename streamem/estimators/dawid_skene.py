@@ -195,7 +195,7 @@ class DawidSkene(Estimator):
         """
         X, sample_weight = self._taken(X, sample_weight, None)
         self._fit(X, DataArguments(sample_weight), algorithm, checkpoint, executor)
-        if hasattr(X, "items"):
+        if self._are_votes(X):
             self.items_ = _shown(X.items)
         return self
 
@@ -562,11 +562,14 @@ class DawidSkene(Estimator):
 
     def _taken(self, x: Any, weight: Any, shape: Any) -> tuple[Any, Any]:
         """Votes in memory, in the order of their items, and their weights; anything else as it is."""
-        votes = import_whole("streamem.estimators.votes")
-        if isinstance(x, votes.Votes) or not votes.is_gathered(x):
+        if self._are_votes(x) or not import_whole("streamem.estimators.votes").is_gathered(x):
             return x, weight
         taken: tuple[Any, Any] = RATERS.taken(self, x, weight, shape)
         return taken
+
+    @staticmethod
+    def _are_votes(x: Any) -> bool:
+        return isinstance(x, import_whole("streamem.estimators.votes").Votes)
 
     def _values(self, column: str, named: Any) -> tuple[Any, ...] | None:
         """What the codes of a column stand for."""
