@@ -117,18 +117,42 @@ class Reach(NamedTuple):
         return Reach.of(np.zeros_like(b), symmetric(b @ covariance @ b.T + p), m + b @ mean), volume + gain
 
 
+class Settled(NamedTuple):
+    """What s informations J, η amount to: NaN where one is singular.
+
+    Attributes
+    ----------
+    means, covariances : (s, k), (s, k, k) J⁻¹η, J⁻¹
+    volumes : (s,) ½ log |2πJ⁻¹|
+    gains : (s,) ½ ηᵀJ⁻¹η
+    """
+
+    means: Array
+    covariances: Array
+    volumes: Array
+    gains: Array
+
+
+@quietly
+def settled_all(matrices: Array, vectors: Array) -> Settled:
+    """Means and covariances of informations (s, k, k), (s, k)."""
+    k = vectors.shape[1]
+    size = np.sqrt(np.maximum(np.diagonal(matrices, axis1=1, axis2=2), 0.0))
+    possible = (size > 0).all(axis=1) & np.isfinite(matrices).all(axis=(1, 2))
+    scaled = np.where(possible[:, None, None], matrices / (size[:, :, None] * size[:, None, :]), np.eye(k))
+    values, axes = np.linalg.eigh(scaled)
+    values[~possible | ~(values[:, 0] > UNKNOWN * k)] = np.nan
+    half = axes / np.sqrt(values)[:, None, :] / size[:, :, None]
+    told = np.einsum("sij,si->sj", half, vectors)
+    volumes = 0.5 * (k * np.log(2.0 * np.pi) - np.log(values).sum(axis=1)) - np.log(size).sum(axis=1)
+    covariances = half @ np.swapaxes(half, 1, 2)
+    return Settled(np.einsum("sij,sj->si", half, told), covariances, volumes, 0.5 * np.einsum("sj,sj->s", told, told))
+
+
 def settled(matrix: Array, vector: Array) -> tuple[Array, Array, float, float] | None:
     """Mean and covariance J⁻¹ of an information, ½ log |2πJ⁻¹|, ½ ηᵀJ⁻¹η; None where a direction is open."""
-    size = np.sqrt(np.maximum(np.diagonal(matrix), 0.0))
-    if not (size > 0).all() or not np.isfinite(matrix).all():
-        return None
-    values, vectors = np.linalg.eigh(matrix / np.outer(size, size))
-    if not values[0] > UNKNOWN * len(size):
-        return None
-    half = vectors / np.sqrt(values) / size[:, None]
-    told = half.T @ vector
-    volume = 0.5 * (len(size) * np.log(2.0 * np.pi) - float(np.log(values).sum())) - float(np.log(size).sum())
-    return half @ told, half @ half.T, volume, 0.5 * float(told @ told)
+    mean, covariance, volume, gain = (value[0] for value in settled_all(matrix[None], vector[None]))
+    return None if np.isnan(volume) else (mean, covariance, float(volume), float(gain))
 
 
 class Step(NamedTuple):

@@ -19,7 +19,7 @@ from streamem import kernels
 from streamem.core.boundary import Boundary
 from streamem.core.errors import NumericalError
 from streamem.core.numerics import EPS
-from streamem.models.gaussian_messages import Reach, Told, settled, step_of, symmetric
+from streamem.models.gaussian_messages import Reach, Told, settled_all, step_of, symmetric
 from streamem.models.gaussian_observations import LOG_2_PI, Observations
 from streamem.models.steps import Steps
 
@@ -181,13 +181,12 @@ class GaussianPass:
         ------
         NumericalError : a sequence that does not tell where it began
         """
-        found = [settled(matrix, own_vector) for matrix, own_vector in zip(lam, vector, strict=True)]
-        for s, known in zip(np.flatnonzero(own).tolist(), found, strict=True):
-            if known is None:
-                begin, stop = self._spans[s].tolist()
-                raise NumericalError(untold(s, begin, stop, len(self._chain.a)))
-        means, spreads, volumes, _ = zip(*found, strict=True)
-        return np.array(means), np.array(spreads), np.array(volumes)
+        found = settled_all(lam, vector)
+        if (open_ends := np.isnan(found.volumes)).any():
+            s = int(np.flatnonzero(own)[np.argmax(open_ends)])
+            begin, stop = self._spans[s].tolist()
+            raise NumericalError(untold(s, begin, stop, len(self._chain.a)))
+        return found.means, found.covariances, found.volumes
 
     def _arrive(self) -> Array:
         """The first state of a sequence that was cut before it, and the transition into it; its covariance."""
