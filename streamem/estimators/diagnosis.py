@@ -62,11 +62,17 @@ class Diagnosis:
 
 def diagnosis_of(settings: Any, fitted: Fitted, x: Any, arguments: DataArguments, executor: Any) -> Diagnosis:
     """The diagnosis of what is fitted, from the pass of its standard errors."""
-    information = known_of(settings, fitted, x, arguments, "observed", executor).information
+    known = known_of(settings, fitted, x, arguments, "observed", executor)
+    information = known.information
     rate, slowest = _slowest(information)
     similarity = _similarity(information.overlap)
     noun = str(settings.structure.noun)
     advice = [*inferred(information, "observed").problems, *_pairs(similarity, noun), *_small(information, noun)]
+    if hidden := getattr(known.model.family, "hides", ""):
+        advice.append(
+            f"the factor counts what is hidden of components alone: {hidden} are hidden too, and EM is slower by what "
+            "they hold; report_ tells how many passes it took"
+        )
     passes = -np.log(10.0) / np.log(rate) if 0 < rate < 1 else (0.0 if rate <= 0 else np.inf)
     if SLOW < rate < 1:
         advice.append(

@@ -12,7 +12,16 @@ from numpy.typing import NDArray
 from scipy.stats import multivariate_normal
 
 import streamem
-from streamem import HMM, PPCA, FactorAnalysis, FactorGaussian, GaussianMixture, Mixture, select
+from streamem import (
+    HMM,
+    PPCA,
+    FactorAnalysis,
+    FactorGaussian,
+    GaussianMixture,
+    Mixture,
+    MixtureOfFactorAnalyzers,
+    select,
+)
 from streamem.core.errors import DegenerateDataError, ParameterError
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -216,6 +225,7 @@ def test_errors_of_means_are_those_of_averages() -> None:
     assert all(np.isfinite(errors[name]).all() for name in ("components_", "noise_variance_", "mean_"))
     np.testing.assert_allclose(errors["mean_"], x.std(axis=0) / np.sqrt(300), rtol=0.25)
     assert len(errors.free_parameters) == 6 * 2 - 1 + 6 + 6
+    assert any("factors are hidden too" in advice for advice in model.diagnose(x).advice)
 
 
 @pytest.mark.slow
@@ -290,3 +300,22 @@ def test_units_and_offsets_do_not_matter() -> None:
 
 def test_every_public_name_is_there() -> None:
     assert {"FactorAnalysis", "PPCA", "MixtureOfFactorAnalyzers", "FactorGaussian"} <= set(streamem.__all__)
+
+
+def test_a_grid_of_components_and_factors() -> None:
+    """Two groups of one factor each are found, and counted: K·(d + dq − q(q − 1)/2 + d) + K − 1, or the full one."""
+    rng = np.random.default_rng(0)
+    own = np.array([[[2.0, 2.0, 0.0, 1.0]], [[0.0, 1.0, -2.0, 2.0]]])
+    group = np.repeat([0, 1], 200)
+    x = 6.0 * group[:, None] + (rng.normal(size=(400, 1, 1)) @ own[group])[:, 0] + rng.normal(size=(400, 4))
+    model = MixtureOfFactorAnalyzers(random_state=0)
+    found = select(model, x, n_components=[1, 2], n_factors=[1, 2])
+    assert found.best_params_ == {"n_components": 2, "n_factors": 1}
+    assert found.table.column("n_parameters").to_pylist() == [12, 14, 25, 29]
+    best = found.best_estimator_
+    first = int(best.means_[:, 0].argmin())
+    np.testing.assert_allclose(np.abs(best.components_[first, 0]), np.abs(own[0, 0]), atol=0.4)
+    by_hand = MixtureOfFactorAnalyzers(2, 1)
+    for name in ("weights_", "means_", "components_", "noise_variance_"):
+        setattr(by_hand, name, getattr(best, name))
+    assert by_hand.score(x) == pytest.approx(best.score(x), rel=1e-12)

@@ -315,6 +315,9 @@ class FullFamily(ABC):
 
     # --- words for messages ------------------------------------------------------------------------------------------
 
+    hides: str = ""
+    """What a component hides of every row besides, in words ("factors"); "" where it hides nothing."""
+
     @property
     def estimates(self) -> str:
         """What at least two rows are needed to estimate, for messages."""

@@ -82,7 +82,7 @@ class FactorGaussian(FullFamily):
         self.n_factors, self.noise, self.reg_covar = int(n_factors), noise, float(reg_covar)
         self._integrates = False
 
-    estimates, overflows = "a covariance", "whose squares overflow"
+    estimates, overflows, hides = "a covariance", "whose squares overflow", "factors"
     parameter_names = ("means", "loadings", "noise")
 
     # --- the Family port ---------------------------------------------------------------------------------------------
