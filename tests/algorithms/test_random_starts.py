@@ -89,7 +89,7 @@ CASES: dict[str, tuple[Callable[[int], Any], Array, dict[str, Any]]] = {
     "poisson": (mixture(Poisson()), COUNTS, {}),
     "poisson, gaps": (mixture(Poisson(), missing="integrate"), gaps(COUNTS.astype(float)), {}),
     "negative binomial": (mixture(NegativeBinomial()), COUNTS, {}),
-    "geometric": (mixture(Geometric()), COUNTS, {}),
+    "geometric": (mixture(Geometric()), COUNTS + 1, {}),
     "multinomial": (mixture(Multinomial()), BAGS, {}),
     "bernoulli": (mixture("bernoulli"), CODES, {}),
     "gamma": (mixture(Gamma()), POSITIVE, {}),
@@ -140,14 +140,16 @@ def error(make: Callable[[int], Any], x: Array, arguments: dict[str, Any], seed:
 
 
 def failures(name: str, starts: range) -> list[str]:
-    """Starts from which an accelerated run fails and plain EM does not."""
+    """Starts from which an accelerated run fails and plain EM does not; "auto" of so few rows is "anderson"."""
     make, x, arguments = CASES[name]
-    found = []
+    found, ended = [], 0
     for seed in starts:
-        for algorithm in ("squarem", "anderson", "auto"):
+        for algorithm in ("squarem", "anderson"):
             told = error(make, x, arguments, seed, algorithm)
+            ended += told is None
             if told is not None and error(make, x, arguments, seed, "batch") is None:
                 found.append(f"{algorithm} from start {seed}: {told}")
+    assert ended, "no run ended without an error, so that nothing was compared"
     return found
 
 

@@ -202,21 +202,22 @@ def stop() -> None:
     raise Stopped
 
 
-def test_a_stopped_sweep_goes_on_with_the_same_bits(tmp_path: Path) -> None:
+@pytest.mark.parametrize("algorithm", ["batch", "anderson"])
+def test_a_stopped_sweep_goes_on_with_the_same_bits(algorithm: str, tmp_path: Path) -> None:
     source = open_source(rows(), options=ReadOptions(chunk_bytes=CHUNK_BYTES))
-    undisturbed = select(gaussians(n_init=2), source, **GRID)
+    undisturbed = select(gaussians(n_init=2), source, algorithm=algorithm, **GRID)
     path = tmp_path / "sweep.npz"
     stopping = WatchedSource(source, Countdown(4 * CHUNKS + 2, stop))
     with pytest.raises(Stopped):
-        select(gaussians(n_init=2), stopping, checkpoint=path, **GRID)
+        select(gaussians(n_init=2), stopping, algorithm=algorithm, checkpoint=path, **GRID)
 
     def go_on(watched: Any) -> None:
-        require_same(undisturbed, select(gaussians(n_init=2), watched, checkpoint=path, **GRID))
+        require_same(undisturbed, select(gaussians(n_init=2), watched, algorithm=algorithm, checkpoint=path, **GRID))
 
     reads = reads_of(go_on)
     assert reads == round(undisturbed.n_reads_) + 2 - 3  # the sample and the scores besides, three passes less
     with pytest.raises(CheckpointMismatchError, match="sweep"):
-        select(gaussians(n_init=2), source, checkpoint=path, n_components=[1, 2, 3, 4])
+        select(gaussians(n_init=2), source, algorithm=algorithm, checkpoint=path, n_components=[1, 2, 3, 4])
 
 
 def require_same(one: Any, other: Any) -> None:
