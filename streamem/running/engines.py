@@ -113,7 +113,8 @@ class Engine:
         client = client_of(self.choice)
         if client is None:
             sizes = projection.n_threads, projection.in_flight, projection.opened, projection.kept, projection.ahead
-            gone = Trimming(TRIMMED_BYTES).gone if projection.ahead and self.budget.explicit else _ignore
+            limit = self.budget.explicit
+            gone = Trimming(max(TRIMMED_BYTES, limit // 2)).gone if projection.ahead and limit else _ignore
             with ThreadsExecutor(*sizes, projection.again, gone) as threads:
                 yield threads
             return

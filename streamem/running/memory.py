@@ -39,7 +39,7 @@ AHEAD_BYTES = 128 * MIB
 
 M_ARENA_MAX = -8
 TRIMMED_BYTES = 16 * MIB
-"""Of chunks from a store that come and go before free memory is returned, where the user set a limit."""
+"""Of chunks from a store that come and go, at least, before free memory is returned; half of a limit that was set."""
 
 PASS_BYTES = 144 * MIB
 """Of what is in flight, and of chunks kept where these are not all there are, together, if the user set no limit."""
