@@ -8,7 +8,7 @@ import click
 
 from streamem.cli import library
 
-WHAT = ("mixtures", "chains", "classes", "students", "missing")
+WHAT = ("mixtures", "chains", "gaussian-chains", "classes", "students", "missing")
 USUAL = ("mixtures", "chains")
 
 

@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 
 from streamem.core.errors import StreamemError
 from streamem.core.small_work import VARIABLE
-from streamem.estimators import CategoricalHMM, GaussianHMM, GaussianMixture, LatentClass, PoissonHMM, StudentTMixture
+from streamem.estimators import (
+    CategoricalHMM,
+    GaussianHMM,
+    GaussianMixture,
+    LatentClass,
+    LinearGaussianChain,
+    PoissonHMM,
+    StudentTMixture,
+)
 
 Array = NDArray[Any]
 Say = Callable[[str], None]
@@ -56,6 +64,10 @@ def _chains() -> Iterator[tuple[Any, Array]]:
         yield PoissonHMM(states, n_iter=2, random_state=0), _counts()
 
 
+def _gaussian_chains() -> Iterator[tuple[Any, Array]]:
+    yield LinearGaussianChain(2, n_iter=2, random_state=0), _rows()
+
+
 def _classes() -> Iterator[tuple[Any, Array]]:
     yield LatentClass(3, max_iter=2, random_state=0), _counts() % 3
 
@@ -75,6 +87,7 @@ def _missing() -> Iterator[tuple[Any, Array]]:
 WHAT: dict[str, Callable[[], Iterator[tuple[Any, Array]]]] = {
     "mixtures": _mixtures,
     "chains": _chains,
+    "gaussian-chains": _gaussian_chains,
     "classes": _classes,
     "students": _students,
     "missing": _missing,
@@ -86,8 +99,9 @@ def _fit(model: Any, rows: Array, say: Say) -> None:
         warnings.simplefilter("ignore")  # an iteration limit is meant
         try:
             model.fit(rows)
-            model.predict_proba(rows)
-            model.predict(rows)
+            for question in ("predict_proba", "predict", "filter"):
+                if hasattr(model, question):
+                    getattr(model, question)(rows)
         except StreamemError as error:  # a degenerate start ends a fit, not the compilation
             say(f"warning: {error}")
 
