@@ -21,7 +21,6 @@ from streamem.executors.chunk_cache import is_decoded
 from streamem.machine.importing import import_whole
 from streamem.running.free_memory import FreeMemory, free_memory
 from streamem.sources.options import DEFAULT_CHUNK_BYTES, MOST_CHUNK_BYTES
-from streamem.sources.wrapped import WrappedRef
 
 MIB = 2**20
 
@@ -339,7 +338,7 @@ def keeping(projection: Projection, refs: Sequence[ChunkRef], budget: Budget) ->
 
 def read_bytes(refs: Sequence[ChunkRef]) -> int:
     """Bytes of chunks that a pass reads or decodes, if they are not kept: rows of arrays in memory are none of them."""
-    return sum(base.nbytes for base in _bases(refs) if is_decoded(inner := _innermost(base)) or inner.paths)
+    return sum(base.nbytes for base in _bases(refs) if is_decoded(base.innermost) or base.paths)
 
 
 def wants_order(refs: Sequence[ChunkRef]) -> bool:
@@ -350,13 +349,6 @@ def wants_order(refs: Sequence[ChunkRef]) -> bool:
 def _bases(refs: Sequence[ChunkRef]) -> list[ChunkRef]:
     """The chunks of a plan, or those that they are made of, each once."""
     return list({base.index: base for ref in refs for base in ref.made_of or (ref,)}.values())
-
-
-def _innermost(ref: ChunkRef) -> ChunkRef:
-    """The handle below all that was added to it."""
-    while isinstance(ref, WrappedRef):
-        ref = ref.base
-    return ref
 
 
 def _remedy(largest: str) -> str:

@@ -50,6 +50,11 @@ class WrappedRef(ChunkRef):
         return self.base.paths
 
     @property
+    def innermost(self) -> ChunkRef:
+        """The innermost handle of the base."""
+        return self.base.innermost
+
+    @property
     def wants_order(self) -> bool:
         """Whether the base does."""
         return self.base.wants_order
