@@ -195,6 +195,7 @@ def test_chunks_of_a_database_file_share_one_database_in_memory(database: str, m
     refs = open_source(f"{database}/t", options=SMALL).chunks()
     started, start = [], duckdb.connect
     monkeypatch.setattr(duckdb, "connect", lambda *what, **more: started.append(what) or start(*what, **more))
+    assert sum(ref.load().rows for ref in refs) == N
     left = refs[0].table.batches(["a"], refs[0].start, refs[0].rows)
     next(left)
     with ThreadPoolExecutor(3) as pool:
