@@ -54,6 +54,11 @@ class ChunkRef(ABC):
         return False
 
     @property
+    def innermost(self) -> ChunkRef:
+        """The handle below all that was added to it, such as weights."""
+        return self
+
+    @property
     def wants_order(self) -> bool:
         """Whether loading decodes the rows before these too, unless they have just been loaded."""
         return False
