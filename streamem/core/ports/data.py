@@ -63,11 +63,6 @@ class ChunkRef(ABC):
         """Whether loading decodes the rows before these too, unless they have just been loaded."""
         return False
 
-    @property
-    def innermost(self) -> ChunkRef:
-        """The handle below all that was added to it, such as weights."""
-        return self
-
     def fetched(self) -> ChunkRef:
         """This chunk with its stored bytes in memory; unchanged where bytes cannot be had apart from the rows.
 
