@@ -242,7 +242,7 @@ def test_a_worker_killed_while_it_writes_results(refs: Any, tmp_path: Path, suff
     gm = GaussianMixture(2, random_state=0, max_iter=2, init_params="random_from_data", chunk_bytes=CHUNK_BYTES)
     gm.fit(data, executor="threads")
     out, flag = tmp_path / f"labels.{suffix}", tmp_path / "killed"
-    with cluster_of(2) as (_, client):
+    with dask.config.set(IMPATIENT), cluster_of(2) as (_, client):
         gm.predict(WatchedSource(open_data(data, CHUNK_BYTES), KillOnce(flag)), out=out, executor=client)
     assert flag.exists()
     labels = zarr.open_array(out)[:] if suffix == "zarr" else pq.read_table(out)["label"].to_numpy()
