@@ -50,7 +50,7 @@ def steps(own: dict[str, Array], n: int, rng: np.random.Generator) -> Array:
     return y
 
 
-def ours(own: dict[str, Array], y: Array) -> Callable[[], float]:
+def ours(own: dict[str, Any], y: Array) -> Callable[[], float]:
     """Seconds of one iteration: the median of those after the first of a fit."""
 
     def run() -> float:
