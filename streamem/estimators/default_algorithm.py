@@ -30,7 +30,7 @@ def of_checkpoint(settings: Any, checkpoint: Path | None) -> Chosen | None:
     """The algorithm of the run that is gone on with; None where there is none, or it had one of a user's own."""
     key = None if checkpoint is None else saved_key(checkpoint)
     known = None if key is None else key.get("algorithm")
-    for name in ALGORITHMS:
+    for name in ALGORITHMS if known is not None else ():
         algorithm = chosen_algorithm(settings, name)
         if algorithm.key == known:
             return Chosen(algorithm, f"{name}, as in the checkpoint")

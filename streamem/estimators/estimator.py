@@ -32,6 +32,7 @@ from streamem.estimators.attributes import (
     still_shown,
 )
 from streamem.estimators.by_hand import ByHand, made_by_hand
+from streamem.estimators.default_algorithm import of_checkpoint
 from streamem.estimators.diagnosis import Diagnosis, diagnosis_of
 from streamem.estimators.faces import Face
 from streamem.estimators.fitting import fit_to
@@ -574,14 +575,16 @@ class Estimator(BaseEstimator):
         chosen = None if algorithm is None else chosen_algorithm(self, algorithm)
         if halve_after is not None:
             require_count("halve_after", halve_after, FEWEST_PASSES)
-        if chosen is not None and not chosen.reads_in_order:
+        resumed = of_checkpoint(self, checkpoint) if chosen is None and checkpoint is not None else None
+        known = chosen if resumed is None else resumed.algorithm
+        if known is not None and not known.reads_in_order:
             arguments = replace(arguments, in_order=False)
         opened = self.structure.open(self, x, arguments, None)
         goes_on = getattr(self, "warm_start", False) and self._fitted is not None and self._fitted.state is not None
         earlier = self._now() if goes_on else None
         self._show(fit_to(self, opened, chosen, earlier, checkpoint, executor, halve_after))
         limit = self.structure.iterations
-        may_end = chosen is not None and chosen.can_end_unconverged
+        may_end = known is not None and known.can_end_unconverged
         if not self.converged_ and getattr(self, limit) and not may_end:
             warnings.warn(
                 "Best performing initialization did not converge. Try different init parameters, or increase "

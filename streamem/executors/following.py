@@ -30,15 +30,12 @@ class Following:
         self._now: dict[int, tuple[ChunkRef, Loading]] = {}
         self._next: dict[int, tuple[ChunkRef, Loading]] = {}
         self._left: Iterator[ChunkRef] = iter(())
-
-    @property
-    def coming(self) -> int:
+        self.coming = 0
         """Chunks that are fetched for the pass after this one."""
-        return len(self._next)
 
     def begin(self, refs: Sequence[ChunkRef]) -> None:
         """Begin a pass: `take` gives what was fetched for it, `fetch_one` fetches for the one after it."""
-        self._now, self._next = self._next, {}
+        self._now, self._next, self.coming = self._next, {}, 0
         unwanted = set(self._now)
         for ref in refs if unwanted else ():
             unwanted.discard(id(ref))
@@ -58,6 +55,7 @@ class Following:
         for ref in self._left:
             if id(ref) not in self._next and (loading := self._fetch(ref)) is not None:
                 self._next[id(ref)] = ref, loading  # the handle, so that no other gets its place in memory
+                self.coming += 1
                 return True
         return False
 
@@ -66,4 +64,4 @@ class Following:
         self._guesses = False
         for _, loading in (*self._now.values(), *self._next.values()):
             loading.cancel()
-        self._now, self._next, self._left = {}, {}, iter(())
+        self._now, self._next, self._left, self.coming = {}, {}, iter(()), 0

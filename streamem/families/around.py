@@ -27,6 +27,11 @@ class Around(WithInner):
         """What the user calls the family, for messages."""
         return type(as_written(self.family)).__name__
 
+    @property
+    def hides(self) -> str:  # type: ignore[override]
+        """What components of the family hide besides."""
+        return self.family.hides
+
     # --- the Family port ---------------------------------------------------------------------------------------------
 
     def log_prob(self, params: Any, x: Array) -> Array:

@@ -23,6 +23,8 @@ STEPS, HALVINGS = 100, 30
 """Newton steps of an M-step at most, and halvings of each."""
 CLOSE = 1e-12
 """A Newton step below that, relative to what it changes, is the last."""
+ROUNDING = 1e-14
+"""What an expected log-likelihood may seem to lose by its sums, relative to its size."""
 MOST = 40.0
 """Most of a slope or an intercept: of an item that all answer alike the likelihood has no maximum."""
 
@@ -86,7 +88,8 @@ class ItemCurves(FullFamily):
             for _ in range(HALVINGS):
                 tried = np.clip(curves + move, -MOST, MOST)
                 found = _objective(tried, nodes, right, asked)
-                worse = found.sum() < reached.sum() if self.common else found < reached
+                least = reached - ROUNDING * np.abs(reached)  # else the last steps, which gain less, are turned down
+                worse = found.sum() < least.sum() if self.common else found < least
                 if not np.any(worse):
                     break
                 move = np.where(worse, move / 2.0, move)

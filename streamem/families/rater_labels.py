@@ -85,6 +85,18 @@ class RaterLabels(Categorical):
 
     # --- capabilities ------------------------------------------------------------------------------------------------
 
+    def counted(self, n_features: int) -> Array:
+        """Refuse: probabilities are those of a label, given its rater.
+
+        Raises
+        ------
+        ParameterError : always
+        """
+        raise ParameterError(
+            "RaterLabels has no noise beside it: its probabilities are those of a label, given its rater, and noise is "
+            "over both. Fit without noise; `uninformative_raters_` of DawidSkene names raters whose votes tell nothing"
+        )
+
     filled, drawn_for_missing = FullFamily.filled, FullFamily.drawn_for_missing
 
     def faults(self, params: Params, n_components: int, n_features: int) -> list[str]:

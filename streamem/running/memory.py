@@ -338,7 +338,7 @@ def keeping(projection: Projection, refs: Sequence[ChunkRef], budget: Budget) ->
 
 def read_bytes(refs: Sequence[ChunkRef]) -> int:
     """Bytes of chunks that a pass reads or decodes, if they are not kept: rows of arrays in memory are none of them."""
-    return sum(base.nbytes for base in _bases(refs) if is_decoded(base.innermost) or base.paths)
+    return sum(base.nbytes for base in _bases(refs) if base.paths or is_decoded(base.innermost))
 
 
 def wants_order(refs: Sequence[ChunkRef]) -> bool:

@@ -84,7 +84,7 @@ def test_every_estimator(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     large = unfitted(model).set_params(**few).fit(file, **lengths)
     if hasattr(model, "compress"):
         assert chosen(large) == "batch, since all rows are in memory"  # different rows with weights
-    elif name in ("MixtureProportions", "DawidSkene"):
+    elif name in ("MixtureProportions", "DawidSkene", "FactorAnalysis", "PPCA"):
         assert chosen(large).startswith("anderson, since each pass reads")
         assert chosen(large).endswith("; no mini-batches, since nothing is drawn for the start")
     else:

@@ -24,10 +24,12 @@ from streamem.families import (
     AutoregressiveGaussian,
     Categorical,
     Exponential,
+    FactorGaussian,
     Fixed,
     Gamma,
     GammaPrior,
     Gaussian,
+    ItemCurves,
     LogNormal,
     MixtureFamily,
     Multinomial,
@@ -56,6 +58,8 @@ SETTINGS: list[Any] = [
     Product({"a": Tied(MixtureFamily(Gaussian(), 2), ["parts"])}),
     GammaPrior(Exponential(), 3.0, [[0.5], [1.5]]),
     MixtureFamily(Gaussian("diag"), 3),
+    FactorGaussian(2, noise="isotropic", reg_covar=1e-3),
+    ItemCurves([-1.0, 0.5], common=True),
     NormalWishart(mean_prior=[0.0, 1.0], mean_precision_prior=2.0, covariance_prior=np.eye(2)),
 ]
 PLAIN = [name for name in KNOWN if name not in {type(family).__name__ for family in SETTINGS}]

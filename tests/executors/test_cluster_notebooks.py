@@ -39,12 +39,14 @@ def path(tmp_path: Path) -> str:
 def interrupted_after(seconds: float) -> Iterator[pytest.ExceptionInfo[BaseException]]:
     """What a notebook does when its stop button is pressed; what it keeps of the error lives on."""
     timer = threading.Timer(seconds, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a program in the background ignores it
     timer.start()
     try:
         with pytest.raises(KeyboardInterrupt) as caught:
             yield caught
     finally:
         timer.cancel()
+        signal.signal(signal.SIGINT, before)
 
 
 def held(client: Client) -> list[str]:

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from streamem import GaussianMixture
 from streamem.cli.main import main
-from streamem.core.errors import DataError
+from streamem.core.errors import DataError, StreamError
 from streamem.online.append_only_arrow import read_appended
 from streamem.streams.folder import FolderStream
 
@@ -96,10 +96,12 @@ def test_a_fitted_model_may_learn_nothing(tmp_path: Path) -> None:
     files = {"checkpoint": tmp_path / "live.npz", "dead_letter": tmp_path / "bad.arrows"}
     gm = model().fit_stream([X], **files)
     bits = gm.means_.tobytes()
-    for stream in ([X], [], [X, np.full((2, 2), np.nan)]):
+    for stream in ([X], iter([]), [X, np.full((2, 2), np.nan)]):
         assert model().fit_stream(stream, **files).means_.tobytes() == bits
     assert read_appended(files["dead_letter"]).num_rows == 2
     assert gm.fit_stream(iter([])).means_.tobytes() == bits
+    with pytest.raises(StreamError, match="ends after 0 items, and 2 of it were learned"):
+        model().fit_stream([], **files)
 
 
 @pytest.mark.parametrize(

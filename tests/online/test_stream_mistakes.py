@@ -109,7 +109,10 @@ def test_max_iter_zero_and_weights_of_zero() -> None:
 def test_a_batch_fit_does_not_take_a_stepwise_checkpoint(tmp_path: Path) -> None:
     mixture().fit(X, algorithm="stepwise", checkpoint=tmp_path / "s.npz")
     with pytest.raises(CheckpointMismatchError, match="algorithm"):
-        mixture().fit(X, checkpoint=tmp_path / "s.npz")
+        mixture().fit(X, algorithm="batch", checkpoint=tmp_path / "s.npz")
+    assert (
+        mixture().fit(X, checkpoint=tmp_path / "s.npz").report_.setting["algorithm"] == "stepwise, as in the checkpoint"
+    )
 
 
 def step_of_mine(weight: float, seen: float) -> float:
