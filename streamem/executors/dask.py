@@ -241,13 +241,25 @@ class DaskExecutor(Executor):
         """Items as they finish; those whose workers died, again at the end, each alone."""
         suspects: list[Placed] = []
         for item, future in self._flow(items, running, start):
-            if died_with_worker(future):
+            if self._died(future):
                 suspects.append(item)
-            elif future.status == "finished":
-                yield item, future
             else:
-                future.result()
+                yield item, future
         yield from self._alone(suspects, start)
+
+    def _died(self, future: Future) -> bool:
+        """Whether a task that ended was given up since its workers died; else it is finished.
+
+        A result may be lost with its worker before anybody looks at it: Dask makes it again, which is waited for.
+        Other errors of the task are raised.
+        """
+        while (status := future.status) in ("pending", "lost"):
+            self._await([future])
+        if died_with_worker(future):
+            return True
+        if status != "finished":
+            future.result()
+        return False
 
     def _flow(
         self, items: Sequence[Placed], running: _Running[Placed], start: Start[Placed]
@@ -270,13 +282,10 @@ class DaskExecutor(Executor):
         left, patience = deque(suspects), Patience()
         while left:
             item = left.popleft()
-            self._await([future := start(item, None)])
-            if died_with_worker(future):
+            if self._died(future := start(item, None)):
                 patience.died(future, item.refs)
                 left.append(item)
                 continue
-            if future.status != "finished":
-                future.result()
             patience.progressed()
             yield item, future
 
@@ -307,7 +316,7 @@ class DaskExecutor(Executor):
         """The sum of all groups; those that were lost with workers are made again."""
         patience = Patience()
         while True:
-            total = self._climb([groups[i] for i in range(len(groups))])
+            total = self._climb([groups[i] for i in range(-(-len(spans) // FAN_IN))])
             if isinstance(total, Partial):
                 return total
             with suppress(KilledWorker):

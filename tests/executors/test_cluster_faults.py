@@ -145,6 +145,35 @@ def test_every_worker_dies_once_and_more(refs: Any, tmp_path: Path, call: str) -
     assert len(list(flags.iterdir())) == 3
 
 
+def test_results_that_are_lost_before_anybody_looks_are_made_again(refs: Any, tmp_path: Path) -> None:
+    """All workers die while the call holds the first of their results: the others had been finished and are no more."""
+    over = Event()
+    with dask.config.set(IMPATIENT), cluster_of(2) as (cluster, client), DaskExecutor(client) as executor:
+
+        def all_die(_: Any) -> None:
+            if over.is_set():
+                return
+            over.set()
+            sums = [future for key, future in list(client.futures.items()) if str(key).startswith("streamem-run")]
+            until(lambda: all(future.status == "finished" for future in sums))
+            for nanny in list(cluster.workers.values()):
+                os.kill(nanny.pid, signal.SIGKILL)
+            until(lambda: any(future.status == "lost" for future in sums))
+
+        found = executor.reduce(Count(nothing, tmp_path / "never"), refs, all_die)
+    assert over.is_set()
+    assert found == undisturbed(refs, tmp_path)
+
+
+def until(true: Callable[[], bool]) -> None:
+    """Wait for something, a minute at most."""
+    for _ in range(6000):
+        if true():
+            return
+        time.sleep(0.01)
+    raise TimeoutError
+
+
 class Footprints:
     """Chunks that were read, on whatever worker, as bytes of a file."""
 
