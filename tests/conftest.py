@@ -28,12 +28,12 @@ FLOAT64_ROOMS = ("kernels", "golden")
 VARIATIONS = {
     "conformance": (24, 1000),
     "formats": (24, 1000),
-    "estimators": (8, 24),
+    "estimators": (8, 100),
     "executors": (4, 12),
-    "golden": (4, 48),
-    "kernels": (4, 24),
+    "golden": (4, 24),
+    "kernels": (4, 12),
     "machine": (4, 24),
-    "plots": (8, 24),
+    "plots": (8, 100),
     "whole": (8, 24),
 }
 """How many variations of a test run by default, and under `-m "not long"`, evenly spaced among all: more of them where

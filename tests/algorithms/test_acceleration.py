@@ -279,6 +279,7 @@ def test_directions_are_means_of_unit_vectors() -> None:
     assert 3.9 <= float(np.linalg.norm(found.x)) < 4.0
 
 
+@pytest.mark.slow
 def test_gamma_statistics_have_a_maximum() -> None:
     rng = np.random.default_rng(0)
     x, resp = rng.gamma(3.0, size=(100, 1)), rng.dirichlet(np.ones(2), 100)
@@ -334,6 +335,7 @@ def plainly_fitted(name: str) -> Any:
     return make().fit(data(), algorithm="batch", **arguments)
 
 
+@pytest.mark.variations(1, 4)
 @pytest.mark.parametrize("algorithm", ["squarem", "anderson"])
 @pytest.mark.parametrize("name", MODELS)
 def test_every_model_gets_as_far_in_fewer_passes(name: str, algorithm: str) -> None:

@@ -91,6 +91,7 @@ def fitted(name: str, monkeypatch: pytest.MonkeyPatch, mode: str, **arguments: A
     return make().fit(x, **arguments)
 
 
+@pytest.mark.variations(2, 8)
 @pytest.mark.parametrize("name", FITS)
 def test_both_paths_fit_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Five iterations, answers, and weights of rows or lengths of sequences."""

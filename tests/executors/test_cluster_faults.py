@@ -87,6 +87,7 @@ def undisturbed(refs: Any, tmp_path: Path) -> Stats:
         return threads.reduce(Count(nothing, tmp_path / "never"), refs, lambda done: None)
 
 
+@pytest.mark.variations(1, 3)
 @pytest.mark.parametrize("harm", [kill, stop, devour], ids=["killed", "stopped", "out of memory"])
 def test_a_worker_that_fails_changes_no_bit(refs: Any, tmp_path: Path, harm: Callable[[], object]) -> None:
     flag = tmp_path / "done"
@@ -191,6 +192,7 @@ class Footprints:
         return self._file.stat().st_size if self._file.exists() else 0
 
 
+@pytest.mark.variations(1, 1)
 @pytest.mark.slow
 @pytest.mark.parametrize("allowed", [0, 3])
 def test_workers_are_killed_all_through_a_fit(refs: Any, tmp_path: Path, allowed: int) -> None:

@@ -36,6 +36,8 @@ def fitted(kind: str, x: Array, **settings: Any) -> GaussianMixture:
     return GaussianMixture(K, covariance_type=kind, **chosen)
 
 
+@pytest.mark.slow
+@pytest.mark.variations(1, 2)
 @pytest.mark.filterwarnings("ignore:.*converge")
 @pytest.mark.parametrize("kind", ["full", "diag", "spherical"])
 def test_parameters_are_those_of_scikit_learn_in_float64(kind: str) -> None:
@@ -55,6 +57,7 @@ def test_parameters_are_those_of_scikit_learn_in_float64(kind: str) -> None:
     np.testing.assert_allclose(gm.covariances_[2:], sk.covariances_[2:], rtol=1e-7, atol=1e-7)
 
 
+@pytest.mark.variations(1, 2)
 @pytest.mark.filterwarnings("ignore:.*converge")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
@@ -84,6 +87,7 @@ def test_report_and_progress_name_the_arithmetic_of_each_pass(caplog: pytest.Log
     assert told[-1] in str(gm.report_)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*converge")
 def test_chains_name_it_too() -> None:
     x = rows()

@@ -71,6 +71,8 @@ def require_finite_fit(family: FullFamily, x: Array) -> None:
     np.testing.assert_array_equal(filled[~np.isnan(x)], x[~np.isnan(x)])
 
 
+@pytest.mark.slow
+@pytest.mark.variations(1, 3)
 @pytest.mark.parametrize("name", FAMILIES)
 def test_all_but_one_column_missing(name: str) -> None:
     """Of every row one value is left: no row says anything of how columns go together."""

@@ -65,6 +65,7 @@ def chunks_of(x: Array) -> list[Chunk]:
     return [Chunk(x[first : first + ROWS], None, sequences) for first in range(0, len(x), ROWS)]
 
 
+@pytest.mark.variations(2, 6)
 @pytest.mark.parametrize(("make", "x"), CASES)
 def test_the_bits_are_those_of_a_new_kernel_for_every_chunk(make: Callable[[], Any], x: Array) -> None:
     model, chunks = make(), chunks_of(x)

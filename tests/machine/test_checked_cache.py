@@ -248,6 +248,7 @@ def lanes():
 """
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_widths_of_vectors_share_a_folder(tmp_path: Path) -> None:
     """What is frozen into compiled code of one width never serves another; each is compiled once."""

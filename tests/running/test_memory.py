@@ -120,8 +120,8 @@ def check_total(stores: Stores, suffix: str, tmp_path: Path, nbytes: int) -> dic
     return measured
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("suffix", ["parquet", pytest.param("zarr", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_400_mb(stores: Stores, tmp_path: Path, suffix: str) -> None:
     check_total(stores, suffix, tmp_path, 400 * MB)
 
@@ -161,7 +161,7 @@ def columns(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Pa
     shutil.rmtree(folder)
 
 
-@pytest.mark.variations(1, 2)
+@pytest.mark.variations(1, 1)
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_eight_times_the_rows_take_no_more_memory(kind: str, columns: tuple[Path, Path]) -> None:
@@ -173,7 +173,7 @@ def test_eight_times_the_rows_take_no_more_memory(kind: str, columns: tuple[Path
     assert measured["many"] - measured["few"] < 25 * MB
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_chunks_of_16_mib(stores: Stores) -> None:
     """Of such, chunks in flight take what could be kept from pass to pass, and allocators keep none of them."""
     data = stores.path("zarr", 200 * MB, 32, 16 * MIB)
@@ -182,7 +182,7 @@ def test_chunks_of_16_mib(stores: Stores) -> None:
     assert own(measured, max(measured["peak"], measured["reported"])) < OWN_BYTES
 
 
-@pytest.mark.parametrize("suffix", ["parquet", pytest.param("zarr", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("suffix", ["parquet", pytest.param("zarr", marks=pytest.mark.long)])
 def test_a_limit_is_kept_and_more_rows_need_no_more(stores: Stores, tmp_path: Path, suffix: str) -> None:
     """On top of what the process holds before, with the libraries loaded. The limit also bounds the sample for the
     start, whose k-means would drown everything else in noise."""

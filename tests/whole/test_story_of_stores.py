@@ -81,6 +81,7 @@ def killed_when(command: list[str], it_is_time: Callable[[], bool]) -> None:
         running.wait()
 
 
+@pytest.mark.long
 def test_from_parquet_to_labels(rows: np.ndarray[Any, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Credentials come from the environment of each process."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)

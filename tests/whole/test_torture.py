@@ -22,6 +22,7 @@ def test_small_fits_end_in_models_or_explained_errors(first: int) -> None:
     require_good(first, 40)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [20717, 40305, 104897, 100479])
 def test_fits_that_ended_wrongly_once(seed: int) -> None:
     """Priors: beside weights of 1e-21; so far off that what judges rounding overflowed; whose terms cancel; that
