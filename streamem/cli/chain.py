@@ -10,6 +10,7 @@ from streamem.cli import library
 from streamem.cli.checks import algorithm_option, model_output_option, require_writable, verbosity
 from streamem.cli.reading import ReadingOptions, reading_options
 from streamem.cli.sequences import SequencesSaid, sequence_options
+from streamem.cli.stores import Place
 
 
 @click.command("chain")
@@ -44,8 +45,8 @@ from streamem.cli.sequences import SequencesSaid, sequence_options
 def fit_chain(
     ctx: click.Context,
     /,
-    data: str,
-    output: str,
+    data: Place,
+    output: Place,
     form: str,
     latent: int | None,
     noise: str,
@@ -54,8 +55,8 @@ def fit_chain(
     max_iter: int,
     algorithm: str | None,
     seed: int | None,
-    weight: str | None,
-    checkpoint: str | None,
+    weight: Place | None,
+    checkpoint: Place | None,
     overwrite: bool,
     sequences: SequencesSaid,
     reading: ReadingOptions,

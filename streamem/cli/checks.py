@@ -11,6 +11,7 @@ import click
 from click.core import ParameterSource
 
 from streamem.cli import library
+from streamem.cli.stores import Place, at_address
 
 ALGORITHMS = ("auto", "batch", "squarem", "anderson", "stepwise", "incremental")
 
@@ -68,14 +69,14 @@ def verbosity(ctx: click.Context) -> int:
     return 1 if ctx.find_root().params.get("verbose") else 0
 
 
-def require_writable(output: str, checkpoint: str | None) -> None:
+def require_writable(output: Place, checkpoint: Place | None) -> None:
     """Fail before hours of work, not after."""
-    if not output.endswith(".npz"):
+    if not os.fspath(output).endswith(".npz"):
         raise click.ClickException(f"{output}: a model file ends in .npz")
     if checkpoint is not None and _whole(checkpoint) == _whole(output):
         raise click.ClickException(f"{output}: the checkpoint and the model need different files")
-    if "://" in output:
-        library.require_writable(library.Address(output))
+    if address := at_address(output):
+        library.require_writable(address)
         return
     folder = Path(output).absolute().parent
     if not folder.is_dir():
@@ -84,5 +85,5 @@ def require_writable(output: str, checkpoint: str | None) -> None:
         raise click.ClickException(f"{output}: the folder {folder} is not writable")
 
 
-def _whole(path: str) -> str:
-    return path if "://" in path else str(Path(path).resolve())
+def _whole(place: Place) -> str:
+    return os.fspath(place) if at_address(place) else str(Path(place).resolve())

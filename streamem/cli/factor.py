@@ -9,6 +9,7 @@ import click
 from streamem.cli import library
 from streamem.cli.checks import algorithm_option, model_output_option, require_writable, verbosity
 from streamem.cli.reading import ReadingOptions, missing_option, reading_options
+from streamem.cli.stores import Place
 
 
 @click.command("factor")
@@ -35,14 +36,14 @@ from streamem.cli.reading import ReadingOptions, missing_option, reading_options
 def fit_factor(
     ctx: click.Context,
     /,
-    data: str,
+    data: Place,
     factors: int,
     components: int | None,
-    output: str,
+    output: Place,
     noise: str,
     seed: int | None,
-    weight: str | None,
-    checkpoint: str | None,
+    weight: Place | None,
+    checkpoint: Place | None,
     algorithm: str | None,
     reading: ReadingOptions,
     **settings: Any,

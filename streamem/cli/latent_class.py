@@ -17,6 +17,7 @@ from streamem.cli.checks import (
 )
 from streamem.cli.mixtures import weight_prior_option
 from streamem.cli.reading import ReadingOptions, missing_option, reading_options, unseen_option
+from streamem.cli.stores import Place
 
 COMPRESS = {"auto": "auto", "yes": True, "no": False}
 
@@ -51,13 +52,13 @@ COMPRESS = {"auto": "auto", "yes": True, "no": False}
 def fit_latent_class(
     ctx: click.Context,
     /,
-    data: str,
+    data: Place,
     classes: int,
-    output: str,
+    output: Place,
     compress: str,
     seed: int | None,
-    weight: str | None,
-    checkpoint: str | None,
+    weight: Place | None,
+    checkpoint: Place | None,
     algorithm: str | None,
     reading: ReadingOptions,
     **settings: Any,

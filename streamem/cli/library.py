@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from streamem.cli.warming import warm
     from streamem.core.archive import generations
     from streamem.core.archive_reading import is_there, place_of
-    from streamem.core.stored_objects import require_writable
+    from streamem.core.stored_objects import put, require_writable, size_of
     from streamem.estimators.family_words import columns_of_text
     from streamem.estimators.followers import followers_of
     from streamem.estimators.in_html import components_in_html
@@ -99,9 +99,11 @@ __all__ = [
     "open_source",
     "page_of",
     "place_of",
+    "put",
     "require_writable",
     "run_demo",
     "select",
+    "size_of",
     "warm",
     "write_table",
 ]
@@ -151,7 +153,9 @@ _HOMES = {
     "is_there": "streamem.core.archive_reading",
     "place_of": "streamem.core.archive_reading",
     "RegistryDecoder": "streamem.streams.registry",
+    "put": "streamem.core.stored_objects",
     "require_writable": "streamem.core.stored_objects",
+    "size_of": "streamem.core.stored_objects",
     "write_table": "pyarrow.parquet",
 }
 

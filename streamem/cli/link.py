@@ -7,6 +7,7 @@ import click
 from streamem.cli import library
 from streamem.cli.checks import algorithm_option, require_writable, verbosity
 from streamem.cli.reading import ReadingOptions, reading_options, unseen_option
+from streamem.cli.stores import Place
 
 
 @click.command("link")
@@ -33,18 +34,18 @@ from streamem.cli.reading import ReadingOptions, reading_options, unseen_option
 def link(
     ctx: click.Context,
     /,
-    data: str,
-    output: str,
+    data: Place,
+    output: Place,
     ids: str | None,
     levels: tuple[str, ...],
-    random_pairs: str | None,
-    model: str | None,
+    random_pairs: Place | None,
+    model: Place | None,
     match_prior: float,
     tol: float,
     max_iter: int,
     algorithm: str | None,
     unseen: str,
-    weight: str | None,
+    weight: Place | None,
     overwrite: bool,
     reading: ReadingOptions,
 ) -> None:

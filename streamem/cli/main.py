@@ -21,10 +21,11 @@ from streamem.cli.link import link
 from streamem.cli.mixtures import fit_gmm, fit_mixture, fit_student
 from streamem.cli.proportions import fit_proportions
 from streamem.cli.raters import fit_raters
-from streamem.cli.reading import ReadingOptions, located, reading_options, storage_option
+from streamem.cli.reading import ReadingOptions, reading_options
 from streamem.cli.report import report
 from streamem.cli.select import select
 from streamem.cli.sequences import SequencesSaid, fit_hmm, sequence_options
+from streamem.cli.stores import Place, storage_option
 from streamem.cli.streaming import update, watch
 from streamem.cli.summary import summary
 from streamem.cli.warm_up import warm_up
@@ -49,6 +50,10 @@ OPEN_FILLED = re.compile(
     r"open the data with open_source\(path, options=ReadOptions\([^)]*(?:\([^)]*\))?\)\) and pass that"
 )
 
+FITTED_WHOLE = re.compile(
+    r'(?:\w+\(missing="integrate"\), or )?set_params\(missing="integrate"\)( of one that is fitted)?'
+)
+
 
 class _Group(click.Group):
     """Turns the library's errors into one message and an exit status, and Ctrl-C into advice."""
@@ -68,6 +73,7 @@ class _Group(click.Group):
 def _as_options(message: str) -> str:
     """The library's messages name Python arguments; here they are options."""
     message = OPEN_FILLED.sub("pass --missing-chunks fill", message)
+    message = FITTED_WHOLE.sub("fit it with --missing integrate", message)
     for argument, option in OPTIONS.items():
         message = message.replace(argument, option)
     return message
@@ -111,9 +117,9 @@ fit.add_command(fit_factor)
 @sequence_options
 @reading_options
 def predict(
-    model: str,
-    data: str,
-    output: str,
+    model: Place,
+    data: Place,
+    output: Place,
     proba: bool,
     overwrite: bool,
     sequences: SequencesSaid,
@@ -145,11 +151,11 @@ def predict(
 @sequence_options
 @reading_options
 def score(
-    model: str,
-    data: str,
-    output: str | None,
+    model: Place,
+    data: Place,
+    output: Place | None,
     overwrite: bool,
-    weight: str | None,
+    weight: Place | None,
     as_json: bool,
     sequences: SequencesSaid,
     reading: ReadingOptions,
@@ -184,9 +190,9 @@ def score(
 @sequence_options
 @reading_options
 def impute(
-    model: str,
-    data: str,
-    output: str,
+    model: Place,
+    data: Place,
+    output: Place,
     draws: int,
     seed: int | None,
     overwrite: bool,
@@ -215,9 +221,9 @@ main.add_command(warm_up)
 @main.command()
 @click.argument("model", type=click.Path())
 @storage_option
-def show(model: str, storage_options: dict[str, str]) -> None:
+def show(model: Place) -> None:
     """What a model file holds, and how its fit went."""
-    click.echo(_load(located({"model": model}, storage_options)["model"]).describe())
+    click.echo(_load(model).describe())
 
 
 @main.command()
@@ -226,7 +232,8 @@ def show(model: str, storage_options: dict[str, str]) -> None:
 @click.option("-o", "--output", type=click.Path(), required=True, help="Where to write (.zarr, .parquet, .npy).")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Makes the draw repeatable.")
 @click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
-def sample(model: str, rows: int, output: str, seed: int | None, overwrite: bool) -> None:
+@storage_option
+def sample(model: Place, rows: int, output: Place, seed: int | None, overwrite: bool) -> None:
     """Draw rows from a model."""
     _load(model).set_params(random_state=seed).sample_to(output, rows, overwrite=overwrite)
     click.echo(output)

@@ -11,6 +11,7 @@ import click
 from streamem.cli import library
 from streamem.cli.checks import algorithm_option, model_output_option, require_writable, start_option, verbosity
 from streamem.cli.reading import ReadingOptions, missing_option, reading_options, unseen_option
+from streamem.cli.stores import Place
 
 weight_prior_option = click.option(
     "--weight-concentration-prior",
@@ -117,12 +118,12 @@ def _fit_mixture(
     ctx: click.Context,
     kind: Any,
     /,
-    data: str,
+    data: Place,
     components: int,
-    output: str,
+    output: Place,
     seed: int | None,
-    weight: str | None,
-    checkpoint: str | None,
+    weight: Place | None,
+    checkpoint: Place | None,
     algorithm: str | None,
     reading: ReadingOptions,
     **settings: Any,

@@ -9,6 +9,7 @@ import click
 from streamem.cli import library
 from streamem.cli.checks import model_output_option, require_writable, verbosity
 from streamem.cli.reading import ReadingOptions, reading_options
+from streamem.cli.stores import Place
 
 
 @click.command("proportions")
@@ -24,10 +25,10 @@ from streamem.cli.reading import ReadingOptions, reading_options
 def fit_proportions(
     ctx: click.Context,
     /,
-    data: str,
-    output: str,
-    weight: str | None,
-    checkpoint: str | None,
+    data: Place,
+    output: Place,
+    weight: Place | None,
+    checkpoint: Place | None,
     reading: ReadingOptions,
     **settings: Any,
 ) -> None:

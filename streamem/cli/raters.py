@@ -9,6 +9,7 @@ import click
 from streamem.cli import library
 from streamem.cli.checks import algorithm_option, model_output_option, require_writable, verbosity
 from streamem.cli.reading import ReadingOptions, missing_option, reading_options, unseen_option
+from streamem.cli.stores import Place
 
 
 @click.command("raters")
@@ -32,11 +33,11 @@ from streamem.cli.reading import ReadingOptions, missing_option, reading_options
 def fit_raters(
     ctx: click.Context,
     /,
-    data: str,
-    output: str,
+    data: Place,
+    output: Place,
     labels: str | None,
-    weight: str | None,
-    checkpoint: str | None,
+    weight: Place | None,
+    checkpoint: Place | None,
     algorithm: str | None,
     overwrite: bool,
     reading: ReadingOptions,

@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from streamem.cli import library
+from streamem.cli.stores import Place, storage_option
 from streamem.machine.importing import uninterrupted
 
 CLUSTER = re.compile(r"local(?::([1-9]\d*))?")
@@ -32,7 +33,6 @@ class ReadingOptions:
     threads: int | None
     missing_chunks: str
     cluster: str | None
-    storage_options: dict[str, str]
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -41,7 +41,7 @@ class ReadingOptions:
 
     @contextmanager
     def opened(
-        self, data: str, weight: str | None = None, sequences: Mapping[str, Any] | None = None
+        self, data: Place, weight: Place | None = None, sequences: Mapping[str, Any] | None = None
     ) -> Iterator[tuple[Any, dict[str, Any]]]:
         """The data as X, and the arguments that say how to read X and where to run.
 
@@ -50,7 +50,7 @@ class ReadingOptions:
         with ExitStack() as closing:
             executor = "threads" if self.cluster is None else closing.enter_context(connected(self.cluster))
             arguments: dict[str, Any] = {} if weight is None else {"sample_weight": weight}
-            source: Any = self.address(data)
+            source = data
             if self.missing_chunks == "fill":
                 source, arguments = self._filled(source, weight, sequences or {}), {}
             else:
@@ -59,11 +59,7 @@ class ReadingOptions:
                 arguments |= sequences or {}
             yield source, {**arguments, "executor": executor}
 
-    def address(self, data: str) -> Any:
-        """The data, with the options of its store if any were given."""
-        return located({"data": data}, self.storage_options)["data"]
-
-    def _filled(self, data: Any, weight: str | None, sequences: Mapping[str, Any]) -> Any:
+    def _filled(self, data: Place, weight: Place | None, sequences: Mapping[str, Any]) -> Any:
         """The source opened with absent Zarr chunks as fill values."""
         options = library.ReadOptions(
             columns=None if self.columns is None else tuple(self.columns),
@@ -166,41 +162,6 @@ def _axis(_: click.Context, __: click.Parameter, value: str | None) -> int | str
         return None
     return int(value) if value.lstrip("-").isdigit() else value
 
-
-def located(places: Mapping[str, str | None], storage_options: dict[str, str]) -> dict[str, Any]:
-    """Paths and addresses, these with the options of their store if any were given.
-
-    Raises
-    ------
-    BadParameter : options, and no address
-    """
-    found = {name: place for name, place in places.items() if place is not None and "://" in place}
-    if not storage_options:
-        return dict(places)
-    if not found:
-        raise click.BadParameter(
-            "is for data at an address such as s3://bucket/folder; leave it out", param_hint="--storage-option"
-        )
-    return {**places, **{name: library.Address(place, storage_options) for name, place in found.items()}}
-
-
-def _pairs(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    pairs = [value.partition("=") for value in values]
-    if any(not name or not sign for name, sign, _ in pairs):  # not shown: what was meant may be a secret
-        raise click.BadParameter("one is not NAME=VALUE")
-    return {name.strip(): value for name, _, value in pairs}
-
-
-storage_option = click.option(
-    "--storage-option",
-    "storage_options",
-    multiple=True,
-    callback=_pairs,
-    metavar="NAME=VALUE",
-    help="A setting of the store at an address, such as endpoint=http://localhost:9000; may be repeated. "
-    "Others can see what a command is called with: leave secrets to the environment (AWS_SECRET_ACCESS_KEY).",
-)
-"""Of commands that take addresses; `located` makes what they name."""
 
 OPTIONS = (
     storage_option,

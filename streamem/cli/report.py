@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from streamem.cli import library
-from streamem.cli.reading import located, storage_option
+from streamem.cli.stores import Place, at_address, require_free, storage_option, write_whole
 
 
 @click.command()
@@ -17,24 +17,16 @@ from streamem.cli.reading import located, storage_option
 @click.option("--history", type=click.Path(dir_okay=False), help="Updates that `update --history` wrote.")
 @storage_option
 @click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
-def report(model: str, output: str, history: str | None, storage_options: dict[str, str], overwrite: bool) -> None:
+def report(model: Place, output: Place, history: Place | None, overwrite: bool) -> None:
     """Write a page about MODEL for people who were not there: parameters, pictures, passes, events and warnings.
 
     One file that loads nothing from anywhere. Pictures need matplotlib.
     """
-    path = Path(output)
-    if path.suffix not in (".html", ".htm"):
+    if not os.fspath(output).endswith((".html", ".htm")):
         raise click.ClickException(f"{output}: a page ends in .html")
-    if path.exists() and not overwrite:
-        raise click.ClickException(f"{output} exists; pass --overwrite to replace it")
-    if not path.absolute().parent.is_dir():
-        raise click.ClickException(f"{output}: there is no folder {path.absolute().parent}; create it first")
-    if history is not None and "://" not in history and not Path(history).exists():
+    require_free(output, overwrite)
+    if history is not None and at_address(history) is None and not Path(history).exists():
         raise click.BadParameter(f"file {history!r} does not exist", param_hint="--history")
-    places = located({"model": model, "history": history}, storage_options)
-    fitted = library.load_model(places["model"])
-    text = library.page_of(fitted, library.place_of(places["model"]), places["history"])
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    text = library.page_of(library.load_model(model), library.place_of(model), history)
+    write_whole(output, text.encode())
     click.echo(output)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import PurePosixPath
 from typing import Any
 
 import click
@@ -14,6 +16,7 @@ from streamem.cli import library
 from streamem.cli.checks import algorithm_option, require_writable, verbosity
 from streamem.cli.reading import ReadingOptions, missing_option, reading_options
 from streamem.cli.sequences import EMISSIONS, SequencesSaid, emission, make_hmm, sequence_options
+from streamem.cli.stores import Place, write_whole
 
 KINDS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "gmm": lambda settings: library.GaussianMixture(**settings),
@@ -91,18 +94,18 @@ def select(
     ctx: click.Context,
     /,
     kind: str,
-    data: str,
+    data: Place,
     components: list[int],
-    output: str,
+    output: Place,
     grid: dict[str, list[Any]],
     criterion: str,
     held_out: float,
     algorithm: str | None,
     halve_after: int | None,
-    table: str | None,
-    plot: str | None,
-    weight: str | None,
-    checkpoint: str | None,
+    table: Place | None,
+    plot: Place | None,
+    weight: Place | None,
+    checkpoint: Place | None,
     sequences: SequencesSaid,
     reading: ReadingOptions,
     seed: int | None,
@@ -131,10 +134,22 @@ def select(
     found.best_estimator_.save(output)
     click.echo(str(found))
     if table is not None:
-        library.write_table(found.table, table)
+        write_whole(table, _parquet(found.table))
     if plot is not None:
-        found.plot().figure.savefig(plot)
+        write_whole(plot, _picture(found, plot))
     click.echo(f"{output}: " + ", ".join(f"{name} {value}" for name, value in found.best_params_.items()))
+
+
+def _parquet(table: Any) -> bytes:
+    written = io.BytesIO()
+    library.write_table(table, written)
+    return written.getvalue()
+
+
+def _picture(found: Any, place: Place) -> bytes:
+    drawn = io.BytesIO()
+    found.plot().figure.savefig(drawn, format=PurePosixPath(place).suffix[1:] or None)
+    return drawn.getvalue()
 
 
 def _estimator(kind: str, settings: dict[str, Any]) -> Any:

@@ -13,6 +13,7 @@ import click
 from streamem.cli import library
 from streamem.cli.checks import algorithm_option, model_output_option, require_writable, start_option, verbosity
 from streamem.cli.reading import ReadingOptions, missing_option, reading_options
+from streamem.cli.stores import Place
 
 GAUSSIAN = re.compile(r"gaussian-(diag|full|tied|spherical)")
 MIXTURE = re.compile(r"gmm:([1-9]\d*)")
@@ -118,16 +119,16 @@ def make_hmm(emission: str, components: int, reg_covar: float, settings: dict[st
 def fit_hmm(
     ctx: click.Context,
     /,
-    data: str,
+    data: Place,
     components: int,
-    output: str,
+    output: Place,
     emission: str,
     reg_covar: float,
     max_iter: int,
     algorithm: str | None,
     seed: int | None,
-    weight: str | None,
-    checkpoint: str | None,
+    weight: Place | None,
+    checkpoint: Place | None,
     sequences: SequencesSaid,
     reading: ReadingOptions,
     **settings: Any,

@@ -16,8 +16,8 @@ import click
 from streamem.cli import library
 from streamem.cli.json_log import Pulse, structured
 from streamem.cli.metrics import address, served
-from streamem.cli.reading import located, storage_option
 from streamem.cli.sequences import EMISSIONS, emission, make_hmm
+from streamem.cli.stores import Place, storage_option
 from streamem.core.redaction import redacted
 
 logger = logging.getLogger("streamem")
@@ -49,18 +49,14 @@ class Learning:
     categories: dict[str, list[str]] | None
     metrics: tuple[str, int] | None
     log_json: bool
-    storage_options: dict[str, str]
 
-    def run(self, path: str, stream: Any, decoder: Any = None) -> None:
+    def run(self, path: Place, stream: Any, decoder: Any = None) -> None:
         """Update the model file from the stream until it ends, or until SIGTERM or Ctrl-C."""
         with structured(self.log_json):
             self._run(path, stream, decoder)
 
-    def _run(self, path: str, stream: Any, decoder: Any) -> None:
-        places = located(
-            {"model": path, "dead_letter": self.dead_letter, "history": self.history}, self.storage_options
-        )
-        model = self._model(places["model"])
+    def _run(self, path: Place, stream: Any, decoder: Any) -> None:
+        model = self._model(path)
         if self.log_json:
             model.on_update(Pulse(self.save_every))
         before = model.report_.n_rows if hasattr(model, "report_") else 0
@@ -72,12 +68,12 @@ class Learning:
                 batch_rows=self.batch_rows,
                 columns=None if self.columns is None else [name.strip() for name in self.columns.split(",")],
                 sample_weight=self.weight,
-                checkpoint=places["model"],
+                checkpoint=path,
                 save_every_s=self.save_every,
-                dead_letter=places["dead_letter"],
+                dead_letter=self.dead_letter,
                 poison_limit=self.poison_limit,
                 dead_letter_limit=self.dead_letter_limit,
-                history=places["history"],
+                history=self.history,
                 drift=None if self.drift == "off" else library.DriftAlarm(),
                 on_drift="log" if self.drift == "off" else self.drift,
                 until=self.until_rows,
@@ -85,7 +81,7 @@ class Learning:
                 decoder=decoder,
                 **sequences,
             )
-        told, rows = _told(model, str(places["model"]), before), model.report_.n_rows
+        told, rows = _told(model, str(path), before), model.report_.n_rows
         if self.log_json:
             logger.info("%s", told, extra={"event": "end", "rows": rows, "learned": rows - before})
         else:
@@ -128,12 +124,11 @@ class Learning:
         return given
 
 
-def _column_of(path: str, learning: Learning) -> str | None:
+def _column_of(path: Place, learning: Learning) -> str | None:
     """The column that identifies sequences: the one that was named, else that of a model file."""
-    place = located({"model": path}, learning.storage_options)["model"] if "://" in path else path
-    if learning.sequence_column is not None or learning.continued or not _is_there(place):
+    if learning.sequence_column is not None or learning.continued or not _is_there(path):
         return learning.sequence_column
-    column: str | None = getattr(library.load_newest(place), "sequences_by_", {}).get("sequence_column")
+    column: str | None = getattr(library.load_newest(path), "sequences_by_", {}).get("sequence_column")
     return column
 
 
@@ -277,7 +272,7 @@ OPTIONS = (
 @click.option("--replayed", is_flag=True, help="The pipe starts from its beginning again: pass over what is known.")
 @learning_options
 def update(
-    model: str,
+    model: Place,
     stream: str,
     kafka: str | None,
     topic: str | None,
@@ -327,7 +322,7 @@ def update(
 @MODEL
 @click.option("--once", is_flag=True, help="End when all files have been read.")
 @learning_options
-def watch(folder: str, model: str, once: bool, learning: Learning) -> None:
+def watch(folder: str, model: Place, once: bool, learning: Learning) -> None:
     """Update MODEL from Parquet files as they appear in FOLDER."""
     columns = None if learning.columns is None else [name.strip() for name in learning.columns.split(",")]
     if columns is not None:

@@ -10,6 +10,7 @@ import click
 from streamem.cli import library
 from streamem.cli.reading import ReadingOptions, reading_options
 from streamem.cli.sequences import SequencesSaid, sequence_options
+from streamem.cli.stores import Place
 
 
 @click.command()
@@ -27,10 +28,10 @@ from streamem.cli.sequences import SequencesSaid, sequence_options
 @sequence_options
 @reading_options
 def summary(
-    model: str,
-    data: str,
+    model: Place,
+    data: Place,
     method: str,
-    weight: str | None,
+    weight: Place | None,
     as_json: bool,
     sequences: SequencesSaid,
     reading: ReadingOptions,

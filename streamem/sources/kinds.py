@@ -272,9 +272,10 @@ KINDS: list[SourceKind] = [
     BuiltIn("polars LazyFrame", lambda data: _is_a(data, "polars", "LazyFrame"), "formats.polars_lazy"),
     BuiltIn("Ibis", lambda data: _is_a(data, "ibis"), "formats.ibis"),
     ZARR,
+    BuiltIn("NumPy file at an address", lambda data: is_address(data) and _has_suffix(data, ".npy"), "npy_far"),
     BuiltIn("NumPy file", lambda data: _has_suffix(data, ".npy"), "npy"),
     PARQUET,
-    BuiltIn("Arrow file", lambda data: _has_suffix(data, ".arrow", ".feather"), "arrow"),
+    BuiltIn("Arrow file", lambda data: _has_suffix(data, ".arrow", ".feather") and not is_address(data), "arrow"),
     BuiltIn("xarray", lambda data: _library(data) == "xarray", "xarray"),
     BuiltIn("Dask", lambda data: _library(data) in ("dask", "dask_expr"), "dask"),
     BuiltIn("Arrow", lambda data: _library(data) == "pyarrow", "arrow"),
@@ -288,3 +289,5 @@ READABLE = (
     "Delta Lake, Iceberg, Icechunk and Hugging Face datasets"
 )
 """Paths of the built-in kinds, for messages."""
+READABLE_THERE = "Zarr, Parquet (a file, a folder, a pattern), .npy, .csv, .orc, Delta Lake, Iceberg and Lance"
+"""What is read at addresses, for messages."""

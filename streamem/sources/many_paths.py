@@ -86,7 +86,10 @@ def paths_of(data: Any) -> list[str | Address]:
     if not is_pattern(data):
         return [_whole(item) for item in data]
     if is_address(data):
-        return [*matching(address_of(data))]
+        found_there: list[str | Address] = [*matching(address_of(data))]
+        if starred := [path for path in found_there if is_pattern(path)]:
+            raise SourceError(f"{starred[0]} is an object whose name holds a *, which stands for any text: rename it")
+        return found_there
     pattern = os.fspath(data)
     found = sorted(path for path in glob.glob(pattern, recursive=True) if not is_hidden(os.path.basename(path)))
     if not found:

@@ -151,15 +151,34 @@ def shape_of(data: Any, options: ReadOptions) -> tuple[int, ...]:
 def _header(path: Path) -> NpyFile:
     try:
         with path.open("rb") as stream:
-            version = np.lib.format.read_magic(stream)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, fortran, dtype = read(stream)
-            offset = stream.tell()
-    except (ValueError, OSError, EOFError) as error:
+            offset, shape, fortran, dtype = header_of(stream, f"NumPy file {path}")
+        found = path.stat().st_size
+    except OSError as error:
         raise SourceError(f"cannot read NumPy file {path}: {error}") from presentable(error)
-    if dtype.hasobject:
-        raise SchemaError(f"NumPy file {path} holds Python objects; numbers are needed")
-    needed, found = offset + math.prod(shape) * dtype.itemsize, path.stat().st_size
-    if found < needed:
+    if found < (needed := needed_nbytes(offset, shape, dtype)):
         raise SourceError(f"NumPy file {path} is truncated: {found} of {needed} bytes")
     return NpyFile(str(path), offset, shape, dtype, fortran)
+
+
+def header_of(stream: Any, what: str) -> tuple[int, tuple[int, ...], bool, np.dtype[Any]]:
+    """Where the values of a file begin, their shape, whether they are stored by columns, and their dtype.
+
+    Raises
+    ------
+    SourceError : it is no such file
+    SchemaError : it holds Python objects
+    """
+    try:
+        version = np.lib.format.read_magic(stream)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read(stream)
+    except (ValueError, EOFError) as error:
+        raise SourceError(f"cannot read {what}: {error}") from presentable(error)
+    if dtype.hasobject:
+        raise SchemaError(f"{what} holds Python objects; numbers are needed")
+    return stream.tell(), shape, fortran, dtype
+
+
+def needed_nbytes(offset: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
+    """Bytes of a whole file."""
+    return offset + math.prod(shape) * dtype.itemsize

@@ -15,7 +15,7 @@ from streamem.core.ports import Source
 from streamem.machine.importing import import_whole
 from streamem.sources.foreign import full_source, is_source
 from streamem.sources.inside import lies_inside
-from streamem.sources.kinds import READABLE, is_path, is_pattern, is_zarr_path, kind_of
+from streamem.sources.kinds import READABLE, READABLE_THERE, is_path, is_pattern, is_zarr_path, kind_of
 from streamem.sources.options import ReadOptions
 
 
@@ -44,7 +44,7 @@ def open_source(
         map; zarr.Array or Group; Arrow table, dataset, or a function returning a RecordBatchReader; anything with
         ``__arrow_c_stream__`` (pandas, polars); xarray; Dask array or DataFrame; objects of
         deltalake, pyiceberg, lance, icechunk, datasets, h5py, netCDF4, h5netcdf and anndata, polars LazyFrames, DuckDB
-        relations, Ibis tables. Zarr, Parquet, CSV, ORC, Delta Lake, Iceberg and Lance also at an address
+        relations, Ibis tables. Zarr, Parquet, ``.npy``, CSV, ORC, Delta Lake, Iceberg and Lance also at an address
         (``s3://``, ``gs://``, ``az://``, ``https://``, ``memory://``), as an `Address` or a UPath.
     weight : sample weights
         A column name, an array of n values, or the path of a one-dimensional Zarr array or ``.npy`` file.
@@ -121,8 +121,8 @@ def _open(data: Any, options: ReadOptions) -> Source:
         return full_source(kind.open(data, options))
     if is_address(data):
         raise SourceError(
-            f"{address_of(data)} holds nothing that can be read there: neither Zarr (an array or a group) nor Parquet "
-            "files (one, a folder of them, a pattern)"
+            f"{address_of(data)} holds nothing that can be read there; readable at addresses are {READABLE_THERE}: "
+            "copy files of other formats to this machine"
         )
     if is_path(data):
         if (table := table_around_local(os.fspath(data))) is not None:

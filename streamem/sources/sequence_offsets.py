@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streamem.core.addresses import is_address
 from streamem.core.errors import DataError
 from streamem.machine.importing import import_whole
 from streamem.sources.array import memory_map
@@ -77,8 +78,11 @@ def integers(value: Any, what: str, beside: Any) -> Ints:
 
 def one_dimensional(value: Any, what: str, beside: Any) -> NDArray[Any]:
     """Numbers (s,) in memory, from wherever they lie."""
-    if isinstance(value, str | os.PathLike) and str(value).endswith(".npy") and Path(value).exists():
-        numbers: NDArray[Any] = np.asarray(memory_map(Path(value)))
+    if is_address(value) and os.fspath(value).endswith(".npy"):
+        far = import_whole("streamem.sources.npy_far").file_at(value)
+        numbers: NDArray[Any] = far.read(0, far.shape[0])
+    elif isinstance(value, str | os.PathLike) and str(value).endswith(".npy") and Path(value).exists():
+        numbers = np.asarray(memory_map(Path(value)))
     elif isinstance(value, str | os.PathLike) or type(value).__module__.partition(".")[0] == "zarr":
         numbers = import_whole("streamem.sources.zarr_beside").read_numbers(value, what, beside)
     else:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from streamem.core.addresses import is_address
 from streamem.core.chunk import Chunk
 from streamem.core.errors import SchemaError
 from streamem.core.ports import Source
@@ -144,6 +145,9 @@ def open(source: Source, weight: Any) -> Source:
 
 def _open_weights(weight: Any) -> Weights:
     is_path = isinstance(weight, str | os.PathLike)
+    if is_path and is_address(weight) and os.fspath(weight).endswith(".npy"):
+        far: Weights = import_whole("streamem.sources.npy_far").file_at(weight)
+        return far
     if is_path and str(weight).endswith(".npy"):
         return ArrayWeights(memory_map(Path(str(weight))))
     if is_path or type(weight).__module__.partition(".")[0] == "zarr":

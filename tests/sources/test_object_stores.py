@@ -22,7 +22,7 @@ from helpers.object_server import SECRET, ObjectServer
 from streamem import Address, GaussianMixture, ReadOptions, open_sequences, open_source
 from streamem.cli import main
 from streamem.conformance import SourceSuite
-from streamem.core.errors import MissingDependencyError, ParameterError, SchemaError, SourceError
+from streamem.core.errors import MissingDependencyError, ParameterError, SchemaError, SourceChangedError, SourceError
 from streamem.core.ports import Source
 from streamem.sources.zarr_far import HeldStore, is_far
 
@@ -155,9 +155,28 @@ def fill(served: ObjectServer) -> None:
         put(f"columns.zarr/{name}", X[:, i], chunks=(50,))
     served.objects["columns.zarr/zarr.json"] = b'{"zarr_format": 3, "node_type": "group", "attributes": {}}'
     put("weight.zarr", np.arange(1200) % 3 + 1.0, chunks=(400,))
+    arrays = {"rows": X, "by_columns": np.asfortranarray(X), "weight": np.arange(1200) % 3 + 1.0}
+    served.objects |= {f"{name}.npy": as_npy(x) for name, x in (arrays | {"lengths": np.full(6, 200)}).items()}
 
 
-DATA = ["direct.zarr", "plain", "sharded.zarr", "gzip.zarr", "columns.zarr", "t", "t/*/*.parquet"]
+def as_npy(x: Array) -> bytes:
+    """What `numpy.save` writes."""
+    written = io.BytesIO()
+    np.save(written, x)
+    return written.getvalue()
+
+
+DATA = [
+    "direct.zarr",
+    "plain",
+    "sharded.zarr",
+    "gzip.zarr",
+    "columns.zarr",
+    "t",
+    "t/*/*.parquet",
+    "rows.npy",
+    "by_columns.npy",
+]
 
 
 class StoredSuite(SourceSuite):
@@ -202,6 +221,15 @@ class TestParquet(StoredSuite):
         return ("a", "b", "c")
 
 
+class TestNumPyFile(StoredSuite):
+    key = "rows.npy"
+
+
+class TestNumPyFileByColumns(StoredSuite):
+    key = "by_columns.npy"
+
+
+@pytest.mark.variations(len(DATA), len(DATA))
 @pytest.mark.parametrize("key", DATA)
 def test_rows_are_the_same_fetched_or_not(key: str, server: ObjectServer) -> None:
     options = ReadOptions(chunk_bytes=4800)
@@ -215,7 +243,7 @@ def test_rows_are_the_same_fetched_or_not(key: str, server: ObjectServer) -> Non
     assert server.asked.total() == 0, "all was fetched before it was decoded"
 
 
-@pytest.mark.parametrize("key", ["direct.zarr", "columns.zarr", "t"])
+@pytest.mark.parametrize("key", ["direct.zarr", "columns.zarr", "t", "rows.npy"])
 def test_a_fit_has_the_bits_of_one_from_memory(key: str, server: ObjectServer) -> None:
     far = GaussianMixture(**SETTINGS).fit(Address(server.address(key), server.storage_options))
     near = GaussianMixture(**SETTINGS).fit(pa.table(dict(zip("abc", X.T, strict=True))) if key == "t" else X)
@@ -224,15 +252,17 @@ def test_a_fit_has_the_bits_of_one_from_memory(key: str, server: ObjectServer) -
     assert SECRET not in repr(far.report_) + str(far.report_)
 
 
-def test_weights_at_an_address(server: ObjectServer) -> None:
-    given = {"weight": server.address("weight.zarr"), "storage_options": server.storage_options}
+@pytest.mark.parametrize("key", ["weight.zarr", "weight.npy"])
+def test_weights_at_an_address(key: str, server: ObjectServer) -> None:
+    given = {"weight": server.address(key), "storage_options": server.storage_options}
     source = open_source(server.address("direct.zarr"), **given)
     assert np.concatenate([ref.load().weight for ref in source.chunks()]).tolist() == (np.arange(1200) % 3 + 1).tolist()
 
 
 def test_sequences_at_an_address(server: ObjectServer) -> None:
     address = Address(server.address("t"), server.storage_options)
-    assert open_sequences(address, lengths=[200] * 6).n_sequences == 6
+    for lengths in ([200] * 6, Address(server.address("lengths.npy"), server.storage_options)):
+        assert open_sequences(address, lengths=lengths).n_sequences == 6
 
 
 def test_many_requests_are_made_at_once() -> None:
@@ -256,7 +286,8 @@ def test_a_memory_limit_bounds_what_is_fetched(server: ObjectServer) -> None:
 
 
 def test_a_rewritten_object_changes_the_fingerprint(server: ObjectServer) -> None:
-    for key, name in (("t", "t/year=2021/part1.parquet"), ("direct.zarr", "direct.zarr/c/7/0")):
+    names = {"t": "t/year=2021/part1.parquet", "direct.zarr": "direct.zarr/c/7/0", "rows.npy": "rows.npy"}
+    for key, name in names.items():
         source = open_source(server.address(key), storage_options=server.storage_options)
         before, content = source.fingerprint(), server.objects[name]
         assert SECRET not in before
@@ -290,7 +321,59 @@ def test_a_cut_object_is_named(server: ObjectServer) -> None:
         server.objects["plain/c/3/0"] = content
 
 
-@pytest.mark.parametrize("key", ["t", "t/*/*.parquet", "t/year=2020/part0.parquet", "direct.zarr", "plain"])
+@pytest.mark.parametrize("how", [lambda ref: ref.load(), lambda ref: ref.fetched().load()])
+@pytest.mark.parametrize("key", ["rows.npy", "by_columns.npy"])
+def test_a_numpy_file_that_changes_is_named(key: str, how: Any, server: ObjectServer) -> None:
+    source = open_source(server.address(key), storage_options=server.storage_options)
+    content = server.objects[key]
+    changes = {content[:-1] + b"x": "was rewritten", content[:-8]: "was rewritten", None: "is gone"}
+    for changed, words in changes.items():
+        server.objects[key] = changed or b""
+        if changed is None:
+            del server.objects[key]
+        with pytest.raises(SourceChangedError, match=f"{key}.*{words}"):
+            how(source.chunks()[-1])
+    server.objects[key] = content
+
+
+def test_numpy_files_that_cannot_be_read_are_told(server: ObjectServer) -> None:
+    whole = as_npy(X)
+    told = {
+        "cut.npy": (whole[:-8], "cut.npy is truncated"),
+        "other.npy": (b"rows", "cannot read NumPy file .*other.npy"),
+        "empty.npy": (b"", "cannot read NumPy file .*empty.npy"),
+        "cube.npy": (as_npy(X.reshape(10, 120, 3)), r"shape \(10, 120, 3\); at an address"),
+        "objects.npy": (as_npy(np.array([{}, None])), "holds Python objects"),
+        "x.arrow": (b"ARROW1", "holds nothing that can be read there; readable at addresses are Zarr, Parquet"),
+    }
+    for key, (content, words) in told.items():
+        server.objects[key] = content
+        with pytest.raises((SourceError, SchemaError), match=words):
+            open_source(server.address(key), storage_options=server.storage_options)
+    with pytest.raises(SourceError, match=r"no such object: NumPy file s3://bucket/absent.npy"):
+        open_source(server.address("absent.npy"), storage_options=server.storage_options)
+
+
+def test_a_name_with_a_star_is_told(memory: MemoryFileSystem) -> None:
+    """Such an object matches the pattern that is its name."""
+    memory.pipe_file("/bucket/odd/*.npy", as_npy(X))
+    with pytest.raises(SourceError, match=r"odd/\*.npy is an object whose name holds a \*"):
+        open_source("memory://bucket/odd/*.npy")
+
+
+def test_a_numpy_file_through_fsspec(memory: MemoryFileSystem) -> None:
+    for name, x in (("rows", X), ("by_columns", np.asfortranarray(X))):
+        memory.pipe_file(f"/bucket/n/{name}.npy", as_npy(x))
+        source = open_source(f"memory://bucket/n/{name}.npy", options=ReadOptions(chunk_bytes=4800))
+        assert np.array_equal(np.concatenate([ref.load().x for ref in source.chunks()]), X)
+    before = source.fingerprint()
+    memory.pipe_file("/bucket/n/by_columns.npy", as_npy(X[:600]))
+    assert source.fingerprint() != before
+    with pytest.raises(SourceChangedError, match="by_columns.npy.*"):
+        source.chunks()[-1].load()
+
+
+@pytest.mark.parametrize("key", ["t", "t/*/*.parquet", "t/year=2020/part0.parquet", "direct.zarr", "plain", "rows.npy"])
 @pytest.mark.parametrize(
     ("options", "words"),
     [
