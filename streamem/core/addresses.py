@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
+from streamem.core.aws_profiles import Profile, with_profile
 from streamem.core.errors import ParameterError, SourceError
 from streamem.core.redaction import HIDDEN, redacted
 from streamem.machine.importing import import_whole, uninterrupted
@@ -56,9 +57,10 @@ class Address(os.PathLike[str]):
     storage_options : settings of the store
         With obstore its names (``access_key_id``, ``secret_access_key``, ``region``, ``endpoint``, ``skip_signature``,
         ``timeout``; with or without ``aws_``) or those of s3fs (``key``, ``secret``, ``token``, ``anon``,
-        ``endpoint_url``), and ``client_options``, ``retry_config``, ``credential_provider`` as obstore takes them.
-        What is not given comes from the environment (``AWS_…``, ``GOOGLE_…``, ``AZURE_…``). An address that only
-        fsspec knows: what its file system takes.
+        ``endpoint_url``, ``profile``), and ``client_options``, ``retry_config``, ``credential_provider`` as obstore
+        takes them. What is not given comes from the environment (``AWS_…``, ``GOOGLE_…``, ``AZURE_…``), and then from
+        the profile that ``AWS_PROFILE`` names, or the one named default. An address that only fsspec knows: what its
+        file system takes.
 
     Raises
     ------
@@ -179,12 +181,16 @@ class Address(os.PathLike[str]):
     def text_options(self) -> dict[str, str]:
         """Options as other libraries on Rust's object_store take them (Delta Lake, Lance): flat, all of them text."""
         known = self._sorted_options()
+        if isinstance(asked := known.get("credential_provider"), Profile):
+            known["config"] = known.get("config", {}) | asked.as_options()
         plain = {**known.get("config", {}), **known.get("client_options", {})}
         return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in plain.items()}
 
     def _sorted_options(self) -> dict[str, Any]:
         """Options as obstore takes them: those of the store, of the HTTP client, and whole ones."""
         given = {SAME.get(name, name): value for name, value in self.options.items()}
+        if SCHEMES.get(self.scheme) == "s3":
+            given = with_profile(given)
         whole = {name: given.pop(name) for name in WHOLE_OPTIONS & given.keys()}
         client = {name: given.pop(name) for name in CLIENT_OPTIONS & given.keys()}
         client |= whole.pop("client_options", None) or {}
