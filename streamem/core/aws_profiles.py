@@ -64,9 +64,8 @@ class Profile:
         return {**keys, "expires_at": datetime.now(UTC) + KEPT}
 
     def as_options(self) -> dict[str, str]:
-        """Its keys as options of a store, for libraries that ask nobody."""
-        keys = {SAME.get(name, name): value for name, value in self().items() if isinstance(value, str)}
-        return keys
+        """Keys as options of a store, for libraries that take text alone."""
+        return {SAME.get(name, name): value for name, value in self().items() if isinstance(value, str)}
 
 
 SAME = {"token": "session_token"}
@@ -92,10 +91,8 @@ def with_profile(options: Mapping[str, Any]) -> dict[str, Any]:
     if not named and "aws_access_key_id" not in found:
         return given
     told = {"region": found.get("region"), "endpoint": found.get("endpoint_url")}
-    told = {
-        name: value for name, value in told.items() if name not in plain and f"AWS_{name.upper()}" not in os.environ
-    }
-    given |= {name: value for name, value in told.items() if value is not None}
+    unsaid = [key for key in told if key not in plain and f"AWS_{key.upper()}" not in os.environ]
+    given |= {key: told[key] for key in unsaid if told[key] is not None}
     return given if not plain.isdisjoint(WHO) else {**given, "credential_provider": Profile(named or "default")}
 
 
