@@ -44,6 +44,9 @@ class Arrays(Mapping[str, Any]):
     def __getitem__(self, name: str) -> Any:
         return self._items[name]
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._items
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._items)
 

@@ -35,7 +35,8 @@ def family_of(settings: Any, fitted: Fitted) -> Family:
     if known is None:
         known = for_rows_of(asked, fitted.shape)
     family: Family = weighed_against(integrated(settings, known), fitted.prior_weight.data)
-    return seen_through_noise(family, fitted.shape)
+    noise = None if fitted.shape is None else fitted.shape.noise
+    return family if noise is None else seen_through_noise(family, noise)
 
 
 def for_rows_of(family: Family, shape: Shape | None) -> Family:

@@ -52,12 +52,10 @@ def open_noisy(settings: Any, x: Any, arguments: DataArguments, shape: Shape | N
     return Opened(source, replace(opened.shape, noise=source.kind))
 
 
-def seen_through_noise(family: Family, shape: Shape | None) -> Family:
-    """The family of rows that have noise of their own, where a call has such."""
-    if shape is None or shape.noise is None:
-        return family
+def seen_through_noise(family: Family, kind: str) -> Family:
+    """The family of rows that have noise of their own, of this kind."""
     own: Any = family  # a Gaussian, which `open_noisy` has required
-    return NoisyGaussian(own.covariance_type, own.reg_covar, shape.noise)
+    return NoisyGaussian(own.covariance_type, own.reg_covar, kind)
 
 
 @dataclass(frozen=True)

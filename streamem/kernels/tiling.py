@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -69,6 +70,7 @@ def tiling(k: int, n_statistics: int) -> Tiling:
     return Tiling(panels, -(-features // 8) * 8, rows)
 
 
+@lru_cache  # asked for by each kernel and each block that it takes
 def block_rows(k: int, d: int, itemsize: int = 8) -> int:
     """Rows a block, so that rows and responsibilities stay in the cache: an odd multiple of 16.
 

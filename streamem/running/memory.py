@@ -11,9 +11,10 @@ import ctypes
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import pairwise
 from pathlib import Path
+from types import ModuleType
 
 from streamem.core.errors import MemoryLimitError, ParameterError
 from streamem.core.ports import ChunkRef
@@ -56,7 +57,7 @@ def parse_bytes(size: str | int | float | None) -> int | None:
     if isinstance(size, float) and not size.is_integer():
         raise ParameterError(f"{size!r} is not a memory size in whole bytes; write for example '1.5GiB'")
     try:
-        number = int(import_whole("dask.utils").parse_bytes(size))
+        number = int(_words_of_sizes().parse_bytes(size))
     except (ValueError, TypeError, AttributeError) as error:
         raise ParameterError(f"{size!r} is not a memory size; write for example '1GiB' or a number of bytes") from error
     if number <= 0:
@@ -66,7 +67,12 @@ def parse_bytes(size: str | int | float | None) -> int | None:
 
 def format_bytes(number: float) -> str:
     """1536 → '1.50 kiB'."""
-    return str(import_whole("dask.utils").format_bytes(int(number)))
+    return str(_words_of_sizes().format_bytes(int(number)))
+
+
+@cache
+def _words_of_sizes() -> ModuleType:
+    return import_whole("dask.utils")
 
 
 def peak_bytes() -> int:

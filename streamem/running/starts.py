@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,11 @@ class Job:
         """Rows without which there is no start."""
         return self.n_components if self.starts_from_rows else 1
 
+    @cached_property
+    def products_a_row(self) -> float:
+        """What a row costs in an E-step, in products."""
+        return self.model.products_a_row(self.source.schema.n_features)
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -119,9 +125,8 @@ def fit_job(job: Job) -> Outcome:
 
 def _arithmetic(job: Job, params: Params, rows: int) -> str:
     """Which arithmetic an E-step over so many rows runs at given parameters, if the model can say it."""
-    schema = job.source.schema
-    with small_work(rows * job.model.products_a_row(schema.n_features)):
-        words = job.model.arithmetic(job.model.for_pass_of(params, rows), schema.dtype)
+    with small_work(rows * job.products_a_row):
+        words = job.model.arithmetic(job.model.for_pass_of(params, rows), job.source.schema.dtype)
         return f"{words}, in NumPy" if words and in_numpy() else words
 
 

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from streamem.core.chunk import Chunk
 from streamem.core.ports import Source
-from streamem.sources.options import ReadOptions
-from streamem.sources.transformed import about
+from streamem.sources.transformed import KnownSource
 from streamem.sources.wrapped import WrappedRef
 
 
@@ -63,7 +62,8 @@ class UnobservedSource(Source):
 
 def is_about_a_grid(x: Any) -> bool:
     """Whether data is xarray's, or rows of such: grids have points at which nothing is ever observed."""
-    return type(about(x, ReadOptions()).data).__module__.partition(".")[0] == "xarray"
+    passed = x.about.data if isinstance(x, KnownSource) else x
+    return type(passed).__module__.partition(".")[0] == "xarray"
 
 
 def is_on_a_grid(source: Source) -> bool:

@@ -89,11 +89,12 @@ class DirectReader:
         """
         shape, grid = self.array.shape, self._grid(axis, positions)
         first, stop = positions.start, min(positions.stop, shape[axis])
+        codec = self._decoder()
         if math.prod(map(len, grid)) == 1:
-            return self._cropped(tuple(r[0] for r in grid), axis, first, stop)[1]
+            return self._cropped(tuple(r[0] for r in grid), axis, first, stop, codec)[1]
         out = np.empty((*shape[:axis], stop - first, *shape[axis + 1 :]), self.array.dtype)
         for place in product(*grid):
-            target, values = self._cropped(place, axis, first, stop)
+            target, values = self._cropped(place, axis, first, stop, codec)
             out[target] = values
         return out
 
@@ -108,7 +109,13 @@ class DirectReader:
         key: str = self.array.metadata.encode_chunk_key(place)
         return key
 
-    def _cropped(self, place: tuple[int, ...], axis: int, first: int, stop: int) -> tuple[tuple[slice, ...], Array]:
+    def _decoder(self) -> Any:
+        """The codec of numcodecs, or None."""
+        return None if self.codec is None else import_whole("numcodecs").get_codec(self.codec)
+
+    def _cropped(
+        self, place: tuple[int, ...], axis: int, first: int, stop: int, codec: Any
+    ) -> tuple[tuple[slice, ...], Array]:
         """Where in the result a chunk lies, and the part of the chunk that lies there."""
         target, within = [], []
         for i, (at, unit, size) in enumerate(zip(place, self.array.chunks, self.array.shape, strict=True)):
@@ -116,13 +123,13 @@ class DirectReader:
             begin, end = max(at * unit, low), min((at + 1) * unit, high)
             target.append(slice(begin - low, end - low))
             within.append(slice(begin - at * unit, end - at * unit))
-        return tuple(target), self._chunk(place)[tuple(within)]
+        return tuple(target), self._chunk(place, codec)[tuple(within)]
 
     @property
     def _chunk_nbytes(self) -> int:
         return math.prod(self.array.chunks) * int(self.array.dtype.itemsize)
 
-    def _chunk(self, place: tuple[int, ...]) -> Array:
+    def _chunk(self, place: tuple[int, ...], codec: Any) -> Array:
         key, shape, dtype, needed = self._key(place), self.array.chunks, self.array.dtype, self._chunk_nbytes
         try:
             stored = self.fetched[key] if key in self.fetched else self.place.read(key, most_encoded(needed))
@@ -131,21 +138,20 @@ class DirectReader:
                 raise SourceError(f"stored chunk {key!r} is missing") from None
             fill = 0 if self.array.fill_value is None else self.array.fill_value
             return np.broadcast_to(np.asarray(fill, dtype), shape)
-        decoded = self._decoded(key, stored)
+        decoded = self._decoded(key, stored, needed, codec)
         if len(decoded) != needed:
             raise SourceError(
                 f"stored chunk {key!r} is truncated or corrupt: it holds {len(decoded)} of {needed} bytes"
             )
         return np.frombuffer(decoded, dtype).reshape(shape)
 
-    def _decoded(self, key: str, stored: bytes | memoryview) -> bytes | memoryview:
+    def _decoded(self, key: str, stored: bytes | memoryview, needed: int, codec: Any) -> bytes | memoryview:
         if not stored:
             raise SourceError(f"stored chunk {key!r} is empty: 0 bytes")
-        if self.codec is None:
+        if codec is None:
             return stored
-        codec = import_whole("numcodecs").get_codec(self.codec)
         try:
-            decoded: bytes = decode_bounded(codec, stored, self._chunk_nbytes)
+            decoded: bytes = decode_bounded(codec, stored, needed)
         except SourceError as error:
             raise SourceError(f"stored chunk {key!r} is {error}") from error
         return decoded

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 from typing import Any
@@ -26,6 +26,7 @@ from streamem.sources.zarr_shards import Sharding, read_parts, sharding_of
 from streamem.sources.zarr_stamp import surveyed
 
 XARRAY_DIMENSIONS = "_ARRAY_DIMENSIONS"
+NO_SURVEY = OfThisProcess()
 
 
 def dimension_names(array: zarr.Array[Any]) -> tuple[str | None, ...] | None:
@@ -40,7 +41,7 @@ class Variable:
 
     Attributes
     ----------
-    array : read through the guard of `zarr_integrity`
+    array : read through the guard of `zarr_integrity`; the origin, of which no chunk is read, where `direct` reads
     origin : the array as it was opened, for its fingerprint
     packing : how stored numbers become values
     dtype : float32 or float64, of the values
@@ -55,7 +56,7 @@ class Variable:
     dtype: np.dtype[Any]
     direct: DirectReader | None = None
     refuse_absent: bool = True
-    survey: OfThisProcess = field(default_factory=OfThisProcess)
+    survey: OfThisProcess = NO_SURVEY
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
@@ -150,7 +151,7 @@ class Variable:
     @cached_property
     def sharding(self) -> Sharding | None:
         """How parts of shards far away are read; None where Zarr has to find out by itself."""
-        return sharding_of(self.origin)
+        return None if self.origin.shards is None else sharding_of(self.origin)
 
     @cached_property
     def has_parts(self) -> bool:
@@ -218,8 +219,9 @@ def open_variable(array: zarr.Array[Any], options: ReadOptions) -> Variable:
     survey = surveyed(array) if is_far(array.store) else None
     if refuse_absent:
         require_all_chunks(array, options, survey)
-    direct, known = direct_reader(array, refuse_absent), OfThisProcess(survey)
-    return Variable(guarded(array, refuse_absent), array, unpacking, dtype, direct, refuse_absent, known)
+    direct, known = direct_reader(array, refuse_absent), NO_SURVEY if survey is None else OfThisProcess(survey)
+    read = array if direct is not None else guarded(array, refuse_absent)
+    return Variable(read, array, unpacking, dtype, direct, refuse_absent, known)
 
 
 def attributes_of(array: zarr.Array[Any]) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from bench.small_calls import crossed
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
-MOST_FILES, MOST_CALLS = 105, 1520
-"""On 1 December 2026 103 and 1,512, some of them to choose the algorithm; why not fewer files: `running/README.md`."""
+MOST_FILES, MOST_CALLS = 100, 1450
+"""On 1 December 2026 96 and 1,380; why not fewer files: `running/README.md`."""
 
 
 def test_a_warm_fit_from_zarr_crosses_few_files() -> None:

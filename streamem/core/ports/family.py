@@ -396,7 +396,7 @@ class FullFamily(ABC):
 
 def full_family(family: Family) -> FullFamily:
     """A user's family, completed by the defaults; one that inherits from `FullFamily`, itself."""
-    return completed(family, FullFamily)
+    return family if isinstance(family, FullFamily) else completed(family, FullFamily)
 
 
 def kernel_of(family: FullFamily, params: Any, n_components: int, dtype: DTypeLike = np.float64) -> Kernel:

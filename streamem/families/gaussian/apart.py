@@ -6,6 +6,7 @@ and of the rows' dtype.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -112,11 +113,16 @@ def _apart_on_float32(structure: Covariance, params: Params) -> Array:
 
 def workspace_bytes(structure: Covariance, k: int, d: int) -> int:
     """Bytes of the larger kernel that may run at K components and d features, with responsibilities of a block."""
+    moments = 8 * (2 * d * block_rows(k, d) + d * d) if structure.shared else 0
+    return products_bytes(k, d, n_statistics(structure, d)) + max(moments, _apart_bytes(structure, k, d))
+
+
+@lru_cache  # of shapes alone: a fit asks once more for what an earlier one has asked
+def _apart_bytes(structure: Covariance, k: int, d: int) -> int:
+    """Bytes of pairs, and of what all of k components take that go by differences."""
     matrices = 0 if by_variances(structure, d) else 8 * k * d * (2 * d + moment_columns(d))
     rows = max(block_rows(1, d), *(shape.rows for shape in SHAPES))
-    apart = block_bytes(k, d, rows) + room_bytes(k, min(d, MARKS * k), rows) + 8 * k * (rows + 8 * d) + matrices
-    moments = 8 * (2 * d * block_rows(k, d) + d * d) if structure.shared else 0
-    return products_bytes(k, d, n_statistics(structure, d)) + max(moments, apart)
+    return block_bytes(k, d, rows) + room_bytes(k, min(d, MARKS * k), rows) + 8 * k * (rows + 8 * d) + matrices
 
 
 class _Split(NamedTuple):

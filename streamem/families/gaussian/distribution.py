@@ -14,7 +14,7 @@ from streamem.core.stats import Stats
 from streamem.families.empty_components import empty_components
 from streamem.families.far_rows import far_log_prob, far_order
 from streamem.families.gaussian.apart import arithmetic, choose_kernel, workspace_bytes
-from streamem.families.gaussian.arithmetic import origins
+from streamem.families.gaussian.arithmetic import n_statistics, origins
 from streamem.families.gaussian.elliptical import Elliptical
 from streamem.families.gaussian.few_rows import few_log_prob
 from streamem.families.gaussian.incomplete import in_words, incomplete_bytes, incomplete_gaussians
@@ -160,8 +160,8 @@ class Gaussian(Elliptical):
 
     def statistics_bytes(self, n_components: int, n_features: int) -> int:
         """Weights, first and second moments in float64."""
-        moments = self._structure.n_moments(n_features) * (1 if self._structure.shared else n_components)
-        return 8 * (n_components * (1 + n_features) + moments)
+        moments = n_statistics(self._structure, n_features) - 1 - n_features
+        return 8 * (n_components * (1 + n_features) + moments * (1 if self._structure.shared else n_components))
 
     def penalty(self, params: Params, stats: Stats) -> float:
         """½·reg_covar·Σ_k n_k tr Σ_k⁻¹, in nats: what the M-step subtracts from the expected log-likelihood."""

@@ -10,6 +10,7 @@ may err by more, all components are computed. Where a sketch of a few directions
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -133,6 +134,7 @@ def pairs_ns(structure: Covariance, d: int, pairs_per_row: float) -> float:
     return 1.2 * pairs_per_row * (8 + 1.3 * d if by_variances(structure, d) else 30 + 0.056 * d**2)
 
 
+@lru_cache  # of shapes alone: a fit asks once more for what an earlier one has asked
 def screen_bytes(structure: Covariance, k: int, d: int) -> int:
     """Bytes that a screened kernel holds beyond those of a dense one: pairs, rows in float32, factors and moments."""
     matrices = 0 if by_variances(structure, d) else 8 * k * d * (2 * d + moment_columns(d))

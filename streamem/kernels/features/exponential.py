@@ -91,7 +91,7 @@ class ExponentialKernel(Kernel):
         """out (K, b) = η·T."""
         suited = out.dtype == self.dtype and out.flags.c_contiguous
         target = out if suited else np.empty(out.shape, dtype=self.dtype)
-        kernels.multiply_features(self._products(), self._block.z, target)
+        kernels.multiply_features(self._block_products, self._block.z, target)
         if not suited:
             out[...] = target
 
@@ -99,7 +99,7 @@ class ExponentialKernel(Kernel):
         """Sums += R·Tᵀ for resp (K, b)."""
         posterior = np.ascontiguousarray(resp, dtype=self.dtype)
         kernels.accumulate_posterior(
-            posterior, self._products(), self._block.z, *self._resp_buffers(), self._sums, False
+            posterior, self._block_products, self._block.z, *self._resp_buffers, self._sums, False
         )
 
     def restart(self) -> None:
@@ -151,21 +151,24 @@ class ExponentialKernel(Kernel):
         """Products and buffers of this thread."""
         k, rows = self._shape[2], self._rows_of_pass
         joint, sums = thread_buffers(("joint", (k * rows,), self.dtype), ("row sums", (3, rows), self.dtype))
-        return Workplace(self._products(), joint, sums, *self._resp_buffers())
+        return Workplace(self._block_products, joint, sums, *self._resp_buffers)
 
     @cached_property
     def _held_products(self) -> Products:
         """Products whose rows stay loaded: with a row buffer of their own."""
-        products = self._products()
+        products = self._block_products
         return products._replace(z_buffer=empty_lines(products.z_buffer.shape, self.dtype))
 
     def feature_sums(self, products: Products) -> FeatureSums:
         """What passes add to, with buffers of this thread."""
-        return FeatureSums(products, *self._resp_buffers(), self._sums, self._rows_of_pass <= self._tile)
+        return FeatureSums(products, *self._resp_buffers, self._sums, self._rows_of_pass <= self._tile)
 
-    def _products(self) -> Products:
+    @cached_property
+    def _block_products(self) -> Products:
+        """Products with buffers of the thread that runs this kernel, for one block after the other."""
         return products_of(self._panels, self._features, self._center, self._scale, max(self._rows, self._tile))
 
+    @cached_property
     def _resp_buffers(self) -> tuple[Array, Array]:
         """Responsibilities of whole tiles (rows, K), and their product with a panel."""
         _, features_of_panel, k = self._shape
