@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamem.core.errors import ParameterError
-from streamem.models.gaussian_chain import LETTERS, Setup, chain_faults, shapes_of
+from streamem.models.gaussian_setup import LETTERS, Setup, chain_faults, shapes_of
 
 Array = NDArray[Any]
 

@@ -20,8 +20,9 @@ from streamem.estimators.in_words import in_short
 from streamem.estimators.sequence_inputs import open_steps, step_options
 from streamem.estimators.steps import asking
 from streamem.estimators.structure import Asked, DataArguments, Opened, Question, Structure
-from streamem.models.gaussian_chain import LETTERS, GaussianChain
+from streamem.models.gaussian_chain import GaussianChain
 from streamem.models.gaussian_pass import root_of
+from streamem.models.gaussian_setup import LETTERS
 from streamem.running.fitted import Fitted, Shape
 from streamem.running.sequence_tasks import ScoreAlong
 from streamem.sources import open_sequences

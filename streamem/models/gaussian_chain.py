@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -21,54 +20,21 @@ from streamem.core.sequences import Sequences
 from streamem.core.small_work import in_numpy
 from streamem.core.stats import Stats
 from streamem.models.by_size import by_size
-from streamem.models.gaussian_messages import GaussianJoining, Reach, Told, quietly, settled, step_of, symmetric
+from streamem.models.gaussian_filter import filtered, reach_after
+from streamem.models.gaussian_maximum import maximized, towards
+from streamem.models.gaussian_messages import GaussianJoining, Reach, Told, quietly, step_of
 from streamem.models.gaussian_observations import Observations, observations
 from streamem.models.gaussian_pass import Chain, GaussianPass, root_of, untold
+from streamem.models.gaussian_setup import LETTERS, Setup, chain_faults, shapes_of
 from streamem.models.gaussian_starts import started
 from streamem.models.steps import Steps, steps_of
 
 Array = NDArray[Any]
 
 ALONE = Boundary()
-FLOOR = 2.0**-40
-"""Least noise of an observation, in shares of the variance of the sample."""
 STEP_PRODUCTS = 200
 """What a step costs in NumPy besides, in products of a mixture."""
 CHUNK_BYTES = 2**21
-HALVINGS = 30
-"""Of the way to extrapolated statistics, until an M-step can take them."""
-
-LETTERS = {
-    "transition_matrix": "a",
-    "transition_covariance": "q",
-    "observation_matrix": "c",
-    "observation_covariance": "r",
-    "observation_offset": "d",
-    "initial_mean": "m",
-    "initial_covariance": "v",
-}
-"""What a chain consists of, and the letter of each for ``params``."""
-
-
-@dataclass(frozen=True, eq=False)
-class Setup:
-    """What is fixed about a chain.
-
-    Attributes
-    ----------
-    n_latent : k
-    given : arrays to start from, by the names of `LETTERS`, or to keep
-    updates : names of those that the M-step updates
-    diffuse : whether nothing is known of the first state: its density is 1 everywhere
-    state_noise, observation_noise : "full" or "diag"
-    """
-
-    n_latent: int
-    given: Mapping[str, Array] = field(default_factory=dict)
-    updates: frozenset[str] = frozenset(LETTERS)
-    diffuse: bool = False
-    state_noise: str = "full"
-    observation_noise: str = "diag"
 
 
 class GaussianChain(Model):
@@ -135,36 +101,11 @@ class GaussianChain(Model):
 
     def m_step(self, stats: Stats, previous: Params) -> Params:
         """Regressions of states on states, and of values on states; what `params` does not name stays."""
-        updates, found = self.setup.updates, dict(previous.components.items())
-        if float(stats.moves) > 0:
-            if "transition_matrix" in updates:
-                found["transition_matrix"] = _divided(stats.across, stats.before)
-            if "transition_covariance" in updates:
-                noise = _state_noise(stats, found["transition_matrix"])
-                found["transition_covariance"] = _possible(self._diagonal(noise, self.setup.state_noise))
-        if float(stats.seen) > 0:
-            found |= _regressed(stats, found, updates)
-            if "observation_covariance" in updates:
-                noise = _observation_noise(stats, found)
-                found["observation_covariance"] = _floored(noise, previous.scale)
-        if float(stats.begun) > 0:
-            mean = stats.first / stats.begun
-            if "initial_mean" in updates:
-                found["initial_mean"] = mean
-            if "initial_covariance" in updates:
-                about = mean - found["initial_mean"]
-                spread = stats.first_products / stats.begun - np.outer(mean, mean) + np.outer(about, about)
-                found["initial_covariance"] = _possible(symmetric(spread))
-        return previous.replace(components=Params(**found))
+        return previous.replace(components=maximized(self.setup, stats, previous))
 
     def project(self, stats: Stats, valid: Stats, previous: Params) -> Stats:
         """Statistics as far towards extrapolated ones as second moments stay such."""
-        step = stats - valid
-        for halving in range(HALVINGS):
-            tried = valid + 2.0**-halving * step
-            if _are_moments(tried):
-                return tried
-        return valid
+        return towards(stats, valid)
 
     def workspace_bytes(self, n_features: int) -> int:
         """What the recursions hold of a chunk that is one sequence, where no transition is like another."""
@@ -281,7 +222,7 @@ class GaussianChain(Model):
         k = self.setup.n_latent
         steps = steps_of(chunk, message or ALONE)
         means, covariances = np.full((chunk.rows, k), np.nan), np.full((chunk.rows, k, k), np.nan)
-        for _ in self._filtered(params, chunk, message or ALONE, steps, means, covariances, None):
+        for _ in self._filtered(params, chunk, message, steps, means, covariances):
             pass
         return np.hstack([means + params.origin, covariances.reshape(chunk.rows, -1)])
 
@@ -293,7 +234,7 @@ class GaussianChain(Model):
         Those of single steps mean nothing before a diffuse start is told; their sum does.
         """
         steps, heights = steps_of(chunk, message or ALONE), np.zeros(chunk.rows)
-        for _ in self._filtered(params, chunk, message or ALONE, steps, None, None, heights):
+        for _ in self._filtered(params, chunk, message, steps, heights=heights):
             pass
         return np.asarray(_without_padding(heights[:, None], steps)[:, 0])
 
@@ -308,7 +249,7 @@ class GaussianChain(Model):
         """
         steps, sequences = steps_of(chunk, message or ALONE), chunk.sequences
         reached = []
-        for s, reach in self._filtered(params, chunk, message or ALONE, steps, None, None, None):
+        for s, reach in self._filtered(params, chunk, message, steps):
             if s == len(steps.spans) - 1 and sequences is not None and sequences.continued:
                 continue
             if reach.depends:
@@ -347,7 +288,7 @@ class GaussianChain(Model):
         if begin == stop:
             return (chain.start if before is None else before).packed()
         entering = chain.start if before is None else before.ahead(chain.a, chain.noise)
-        return self._run(chain, self._seen(params, chunk), begin, stop, entering).packed()
+        return reach_after(chain, self._seen(params, chunk), begin, stop, entering).packed()
 
     @by_size
     @quietly
@@ -386,7 +327,7 @@ class GaussianChain(Model):
         whole = Reach.of(np.eye(k), np.zeros((k, k)), np.zeros(k))
         if begin < stop:
             entering = whole.ahead(chain.a, chain.noise)
-            whole = self._run(chain, self._seen(params, chunk), begin, stop, entering)
+            whole = reach_after(chain, self._seen(params, chunk), begin, stop, entering)
         return whole.packed()
 
     # --- inner -------------------------------------------------------------------------------------------------------
@@ -409,69 +350,24 @@ class GaussianChain(Model):
         a = np.array(own.transition_matrix)  # read-only arrays would be compiled for once more
         return Chain(a, np.ascontiguousarray(g), g @ g.T, np.asarray(own.initial_mean), root)
 
-    @staticmethod
-    def _only_span(chunk: Chunk, boundary: Boundary) -> tuple[int, int]:
-        begin, stop = steps_of(chunk, boundary).spans[0].tolist()
-        return begin, stop
-
-    def _run(self, chain: Chain, seen: Observations, begin: int, stop: int, entering: Reach) -> Reach:
-        """The filter over steps."""
-        k = self.setup.n_latent
-        return _run(chain, seen, begin, stop, entering, np.zeros((0, k)), np.zeros((0, k, k)), np.empty(len(seen.z)))
-
     def _filtered(
         self,
         params: Params,
         chunk: Chunk,
-        message: Boundary,
+        message: Boundary | None,
         steps: Steps,
-        means: Array | None,
-        covariances: Array | None,
-        heights: Array | None,
+        means: Array | None = None,
+        covariances: Array | None = None,
+        heights: Array | None = None,
     ) -> Iterator[tuple[int, Reach]]:
         """Every sequence that has steps, and where it ends; fills means, covariances and log-densities of steps."""
-        k, chain, seen = self.setup.n_latent, self._chain(params), self._seen(params, chunk)
-        means = np.zeros((0, k)) if means is None else means
-        covariances = np.zeros((0, k, k)) if covariances is None else covariances
-        own = np.empty(chunk.rows)
-        for s, (begin, stop) in enumerate(steps.spans.tolist()):
-            reach = chain.start
-            if s == 0 and message.before is not None:
-                before = Reach.unpacked(message.before, k)
-                known = before.resolved() if before.depends else None
-                reach = (before if known is None else known[0]).ahead(chain.a, chain.noise)
-            first = begin
-            while reach.depends and first < stop:
-                entering = reach if first == begin else reach.ahead(chain.a, chain.noise)
-                reach = _run(chain, seen, first, first + 1, entering, means[:0], covariances[:0], own)
-                known = reach.resolved()
-                if known is not None:
-                    reach, height = known
-                    own[first] += height
-                    if len(means):
-                        means[first], covariances[first] = reach.vectors[0], reach.matrices[1]
-                first += 1
-            if first < stop:
-                entering = reach if first == begin else reach.ahead(chain.a, chain.noise)
-                reach = _run(chain, seen, first, stop, entering, means, covariances, own)
-            if heights is not None:
-                heights[begin:stop] = own[begin:stop] + seen.rest[begin:stop]
-            if begin < stop:
-                yield s, reach
+        chain, seen = self._chain(params), self._seen(params, chunk)
+        return filtered(chain, seen, message or ALONE, steps, means, covariances, heights)
 
     @staticmethod
-    def _diagonal(noise: Array, kind: str) -> Array:
-        return np.diag(np.diagonal(noise)) if kind == "diag" else noise
-
-
-def _run(
-    chain: Chain, seen: Observations, begin: int, stop: int, entering: Reach, means: Array, every: Array, heights: Array
-) -> Reach:
-    matrices, vectors = entering.matrices.copy(), entering.vectors.copy()
-    kernels.gaussian_filter(
-        begin, stop, seen.kinds, seen.seen, seen.z, chain.a, chain.noise, matrices, vectors, means, every, heights
-    )
-    return Reach(matrices, vectors)
+    def _only_span(chunk: Chunk, boundary: Boundary) -> tuple[int, int]:
+        begin, stop = steps_of(chunk, boundary).spans[0].tolist()
+        return begin, stop
 
 
 def _told(params: Params, seen: Observations, work: GaussianPass) -> dict[str, Any]:
@@ -511,133 +407,6 @@ def _without_padding(found: Array, steps: Steps) -> Array:
     if steps.padding is not None:
         found[steps.padding] = np.nan
     return found
-
-
-# --- M-step -----------------------------------------------------------------------------------------------------------
-
-
-def _divided(across: Array, products: Array) -> Array:
-    """across·products⁻¹, where products (second moments) may be singular."""
-    size = np.sqrt(np.maximum(np.diagonal(products), 0.0))
-    size = np.where(size > 0, size, 1.0)
-    values, vectors = np.linalg.eigh(products / np.outer(size, size))
-    kept = values > len(size) * EPS * values[-1]
-    half = vectors[:, kept] / np.sqrt(values[kept]) / size[:, None]
-    return np.asarray((across @ half) @ half.T)
-
-
-def _state_noise(stats: Stats, a: Array) -> Array:
-    along = a @ stats.across.T
-    return symmetric((stats.after - along - along.T + a @ stats.before @ a.T) / stats.moves)
-
-
-def _regressed(stats: Stats, found: Mapping[str, Any], updates: frozenset[str]) -> dict[str, Array]:
-    """The observation matrix and offset, as far as they are updated."""
-    n, moves, shifts = stats.seen, "observation_matrix" in updates, "observation_offset" in updates
-    mean, states = stats.totals / n, stats.states / n
-    if moves and shifts:
-        products = stats.state_products / n - np.outer(states, states)
-        matrix = _divided(stats.value_states / n - np.outer(mean, states), products)
-        return {"observation_matrix": matrix, "observation_offset": mean - matrix @ states}
-    if moves:
-        about = stats.value_states - np.outer(found["observation_offset"], stats.states)
-        return {"observation_matrix": _divided(about, stats.state_products)}
-    return {"observation_offset": mean - found["observation_matrix"] @ states} if shifts else {}
-
-
-def _observation_noise(stats: Stats, found: Mapping[str, Any]) -> Array:
-    """Second moments of what a step's values have beside C x + d: (d,) or (d, d)."""
-    n, c, offset = stats.seen, np.asarray(found["observation_matrix"]), np.asarray(found["observation_offset"])
-    products, along = stats.value_products / n, stats.value_states / n
-    mean, states, squares = stats.totals / n, stats.states / n, stats.state_products / n
-    left = mean - c @ states
-    if products.ndim == 1:
-        own = products - 2.0 * np.einsum("ij,ij->i", along, c) + np.einsum("ij,jk,ik->i", c, squares, c)
-        return np.asarray(own - 2.0 * offset * left + offset**2)
-    crossed, shifted = along @ c.T, np.outer(left, offset)
-    own = products - crossed - crossed.T + c @ squares @ c.T - shifted - shifted.T + np.outer(offset, offset)
-    return symmetric(own)
-
-
-def _possible(covariance: Array) -> Array:
-    """The covariance without the negative variances that rounding has left."""
-    if not np.isfinite(covariance).all():
-        return covariance
-    values, vectors = np.linalg.eigh(covariance)
-    return covariance if values[0] >= 0 else symmetric((vectors * np.maximum(values, 0.0)) @ vectors.T)
-
-
-def _floored(noise: Array, scale: Array) -> Array:
-    """The noise of observations, of no direction below the floor."""
-    if noise.ndim == 1:
-        return np.maximum(noise, FLOOR * scale**2)
-    if not np.isfinite(noise).all():
-        return noise
-    values, vectors = np.linalg.eigh(noise / np.outer(scale, scale))
-    if values[0] >= FLOOR:
-        return noise
-    return symmetric((vectors * np.maximum(values, FLOOR)) @ vectors.T) * np.outer(scale, scale)
-
-
-def _are_moments(stats: Stats) -> bool:
-    """Whether second moments of states and of values can be such."""
-    flat = stats.flatten().values()
-    if not all(np.isfinite(value).all() for value in flat) or not min(stats.seen, stats.weight) > 0:
-        return False
-    if min(float(stats.moves), float(stats.begun)) < 0:
-        return False
-    moved = np.block([[stats.before, stats.across.T], [stats.across, stats.after]])
-    c = _divided(stats.value_states, stats.state_products)
-    along = stats.value_states @ c.T
-    values = np.diag(stats.value_products) if stats.value_products.ndim == 1 else stats.value_products
-    left = np.diag(np.diagonal(values - along)) if stats.value_products.ndim == 1 else symmetric(values - along)
-    products = (moved, stats.state_products, left, stats.first_products)
-    return all(float(np.linalg.eigvalsh(each)[0]) >= -64 * EPS * float(np.trace(each)) for each in products)
-
-
-# --- shapes and faults ------------------------------------------------------------------------------------------------
-
-
-def shapes_of(k: int, d: int, noise: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-    """The shape of each array of a chain; `noise` is that of the covariance of observations."""
-    return {
-        "transition_matrix": (k, k),
-        "transition_covariance": (k, k),
-        "observation_matrix": (d, k),
-        "observation_covariance": noise,
-        "observation_offset": (d,),
-        "initial_mean": (k,),
-        "initial_covariance": (k, k),
-    }
-
-
-def chain_faults(arrays: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
-    """One sentence for each array, of those that are there, that cannot be what its name says."""
-    found = []
-    for name, shape in shapes.items():
-        if name not in arrays:
-            found.append(f"{name} is missing")
-            continue
-        value = np.asarray(arrays[name])
-        if value.shape != shape or value.dtype.kind not in "biuf" or not np.isfinite(value).all():
-            found.append(f"{name} has shape {value.shape}; finite numbers {shape} are needed")
-        elif name.endswith("covariance") and (fault := _covariance_fault(name, value)):
-            found.append(fault)
-    return found
-
-
-def _covariance_fault(name: str, value: Array) -> str:
-    observed = name == "observation_covariance"
-    if value.ndim == 1:
-        return "" if (value > 0).all() else f"{name} holds {value.min():g}; variances > 0 are needed"
-    if not np.allclose(value, value.T, rtol=1e-9, atol=1e-12 * np.abs(value).max(initial=0.0)):
-        return f"{name} is not symmetric"
-    least = float(np.linalg.eigvalsh(symmetric(value))[0])
-    if observed and not least > 0:
-        return f"{name} has the eigenvalue {least:.3g}; a positive definite matrix is needed"
-    if least < -1e-10 * float(np.abs(value).max(initial=0.0)):
-        return f"{name} has the eigenvalue {least:.3g}; a covariance has none below 0"
-    return ""
 
 
 class OneStep:
@@ -686,6 +455,3 @@ class OneStep:
     def _framed(params: Params, d: int) -> Params:
         k = len(params.initial_mean)
         return Params(components=params, anchor=np.zeros(d), origin=np.zeros(k), scale=np.ones(d))
-
-
-__all__ = ["LETTERS", "GaussianChain", "OneStep", "Setup", "chain_faults", "settled", "shapes_of"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +11,7 @@ from streamem.core.arrays import Params
 from streamem.core.chunk import Chunk
 from streamem.core.errors import ParameterError
 from streamem.core.extremes import balanced
-
-if TYPE_CHECKING:
-    from streamem.models.gaussian_chain import Setup
+from streamem.models.gaussian_setup import Setup
 
 Array = NDArray[Any]
 

@@ -15,7 +15,7 @@ from streamem.core.chunk import Chunk
 from streamem.core.sequences import Sequences
 from streamem.core.small_work import VARIABLE
 from streamem.models import GaussianChain
-from streamem.models.gaussian_chain import Setup
+from streamem.models.gaussian_setup import Setup
 
 Array = NDArray[Any]
 

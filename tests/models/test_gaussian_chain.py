@@ -18,7 +18,7 @@ from streamem.core.chunk import Chunk
 from streamem.core.errors import NumericalError
 from streamem.core.sequences import Sequences
 from streamem.models import GaussianChain
-from streamem.models.gaussian_chain import Setup
+from streamem.models.gaussian_setup import Setup
 from streamem.running.uncertainty.chain import free_numbers, moved, slope
 
 Array = NDArray[Any]

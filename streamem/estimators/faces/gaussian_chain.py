@@ -13,7 +13,8 @@ from streamem.core.errors import ParameterError
 from streamem.estimators.chain_setup import setup_of
 from streamem.estimators.faces.face import Face
 from streamem.estimators.in_words import in_short
-from streamem.models.gaussian_chain import LETTERS, OneStep, chain_faults, shapes_of
+from streamem.models.gaussian_chain import OneStep
+from streamem.models.gaussian_setup import LETTERS, chain_faults, shapes_of
 from streamem.running.fitted import Shape
 
 

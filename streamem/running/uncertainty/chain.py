@@ -23,7 +23,7 @@ from streamem.core.stats import Stats
 from streamem.core.validation import require_finite, where
 from streamem.models import GaussianChain
 from streamem.models.boundaries import boundaries, chains_of
-from streamem.models.gaussian_chain import LETTERS
+from streamem.models.gaussian_setup import LETTERS
 from streamem.running.answers import reduce_source
 from streamem.running.engines import Engine
 from streamem.running.uncertainty.inference import FAR, METHODS
