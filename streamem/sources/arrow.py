@@ -25,7 +25,8 @@ from streamem.sources.file_stamp import stamp
 from streamem.sources.frames import frame_column, frame_schema, frame_table, index_names, is_named
 from streamem.sources.options import ReadOptions
 from streamem.sources.parquet import ParquetSource
-from streamem.sources.parquet_files import of_dataset, renew, require_plain_files
+from streamem.sources.parquet_file_sets import of_dataset, require_plain_files
+from streamem.sources.parquet_footers import renew
 
 
 def open(data: Any, options: ReadOptions) -> Source:

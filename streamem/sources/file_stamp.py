@@ -15,7 +15,7 @@ from streamem.core.addresses import store_behind
 from streamem.core.errors import SourceChangedError, SourceError
 from streamem.core.object_requests import LISTED_AT_ONCE, listed
 from streamem.sources.object_marks import SIDE_BY_SIDE, fresh_infos, mark_of
-from streamem.sources.parquet_files import fsspec_of
+from streamem.sources.parquet_footers import fsspec_of
 
 EDGE_NBYTES = 2**16
 MOST_OTHERS = 20

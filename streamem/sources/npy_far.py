@@ -21,7 +21,7 @@ from streamem.sources.formats.places import Place, place_at
 from streamem.sources.npy import header_of, needed_nbytes
 from streamem.sources.numeric import numeric_dtype
 from streamem.sources.options import ReadOptions
-from streamem.sources.parquet_files import fsspec_of, is_far, store_of
+from streamem.sources.parquet_footers import fsspec_of, is_far, store_of
 from streamem.sources.plan import even_cuts
 
 HEADER_NBYTES = 2**16

@@ -22,21 +22,10 @@ from streamem.sources.column_values import gather
 from streamem.sources.columns import TableLayout, require_column
 from streamem.sources.file_stamp import digest_of, marks_now
 from streamem.sources.options import ReadOptions
+from streamem.sources.parquet_catalogue import Catalogue, RowGroup, local_paths, read_catalogue, stored_schema
 from streamem.sources.parquet_far import Held, fetch
-from streamem.sources.parquet_files import (
-    SOUND_PAGES,
-    Catalogue,
-    FileSet,
-    RowGroup,
-    all_files,
-    find_files,
-    is_far,
-    listed_files,
-    local_paths,
-    open_file,
-    read_catalogue,
-    stored_schema,
-)
+from streamem.sources.parquet_file_sets import FileSet, all_files, find_files, listed_files
+from streamem.sources.parquet_footers import SOUND_PAGES, is_far, open_file
 from streamem.sources.parquet_parts import ParquetPartRef
 from streamem.sources.parquet_reading import read_group
 from streamem.sources.parquet_stream import RowRange

@@ -19,7 +19,8 @@ from streamem.sources.columns import TableLayout
 from streamem.sources.far_stream import AheadFile
 from streamem.sources.held_file import Parts, PartsFile
 from streamem.sources.object_marks import side_by_side
-from streamem.sources.parquet_files import FOOTERS, RowGroup, faults, fetch_parts, fsspec_of, leaves_of, store_of
+from streamem.sources.parquet_catalogue import RowGroup, leaves_of
+from streamem.sources.parquet_footers import FOOTERS, faults, fetch_parts, fsspec_of, store_of
 from streamem.sources.ranges import in_requests, joined
 
 STREAM_NBYTES = 2**17

@@ -11,7 +11,7 @@ from streamem.core.chunk import Chunk
 from streamem.core.ports import ChunkRef
 from streamem.sources.column_values import gather
 from streamem.sources.columns import TableLayout
-from streamem.sources.parquet_files import RowGroup, local_paths
+from streamem.sources.parquet_catalogue import RowGroup, local_paths
 from streamem.sources.parquet_reading import with_keys
 from streamem.sources.parquet_stream import BEHIND, RowRange, buffer_nbytes
 from streamem.sources.parquet_streams import GroupStreams

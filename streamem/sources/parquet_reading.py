@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from streamem.core.errors import SourceChangedError, SourceError
 from streamem.sources.columns import TableLayout
-from streamem.sources.parquet_files import RowGroup
+from streamem.sources.parquet_catalogue import RowGroup
 
 SPREAD = True
 """Whether Arrow's threads decode the columns of a batch: see `batches_of`."""

@@ -14,8 +14,9 @@ import pyarrow.fs as pafs
 
 from streamem.core.errors import SourceError
 from streamem.sources.columns import TableLayout
+from streamem.sources.parquet_catalogue import RowGroup
 from streamem.sources.parquet_far import is_asked_by_version, opened_ahead
-from streamem.sources.parquet_files import SOUND_PAGES, RowGroup, identity_of, open_file
+from streamem.sources.parquet_footers import SOUND_PAGES, identity_of, open_file
 from streamem.sources.parquet_reading import batches_of, describe
 
 BUFFER_NBYTES, FAR_BUFFER_NBYTES = 2**18, 2**22

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from streamem.sources.columns import TableLayout
-from streamem.sources.parquet_files import RowGroup
+from streamem.sources.parquet_catalogue import RowGroup
 from streamem.sources.parquet_stream import GroupStream, RowRange
 
 NEAR = 16

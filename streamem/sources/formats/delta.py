@@ -19,7 +19,7 @@ from streamem.sources.formats import lake
 from streamem.sources.formats.lake import LakeFile, LakeSource, LakeTable
 from streamem.sources.formats.libraries import faults, library
 from streamem.sources.options import ReadOptions
-from streamem.sources.parquet_files import place_of
+from streamem.sources.parquet_file_sets import place_of
 
 KEEP = "fit the table as it is now, or keep files longer than a fit takes (delta.deletedFileRetentionDuration)"
 

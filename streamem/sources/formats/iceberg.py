@@ -25,7 +25,7 @@ from streamem.sources.formats import lake
 from streamem.sources.formats.lake import LakeFile, LakeSource, LakeTable, RowFilter
 from streamem.sources.formats.libraries import faults, library
 from streamem.sources.options import ReadOptions
-from streamem.sources.parquet_files import place_of
+from streamem.sources.parquet_file_sets import place_of
 from streamem.sources.store_listing import names_in
 
 KEEP = "fit the table as it is now, or keep snapshots longer than a fit takes (history.expire.max-snapshot-age-ms)"

@@ -22,7 +22,9 @@ from streamem.sources.columns import TableLayout, plan_columns, require_column
 from streamem.sources.formats.libraries import sound
 from streamem.sources.options import ReadOptions
 from streamem.sources.parquet import ParquetSource
-from streamem.sources.parquet_files import Catalogue, FileSet, RowGroup, open_file, renew, row_groups_of
+from streamem.sources.parquet_catalogue import Catalogue, RowGroup, row_groups_of
+from streamem.sources.parquet_file_sets import FileSet
+from streamem.sources.parquet_footers import open_file, renew
 from streamem.sources.wrapped import WrappedRef
 
 Bits = NDArray[np.uint8]

@@ -10,7 +10,7 @@ import pyarrow.fs as pafs
 
 from streamem.core.addresses import address_of, is_address
 from streamem.sources.file_stamp import stamp
-from streamem.sources.parquet_files import place_of
+from streamem.sources.parquet_file_sets import place_of
 
 
 @dataclass(frozen=True)
