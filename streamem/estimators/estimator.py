@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
@@ -12,7 +11,6 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
 from streamem.algorithms import DriftAlarm, StepSize
@@ -35,7 +33,7 @@ from streamem.estimators.by_hand import ByHand, made_by_hand
 from streamem.estimators.default_algorithm import of_checkpoint
 from streamem.estimators.diagnosis import Diagnosis, diagnosis_of
 from streamem.estimators.faces import Face
-from streamem.estimators.fitting import fit_to
+from streamem.estimators.fitting import fit_to, warn_of_ends
 from streamem.estimators.followers import Callback, Followers, followers_of
 from streamem.estimators.hyperparameters import (
     check_hyperparameters,
@@ -59,8 +57,8 @@ from streamem.estimators.making import (
     to_learn_from,
     with_shape,
 )
+from streamem.estimators.mini_batch import learned
 from streamem.estimators.model_files import read_model, require_savable, write_model
-from streamem.estimators.row_inputs import require_columns_of
 from streamem.estimators.structure import DataArguments, Structure
 from streamem.estimators.uncertainty import StandardErrors, standard_errors_of
 from streamem.machine.importing import import_whole
@@ -71,7 +69,6 @@ from streamem.running.federated import SharedStats
 from streamem.running.fitted import Fitted
 from streamem.running.loop import FEWEST_PASSES
 from streamem.running.objective import objective
-from streamem.running.reached import LocalMaximumWarning
 
 Array = NDArray[Any]
 Path = str | os.PathLike[str]
@@ -583,36 +580,12 @@ class Estimator(BaseEstimator):
         goes_on = getattr(self, "warm_start", False) and self._fitted is not None and self._fitted.state is not None
         earlier = self._now() if goes_on else None
         self._show(fit_to(self, opened, chosen, earlier, checkpoint, executor, halve_after))
-        limit = self.structure.iterations
-        may_end = known is not None and known.can_end_unconverged
-        if not self.converged_ and getattr(self, limit) and not may_end:
-            warnings.warn(
-                "Best performing initialization did not converge. Try different init parameters, or increase "
-                f"{limit}, tol, or check for degenerate data.",
-                ConvergenceWarning,
-                stacklevel=3,
-            )
-        if self.converged_ and (told := self.report_.doubts):
-            warnings.warn(told, LocalMaximumWarning, stacklevel=3)
+        warn_of_ends(self, known)
 
     def _learn(self, x: Any, arguments: DataArguments, rule: StepSize, executor: Any, advance: Advance = step) -> None:
         """One step of online EM with X as mini-batch; `advance` makes it."""
         fitted = to_learn_from(self)
-        opened = self.structure.open(self, x, arguments, fitted.shape)
-        check_hyperparameters(self)
-        self.structure.check_start(self, opened.shape)
-        require_columns_of(arguments.categories, opened.shape)
-        if fitted.state is None or fitted.shape is None:
-            fitted = replace(fitted, shape=opened.shape)
-        source, learning = opened.source, learning_of(self, rule, executor)
-        self.structure.check_online(learning.model(fitted), fitted)
-        after = advance(learning, fitted, source, None)
-        least = self.structure.least_rows(self, source.schema.n_features)
-        if advance is step and source.n_rows < least and _begins_statistics(fitted, after):
-            raise ParameterError(
-                f"this model holds no statistics to go on from (its attributes were set by hand), so the first batch "
-                f"needs at least {least} rows, {self.structure.least_formula}; it has {source.n_rows}"
-            )
+        after = learned(self, fitted, x, arguments, learning_of(self, rule, executor), advance)
         self._show(after)
         known = None if fitted.state is None else fitted.state.memory
         if after.state is not None and after.state.memory is not None and after.state.memory is not known:
@@ -710,10 +683,3 @@ class Estimator(BaseEstimator):
         for value in shown.values():
             if isinstance(value, np.ndarray):
                 value.setflags(write=False)
-
-
-def _begins_statistics(before: Fitted, after: Fitted) -> bool:
-    """Whether parameters that came without statistics have got their first."""
-    if before.state is None or after.state is None:
-        return False
-    return before.state.memory is None and after.state.memory is not None

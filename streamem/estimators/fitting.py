@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from sklearn.exceptions import ConvergenceWarning
 
 from streamem.core.arrays import Params
 from streamem.core.chunk import Chunk
@@ -23,10 +25,14 @@ from streamem.machine.importing import import_whole
 from streamem.running.answers import survey_source
 from streamem.running.fitted import Fitted, PriorWeight, Surveyed, fit
 from streamem.running.objective import objective
+from streamem.running.reached import LocalMaximumWarning
 from streamem.running.reads import Reads
 from streamem.running.starts import Job, fits_limit
 
 Path = str | os.PathLike[str]
+
+CALLER = 4
+"""Frames from here to the line of the user that called `fit`."""
 
 
 def fit_to(
@@ -167,3 +173,18 @@ def _warm(settings: Any, earlier: Fitted, opened: Opened) -> Callable[[Algorithm
     if earlier.seen != opened.source.fingerprint():
         return lambda algorithm: algorithm.start(state.params)
     return lambda algorithm: algorithm.resume(state)
+
+
+def warn_of_ends(settings: Any, asked: Variant | None) -> None:
+    """Warn of a fit by an algorithm that was asked for (None: by one that was chosen) that has not converged."""
+    limit = settings.structure.iterations
+    may_end = asked is not None and asked.can_end_unconverged
+    if not settings.converged_ and getattr(settings, limit) and not may_end:
+        warnings.warn(
+            "Best performing initialization did not converge. Try different init parameters, or increase "
+            f"{limit}, tol, or check for degenerate data.",
+            ConvergenceWarning,
+            stacklevel=CALLER,
+        )
+    if settings.converged_ and (told := settings.report_.doubts):
+        warnings.warn(told, LocalMaximumWarning, stacklevel=CALLER)
