@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamem.core.errors import ParameterError, SchemaError
-from streamem.core.ports import Family, Source
+from streamem.core.ports import Family, Source, full_family
 from streamem.estimators.row_inputs import columns_of, open_rows, read_options
 from streamem.estimators.structure import DataArguments, Opened
-from streamem.families import Gaussian
 from streamem.families.gaussian.noisy import NoisyGaussian
 from streamem.initialization import MERGED, PARALLEL, SPLIT_MERGE
 from streamem.running.fitted import Shape
@@ -72,8 +71,7 @@ class OnValues:
 
 
 def _require_able(settings: Any, shape: Shape | None) -> None:
-    family = settings.face.family(settings, shape)
-    if type(family) is not Gaussian:
+    if not full_family(settings.face.family(settings, shape)).takes_row_noise:
         raise ParameterError("noise of rows is integrated over without priors of means and covariances: leave them out")
     if settings.noise:
         raise ParameterError("noise=True is a component for outliers, which does not go together with noise of rows")

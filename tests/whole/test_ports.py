@@ -61,10 +61,24 @@ def classes() -> list[tuple[str, ast.ClassDef]]:
 
 
 def asked(code: str) -> Iterator[str]:
-    """Names of the classes that are asked for by isinstance or issubclass."""
+    """Names of the classes that are asked for: by isinstance, issubclass, ``type(x) is``, or a pattern of match."""
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.Call) and name(node.func) in ("isinstance", "issubclass") and len(node.args) == 2:
-            yield from (name(part) for part in ast.walk(node.args[1]) if isinstance(part, ast.Name | ast.Attribute))
+            yield from named_in(node.args[1])
+        elif isinstance(node, ast.Compare) and any(map(is_type_of, sides := [node.left, *node.comparators])):
+            yield from (found for side in sides if not is_type_of(side) for found in named_in(side))
+        elif isinstance(node, ast.MatchClass):
+            yield name(node.cls)
+
+
+def named_in(node: ast.expr) -> Iterator[str]:
+    """Names within an expression."""
+    return (name(part) for part in ast.walk(node) if isinstance(part, ast.Name | ast.Attribute))
+
+
+def is_type_of(node: ast.expr) -> bool:
+    """Whether an expression is ``type(x)``."""
+    return isinstance(node, ast.Call) and name(node.func) == "type" and len(node.args) == 1
 
 
 def homes() -> dict[str, str]:
@@ -114,6 +128,10 @@ def test_nobody_asks_for_a_class_outside_its_room() -> None:
         ("running/fit.py", "isinstance(m, (int, models.HMM))", ["running/fit.py: HMM"]),
         ("sources/weighted.py", "isinstance(s, SequenceSource)", []),
         ("running/fit.py", "isinstance(m, Model | int)", []),
+        ("running/fit.py", "type(m) is not HMM", ["running/fit.py: HMM"]),
+        ("running/fit.py", "type(m) in (int, models.HMM)", ["running/fit.py: HMM"]),
+        ("running/fit.py", "match m:\n    case HMM(): ...", ["running/fit.py: HMM"]),
+        ("models/noise.py", "HMM == type(m)", []),
     ],
 )
 def test_planted_questions_are_found(path: str, code: str, found: list[str]) -> None:

@@ -166,6 +166,11 @@ class FullFamily(ABC):
         return self
 
     @property
+    def takes_row_noise(self) -> bool:
+        """Whether a form of the family integrates over noise of known covariance that each row brings."""
+        return False
+
+    @property
     def can_integrate(self) -> bool:
         """Whether `integrating` gives a family, so that messages may name it as a remedy."""
         try:

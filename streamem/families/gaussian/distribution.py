@@ -97,7 +97,12 @@ class Gaussian(Elliptical):
         every = np.repeat(covariances, len(found.means), axis=0)
         return self._assemble(previous, found.means, every, found.empty, sizes)
 
-    # --- values that were not observed -------------------------------------------------------------------------------
+    # --- values that were not observed, or with noise ----------------------------------------------------------------
+
+    @property
+    def takes_row_noise(self) -> bool:
+        """Whether nothing is held and no prior is there: `NoisyGaussian` knows neither."""
+        return type(self) is Gaussian
 
     def drawn_for_missing(self, params: Params, x: Array, component: Array, rng: np.random.RandomState) -> Array:
         """Rows x (n, d) whose NaN are drawn from each row's component (n,), given what was observed.
