@@ -8,9 +8,11 @@ import click
 
 from streamem.cli import library
 from streamem.cli.checks import algorithm_option, model_output_option, require_writable, verbosity
+from streamem.cli.endings import how_it_ended
 from streamem.cli.reading import ReadingOptions, reading_options
 from streamem.cli.sequences import SequencesSaid, sequence_options
 from streamem.cli.stores import Place
+from streamem.core.counting import counted
 
 
 @click.command("chain")
@@ -50,7 +52,7 @@ def fit_chain(
     form: str,
     latent: int | None,
     noise: str,
-    states: str | None,
+    states: Place | None,
     covariances: bool,
     max_iter: int,
     algorithm: str | None,
@@ -76,8 +78,5 @@ def fit_chain(
         if states is not None:
             model.smooth(source, covariances=covariances, out=states, overwrite=overwrite, **arguments)
     model.save(output)
-    state = "converged" if model.converged_ else "ended" if algorithm == "stepwise" else "not converged"
-    click.echo(
-        f"{output}: {model.n_latent} latent dimensions of {model.n_features_in_} features, {state} after "
-        f"{model.n_iter_} iterations, log-likelihood {model.lower_bound_:.9g} per row"
-    )
+    told = f"{counted(model.n_latent, 'latent dimension')} of {counted(model.n_features_in_, 'feature')}"
+    click.echo(f"{output}: {told}, {how_it_ended(model, algorithm)}")

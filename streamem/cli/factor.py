@@ -8,8 +8,10 @@ import click
 
 from streamem.cli import library
 from streamem.cli.checks import algorithm_option, model_output_option, require_writable, verbosity
+from streamem.cli.endings import how_it_ended
 from streamem.cli.reading import ReadingOptions, missing_option, reading_options
 from streamem.cli.stores import Place
+from streamem.core.counting import counted
 
 
 @click.command("factor")
@@ -58,9 +60,6 @@ def fit_factor(
     with reading.opened(data, weight) as (source, arguments):
         model.fit(source, checkpoint=checkpoint, algorithm=algorithm, **arguments)
     model.save(output)
-    groups = "" if components is None else f" in each of {components} components"
-    state = "converged" if model.converged_ else "not converged"
-    click.echo(
-        f"{output}: {factors} factors of {model.n_features_in_} features{groups}, {state} after {model.n_iter_} "
-        f"iterations, log-likelihood {model.lower_bound_:.9g} per row"
-    )
+    groups = "" if components is None else f" in each of {counted(components, 'component')}"
+    told = f"{counted(factors, 'factor')} of {counted(model.n_features_in_, 'feature')}{groups}"
+    click.echo(f"{output}: {told}, {how_it_ended(model, algorithm)}")

@@ -15,11 +15,20 @@ from streamem.cli.checks import (
     start_option,
     verbosity,
 )
+from streamem.cli.endings import how_it_ended
 from streamem.cli.mixtures import weight_prior_option
 from streamem.cli.reading import ReadingOptions, missing_option, reading_options, unseen_option
 from streamem.cli.stores import Place
+from streamem.core.counting import counted
 
 COMPRESS = {"auto": "auto", "yes": True, "no": False}
+compress_option = click.option(
+    "--compress",
+    type=click.Choice(list(COMPRESS)),
+    default="auto",
+    show_default=True,
+    help="Whether EM runs over different rows with weights, found in one pass.",
+)
 
 
 @click.command("latent-class")
@@ -34,13 +43,7 @@ COMPRESS = {"auto": "auto", "yes": True, "no": False}
     "--n-init", type=click.IntRange(1), default=1, show_default=True, help="Starts, each the best of short runs."
 )
 @start_option("init_params", DISCRETE_STARTS)
-@click.option(
-    "--compress",
-    type=click.Choice(list(COMPRESS)),
-    default="auto",
-    show_default=True,
-    help="Whether EM runs over different rows with weights, found in one pass.",
-)
+@compress_option
 @algorithm_option()
 @missing_option
 @unseen_option
@@ -70,8 +73,5 @@ def fit_latent_class(
     with reading.opened(data, weight) as (source, arguments):
         model.fit(source, checkpoint=checkpoint, algorithm=algorithm, **arguments)
     model.save(output)
-    state = "converged" if model.converged_ else "not converged"
-    click.echo(
-        f"{output}: {classes} classes of {model.n_features_in_} columns, {state} after {model.n_iter_} iterations, "
-        f"log-likelihood {model.lower_bound_:.9g} per row"
-    )
+    told = f"{counted(classes, 'class')} of {counted(model.n_features_in_, 'column')}"
+    click.echo(f"{output}: {told}, {how_it_ended(model, algorithm)}")

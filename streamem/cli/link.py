@@ -8,6 +8,7 @@ from streamem.cli import library
 from streamem.cli.checks import algorithm_option, require_writable, verbosity
 from streamem.cli.reading import ReadingOptions, reading_options, unseen_option
 from streamem.cli.stores import Place
+from streamem.core.counting import counted
 
 
 @click.command("link")
@@ -72,10 +73,8 @@ def link(
     if model is not None:
         linkage.save(model)
     state = "converged" if linkage.converged_ else "not converged"
-    click.echo(
-        f"{output}: {linkage.n_features_in_} comparisons, {state} after {linkage.n_iter_} iterations, "
-        f"{linkage.match_prior_:.3%} of the pairs match"
-    )
+    told = counted(linkage.n_features_in_, "comparison"), state, counted(linkage.n_iter_, "iteration")
+    click.echo("{}: {}, {} after {}, {:.3%} of the pairs match".format(output, *told, linkage.match_prior_))
 
 
 def _parted(text: str) -> tuple[str, list[str]]:

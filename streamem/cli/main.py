@@ -16,6 +16,7 @@ from streamem import __version__
 from streamem.cli import library
 from streamem.cli.chain import fit_chain
 from streamem.cli.factor import fit_factor
+from streamem.cli.items import fit_items
 from streamem.cli.latent_class import fit_latent_class
 from streamem.cli.link import link
 from streamem.cli.mixtures import fit_gmm, fit_mixture, fit_student
@@ -36,6 +37,8 @@ OPTIONS = {
     "overwrite=True": "--overwrite",
     " (open_source takes it in ReadOptions)": "",
     "feature_axis=": "--feature-axis",
+    "sequence_column=": "--sequence-column",
+    "continued=True": "--continued",
     "columns=": "--columns",
     "memory_limit": "--memory",
     'missing="integrate"': "--missing integrate",
@@ -104,6 +107,7 @@ fit.add_command(fit_hmm)
 fit.add_command(fit_latent_class)
 fit.add_command(fit_proportions)
 fit.add_command(fit_raters)
+fit.add_command(fit_items)
 fit.add_command(fit_chain)
 fit.add_command(fit_factor)
 
@@ -127,12 +131,14 @@ def predict(
 ) -> None:
     """Label every row of DATA with its most probable component, or the most probable path of states.
 
-    Of a model of factors without components the factors of every row are written.
+    Of a model of factors without components the factors of every row are written, of items the ability of every
+    person with its standard deviation.
     """
     fitted = _load(model).set_params(**reading.settings)
     if proba and not hasattr(fitted, "predict_proba"):
         raise click.UsageError(f"{type(fitted).__name__} has no probabilities of components: leave --proba out")
-    question = fitted.predict_proba if proba else getattr(fitted, "predict", None) or fitted.transform
+    asked = ["predict_proba"] if proba else ["predict", "abilities", "transform"]
+    question = next(getattr(fitted, name) for name in asked if hasattr(fitted, name))
     with reading.opened(data, None, sequences.arguments(fitted, reading.missing_chunks == "fill")) as (
         source,
         arguments,
@@ -162,8 +168,7 @@ def score(
 ) -> None:
     """Log-likelihood, AIC and BIC of DATA."""
     fitted = _load(model).set_params(**reading.settings)
-    own = "weights_init", "smooth", "components_"
-    if output is not None and not any(hasattr(fitted, name) for name in own):
+    if output is not None and hasattr(fitted, "startprob_"):
         raise click.UsageError("rows of a sequence have no density of their own; see `streamem predict --proba`")
     with reading.opened(data, weight, sequences.arguments(fitted, reading.missing_chunks == "fill")) as (
         source,

@@ -10,8 +10,10 @@ import click
 
 from streamem.cli import library
 from streamem.cli.checks import algorithm_option, model_output_option, require_writable, start_option, verbosity
+from streamem.cli.endings import how_it_ended
 from streamem.cli.reading import ReadingOptions, missing_option, reading_options, unseen_option
 from streamem.cli.stores import Place
+from streamem.core.counting import counted
 
 weight_prior_option = click.option(
     "--weight-concentration-prior",
@@ -140,8 +142,5 @@ def _fit_mixture(
     with reading.opened(data, weight) as (source, arguments):
         model.fit(source, checkpoint=checkpoint, algorithm=algorithm, **arguments)
     model.save(output)
-    state = "converged" if model.converged_ else "ended" if algorithm == "stepwise" else "not converged"
-    click.echo(
-        f"{output}: {components} components of {model.n_features_in_} features, {state} after {model.n_iter_} "
-        f"iterations, log-likelihood {model.lower_bound_:.9g} per row"
-    )
+    told = f"{counted(components, 'component')} of {counted(model.n_features_in_, 'feature')}"
+    click.echo(f"{output}: {told}, {how_it_ended(model, algorithm)}")

@@ -17,6 +17,7 @@ import numpy as np
 from streamem import __version__, plots
 from streamem.cli import library
 from streamem.core import html
+from streamem.core.counting import counted
 from streamem.core.errors import StreamemError
 from streamem.machine.importing import uninterrupted
 from streamem.plots.axes import axes_of
@@ -84,7 +85,7 @@ def warnings_of(model: Any, history: Any = None) -> list[str]:
     found = []
     learns = getattr(model.report_, "passes", None)
     if learns and not getattr(model, "converged_", True):
-        found.append(f"The fit ended after {model.n_iter_} iterations before it had converged.")
+        found.append(f"The fit ended after {counted(model.n_iter_, 'iteration')} before it had converged.")
     found += [f"{line[:1].upper()}{line[1:]}." for line in library.events_in_words(model.report_.events)]
     weights = np.asarray(getattr(model, "weights_", 0.0))
     if weights.ndim == 1:

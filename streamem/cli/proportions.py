@@ -8,8 +8,10 @@ import click
 
 from streamem.cli import library
 from streamem.cli.checks import model_output_option, require_writable, verbosity
+from streamem.cli.endings import how_it_ended
 from streamem.cli.reading import ReadingOptions, reading_options
 from streamem.cli.stores import Place
+from streamem.core.counting import counted
 
 
 @click.command("proportions")
@@ -38,8 +40,5 @@ def fit_proportions(
     with reading.opened(data, weight) as (source, arguments):
         model.fit(source, checkpoint=checkpoint, **arguments)
     model.save(output)
-    state = "converged" if model.converged_ else "not converged"
-    click.echo(
-        f"{output}: {model.n_features_in_} components, {state} after {model.n_iter_} iterations, log-likelihood "
-        f"{model.lower_bound_:.9g} per row; no weights reach {model.kkt_certificate_:.3g} more"
-    )
+    told, ended = counted(model.n_features_in_, "component"), how_it_ended(model, None)
+    click.echo(f"{output}: {told}, {ended}; no weights reach {model.kkt_certificate_:.3g} more")

@@ -8,8 +8,10 @@ import click
 
 from streamem.cli import library
 from streamem.cli.checks import algorithm_option, model_output_option, require_writable, verbosity
+from streamem.cli.endings import how_it_ended
 from streamem.cli.reading import ReadingOptions, missing_option, reading_options, unseen_option
 from streamem.cli.stores import Place
+from streamem.core.counting import counted
 
 
 @click.command("raters")
@@ -35,7 +37,7 @@ def fit_raters(
     /,
     data: Place,
     output: Place,
-    labels: str | None,
+    labels: Place | None,
     weight: Place | None,
     checkpoint: Place | None,
     algorithm: str | None,
@@ -52,8 +54,5 @@ def fit_raters(
         if labels is not None:
             model.predict(source, out=labels, overwrite=overwrite, **arguments)
     model.save(output)
-    state = "converged" if model.converged_ else "not converged"
-    click.echo(
-        f"{output}: {len(model.raters_)} raters, {model.n_components} classes, {state} after {model.n_iter_} "
-        f"iterations, log-likelihood {model.lower_bound_:.9g} per vote"
-    )
+    told = f"{counted(len(model.raters_), 'rater')}, {counted(model.n_components, 'class')}"
+    click.echo(f"{output}: {told}, {how_it_ended(model, algorithm, 'vote')}")

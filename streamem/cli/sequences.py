@@ -12,8 +12,10 @@ import click
 
 from streamem.cli import library
 from streamem.cli.checks import algorithm_option, model_output_option, require_writable, start_option, verbosity
+from streamem.cli.endings import how_it_ended
 from streamem.cli.reading import ReadingOptions, missing_option, reading_options
 from streamem.cli.stores import Place
+from streamem.core.counting import counted
 
 GAUSSIAN = re.compile(r"gaussian-(diag|full|tied|spherical)")
 MIXTURE = re.compile(r"gmm:([1-9]\d*)")
@@ -140,8 +142,5 @@ def fit_hmm(
     with reading.opened(data, weight, sequences.arguments(model)) as (source, arguments):
         model.fit(source, checkpoint=checkpoint, algorithm=algorithm, **arguments)
     model.save(output)
-    state = "converged" if model.converged_ else "ended" if algorithm == "stepwise" else "not converged"
-    click.echo(
-        f"{output}: {components} states of {model.n_features_in_} features, {state} after {model.n_iter_} iterations, "
-        f"log-likelihood {model.lower_bound_:.9g} per row"
-    )
+    told = f"{counted(components, 'state')} of {counted(model.n_features_in_, 'feature')}"
+    click.echo(f"{output}: {told}, {how_it_ended(model, algorithm)}")

@@ -30,7 +30,7 @@ PLACES = (
         "table",
         "plot",
     ),
-    *("history", "dead_letter"),
+    *("history", "dead_letter", "abilities", "labels", "states"),
 )
 """Parameters of commands that name files, or what lies at an address."""
 

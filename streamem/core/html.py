@@ -28,6 +28,11 @@ def paragraph(text: str) -> str:
     return f"<p style='margin:0.3em 0'>{escape(text)}</p>"
 
 
+def preformatted(text: str) -> str:
+    """Escaped text whose columns stand below each other."""
+    return f"<pre style='margin:0.4em 0'>{escape(text)}</pre>"
+
+
 def table(head: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
     """A table; numbers, bars and their heads stand on the right, words on the left.
 

@@ -140,4 +140,18 @@ def require_arrays(setup: Setup, n_features: int, of_observations: bool = True) 
         if name in setup.given and (of_observations or not name.startswith("observation"))
     }
     if found := chain_faults(setup.given, asked):
-        raise ParameterError(f"{'; '.join(found)} (n_latent={setup.n_latent}, {n_features} columns)")
+        told = f"{'; '.join(found)} (n_latent={setup.n_latent}, {n_features} columns)"
+        raise ParameterError(told + _remedy(features_given(setup.given), n_features))
+
+
+def _remedy(wanted: int | None, n_features: int) -> str:
+    """What to do about data of other columns than given arrays are for; nothing where columns are not at fault."""
+    if wanted is None or wanted == n_features:
+        return ""
+    columns = f"{wanted} column" if wanted == 1 else f"{wanted} columns"
+    if wanted > n_features:
+        return f"; the given arrays are for {columns}: pass data of so many, or arrays for {n_features}"
+    return (
+        f"; the given arrays are for {columns}: choose {wanted} of the {n_features} with columns= (of an array, slice "
+        f"it), or give arrays for {n_features}"
+    )

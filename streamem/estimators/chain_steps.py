@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from streamem.core.arrays import Params
 from streamem.core.boundary import POSTERIOR
 from streamem.core.chunk import Chunk
+from streamem.core.counting import counted
 from streamem.core.errors import ParameterError
 from streamem.core.ports import Family, Source, Task
 from streamem.core.stats import Stats
@@ -176,7 +177,7 @@ class ChainSteps(Structure):
 
     def headline(self, settings: Any, features: int) -> str:
         """Latent dimensions and features."""
-        return f"{settings.n_latent} latent dimensions, {features} features"
+        return f"{counted(settings.n_latent, 'latent dimension')}, {counted(features, 'feature')}"
 
     def table(self, params: Params, words: Sequence[str], title: str) -> list[str]:
         """A line for each matrix, in the units and about the zero of the data."""

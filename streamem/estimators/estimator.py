@@ -177,7 +177,7 @@ class Estimator(BaseEstimator):
         >>> rows = [[0.0], [1.0], [9.0], [10.0]]
         >>> gm = GaussianMixture(2, random_state=0).fit(rows)
         >>> print(gm.describe().splitlines()[0])
-        GaussianMixture: 2 components of 1 features, full covariance, 5 free parameters
+        GaussianMixture: 2 components of 1 feature, full covariance, 5 free parameters
         """
         fitted = self._now()
         return description(self, fitted, n_parameters(self, fitted))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from streamem.core.arrays import Params
 from streamem.core.chunk import Chunk
+from streamem.core.counting import counted
 from streamem.core.errors import DegenerateDataError, ParameterError
 from streamem.core.ports import Family
 from streamem.estimators.asking import Target, answered
@@ -105,7 +106,7 @@ class FactorRows(FactorMixtureRows):
 
     def headline(self, settings: Any, features: int) -> str:
         """Factors and features."""
-        return f"{settings.face.n_factors(settings, features)} factors of {features} features"
+        return f"{counted(settings.face.n_factors(settings, features), 'factor')} of {counted(features, 'feature')}"
 
     def table(self, params: Params, words: Sequence[str], title: str) -> list[str]:
         """A line a factor, and one of the noise."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from streamem.core.arrays import Params
 from streamem.core.boundary import POSTERIOR
 from streamem.core.chunk import Chunk
+from streamem.core.counting import counted
 from streamem.core.errors import ParameterError
 from streamem.core.ports import Family, Source, Task
 from streamem.core.stats import Stats
@@ -140,7 +141,7 @@ class Groups(Rows):
 
     def headline(self, settings: Any, features: int) -> str:
         """Components and features."""
-        return f"{settings.n_components} components of groups of rows with {features} features"
+        return f"{counted(settings.n_components, 'component')} of groups of rows with {counted(features, 'feature')}"
 
 
 GROUPS = Groups()

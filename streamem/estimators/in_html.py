@@ -40,6 +40,8 @@ def components_in_html(settings: Any, fitted: Fitted, most: int) -> str:
     if not structure.has_components:
         return html.table(["parameters"], [[each] for each in words])
     shares = model_of(settings, fitted).shares(params)
+    if shares is not None and len(shares) != len(words):  # a line is an item or a factor, not a component
+        return html.preformatted("\n".join(structure.table(params, words, face.title)))
     known = np.full(len(words), np.nan) if shares is None else np.asarray(shares, dtype=np.float64)
     order = np.argsort(-np.nan_to_num(known), kind="stable") if not structure.is_sequential else np.arange(len(words))
     largest = float(np.nanmax(known)) if shares is not None else 1.0

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streamem.core.counting import counted
 from streamem.running.fitted import Fitted
 
 SHOWN_NAMES, SHOWN_PARTITIONS = 12, 4
@@ -26,7 +27,7 @@ def facts_in_words(settings: Any, fitted: Fitted, n_parameters: int) -> list[str
     kind = face.kind(settings)
     return [
         f"{type(settings).__name__}: {structure.headline(settings, features)}, {f'{kind}, ' if kind else ''}"
-        f"{n_parameters:,} free parameters",
+        f"{counted(n_parameters, 'free parameter')}",
         f"features: {', '.join(names[:SHOWN_NAMES])}{' …' if len(names) > SHOWN_NAMES else ''}"
         if names
         else "features: unnamed",
@@ -64,4 +65,6 @@ def _how_it_came(fitted: Fitted) -> list[str]:
     if not state.trace and state.log_likelihood is None:
         return ["set by hand"]
     ended = "converged" if state.converged else "not converged"
-    return [f"{ended} after {state.iteration} iterations, log-likelihood {state.last_known:.12g} nats per row"]
+    return [
+        f"{ended} after {counted(state.iteration, 'iteration')}, log-likelihood {state.last_known:.12g} nats per row"
+    ]

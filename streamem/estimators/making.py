@@ -94,13 +94,19 @@ def learning_of(settings: Any, rule: Any, executor: Any) -> Learning:
     )
     return Learning(
         model=lambda fitted: model_of(settings, fitted),
-        start=lambda model, sample, rng, shape: start_of(settings, model, sample, rng, shape),
+        start=lambda model, sample, rng, shape: _checked_start(settings, model, sample, rng, shape),
         least_rows=lambda n_features: int(structure.least_rows(settings, n_features)),
         generator=lambda: generator_of(settings),
         engine=engine,
         rule=rule,
         least_formula=structure.least_formula,
     )
+
+
+def _checked_start(settings: Any, model: Any, sample: Chunk, rng: np.random.RandomState, shape: Shape) -> Params:
+    """Parameters to start from, once a stream has told how many columns given starting values have to fit."""
+    settings.structure.check_start(settings, shape)
+    return start_of(settings, model, sample, rng, shape)
 
 
 def to_learn_from(settings: Any) -> Fitted:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from streamem.core.arrays import Params
 from streamem.core.chunk import Chunk
+from streamem.core.counting import counted
 from streamem.core.errors import ParameterError
 from streamem.core.ports import ChunkRef, PassTask, Source
 from streamem.core.ports.own import as_dict, require_model
@@ -144,7 +145,7 @@ class OwnRows(Structure):
 
     def headline(self, settings: Any, features: int) -> str:
         """The model and the number of columns."""
-        return f"{OwnModel(settings.model).label} of {features} features"
+        return f"{OwnModel(settings.model).label} of {counted(features, 'feature')}"
 
     def table(self, params: Params, words: Sequence[str], title: str) -> list[str]:
         """A line for each parameter."""

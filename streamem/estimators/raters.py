@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from streamem.core.arrays import Params
 from streamem.core.chunk import Chunk
+from streamem.core.counting import counted
 from streamem.core.errors import DataError, ParameterError
 from streamem.core.ports import Family, Source
 from streamem.estimators.faces.dawid_skene import components_of, plain_values
@@ -263,7 +264,7 @@ class Raters(Groups):
 
     def headline(self, settings: Any, features: int) -> str:
         """Classes."""
-        return f"items of {settings.n_components} classes"
+        return f"items of {counted(settings.n_components, 'class')}"
 
 
 RATERS = Raters()

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from streamem.core.arrays import Params
 from streamem.core.chunk import Chunk
+from streamem.core.counting import counted
 from streamem.core.errors import ParameterError
 from streamem.core.ports import Family, Source, Task
 from streamem.core.stats import Stats
@@ -238,7 +239,7 @@ class Rows(Structure):
 
     def headline(self, settings: Any, features: int) -> str:
         """Components and features."""
-        return f"{settings.n_components} components of {features} features"
+        return f"{counted(settings.n_components, 'component')} of {counted(features, 'feature')}"
 
     def table(self, params: Params, words: Sequence[str], title: str) -> list[str]:
         """Weight and words of each component, the heaviest first."""

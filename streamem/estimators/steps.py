@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from streamem.core.arrays import Params
 from streamem.core.boundary import PATH, POSTERIOR
 from streamem.core.chunk import Chunk
+from streamem.core.counting import counted
 from streamem.core.errors import ParameterError
 from streamem.core.ports import Family, Source, Task
 from streamem.core.stats import Stats
@@ -240,7 +241,7 @@ class Sequences(Structure):
 
     def headline(self, settings: Any, features: int) -> str:
         """States and features."""
-        return f"{settings.n_components} states, {features} features"
+        return f"{counted(settings.n_components, 'state')}, {counted(features, 'feature')}"
 
     def table(self, params: Params, words: Sequence[str], title: str) -> list[str]:
         """A line for each state: its share of starts, its probability to stay, and its emissions in words."""

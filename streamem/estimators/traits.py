@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from streamem.core.arrays import Params
 from streamem.core.chunk import Chunk
+from streamem.core.counting import counted
 from streamem.core.errors import ParameterError
 from streamem.core.ports import Family
 from streamem.estimators.faces.item_response import MODELS, quadrature
@@ -122,7 +123,7 @@ class Traits(Rows):
 
     def headline(self, settings: Any, features: int) -> str:
         """Items and nodes."""
-        return f"{features} items, abilities at {settings.n_nodes} nodes"
+        return f"{counted(features, 'item')}, abilities at {settings.n_nodes} nodes"
 
     def table(self, params: Params, words: Sequence[str], title: str) -> list[str]:
         """A line an item."""

@@ -42,7 +42,7 @@ def test_the_level_of_a_river_with_gaps(tmp_path: Path, monkeypatch: pytest.Monk
         *("fit", "chain", "nile.parquet", "--form", "level", "--max-iter", "6", "-o", "m.npz", *by),
         *("--columns", "flow", "--states", "s.parquet", "--covariances"),
     )
-    assert "1 latent dimensions of 1 features, not converged after 6 iterations" in told
+    assert "1 latent dimension of 1 feature, not converged after 6 iterations" in told
     x, lengths = flow[:, None], [29, 71]
     chain = LinearGaussianChain.local_level(n_iter=6).fit(x, lengths=lengths)
     means, covariances = chain.smooth(x, lengths, covariances=True)
@@ -71,3 +71,12 @@ def test_a_free_chain_is_drawn_from(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert np.load("new.npy").shape == (50, 2)
     assert "params is 'xyz'" in fail(*fit, "--params", "xyz")
     assert "--latent is for free chains" in fail(*fit, "--form", "trend")
+
+
+def test_a_level_of_several_columns_names_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    x = np.random.default_rng(0).normal(size=(40, 3))
+    pq.write_table(pa.table({"a": x[:, 0], "b": x[:, 1], "c": x[:, 2]}), "x.parquet")
+    for form in ("level", "trend"):
+        assert "choose 1 of the 3 with --columns" in fail("fit", "chain", "x.parquet", "--form", form, "-o", "m.npz")
+    assert "1 feature" in call("fit", "chain", "x.parquet", "--form", "level", "--columns", "b", "-o", "m.npz")

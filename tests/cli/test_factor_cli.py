@@ -24,7 +24,7 @@ def test_factors_from_the_command_line(tmp_path: Path) -> None:
     assert "at most 4 can be told" in refused.output
     done = run.invoke(main, ["fit", "factor", data, "-q", "1", "-o", model, "--missing", "integrate"])
     assert done.exit_code == 0, done.output
-    assert "1 factors of 4 features, converged" in done.output
+    assert "1 factor of 4 features, converged" in done.output
     known = streamem.FactorAnalysis.load(model)
     assert run.invoke(main, ["predict", model, data, "-o", out]).exit_code == 0
     np.testing.assert_array_equal(np.load(out), known.transform(data))
@@ -34,5 +34,5 @@ def test_factors_from_the_command_line(tmp_path: Path) -> None:
     assert "share of the variance, loadings" in run.invoke(main, ["show", model]).output
     options = ["-q", "1", "-k", "2", "--noise", "isotropic", "-o", model, "--missing", "integrate", "--seed", "0"]
     several = run.invoke(main, ["fit", "factor", data, *options])
-    assert "1 factors of 4 features in each of 2 components" in several.output
+    assert "1 factor of 4 features in each of 2 components" in several.output
     assert streamem.MixtureOfFactorAnalyzers.load(model).components_.shape == (2, 1, 4)

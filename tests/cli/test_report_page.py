@@ -42,7 +42,7 @@ def test_the_page_tells_the_parameters_the_fit_and_what_is_wrong(tmp_path: Path)
     done = call(saved(mixture(), tmp_path), "-o", tmp_path / "page.html")
     assert done.exit_code == 0, done.output
     page = (tmp_path / "page.html").read_text()
-    assert "The fit ended after 1 iterations before it had converged." in page
+    assert "The fit ended after 1 iteration before it had converged." in page
     for words in (
         "2 components of 2 features",
         "400 rows",

@@ -257,3 +257,13 @@ def test_matrices_that_were_set_by_hand() -> None:
         fitted.set_params(n_latent=2).score(x)
     with pytest.raises(ParameterError, match="mark outliers as missing"):
         LinearGaussianChain(noise=True)
+
+
+def test_a_stream_of_other_columns_than_given_arrays_is_refused() -> None:
+    """Batches and streams say the same of it."""
+    x = np.random.default_rng(0).normal(size=(40, 3))
+    for learn in (LinearGaussianChain.fit, LinearGaussianChain.partial_fit):
+        with pytest.raises(ParameterError, match="choose 1 of the 3 with columns="):
+            learn(LinearGaussianChain.local_level(), x)
+    with pytest.raises(ParameterError, match="choose 1 of the 3 with columns="):
+        LinearGaussianChain.local_level().fit_stream([x])
