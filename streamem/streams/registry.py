@@ -112,12 +112,17 @@ class RegistryDecoder:
             return bytes
         if schema.schema_type not in ("AVRO", None):
             raise DataError(f"schema {key} is {schema.schema_type}; Avro and JSON are read")
+        named: dict[str, Any] = {}
         try:
-            parsed = self._parsed(schema, {}, wrapped=True)
+            parsed = self._parsed(schema, named, wrapped=True)
         except (ValueError, TypeError, LookupError, self._avro.schema.SchemaParseException) as error:
             raise DataError(f"schema {key} is no Avro schema that fastavro reads: {error!r}") from error
         if _nests_itself(parsed, frozenset()):
             raise DataError(f"schema {key} nests a record in itself, which no row of features does")
+        if (much := _much_from_nothing(parsed, named)) is not None:
+            raise DataError(
+                f"schema {key} {much}, which no row of features has: a few bytes of it would be read for ever"
+            )
         return _Avro(self._avro, f"schema {key}", parsed, "decimal" in (schema.schema_str or ""))
 
     def _schema(self, key: Key) -> Any:
@@ -218,3 +223,49 @@ def _nests_itself(node: Any, around: frozenset[str]) -> bool:
         return any(_nests_itself(field["type"], around) for field in node["fields"])
     held = {"array": "items", "map": "values"}.get(kind) if isinstance(kind, str) else "type"
     return held is not None and _nests_itself(node[held], around)
+
+
+MOST_IDLE = 1000
+
+
+def _much_from_nothing(schema: Any, named: Mapping[str, Any]) -> str | None:
+    """Where few bytes of a parsed schema may claim any number of values, in words.
+
+    Nulls, `fixed` of no bytes and records of these alone take no bytes: an array of them says how many it has and holds
+    nothing, and records that each have two of the next double at every step.
+    """
+    known: dict[str, tuple[bool, int]] = {}
+
+    def size(node: Any) -> tuple[bool, int]:
+        """Whether a value takes bytes, and how many values in it take none."""
+        if isinstance(node, str):
+            if node not in named:
+                return node != "null", int(node == "null")
+            if node not in known:
+                known[node] = size(named[node])
+            return known[node]
+        if isinstance(node, list):
+            return True, max((size(one)[1] for one in node), default=0)
+        kind = node["type"]
+        if kind in ("record", "error"):
+            told = [size(field["type"]) for field in node["fields"]]
+            idle = sum(number for _, number in told)
+            if idle > MOST_IDLE:
+                raise OverflowError(f"has records of more than {MOST_IDLE} values without bytes")
+            return any(takes for takes, _ in told), idle
+        if kind == "array":
+            if not size(node["items"])[0]:
+                raise OverflowError("has an array of values without bytes, such as null")
+            return True, 0
+        if kind == "map":
+            size(node["values"])
+            return True, 0
+        if kind == "fixed":
+            return node["size"] > 0, int(node["size"] == 0)
+        return (True, 0) if kind == "enum" else size(kind)
+
+    try:
+        size(schema)
+    except OverflowError as error:
+        return str(error)
+    return None

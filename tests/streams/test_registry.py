@@ -81,6 +81,7 @@ def test_what_is_wrong_with_a_message_is_a_dead_letter(registry: SchemaRegistry,
     known, other = registry.add(RECORD), registry.add("syntax = ...", "PROTOBUF")
     less, looped = registry.add(record_of("a")), registry.add(LOOPED)
     odd, broken = registry.add({"type": "double"} | {"type": "string"}), registry.add({"type": "nonsense"})
+    idle, doubling = registry.add(NULLS), registry.add(doubled(12))
     good = in_avro(known, X[:1])[0]
     bad = {
         framed(99, good[5:]): "knows no schema 99",
@@ -91,6 +92,8 @@ def test_what_is_wrong_with_a_message_is_a_dead_letter(registry: SchemaRegistry,
         framed(less, avro(record_of("a"), {"a": 1.0})): "there is no field 'b'",
         framed(known, avro(RECORD, {"a": float("nan"), "b": 1.0})): "missing or NaN",
         framed(looped, b"\2" * 10**6): "nests a record in itself",
+        framed(idle, b"\x80\x89\x7a"): "an array of values without bytes, such as null",  # a million of them
+        framed(doubling, b""): "more than 1000 values without bytes",
         framed(odd, avro("string", "text")): f"schema {odd} is no record",
         framed(broken, b"abc"): f"schema {broken} is no Avro schema",
         b"": "begins with b''",
@@ -104,7 +107,42 @@ def test_what_is_wrong_with_a_message_is_a_dead_letter(registry: SchemaRegistry,
     assert PASSWORD not in str(letters)
 
 
+NULLS = {"type": "record", "name": "Nulls", "fields": [{"name": "a", "type": {"type": "array", "items": "null"}}]}
+
+
+def doubled(times: int) -> Any:
+    """A record of two records of two records …, in the end of nothing: a message of no bytes has 2 ** times nulls."""
+    schema: Any = {"type": "record", "name": "Leaf", "fields": [{"name": "a", "type": "null"}]}
+    for i in range(times):
+        fields = [{"name": "a", "type": schema}, {"name": "b", "type": schema["name"]}]
+        schema = {"type": "record", "name": f"Twice{i}", "fields": fields}
+    return schema
+
+
 LOOPED = {"type": "record", "name": "Node", "fields": [{"name": "next", "type": ["null", "Node"]}]}
+
+
+@pytest.mark.variations(7, 7)
+@pytest.mark.parametrize(
+    ("items", "reads"),
+    [
+        ("double", True),
+        (["null", "double"], True),
+        ({"type": "map", "values": "null"}, True),
+        ({"type": "record", "name": "Empty", "fields": []}, False),
+        ({"type": "fixed", "name": "None", "size": 0}, False),
+        ({"type": "record", "name": "Both", "fields": [{"name": "a", "type": {"type": "null"}}]}, False),
+        ({"type": "array", "items": "null"}, False),
+    ],
+)
+def test_arrays_of_what_takes_no_bytes(registry: SchemaRegistry, items: Any, reads: bool) -> None:
+    """They may claim any length in a few bytes."""
+    message = framed(registry.add({"type": "array", "items": items}), b"\0")
+    if reads:
+        assert decoder_of(registry)(message) == []
+    else:
+        with pytest.raises(DataError, match="an array of values without bytes"):
+            decoder_of(registry)(message)
 
 
 def test_a_registry_that_fails_loses_no_record(registry: SchemaRegistry, tmp_path: Path) -> None:
