@@ -21,7 +21,7 @@ from typing import Any, Self
 from uuid import uuid4
 
 import cloudpickle
-from distributed import Client, Future
+from distributed import Client, Future, KilledWorker
 
 from streamem import __version__
 from streamem.core.errors import ClusterError
@@ -125,13 +125,23 @@ class AbleWorkers:
         return able
 
     def _await_one(self) -> None:
-        """Ask by a task: clusters that grow with their work begin to grow then."""
+        """Ask by a task: clusters that grow with their work begin to grow then.
+
+        Raises
+        ------
+        ClusterError : the first worker cannot import what the work is made of, or workers died of the question
+        """
         question = self.submit(eval, QUESTION, {}, key=f"streamem-question-{uuid4().hex}")
         try:
             question.result()
         except (ImportError, AttributeError) as error:
             self._unable["the first that came"] = _words(error)
             raise self._error() from error
+        except KilledWorker as error:
+            raise ClusterError(
+                f"workers of the Dask cluster {self._client.scheduler.address} died one after the other before they "
+                f"could tell what they can import ({error}); look at their logs: memory, and whether they start at all"
+            ) from error
 
     def _ask(self, threads: Mapping[str, int]) -> list[str]:
         """Ask workers that have not been asked; return warnings: of their versions, of workers that are left out."""

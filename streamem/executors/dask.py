@@ -21,11 +21,21 @@ from streamem.core.errors import ParameterError
 from streamem.core.ports import ChunkDone, ChunkRef, Executor, Job, OnChunk, Task
 from streamem.core.stats import Stats
 from streamem.executors.able_workers import AbleWorkers
+from streamem.executors.chunk_cache import is_at_hand
 from streamem.executors.lost_connections import answering
 from streamem.executors.lost_workers import Patience, died_with_worker, named_losses
 from streamem.executors.placement import Placement, preferred
 from streamem.executors.spans import SPAN_SECONDS, Partial, Span, combine, cut_spans, shortened, span_length
-from streamem.executors.worker_side import ChunkAccess, forget, identity, map_span, reduce_span, run_job
+from streamem.executors.worker_side import (
+    ChunkAccess,
+    forget,
+    identity,
+    map_span,
+    packed,
+    reduce_span,
+    run_job,
+    unpacked,
+)
 
 Result = TypeVar("Result")
 Item = TypeVar("Item")
@@ -176,7 +186,13 @@ class DaskExecutor(Executor):
             running.cancel()
 
     def _sent(self, job: Job[Any]) -> Future:
-        return self._workers.submit(identity, job.with_refs(_bare(job.refs)), key=_key("job"))
+        return self._send(job.with_refs(_bare(job.refs)), job.refs, "job")
+
+    def _send(self, value: Any, refs: Sequence[ChunkRef], what: str) -> Future:
+        """Send handles `refs`, or a value that holds them; rows that are in memory as they are."""
+        if any(map(is_at_hand, refs)):
+            return self._workers.submit(identity, value, key=_key(what))
+        return self._workers.submit(unpacked, packed(value), key=_key(what))
 
     def _spans(self, refs: Sequence[ChunkRef], row_nbytes: int = 0) -> list[Span]:
         if refs and refs[0].selection is not None:  # each goes where its chunk is kept
@@ -232,7 +248,7 @@ class DaskExecutor(Executor):
         place = (n_spans, span.refs[0].index, hash(tuple(ref.index for ref in span.refs)))
         if place not in self._blocks or died_with_worker(self._blocks[place]):
             self._blocks = {known: block for known, block in self._blocks.items() if known[0] == n_spans}
-            self._blocks[place] = self._workers.submit(identity, _bare(span.refs), key=_key("refs"))
+            self._blocks[place] = self._send(_bare(span.refs), span.refs, "refs")
         return self._blocks[place]
 
     def _finished(

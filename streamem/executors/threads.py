@@ -84,6 +84,8 @@ class ThreadsExecutor(Executor):
         self._fetchers = ThreadPoolExecutor(max(1, ahead), "streamem-fetch")
         self._workers = ThreadPoolExecutor(n_threads, "streamem-compute", limit_this_thread)
         self._limits = ExitStack()
+        self._asked: tuple[Sequence[ChunkRef], bool] = (), False
+        """The last handles that `_window` was asked about, and whether all come through a network."""
 
     def __enter__(self) -> Self:
         # One BLAS thread a worker: never more threads than cores, and the same bits at every thread count.
@@ -182,7 +184,9 @@ class ThreadsExecutor(Executor):
 
     def _window(self, refs: Sequence[ChunkRef]) -> int:
         """How many chunks to fetch ahead: none unless all come through a network."""
-        return self.ahead if self.ahead and all(ref.fetches()[0] for ref in refs) else 0
+        if self.ahead and refs is not self._asked[0]:  # passes of a fit hand over one plan again and again
+            self._asked = refs, all(ref.fetches()[0] for ref in refs)
+        return self.ahead if self._asked[1] else 0
 
     def _fetch(self, ref: ChunkRef) -> Loading:
         return self._following.take(ref) or self._fetchers.submit(self._read, ref, self._kept.keep)

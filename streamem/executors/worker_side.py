@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import pickle
 import socket
+import zlib
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,6 +14,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, TypeVar
 
+import cloudpickle
 from distributed import get_worker
 
 from streamem.core.blas import one_blas_thread
@@ -40,6 +43,26 @@ async def forget(token: str) -> None:
 def identity(value: Result) -> Result:
     """A value as a task: unlike scattered data, the scheduler can make it again when a worker dies."""
     return value
+
+
+def packed(value: Any) -> bytes:
+    """A value as few bytes, in which the scheduler has nothing to unpickle and little to remember."""
+    return zlib.compress(cloudpickle.dumps(value), 1)
+
+
+def unpacked(data: bytes) -> Any:
+    """What was packed, as a task.
+
+    Raises
+    ------
+    SourceError : handles that open their data as they arrive, such as memory-mapped files, do not find them here
+    """
+    try:
+        return pickle.loads(zlib.decompress(data))
+    except OSError as error:
+        raise SourceError(
+            f"{_this_worker()} cannot open the data: {type(error).__name__}: {error}. {SHARED}"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -110,15 +133,21 @@ def _unseen(ref: ChunkRef) -> str:
     paths = [path for each in ref.made_of or (ref,) for path in getattr(each, "paths", ()) if not os.path.lexists(path)]
     if not paths:
         return ""
+    return f"{_this_worker()} does not see {paths[0]}. {SHARED}"
+
+
+SHARED = (
+    "Data of a cluster lie where all of its workers see them under the same name: in a shared folder, or in a store "
+    "such as s3://; or pass executor='threads'"
+)
+
+
+def _this_worker() -> str:
     try:
         worker = get_worker().address
     except ValueError:  # called by hand
         worker = "of this process"
-    return (
-        f"the worker {worker} on {socket.gethostname()} does not see {paths[0]}. Data of a cluster lie where all of "
-        "its workers see them under the same name: in a shared folder, or in a store such as s3://; or pass "
-        "executor='threads'"
-    )
+    return f"the worker {worker} on {socket.gethostname()}"
 
 
 def reduce_span(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import threading
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from threadpoolctl import threadpool_info
 from helpers import subprocess_jobs
 from helpers.clusters import cluster_of
 from helpers.fit_bits import fitted
+from helpers.lazy_blocks import Rows, lazy_refs
 from helpers.watched_source import open_data
 from streamem import GaussianMixture, Stats
 from streamem.core.chunk import Chunk
@@ -30,6 +32,7 @@ from streamem.core.ports import ChunkDone, ChunkRef
 from streamem.executors.dask import IN_FLIGHT_PER_THREAD, DaskExecutor, _Running
 from streamem.executors.spans import span_length
 from streamem.executors.worker_side import ChunkCache
+from streamem.sources.dask_blocks import BlockChunkRef
 
 pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")]
 
@@ -48,6 +51,36 @@ def test_memory_of_client_and_scheduler_is_flat(tmp_path: Path, n_chunks: int) -
     assert measured["chunks"] == n_chunks
     assert memory[-1] - memory[2] < 10 * MB
     assert max(measured["tasks"]) < 100  # about 30 a pass: nothing is left behind on the scheduler
+
+
+def test_the_scheduler_holds_no_handles(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It remembers what it sent to each worker, a thousand messages of up to a megabyte, with all objects in them.
+
+    Client and scheduler are this process.
+    """
+    refs = lazy_refs(24)
+    before = handles()
+    with DaskExecutor(client) as executor:
+        for length in (8, 4, 2):  # each is sent anew
+            monkeypatch.setattr("streamem.executors.dask.span_length", lambda *_, length=length: length)
+            assert executor.reduce(Rows(), refs, lambda done: None).rows == 50 * len(refs)
+    assert handles() <= before
+
+
+def handles() -> set[int]:
+    """Those of lazy blocks that live in this process."""
+    return {id(each) for each in gc.get_objects() if isinstance(each, BlockChunkRef)}
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="VmRSS is Linux's")
+@pytest.mark.parametrize("n_blocks", [1_000, pytest.param(10_000, marks=pytest.mark.long)])
+@pytest.mark.slow
+@pytest.mark.memory
+def test_memory_is_flat_where_runs_of_lazy_blocks_change(n_blocks: int) -> None:
+    """In every pass the runs have another length, so that all handles, with their parts of the graph, are sent anew."""
+    measured = subprocess_jobs.run("lazy_passes", n_blocks=n_blocks, passes=10)
+    memory = measured["memory"]
+    assert memory[-1] - memory[2] < 10 * MB + 7 * 150 * n_blocks  # 2,500 for each in each pass, where they were objects
 
 
 # --- bytes -----------------------------------------------------------------------------------------------------------

@@ -10,11 +10,12 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client, KilledWorker, LocalCluster
 from distributed.comm import CommClosedError
 
 from helpers import watched_source
@@ -220,3 +221,32 @@ def test_by_value_needs_no_module() -> None:
 
     assert able_workers.modules_of((local, np.ones(3), "text")) == frozenset()
     assert able_workers.modules_of(count) == {__name__}
+
+
+class Deadly:
+    """A client of a cluster that grows with its work, and of which each worker dies at once."""
+
+    status = "running"
+    scheduler = SimpleNamespace(address="tcp://scheduler:8786")
+
+    def nthreads(self) -> dict[str, int]:
+        return {}
+
+    def submit(self, *what: Any, key: str, **settings: Any) -> Any:
+        def result() -> None:
+            raise KilledWorker(key, SimpleNamespace(address="tcp://worker:1"), 3)
+
+        return SimpleFuture(result)
+
+
+class SimpleFuture:
+    def __init__(self, result: Callable[[], None]) -> None:
+        self.result = result
+
+
+def test_workers_that_all_die_before_they_have_work() -> None:
+    """Dask says so in an error of its own."""
+    with pytest.raises(
+        ClusterError, match=r"tcp://scheduler:8786 died one after the other .*tcp://worker:1.* their logs"
+    ):
+        able_workers.AbleWorkers(Deadly()).threads(len)  # type: ignore[arg-type]

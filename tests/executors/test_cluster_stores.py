@@ -9,6 +9,7 @@ import pickle
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -32,7 +33,7 @@ from streamem import Address, GaussianMixture, ReadOptions, open_source
 from streamem.core.errors import ClusterError, OutputError, SchedulerLostError, SourceError
 from streamem.core.object_claims import SUFFIX, ObjectClaim
 from streamem.core.stored_objects import get, names_below
-from streamem.executors.worker_side import ChunkAccess
+from streamem.executors.worker_side import ChunkAccess, packed, unpacked
 from streamem.running.report import RETRIED
 from streamem.sources.store_marks import OfThisProcess
 
@@ -186,6 +187,48 @@ def test_a_folder_that_workers_do_not_see_is_named(client: Client, tmp_path: Pat
             next(iter(executed(source, client)))
         (tmp_path / "moved").rename(tmp_path / name)
     assert model.fit(tmp_path / "x.npy", executor=client).converged_ in (True, False)
+
+
+@dataclass(frozen=True)
+class OpenedAsItArrives:
+    """A file that is opened where the handle of its rows is unpickled, as Hugging Face's mapped files are."""
+
+    path: Path
+
+    def __call__(self, ref: object) -> None:
+        """Rows are read as ever."""
+
+    def __reduce__(self) -> Any:
+        return _opened, (self.path,)
+
+
+def _opened(path: Path) -> OpenedAsItArrives:
+    path.read_bytes()
+    return OpenedAsItArrives(path)
+
+
+def test_files_that_are_opened_as_handles_arrive(client: Client, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", X)
+    source = WatchedSource(open_data(str(tmp_path / "x.npy"), 4800), OpenedAsItArrives(tmp_path / "x.npy"))
+    assert sum(executed(source, client)) == len(X)
+    (tmp_path / "x.npy").unlink()
+    with pytest.raises(
+        SourceError, match=r"worker tcp://.* cannot open the data: FileNotFound.*x.npy.* a shared folder"
+    ):
+        next(iter(executed(source, client)))
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_mapped_dataset_that_a_worker_does_not_see(is_there: bool, tmp_path: Path) -> None:
+    (folder := tmp_path / "here").mkdir()
+    refs = FORMATS["Hugging Face datasets"](folder).open(2048).chunks()
+    sent = packed(refs[-1])
+    if is_there:
+        assert unpacked(sent).load().rows == refs[-1].rows
+        return
+    folder.rename(tmp_path / "elsewhere")
+    with pytest.raises(SourceError, match=f"cannot open the data: .*{folder}/.*a store such as s3"):
+        unpacked(sent)
 
 
 @pytest.mark.variations(3, 7)

@@ -149,6 +149,19 @@ def test_chunks_at_hand_are_read_as_ever() -> None:
         assert float(executor.reduce(total, refs, lambda done: None).x) == pytest.approx(6.4)
 
 
+def test_a_plan_is_asked_once_what_it_fetches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not in every pass: 100,000 handles take a second to tell."""
+    asked = []
+    monkeypatch.setattr(Far, "fetches", lambda ref: asked.append(ref) or (1, 8))
+    refs, others = plan(Network(1)), plan(Network(1), 5)
+    with ThreadsExecutor(1, ahead=4, again=True) as executor:
+        for _ in range(3):
+            executor.reduce(total, refs, lambda done: None)
+        assert len(asked) == len(refs)
+        executor.reduce(total, others, lambda done: None)
+        assert len(asked) == len(refs) + len(others)
+
+
 def test_the_window_is_a_number_of_requests_and_of_bytes() -> None:
     small, large, many = (
         [Far(i, None, (requests, nbytes)) for i in range(100)]

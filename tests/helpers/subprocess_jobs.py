@@ -386,6 +386,30 @@ def cluster_passes(data: str, chunk_bytes: int, passes: int) -> dict[str, Any]:
     return found
 
 
+def lazy_passes(n_blocks: int, passes: int) -> dict[str, Any]:
+    """Passes over a lazy Dask array on a cluster, in runs of another length each; memory of this process after each."""
+    import gc
+
+    from distributed import Client, LocalCluster
+
+    from helpers.lazy_blocks import Rows, lazy_refs
+    from streamem.executors import dask as executors
+    from streamem.executors.dask import DaskExecutor
+
+    refs, found = lazy_refs(n_blocks), list[int]()
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
+        Client(cluster, set_as_default=False) as client,
+        DaskExecutor(client) as executor,
+    ):
+        for i in range(passes):
+            executors.span_length = lambda *_, i=i: max(1, n_blocks >> (3 + i % 4))
+            executor.reduce(Rows(), refs, lambda done: None)
+            gc.collect()
+            found.append(memory("VmRSS"))
+    return {"memory": found}
+
+
 def stream(rows: int, batch_rows: int, folder: str) -> dict[str, int]:
     """Learn so many generated rows, a few of them unusable; memory in bytes before and at its peak."""
     from streamem import GaussianMixture
@@ -452,6 +476,7 @@ def memory(field: str) -> int:
 
 MEASURING = {
     "cluster_passes",
+    "lazy_passes",
     "measure",
     "measure_factors",
     "measure_chain",
@@ -477,6 +502,7 @@ JOBS: dict[str, Callable[..., Any]] = {
         measure_more_rows,
         open_hostile,
         cluster_passes,
+        lazy_passes,
         stream,
         read_lies,
     )
