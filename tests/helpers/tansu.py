@@ -2,7 +2,7 @@
 
 It differs from Kafka: to an offset that it does not have it answers nothing for ever; the end of a partition is right
 in what it answers to fetches, wrong where it is asked for; aborted records come with the others; a second member of a
-group gets no partitions.
+group gets no partitions; it closes the connection at DeleteRecords.
 """
 
 from __future__ import annotations
