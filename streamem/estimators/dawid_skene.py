@@ -8,6 +8,7 @@ from dataclasses import field
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
 
@@ -600,6 +601,10 @@ class DawidSkene(Estimator):
 
 def _shown(values: Any) -> Array:
     """Identifiers as a read-only array: of numbers, or of Python objects."""
+    if isinstance(values, pa.Array) and (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
+        texts: Array = values.to_numpy(zero_copy_only=False)
+        texts.setflags(write=False)
+        return texts
     plain = values.to_pylist() if hasattr(values, "to_pylist") else list(values)
     found = np.array(plain)
     if found.dtype.kind not in "biuf" or found.ndim != 1:

@@ -26,9 +26,9 @@ class KnownCodesKernel(CategoricalKernel):
     def __init__(self, params: Params) -> None:
         super().__init__(params, missing=True)
 
-    def load(self, x: Array) -> None:
-        """Take the next block of codes (b, d)."""
-        super().load(known_codes(x, self._starts))
+    def _placed(self, x: Array, out: Array) -> Array:
+        """Places (b, d) of codes x."""
+        return super()._placed(known_codes(x, self._starts), out)
 
     def mix(self, x: Array, weight: Array | None, log_weights: Array) -> MixtureSums:
         """Responsibilities of all rows x (n, d), block by block, and their statistics."""

@@ -15,7 +15,7 @@ from streamem.core.ports import FullFamily, Kernel, MixtureSums
 from streamem.core.stats import Stats
 from streamem.families.categorical import Categorical
 from streamem.kernels.features.features import as_rows
-from streamem.kernels.tables.table_kernel import CategoricalKernel, places_in
+from streamem.kernels.tables.table_kernel import CategoricalKernel
 from streamem.kernels.tiling import block_rows
 
 Array = NDArray[Any]
@@ -167,11 +167,10 @@ class RaterLabels(Categorical):
         label = np.minimum(below.sum(axis=1), table.shape[1] - 1)
         return np.column_stack([rater, label]).astype(np.float64)
 
-    def labels(self, params: Params, x: Array) -> Array:
-        """The labels (n,) of rows x (n, 2); NaN where a rater or a label was not observed."""
-        starts = np.asarray(params.starts)
-        votes = codes_of(x, starts, self.skips_unseen)[:, 0]
-        return np.asarray(np.mod(votes, starts[1]))
+    def places(self, params: Params, x: Array) -> Array:
+        """Places (n,) of rows x (n, 2) in a table of raters × labels; R·V where a rater or a label was not observed."""
+        starts, out = np.asarray(params.starts), np.empty((len(x), 1), dtype=np.int32)
+        return _placed(x, starts, int(starts[-1]), self.skips_unseen, out)[:, 0]
 
     # --- inner -------------------------------------------------------------------------------------------------------
 
@@ -202,14 +201,13 @@ class RaterKernel(CategoricalKernel):
         self._raters, self._skips = np.asarray(params.starts), skips
         super().__init__(Params(probabilities=params.probabilities, starts=_one_column(params.starts)), missing)
 
-    def load(self, x: Array) -> None:
-        """Take the next block of votes (b, 2)."""
-        super().load(codes_of(x, self._raters, self._skips))
+    def _placed(self, x: Array, out: Array) -> Array:
+        """Places (b, 1) of votes x (b, 2)."""
+        return _placed(x, self._raters, self._absent, self._skips, out)
 
     def rows_log_prob(self, x: Array) -> Array:
         """log P(label | class, rater) of all votes x (n, 2)."""
-        votes = codes_of(x, self._raters, self._skips)
-        places = places_in(self._starts, votes, np.empty(votes.shape, dtype=np.int32), self._absent)
+        places = self._placed(x, np.empty((len(x), 1), dtype=np.int32))
         return np.asarray(self._table.take(places[:, 0], axis=0)[:, : self._k])
 
     def mix(self, x: Array, weight: Array | None, log_weights: Array) -> MixtureSums:
@@ -237,7 +235,7 @@ def codes_of(x: Array, starts: Array, skips_unseen: bool = False) -> Array:
     ------
     ImpossibleValueError : a negative or fractional code, or one beyond those known, unless these are skipped
     """
-    sizes = np.array([len(starts) - 1, starts[1]], dtype=np.float64)
+    sizes = _sizes(starts)
     if skips_unseen:
         x = np.where(x >= sizes, np.nan, x)
     bad = kernels.first_beyond(as_rows(x), sizes)
@@ -246,6 +244,18 @@ def codes_of(x: Array, starts: Array, skips_unseen: bool = False) -> Array:
         needed = f"codes of {what} are integers 0 … {known - 1} here: name all {what} beforehand, or fit to all of them"
         raise ImpossibleValueError(float(x.flat[bad]), bad % 2, needed)
     return np.asarray(x[:, :1].astype(np.float64) * sizes[1] + x[:, 1:])
+
+
+def _placed(x: Array, starts: Array, absent: int, skips_unseen: bool, out: Array) -> Array:
+    """Places (n, 1) of votes x (n, 2) in a table of raters × labels, `absent` where either was not observed."""
+    if kernels.pair_places(as_rows(x), _sizes(starts), absent, skips_unseen, out) >= 0:
+        codes_of(x, starts, skips_unseen)  # names the wrong one
+    return out[: len(x)]
+
+
+def _sizes(starts: Array) -> Array:
+    """Numbers of raters and labels (2,)."""
+    return np.array([len(starts) - 1, starts[1]], dtype=np.float64)
 
 
 def _starts(raters: int, labels: int) -> Array:

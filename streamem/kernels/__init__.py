@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from streamem.kernels.pairs.sketched_pass import sketched_pass
     from streamem.kernels.tables.count_checks import first_beyond, log_factorials
     from streamem.kernels.tables.log_factorials import LOG_FACTORIALS
-    from streamem.kernels.tables.table_steps import add_at, look_up, places_of
+    from streamem.kernels.tables.table_steps import add_at, look_up, pair_places, places_of
 
 __all__ = [
     "FLOOR",
@@ -85,6 +85,7 @@ __all__ = [
     "look_up",
     "mixture_pass",
     "multiply_features",
+    "pair_places",
     "paths",
     "places_of",
     "recursions",
@@ -139,6 +140,7 @@ _HOMES = {
     "log_factorials": "streamem.kernels.tables.count_checks",
     "add_at": "streamem.kernels.tables.table_steps",
     "look_up": "streamem.kernels.tables.table_steps",
+    "pair_places": "streamem.kernels.tables.table_steps",
     "places_of": "streamem.kernels.tables.table_steps",
 }
 
@@ -156,7 +158,7 @@ _NAMES_OF_SMALL = {
     "gaussian_chains": ("gaussian_filter", "gaussian_information", "gaussian_states"),
     "nested": ("divided", "joined"),
     "passes": ("densities_pass", "mixture_pass", "statistics_pass"),
-    "tables": ("add_at", "first_beyond", "log_factorials", "look_up", "places_of"),
+    "tables": ("add_at", "first_beyond", "log_factorials", "look_up", "pair_places", "places_of"),
     "tails": ("bend", "weigh"),
     "transforms": ("fill_features", "first_outside"),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from streamem.core.arrays import Params
 from streamem.core.boundary import Boundary
+from streamem.core.cached_by_identity import cached_by_identity
 from streamem.core.chunk import Chunk
 from streamem.models.emissions import Emissions
-from streamem.models.grouped_mixture import RUN_ROWS, Group, GroupedMixture, sums_of_groups
+from streamem.models.grouped_mixture import RUN_ROWS, Group, GroupedMixture
 from streamem.models.steps import Steps
 
 Array = NDArray[Any]
@@ -42,37 +43,54 @@ class DawidSkene(GroupedMixture):
         family: Any = self.family
         return self._assembled(np.ones(self.n_components), family.alike(self.n_components))
 
-    def _groups(self, params: Params, emissions: Emissions, steps: Steps, message: Boundary) -> Iterator[Group]:
-        """Every run of items with its posteriors; by the votes where the parameters know nothing."""
-        if knows_nothing(params):
-            return self._by_votes(params, emissions, steps)
-        return super()._groups(params, emissions, steps, message)
+    def _at_once(self, params: Params, emissions: Emissions, steps: Steps, message: Boundary) -> slice:
+        """No items where they go by the votes."""
+        return slice(0, 0) if knows_nothing(params) else super()._at_once(params, emissions, steps, message)
 
-    def _by_votes(self, params: Params, emissions: Emissions, steps: Steps) -> Iterator[Group]:
+    def _groups(
+        self,
+        params: Params,
+        emissions: Emissions,
+        steps: Steps,
+        message: Boundary,
+        runs: Sequence[slice] | None = None,
+    ) -> Iterator[Group]:
+        """Runs of items, or all, with posteriors; by the votes where the parameters know nothing."""
+        if knows_nothing(params):
+            return self._by_votes(params, emissions, steps, runs)
+        return super()._groups(params, emissions, steps, message, runs)
+
+    def _by_votes(
+        self, params: Params, emissions: Emissions, steps: Steps, runs: Sequence[slice] | None
+    ) -> Iterator[Group]:
         family: Any = self.family
         k, log_weight = self.n_components, float(np.log(params.weights[0]))
         rows = max(RUN_ROWS, emissions.kernel.block_rows)
-        for run in steps.groups(rows):
+        with np.errstate(divide="ignore"):
+            chances = np.append(np.log(params.components.probabilities[0]), 0.0)  # all classes are alike
+        for run in steps.groups(rows) if runs is None else runs:
             spans = steps.spans[run]
             first, stop = int(spans[0, 0]), int(spans[-1, 1])
-            labels = family.labels(params.components, emissions.x[first:stop])
+            places = family.places(params.components, emissions.x[first:stop])
             item = np.repeat(np.arange(len(spans)), np.diff(np.append(spans[:, 0], stop)))
-            said = ~np.isnan(labels)
-            places = item[said] * k + labels[said].astype(np.int64)
-            votes = np.bincount(places, minlength=k * len(spans)).reshape(-1, k).astype(np.float64)
+            likely = np.bincount(item, weights=chances[places], minlength=len(spans))
+            if (silent := places == len(chances) - 1).any():
+                item, places = item[~silent], places[~silent]
+            votes = np.bincount(item * k + places % k, minlength=k * len(spans)).reshape(-1, k).astype(np.float64)
             votes[~votes.any(axis=1)] = 1.0
             shares = votes / votes.sum(axis=1, keepdims=True)
             entropy = -(shares * np.log(np.where(shares > 0, shares, 1.0))).sum(axis=1)
-            likely = sums_of_groups(emissions, spans, rows)[:, 0]  # all classes are alike
             yield Group(run.start, spans, likely + log_weight + entropy, shares)
 
 
 def knows_nothing(params: Params) -> bool:
     """Whether all classes are alike, so that votes tell them apart, and nothing else does."""
-    weights, chances = np.asarray(params.weights), np.asarray(params.components.probabilities)
-    return bool(
-        (weights == weights[0]).all() and (chances[0, 0] == chances[:, 0]).all() and (chances == chances[0]).all()
-    )
+    weights, chances = params.weights, params.components.probabilities
+    return cached_by_identity(weights, chances, "knows nothing", lambda: _are_alike(weights, chances))
+
+
+def _are_alike(weights: Array, chances: Array) -> bool:
+    return bool((weights == weights[0]).all() and (chances == chances[0]).all())
 
 
 def _by_votes(x: Array, weight: Array | None, k: int, rng: np.random.RandomState) -> Array:

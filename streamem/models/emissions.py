@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamem.core.ports import Kernel
+from streamem.core.ports import Kernel, MixtureSums
 from streamem.core.stats import Stats
 
 Array = NDArray[Any]
@@ -60,6 +60,18 @@ class Emissions:
         out[present] = found
         return out
 
+    def mix_groups(self, spans: Array, weight: Array | None, log_weights: Array) -> MixtureSums | None:
+        """The E-step of groups with spans (g, 2) of rows, see `Kernel.mix_groups`; None where rows are missing."""
+        x = self._of_groups(spans)
+        return None if x is None else self.kernel.mix_groups(x, spans - spans[0, 0], weight, log_weights)
+
+    def accumulate_groups(self, spans: Array, weights: Array) -> bool:
+        """Add the statistics of groups with weights (g, K), all rows of one alike, if the kernel has such a call."""
+        x = self._of_groups(spans) if self.kernel.takes_groups else None
+        if x is not None:
+            self.kernel.accumulate_groups(x, spans - spans[0, 0], weights)
+        return x is not None
+
     def accumulate(self, first: int, stop: int, gamma: Array) -> None:
         """Add the statistics of rows weighted by gamma (rows, width)."""
         x, present = self._present(first, stop)
@@ -76,6 +88,14 @@ class Emissions:
             self.kernel.load(self.x[:0])
             self.kernel.accumulate(np.zeros((self._k, 0), dtype=self.kernel.dtype))
         return self.kernel.stats()
+
+    def _of_groups(self, spans: Array) -> Array | None:
+        """Rows of groups, whose statistics are going to be added; None if there is none, or some are missing."""
+        x, present = self._present(int(spans[0, 0]), int(spans[-1, 1]))
+        if present is not None or not len(x):
+            return None
+        self._dense, self._accumulated = None, True
+        return x
 
     def _present(self, first: int, stop: int) -> tuple[Array, Array | None]:
         """Rows that have values, and where they are, if that is not everywhere."""

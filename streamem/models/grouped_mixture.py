@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from streamem.core.errors import NumericalError, ParameterError
 from streamem.core.extremes import balanced, expected, far_rounding
 from streamem.core.faults import missing, shares
 from streamem.core.numerics import EPS, small_buffers
-from streamem.core.ports import Family, full_family, kernel_of
+from streamem.core.ports import Family, MixtureSums, full_family, kernel_of
 from streamem.core.stats import Stats
 from streamem.kernels.plain_kernel import reused_kernel
 from streamem.models.by_size import by_size
@@ -110,18 +111,18 @@ class GroupedMixture(ForwardsToFamily):
         return expected(chunk, lambda chunk: self._expected(params, chunk, message))
 
     def _expected(self, params: Params, chunk: Chunk, message: Boundary | None) -> Stats:
-        steps = steps_of(chunk, message or ALONE)
+        message = message or ALONE
+        steps = steps_of(chunk, message)
         emissions = self._emissions(params, chunk, steps, chunk.x.dtype)
-        begun = _begun(chunk, steps, message or ALONE)
+        begun, weighted = _begun(chunk, steps, message), chunk.weight is not None
         log_likelihood, counts = 0.0, np.zeros(self.n_components)
-        for group in self._groups(params, emissions, steps, message or ALONE):
-            own = slice(group.first, group.first + len(group.spans))
-            weights = steps.weights[own]
-            weighed = group.posterior * weights[:, None]
-            counts += (weighed * begun[own, None]).sum(axis=0)
-            log_likelihood += float(weights @ group.log_density)
-            for first, stop, gamma in _rows_of(group.spans, weighed, emissions.kernel.block_rows):
-                emissions.accumulate(first, stop, gamma)
+        at_once = self._at_once(params, emissions, steps, message)
+        for run in _runs(steps, max(RUN_ROWS, emissions.kernel.block_rows), at_once):
+            sums = (
+                _mixed(params, emissions, steps, run, weighted) if at_once.start <= run.start < at_once.stop else None
+            )
+            sums = sums or self._one_by_one(params, emissions, steps, message, run, begun)
+            log_likelihood, counts = log_likelihood + sums.log_likelihood, counts + sums.responsibilities
         weight = _weight(chunk, steps)
         rounding = emissions.kernel.rounding + 4 * (self.n_components + 4) * EPS
         return Stats(
@@ -290,11 +291,42 @@ class GroupedMixture(ForwardsToFamily):
         opened = chunk.sequences is not None and chunk.sequences.opened
         return every[1:] if opened else every
 
-    def _groups(self, params: Params, emissions: Emissions, steps: Steps, message: Boundary) -> Iterator[Group]:
-        """Every run of groups with its posteriors; messages count for the first and the last group of the chunk."""
+    def _at_once(self, params: Params, emissions: Emissions, steps: Steps, message: Boundary) -> slice:
+        """The groups of which a kernel makes the E-step in one call: those that end where the chunk does, or before."""
+        if not emissions.kernel.takes_groups:
+            return slice(0, 0)
+        first, beyond = int(message.before is not None), int(message.after is not None)
+        return slice(first, max(first, len(steps.spans) - beyond))
+
+    def _one_by_one(
+        self, params: Params, emissions: Emissions, steps: Steps, message: Boundary, run: slice, begun: Array
+    ) -> MixtureSums:
+        """The sums of a run of groups, and the statistics of its rows."""
+        log_likelihood, counts = 0.0, np.zeros(self.n_components)
+        for group in self._groups(params, emissions, steps, message, [run]):
+            own = slice(group.first, group.first + len(group.spans))
+            weights = steps.weights[own]
+            weighed = group.posterior * weights[:, None]
+            counts += (weighed * begun[own, None]).sum(axis=0)
+            log_likelihood += float(weights @ group.log_density)
+            if emissions.accumulate_groups(group.spans, weighed):
+                continue
+            for first, stop, gamma in _rows_of(group.spans, weighed, emissions.kernel.block_rows):
+                emissions.accumulate(first, stop, gamma)
+        return MixtureSums(log_likelihood, 0.0, counts)
+
+    def _groups(
+        self,
+        params: Params,
+        emissions: Emissions,
+        steps: Steps,
+        message: Boundary,
+        runs: Sequence[slice] | None = None,
+    ) -> Iterator[Group]:
+        """Runs of groups, or all, with posteriors; messages count for the first and the last group of the chunk."""
         log_weights, last = _log(params.weights), len(steps.spans) - 1
         rows = max(RUN_ROWS, emissions.kernel.block_rows)
-        for run in steps.groups(rows):
+        for run in steps.groups(rows) if runs is None else runs:
             spans = steps.spans[run]
             joint = sums_of_groups(emissions, spans, rows)
             entry = np.repeat(log_weights[None], len(spans), axis=0)
@@ -322,6 +354,22 @@ class GroupedMixture(ForwardsToFamily):
         steps = steps_of(chunk, ALONE)
         emissions = self._emissions(params, chunk, steps, np.float64)
         return np.asarray(sums_of_groups(emissions, np.array([[0, chunk.rows]]), RUN_ROWS)[0])
+
+
+def _runs(steps: Steps, rows: int, at_once: slice) -> list[slice]:
+    """Runs of at most so many rows together, which end where those that go at once begin and end."""
+    count = len(steps.spans)
+    if at_once.start == at_once.stop:
+        return steps.groups(rows)
+    bounds = pairwise([0, at_once.start, at_once.stop, count])
+    return [run for first, stop in bounds for run in steps.groups(rows, first, stop)]
+
+
+def _mixed(params: Params, emissions: Emissions, steps: Steps, run: slice, weighted: bool) -> MixtureSums | None:
+    """The sums of a run by one call of the kernel; None where that does not serve, or a density is not finite."""
+    weight = steps.weights[run] if weighted else None
+    found = emissions.mix_groups(steps.spans[run], weight, _log(params.weights))
+    return found if found is not None and np.isfinite(found.log_likelihood) else None
 
 
 def sums_of_groups(emissions: Emissions, spans: Array, rows: int) -> Array:

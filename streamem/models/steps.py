@@ -33,9 +33,10 @@ class Steps:
     padding: Array | None
     weights: Array
 
-    def groups(self, rows: int) -> list[slice]:
-        """Runs of whole sequences of at most so many rows together, or of a single longer one."""
-        runs, first, count = [], 0, len(self.spans)
+    def groups(self, rows: int, first: int = 0, count: int | None = None) -> list[slice]:
+        """Runs of whole sequences of at most so many rows together, or of a single longer one; from one to another."""
+        runs: list[slice] = []
+        count = len(self.spans) if count is None else count
         starts, stops = self.spans[:, 0], self.spans[:, 1]
         while first < count:
             beyond = int(np.searchsorted(stops, starts[first] + rows, side="right"))

@@ -20,11 +20,13 @@ from sklearn.exceptions import ConvergenceWarning
 
 from streamem import GaussianMixture, GroupedMixture, Mixture, Params, models
 from streamem.conformance import ModelSuite
+from streamem.core.boundary import Boundary
 from streamem.core.chunk import Chunk
 from streamem.core.errors import DataError, NumericalError, ParameterError, SchemaError
 from streamem.core.sequences import Sequences
-from streamem.families import Gaussian, Poisson
+from streamem.families import Categorical, Gaussian, Poisson
 from streamem.initialization import STARTS
+from streamem.kernels.tables.table_kernel import CategoricalKernel
 
 Array = NDArray[Any]
 RATES = np.array([[2.0, 5.0], [4.0, 3.0]])
@@ -257,3 +259,36 @@ def test_gaussian_numbers_of_grouped_rows() -> None:
     agreement = max((labels == z).mean(), (labels != z).mean())
     by_row = GaussianMixture(2, covariance_type="spherical", random_state=0).fit(x).predict(x)
     assert agreement > 0.95 > max((by_row == z.repeat(20)).mean(), (by_row != z.repeat(20)).mean())
+
+
+@pytest.mark.parametrize("before", [None, np.log([0.2, 0.5, 0.3])])
+@pytest.mark.parametrize("after", [None, np.array([-1.0, 0.0, -3.0])])
+@pytest.mark.parametrize(
+    ("lengths", "missing"), [([3] * 4000, 0.0), ([3] * 4000, 1e-4), ([9000, 2, 1, 7], 0.0), ([5], 0.0)]
+)
+def test_groups_in_one_call_are_groups_one_by_one(
+    lengths: list[int], missing: float, before: Any, after: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is told of the groups that the chunk cuts, and where rows are missing."""
+    rng = np.random.default_rng(0)
+    n, sizes = sum(lengths), (2, 4)
+    params = Params(
+        weights=np.array([0.5, 0.1, 0.4]),
+        components=Params(
+            probabilities=np.hstack([rng.dirichlet(np.ones(size), 3) for size in sizes]),
+            starts=np.array([0, 2, 6]),
+            empty=np.zeros(3, dtype=np.bool_),
+        ),
+    )
+    x = np.column_stack([rng.integers(size, size=n) for size in sizes]).astype(np.float64)
+    x[rng.random(n) < missing] = np.nan
+    cut = Sequences(np.cumsum([0, *lengths]), opened=before is not None, continued=after is not None)
+    chunk = Chunk(x, np.repeat(rng.uniform(0.5, 2.0, len(lengths)), lengths), cut)
+    model = models.GroupedMixture(Categorical(sizes, missing=missing > 0), 3, STARTS["k-means++"])
+    message = Boundary(before=before, after=after)
+    at_once = model.e_step(params, chunk, message)
+    with monkeypatch.context() as patch:
+        patch.setattr(CategoricalKernel, "takes_groups", False)
+        one_by_one = model.e_step(params, chunk, message)
+    for name, value in one_by_one.flatten().items():
+        np.testing.assert_allclose(at_once.flatten()[name], value, rtol=1e-10, err_msg=name)

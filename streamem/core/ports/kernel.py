@@ -130,6 +130,33 @@ class Kernel(Mixing):
             responsibilities += resp.sum(axis=1, dtype=np.float64)
         return MixtureSums(log_likelihood, pairs, responsibilities)
 
+    @property
+    def takes_groups(self) -> bool:
+        """Whether a subclass makes the E-step of a mixture of groups, and adds their statistics, by itself."""
+        return all(has_own(self, Kernel, name) for name in ("mix_groups", "accumulate_groups"))
+
+    def mix_groups(self, x: Array, spans: Array, weight: Array | None, log_weights: Array) -> MixtureSums:
+        """The E-step of a mixture of groups, all rows of one by the same component, where a kernel has such.
+
+        Parameters
+        ----------
+        x : (n, d) rows, of which none is missing
+        spans : (g, 2) int64, first row of each group and the one after its last; they follow each other without gaps
+        weight : (g,) of groups, or None for ones
+        log_weights : (K,) of the components
+
+        Returns
+        -------
+        Sums over groups, once the statistics of all rows are added, weighted by the posterior of their group. Where a
+        group has no finite density under any component, the log-likelihood is not finite.
+        """
+        raise NotImplementedError(f"{type(self).__name__} knows rows, no groups of them")
+
+    def accumulate_groups(self, x: Array, spans: Array, weights: Array) -> None:
+        """Add the statistics of rows x (n, d) of groups with spans (g, 2) as above and weights (g, K), where a kernel
+        `takes_groups`."""
+        raise NotImplementedError(f"{type(self).__name__} knows rows, no groups of them")
+
     def rows_log_prob(self, x: Array) -> Array | None:
         """Log-densities (n, K) of all rows x (n, d), where one look is cheaper than blocks; by default None."""
         return None

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from scipy.special import gammaln
 
 from streamem.kernels.plain.features import quietly
-from streamem.kernels.plain.steps import PlainSteps, implement
+from streamem.kernels.plain.steps import FINE, PlainSteps, implement
 from streamem.kernels.plain.transforms import first_of, has_fraction
-from streamem.kernels.tables.codes import Codes
+from streamem.kernels.tables.codes import Codes, GroupCodes
 
 Array = NDArray[Any]
 
@@ -29,6 +29,23 @@ def places_of(x: Array, starts: Array, absent: int, places: Array) -> int:
         if absent >= 0:
             found[missing] = absent
         places[: len(x)] = found
+    return bad
+
+
+@quietly
+def pair_places(x: Array, sizes: Array, absent: int, skips: bool, places: Array) -> int:
+    """places (b, 1) of pairs of codes x (b, 2) in a table of sizes[0] × sizes[1]; else as `places_of`.
+
+    Where either code is NaN the place is `absent`, and 0 where that is −1. With `skips` codes beyond the sizes are NaN.
+    """
+    if skips:
+        x = np.where(x >= sizes, np.nan, x)
+    bad = first_beyond(x, sizes)
+    if bad < 0:
+        missing = np.isnan(x).any(axis=1)
+        found = np.where(missing, 0.0, x[:, 0].astype(np.float64) * sizes[1] + x[:, 1])
+        found[missing] = max(absent, 0)
+        places[: len(x), 0] = found
     return bad
 
 
@@ -78,4 +95,24 @@ def _add(own: Codes, places: Array, posterior: Array) -> None:
     add_at(places, posterior.T, own.sums, own.occupied)
 
 
+def _load_groups(own: GroupCodes, spans: Array) -> tuple[int, Array]:
+    return FINE, spans
+
+
+def _group_scores(own: GroupCodes, spans: Array) -> Array:
+    rows = np.empty((own.table.shape[1], int(spans[-1, 1] - spans[0, 0])))
+    look_up(own.places[spans[0, 0] : spans[-1, 1]], own.table, own.near, rows)
+    out, held = np.zeros((len(rows), len(spans))), np.flatnonzero(spans[:, 1] > spans[:, 0])
+    if len(held):
+        out[:, held] = np.add.reduceat(rows, spans[held, 0] - spans[0, 0], axis=1)
+    return out
+
+
+def _add_groups(own: GroupCodes, spans: Array, posterior: Array) -> None:
+    own.occupied[: len(posterior)] += posterior.sum(axis=1)
+    of_rows = np.repeat(posterior.T, spans[:, 1] - spans[:, 0], axis=0)
+    add_at(own.places[spans[0, 0] : spans[-1, 1]], of_rows, own.sums, own.weight)
+
+
 implement(Codes, PlainSteps(_load, _scores, _add))
+implement(GroupCodes, PlainSteps(_load_groups, _group_scores, _add_groups))

@@ -32,3 +32,27 @@ class Codes(NamedTuple):
     resp: Array
     sums: Array
     occupied: Array
+
+
+class GroupCodes(NamedTuple):
+    """The same of groups of rows, all rows of one by the same component: what is a row to a pass is a group here.
+
+    Attributes
+    ----------
+    places : (n, d) int32 places in the table of all rows
+    spans : (groups of a block, 2) buffer for the first row of each group and the one after its last
+    table, near : as in `Codes`
+    resp : (groups of a block, width) buffer
+    sums : shape of the table
+    weight : (width,) of rows
+    occupied : (width,) of groups
+    """
+
+    places: Array
+    spans: Array
+    table: Array
+    near: Array
+    resp: Array
+    sums: Array
+    weight: Array
+    occupied: Array

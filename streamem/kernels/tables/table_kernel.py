@@ -16,7 +16,7 @@ from streamem.core.ports import Kernel, MixtureSums
 from streamem.core.stats import Stats
 from streamem.kernels.features.exponential import NO_WEIGHTS
 from streamem.kernels.features.features import as_rows
-from streamem.kernels.tables.codes import Codes
+from streamem.kernels.tables.codes import Codes, GroupCodes
 from streamem.kernels.tiling import block_rows
 from streamem.machine.lanes import fill_in_lanes, in_lanes, lanes_for
 from streamem.machine.thread_buffer import thread_buffer
@@ -90,7 +90,7 @@ class CategoricalKernel(Kernel):
         """Take the next block of codes (b, d)."""
         if self._buffer is None:
             self._buffer = np.empty((self._rows, self._d), dtype=np.int32)
-        self._places = places_in(self._starts, x, self._buffer, self._absent)
+        self._places = self._placed(x, self._buffer)
 
     def log_prob(self, out: Array) -> None:
         """out (K, b) = Σ_j log p_j."""
@@ -117,6 +117,44 @@ class CategoricalKernel(Kernel):
             raise unknown_code(x, bad, self._starts)
         self._weight += occupied
         return MixtureSums(log_likelihood, pairs, occupied[: self._k])
+
+    def mix_groups(self, x: Array, spans: Array, weight: Array | None, log_weights: Array) -> MixtureSums:
+        """Responsibilities of all groups of rows x (n, d), block by block, and the statistics of their rows."""
+        occupied = np.zeros(self._width)
+        _, log_likelihood, pairs = kernels.mixture_pass(
+            spans,
+            NO_WEIGHTS if weight is None else as_rows(weight),
+            log_weights,
+            self._group_codes(x, occupied),
+            thread_buffer("joint", (self._k * self._rows,)),
+            thread_buffer("row sums", (3, self._rows)),
+            negligible(self._k),
+        )
+        return MixtureSums(log_likelihood, pairs, occupied[: self._k])
+
+    def accumulate_groups(self, x: Array, spans: Array, weights: Array) -> None:
+        """Add the statistics of rows x (n, d) of groups with weights (g, K)."""
+        own = self._group_codes(x, np.zeros(self._width))
+        kernels.statistics_pass(spans, in_lanes(weights), own, self._rows, False)
+
+    def _group_codes(self, x: Array, occupied: Array) -> GroupCodes:
+        """Codes of all rows of groups, and buffers of this thread; weights of groups are added to `occupied`."""
+        resp = thread_buffer("resp", (self._rows, self._width))
+        resp[:, self._k :] = 0.0
+        return GroupCodes(
+            self._placed(x, thread_buffer("places", (len(x), self._d), np.int32)),
+            thread_buffer("spans", (self._rows, 2), np.int64),
+            self._table,
+            thread_buffer("near", (TILE, self._width)),
+            resp,
+            self._sums,
+            self._weight,
+            occupied,
+        )
+
+    def _placed(self, x: Array, out: Array) -> Array:
+        """Places (b, d) in the table of rows x, written into `out`."""
+        return places_in(self._starts, x, out, self._absent)
 
     def densities(self, x: Array, b: Array, peaks: Array) -> None:
         """Densities of all rows x (n, d), row after row."""

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamem.kernels.features.feature_products import transpose_blockwise
-from streamem.kernels.steps import implement
-from streamem.kernels.tables.codes import Codes
+from streamem.kernels.steps import FINE, implement
+from streamem.kernels.tables.codes import Codes, GroupCodes
 from streamem.kernels.tables.table_llvm import AT_ONCE, add_to_rows, sum_rows
 from streamem.machine.compiled import compiled, compiled_inside
 from streamem.machine.lanes import LANES
@@ -56,6 +56,30 @@ def _first_unknown(row: Array, sizes: Array) -> int:
 
 
 @compiled
+def pair_places(x: Array, sizes: Array, absent: int, skips: bool, places: Array) -> int:
+    """places (b, 1) of pairs of codes x (b, 2) in a table of sizes[0] × sizes[1]; else as `places_of`.
+
+    Where either code is NaN the place is `absent`, and 0 where that is −1. With `skips` codes beyond the sizes are NaN.
+    """
+    first_size, second_size, columns = sizes[0], sizes[1], np.int32(sizes[1])
+    other = np.int32(max(absent, 0))
+    for i in range(x.shape[0]):
+        first, second = np.float64(x[i, 0]), np.float64(x[i, 1])
+        known = (first >= 0.0) & (first < first_size) & (second >= 0.0) & (second < second_size)
+        a, b = np.int32(first if known else 0.0), np.int32(second if known else 0.0)
+        if known & (np.float64(a) == first) & (np.float64(b) == second):
+            places[i, 0] = a * columns + b
+            continue
+        for j in range(2):
+            value = np.float64(x[i, j])
+            beyond = value >= sizes[j]
+            if not (beyond and skips) and (value < 0.0 or beyond or value - np.floor(value) > 0.0):
+                return 2 * i + j
+        places[i, 0] = other
+    return FINE
+
+
+@compiled
 def look_up(places: Array, table: Array, near: Array, out: Array) -> None:
     """out (K, b) = Σ_j table[places_j] for places (b, d), table (V, width); near (rows of a tile, width) is a buffer.
 
@@ -85,6 +109,39 @@ def add_at(places: Array, resp: Array, sums: Array, weight: Array) -> None:
             add_to_rows(sums, min(AT_ONCE, (width - k) // LANES), k, places, i, resp, weight)
 
 
+@compiled_inside
+def look_up_groups(places: Array, spans: Array, table: Array, near: Array, out: Array) -> None:
+    """out (K, g) = Σ table[places] over all rows of each group, of spans (g, 2); near is a buffer as above."""
+    g, width = spans.shape[0], table.shape[1]
+    for start in range(0, g, near.shape[0]):
+        groups = min(near.shape[0], g - start)
+        for i in range(groups):
+            first, stop = spans[start + i, 0], spans[start + i, 1]
+            if first == stop:
+                near[i, :] = 0.0
+                continue
+            own = places[first:stop].reshape(1, -1)
+            for k in range(0, width, AT_ONCE * LANES):
+                sum_rows(table, min(AT_ONCE, (width - k) // LANES), k, own, 0, near, i)
+        for k in range(out.shape[0]):
+            row = out[k, start : start + groups]
+            for i in range(row.size):
+                row[i] = near[i, k]
+
+
+@compiled_inside
+def add_groups(places: Array, spans: Array, resp: Array, sums: Array, weight: Array, occupied: Array) -> None:
+    """sums[places] of all rows of each group, and weight once a row and occupied once a group, += resp (g, width)."""
+    width = sums.shape[1]
+    for i in range(spans.shape[0]):
+        first, stop = spans[i, 0], spans[i, 1]
+        own = places[first:stop].reshape(1, -1)
+        for k in range(0, width, AT_ONCE * LANES):
+            add_to_rows(sums, min(AT_ONCE, (width - k) // LANES), k, own, 0, resp[i : i + 1], occupied)
+        for k in range(width):
+            weight[k] += (stop - first) * resp[i, k]
+
+
 def _load(own: Any, x: Any) -> Any:
     return places_of(x, own.starts, own.absent, own.places)
 
@@ -102,4 +159,24 @@ def _add_rows(own: Any, weights: Any) -> Any:
     add_at(own.places[: weights.shape[0]], weights, own.sums, own.occupied)
 
 
+def _load_groups(own: Any, x: Any) -> Any:
+    for i in range(x.shape[0]):
+        own.spans[i, 0], own.spans[i, 1] = x[i, 0], x[i, 1]
+    return FINE
+
+
+def _group_scores(own: Any, out: Any) -> Any:
+    look_up_groups(own.places, own.spans[: out.shape[1]], own.table, own.near, out)
+
+
+def _add_groups(own: Any, posterior: Any, b: Any) -> Any:
+    transpose_blockwise(posterior, own.resp)
+    add_groups(own.places, own.spans[:b], own.resp, own.sums, own.weight, own.occupied)
+
+
+def _add_weighted_groups(own: Any, weights: Any) -> Any:
+    add_groups(own.places, own.spans[: weights.shape[0]], weights, own.sums, own.weight, own.occupied)
+
+
 implement(Codes, _load, _scores, _add, _add_rows)
+implement(GroupCodes, _load_groups, _group_scores, _add_groups, _add_weighted_groups)
