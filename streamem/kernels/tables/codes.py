@@ -35,7 +35,7 @@ class Codes(NamedTuple):
 
 
 class GroupCodes(NamedTuple):
-    """The same of groups of rows, all rows of one by the same component: what is a row to a pass is a group here.
+    """Codes of groups of rows, all rows of one by the same component: what is a row to a pass is a group here.
 
     Attributes
     ----------
