@@ -44,7 +44,7 @@ class DawidSkene(GroupedMixture):
         return self._assembled(np.ones(self.n_components), family.alike(self.n_components))
 
     def _at_once(self, params: Params, emissions: Emissions, steps: Steps, message: Boundary) -> slice:
-        """No items where they go by the votes."""
+        """Items whose E-step a kernel makes in one call; none where they go by the votes."""
         return slice(0, 0) if knows_nothing(params) else super()._at_once(params, emissions, steps, message)
 
     def _groups(
