@@ -425,7 +425,7 @@ def _towards_alike(name: str, value: Array, form: FreeForm) -> Array:
 def _moved(form: FreeForm, name: str, component: int, column: int, amount: float) -> dict[str, Array]:
     """Numbers where one column of `Slopes` moved."""
     values = {known: np.array(value) for known, value in form.values.items()}
-    own = values[name] if name in form.shared else values[name][component]
+    own = values[name] if name in form.shared else values[name][component, ...]  # of a number a component too, a view
     if name in form.symmetric:
         i, j = (int(side[column]) for side in np.tril_indices(own.shape[-1]))
         own[i, j] += amount

@@ -22,6 +22,13 @@ from streamem.families.partly_fixed_categorical import PartlyFixedCategorical
 from streamem.families.poisson import Poisson
 from streamem.families.product import Product
 from streamem.families.rater_labels import RaterLabels
+from streamem.families.regression import (
+    BinomialRegression,
+    GaussianRegression,
+    MultinomialRegression,
+    PoissonRegression,
+    Regression,
+)
 from streamem.families.student.distribution import StudentT
 from streamem.families.tied import Tied
 from streamem.families.von_mises import VonMises
@@ -32,6 +39,7 @@ __all__ = [
     "AutoregressiveGaussian",
     "Bernoulli",
     "Beta",
+    "BinomialRegression",
     "Categorical",
     "Exponential",
     "ExponentialFamily",
@@ -40,17 +48,21 @@ __all__ = [
     "Gamma",
     "GammaPrior",
     "Gaussian",
+    "GaussianRegression",
     "Geometric",
     "ItemCurves",
     "LogNormal",
     "MixtureFamily",
     "Multinomial",
+    "MultinomialRegression",
     "NegativeBinomial",
     "NormalWishart",
     "PartlyFixedCategorical",
     "Poisson",
+    "PoissonRegression",
     "Product",
     "RaterLabels",
+    "Regression",
     "StudentT",
     "Tied",
     "VonMises",

@@ -1,0 +1,122 @@
+"""Regression of a category."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import softmax
+
+from streamem.core.errors import ParameterError
+from streamem.families.regression.generalized import GeneralizedRegression
+from streamem.families.regression.response import require_response
+
+Array = NDArray[Any]
+
+
+class MultinomialRegression(GeneralizedRegression):
+    """A category y of C + 1, with log p(y = c) − log p(y = 0) = intercept_kc + x·coef_kc: multinomial logit.
+
+    Parameters
+    ----------
+    response : index or name of the column y, by default the last; all others are covariates x (p,)
+    n_classes : int >= 2, optional
+        C + 1; responses are 0 … C. By default what all rows hold, which only a fit can find.
+
+    Notes
+    -----
+    Category 0 is the baseline, as in statsmodels. Parameters and M-step are those of `PoissonRegression`, with an axis
+    of the C other categories: `coef` (K, C, p), `intercept` (K, C).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from streamem import Mixture
+    >>> from streamem.families import MultinomialRegression
+    >>> x, y = [0.0, 0, 0, 0, 1, 1, 1, 1], [0, 0, 1, 2, 0, 1, 1, 2]
+    >>> family = MultinomialRegression(n_classes=3)
+    >>> fit = Mixture(family, 1, tol=1e-12).fit(np.column_stack([x, y]))
+    >>> family.coef(fit.params_).round(3).tolist()
+    [[[1.386], [0.693]]]
+    """
+
+    single = False
+
+    def __init__(self, response: int | str = -1, n_classes: int | None = None) -> None:
+        whole = isinstance(n_classes, int | np.integer) and not isinstance(n_classes, bool)
+        if n_classes is not None and not (whole and n_classes >= 2):
+            raise ParameterError(f"n_classes is {n_classes!r}; it must be an integer >= 2, or None")
+        self.response = require_response(response)
+        self.n_classes = None if n_classes is None else int(n_classes)
+
+    @property
+    def needed(self) -> str:  # type: ignore[override]
+        """What a response can be."""
+        known = self._known
+        last = "" if known is None else f" to {known - 1}"
+        return f"the response of a multinomial regression is the code of a category, a whole number from 0{last}"
+
+    @property
+    def _known(self) -> int | None:
+        if self.n_classes is not None or self._design is None:
+            return self.n_classes
+        return max(2, int(self._design.top) + 1)
+
+    def can_be(self, response: Array) -> Array:
+        """Whole numbers from 0 to C."""
+        most = MOST_CLASSES if self._known is None else self._known
+        return np.isnan(response) | ((response >= 0) & (response < most) & (response == np.floor(response)))
+
+    def predictors(self) -> int:
+        """C.
+
+        Raises
+        ------
+        ParameterError : nobody has told, and no rows were seen
+        """
+        if self._known is None:
+            raise ParameterError("n_classes is not known before all rows are seen: give it to MultinomialRegression")
+        return self._known - 1
+
+    def log_likelihood(self, eta: Array, response: Array) -> Array:
+        """η_y − log Σ_c exp(η_c), with η_0 = 0 (n, K)."""
+        every = _with_baseline(eta)
+        known = np.where(np.isnan(response), 0.0, response).astype(np.intp)
+        own = np.take_along_axis(every, known[:, None, None], axis=2)[:, :, 0]
+        found = own - np.logaddexp.reduce(every, axis=2)
+        found[np.isnan(response)] = np.nan
+        return np.asarray(found)
+
+    def residual(self, eta: Array, response: Array) -> Array:
+        """1{y = c} − p_c (n, C)."""
+        hit = response[:, None] == np.arange(1, 1 + eta.shape[1])
+        return np.asarray(hit - _chances(eta))
+
+    def curvature(self, eta: Array) -> Array:
+        """diag(p) − p·pᵀ (n, C, C)."""
+        chances = _chances(eta)
+        return np.asarray(chances[:, :, None] * (np.eye(eta.shape[1]) - chances[:, None, :]))
+
+    def mean(self, eta: Array) -> Array:
+        """Probability of each category (n, K, C + 1)."""
+        return np.asarray(softmax(_with_baseline(eta), axis=2))
+
+    def first_predictors(self, response: Array, weight: Array) -> Array:
+        """Log-odds of each category against the first, with half a row more for each."""
+        counts = np.bincount(response.astype(np.intp), weights=weight, minlength=self.predictors() + 1) + 0.5
+        return np.asarray(np.log(counts[1:] / counts[0]))
+
+
+MOST_CLASSES = 10_000
+"""Of responses before they were counted."""
+
+
+def _with_baseline(eta: Array) -> Array:
+    """Predictors (…, C + 1) with that of category 0."""
+    return np.concatenate([np.zeros((*eta.shape[:-1], 1)), eta], axis=-1)
+
+
+def _chances(eta: Array) -> Array:
+    """(n, C) probabilities of all categories but the first."""
+    return np.asarray(softmax(_with_baseline(eta), axis=1)[:, 1:])
