@@ -97,7 +97,7 @@ class OneStep(FamilySuite):
         return params.replace(regression=params.regression + change)
 
     def test_the_maximum_beats_perturbations(self) -> None:
-        """Steps repeated on statistics taken anew never lower Σ r·log p, and end where nothing near or far is higher."""
+        """Steps on statistics taken anew never lower Σ r·log p, and end where nothing near or far is higher."""
         case = _Case(self)
         params, reached = case.params, -np.inf
         size = float(np.abs(case.resp * case.family.log_prob(params, case.x)).sum())

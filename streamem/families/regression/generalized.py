@@ -44,6 +44,10 @@ class GeneralizedRegression(ResponseColumn):
     def predictors(self) -> int:
         """C."""
 
+    def assumed_predictors(self) -> int:
+        """C, or what is projected for a survey that will find it."""
+        return self.predictors()
+
     @abstractmethod
     def log_likelihood(self, eta: Array, response: Array) -> Array:
         """(n, K) of responses (n,) at linear predictors (n, K, C), in nats."""
@@ -199,12 +203,12 @@ class GeneralizedRegression(ResponseColumn):
 
     def workspace_bytes(self, n_components: int, n_features: int) -> int:
         """What statistics of a block of rows take in NumPy."""
-        c = self.predictors()
+        c = self.assumed_predictors()
         return super().workspace_bytes(n_components * c, 2 * n_features + 2 * c * c)
 
     def statistics_bytes(self, n_components: int, n_features: int) -> int:
         """Information and right-hand sides in float64."""
-        q = self.predictors() * n_features
+        q = self.assumed_predictors() * n_features
         return 8 * n_components * (1 + q + q * q)
 
     # --- the data's own units ----------------------------------------------------------------------------------------

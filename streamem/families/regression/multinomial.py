@@ -79,6 +79,10 @@ class MultinomialRegression(GeneralizedRegression):
             raise ParameterError("n_classes is not known before all rows are seen: give it to MultinomialRegression")
         return self._known - 1
 
+    def assumed_predictors(self) -> int:
+        """C; 1 where only a survey will tell."""
+        return 1 if self._known is None else self.predictors()
+
     def log_likelihood(self, eta: Array, response: Array) -> Array:
         """η_y − log Σ_c exp(η_c), with η_0 = 0 (n, K)."""
         every = _with_baseline(eta)
