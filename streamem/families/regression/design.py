@@ -40,7 +40,7 @@ class Design:
 
     @classmethod
     def of(cls, covariates: Array, response: Array) -> Design:
-        """That of rows (n, p) with responses (n,)."""
+        """The design of rows (n, p) with responses (n,)."""
         p = covariates.shape[1]
         if not len(covariates):
             nothing = np.zeros(p)
@@ -51,7 +51,7 @@ class Design:
         return cls(float(len(covariates)), mean, low, high, deviations.T @ deviations, float(response.max()))
 
     def joined(self, other: Design) -> Design:
-        """That of the rows of two (Chan, Golub & LeVeque 1979)."""
+        """The design of the rows of two (Chan, Golub & LeVeque 1979)."""
         if not other.rows or not self.rows:
             return self if self.rows else other
         rows = self.rows + other.rows

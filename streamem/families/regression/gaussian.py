@@ -228,7 +228,7 @@ class GaussianSlopes(Slopes):
         return {"coef": by_mean * covariates, "intercept": by_mean, "scale": ((residual**2 - 1.0) / s)[:, None]}
 
     def second(self, component: int, x: Array, weight: Array) -> Mapping[tuple[str, str], Array]:
-        """By each pair of names, summed over rows."""
+        """Sums over rows, by each pair of names."""
         covariates, residual, s = self._residual(component, x)
         one = np.column_stack([covariates, np.ones(len(x))])
         means = -(one * weight[:, None]).T @ one / s**2

@@ -284,7 +284,7 @@ class GeneralizedSlopes(Slopes):
         return {"coef": by_coef.reshape(len(x), -1), "intercept": residual}
 
     def second(self, component: int, x: Array, weight: Array) -> Mapping[tuple[str, str], Array]:
-        """By each pair of names, summed over rows."""
+        """Sums over rows, by each pair of names."""
         covariates, _ = self._family.parts(x)
         bend = -weight[:, None, None] * self._family.curvature(self._eta(component, covariates))
         (_, p), c = covariates.shape, bend.shape[1]
