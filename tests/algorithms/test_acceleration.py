@@ -352,7 +352,8 @@ def test_every_model_gets_as_far_in_fewer_passes(name: str, algorithm: str) -> N
     assert np.isfinite([record.log_likelihood for record in found.report_.passes]).all()
 
 
-@pytest.mark.parametrize("algorithm", ["squarem", "anderson"])
+@pytest.mark.variations(1, 2)
+@pytest.mark.parametrize("algorithm", ["anderson", "squarem"])
 def test_a_stopped_fit_goes_on_with_equal_bits(algorithm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Through a checkpoint, at a proposal as at a plain step."""
     make, x = MODELS["full"][0], rows()

@@ -159,6 +159,7 @@ def test_no_error_that_plain_em_has_not(name: str) -> None:
     assert failures(name, range(STARTS)) == []
 
 
+@pytest.mark.variations(1, 6)
 @pytest.mark.parametrize("name", ["full, no regularization", "latent classes, gaps"])
 def test_a_few_starts(name: str) -> None:
     assert failures(name, range(2)) == []

@@ -146,6 +146,7 @@ def test_averaging_late_beats_averaging_all_and_batch_from_a_poor_start() -> Non
 # --- the same bits ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.variations(1, 6)
 @pytest.mark.parametrize("algorithm", ["stepwise", "incremental"])
 def test_threads_do_not_change_the_bits(algorithm: str) -> None:
     x = rows(4000)

@@ -174,7 +174,7 @@ ORDERED = {
 """Checks of rows that can be taken apart, which steps that look back on others cannot."""
 
 
-@pytest.mark.variations(6, 100)
+@pytest.mark.variations(3, 100)
 @pytest.mark.parametrize("name", CASES)
 def test_nothing_fails(name: str) -> None:
     failed = failures(CASES[name]())

@@ -81,6 +81,7 @@ def test_attributes_set_by_hand_are_what_is_copied() -> None:
     same_answers(gm.to_sklearn(), gm)
 
 
+@pytest.mark.variations(2, 100)
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("start", ["short_em", "merged_em", "split_merge", "k-means||"])
 def test_a_copy_can_be_fitted_anew_though_its_start_is_ours_alone(start: str) -> None:
@@ -169,6 +170,7 @@ CHAINS: dict[str, Any] = {
 }
 
 
+@pytest.mark.variations(4, 100)
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("name", CHAINS)
 def test_chains_there_and_back(name: str, tmp_path: Path) -> None:

@@ -200,6 +200,7 @@ def test_chunks_threads_weights_and_a_pause(tmp_path: Path, missing: str) -> Non
     np.testing.assert_allclose(weighed.get_covariance(), twice.get_covariance(), rtol=1e-8)
 
 
+@pytest.mark.variations(2, 100)
 @pytest.mark.parametrize("algorithm", ["squarem", "anderson", "stepwise", "incremental"])
 def test_other_algorithms_reach_the_maximum(algorithm: str) -> None:
     x = two_factors(3000, np.random.default_rng(0))

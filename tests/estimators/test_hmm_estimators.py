@@ -87,6 +87,7 @@ def data(kind: str, folder: Path, x: Array) -> tuple[Any, dict[str, Any]]:
 KINDS = ["lengths", "offsets", "list", "npy", "frame", "zarr", "cube", "zarr cube", "opened", "parquet", "group"]
 
 
+@pytest.mark.variations(4, 100)
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_source_tells_the_same(kind: str, tmp_path: Path) -> None:
     x = rows()

@@ -93,7 +93,7 @@ BESIDE = [
 """Every type with everything learned, and every choice of what is learned with one type or two; the others are slow."""
 
 
-@pytest.mark.variations(3, 8)
+@pytest.mark.variations(1, 8)
 @pytest.mark.parametrize(("covariance_type", "params", "priors"), BESIDE)
 def test_beside_hmmlearn(covariance_type: str, params: str, priors: bool) -> None:
     x = rows()
@@ -156,6 +156,7 @@ def test_the_posterior_rises_at_every_iteration() -> None:
     assert (np.diff(posteriors) > 0).all()
 
 
+@pytest.mark.variations(4, 100)
 @pytest.mark.parametrize("params", ["stmcw", "stcw", "stm", "stw"])
 @pytest.mark.parametrize("covariance_type", TYPES)
 def test_a_fall_that_the_prior_does_not_explain_would_be_an_error(covariance_type: str, params: str) -> None:

@@ -103,6 +103,7 @@ def test_numbers_serve_all(covariance_type: str, priors: dict[str, Any]) -> None
     np.testing.assert_allclose(ours.means_, theirs.means_, **CLOSE)
 
 
+@pytest.mark.variations(2, 100)
 @pytest.mark.parametrize("covariance_type", TYPES)
 def test_means_alone(covariance_type: str) -> None:
     """Covariances are held; that of means which are held, hmmlearn takes about nothing at all."""
@@ -181,6 +182,7 @@ def test_the_posterior_rises_at_every_iteration(covariance_type: str) -> None:
     assert np.diff(likelihoods)[0] < -0.1
 
 
+@pytest.mark.variations(2, 4)
 @pytest.mark.parametrize("covariance_type", TYPES)
 def test_em_may_run_until_it_rests(covariance_type: str) -> None:
     """A fall that the prior does not explain would be an error."""

@@ -56,6 +56,7 @@ def watched(watch: Callable[[Any], object]) -> Any:
     return open_sequences(WatchedSource(base, watch), lengths=LENGTHS)
 
 
+@pytest.mark.variations(1, 100)
 @pytest.mark.parametrize("algorithm", ["batch", "stepwise", "incremental"])
 def test_interrupted_runs_end_with_the_same_bits(algorithm: str, tmp_path: Path) -> None:
     source = watched(lambda _: None)

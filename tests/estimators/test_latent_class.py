@@ -53,6 +53,7 @@ def test_carcinoma(k: int, published: float) -> None:
         np.testing.assert_allclose(np.sort(model.weights_), [0.1817, 0.3736, 0.4447], atol=5e-5)
 
 
+@pytest.mark.variations(1, 100)
 @pytest.mark.parametrize("seed", range(4))
 def test_carcinoma_with_four_classes_beats_the_printed_fit(seed: int) -> None:
     """BIC 727.5 is printed, of a local maximum; 726.4629 is the best that is known, and every seed finds it."""
@@ -120,6 +121,7 @@ def test_fifty_random_starts_of_carcinoma() -> None:
     assert ends[-289.79] > ends[-289.29], ends
 
 
+@pytest.mark.variations(1, 100)
 @pytest.mark.parametrize("compress", [False, True])
 def test_gss82_from_text_in_parquet(tmp_path: Path, compress: bool) -> None:
     pq.write_table(gss82(), tmp_path / "gss.parquet")
@@ -140,6 +142,7 @@ def test_gss82_from_text_in_parquet(tmp_path: Path, compress: bool) -> None:
     np.testing.assert_array_equal(again.predict(tmp_path / "gss.parquet"), model.predict(tmp_path / "gss.parquet"))
 
 
+@pytest.mark.variations(2, 100)
 @pytest.mark.parametrize("compress", [False, True])
 @pytest.mark.parametrize("missing", [0.0, 0.3])
 def test_em_in_numpy(missing: float, compress: bool) -> None:
@@ -175,6 +178,7 @@ def test_answers_are_imputed_by_the_most_probable_one() -> None:
 # --- patterns --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.variations(1, 100)
 @pytest.mark.parametrize("weighted", [False, True])
 def test_patterns_have_the_sums_of_the_rows(tmp_path: Path, weighted: bool) -> None:
     x = survey(20_000, missing=0.1)

@@ -166,6 +166,7 @@ def test_a_split_is_the_same_for_every_plan() -> None:
     assert abs(np.corrcoef(hashed(np.arange(N), 3), other)[0, 1]) < 0.1
 
 
+@pytest.mark.variations(2, 100)
 @pytest.mark.parametrize(
     ("estimator", "x", "options"),
     [
@@ -202,6 +203,7 @@ def stop() -> None:
     raise Stopped
 
 
+@pytest.mark.variations(1, 100)
 @pytest.mark.parametrize("algorithm", ["batch", "anderson"])
 def test_a_stopped_sweep_goes_on_with_the_same_bits(algorithm: str, tmp_path: Path) -> None:
     source = open_source(rows(), options=ReadOptions(chunk_bytes=CHUNK_BYTES))

@@ -126,6 +126,7 @@ def screened(kind: str) -> tuple[MixtureModel, Params, Array]:
     return model, model.for_pass_of(params, rows) if rows else params, x
 
 
+@pytest.mark.variations(1, 3)  # each compiles a pass of its own
 @pytest.mark.parametrize("kind", ["scores", "bounds", "bounds by variances"])
 def test_screens(kind: str) -> None:
     """Scores and bounds are float32 whatever the rows: of those that overflow, all components are computed."""

@@ -112,6 +112,7 @@ DEATHS, DAYS = np.arange(10.0)[:, None], np.array([162.0, 267, 271, 185, 111, 61
 """Deaths a day of women over 80 in The Times, 1910–1912 (Hasselblad 1969, J. Am. Stat. Assoc. 64, table 1)."""
 
 
+@pytest.mark.slow
 def test_plain_em_on_the_times() -> None:
     """A step below 1e-7 first at iteration 2113; the maximum to the digits printed."""
     model, chunk = Mixture(Poisson(), 2, STARTS["random"]), Chunk(DEATHS, DAYS)
@@ -131,6 +132,7 @@ def test_plain_em_on_the_times() -> None:
     assert stats.log_likelihood == pytest.approx(-1989.945859883, abs=6e-10)
 
 
+@pytest.mark.slow
 def test_the_estimator_on_the_times() -> None:
     """The maximum is so flat that a log-likelihood known to 1e-12 leaves 1e-5 of a rate open."""
     mix = streamem.Mixture(Poisson(), 2, tol=1e-13, max_iter=20_000, random_state=0).fit(DEATHS, sample_weight=DAYS)

@@ -197,7 +197,7 @@ def test_the_arithmetic_is_told_without_a_kernel(kind: str, dtype: Any, tight: i
 
 
 @pytest.mark.parametrize(
-    "kind", ["full", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("diag", "spherical"))]
+    "kind", ["diag", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("full", "spherical"))]
 )
 def test_middling_components_join_the_few_on_float32_rows(kind: str) -> None:
     """Products in float32 for those that it serves, if they are most; statistics stay about the anchor."""

@@ -128,6 +128,7 @@ def test_hmmlearn_from_the_same_start(k: int, d: int, kind: str) -> None:
     np.testing.assert_array_equal(model.path(params, chunk), peer.predict(chunk.x, lengths))
 
 
+@pytest.mark.variations(1, 6)
 @pytest.mark.parametrize(("k", "minus_log_likelihood"), [(2, 341.8787), (3, 328.5275)])
 def test_earthquakes(k: int, minus_log_likelihood: float) -> None:
     chunk = Chunk(np.array(EARTHQUAKES, dtype=np.float64)[:, None])

@@ -194,8 +194,8 @@ def test_a_family_of_ones_own_and_weights() -> None:
 
 
 def test_a_large_mini_batch_is_shared_among_threads() -> None:
-    x = rows(20_000)
-    one, two = (mixture(n_threads=n, chunk_bytes=24 * 1000).fit_stream([x], batch_rows=10_000) for n in (1, 2))
+    x = rows(4000)
+    one, two = (mixture(n_threads=n, chunk_bytes=24 * 200).fit_stream([x], batch_rows=2000) for n in (1, 2))
     assert bits(one) == bits(two)
 
 
@@ -555,7 +555,7 @@ def test_drift_is_noticed_once_and_relearned(tmp_path: Path, caplog: pytest.LogC
 
 
 def test_no_alarm_without_drift() -> None:
-    gm = mixture().fit_stream([rows(100_000)], batch_rows=100, drift=DriftAlarm())
+    gm = mixture().fit_stream([rows(50_000)], batch_rows=100, drift=DriftAlarm())
     assert sum(gm.history_.column("drift").to_pylist()) == 0
 
 

@@ -252,7 +252,7 @@ def test_saved_and_loaded_it_goes_on_with_the_same_bits(tmp_path: Path) -> None:
 
 
 def test_batches_may_be_stores(tmp_path: Path) -> None:
-    data = rows(3000).astype(np.float32)
+    data = rows(2000).astype(np.float32)
     zarr.create_array(store=str(tmp_path / "x.zarr"), shape=data.shape, chunks=(500, 3), dtype="f4")[:] = data
     stored = GaussianMixture(3, random_state=0).partial_fit(str(tmp_path / "x.zarr")).partial_fit(tmp_path / "x.zarr")
     array = GaussianMixture(3, random_state=0).partial_fit(data).partial_fit(data)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import streamem
+from helpers.syntax import nodes
 
 PACKAGE = Path(streamem.__file__).parent
 PROJECT = PACKAGE.parent / "pyproject.toml"
@@ -27,12 +28,11 @@ pytestmark = pytest.mark.skipif(not PROJECT.exists(), reason="installed without 
 @cache
 def imported() -> frozenset[str]:
     """Full names of what the package imports, anywhere in it, or by a function with a literal."""
-    return frozenset(name for node in nodes() for name in named(node))
+    return frozenset(name for node in every_node() for name in named(node))
 
 
-@cache
-def nodes() -> tuple[ast.AST, ...]:
-    return tuple(node for path in PACKAGE.rglob("*.py") for node in ast.walk(ast.parse(path.read_text())))
+def every_node() -> Iterator[ast.AST]:
+    return (node for path in PACKAGE.rglob("*.py") for node in nodes(path.read_text()))
 
 
 def named(node: ast.AST) -> Iterator[str]:
@@ -48,7 +48,7 @@ def named(node: ast.AST) -> Iterator[str]:
 
 def reached() -> set[str]:
     """Dotted names in the code, such as ``cloudpickle.cloudpickle.subimport``."""
-    return {name for node in nodes() if isinstance(node, ast.Attribute) and (name := dotted(node))}
+    return {name for node in every_node() if isinstance(node, ast.Attribute) and (name := dotted(node))}
 
 
 def dotted(node: ast.AST) -> str:

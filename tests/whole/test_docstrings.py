@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import streamem
+from helpers.syntax import nodes
 
 PACKAGE = Path(streamem.__file__).parent
 PRONOUNS = "it|its|they|their|them|this|that|these|those|he|she"
@@ -43,7 +44,7 @@ def docstrings() -> dict[str, str]:
 
 
 def found(code: str) -> Iterator[tuple[int, str, str]]:
-    for node in ast.walk(ast.parse(code)):
+    for node in nodes(code):
         if isinstance(node, Documented) and (text := ast.get_docstring(node)):
             yield getattr(node, "lineno", 1), getattr(node, "name", "module"), text.splitlines()[0]
 

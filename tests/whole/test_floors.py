@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import streamem
+from helpers.syntax import may_import_later, nodes
 
 PACKAGE = Path(streamem.__file__).parent
 FLOORS = {
@@ -59,7 +60,7 @@ def violations(package: Path) -> list[str]:
 
 def imported(path: Path, module: tuple[str, ...]) -> Iterator[str]:
     """Every name below streamem that a file imports: anywhere in it, relative, or by importlib with a literal."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes(path.read_text()):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name.partition(".")[0] == "streamem")
         elif isinstance(node, ast.ImportFrom):
@@ -91,7 +92,7 @@ def imports_numba(path: Path) -> bool:
     """Whether a file imports Numba or llvmlite anywhere in it."""
     return any(
         name.partition(".")[0] in ("numba", "llvmlite")
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in nodes(path.read_text())
         for name in (
             [alias.name for alias in node.names]
             if isinstance(node, ast.Import)
@@ -175,9 +176,10 @@ def test_no_import_within_a_function() -> None:
 
 def hidden_imports(path: Path) -> Iterator[str]:
     """Modules that a file imports within a function, other than libraries in a block that waits for interrupts."""
-    tree = ast.parse(path.read_text())
-    whole = {inner for node in ast.walk(tree) if lets_interrupts_wait(node) for inner in ast.walk(node)}
-    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    if not may_import_later(code := path.read_text()):
+        return
+    whole = {inner for node in nodes(code) if lets_interrupts_wait(node) for inner in ast.walk(node)}
+    functions = [node for node in nodes(code) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
     for node in dict.fromkeys(inner for function in functions for inner in ast.walk(function)):
         if not isinstance(node, ast.Import | ast.ImportFrom):
             continue

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import streamem
+from helpers.syntax import may_import_later, nodes
 from streamem.machine.importing import import_whole, uninterrupted
 
 PACKAGE = Path(streamem.__file__).parent
@@ -161,24 +162,26 @@ def library_files() -> list[Path]:
 
 
 def bare_imports(path: Path) -> list[str]:
-    tree = ast.parse(path.read_text())
+    code = path.read_text()
+    if not may_import_later(code) and "numba" not in code and "llvmlite" not in code:
+        return []
+    tree, *_ = every = nodes(code)
     guarded = {
         id(node)
-        for block in ast.walk(tree)
+        for block in every
         if isinstance(block, ast.With) and "uninterrupted(" in ast.unparse(block.items[0])
         for node in ast.walk(block)
     }
     found = []
-    for function in [tree, *(node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))]:
-        nodes = ast.walk(function) if function is not tree else iter(tree.body)
-        for node in nodes:
+    for function in [tree, *(node for node in every if isinstance(node, ast.FunctionDef))]:
+        for node in ast.walk(function) if function is not tree else iter(tree.body):
             if not isinstance(node, ast.Import | ast.ImportFrom) or id(node) in guarded:
                 continue
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
             tops = {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"streamem", "__future__"}
             if tops & {"numba", "llvmlite"} if function is tree else tops:
                 found.append(f"{path.name}:{node.lineno} {ast.unparse(node)}")
-    uses = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr == "import_module"]
+    uses = [node for node in every if isinstance(node, ast.Attribute) and node.attr == "import_module"]
     if path.name != "importing.py":
         found += [f"{path.name}:{node.lineno} import_module" for node in uses]
     return found

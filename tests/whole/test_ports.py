@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import streamem
+from helpers.syntax import nodes
 from streamem.core.ports import (
     Algorithm,
     ChunkRef,
@@ -37,7 +38,7 @@ def protocols(code: str) -> list[str]:
     """Names of the classes that are protocols."""
     return [
         node.name
-        for node in ast.walk(ast.parse(code))
+        for node in nodes(code)
         if isinstance(node, ast.ClassDef) and any(name(base) == "Protocol" for base in node.bases)
     ]
 
@@ -55,14 +56,14 @@ def classes() -> list[tuple[str, ast.ClassDef]]:
     return [
         (path.partition("/")[0], node)
         for path, code in files().items()
-        for node in ast.walk(ast.parse(code))
+        for node in nodes(code)
         if isinstance(node, ast.ClassDef)
     ]
 
 
 def asked(code: str) -> Iterator[str]:
     """Names of the classes that are asked for: by isinstance, issubclass, ``type(x) is``, or a pattern of match."""
-    for node in ast.walk(ast.parse(code)):
+    for node in nodes(code):
         if isinstance(node, ast.Call) and name(node.func) in ("isinstance", "issubclass") and len(node.args) == 2:
             yield from named_in(node.args[1])
         elif isinstance(node, ast.Compare) and any(map(is_type_of, sides := [node.left, *node.comparators])):

@@ -156,6 +156,7 @@ def stored(x: Array, weight: Array, folder: Path) -> dict[str, tuple[Any, Any]]:
     }
 
 
+@pytest.mark.variations(1, 4)
 @pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
 def test_any_format(x: Array, weight: Array, tmp_path: Path, covariance_type: str) -> None:
     results = {}
