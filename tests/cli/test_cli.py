@@ -235,9 +235,11 @@ def test_sigterm_ends_in_order_and_saves(folder: Path) -> None:
     Path("data.parquet").rename("in/data.parquet")
     command = [sys.executable, "-m", "streamem", "watch", "in", "model.npz", "--columns", "a,b,c", "--save-every", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        deadline = time.monotonic() + 60
-        while GaussianMixture.load("model.npz").report_.n_rows < 8000 and time.monotonic() < deadline:
-            time.sleep(0.05)
+        deadline, before, rows = time.monotonic() + 60, 0, 0
+        while rows < 8000 and time.monotonic() < deadline:
+            time.sleep(0.02)
+            if (now := Path("model.npz").stat().st_mtime_ns) != before:  # to load a model takes longer than to wait
+                before, rows = now, GaussianMixture.load("model.npz").report_.n_rows
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err

@@ -112,7 +112,6 @@ DEATHS, DAYS = np.arange(10.0)[:, None], np.array([162.0, 267, 271, 185, 111, 61
 """Deaths a day of women over 80 in The Times, 1910–1912 (Hasselblad 1969, J. Am. Stat. Assoc. 64, table 1)."""
 
 
-@pytest.mark.slow
 def test_plain_em_on_the_times() -> None:
     """A step below 1e-7 first at iteration 2113; the maximum to the digits printed."""
     model, chunk = Mixture(Poisson(), 2, STARTS["random"]), Chunk(DEATHS, DAYS)
