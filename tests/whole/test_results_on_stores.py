@@ -19,6 +19,7 @@ import zarr
 from fsspec.implementations.memory import MemoryFileSystem
 
 from helpers.forked import Forked
+from helpers.moto_server import moto
 from helpers.object_server import SECRET, ObjectServer, error
 from helpers.seaweed import seaweed
 from streamem import Address, GaussianMixture, open_source
@@ -40,11 +41,21 @@ def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Address]:
         yield address
 
 
-@pytest.fixture(params=["memory", "s3", pytest.param("seaweed", marks=pytest.mark.slow)])
+@pytest.fixture(scope="module")
+def moto_bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Address]:
+    """A bucket of moto, which knows S3's conditional writes."""
+    with moto(tmp_path_factory.mktemp("moto")) as address:
+        yield address
+
+
+SERVERS = {"seaweed": "bucket", "moto": "moto_bucket"}
+
+
+@pytest.fixture(params=["memory", "s3", *(pytest.param(name, marks=pytest.mark.slow) for name in SERVERS)])
 def folder(request: pytest.FixtureRequest) -> Iterator[Address]:
     """A folder of a store: fsspec's memory, and S3 servers through obstore."""
-    if request.param == "seaweed":
-        yield request.getfixturevalue("bucket").below(f"{zlib.crc32(request.node.name.encode()):08x}")
+    if request.param in SERVERS:
+        yield request.getfixturevalue(SERVERS[request.param]).below(f"{zlib.crc32(request.node.name.encode()):08x}")
         return
     if request.param == "memory":
         yield Address("memory://results")
