@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -49,9 +50,18 @@ with suppress(OSError):  # of a home that takes nothing; then compiled code lies
     os.environ.setdefault("NUMBA_CACHE_DIR", str(COMPILED))  # before anything imports Numba, and for every process
 
 
+def compile_once() -> None:
+    """Workers begin at the same time and ask for the same kernels: one compiles each, the others load it."""
+    from helpers import compiled_once
+
+    compiled_once.compile_once()
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Nothing is left out yet; compiled code that nobody may need any more is removed."""
     config.stash[LEFT_OUT] = Counter()
+    if "PYTEST_XDIST_WORKER" in os.environ and sys.platform != "win32":
+        compile_once()
     for folder in COMPILED.glob("*"):  # one for each version of the compiled code, and of tests that compile
         with suppress(FileNotFoundError):  # another session may be at it
             if folder.stat().st_mtime < time.time() - KEPT_DAYS * 86400:
