@@ -192,4 +192,5 @@ class _Case:
 
 
 def _rows(chunk: Chunk, rows: slice) -> Chunk:
-    return Chunk(chunk.x[rows], None if chunk.weight is None else chunk.weight[rows])
+    weight = None if chunk.weight is None else chunk.weight[rows]
+    return Chunk(chunk.x[rows], weight, covariates=chunk.beside(rows))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,16 +25,30 @@ class Chunk:
         Non-negative; None means 1 for every row.
     sequences : Sequences or None
         Which rows are steps of one sequence, for models of sequences; None means independent rows.
+    covariates : (n, p) float64 or None
+        What drives the transitions from each step to the next one, for models that have such; no part of what is
+        emitted. NaN in padding only.
     """
 
     x: NDArray[Any]
     weight: NDArray[np.float64] | None = None
     sequences: Sequences | None = None
+    covariates: NDArray[np.float64] | None = None
 
     @property
     def rows(self) -> int:
         """Number of rows n."""
         return int(self.x.shape[0])
+
+    def beside(self, rows: Any) -> NDArray[np.float64] | None:
+        """The covariates of some rows, by indices, a mask or a slice; None where there are none."""
+        return None if self.covariates is None else self.covariates[rows]
+
+
+def covariates_of(parts: Iterable[Chunk]) -> NDArray[np.float64] | None:
+    """The covariates of chunks one after the other; None where they have none."""
+    known = [part.covariates for part in parts if part.covariates is not None]
+    return np.concatenate(known) if known else None
 
 
 LARGEST_EXACT = 2**53

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamem.core.chunk import Chunk
+from streamem.core.chunk import Chunk, covariates_of
 from streamem.core.ports import ChunkRef
 from streamem.core.sequences import Sequences
 
@@ -60,7 +60,8 @@ class Selection:
         else:
             rows, offsets = self._within(unit_lengths(np.diff(chunk.sequences.offsets), self.window))
             sequences = Sequences(offsets, padded=chunk.sequences.padded)
-        return Chunk(chunk.x[rows], None if chunk.weight is None else chunk.weight[rows], sequences)
+        weight = None if chunk.weight is None else chunk.weight[rows]
+        return Chunk(chunk.x[rows], weight, sequences, chunk.beside(rows))
 
     def _within(self, lengths: Ints) -> tuple[Ints, Ints]:
         """Rows of the drawn units, given how long each is, and where each begins among these rows."""
@@ -164,7 +165,8 @@ class RowSelection(ChunkRef):
             return parts[0]
         weights = [part.weight for part in parts if part.weight is not None]
         x = np.concatenate([part.x for part in parts])
-        return Chunk(x, np.concatenate(weights) if weights else None, _joined([part.sequences for part in parts]))
+        sequences = _joined([part.sequences for part in parts])
+        return Chunk(x, np.concatenate(weights) if weights else None, sequences, covariates_of(parts))
 
     def row(self, i: int) -> int:
         """Where row i of these lies within the source."""

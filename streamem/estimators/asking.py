@@ -154,7 +154,8 @@ def _left_out(target: Target, fitted: Fitted) -> tuple[str, ...]:
     if target.out is None:
         raise ParameterError("id_columns are written beside answers: pass out= with a path ending in .parquet")
     named = target.id_columns or ()
-    features = () if fitted.shape is None or fitted.shape.names is None else columns_of(fitted.shape.names)
+    known = None if fitted.shape is None else fitted.shape.all_names
+    features = () if known is None else columns_of(known)
     return tuple(name for name in ((named,) if isinstance(named, str) else named) if name not in features)
 
 

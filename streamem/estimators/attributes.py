@@ -81,9 +81,9 @@ def shown_facts(fitted: Fitted) -> dict[str, Any]:
     """Everything else that a fitted estimator shows."""
     shown: dict[str, Any] = {}
     if (shape := fitted.shape) is not None:
-        shown["n_features_in_"] = shape.features
-        if shape.names is not None:
-            shown["feature_names_in_"] = np.asarray(shape.names, dtype=object)
+        shown["n_features_in_"] = shape.width
+        if (names := shape.all_names) is not None:
+            shown["feature_names_in_"] = np.asarray(names, dtype=object)
         if shape.categories:
             shown["categories_"] = {name: list(values) for name, values in shape.categories.items()}
         if shape.sequences:

@@ -38,7 +38,7 @@ def best_path(settings: Any, fitted: Fitted, source: Source, executor: Any, keep
     model: Any = model_of(settings, fitted)
     params = model.for_pass_of(fitted.state.params, source.n_rows)
     task = ScorePath(model, params, source.schema.names)
-    total, row = PathSum(np.asarray(params.transmat)), 0
+    total, row = PathSum(), 0
     states = np.empty(source.n_rows if keep else 0, dtype=np.int64)
 
     def take(part: PathPart) -> None:

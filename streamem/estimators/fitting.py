@@ -148,7 +148,7 @@ def surveyed(settings: Any, opened: Opened, executor: Any) -> Fitted:
         seen = Surveyed(asked, settings_of(asked), family)
         data = getattr(family, "total_weight", None)
         known = replace(known, surveyed=seen, prior_weight=PriorWeight(data))
-    if getattr(settings, "noise", False):
+    if settings.structure.needs_box(settings):
         model = model_of(settings, known)
         engine = engine_for(settings, "box", model, known, executor)
         known = replace(known, box=settings.structure.box(settings, model, source, engine))

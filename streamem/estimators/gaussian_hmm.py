@@ -63,6 +63,8 @@ class GaussianHMM(SequenceEstimator):
         Which state may follow which: any; itself or the next one, from state 0 on; those at most `width` away.
     tied_transitions : list of lists of states, or None
         States of a group share one row of transition probabilities.
+    transition_covariates : list of columns that drive the transitions, or None
+        See `HMM`.
     stopping : {"aitken", "change"}, default "aitken"
         "aitken" stops when the gain still to come, predicted by Aitken's rule, is below `tol` twice running; "change"
         when the last gain was.

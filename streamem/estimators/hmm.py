@@ -31,13 +31,21 @@ class HMM(SequenceEstimator):
     unseen : {"error", "missing"}, default "error"
         What a category is that the sequences of the fit did not hold: an error, or a missing value (with
         ``missing="integrate"``): its column drops out of the row.
+    transition_covariates : list of columns, by name or by position from 0 on, or None
+        Columns that no state emits, but that drive the transitions, as of R's depmixS4: the row of step t tells how
+        probable each transition from step t to t + 1 is, log A_t[i, j] = α_ij + β_ij·u_t up to a constant
+        (multinomial logits; an input–output HMM). Every step needs them, also where nothing was observed. One M-step
+        is one step of Newton's method that is sure to raise the likelihood. Not for other topologies than
+        "ergodic", `tied_transitions`, `transmat_prior`, streams or standard errors, which say what to do instead.
     start, startprob_prior, transmat_prior, algorithm, random_state, n_iter, tol, n_init, topology, tied_transitions
     verbose, stopping, missing, n_threads, memory_limit, chunk_bytes
         As in `GaussianHMM`.
 
     Attributes
     ----------
-    startprob_ (K,), transmat_ (K, K)
+    startprob_ (K,), transmat_ (K, K); with `transition_covariates`, transmat_ is that at covariates of 0
+    transition_intercept_ (K, K), transition_coef_ (K, K, p) : α and β, with `transition_covariates`, in units of the
+        data; state 0 as a destination has 0. They are where a fit starts if `init_params` leaves out t.
     params_ : Params of the family
     converged_, n_iter_, lower_bound_, lower_bounds_, report_, n_features_in_ : as in `GaussianHMM`
 
@@ -51,6 +59,16 @@ class HMM(SequenceEstimator):
     >>> hmm = HMM(Poisson(), 2, random_state=0).fit(calm_then_busy)
     >>> sorted(hmm.params_.rates.ravel().round().tolist())
     [1.0, 10.0]
+
+    States that a second column switches, from the step in which it is 1:
+
+    >>> switch = rng.random(300) < 0.3
+    >>> busy = np.cumsum(np.append(False, switch[:-1])) % 2
+    >>> X = np.column_stack([rng.poisson(np.where(busy, 9.0, 1.0)), switch])
+    >>> driven = HMM(Poisson(), 2, transition_covariates=[1], random_state=0).fit(X)
+    >>> bool((np.sign(driven.transition_coef_[:, 1, 0]) == [1, -1]).all() or
+    ...      (np.sign(driven.transition_coef_[:, 1, 0]) == [-1, 1]).all())
+    True
     """
 
     family: Family | str = field(kw_only=False)

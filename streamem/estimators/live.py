@@ -119,6 +119,7 @@ class StreamArguments:
 def learn_stream(estimator: Any, stream: Any, arguments: StreamArguments) -> None:
     """Learn from a stream until it ends or `stop` of the estimator is called; its attributes show what was learned."""
     check_hyperparameters(estimator)
+    estimator.structure.refuse(estimator, "a stream")
     arguments.check()
     rule, most_letters = step_rule(arguments.half_life, arguments.step), parse_bytes(arguments.dead_letter_limit)
     # Arrow is imported by those only who read a stream.

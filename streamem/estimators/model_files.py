@@ -98,6 +98,8 @@ def _meta(settings: Any, fitted: Fitted) -> dict[str, Any]:
         "data_weight": fitted.prior_weight.data,
         "steps_weight": fitted.prior_weight.steps,
     }
+    if shape.covariates:
+        meta["transition_covariates"] = [list(shape.covariates), list(shape.covariate_names or ())]
     if fitted.stream is not None:
         meta["stream_positions"] = fitted.stream.positions
         if fitted.stream.lengths:
@@ -201,7 +203,16 @@ def _fitted(meta: Mapping[str, Any], state: State, features: int) -> Fitted:
     names = tuple(meta["feature_names_in"]) or None
     categories = {name: tuple(values) for name, values in dict(meta.get("categories") or {}).items()}
     ways = one_way(meta["sequences"]) if meta.get("sequences") else {}
-    shape = Shape(features, names, categories or None, dtype=np.dtype(meta["published_dtype"]), sequences=ways)
+    positions, driving = meta.get("transition_covariates") or ((), ())
+    shape = Shape(
+        features,
+        names,
+        categories or None,
+        dtype=np.dtype(meta["published_dtype"]),
+        sequences=ways,
+        covariates=tuple(int(at) for at in positions),
+        covariate_names=tuple(str(name) for name in driving) or None,
+    )
     weights = [None if (value := meta.get(name)) is None else float(value) for name in ("data_weight", "steps_weight")]
     stream = None
     if "stream_positions" in meta or "live_lengths" in meta:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import numpy as np
 
 from streamem.core.errors import ParameterError, SchemaError
-from streamem.core.ports import Source
 from streamem.estimators.hyperparameters import budget_of
 from streamem.estimators.row_inputs import categories_for, refuse_what_cannot_be_read
 from streamem.estimators.structure import DataArguments, Opened
 from streamem.models.chain_operators import CHEAP
 from streamem.running.fitted import Shape
 from streamem.sources import Known, ReadOptions, is_source, open_sequences
+from streamem.sources.sequences import SequenceSource
 
 
 def open_steps(settings: Any, x: Any, arguments: DataArguments, shape: Shape | None) -> Opened:
@@ -41,6 +42,7 @@ def open_steps(settings: Any, x: Any, arguments: DataArguments, shape: Shape | N
         weight=arguments.sample_weight,
         options=step_options(settings, x, arguments, shape),
         known=None if shape is None else Known(dict(shape.sequences), needed=not arguments.continued),
+        covariates=shape.covariates if shape is not None and shape.covariates else driving(settings),
     )
     return Opened(source, _checked(settings, source, x, lag, shape))
 
@@ -49,7 +51,7 @@ def step_options(settings: Any, x: Any, arguments: DataArguments, shape: Shape |
     """How a source of steps is read for this estimator (`streamem.sources.ReadOptions`)."""
     columns, wide = arguments.columns, arguments.chunk_bytes
     if columns is None and shape is not None and shape.names is not None and not is_source(x) and _has_names(x):
-        columns = shape.names
+        columns = shape.all_names
     return ReadOptions(
         columns=None if columns is None else tuple([columns] if isinstance(columns, str) else columns),
         feature_axis=arguments.feature_axis,
@@ -59,6 +61,30 @@ def step_options(settings: Any, x: Any, arguments: DataArguments, shape: Shape |
         left_out=arguments.left_out,
         in_order=arguments.in_order and not _may_sweep(settings),
     )
+
+
+def driving(settings: Any) -> tuple[str | int, ...]:
+    """The columns of `transition_covariates`, by name or position; a model file holds positions as an array.
+
+    Raises
+    ------
+    ParameterError : neither names nor positions
+    """
+    chosen = getattr(settings, "transition_covariates", None)
+    if chosen is None:
+        return ()
+    if isinstance(chosen, str | int | np.integer):
+        chosen = [chosen]
+    try:
+        found = tuple(one if isinstance(one, str) else operator.index(one) for one in chosen)
+    except TypeError:
+        found = ()
+    if not found or len(set(found)) < len(found) or any(isinstance(one, bool | np.bool_) for one in chosen):
+        raise ParameterError(
+            f"transition_covariates is {chosen!r}; it must be a list of different columns, by name or by position from "
+            "0 on, or None"
+        )
+    return found
 
 
 def _may_sweep(settings: Any) -> bool:
@@ -76,9 +102,9 @@ def _named(x: Any, origin: str) -> str:
     return "X" if isinstance(x, np.ndarray | list | tuple) else origin
 
 
-def _checked(settings: Any, source: Source, x: Any, lag: int, shape: Shape | None) -> Shape:
+def _checked(settings: Any, source: SequenceSource, x: Any, lag: int, shape: Shape | None) -> Shape:
     """The shape of the source, which is that of the fit if there is one."""
-    schema = source.schema
+    schema, columns = source.schema, source.columns
     width, names = schema.n_features // (lag + 1), schema.names
     if width == 0:
         raise SchemaError(
@@ -87,11 +113,16 @@ def _checked(settings: Any, source: Source, x: Any, lag: int, shape: Shape | Non
         )
     own = None if names is None else tuple(names[:width])
     if shape is None:
-        return Shape(width, own, schema.categories or None, sequences=dict(getattr(source, "told", {})))
+        covariates = tuple(source.covariates)
+        named = None if columns.names is None else tuple(str(columns.names[i]) for i in covariates)
+        told = dict(getattr(source, "told", {}))
+        return Shape(
+            width, own, schema.categories or None, sequences=told, covariates=covariates, covariate_names=named
+        )
     if width != shape.features:
         raise SchemaError(
-            f"{_named(x, schema.origin)} has {width} features, but {type(settings).__name__} is expecting "
-            f"{shape.features} features as input"
+            f"{_named(x, schema.origin)} has {columns.n_features} features, but {type(settings).__name__} is expecting "
+            f"{shape.features + len(source.covariates)} features as input"
         )
     if shape.names and own is not None and own != tuple(str(name) for name in shape.names):
         raise SchemaError(

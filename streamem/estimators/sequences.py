@@ -18,6 +18,7 @@ from streamem.estimators.asking import Target, identity_options, opened_for, sco
 from streamem.estimators.attributes import require_fitted
 from streamem.estimators.declaring import hyperparameters
 from streamem.estimators.decoding import QUESTIONS, best_path, decoder_of, stationary_distribution, sum_of_best
+from streamem.estimators.driven_steps import OfSequences, with_covariates
 from streamem.estimators.estimator import Estimator
 from streamem.estimators.exchange.hmmlearn import as_hmmlearn, hyperparameters_of, take_over
 from streamem.estimators.faces.emissions import EmissionFace
@@ -26,6 +27,7 @@ from streamem.estimators.imputing import impute
 from streamem.estimators.labels import lengths_told
 from streamem.estimators.live import OnDrift, OwnDecoder, StreamArguments, Until, learn_stream
 from streamem.estimators.making import with_shape
+from streamem.estimators.sequence_inputs import driving
 from streamem.estimators.steps import SEQUENCES
 from streamem.estimators.structure import DataArguments
 from streamem.online.continued import continued_step
@@ -57,6 +59,7 @@ class SequenceEstimator(Estimator):
     n_init: int = 1
     topology: Any = "ergodic"
     tied_transitions: Sequence[Sequence[int]] | None = None
+    transition_covariates: Sequence[str | int] | None = None
     stopping: str = "aitken"
     missing: str = "error"
     n_threads: int | None = None
@@ -65,10 +68,12 @@ class SequenceEstimator(Estimator):
 
     startprob_: Array = field(init=False)
     transmat_: Array = field(init=False)
+    transition_intercept_: Array = field(init=False)
+    transition_coef_: Array = field(init=False)
 
     n_features_in_: int = field(init=False)
 
-    structure = SEQUENCES
+    structure = OfSequences()
     instead_of_noise = (
         "of a sequence it could be a state of its own or a share of every state's steps, and both are meant. States "
         "of heavy tails, HMM(StudentT()), let single outliers count little; states of two parts each, "
@@ -211,6 +216,8 @@ class SequenceEstimator(Estimator):
         >>> hmm.means_.shape
         (1, 1)
         """
+        if continued:
+            self.structure.refuse(self, "an endless sequence")
         arguments = DataArguments(
             sample_weight,
             columns,
@@ -619,6 +626,7 @@ class SequenceEstimator(Estimator):
         n_samples: int = 1,
         random_state: int | np.random.RandomState | None = None,
         currstate: int | None = None,
+        transition_covariates: ArrayLike | None = None,
     ) -> tuple[Array, Array]:
         """Draw one sequence of `n_samples` steps.
 
@@ -626,10 +634,12 @@ class SequenceEstimator(Estimator):
         ----------
         random_state : None uses that of the estimator
         currstate : the state of the first step; None draws it from startprob
+        transition_covariates : (n_samples, p), where the transitions depend on p covariates; row t drives the
+            transition from step t to the next one
 
         Returns
         -------
-        X (n_samples, d), states (n_samples,)
+        X (n_samples, d), states (n_samples,); the covariates stand in X at their places
 
         Examples
         --------
@@ -645,7 +655,8 @@ class SequenceEstimator(Estimator):
             raise ParameterError(f"currstate is {currstate!r}; it must be a state from 0 to {k - 1}")
         rng = check_random_state(self.random_state if random_state is None else random_state)
         chances = None if currstate is None else np.eye(k)[int(currstate)]
-        return SEQUENCES.drawn(self, fitted, n_samples, rng, chances)
+        rows, states = self.structure.drawn(self, fitted, n_samples, rng, chances, transition_covariates)
+        return with_covariates(self, fitted, rows, transition_covariates), states
 
     # --- other libraries ---------------------------------------------------------------------------------------------
 
@@ -702,7 +713,7 @@ class SequenceEstimator(Estimator):
         """What is fitted; of parameters that were set by hand, the number of features is shown too."""
         fitted = super()._now()
         if (self._fitted is None or self._fitted.shape is None) and fitted.shape is not None:
-            self.n_features_in_ = fitted.shape.features
+            self.n_features_in_ = fitted.shape.features + len(driving(self))
         return fitted
 
 

@@ -262,9 +262,17 @@ class Sequences(Structure):
             yield rows
 
     def drawn(
-        self, settings: Any, fitted: Fitted, n_rows: int, rng: np.random.RandomState, chances: Array | None = None
+        self,
+        settings: Any,
+        fitted: Fitted,
+        n_rows: int,
+        rng: np.random.RandomState,
+        chances: Array | None = None,
+        covariates: Any = None,
     ) -> tuple[Array, Array]:
         """Steps (n, d) and their states (n,); the first is drawn with the given chances, those of startprob_ if None.
+
+        `covariates` (n, p) drive the transitions, where these depend on such.
 
         Raises
         ------
@@ -278,7 +286,8 @@ class Sequences(Structure):
         if lag := int(getattr(family, "lag", 0)):
             raise ParameterError(f"steps of {type(settings).__name__} depend on {lag} before; they cannot be drawn yet")
         first = np.asarray(attributes["startprob_"] if chances is None else chances)
-        states, draw = _draw_states(rng, int(n_rows), first, attributes["transmat_"]), settings.face.draw
+        moves, draw = self.moves_at(settings, int(n_rows), covariates), settings.face.draw
+        states = _draw_states(rng, int(n_rows), first, moves)
         counts = [int((states == k).sum()) for k in range(int(settings.n_components))]
         drawn = [draw(settings, family, components, attributes, k, n, rng) for k, n in enumerate(counts)]
         rows = np.empty((int(n_rows), drawn[0].shape[1]))
@@ -286,17 +295,30 @@ class Sequences(Structure):
             rows[states == k] = own
         return rows, states
 
+    def moves_at(self, settings: Any, n_rows: int, covariates: Any) -> Array:
+        """(K, K) transition probabilities, or (n − 1, K, K) where they differ from step to step.
 
-def _draw_states(rng: np.random.RandomState, n: int, first: Array, transmat: Array) -> Array:
-    """(n,) int64 states of one sequence of a Markov chain."""
-    cumulated = np.cumsum(np.vstack([first, transmat]), axis=1)
-    cumulated /= cumulated[:, -1:]
+        Raises
+        ------
+        ParameterError : covariates of a chain that has none
+        """
+        if covariates is not None:
+            raise ParameterError(
+                "transition_covariates were passed to a chain whose transitions depend on none: leave them out"
+            )
+        return np.asarray(attributes_of(settings)["transmat_"])
+
+
+def _draw_states(rng: np.random.RandomState, n: int, first: Array, moves: Array) -> Array:
+    """(n,) int64 states of one sequence of a Markov chain; moves (K, K), or (n − 1, K, K) out of each step."""
+    begin, ends = np.cumsum(first), np.cumsum(moves, axis=-1)
+    begin, ends = begin / begin[-1], ends / ends[..., -1:]
     states, draws = np.empty(n, dtype=np.int64), rng.uniform(size=n)
-    row = 0
+    chances = begin
     for t in range(n):
-        state = int(np.searchsorted(cumulated[row], draws[t], side="right"))
-        states[t] = state
-        row = state + 1
+        if t:
+            chances = ends[states[t - 1]] if moves.ndim == 2 else ends[t - 1, states[t - 1]]
+        states[t] = np.searchsorted(chances, draws[t], side="right")
     return states
 
 

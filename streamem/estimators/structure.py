@@ -196,8 +196,21 @@ class Structure(Protocol):
         return None
 
     def box(self, settings: Any, model: Any, source: Source, engine: Engine) -> Array | None:
-        """(2, d) smallest and largest values, found in a pass of its own, where noise asks for them."""
+        """(2, d) smallest and largest values, found in a pass of its own, where `needs_box`."""
         return None
+
+    def needs_box(self, settings: Any) -> bool:
+        """Whether the first parameters ask for the smallest and largest values of all rows: where there is noise."""
+        return bool(getattr(settings, "noise", False))
+
+    def refuse(self, settings: Any, what: str) -> None:
+        """Refuse what this structure cannot do, of "a stream", "an endless sequence", "standard errors" and such.
+
+        Raises
+        ------
+        ParameterError : what to do instead
+        """
+        return
 
     def score_task(self, model: Any, params: Params, names: tuple[str, ...] | None) -> Task[Stats]:
         """The task whose sum over chunks holds weight and log_likelihood."""

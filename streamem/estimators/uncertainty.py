@@ -128,6 +128,7 @@ class Known:
 def known_of(settings: Any, fitted: Fitted, x: Any, arguments: DataArguments, method: str, executor: Any) -> Known:
     """The information about what is fitted, from one pass over X."""
     asked = asked_of(method)
+    settings.structure.refuse(settings, "standard errors")
     if not settings.structure.is_sequential and (arguments.lengths is not None or arguments.offsets is not None):
         raise ParameterError("lengths and offsets are those of sequences or groups; rows of this model stand alone")
     opened, fitted = opened_for(settings, fitted, x, arguments)

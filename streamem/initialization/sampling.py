@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamem.core.chunk import Chunk
+from streamem.core.chunk import Chunk, covariates_of
 from streamem.core.errors import ImpossibleValueError
 from streamem.core.missing import Missing
 from streamem.core.ports import ChunkRef, Executor, OnChunk
@@ -35,7 +35,7 @@ class TakeRows:
         first, last = np.searchsorted(self.picks, [ref.start, ref.start + ref.rows])
         local = self.picks[first:last] - ref.start
         weight = None if chunk.weight is None else chunk.weight[local]
-        return Chunk(chunk.x[local], weight)
+        return Chunk(chunk.x[local], weight, covariates=chunk.beside(local))
 
 
 def sample_rows(
@@ -69,6 +69,7 @@ def sample_rows(
         np.concatenate([piece.x for piece in pieces]),
         np.concatenate(weights) if weights else None,
         sequences,
+        covariates_of(pieces),
     )
 
 

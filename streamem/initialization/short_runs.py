@@ -124,4 +124,5 @@ def drawn(sample: Chunk, rows: int, rng: np.random.RandomState) -> Chunk:
     sequences = None
     if sample.sequences is not None:
         sequences = Sequences(np.searchsorted(picks, sample.sequences.offsets).astype(np.int64))
-    return Chunk(sample.x[picks], None if sample.weight is None else sample.weight[picks], sequences)
+    weight = None if sample.weight is None else sample.weight[picks]
+    return Chunk(sample.x[picks], weight, sequences, sample.beside(picks))

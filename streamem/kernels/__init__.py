@@ -13,6 +13,13 @@ from streamem.core.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from streamem.kernels.block_passes import densities_pass, mixture_pass, statistics_pass
+    from streamem.kernels.chains.driven import (
+        driven_alphas,
+        driven_betas,
+        driven_climb,
+        driven_scores,
+        driven_trace,
+    )
     from streamem.kernels.chains.forward_backward import recursions
     from streamem.kernels.chains.gaussian_chains import gaussian_filter, gaussian_information, gaussian_states
     from streamem.kernels.chains.limits import FLOOR
@@ -63,6 +70,11 @@ __all__ = [
     "correct_log_prob",
     "densities_pass",
     "divided",
+    "driven_alphas",
+    "driven_betas",
+    "driven_climb",
+    "driven_scores",
+    "driven_trace",
     "fill_features",
     "fill_incomplete",
     "fill_incomplete_by_variances",
@@ -100,6 +112,11 @@ _HOMES = {
     "mixture_pass": "streamem.kernels.block_passes",
     "statistics_pass": "streamem.kernels.block_passes",
     "FLOOR": "streamem.kernels.chains.limits",
+    "driven_alphas": "streamem.kernels.chains.driven",
+    "driven_betas": "streamem.kernels.chains.driven",
+    "driven_climb": "streamem.kernels.chains.driven",
+    "driven_scores": "streamem.kernels.chains.driven",
+    "driven_trace": "streamem.kernels.chains.driven",
     "recursions": "streamem.kernels.chains.forward_backward",
     "gaussian_filter": "streamem.kernels.chains.gaussian_chains",
     "gaussian_information": "streamem.kernels.chains.gaussian_chains",
@@ -154,6 +171,13 @@ _NAMES_OF_SMALL = {
         "log_prob_of_all",
     ),
     "chains": ("log_backward", "log_forward", "log_scores", "paths", "recursions"),
+    "driven": (
+        "driven_alphas",
+        "driven_betas",
+        "driven_climb",
+        "driven_scores",
+        "driven_trace",
+    ),
     "features": ("accumulate_posterior", "add_moments", "load_anchored", "multiply_features"),
     "gaussian_chains": ("gaussian_filter", "gaussian_information", "gaussian_states"),
     "nested": ("divided", "joined"),

@@ -1,6 +1,7 @@
 """How hidden variables tie components together. One latent structure a file; families come in as arguments."""
 
 from streamem.models.dawid_skene import DawidSkene
+from streamem.models.driven_hmm import DrivenHMM
 from streamem.models.gaussian_chain import GaussianChain
 from streamem.models.grouped_mixture import GroupedMixture
 from streamem.models.hmm import HMM
@@ -13,6 +14,7 @@ from streamem.models.proportions import Proportions
 __all__ = [
     "HMM",
     "DawidSkene",
+    "DrivenHMM",
     "GaussianChain",
     "GroupedMixture",
     "LatentTrait",

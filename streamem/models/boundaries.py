@@ -191,7 +191,8 @@ def part(chunk: Chunk, s: int) -> Chunk:
     first, stop = sequences.offsets[i : i + 2].tolist()
     opened, continued = sequences.opened and i == 0, sequences.continued and i == len(sequences) - 1
     own = Sequences(np.array([0, stop - first], dtype=np.int64), opened, continued, sequences.padded)
-    return Chunk(chunk.x[first:stop], None if chunk.weight is None else chunk.weight[first:stop], own)
+    weight = None if chunk.weight is None else chunk.weight[first:stop]
+    return Chunk(chunk.x[first:stop], weight, own, chunk.beside(slice(first, stop)))
 
 
 def _of(chunk: Chunk) -> Sequences:

@@ -128,7 +128,7 @@ class HMM(ForwardsToFamily):
         work = self._pass(params, chunk, steps, message, chunk.x.dtype)
         for first, stop, gamma in work.gammas(steps.weights):
             work.emissions.accumulate(first, stop, gamma)
-        weight = _weight(chunk, steps)
+        weight = weight_of_steps(chunk, steps)
         return Stats(
             rows=chunk.rows,
             weight=weight,
@@ -282,12 +282,17 @@ class HMM(ForwardsToFamily):
         work = self._pass(params, chunk, steps, message, np.float64)
         for _ in work.gammas(steps.weights):
             pass
-        weight = _weight(chunk, steps)
+        weight = weight_of_steps(chunk, steps)
         return Stats(rows=chunk.rows, weight=weight, log_likelihood=work.sums.log_likelihood)
 
     def weight_of(self, chunk: Chunk) -> float:
         """Weight of all steps of a chunk."""
-        return _weight(chunk, steps_of(chunk, ALONE))
+        return weight_of_steps(chunk, steps_of(chunk, ALONE))
+
+    def log_moves(self, params: Params, chunk: Chunk, rows: Array, came: Array, went: Array) -> Array:
+        """Log-probabilities of the transitions out of rows of a chunk, from the states `came` to the states `went`."""
+        with np.errstate(divide="ignore"):
+            return np.asarray(np.log(np.asarray(params.transmat)[came, went]))
 
     # --- sequences that are cut --------------------------------------------------------------------------------------
 
@@ -348,7 +353,7 @@ def _chain(params: Params) -> Chain:
     return Chain.of(np.asarray(params.startprob), np.asarray(params.transmat))
 
 
-def _weight(chunk: Chunk, steps: Steps) -> float:
+def weight_of_steps(chunk: Chunk, steps: Steps) -> float:
     """Weight of all steps; padding has none."""
     counted = np.ones(chunk.rows) if chunk.weight is None else chunk.weight
     return float(counted.sum() if steps.padding is None else counted[~steps.padding].sum())

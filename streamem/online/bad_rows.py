@@ -49,4 +49,4 @@ def _rows(chunk: Chunk, which: Any) -> Chunk:
     if chunk.sequences is not None and not isinstance(which, slice):  # where sequences begin matters to no search
         before = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(which)])
         sequences = replace(chunk.sequences, offsets=np.unique(before[chunk.sequences.offsets]))
-    return Chunk(np.ascontiguousarray(chunk.x[which]), weight, sequences)
+    return Chunk(np.ascontiguousarray(chunk.x[which]), weight, sequences, chunk.beside(which))

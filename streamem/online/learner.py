@@ -11,7 +11,7 @@ import numpy as np
 from streamem.algorithms import HalfLife, PowerLaw, StepSize, StepwiseEM
 from streamem.core.arrays import Params
 from streamem.core.blas import one_blas_thread
-from streamem.core.chunk import Chunk
+from streamem.core.chunk import Chunk, covariates_of
 from streamem.core.errors import DataError, DegenerateDataError, ImpossibleValueError, ParameterError
 from streamem.core.ports import ChunkDone, Executor, Model, Source
 from streamem.core.sequences import Sequences
@@ -153,7 +153,10 @@ def _reopened(kept: Chunk) -> Source:
     """Rows that were kept, as a source."""
     if kept.sequences is None:
         return open_source(kept.x, weight=kept.weight)
-    return open_sequences(kept.x, offsets=kept.sequences.offsets, weight=kept.weight)
+    p = 0 if kept.covariates is None else kept.covariates.shape[1]
+    x = kept.x if kept.covariates is None else np.hstack([kept.x, kept.covariates])
+    driven = range(kept.x.shape[1], kept.x.shape[1] + p)
+    return open_sequences(x, offsets=kept.sequences.offsets, weight=kept.weight, covariates=driven)
 
 
 def _e_step(model: Model, state: State, source: Source, engine: Engine) -> Stats:
@@ -197,11 +200,12 @@ def step_rule(half_life: float | None, step_size: StepSize | None) -> StepSize:
 def _joined(earlier: Chunk | None, later: Chunk) -> Chunk:
     """Rows of both; a missing weight is 1."""
     if earlier is None:
-        return Chunk(np.array(later.x), None if later.weight is None else np.array(later.weight), later.sequences)
+        weight = None if later.weight is None else np.array(later.weight)
+        return Chunk(np.array(later.x), weight, later.sequences, covariates_of([later]))
     weights: list[Any] = [np.ones(part.rows) if part.weight is None else part.weight for part in (earlier, later)]
     weight = None if earlier.weight is None and later.weight is None else np.concatenate(weights)
     sequences = None
     if earlier.sequences is not None and later.sequences is not None:
         offsets = np.concatenate([earlier.sequences.offsets, earlier.rows + later.sequences.offsets[1:]])
         sequences = Sequences(offsets, padded=earlier.sequences.padded or later.sequences.padded)
-    return Chunk(np.concatenate([earlier.x, later.x]), weight, sequences)
+    return Chunk(np.concatenate([earlier.x, later.x]), weight, sequences, covariates_of([earlier, later]))

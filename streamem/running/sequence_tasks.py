@@ -87,23 +87,19 @@ class PathPart:
     ----------
     states : (n,) int64
     log_prob : of its emissions, and of the starts and transitions within it, in nats
-    opened, continued : whether a sequence is cut at its beginning, and at its end
+    opened : whether a sequence is cut at its beginning
+    beyond : (K,) log-probabilities of the transition out of the last step, where a sequence is cut there; else None
     """
 
     states: Array
     log_prob: float
     opened: bool
-    continued: bool
+    beyond: Array | None
 
     @property
     def first(self) -> int:
         """The state where a sequence was cut before it, else −1."""
         return int(self.states[0]) if self.opened and len(self.states) else -1
-
-    @property
-    def last(self) -> int:
-        """The state where a sequence is cut at its end, else −1."""
-        return int(self.states[-1]) if self.continued and len(self.states) else -1
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,8 +121,9 @@ class ScorePath(PassTask[PathPart]):
         with locating(chunk, ref, self.names), _named(ref):
             states = self.model.path(self.params, chunk, self.messages.get(ref.index))
             own = self._emitted(chunk.x, states)
-        sequences = chunk.sequences or Sequences(np.array([0, chunk.rows], dtype=np.int64))
-        return PathPart(states, own + self._moved(states, sequences), sequences.opened, sequences.continued)
+            sequences = chunk.sequences or Sequences(np.array([0, chunk.rows], dtype=np.int64))
+            own += self._moved(chunk, states, sequences)
+            return PathPart(states, own, sequences.opened, self._beyond(chunk, states, sequences))
 
     def _emitted(self, x: Array, states: Array) -> float:
         missing = missing_rows(x)
@@ -134,7 +131,7 @@ class ScorePath(PassTask[PathPart]):
         log_prob = self.model.family.log_prob(self.params.components, x[seen])
         return float(np.take_along_axis(log_prob, states[seen][:, None], axis=1).sum())
 
-    def _moved(self, states: Array, sequences: Sequences) -> float:
+    def _moved(self, chunk: Chunk, states: Array, sequences: Sequences) -> float:
         """Starts of sequences, and transitions within them."""
         offsets = sequences.offsets
         starts = offsets[:-1][np.diff(offsets) > 0]
@@ -144,22 +141,33 @@ class ScorePath(PassTask[PathPart]):
         moved = ~is_start[1 : len(states)] & (states[1:] >= 0) if len(states) else np.zeros(0, dtype=np.bool_)
         begun = begun[states[begun] >= 0]
         with np.errstate(divide="ignore"):
-            start, moves = np.log(self.params.startprob), np.log(self.params.transmat)
-        return float(start[states[begun]].sum() + moves[states[:-1][moved], states[1:][moved]].sum())
+            start = np.log(self.params.startprob)
+        rows = np.flatnonzero(moved)
+        moves = self.model.log_moves(self.params, chunk, rows, states[rows], states[rows + 1])
+        return float(start[states[begun]].sum() + moves.sum())
+
+    def _beyond(self, chunk: Chunk, states: Array, sequences: Sequences) -> Array | None:
+        """Log-probabilities of the transition out of the last step, where its sequence goes on in the next chunk."""
+        if not sequences.continued or not len(states) or states[-1] < 0:
+            return None
+        k = self.model.n_components
+        last, state = np.full(k, len(states) - 1), np.full(k, states[-1])
+        return self.model.log_moves(self.params, chunk, last, state, np.arange(k))
 
 
 class PathSum:
     """log p(x, z) of all chunks in order: their parts, and the transitions across cuts."""
 
-    def __init__(self, transmat: Array) -> None:
-        self.log_prob, self._transmat, self._last = 0.0, transmat, -1
+    def __init__(self) -> None:
+        self.log_prob = 0.0
+        self._beyond: Array | None = None
 
     def add(self, part: PathPart) -> None:
         """The next chunk."""
         self.log_prob += part.log_prob
-        if part.first >= 0 and self._last >= 0:
-            self.log_prob += float(np.log(self._transmat[self._last, part.first]))
-        self._last = part.last
+        if part.first >= 0 and self._beyond is not None:
+            self.log_prob += float(self._beyond[part.first])
+        self._beyond = part.beyond
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from streamem.core.errors import ParameterError, SchemaError
 from streamem.core.ports import Source
 from streamem.machine.importing import import_whole
 from streamem.sources.array_list import ListSource
+from streamem.sources.driving import columns_named
 from streamem.sources.foreign import is_source
 from streamem.sources.kinds import ZARR, is_path, is_path_list, is_pattern, kind_of
 from streamem.sources.numeric import as_array, numbers_in
@@ -76,6 +77,7 @@ def open_sequences(
     weight: Any = None,
     options: ReadOptions | None = None,
     known: Known | None = None,
+    covariates: Iterable[str | int] = (),
 ) -> SequenceSource:
     """Open anything that `open_source` opens, as steps of sequences.
 
@@ -100,6 +102,8 @@ def open_sequences(
         of a column
     options : how to read; `chunk_bytes` counts the lags too
     known : what models remember of the data that they were fitted to
+    covariates : columns, by name or position, that are no features but drive the transition from each step to the next
+        one: `Chunk.covariates`
 
     Raises
     ------
@@ -124,7 +128,8 @@ def open_sequences(
     most = max(1, _most_bytes(data, options) // (back + 1))
     options = replace(options, chunk_bytes=most, most_chunk_bytes=most)
     if isinstance(data, SequenceSource):
-        return _as_it_is(data, said, back, weight)
+        source = _as_it_is(data, said, back, weight)
+        return source.driven_by(columns_named(tuple(covariates), source.columns)) if covariates else source
     found = _find(data, said, known, options)
     weights = None if weight is None else _weights(weight, data, found, options)
     return SequenceSource(
@@ -135,6 +140,7 @@ def open_sequences(
         padded=found.padded,
         lag=back,
         told=said.by_name(data) if said.ways() else known.told,
+        covariates=columns_named(tuple(covariates), found.base.schema),
     )
 
 

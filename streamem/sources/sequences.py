@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from streamem.core.chunk import Chunk
 from streamem.core.errors import SchemaError
-from streamem.core.ports import ChunkRef, Source
+from streamem.core.ports import ChunkRef, Schema, Source
 from streamem.core.sequences import Sequences
+from streamem.sources.driving import driving_columns, require_covariates, without_columns
 from streamem.sources.lagged import lagged, lagged_names
 from streamem.sources.plan import sequence_cuts
 from streamem.sources.sequence_checks import require_constant, require_offsets, require_steps
@@ -34,11 +35,15 @@ class Window:
     row_nbytes : of a row in a chunk, its weight included
     lag : earlier steps that every row carries besides its own
     padded : rows of NaN at the end of a sequence stand for no steps
+    covariates : columns of the base that are no features but what drives the transitions, in their order
+    names : of all columns of the base, for messages
     """
 
     row_nbytes: int
     lag: int = 0
     padded: bool = False
+    covariates: tuple[int, ...] = ()
+    names: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +89,8 @@ class SequenceRef(ChunkRef):
         bases = max(base.load_nbytes - base.nbytes for base in self.bases) + sum(base.nbytes for base in self.bases)
         joined = self.rows * self.window.row_nbytes if len(self.bases) > 1 else 0
         counted = POSITIONS_NBYTES * self.rows if self.window.lag or self.steps is not None else 8 * len(self.lengths)
-        changed = self.window.lag > 0 or self.weights is not None or self.steps is not None
+        window = self.window
+        changed = window.lag > 0 or window.covariates or self.weights is not None or self.steps is not None
         return bases + joined + counted + (self.nbytes if changed else 0)
 
     @property
@@ -110,11 +116,13 @@ class SequenceRef(ChunkRef):
 
         Raises
         ------
-        DataError : weights that differ within a sequence, or a padded sequence with fewer steps than its lag needs
+        DataError : weights that differ within a sequence, a padded sequence with fewer steps than its lag needs, or
+            covariates that are missing
         """
         parts = [self._part(base, load(base)) for base in self.bases]
         sequences = self.sequences
-        return Chunk(self._values(parts, sequences.offsets), self._weight(parts, sequences.offsets), sequences)
+        x, covariates = self._apart(parts)
+        return Chunk(self._values(x, sequences.offsets), self._weight(parts, sequences.offsets), sequences, covariates)
 
     def _part(self, base: ChunkRef, chunk: Chunk) -> Chunk:
         first = max(0, self.start - self.before - base.start)
@@ -127,10 +135,22 @@ class SequenceRef(ChunkRef):
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(self.lengths)])
         return Sequences(offsets, self.opened, self.continued, self.window.padded)
 
-    def _values(self, parts: Sequence[Chunk], offsets: Ints) -> NDArray[Any]:
+    def _apart(self, parts: Sequence[Chunk]) -> tuple[NDArray[Any], NDArray[np.float64] | None]:
+        """The features, and what drives the transitions."""
         x = parts[0].x if len(parts) == 1 else np.concatenate([part.x for part in parts])
         if self.steps is not None:
             x = _without_padding(x, self.lengths, self.steps)
+        driven = list(self.window.covariates)
+        if not driven:
+            return x, None
+        covariates = x[self.before :, driven].astype(np.float64)
+        absent = None
+        if self.window.padded:
+            absent = np.isnan(x[self.before :]).all(axis=1)
+        require_covariates(covariates, absent, driven, self.window.names, self.place, self.row)
+        return np.delete(x, driven, axis=1), covariates
+
+    def _values(self, x: NDArray[Any], offsets: Ints) -> NDArray[Any]:
         if self.window.lag == 0:
             return x
         if self.window.padded:
@@ -164,9 +184,11 @@ class SequenceSource(Source):
     padded : rows of NaN at the end of a sequence stand for no steps
     lag : earlier steps that every row carries: d · (lag + 1) features
     told : the way and the name in the data by which sequences were found, such as {"sequence_column": "run"}
+    covariates : columns, by position, that are no features but what drives the transitions (`Chunk.covariates`)
 
     Raises
     ------
+    SchemaError : covariates that are no columns, or all of them
     DataError : offsets that do not fit the rows, empty sequences, sequences that are shorter than lag + 1 steps
     """
 
@@ -182,16 +204,18 @@ class SequenceSource(Source):
         padded: bool = False,
         lag: int = 0,
         told: Mapping[str, str] | None = None,
+        covariates: Iterable[int] = (),
     ) -> None:
         require_offsets(offsets, steps, base.n_rows, lag, base.schema.origin)
         self.told = dict(told or {})
         self._base, self.offsets, self._weights, self._steps = base, offsets, weights, steps
         self._lag = lag
-        schema = base.schema
+        self.covariates = driving_columns(covariates, base.schema)
+        schema = without_columns(base.schema, self.covariates)
         d = schema.n_features * (lag + 1)
         weighted = schema.weighted or weights is not None
-        row_nbytes = d * schema.dtype.itemsize + (8 if weighted else 0)
-        self._window = Window(row_nbytes, lag, padded or steps is not None)
+        row_nbytes = d * schema.dtype.itemsize + 8 * len(self.covariates) + (8 if weighted else 0)
+        self._window = Window(row_nbytes, lag, padded or steps is not None, self.covariates, base.schema.names)
         self.schema = replace(schema, n_features=d, names=lagged_names(schema, lag), weighted=weighted)
         self.n_rows, self.grid = base.n_rows, getattr(base, "grid", None)
 
@@ -211,10 +235,39 @@ class SequenceSource(Source):
         if self.schema.weighted:
             raise SchemaError("weights were given twice: with the sequences and now; give one")
         own = sequence_weights(weights, self.offsets, "sample_weight")
-        padded = self._window.padded
+        return self._again(weights=own, covariates=self.covariates)
+
+    def driven_by(self, covariates: Iterable[int]) -> SequenceSource:
+        """This source with columns of its features as what drives the transitions.
+
+        Raises
+        ------
+        SchemaError : it has others already, or these are no columns
+        """
+        chosen = tuple(covariates)
+        if self.covariates and chosen != self.covariates:
+            raise SchemaError(
+                f"{self.schema.origin} is open with the covariates of transitions in columns {list(self.covariates)}, "
+                f"and {list(chosen)} were asked for: open it with these, or without any"
+            )
+        return self if chosen == self.covariates else self._again(weights=self._weights, covariates=chosen)
+
+    def _again(self, weights: NDArray[np.float64] | None, covariates: Iterable[int]) -> SequenceSource:
         return SequenceSource(
-            self._base, self.offsets, weights=own, steps=self._steps, padded=padded, lag=self._lag, told=self.told
+            self._base,
+            self.offsets,
+            weights=weights,
+            steps=self._steps,
+            padded=self._window.padded,
+            lag=self._lag,
+            told=self.told,
+            covariates=covariates,
         )
+
+    @property
+    def columns(self) -> Schema:
+        """The schema of all columns, those that drive the transitions included."""
+        return self._base.schema
 
     def fingerprint(self) -> str:
         """Fingerprint of the rows, and of where sequences begin, end and what they weigh."""
@@ -222,7 +275,9 @@ class SequenceSource(Source):
         for numbers in (self._weights, self._steps):
             crc = zlib.crc32(b"" if numbers is None else np.ascontiguousarray(numbers).tobytes(), crc)
         window = self._window
-        return f"{self._base.fingerprint()}+sequences-{self.n_sequences}-{window.lag}-{window.padded:d}-{crc:08x}"
+        driven = "".join(f"-u{column}" for column in self.covariates)
+        told = f"{self.n_sequences}-{window.lag}-{window.padded:d}-{crc:08x}{driven}"
+        return f"{self._base.fingerprint()}+sequences-{told}"
 
     def chunks(self) -> Sequence[SequenceRef]:
         """The base's plan, its cuts moved to where sequences begin."""

@@ -96,7 +96,7 @@ def cut(chunk: Chunk, cuts: Sequence[int]) -> list[PieceRef]:
         own = np.concatenate([[a], inner, [b]]) - a
         sequences = Sequences(own, a not in offsets, b not in offsets, chunk.sequences.padded)
         weight = None if chunk.weight is None else chunk.weight[a:b]
-        refs.append(PieceRef(Chunk(chunk.x[a:b], weight, sequences), i, a))
+        refs.append(PieceRef(Chunk(chunk.x[a:b], weight, sequences, chunk.beside(slice(a, b))), i, a))
     return refs
 
 

@@ -66,6 +66,7 @@ def as_hmmlearn(settings: Any, fitted: Fitted) -> Any:
     ParameterError : a class that hmmlearn has not, or several columns of symbols
     """
     name, counterpart = _counterpart(type(settings).__name__)
+    settings.structure.refuse(settings, "a copy for hmmlearn")
     hmm = _library()
     given = {option: getattr(settings, option) for option in (*SETTINGS, *counterpart.settings)}
     theirs = getattr(hmm, name)(**given, n_iter=settings.n_iter, verbose=bool(settings.verbose))

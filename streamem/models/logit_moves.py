@@ -1,0 +1,134 @@
+"""Transition probabilities that are multinomial logits of covariates: what they are, and their step of Newton's method.
+
+log A_t[i, j] = ũ_t·θ_ij − log Σ_j exp(ũ_t·θ_ij), where ũ_t = (1, u_t) and covariates are taken as (u − middle) / half
+of their range, so that those of the fit lie in [−1, 1]. Of all θ that mean the same, Σ_j θ_ij = 0.
+
+The expected log-likelihood of the transitions, Σ_t Σ_ij ξ_t(i, j) log A_t[i, j], has no statistics of fixed size. Its
+second-order expansion about the θ of the E-step has: curvature H_i and H_i θ_i + gradient, which add up over rows. The
+M-step goes towards the maximum of the expansion (McLachlan & Krishnan 2008, §1.5.6: generalized EM), as far as the
+expected log-likelihood is sure to rise: along a direction δ its third derivative is at most R times its second one, R
+the range over states of ũ·δ_ij in the box of the covariates, so that it rises for the share log(1 + R)/R of Newton's
+step (Bach 2010, Electronic Journal of Statistics 4, proposition 1), which tends to 1.
+
+Letters: K states, p covariates, q = 1 + p.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamem.core.arrays import Params
+from streamem.core.stats import Stats
+from streamem.models.transitions import NEVER
+
+Array = NDArray[Any]
+
+FLAT = 1e-10
+"""Share of a state's weight below which curvature tells no direction: probabilities are 0 or 1 to that, or covariates
+say the same."""
+
+
+def design(covariates: Array, bounds: Array) -> Array:
+    """ũ (n, 1 + p) of covariates (n, p) whose box is bounds (2, p)."""
+    low, high = bounds
+    half = np.where(high > low, 0.5 * (high - low), 1.0)
+    out = np.ones((len(covariates), 1 + covariates.shape[1]))
+    out[:, 1:] = (covariates - 0.5 * (low + high)) / half
+    return out
+
+
+def log_moves(logits: Array, rows: Array) -> Array:
+    """Logarithms (n, K, K) of transition probabilities at rows ũ (n, q), of logits θ (K, K, q)."""
+    k, _, q = logits.shape
+    found = (rows @ logits.reshape(k * k, q).T).reshape(len(rows), k, k)
+    found -= found.max(axis=2, keepdims=True)
+    found -= np.log(np.exp(found).sum(axis=2, keepdims=True))
+    return np.asarray(found)
+
+
+class MoveSums:
+    """Curvature (K, K·q, K·q) and target (K, K·q) of the expansion at logits (K, K, q), over rows."""
+
+    def __init__(self, logits: Array) -> None:
+        k, _, q = logits.shape
+        self._logits = logits
+        self.counts, self._slope = np.zeros((k, k)), np.zeros((k, k, q))
+        self._curvature = np.zeros((k, k * k, q * q))
+
+    def add(self, expected: Array, moves: Array, rows: Array) -> None:
+        """Expected transitions (n, K, K) of weight, logarithms of their probabilities, and ũ (n, q)."""
+        (n, k, _), q = expected.shape, rows.shape[1]
+        left, chances = expected.sum(axis=2), np.exp(moves)
+        self.counts += expected.sum(axis=0)
+        surprise = expected - left[:, :, None] * chances
+        self._slope += (surprise.reshape(n, k * k).T @ rows).reshape(k, k, -1)
+        squares = (rows[:, :, None] * rows[:, None, :]).reshape(n, q * q)
+        for i in range(k):
+            spread = -(left[:, i, None] * chances[:, i])[:, :, None] * chances[:, i, None, :]
+            spread[:, np.arange(k), np.arange(k)] += left[:, i, None] * chances[:, i]
+            self._curvature[i] += spread.reshape(n, k * k).T @ squares
+
+    def stats(self) -> Stats:
+        """transitions (K, K), curvature and target."""
+        k, _, q = self._logits.shape
+        curvature = self._curvature.reshape(k, k, k, q, q).transpose(0, 1, 3, 2, 4).reshape(k, k * q, k * q)
+        at = np.einsum("iab,ib->ia", curvature, self._logits.reshape(k, -1))
+        return Stats(transitions=self.counts, curvature=curvature, target=at + self._slope.reshape(k, -1))
+
+
+def maximized(stats: Stats, logits: Array) -> tuple[Array, Array]:
+    """Logits (K, K, q) after a step that is sure to raise the expected log-likelihood, and states (K,) never left."""
+    k, _, q = logits.shape
+    found, kept = np.array(logits), np.zeros(k, dtype=np.bool_)
+    basis = np.kron(_contrasts(k), np.eye(q))  # directions that change probabilities
+    for i in range(k):
+        weight = float(np.sum(stats.transitions[i]))
+        if not weight > NEVER:
+            kept[i] = True
+            continue
+        curvature = basis.T @ (stats.curvature[i] / weight) @ basis
+        slope = basis.T @ ((stats.target[i] - stats.curvature[i] @ logits[i].ravel()) / weight)
+        values, vectors = np.linalg.eigh(0.5 * (curvature + curvature.T))
+        told = values > FLAT
+        step = (basis @ (vectors[:, told] @ ((vectors[:, told].T @ slope) / values[told]))).reshape(k, q)
+        found[i] += _share(step) * step
+    return found, kept
+
+
+def _share(step: Array) -> float:
+    """How much of a step (K, q) is sure to help: log(1 + R)/R."""
+    apart = np.abs(step[:, None, :] - step[None, :, :])
+    reach = float(apart.sum(axis=2).max(initial=0.0))
+    return float(np.log1p(reach) / reach) if reach > 0 else 1.0
+
+
+def _contrasts(k: int) -> Array:
+    """(K, K − 1) orthonormal, each column sums to 0 (Helmert)."""
+    out = np.zeros((k, k - 1))
+    for j in range(1, k):
+        out[:j, j - 1], out[j, j - 1] = 1.0, -float(j)
+        out[:, j - 1] /= np.sqrt(j * (j + 1))
+    return out
+
+
+# --- in the units of the data -----------------------------------------------------------------------------------------
+
+
+def shown(logits: Array, bounds: Array) -> Params:
+    """intercept (K, K) and coef (K, K, p) in units of the data, those of state 0 as a destination being 0."""
+    low, high = np.asarray(bounds)
+    half = np.where(high > low, 0.5 * (high - low), 1.0)
+    own = np.asarray(logits) - np.asarray(logits)[:, :1]
+    coef = own[:, :, 1:] / half
+    return Params(intercept=own[:, :, 0] - coef @ (0.5 * (low + high)), coef=coef)
+
+
+def hidden(intercept: Array, coef: Array, bounds: Array) -> Array:
+    """The logits (K, K, q) of an intercept and coefficients in units of the data; the inverse of `shown`."""
+    low, high = np.asarray(bounds)
+    half = np.where(high > low, 0.5 * (high - low), 1.0)
+    own = np.concatenate([(intercept + coef @ (0.5 * (low + high)))[:, :, None], coef * half], axis=2)
+    return np.asarray(own - own.mean(axis=1, keepdims=True))
