@@ -77,6 +77,14 @@ def emission(_: click.Context, __: click.Parameter, value: str | None) -> str | 
     raise click.BadParameter(f"{value!r} is none of {EMISSIONS}")
 
 
+def covariates(_: click.Context, __: click.Parameter, value: str | None) -> list[str | int] | None:
+    """Columns between commas; a whole number is a position."""
+    if value is None:
+        return None
+    names = [name.strip() for name in value.split(",")]
+    return [int(name) if name.isdigit() else name for name in names]
+
+
 def make_hmm(emission: str, components: int, reg_covar: float, settings: dict[str, Any]) -> Any:
     """The estimator of an emission in words."""
     if gaussian := GAUSSIAN.fullmatch(emission):
@@ -104,6 +112,12 @@ def make_hmm(emission: str, components: int, reg_covar: float, settings: dict[st
     help=f"What a state emits: {EMISSIONS}.",
 )
 @click.option("--topology", type=click.Choice(["ergodic", "left-right"]), default="ergodic", show_default=True)
+@click.option(
+    "--transition-covariates",
+    callback=covariates,
+    metavar="NAMES",
+    help="Columns that drive the transitions out of each step: names, or positions from 0 on, between commas.",
+)
 @click.option("--tol", type=float, default=1e-4, show_default=True, help="Nats per row.")
 @click.option("--stopping", type=click.Choice(["change", "aitken"]), default="aitken", show_default=True)
 @click.option("--reg-covar", type=float, default=0.0, show_default=True)

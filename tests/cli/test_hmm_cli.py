@@ -199,3 +199,23 @@ def test_starts_by_name(folder: Path) -> None:
     refused = CliRunner().invoke(main, [*FIT, "--init", "nearest"])
     assert refused.exit_code == 2
     assert "'nearest' is not one of 'kmeans'" in refused.output
+
+
+def test_transitions_that_a_column_drives(folder: Path) -> None:
+    """By name of a table, by position of an array; answers, and commands that such a model refuses."""
+    said = ("--columns", "a,n", "--sequence-column", "id")
+    fit = ("fit", "hmm", "visits.parquet", "-k", "2", "--seed", "0", "-o", "m.npz", "--max-iter", "4", *said)
+    call(*fit, "--transition-covariates", "n")
+    table = pq.read_table("visits.parquet").select(["a", "n", "id"])
+    hmm = GaussianHMM(2, n_iter=4, random_state=0, transition_covariates=["n"]).fit(table, sequence_column="id")
+    loaded = load_model("m.npz")
+    np.testing.assert_array_equal(loaded.transition_coef_, hmm.transition_coef_)
+    assert loaded.transition_coef_.shape == (2, 2, 1)
+    call("predict", "m.npz", "visits.parquet", "-o", "states.npy")
+    np.testing.assert_array_equal(np.load("states.npy"), hmm.predict(table))
+    assert json.loads(call("score", "m.npz", "visits.parquet", "--json"))["log_likelihood"] == hmm.score(table)
+    assert "0 → 1:" in call("show", "m.npz")
+    recording = ("fit", "hmm", "recording.zarr", "-k", "2", "--seed", "0", "-o", "r.npz", "--max-iter", "2")
+    assert "2 states of 2 features" in call(*recording, "--transition-covariates", "1")
+    assert "transition_covariates exclude" in fail("sample", "r.npz", "-n", "50", "-o", "new.zarr")
+    assert "no column 'pay' to drive" in fail(*fit, "--transition-covariates", "pay")
