@@ -10,7 +10,7 @@ from bench.small_calls import crossed
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 MOST_FILES, MOST_CALLS = 100, 1450
-"""On 1 December 2026 96 and 1,380; why not fewer files: `running/README.md`."""
+"""On 1 December 2026 96 and 1,385; why not fewer files: `running/README.md`."""
 
 
 def test_a_warm_fit_from_zarr_crosses_few_files() -> None:
