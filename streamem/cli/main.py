@@ -22,7 +22,7 @@ from streamem.cli.link import link
 from streamem.cli.mixtures import fit_gmm, fit_mixture, fit_student
 from streamem.cli.proportions import fit_proportions
 from streamem.cli.raters import fit_raters
-from streamem.cli.reading import ReadingOptions, reading_options
+from streamem.cli.reading import ReadingOptions, noise_columns_option, noise_of, reading_options
 from streamem.cli.report import report
 from streamem.cli.select import select
 from streamem.cli.sequences import SequencesSaid, fit_hmm, sequence_options
@@ -45,6 +45,7 @@ OPTIONS = {
     'unseen="missing"': "--unseen missing",
     "unseen='missing'": "--unseen missing",
     " with categories={...}": " with --categories NAME=A,B,…",
+    "noise names the columns": "--noise-columns names the columns",
     "checkpoint='run.npz'": "--checkpoint run.npz",
     "dead_letter='bad.arrows'": "--dead-letter bad.arrows",
     "dead_letter_limit": "--dead-letter-limit",
@@ -118,6 +119,7 @@ fit.add_command(fit_factor)
 @click.option("-o", "--output", type=click.Path(), required=True, help="Where to write (.zarr, .parquet, .npy).")
 @click.option("--proba", is_flag=True, help="Write the probability of every component instead of the label.")
 @click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
+@noise_columns_option
 @sequence_options
 @reading_options
 def predict(
@@ -126,6 +128,7 @@ def predict(
     output: Place,
     proba: bool,
     overwrite: bool,
+    noise_columns: list[str] | None,
     sequences: SequencesSaid,
     reading: ReadingOptions,
 ) -> None:
@@ -143,7 +146,7 @@ def predict(
         source,
         arguments,
     ):
-        question(source, out=output, overwrite=overwrite, **arguments)
+        question(source, out=output, overwrite=overwrite, **arguments, **noise_of(fitted, noise_columns))
     click.echo(output)
 
 
@@ -154,6 +157,7 @@ def predict(
 @click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
 @click.option("--weight", help="Sample weights: a column name, or the path of a Zarr array or .npy file.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@noise_columns_option
 @sequence_options
 @reading_options
 def score(
@@ -163,6 +167,7 @@ def score(
     overwrite: bool,
     weight: Place | None,
     as_json: bool,
+    noise_columns: list[str] | None,
     sequences: SequencesSaid,
     reading: ReadingOptions,
 ) -> None:
@@ -174,6 +179,7 @@ def score(
         source,
         arguments,
     ):
+        arguments |= noise_of(fitted, noise_columns)
         scores = fitted.scores(source, **arguments)
         if output is not None:
             arguments.pop("sample_weight", None)

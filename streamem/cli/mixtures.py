@@ -11,7 +11,14 @@ import click
 from streamem.cli import library
 from streamem.cli.checks import algorithm_option, model_output_option, require_writable, start_option, verbosity
 from streamem.cli.endings import how_it_ended
-from streamem.cli.reading import ReadingOptions, missing_option, reading_options, unseen_option
+from streamem.cli.reading import (
+    ReadingOptions,
+    missing_option,
+    noise_columns_option,
+    noise_of,
+    reading_options,
+    unseen_option,
+)
 from streamem.cli.stores import Place
 from streamem.core.counting import counted
 
@@ -70,9 +77,10 @@ noise_option = click.option(
 @click.command("gmm")
 @mixture_options("change", *covariance_options)
 @noise_option
+@noise_columns_option
 @click.pass_context
 def fit_gmm(ctx: click.Context, /, **given: Any) -> None:
-    """Gaussian mixture."""
+    """Gaussian mixture; with --noise-columns of what lies behind the noise of each row (extreme deconvolution)."""
     _fit_mixture(ctx, library.GaussianMixture, **given)
 
 
@@ -128,6 +136,7 @@ def _fit_mixture(
     checkpoint: Place | None,
     algorithm: str | None,
     reading: ReadingOptions,
+    noise_columns: list[str] | None = None,
     **settings: Any,
 ) -> None:
     """Fit a mixture to data, and write it to a file."""
@@ -140,6 +149,7 @@ def _fit_mixture(
         **settings,
     )
     with reading.opened(data, weight) as (source, arguments):
+        arguments |= noise_of(model, noise_columns)
         model.fit(source, checkpoint=checkpoint, algorithm=algorithm, **arguments)
     model.save(output)
     told = f"{counted(components, 'component')} of {counted(model.n_features_in_, 'feature')}"

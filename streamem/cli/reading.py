@@ -88,6 +88,34 @@ missing_option = click.option(
 )
 
 
+def _names(ctx: click.Context, parameter: click.Parameter, value: str | None) -> list[str] | None:
+    if value is not None and ctx.params.get("missing_chunks") == "fill":
+        raise click.UsageError("--noise-columns does not go together with --missing-chunks fill")
+    return _split(ctx, parameter, value)
+
+
+noise_columns_option = click.option(
+    "--noise-columns",
+    callback=_names,
+    metavar="A,B,C",
+    help="Columns that hold the variances of the noise of each row, in the order of the features.",
+)
+
+
+def noise_of(model: Any, names: list[str] | None) -> dict[str, Any]:
+    """The argument `noise` of a model's methods, if there are such columns; refused by models without.
+
+    Raises
+    ------
+    UsageError : another model than a Gaussian mixture
+    """
+    if names is None:
+        return {}
+    if not isinstance(model, library.GaussianMixture):
+        raise click.UsageError(f"--noise-columns is for Gaussian mixtures; this is a {type(model).__name__}")
+    return {"noise": names}
+
+
 @contextmanager
 def connected(cluster: str) -> Iterator[Any]:
     """A client of a running scheduler, or of a cluster of this machine's processes that ends with the command."""

@@ -8,7 +8,7 @@ from math import isnan
 import click
 
 from streamem.cli import library
-from streamem.cli.reading import ReadingOptions, reading_options
+from streamem.cli.reading import ReadingOptions, noise_columns_option, noise_of, reading_options
 from streamem.cli.sequences import SequencesSaid, sequence_options
 from streamem.cli.stores import Place
 
@@ -25,6 +25,7 @@ from streamem.cli.stores import Place
 )
 @click.option("--weight", help="Sample weights: a column name, or the path of a Zarr array or .npy file.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@noise_columns_option
 @sequence_options
 @reading_options
 def summary(
@@ -33,6 +34,7 @@ def summary(
     method: str,
     weight: Place | None,
     as_json: bool,
+    noise_columns: list[str] | None,
     sequences: SequencesSaid,
     reading: ReadingOptions,
 ) -> None:
@@ -42,7 +44,7 @@ def summary(
         source,
         arguments,
     ):
-        found = fitted.summary(source, method=method, **arguments)
+        found = fitted.summary(source, method=method, **arguments, **noise_of(fitted, noise_columns))
     if not as_json:
         click.echo(str(found))
         return

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from streamem.algorithms import StepSize
 from streamem.core.ports import Variant
 from streamem.estimators.asking import Target, scores_of
 from streamem.estimators.exchange.scikit_learn import as_scikit_learn, hyperparameters_of, take_over
@@ -17,6 +18,7 @@ from streamem.estimators.making import with_shape
 from streamem.estimators.mixtures import MixtureEstimator
 from streamem.estimators.structure import DataArguments
 from streamem.estimators.uncertainty import StandardErrors, standard_errors_of
+from streamem.online.learner import step_rule
 
 Array = NDArray[Any]
 Path = str | os.PathLike[str]
@@ -212,9 +214,9 @@ class GaussianMixture(MixtureEstimator):
         noise : covariances of the noise of each row, in squared units of the data (extreme deconvolution)
             (n, d) variances or (n, d, d) covariances, as an array or the path of a Zarr or ``.npy`` array (n, d) or
             (n, d·d); or the names of d columns of variances beside the features, or of one column of lists. Rows are
-            v + ε with ε ~ N(0, S_i), and the mixture is that of v (Bovy, Hogg & Roweis 2011). An infinite variance says
-            that the value was not observed: a projection. 0 is no noise. Not with priors, ``noise=True``, or the
-            starts "k-means||", "merged_em" and "split_merge".
+            v + ε with ε ~ N(0, S_i), and the mixture is that of v (Bovy, Hogg & Roweis 2011), and so are priors. An
+            infinite variance says that the value was not observed: a projection. 0 is no noise. Not with
+            ``noise=True``, or the starts "k-means||", "merged_em" and "split_merge".
         columns, feature_axis, checkpoint, executor, algorithm, halve_after : as in every mixture; see `Mixture.fit`
 
         Returns
@@ -248,6 +250,52 @@ class GaussianMixture(MixtureEstimator):
         """
         arguments = DataArguments(sample_weight, columns, feature_axis, noise=noise)
         self._fit(X, arguments, algorithm, checkpoint, executor, halve_after)
+        return self
+
+    def partial_fit(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: ArrayLike | str | None = None,
+        *,
+        noise: Any = None,
+        half_life: float | None = None,
+        step: StepSize | None = None,
+        columns: Sequence[str] | None = None,
+        feature_axis: int | str | None = None,
+        executor: Any = None,
+        categories: Mapping[str, Sequence[Any]] | None = None,
+    ) -> Self:
+        """One step of online EM with X as mini-batch; as `Mixture.partial_fit`, and given the noise of each row.
+
+        Statistics are those of the values without noise, whatever the noise: batches with noise and without follow
+        each other as they come, once there are parameters.
+
+        Parameters
+        ----------
+        X, noise : as in `fit`
+        y : ignored
+        sample_weight, half_life, step, columns, feature_axis, executor, categories : as in `Mixture.partial_fit`
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ParameterError : rows that are kept until a start can be made of them have noise of another kind
+
+        Examples
+        --------
+        >>> from streamem import GaussianMixture
+        >>> gm = GaussianMixture(1)
+        >>> for batch, variance in (([[0.0], [2.0]], 0.1), ([[4.0], [6.0]], 9.0)):
+        ...     gm = gm.partial_fit(batch, noise=[[variance], [variance]])
+        >>> gm.report_.n_rows
+        4
+        """
+        arguments = DataArguments(sample_weight, columns, feature_axis, categories=categories, noise=noise)
+        self._learn(X, arguments, step_rule(half_life, step), executor)
         return self
 
     def predict(

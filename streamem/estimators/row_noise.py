@@ -12,9 +12,11 @@ from streamem.core.errors import ParameterError, SchemaError
 from streamem.core.ports import Family, Source, full_family
 from streamem.estimators.row_inputs import columns_of, open_rows, read_options
 from streamem.estimators.structure import DataArguments, Opened
+from streamem.families import NormalWishart
 from streamem.families.gaussian.noisy import NoisyGaussian
+from streamem.families.gaussian.noisy_prior import NoisyNormalWishart
 from streamem.initialization import MERGED, PARALLEL, SPLIT_MERGE
-from streamem.running.fitted import Shape
+from streamem.running.fitted import Fitted, Shape
 from streamem.sources import ReadOptions, open_source
 from streamem.sources.opening import is_weight_path
 from streamem.sources.row_noise import NoisyRows
@@ -53,7 +55,9 @@ def open_noisy(settings: Any, x: Any, arguments: DataArguments, shape: Shape | N
 
 def seen_through_noise(family: Family, kind: str) -> Family:
     """The family of rows that have noise of their own, of this kind."""
-    own: Any = family  # a Gaussian, which `open_noisy` has required
+    if isinstance(family, NormalWishart):
+        return NoisyNormalWishart(family, kind)
+    own: Any = family  # a Gaussian: only mixtures of these take noise of rows
     return NoisyGaussian(own.covariance_type, own.reg_covar, kind)
 
 
@@ -70,9 +74,40 @@ class OnValues:
         return found
 
 
+def with_kind(fitted: Fitted, shape: Shape) -> Fitted:
+    """What is fitted, for a mini-batch of this shape: its rows hold noise of this kind, or none.
+
+    Raises
+    ------
+    ParameterError : rows that are kept until a start can be made of them hold noise of another kind
+    """
+    if fitted.shape is None or fitted.shape.noise == shape.noise:
+        return fitted
+    if fitted.pending is not None:
+        kept, new = (f"noise in {kind}" if kind else "no noise" for kind in (fitted.shape.noise, shape.noise))
+        raise ParameterError(
+            f"the {fitted.pending.rows} rows that earlier batches brought, and of which no start could be made yet, "
+            f"have {kept}, and this batch has {new}: pass rows of one kind until there are enough for a start"
+        )
+    return replace(fitted, shape=replace(fitted.shape, noise=shape.noise))
+
+
+def shape_alone(fitted: Fitted) -> Shape | None:
+    """The shape of rows, whatever noise those have that are kept until a start can be made of them."""
+    return None if fitted.shape is None else replace(fitted.shape, noise=None)
+
+
+def without_kind(fitted: Fitted) -> Fitted:
+    """What is fitted, once a mini-batch was learned: noise belongs to rows, and rows that are kept have theirs."""
+    if fitted.shape is None or fitted.shape.noise is None or fitted.pending is not None:
+        return fitted
+    return replace(fitted, shape=replace(fitted.shape, noise=None))
+
+
 def _require_able(settings: Any, shape: Shape | None) -> None:
-    if not full_family(settings.face.family(settings, shape)).takes_row_noise:
-        raise ParameterError("noise of rows is integrated over without priors of means and covariances: leave them out")
+    family = settings.face.family(settings, shape)
+    if not full_family(family).takes_row_noise:
+        raise ParameterError(f"{type(family).__name__} has no arithmetic for noise of rows: leave it out")
     if settings.noise:
         raise ParameterError("noise=True is a component for outliers, which does not go together with noise of rows")
     if settings.init_params in (MERGED, SPLIT_MERGE, PARALLEL):

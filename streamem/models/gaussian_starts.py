@@ -58,7 +58,9 @@ def moments(sample: Chunk) -> tuple[Array, Array]:
     x = np.asarray(sample.x, dtype=np.float64)
     seen = ~np.isnan(x)
     if not seen.any():
-        raise ParameterError("every value of the sample is missing; a chain cannot start from that")
+        raise ParameterError(
+            "every value of the sample is missing; a chain cannot start from that: pass steps that have values"
+        )
     weight = np.ones(len(x)) if sample.weight is None else np.asarray(sample.weight, dtype=np.float64)
     counts = np.maximum(weight @ seen, np.finfo(np.float64).tiny)
     mean = weight @ np.where(seen, x, 0.0) / counts

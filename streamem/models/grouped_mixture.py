@@ -270,7 +270,10 @@ class GroupedMixture(ForwardsToFamily):
         """Responsibilities (g, K) of the groups, and which rows (n,) have values."""
         present = _present(sample.x)
         if not present.any():
-            raise ParameterError("every row of the sample is missing; a model cannot start from that")
+            raise ParameterError(
+                "every row of the sample is missing; a model cannot start from that: pass groups of which rows "
+                "have values"
+            )
         means, known = _means(sample.x, steps.spans, present)
         resp = np.zeros((len(steps.spans), self.n_components))
         weight = None if sample.weight is None else steps.weights[known]

@@ -363,5 +363,7 @@ def _observed(sample: Chunk) -> tuple[Array, Array | None]:
     """The rows of a sample that have values, and their weights."""
     seen = observed(sample)
     if sample.rows and not seen.rows:
-        raise ParameterError("every row of the sample is missing; a model cannot start from that")
+        raise ParameterError(
+            "every row of the sample is missing; a model cannot start from that: pass steps that have values"
+        )
     return seen.x, seen.weight

@@ -82,7 +82,7 @@ def step(learning: Learning, fitted: Fitted, source: Source, executor: Executor 
 def _moved(learning: Learning, fitted: Fitted, source: Source, executor: Executor | None) -> Fitted:
     assert fitted.state is not None
     model, state = learning.model(fitted), fitted.state
-    rule = StepwiseEM(learning.rule, least=learning.least_rows(source.schema.n_features))
+    rule = StepwiseEM(learning.rule, least=learning.least_rows(features_of(source, fitted)))
     if executor is None:
         stats = _e_step(model, state, source, learning.engine("partial fit", model, fitted))
     else:
@@ -106,7 +106,7 @@ def _begin(learning: Learning, fitted: Fitted, source: Source) -> Fitted:
     assert fitted.shape is not None
     features, model = source.schema.n_features, learning.model(fitted)
     engine, rng = learning.engine("partial fit", model, fitted), learning.generator()
-    least, kept = learning.least_rows(features), fitted.pending
+    least, kept = learning.least_rows(features_of(source, fitted)), fitted.pending
     have = 0 if kept is None else kept.rows
     room = max(least, engine.budget.sample_bytes // (8 * features))
     sample = _taken(model, source, min(source.n_rows, room), rng, engine)
@@ -170,6 +170,12 @@ def _e_step(model: Model, state: State, source: Source, engine: Engine) -> Stats
         return task(refs[0].load(), refs[0])  # no other thread could help, and no sequence is cut
     finally:
         drop_kernel()
+
+
+def features_of(source: Source, fitted: Fitted) -> int:
+    """Features of rows, which may hold the noise of each behind them."""
+    shape = fitted.shape
+    return source.schema.n_features if shape is None or shape.noise is None else shape.features
 
 
 def _names(source: Source, fitted: Fitted) -> tuple[str, ...] | None:

@@ -25,7 +25,7 @@ from sklearn.utils import get_tags
 
 from streamem import HMM, GaussianHMM, GaussianMixture, GroupedMixture, Mixture
 from streamem.core.errors import CheckpointMismatchError, DataError, NonFiniteError, ParameterError, PoisonError
-from streamem.families import Multinomial
+from streamem.families import Gaussian, Multinomial
 from tests.helpers.gappy import GappyNormal
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -405,3 +405,11 @@ def test_what_cannot_be_imputed_is_refused(fitted: Mixture) -> None:
         mute.impute(X)
     with pytest.raises(ParameterError, match="Mute cannot draw missing values"):
         mute.impute(X, n_draws=1)
+
+
+def test_rows_without_any_value_are_refused_with_the_remedy() -> None:
+    x = np.full((12, 2), np.nan)
+    for model, what in ((GroupedMixture(Gaussian("diag"), 1), "groups of which rows"), (GaussianHMM(1), "steps that")):
+        for learn in (model.fit, model.partial_fit):
+            with pytest.raises(ParameterError, match=f"every row of the sample is missing.*pass {what} have values"):
+                learn(x, lengths=[4, 4, 4])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zarr
+from click.testing import CliRunner
 from numpy.typing import NDArray
 from scipy.stats import multivariate_normal
 
-from streamem import GaussianMixture
+from streamem import GaussianHMM, GaussianMixture
+from streamem.cli.main import main
 from streamem.core.errors import DataError, ParameterError, SchemaError
 
 Array = NDArray[Any]
@@ -197,11 +200,128 @@ def test_bad_noise_is_named() -> None:
         GaussianMixture(2).fit(x, noise=np.ones((50, 3)))
     with pytest.raises(SchemaError, match=r"of 50 rows, are needed"):
         GaussianMixture(2).fit(x, noise=np.ones((49, 2)))
-    with pytest.raises(ParameterError, match="without priors"):
-        GaussianMixture(2, mean_prior=[0.0, 0.0], mean_precision_prior=1.0).fit(x, noise=noise)
     with pytest.raises(ParameterError, match="noise=True is a component for outliers"):
         GaussianMixture(2, noise=True).fit(x, noise=noise)
     with pytest.raises(ParameterError, match="use 'kmeans'"):
         GaussianMixture(2, init_params="split_merge").fit(x, noise=noise)
     with pytest.raises(ParameterError, match="X has no names"):
         GaussianMixture(2).fit(x, noise=["a", "b"])
+
+
+PRIORS: dict[str, Any] = {"mean_prior": [1.0, 2.0], "mean_precision_prior": 5.0, "degrees_of_freedom_prior": 10.0}
+SCATTERS: dict[str, Any] = {"full": 20.0 * np.eye(2), "tied": 20.0 * np.eye(2), "diag": [20.0, 30.0], "spherical": 20.0}
+
+
+@pytest.mark.parametrize("covariance_type", SCATTERS)
+def test_priors_of_what_noise_hides(covariance_type: str) -> None:
+    """Noise of 0 is the fit with the prior alone."""
+    x, _ = seen(300)
+    prior = {**PRIORS, "covariance_prior": SCATTERS[covariance_type], "covariance_type": covariance_type}
+    plain, none = fitted(x, **prior, means_init=MEANS), fitted(x, **prior, means_init=MEANS, noise=np.zeros_like(x))
+    np.testing.assert_allclose(none.means_, plain.means_, rtol=1e-9)
+    np.testing.assert_allclose(none.covariances_, plain.covariances_, rtol=1e-9)
+    assert none.objective_ == pytest.approx(plain.objective_, abs=1e-12)
+    assert none.objective_ != none.lower_bound_
+
+
+def test_the_mode_behind_noise() -> None:
+    """Of one component the slopes of log-likelihood and log-prior, written down here, are 0; stepwise EM is near."""
+    x, noise = seen(200)
+    own = {**PRIORS, "covariance_prior": 20.0 * np.eye(2)}
+    model = fitted(x, 1, noise=noise, **own)
+
+    def objective(free: Array) -> float:
+        mean, factor = free[:2], np.array([[free[2], 0.0], [free[3], free[4]]])
+        covariance, about = factor @ factor.T, x - mean
+        behind = covariance + noise
+        squares = np.einsum("ni,nij,nj->", about, np.linalg.inv(behind), about)
+        away, precision = mean - own["mean_prior"], np.linalg.inv(covariance)
+        log_prior = (
+            10.0 * np.log(np.linalg.det(covariance)) + 20.0 * np.trace(precision) + 5.0 * away @ precision @ away
+        )
+        return -0.5 * float(squares + np.log(np.linalg.det(behind)).sum() + log_prior)
+
+    factor = np.linalg.cholesky(model.covariances_[0])
+    reached = np.array([*model.means_[0], factor[0, 0], factor[1, 0], factor[1, 1]])
+    steps = 1e-4 * np.eye(5)
+    slopes = [(objective(reached + step) - objective(reached - step)) / 2e-4 for step in steps]
+    curvature = [(2 * objective(reached) - objective(reached + s) - objective(reached - s)) / 1e-8 for s in steps]
+    assert (np.abs(slopes) / np.sqrt(curvature) < 1e-3).all()  # a thousandth of a standard error
+    stepped = fitted(x, 1, noise=noise, algorithm="stepwise", **own)
+    assert 0.0 <= 200 * (model.objective_ - stepped.objective_) < 0.1
+
+
+def test_mini_batches_with_noise() -> None:
+    """One of all rows is one iteration; many come near the maximum; rows with noise and without follow each other."""
+    x, noise = seen(400)
+    given: dict[str, Any] = {"weights_init": [0.5, 0.5], "means_init": MEANS, "precisions_init": [np.eye(2)] * 2}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        once = fitted(x, noise=noise, **given, max_iter=1, tol=0.0)
+    step = GaussianMixture(2, reg_covar=0.0, **given).partial_fit(x, noise=noise)
+    np.testing.assert_allclose(step.means_, once.means_, rtol=1e-12)
+    np.testing.assert_allclose(step.covariances_, once.covariances_, rtol=1e-12)
+    whole = fitted(x, noise=noise, means_init=MEANS)
+    gaps = []
+    many = GaussianMixture(2, reg_covar=0.0, means_init=MEANS, random_state=0)
+    for _ in range(3):
+        for low in range(0, 400, 20):
+            many.partial_fit(x[low : low + 20], noise=noise[low : low + 20])
+        gaps.append(whole.score(x, noise=noise) - many.score(x, noise=noise))
+    assert gaps[0] > 2 * gaps[-1] > 0
+    variances = np.einsum("nii->ni", noise)
+    many.partial_fit(x[:40], noise=variances[:40]).partial_fit(x[40:80])
+    assert many.report_.n_rows == 1280
+
+
+def test_rows_that_wait_for_a_start_have_one_kind_of_noise() -> None:
+    x, noise = seen(100)
+    waiting = GaussianMixture(2, random_state=0)
+    for row in range(6):  # 2·K·(d + 1) = 12 rows make a start
+        waiting.partial_fit(x[row : row + 1], noise=noise[row : row + 1])
+    with pytest.raises(
+        ParameterError, match="the 6 rows that earlier batches .* have noise in covariances, and .* no n"
+    ):
+        waiting.partial_fit(x[6:40])
+    assert not waiting.__sklearn_is_fitted__()
+    for row in range(6, 12):
+        waiting.partial_fit(x[row : row + 1], noise=noise[row : row + 1])
+    assert waiting.report_.n_rows == 12
+    assert waiting.partial_fit(x[12:40]).report_.n_rows == 40
+
+
+def test_noise_at_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Columns of variances reach fit, predict, score and summary, and other models refuse them."""
+    monkeypatch.chdir(tmp_path)
+    x, noise = seen(200)
+    variances = np.einsum("nii->ni", noise)
+    frame = pd.DataFrame({"x": x[:, 0], "y": x[:, 1], "x_var": variances[:, 0], "y_var": variances[:, 1]})
+    frame.to_parquet("x.parquet")
+    names = ["--noise-columns", "x_var,y_var"]
+
+    def call(*arguments: str) -> str:
+        result = CliRunner().invoke(main, [*arguments, *names])
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    assert "2 components of 2 features" in call(*["fit", "gmm", "x.parquet", "-k", "2", "--seed", "0", "-o", "m.npz"])
+    model = GaussianMixture(2, random_state=0).fit(x, noise=variances)
+    assert f"{model.lower_bound_:.6g}"[:6] in CliRunner().invoke(main, ["show", "m.npz"]).output
+    call(*["predict", "m.npz", "x.parquet", "--proba", "-o", "p.npy"])
+    np.testing.assert_allclose(np.load("p.npy"), model.predict_proba(x, noise=variances))
+    scores = json.loads(call(*["score", "m.npz", "x.parquet", "--json", "-o", "d.npy"]))
+    np.testing.assert_allclose(scores["log_likelihood"], model.score_samples(x, noise=variances).sum())
+    np.testing.assert_allclose(np.load("d.npy"), model.score_samples(x, noise=variances))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the tolerance is loose
+        told = json.loads(call(*["summary", "m.npz", "x.parquet", "--json"]))
+    np.testing.assert_allclose(told["log_likelihood"], scores["log_likelihood"])
+    refused = CliRunner().invoke(
+        main, [*["fit", "gmm", "x.parquet", "-k", "2", "-o", "n.npz", "--noise-columns", "x_var"]]
+    )
+    assert "noise has 1 numbers a row for 3 features" in refused.output
+    GaussianHMM(2, random_state=0, n_iter=0).fit(x).save("h.npz")
+    refused = CliRunner().invoke(main, [*["score", "h.npz", "x.parquet"], *names])
+    assert "--noise-columns is for Gaussian mixtures; this is a GaussianHMM" in refused.output
+    refused = CliRunner().invoke(main, [*["score", "m.npz", "x.parquet", "--missing-chunks", "fill"], *names])
+    assert "does not go together with --missing-chunks fill" in refused.output

@@ -14,6 +14,8 @@ from streamem.core.arrays import Params
 from streamem.core.stats import Stats
 from streamem.families.gaussian.arithmetic import origins
 from streamem.families.gaussian.noisy import NoisyGaussian
+from streamem.families.gaussian.noisy_prior import NoisyNormalWishart
+from streamem.families.gaussian.normal_wishart import NormalWishart
 from streamem.families.gaussian.shortfall import expected_log_likelihood
 
 Array = NDArray[Any]
@@ -77,3 +79,13 @@ class TestNoisyGaussian(FamilySuite):
                 covariance = own[k] if self.covariance_type == "full" else np.diag(own[k])
                 out[i, k] = multivariate_normal.logpdf(row[:D], means[k], covariance + noise)
         return out
+
+
+class TestNoisyNormalWishart(TestNoisyGaussian):
+    def make_family(self) -> NoisyGaussian:
+        scatter: Any = [50.0, 20.0] if self.covariance_type == "diag" else np.array([[50.0, 5.0], [5.0, 20.0]])
+        believed: dict[str, Any] = {"covariance_prior": scatter, "degrees_of_freedom_prior": 40.0}
+        family = NormalWishart(
+            self.covariance_type, 0.0, mean_prior=[9.0, 2.0], mean_precision_prior=30.0, **believed, total_weight=257.0
+        )
+        return NoisyNormalWishart(family, self.noise)

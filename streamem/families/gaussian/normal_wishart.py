@@ -87,6 +87,11 @@ class NormalWishart(PriorGaussian):
         )
         self._sized = (0, 0)
 
+    @property
+    def takes_row_noise(self) -> bool:
+        """True: the M-step is of values, however rows show them."""
+        return True
+
     def maximize(self, stats: Stats, previous: Params) -> Params:
         """Means and covariances of rows and prior together."""
         return super(NormalWishart, self._for(previous)).maximize(stats, previous)
