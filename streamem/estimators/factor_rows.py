@@ -76,6 +76,10 @@ class FactorRows(FactorMixtureRows):
             )
         return params.replace(components=settings.face.with_given(settings, components, settings.face.given(settings)))
 
+    def needs_moments_alone(self, settings: Any) -> bool:
+        """Whether rows are complete."""
+        return bool(settings.missing == "error")
+
     def is_given_wholly(self, settings: Any) -> bool:
         """Always, since a start draws nothing."""
         return True

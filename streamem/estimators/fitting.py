@@ -52,7 +52,7 @@ def fit_to(
     earlier : a fit to go on from, or None to start anew
     """
     settings.structure.check_start(settings, opened.shape)
-    opened = compressed(settings, opened, executor)
+    opened = by_moments(settings, compressed(settings, opened, executor), algorithm, checkpoint, executor)
     known = surveyed(settings, opened, executor)
     chosen = Chosen(algorithm) if algorithm is not None else of_checkpoint(settings, checkpoint)
     if chosen is None:
@@ -128,6 +128,20 @@ def compressed(settings: Any, opened: Opened, executor: Any) -> Opened:
     compress = import_whole("streamem.running.compress")
     source = compress.compressed(opened.source, model.family, model.missing, engine, wanted is True)
     return replace(opened, source=source)
+
+
+def by_moments(
+    settings: Any, opened: Opened, algorithm: Variant | None, checkpoint: Path | None, executor: Any
+) -> Opened:
+    """A few rows with mean and covariance of all, where nothing else matters to the model or the algorithm."""
+    chosen = algorithm or (found.algorithm if (found := of_checkpoint(settings, checkpoint)) else None)
+    if not settings.structure.needs_moments_alone(settings) or not (chosen is None or chosen.sees_all_rows):
+        return opened
+    known = Fitted(shape=opened.shape)
+    model: Any = model_of(settings, known)
+    engine = engine_for(settings, "moments", model, known, executor)
+    moments = import_whole("streamem.running.moments")
+    return replace(opened, source=moments.condensed(opened.source, model.missing, engine))
 
 
 def _maker(settings: Any, model: Any, opened: Opened) -> Callable[[Chunk, np.random.RandomState, Reads], Params]:

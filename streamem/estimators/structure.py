@@ -159,6 +159,10 @@ class Structure(Protocol):
         """The most by which any parameters can be better than the fitted ones, in nats per row; None: unknown."""
         return None
 
+    def needs_moments_alone(self, settings: Any) -> bool:
+        """Whether the likelihood of rows is that of any others of the same weight, mean and covariance."""
+        return False
+
     def reopened(self, settings: Any, chunk: Chunk, shape: Shape) -> Source:
         """A mini-batch of a stream as a source."""
 

@@ -78,7 +78,8 @@ class FitReport:
     ----------
     origin : the source in words
     n_rows, n_features, n_chunks : its size and plan
-    n_patterns : different rows, over which the passes went with their weights instead of over rows; None of other fits
+    n_patterns : different rows, or rows with the mean and covariance of all, over which the passes went with their
+        weights instead of over rows; None of other fits
     setting : how it ran: threads, chunks in flight, bytes of kept chunks, projected bytes, limit, arithmetic,
         and on threads the processor with the width of vectors in compiled code
     passes : one record a pass
