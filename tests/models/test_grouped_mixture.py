@@ -266,6 +266,7 @@ def test_gaussian_numbers_of_grouped_rows() -> None:
 @pytest.mark.parametrize(
     ("lengths", "missing"), [([3] * 4000, 0.0), ([3] * 4000, 1e-4), ([9000, 2, 1, 7], 0.0), ([5], 0.0)]
 )
+@pytest.mark.variations(16, 16)
 def test_groups_in_one_call_are_groups_one_by_one(
     lengths: list[int], missing: float, before: Any, after: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
