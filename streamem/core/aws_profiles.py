@@ -58,7 +58,7 @@ class Profile:
         if not (way := [name for name in ANOTHER_WAY if name in found]):
             raise SourceError(f"the AWS profile {self.name!r} has neither keys nor another way to get some")
         if find_spec("boto3") is None:
-            raise SourceError(f"the AWS profile {self.name!r} gets its keys by {way[0]}: pip install boto3")
+            raise SourceError(f"the AWS profile {self.name!r} gets its keys by {way[0]}: pip install 'streamem[boto3]'")
         session = import_whole("boto3").Session(profile_name=self.name)
         keys = import_whole("obstore.auth.boto3").Boto3CredentialProvider(session)()
         return {**keys, "expires_at": datetime.now(UTC) + KEPT}

@@ -122,7 +122,7 @@ def test_libraries_that_ask_nobody_get_the_keys(files: Path) -> None:
     ("name", "words"),
     [
         ("absent", "no AWS profile 'absent' in .*credentials or .*config; there are asks, default, known, stranger"),
-        ("asks", "the AWS profile 'asks' gets its keys by sso_session: pip install boto3"),
+        ("asks", r"the AWS profile 'asks' gets its keys by sso_session: pip install 'streamem\[boto3\]'"),
         ("default", "the AWS profile 'default' has neither keys nor another way"),
     ],
 )
