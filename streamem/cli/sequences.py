@@ -118,6 +118,8 @@ def make_hmm(emission: str, components: int, reg_covar: float, settings: dict[st
     metavar="NAMES",
     help="Columns that drive the transitions out of each step: names, or positions from 0 on, between commas.",
 )
+@click.option("--durations", type=click.Choice(["poisson", "negative-binomial"]), help="How long states last.")
+@click.option("--max-duration", type=click.IntRange(2), default=100, show_default=True, help="Ages of a state.")
 @click.option("--tol", type=float, default=1e-4, show_default=True, help="Nats per row.")
 @click.option("--stopping", type=click.Choice(["change", "aitken"]), default="aitken", show_default=True)
 @click.option("--reg-covar", type=float, default=0.0, show_default=True)

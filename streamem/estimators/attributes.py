@@ -26,6 +26,8 @@ OPTIONAL = (
     "stream_positions_",
     "report_",
     "items_",
+    "duration_means_",
+    "duration_sizes_",
 )
 """Attributes that an earlier fit may have left and the next one may not have."""
 FITTED = (*OPTIONAL, "converged_", "n_iter_", "lower_bound_", "lower_bounds_")

@@ -25,14 +25,15 @@ class BernoulliHMM(SequenceEstimator):
     params, init_params : str, default "ste"
         Which parts are updated, and which are made anew by `fit`: s startprob, t transmat, e emissionprob.
     start, startprob_prior, transmat_prior, algorithm, random_state, n_iter, tol, n_init, topology, tied_transitions
-    verbose, stopping, missing, n_threads, memory_limit, chunk_bytes
+    durations, max_duration, verbose, stopping, missing, n_threads, memory_limit, chunk_bytes
         As in `GaussianHMM`.
 
     Attributes
     ----------
     startprob_ (K,), transmat_ (K, K)
     emissionprob_ : (K, d) probabilities of 1
-    converged_, n_iter_, lower_bound_, lower_bounds_, report_, n_features_in_ : as in `GaussianHMM`
+    duration_means_, duration_sizes_, converged_, n_iter_, lower_bound_, lower_bounds_, report_, n_features_in_
+        As in `GaussianHMM`
 
     Examples
     --------

@@ -35,7 +35,7 @@ class CategoricalHMM(SequenceEstimator):
     start : str, default "random"
         "random" deals the symbols to the states at random; others as in `GaussianHMM`.
     startprob_prior, transmat_prior, algorithm, random_state, n_iter, tol, n_init, topology, tied_transitions
-    verbose, stopping, missing, n_threads, memory_limit, chunk_bytes
+    durations, max_duration, verbose, stopping, missing, n_threads, memory_limit, chunk_bytes
         As in `GaussianHMM`.
 
     Attributes
@@ -43,7 +43,8 @@ class CategoricalHMM(SequenceEstimator):
     startprob_ (K,), transmat_ (K, K)
     emissionprob_ : (K, V) probabilities of the symbols; for several columns a list of one such array each
     n_categories_ : (d,) V of every column
-    converged_, n_iter_, lower_bound_, lower_bounds_, report_, n_features_in_ : as in `GaussianHMM`
+    duration_means_, duration_sizes_, converged_, n_iter_, lower_bound_, lower_bounds_, report_, n_features_in_
+        As in `GaussianHMM`
 
     Examples
     --------

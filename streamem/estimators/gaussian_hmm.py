@@ -65,6 +65,13 @@ class GaussianHMM(SequenceEstimator):
         States of a group share one row of transition probabilities.
     transition_covariates : list of columns that drive the transitions, or None
         See `HMM`.
+    durations : {"poisson", "negative-binomial"} or None, default None
+        How long states last: None is a Markov chain, in which they last geometrically. Otherwise the model is hidden
+        semi-Markov: the duration of a state, less 1, is Poisson or negative binomial, and `transmat_` tells which other
+        state follows; its diagonal is 0 (1 where the topology allows no other state). See Notes.
+    max_duration : int, default 100
+        With `durations`, the age D up to which a state's own probabilities to be left are kept; a state that is older
+        keeps that of age D. States times `max_duration` may be at most 2,000: so many numbers a step takes.
     stopping : {"aitken", "change"}, default "aitken"
         "aitken" stops when the gain still to come, predicted by Aitken's rule, is below `tol` twice running; "change"
         when the last gain was.
@@ -76,6 +83,8 @@ class GaussianHMM(SequenceEstimator):
     Attributes
     ----------
     startprob_ (K,), transmat_ (K, K), means_ (K, d)
+    duration_means_ : (K,) mean durations in steps, with `durations`
+    duration_sizes_ : (K,) sizes r of "negative-binomial": the variance is m + m²/r with m = duration_means_ − 1
     covars_ : (K, d, d) full matrices whatever the covariance type, as hmmlearn gives them
         May be set in the shape of the covariance type too: (K, d, d) full, (d, d) tied, (K, d) diag, (K,) spherical.
     converged_ : bool
@@ -92,6 +101,15 @@ class GaussianHMM(SequenceEstimator):
     (w m₀ + Σ γ x) / (w + Σ γ), covariances (V₀ + w (m − m₀)(m − m₀)ᵀ + Σ γ (x − m)(x − m)ᵀ) / (n₀ + Σ γ). `fit` weighs
     them against the data, in a pass beforehand, so that mini-batches count them in proportion; `partial_fit` needs a
     `fit` before. A state without rows goes where the priors say.
+
+    With `durations`, a state of age a is left with the probability P(duration = a) / P(duration ≥ a), for a ≥ D that
+    of D: beyond D the tail is geometric (Langrock & Zucchini 2011), so no duration is impossible, and size 1 is a
+    Markov chain for any D. The first state of a sequence begins with it; the duration of the last one is censored by
+    the end, exactly (Guédon 2003). "t" in `params` and `init_params` names transitions and durations;
+    `duration_means_` and `duration_sizes_` that are set are where a fit without "t" in `init_params` starts. The M-step
+    of durations is Newton's, from expected numbers of states that were left, or not, at each age; means are kept above
+    1 + 1e-8, sizes within 1e-3 and 1e6 (a Poisson's). Standard errors, ``continued=True`` and `to_hmmlearn` refuse
+    durations.
 
     A row that is NaN in every column is a step at which nothing was observed; one that is NaN in some is an error. A
     state that no row belongs to keeps its emissions, and one that is never left its transitions; `report_.events`

@@ -41,14 +41,15 @@ class GMMHMM(SequenceEstimator):
         Wishart priors of matrices, (K, M, d, d) and (K, M) for full, ν at least −(d + 2), (K, d, d) and (K,) for tied
         ones, ν at least −(M + d + 1). A number fills the whole of a matrix.
     start, startprob_prior, transmat_prior, algorithm, random_state, n_iter, tol, n_init, topology, tied_transitions
-    verbose, stopping, missing, n_threads, memory_limit, chunk_bytes
+    durations, max_duration, verbose, stopping, missing, n_threads, memory_limit, chunk_bytes
         As in `GaussianHMM`.
 
     Attributes
     ----------
     startprob_ (K,), transmat_ (K, K), weights_ (K, M), means_ (K, M, d)
     covars_ : (K, M, d, d) full, (K, M, d) diag, (K, M) spherical, (K, d, d) tied
-    converged_, n_iter_, lower_bound_, lower_bounds_, report_, n_features_in_ : as in `GaussianHMM`
+    duration_means_, duration_sizes_, converged_, n_iter_, lower_bound_, lower_bounds_, report_, n_features_in_
+        As in `GaussianHMM`
 
     Notes
     -----

@@ -38,7 +38,7 @@ class HMM(SequenceEstimator):
         is one step of Newton's method that is sure to raise the likelihood. Not for other topologies than
         "ergodic", `tied_transitions`, `transmat_prior`, streams or standard errors, which say what to do instead.
     start, startprob_prior, transmat_prior, algorithm, random_state, n_iter, tol, n_init, topology, tied_transitions
-    verbose, stopping, missing, n_threads, memory_limit, chunk_bytes
+    durations, max_duration, verbose, stopping, missing, n_threads, memory_limit, chunk_bytes
         As in `GaussianHMM`.
 
     Attributes
@@ -47,7 +47,8 @@ class HMM(SequenceEstimator):
     transition_intercept_ (K, K), transition_coef_ (K, K, p) : α and β, with `transition_covariates`, in units of the
         data; state 0 as a destination has 0. They are where a fit starts if `init_params` leaves out t.
     params_ : Params of the family
-    converged_, n_iter_, lower_bound_, lower_bounds_, report_, n_features_in_ : as in `GaussianHMM`
+    duration_means_, duration_sizes_, converged_, n_iter_, lower_bound_, lower_bounds_, report_, n_features_in_
+        As in `GaussianHMM`
 
     Examples
     --------

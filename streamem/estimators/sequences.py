@@ -18,7 +18,8 @@ from streamem.estimators.asking import Target, identity_options, opened_for, sco
 from streamem.estimators.attributes import require_fitted
 from streamem.estimators.declaring import hyperparameters
 from streamem.estimators.decoding import QUESTIONS, best_path, decoder_of, stationary_distribution, sum_of_best
-from streamem.estimators.driven_steps import OfSequences, with_covariates
+from streamem.estimators.driven_steps import with_covariates
+from streamem.estimators.duration_steps import OfSequencesByDurations, SemiMarkovSteps
 from streamem.estimators.estimator import Estimator
 from streamem.estimators.exchange.hmmlearn import as_hmmlearn, hyperparameters_of, take_over
 from streamem.estimators.faces.emissions import EmissionFace
@@ -60,6 +61,8 @@ class SequenceEstimator(Estimator):
     topology: Any = "ergodic"
     tied_transitions: Sequence[Sequence[int]] | None = None
     transition_covariates: Sequence[str | int] | None = None
+    durations: str | None = None
+    max_duration: int = 100
     stopping: str = "aitken"
     missing: str = "error"
     n_threads: int | None = None
@@ -70,10 +73,12 @@ class SequenceEstimator(Estimator):
     transmat_: Array = field(init=False)
     transition_intercept_: Array = field(init=False)
     transition_coef_: Array = field(init=False)
+    duration_means_: Array = field(init=False)
+    duration_sizes_: Array = field(init=False)
 
     n_features_in_: int = field(init=False)
 
-    structure = OfSequences()
+    structure = OfSequencesByDurations()
     instead_of_noise = (
         "of a sequence it could be a state of its own or a share of every state's steps, and both are meant. States "
         "of heavy tails, HMM(StudentT()), let single outliers count little; states of two parts each, "
@@ -301,6 +306,8 @@ class SequenceEstimator(Estimator):
         >>> GaussianHMM(1).fit_stream(hours, batch_rows=8).report_.n_rows
         40
         """
+        if continued:
+            self.structure.refuse(self, "an endless sequence")
         arguments = StreamArguments(
             half_life,
             step,
@@ -578,7 +585,9 @@ class SequenceEstimator(Estimator):
         1.0
         """
         require_fitted(self)
-        return stationary_distribution(self.transmat_)
+        visits = stationary_distribution(self.transmat_)
+        structure = self.structure
+        return structure.long_run(self, self._now(), visits) if isinstance(structure, SemiMarkovSteps) else visits
 
     def bic(self, X: Any, lengths: Any = None, **options: Any) -> float:
         """Bayesian information criterion (Schwarz 1978): −2ℓ + p·log(rows). Options are those of `score`.

@@ -25,6 +25,7 @@ from streamem.estimators.sequence_inputs import open_steps, step_options
 from streamem.estimators.structure import Asked, DataArguments, Opened, Question, Structure, imputing
 from streamem.initialization import Start, in_order
 from streamem.models import HMM as ChainModel
+from streamem.models.durations import Durations
 from streamem.models.steps import missing_rows
 from streamem.models.transitions import Transitions
 from streamem.running.answers import Column, map_source
@@ -71,6 +72,9 @@ class Sequences(Structure):
         }
     )
     names = tuple(CHAIN)
+    has_durations = False
+    """Whether states last as a distribution says: see `duration_steps`."""
+
     is_sequential = True
     iterations, starting, noun, window = "n_iter", "start", "state", WINDOW
     least_formula = "2·K·(d + 1 + K)"
@@ -92,11 +96,29 @@ class Sequences(Structure):
 
     def model(self, settings: Any, family: Family, fitted: Fitted | None) -> ChainModel:
         """The chain with what the family says of each state."""
-        return _chain(settings, family, None if fitted is None else fitted.prior_weight.steps)
+        return self.chain(settings, family, None if fitted is None else fitted.prior_weight.steps)
 
     def model_of_all(self, settings: Any, family: Family, fitted: Fitted, stats: Stats) -> ChainModel:
         """The model whose priors are weighed against these statistics."""
-        return _chain(settings, weighed_by(family, stats), None)
+        return self.chain(settings, weighed_by(family, stats), None)
+
+    def chain(
+        self, settings: Any, family: Family, total_weight: float | None, start: Start | None = None
+    ) -> ChainModel:
+        """The model of the hyperparameters."""
+        return ChainModel(
+            family,
+            int(settings.n_components),
+            start or settings.face.starts()[settings.start],
+            topology=settings.topology,
+            tied_transitions=tied_groups(settings),
+            startprob_prior=settings.startprob_prior,
+            transmat_prior=settings.transmat_prior,
+            startprob_init=given_chain(settings, "startprob_"),
+            transmat_init=given_chain(settings, "transmat_"),
+            params=settings.params,
+            total_weight=total_weight,
+        )
 
     def row_width(self, family: Any, features: int) -> int:
         """The width of a row as the family sees it: with the values of earlier steps that the family looks back on."""
@@ -111,11 +133,10 @@ class Sequences(Structure):
         face = settings.face
         given = face.given(settings)
         if face.is_given_wholly(settings):
-            first, anchor = model.transitions.first(), model.anchor_only(sample)
+            anchor = model.anchor_only(sample)
             known = None if anchor is None else face.with_given(settings, anchor.components, given)
             components = face.rebuilt(settings, given, shape) if known is None else known
-            kept = np.zeros(settings.n_components, dtype=np.bool_)
-            return Params(startprob=first.startprob, transmat=first.transmat, kept=kept, components=components)
+            return Params(**model.first_chain(), components=components)
         params: Params = self._starter(settings, model, sample, shape).init(sample, rng)
         components = face.with_given(settings, face.settled(settings, params.components), given)
         return params.replace(components=components)
@@ -125,11 +146,11 @@ class Sequences(Structure):
         face, k = settings.face, int(settings.n_components)
         family = integrated(settings, face.free_family(settings, shape)) if face.priors else model.family
         if settings.topology != "left-right" or sample.sequences is None:
-            return _chain(settings, family, model.total_weight, model._start)
+            return self.chain(settings, family, model.total_weight, model._start)
         missing = missing_rows(sample.x)
         present = np.ones(sample.rows, dtype=np.bool_) if missing is None else ~missing
         states = in_order(present, sample.sequences.offsets, k)[present]
-        return _chain(settings, family, model.total_weight, lambda x, weight, k, rng: np.eye(k)[states])
+        return self.chain(settings, family, model.total_weight, lambda x, weight, k, rng: np.eye(k)[states])
 
     def check_online(self, model: Any, fitted: Fitted) -> None:
         """Priors of the chain need the number of all steps."""
@@ -187,6 +208,8 @@ class Sequences(Structure):
         """Probabilities of another number of states, or no emissions."""
         shapes = {"startprob": (k,), "transmat": (k, k)}
         wrong = [name for name, shape in shapes.items() if np.shape(params.get(name, ())) != shape]
+        if ("duration_logs" in params) != self.has_durations:
+            return f"the parameters are {'without' if self.has_durations else 'with'} durations of states"
         if wrong or "components" not in params:
             return f"the file's {', '.join(wrong) or 'emissions'} do not fit {k} states"
         return ""
@@ -206,6 +229,8 @@ class Sequences(Structure):
         """`start` and `algorithm` are names, `params` and `init_params` letters."""
         require_choice(settings, "start", settings.face.starts())
         require_choice(settings, "algorithm", DECODERS)
+        if settings.durations is not None and not self.has_durations:
+            Durations(settings.durations, 2)  # refuses what is no kind of them
         letters: dict[str, str] = dict(settings.face.letters)
         for name in ("params", "init_params"):
             value = getattr(settings, name)
@@ -218,13 +243,13 @@ class Sequences(Structure):
 
     def check_start(self, settings: Any, shape: Shape) -> None:
         """Probabilities that are none, and what the face finds wrong."""
-        _chain(settings, settings.face.family(settings, shape), None).transitions.first()
+        self.chain(settings, settings.face.family(settings, shape), None).first_chain()
         settings.face.check_start(settings, shape.features)
 
     def key(self, settings: Any) -> dict[str, Any]:
         """Hyperparameters of the chain, and a checksum of given values and priors."""
         face = settings.face
-        given = [value for name in CHAIN if (value := _given(settings, name)) is not None]
+        given = [value for name in CHAIN if (value := given_chain(settings, name)) is not None]
         given += [value for name, value in face.given(settings).items() if name in face.keyed]
         given += [getattr(settings, name) for name in ("startprob_prior", "transmat_prior", *face.priors)]
         held = b"|".join(np.ascontiguousarray(np.asarray(value, dtype=np.float64)).tobytes() for value in given)
@@ -280,20 +305,35 @@ class Sequences(Structure):
         """
         if isinstance(n_rows, bool) or not isinstance(n_rows, int | np.integer) or n_rows < 1:
             raise ParameterError(f"n_samples is {n_rows!r}; it must be an integer >= 1")
+        states = self.drawn_states(settings, int(n_rows), rng, chances, covariates)
+        return self.emitted(settings, fitted, states, rng), states
+
+    def drawn_states(
+        self, settings: Any, n_rows: int, rng: np.random.RandomState, chances: Array | None, covariates: Any
+    ) -> Array:
+        """States (n,) of one sequence, of which the first has the given chances, those of startprob_ if None."""
+        attributes = attributes_of(settings)
+        first = np.asarray(attributes["startprob_"] if chances is None else chances)
+        return _draw_states(rng, n_rows, first, self.moves_at(settings, n_rows, covariates))
+
+    def emitted(self, settings: Any, fitted: Fitted, states: Array, rng: np.random.RandomState) -> Array:
+        """Rows (n, d) that states (n,) emit.
+
+        Raises
+        ------
+        ParameterError : a family that cannot draw, or that looks back on earlier steps
+        """
         assert fitted.state is not None
         attributes, components = attributes_of(settings), fitted.state.params.components
-        family = family_of(settings, fitted)
+        family, draw = family_of(settings, fitted), settings.face.draw
         if lag := int(getattr(family, "lag", 0)):
             raise ParameterError(f"steps of {type(settings).__name__} depend on {lag} before; they cannot be drawn yet")
-        first = np.asarray(attributes["startprob_"] if chances is None else chances)
-        moves, draw = self.moves_at(settings, int(n_rows), covariates), settings.face.draw
-        states = _draw_states(rng, int(n_rows), first, moves)
         counts = [int((states == k).sum()) for k in range(int(settings.n_components))]
         drawn = [draw(settings, family, components, attributes, k, n, rng) for k, n in enumerate(counts)]
-        rows = np.empty((int(n_rows), drawn[0].shape[1]))
+        rows = np.empty((len(states), drawn[0].shape[1]))
         for k, own in enumerate(drawn):
             rows[states == k] = own
-        return rows, states
+        return rows
 
     def moves_at(self, settings: Any, n_rows: int, covariates: Any) -> Array:
         """(K, K) transition probabilities, or (n − 1, K, K) where they differ from step to step.
@@ -328,24 +368,7 @@ def tied_groups(settings: Any) -> list[list[int]]:
     return groups.tolist() if isinstance(groups, np.ndarray) else [list(group) for group in groups or ()]
 
 
-def _chain(settings: Any, family: Family, total_weight: float | None, start: Start | None = None) -> ChainModel:
-    """The model of the hyperparameters."""
-    return ChainModel(
-        family,
-        int(settings.n_components),
-        start or settings.face.starts()[settings.start],
-        topology=settings.topology,
-        tied_transitions=tied_groups(settings),
-        startprob_prior=settings.startprob_prior,
-        transmat_prior=settings.transmat_prior,
-        startprob_init=_given(settings, "startprob_"),
-        transmat_init=_given(settings, "transmat_"),
-        params=settings.params,
-        total_weight=total_weight,
-    )
-
-
-def _given(settings: Any, name: str) -> Any:
+def given_chain(settings: Any, name: str) -> Any:
     """An attribute of the chain from which `fit` starts: it is set, and not to be made anew; else None."""
     return None if CHAIN[name] in settings.init_params else getattr(settings, name, None)
 

@@ -13,6 +13,9 @@ from streamem.core.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from streamem.kernels.block_passes import densities_pass, mixture_pass, statistics_pass
+    from streamem.kernels.chains.age_logs import age_log_backward, age_log_forward, age_log_recursions
+    from streamem.kernels.chains.age_paths import best_age_rest, best_age_scores, best_ages
+    from streamem.kernels.chains.age_recursions import age_recursions
     from streamem.kernels.chains.driven import (
         driven_alphas,
         driven_betas,
@@ -64,9 +67,16 @@ __all__ = [
     "add_incomplete_by_variances",
     "add_moments",
     "add_pairs",
+    "age_log_backward",
+    "age_log_forward",
+    "age_log_recursions",
+    "age_recursions",
     "apart_densities",
     "apart_pass",
     "bend",
+    "best_age_rest",
+    "best_age_scores",
+    "best_ages",
     "correct_log_prob",
     "densities_pass",
     "divided",
@@ -118,6 +128,13 @@ _HOMES = {
     "driven_scores": "streamem.kernels.chains.driven",
     "driven_trace": "streamem.kernels.chains.driven",
     "recursions": "streamem.kernels.chains.forward_backward",
+    "age_log_backward": "streamem.kernels.chains.age_logs",
+    "age_log_forward": "streamem.kernels.chains.age_logs",
+    "age_log_recursions": "streamem.kernels.chains.age_logs",
+    "best_age_rest": "streamem.kernels.chains.age_paths",
+    "best_age_scores": "streamem.kernels.chains.age_paths",
+    "best_ages": "streamem.kernels.chains.age_paths",
+    "age_recursions": "streamem.kernels.chains.age_recursions",
     "gaussian_filter": "streamem.kernels.chains.gaussian_chains",
     "gaussian_information": "streamem.kernels.chains.gaussian_chains",
     "gaussian_states": "streamem.kernels.chains.gaussian_chains",

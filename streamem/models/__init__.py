@@ -10,6 +10,7 @@ from streamem.models.mixture import Mixture
 from streamem.models.noise import MixtureWithNoise
 from streamem.models.own_model import OwnModel
 from streamem.models.proportions import Proportions
+from streamem.models.semi_markov import SemiMarkov
 
 __all__ = [
     "HMM",
@@ -22,4 +23,5 @@ __all__ = [
     "MixtureWithNoise",
     "OwnModel",
     "Proportions",
+    "SemiMarkov",
 ]

@@ -52,6 +52,10 @@ class ChainSums:
     transitions: Array
     visits: Array
 
+    def others(self) -> dict[str, Array]:
+        """Counts besides, by name: none of a chain."""
+        return {}
+
 
 class ChainPass:
     """One pass over a chunk at fixed parameters.

@@ -110,6 +110,12 @@ class HMM(ForwardsToFamily):
         components = self.family.maximize(self.family.stats(previous, x, resp), previous)
         return self._assembled(components)
 
+    def first_chain(self) -> dict[str, Array]:
+        """Parameters before the first pass, by name, beside those of the emissions."""
+        first = self.transitions.first()
+        absorbing = np.zeros(self.n_components, dtype=np.bool_)
+        return {"startprob": first.startprob, "transmat": first.transmat, "kept": absorbing}
+
     def anchor_only(self, sample: Chunk) -> Params | None:
         """The transitions' start and the family's `start`, whose anchor alone means something; None if it has none."""
         if not self.family.has_start:
@@ -138,6 +144,7 @@ class HMM(ForwardsToFamily):
             transitions=work.sums.transitions,
             visits=work.sums.visits,
             components=work.emissions.stats(),
+            **work.sums.others(),
         )
 
     def m_step(self, stats: Stats, previous: Params) -> Params:
@@ -274,6 +281,24 @@ class HMM(ForwardsToFamily):
                 raise NumericalError(impossible(s, first, stop, emissions.log_prob(first, stop), emissions.overflows))
         return out
 
+    def walk(self, params: Params, chunk: Chunk, message: Boundary | None = None) -> Array:
+        """The path in all that a model tells apart: its states, and of a semi-Markov model their ages too."""
+        return self.path(params, chunk, message)
+
+    @property
+    def n_substates(self) -> int:
+        """How many numbers a `walk` tells apart."""
+        return self.n_components
+
+    def states_of(self, walk: Array) -> Array:
+        """The path of states in a `walk`."""
+        return walk
+
+    def log_starts(self, params: Params, walk: Array) -> Array:
+        """Log-probabilities of steps of a `walk` with which sequences begin."""
+        with np.errstate(divide="ignore"):
+            return np.asarray(np.log(params.startprob)[walk])
+
     @by_size
     @small_buffers
     def log_likelihood(self, params: Params, chunk: Chunk, message: Boundary | None = None) -> Stats:
@@ -344,9 +369,7 @@ class HMM(ForwardsToFamily):
         return work.emissions.kernel.rounding + 4 * (self.n_components + 4) * EPS
 
     def _assembled(self, components: Any) -> Params:
-        first = self.transitions.first()
-        absorbing = np.zeros(self.n_components, dtype=np.bool_)
-        return Params(startprob=first.startprob, transmat=first.transmat, kept=absorbing, components=components)
+        return Params(**self.first_chain(), components=components)
 
 
 def _chain(params: Params) -> Chain:

@@ -86,20 +86,23 @@ class PathPart:
     Attributes
     ----------
     states : (n,) int64
+    walk : (n,) int64, the path in all that the model tells apart: see `walk` of the model
     log_prob : of its emissions, and of the starts and transitions within it, in nats
     opened : whether a sequence is cut at its beginning
-    beyond : (K,) log-probabilities of the transition out of the last step, where a sequence is cut there; else None
+    beyond : log-probabilities of the transition out of the last step of the walk, to each that the model tells apart,
+        where a sequence is cut there; else None
     """
 
     states: Array
+    walk: Array
     log_prob: float
     opened: bool
     beyond: Array | None
 
     @property
     def first(self) -> int:
-        """The state where a sequence was cut before it, else −1."""
-        return int(self.states[0]) if self.opened and len(self.states) else -1
+        """The step of the walk where a sequence was cut before it, else −1."""
+        return int(self.walk[0]) if self.opened and len(self.walk) else -1
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,11 +122,12 @@ class ScorePath(PassTask[PathPart]):
         """The answer for one chunk."""
         require_finite(chunk, ref, self.names, self.model.missing)
         with locating(chunk, ref, self.names), _named(ref):
-            states = self.model.path(self.params, chunk, self.messages.get(ref.index))
+            walk = self.model.walk(self.params, chunk, self.messages.get(ref.index))
+            states = self.model.states_of(walk)
             own = self._emitted(chunk.x, states)
             sequences = chunk.sequences or Sequences(np.array([0, chunk.rows], dtype=np.int64))
-            own += self._moved(chunk, states, sequences)
-            return PathPart(states, own, sequences.opened, self._beyond(chunk, states, sequences))
+            own += self._moved(chunk, walk, sequences)
+            return PathPart(states, walk, own, sequences.opened, self._beyond(chunk, walk, sequences))
 
     def _emitted(self, x: Array, states: Array) -> float:
         missing = missing_rows(x)
@@ -131,28 +135,26 @@ class ScorePath(PassTask[PathPart]):
         log_prob = self.model.family.log_prob(self.params.components, x[seen])
         return float(np.take_along_axis(log_prob, states[seen][:, None], axis=1).sum())
 
-    def _moved(self, chunk: Chunk, states: Array, sequences: Sequences) -> float:
+    def _moved(self, chunk: Chunk, walk: Array, sequences: Sequences) -> float:
         """Starts of sequences, and transitions within them."""
         offsets = sequences.offsets
         starts = offsets[:-1][np.diff(offsets) > 0]
         begun = starts[1:] if sequences.opened else starts
-        is_start = np.zeros(len(states) + 1, dtype=np.bool_)
+        is_start = np.zeros(len(walk) + 1, dtype=np.bool_)
         is_start[starts] = True
-        moved = ~is_start[1 : len(states)] & (states[1:] >= 0) if len(states) else np.zeros(0, dtype=np.bool_)
-        begun = begun[states[begun] >= 0]
-        with np.errstate(divide="ignore"):
-            start = np.log(self.params.startprob)
+        moved = ~is_start[1 : len(walk)] & (walk[1:] >= 0) if len(walk) else np.zeros(0, dtype=np.bool_)
+        begun = begun[walk[begun] >= 0]
         rows = np.flatnonzero(moved)
-        moves = self.model.log_moves(self.params, chunk, rows, states[rows], states[rows + 1])
-        return float(start[states[begun]].sum() + moves.sum())
+        moves = self.model.log_moves(self.params, chunk, rows, walk[rows], walk[rows + 1])
+        return float(self.model.log_starts(self.params, walk[begun]).sum() + moves.sum())
 
-    def _beyond(self, chunk: Chunk, states: Array, sequences: Sequences) -> Array | None:
+    def _beyond(self, chunk: Chunk, walk: Array, sequences: Sequences) -> Array | None:
         """Log-probabilities of the transition out of the last step, where its sequence goes on in the next chunk."""
-        if not sequences.continued or not len(states) or states[-1] < 0:
+        if not sequences.continued or not len(walk) or walk[-1] < 0:
             return None
-        k = self.model.n_components
-        last, state = np.full(k, len(states) - 1), np.full(k, states[-1])
-        return self.model.log_moves(self.params, chunk, last, state, np.arange(k))
+        k = self.model.n_substates
+        last, came = np.full(k, len(walk) - 1), np.full(k, walk[-1])
+        return self.model.log_moves(self.params, chunk, last, came, np.arange(k))
 
 
 class PathSum:

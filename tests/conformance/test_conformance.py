@@ -46,7 +46,8 @@ from streamem.families.gaussian.held import HeldGaussian
 from streamem.families.gaussian.prior import GaussianPrior
 from streamem.families.gaussian.with_prior import PriorGaussian
 from streamem.initialization import STARTS
-from streamem.models import HMM, Mixture
+from streamem.models import HMM, Mixture, SemiMarkov
+from streamem.models.durations import Durations
 from streamem.sources import ReadOptions, open_source
 from streamem.sources.kinds import KINDS
 from streamem.streams.byte_stream import ByteStream
@@ -222,6 +223,22 @@ class TestHiddenMarkovModel(ModelSuite):
 
     def weights(self, chunk: Chunk, rng: np.random.Generator) -> Array:
         return np.repeat(rng.uniform(0.5, 2.0, len(self.LENGTHS)), self.LENGTHS)
+
+
+class TestSemiMarkovModel(TestHiddenMarkovModel):
+    """Durations are parameters of a state; their counts are of steps, so cuts between sequences do not matter."""
+
+    kind = "poisson"
+
+    def make_model(self) -> SemiMarkov:
+        return SemiMarkov(Gaussian("diag", 1e-6), 3, STARTS["k-means++"], Durations(self.kind, 12))
+
+
+class TestSemiMarkovModelOfTwoParameters(TestSemiMarkovModel):
+    kind = "negative-binomial"
+
+    def make_model(self) -> SemiMarkov:
+        return SemiMarkov(Gaussian("diag", 1e-6), 3, STARTS["k-means++"], Durations(self.kind, 12))
 
 
 def one_sequence(chunk: Chunk, first: int, stop: int) -> Chunk:

@@ -16,7 +16,8 @@ from streamem.families import Poisson
 CHAIN = ("startprob_prior", "transmat_prior")
 RUN = (
     *("algorithm", "random_state", "n_iter", "tol", "verbose", "params", "init_params", "start", "n_init"),
-    *("topology", "tied_transitions", "stopping", "missing", "n_threads", "memory_limit", "chunk_bytes"),
+    *("topology", "tied_transitions", "durations", "max_duration"),
+    *("stopping", "missing", "n_threads", "memory_limit", "chunk_bytes"),
 )
 WITH_CODES = (*RUN[:-3], "unseen", *RUN[-3:])
 GAUSSIAN = ("means_prior", "means_weight", "covars_prior", "covars_weight")
