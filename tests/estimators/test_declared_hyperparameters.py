@@ -16,7 +16,7 @@ from streamem.families import Poisson
 CHAIN = ("startprob_prior", "transmat_prior")
 RUN = (
     *("algorithm", "random_state", "n_iter", "tol", "verbose", "params", "init_params", "start", "n_init"),
-    *("topology", "tied_transitions", "durations", "max_duration"),
+    *("topology", "tied_transitions", "transition_covariates", "durations", "max_duration"),
     *("stopping", "missing", "n_threads", "memory_limit", "chunk_bytes"),
 )
 WITH_CODES = (*RUN[:-3], "unseen", *RUN[-3:])
