@@ -124,6 +124,7 @@ def test_interrupted_and_gone_on(algorithm: str, tmp_path: Path) -> None:
         hmm(max_duration=31).fit(source, checkpoint=tmp_path / "c.npz", algorithm=algorithm)
 
 
+@pytest.mark.slow
 def test_a_cluster_gives_the_same_bits(client: Client) -> None:
     x = drawn()[0]
     settings = {"chunk_bytes": CUTTING, "n_iter": 3}
