@@ -17,7 +17,7 @@ from streamem.core.validation import require_seen
 from streamem.estimators.beginning import begun
 from streamem.estimators.family_facts import free_parameters, integrated, kind_of, settings_of, weighed_against
 from streamem.estimators.hyperparameters import engine_of, generator_of
-from streamem.estimators.row_noise import seen_through_noise
+from streamem.families.gaussian.noisy_prior import seen_through_noise
 from streamem.online.learner import Learning
 from streamem.running.engines import Engine
 from streamem.running.federated import basis_of

@@ -9,12 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamem.core.errors import ParameterError, SchemaError
-from streamem.core.ports import Family, Source, full_family
+from streamem.core.ports import Source, full_family
 from streamem.estimators.row_inputs import columns_of, open_rows, read_options
 from streamem.estimators.structure import DataArguments, Opened
-from streamem.families import NormalWishart
-from streamem.families.gaussian.noisy import NoisyGaussian
-from streamem.families.gaussian.noisy_prior import NoisyNormalWishart
 from streamem.initialization import MERGED, PARALLEL, SPLIT_MERGE
 from streamem.running.fitted import Fitted, Shape
 from streamem.sources import ReadOptions, open_source
@@ -51,14 +48,6 @@ def open_noisy(settings: Any, x: Any, arguments: DataArguments, shape: Shape | N
     told = names if names is not None and len(names) == d else None
     source = NoisyRows(base, d, told)
     return Opened(source, replace(opened.shape, noise=source.kind))
-
-
-def seen_through_noise(family: Family, kind: str) -> Family:
-    """The family of rows that have noise of their own, of this kind."""
-    if isinstance(family, NormalWishart):
-        return NoisyNormalWishart(family, kind)
-    own: Any = family  # a Gaussian: only mixtures of these take noise of rows
-    return NoisyGaussian(own.covariance_type, own.reg_covar, kind)
 
 
 @dataclass(frozen=True)

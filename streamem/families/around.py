@@ -94,6 +94,11 @@ class Around(WithInner):
         """The family's."""
         return self.family.statistics_bytes(n_components, n_features)
 
+    @property
+    def takes_row_noise(self) -> bool:
+        """False: the arithmetic for noise of rows knows nothing of what is around a family."""
+        return False
+
     # --- what the M-step does ----------------------------------------------------------------------------------------
 
     def penalty(self, params: Any, stats: Stats) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from streamem.families.gaussian.noisy import NoisyGaussian
 from streamem.families.gaussian.normal_wishart import NormalWishart
 
@@ -20,3 +22,10 @@ class NoisyNormalWishart(NoisyGaussian, NormalWishart):
     def __init__(self, family: NormalWishart, noise: str) -> None:
         vars(self).update(vars(family))
         self.noise = noise
+
+
+def seen_through_noise(family: Any, kind: str) -> NoisyGaussian:
+    """The family of rows that have noise of their own, of this kind, for one that `takes_row_noise`."""
+    if isinstance(family, NormalWishart):
+        return NoisyNormalWishart(family, kind)
+    return NoisyGaussian(family.covariance_type, family.reg_covar, kind)

@@ -53,6 +53,19 @@ class ResponseColumn(FullFamily):
     def expected(self, params: Params, covariates: Array) -> Array:
         """Expected response (n, K) under every component, given covariates (n, p)."""
 
+    def counted(self, n_features: int) -> Array:
+        """Refuse: densities are those of a response, given its covariates.
+
+        Raises
+        ------
+        ParameterError : always
+        """
+        name = type(self).__name__
+        raise ParameterError(
+            f"{name} has no noise beside it: its densities are those of a response, given covariates, and noise has "
+            "one over both. Fit without noise, or with one component more"
+        )
+
     # --- columns -----------------------------------------------------------------------------------------------------
 
     def for_columns(
