@@ -23,6 +23,7 @@ from streamem.estimators.hmm import HMM
 from streamem.estimators.item_response import ItemResponse
 from streamem.estimators.latent_class import LatentClass
 from streamem.estimators.mixture import Mixture
+from streamem.estimators.mixture_of_regressions import MixtureOfRegressions
 from streamem.estimators.mixture_proportions import MixtureProportions
 from streamem.estimators.poisson_hmm import PoissonHMM
 from streamem.estimators.ppca import PPCA
@@ -49,6 +50,7 @@ __all__ = [
     "LinearGaussianChain",
     "Mixture",
     "MixtureOfFactorAnalyzers",
+    "MixtureOfRegressions",
     "MixtureProportions",
     "MultinomialMixture",
     "NegativeBinomialMixture",

@@ -30,6 +30,7 @@ from streamem.estimators.hmm import HMM
 from streamem.estimators.item_response import ItemResponse
 from streamem.estimators.latent_class import LatentClass
 from streamem.estimators.mixture import Mixture
+from streamem.estimators.mixture_of_regressions import MixtureOfRegressions
 from streamem.estimators.mixture_proportions import MixtureProportions
 from streamem.estimators.model_files import read_model
 from streamem.estimators.persistence import KIND
@@ -63,6 +64,7 @@ CLASSES: dict[str, Any] = {
         FactorAnalysis,
         PPCA,
         MixtureOfFactorAnalyzers,
+        MixtureOfRegressions,
     )
 }
 FAMILIAR: dict[str, Any] = {"Mixture": Mixture, "HMM": HMM, "GroupedMixture": GroupedMixture}

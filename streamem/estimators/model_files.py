@@ -94,6 +94,7 @@ def _meta(settings: Any, fitted: Fitted) -> dict[str, Any]:
         "seen": fitted.seen,
         "categories": {name: list(values) for name, values in (shape.categories or {}).items()},
         "sequences": dict(shape.sequences),
+        **({} if shape.response is None else {"response": shape.response}),
         "published_dtype": str(shape.dtype),
         "data_weight": fitted.prior_weight.data,
         "steps_weight": fitted.prior_weight.steps,
@@ -212,6 +213,7 @@ def _fitted(meta: Mapping[str, Any], state: State, features: int) -> Fitted:
         sequences=ways,
         covariates=tuple(int(at) for at in positions),
         covariate_names=tuple(str(name) for name in driving) or None,
+        response=None if meta.get("response") is None else str(meta["response"]),
     )
     weights = [None if (value := meta.get(name)) is None else float(value) for name in ("data_weight", "steps_weight")]
     stream = None

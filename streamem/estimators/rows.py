@@ -37,7 +37,7 @@ Array = NDArray[Any]
 NOISE = ("noise_weight", "box")
 
 
-def _asking(method: str) -> Any:
+def asking(method: str) -> Any:
     """The task that asks a model's method of every row."""
 
     def task(model: Any, params: Params, names: tuple[str, ...] | None, column: Column) -> Apply:
@@ -47,11 +47,11 @@ def _asking(method: str) -> Any:
     return task
 
 
-def _label_column(k: int, dtype: np.dtype[Any], stored: bool) -> Column:
+def label_column(k: int, dtype: np.dtype[Any], stored: bool) -> Column:
     return Column(None, np.dtype(np.int32 if stored else np.int64), ("label",))
 
 
-def _probability_columns(k: int, dtype: np.dtype[Any], stored: bool) -> Column:
+def probability_columns(k: int, dtype: np.dtype[Any], stored: bool) -> Column:
     return Column(k, dtype, tuple(f"probability_{i}" for i in range(k)))
 
 
@@ -64,9 +64,9 @@ class Rows(Structure):
 
     questions: Mapping[str, Question] = MappingProxyType(
         {
-            "labels": Question(_label_column, _asking("labels")),
-            "responsibilities": Question(_probability_columns, _asking("responsibilities")),
-            "log_density": Question(_density_column, _asking("log_density")),
+            "labels": Question(label_column, asking("labels")),
+            "responsibilities": Question(probability_columns, asking("responsibilities")),
+            "log_density": Question(_density_column, asking("log_density")),
         }
     )
     names = ("weights_",)
@@ -159,7 +159,7 @@ class Rows(Structure):
 
     def imputing(self, n_draws: int, seed: int | None) -> Asked:
         """From the responsibilities of each row."""
-        return imputing(_asking("imputed"), n_draws, seed)
+        return imputing(asking("imputed"), n_draws, seed)
 
     def published(self, params: Params, dtype: np.dtype[Any]) -> dict[str, Array]:
         """weights_ (K,); with noise its weight, and the box in which it has a density."""

@@ -33,6 +33,7 @@ class DataArguments:
     on with the sequence of the call before. `chunk_bytes` is the size of a chunk where answers are wider than rows.
     `left_out` are columns that are no features, such as those that are written beside answers. `categories` are the
     values of columns of text, where no rows were seen yet. `noise` is that of each row; see `GaussianMixture.fit`.
+    `response` is what the features explain; see `MixtureOfRegressions.fit`.
     """
 
     sample_weight: Any = None
@@ -47,6 +48,7 @@ class DataArguments:
     left_out: tuple[str, ...] = ()
     categories: Mapping[str, Sequence[Any]] | None = None
     noise: Any = None
+    response: Any = None
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Where EM starts: a uniform sample, and responsibilities on it."""
 
+from streamem.initialization.few_rows import from_few_rows
 from streamem.initialization.merging import merged_down, most_rows
 from streamem.initialization.ordered import in_order
 from streamem.initialization.parallel_means import Cells, Mapped, SumCells, parallel_means
@@ -29,6 +30,7 @@ __all__ = [
     "SumCells",
     "best_of_short_runs",
     "drawn_rows",
+    "from_few_rows",
     "in_order",
     "located_in_source",
     "merged_down",

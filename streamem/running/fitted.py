@@ -31,6 +31,7 @@ class Shape:
     noise : "variances" or "covariances", where the rows of a call hold their noise behind the features; else None
     covariates : columns that are no features but drive the transitions, by position among all columns of a row
     covariate_names : their names, in that order, where the data had such
+    response : the column that the features explain, which lies behind them; None where it has no name, or there is none
     """
 
     features: int
@@ -42,6 +43,7 @@ class Shape:
     noise: str | None = None
     covariates: tuple[int, ...] = ()
     covariate_names: tuple[str, ...] | None = None
+    response: str | None = None
 
     @property
     def width(self) -> int:

@@ -137,6 +137,7 @@ CASES: dict[str, Callable[[], Any]] = {
     "FactorAnalysis": lambda: streamem.FactorAnalysis(1, max_iter=5),
     "PPCA": lambda: streamem.PPCA(max_iter=5),
     "MixtureOfFactorAnalyzers": lambda: streamem.MixtureOfFactorAnalyzers(max_iter=5),
+    "MixtureOfRegressions": lambda: streamem.MixtureOfRegressions(init_params="random", max_iter=5),
     "Mixture of Gaussian": lambda: Mixture(Gaussian()),
     "Mixture of Poisson": lambda: rows(Mixture, "CountMixture", counts)(Poisson()),
     "Mixture of Bernoulli": lambda: rows(Mixture, "BitMixture", bits)(Bernoulli()),
@@ -174,11 +175,20 @@ ORDERED = {
 """Checks of rows that can be taken apart, which steps that look back on others cannot."""
 
 
+ABOUT_ROWS_ALONE = {
+    "check_methods_sample_order_invariance",
+    "check_methods_subset_invariance",
+    "check_sample_weight_equivalence_on_dense_data",
+}
+"""Checks that ask for densities of rows without a response, or fit 31 coefficients to 27 rows, which is refused."""
+
+
 @pytest.mark.variations(3, 100)
 @pytest.mark.parametrize("name", CASES)
 def test_nothing_fails(name: str) -> None:
     failed = failures(CASES[name]())
-    assert {check: failed[check] for check in failed if "Autoregressive" not in name or check not in ORDERED} == {}
+    allowed = ORDERED if "Autoregressive" in name else ABOUT_ROWS_ALONE if name == "MixtureOfRegressions" else set()
+    assert {check: failed[check] for check in failed if check not in allowed} == {}
 
 
 WITHOUT_FEATURES = {"DawidSkene"}

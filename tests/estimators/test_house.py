@@ -29,6 +29,7 @@ from streamem import (
     LinearGaussianChain,
     Mixture,
     MixtureOfFactorAnalyzers,
+    MixtureOfRegressions,
     MixtureProportions,
     MultinomialMixture,
     NegativeBinomialMixture,
@@ -98,6 +99,7 @@ ESTIMATORS: dict[str, Any] = {
     "FactorAnalysis": FactorAnalysis(1),
     "PPCA": PPCA(1),
     "MixtureOfFactorAnalyzers": MixtureOfFactorAnalyzers(2, random_state=0),
+    "MixtureOfRegressions": MixtureOfRegressions(2, random_state=0),
 }
 
 
@@ -124,6 +126,8 @@ def trained(name: str) -> Any:
     """An estimator that was fitted, learned online and was followed."""
     model = unfitted(ESTIMATORS[name]).on_update(lambda update: None)
     x = rows(name)
+    if name == "MixtureOfRegressions":  # of which streams hold the response among their columns
+        return model.fit(x, x[:, 0]).partial_fit(x, x[:, 0])
     return model.fit(x).partial_fit(x).fit_stream(x if isinstance(x, list) else [x], batch_rows=60)
 
 

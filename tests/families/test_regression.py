@@ -25,7 +25,7 @@ from streamem.families import (
     Regression,
 )
 from streamem.initialization import STARTS
-from streamem.models import Mixture as MixtureModel
+from streamem.models.regression_mixture import RegressionMixture
 
 Array = NDArray[Any]
 P = 3
@@ -222,8 +222,8 @@ class TestMixtureOfRegressions(ModelSuite):
     def _choose(self, name: str) -> None:
         self.name = name
 
-    def make_model(self) -> MixtureModel:
-        return MixtureModel(FAMILIES[self.name], 2, STARTS["random"])
+    def make_model(self) -> RegressionMixture:
+        return RegressionMixture(FAMILIES[self.name], 2, STARTS["random"])
 
     def make_chunk(self, rng: np.random.Generator, n: int) -> Chunk:
         return Chunk(rows_of(self.name, rng, n))

@@ -93,6 +93,10 @@ def require_full_rank(design: Design, names: Sequence[str]) -> None:
     DegenerateDataError : fewer rows than coefficients, a constant column, or one that is a combination of others
     """
     p = len(design.mean)
+    if not design.rows:
+        raise DegenerateDataError(
+            "no row has all values and a weight other than zero, so that nothing can be estimated; pass rows that have"
+        )
     if design.rows < p + 1:
         raise DegenerateDataError(
             f"{design.rows:.0f} rows with all values were found for {p + 1} coefficients (an intercept, and one for "

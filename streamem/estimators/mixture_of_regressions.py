@@ -1,0 +1,524 @@
+"""`MixtureOfRegressions`: rows whose response depends on covariates as one of K regressions says."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from streamem.algorithms import StepSize
+from streamem.core.errors import ParameterError
+from streamem.core.ports import Variant
+from streamem.estimators.asking import Target, scores_of
+from streamem.estimators.diagnosis import Diagnosis, diagnosis_of
+from streamem.estimators.faces.regressions import RegressionFace
+from streamem.estimators.mixtures import MixtureEstimator
+from streamem.estimators.regressions import REGRESSIONS
+from streamem.estimators.row_response import ABSENT
+from streamem.estimators.structure import DataArguments
+from streamem.estimators.uncertainty import StandardErrors, standard_errors_of
+from streamem.online.learner import step_rule
+from streamem.running.federated import SharedStats
+
+Array = NDArray[Any]
+Path = str | os.PathLike[str]
+
+
+class MixtureOfRegressions(MixtureEstimator):
+    """Mixture of generalized linear regressions of a response y on covariates X, fitted by EM, out of core.
+
+    p(y | x) = Σ_k w_k p_k(y | x), also called switching, clusterwise or latent class regression (Quandt 1972; DeSarbo &
+    Cron 1988; Grün & Leisch 2008). With one component it is the generalized linear model itself.
+
+    Parameters
+    ----------
+    n_components : int, default 1
+    family : {"gaussian", "poisson", "binomial", "multinomial"}, default "gaussian"
+        Distribution of the response; see `streamem.families.Regression`. Links are canonical.
+    reg_covar : float, default 0.0
+        Of Gaussian responses, added to every variance, in squared units of the response. A component of few rows may
+        fit them exactly, where the likelihood has no maximum; a small value, or another start, keeps it from that.
+    trials : int, default 1
+        Of binomial responses, the trials of each row.
+    n_classes : int, optional
+        Of multinomial responses, how many categories there are; by default what the data of `fit` hold.
+    init_params : {"short_em", "random", "kmeans"}, default "short_em"
+        "random" begins with a few rows of each component, "short_em" with the best of 32 short runs so begun. "kmeans"
+        splits rows where they lie, not by the lines they lie on, and often leads to a local maximum.
+    missing : {"error", "integrate"}, default "error"
+        "integrate" leaves out rows without a response, which say nothing of it, and rows without some covariate: these
+        have no distribution here, so that only complete rows count, as with R's ``na.omit``.
+    tol, max_iter, n_init, random_state, warm_start, verbose, stopping, weight_concentration_prior
+    n_threads, memory_limit, chunk_bytes
+        As in `Mixture`, but `tol` is 1e-6 and `max_iter` 1000 by default.
+
+    Attributes
+    ----------
+    weights_ : (K,)
+    coef_ : (K, p); of multinomial responses (K, C, p), of the C categories beside category 0
+    intercept_ : (K,), or (K, C)
+    scale_ : (K,) standard deviations of the errors, of Gaussian responses
+    converged_, n_iter_, lower_bound_, lower_bounds_, objective_, report_, n_features_in_ : as in `GaussianMixture`
+
+    Notes
+    -----
+    Of Gaussian responses the M-step is weighted least squares. Of others each pass makes one Newton step, short enough
+    to be sure to raise the likelihood (`streamem/families/regression/README.md`).
+
+    Questions take the response as ``y=``. Without it `predict`, `predict_proba` and `transform` tell what covariates
+    alone say of the components, and where a fit named a column, it is looked for in X. Streams are for
+    ``Mixture(Regression(..., response="name"))``, whose rows hold the response.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from streamem import MixtureOfRegressions
+    >>> rng = np.random.default_rng(0)
+    >>> x = rng.uniform(-1.0, 1.0, size=(400, 1))
+    >>> y = np.where(rng.random(400) < 0.5, 1 + 2 * x[:, 0], 1 - 3 * x[:, 0]) + 0.1 * rng.normal(size=400)
+    >>> model = MixtureOfRegressions(2, random_state=0).fit(x, y)
+    >>> sorted(model.coef_.ravel().round(1).tolist()), model.intercept_.round(1).tolist()
+    ([-3.0, 2.0], [1.0, 1.0])
+    >>> model.predict_response(np.zeros((1, 1))).round(1).tolist()
+    [1.0]
+    """
+
+    face: ClassVar[RegressionFace] = RegressionFace()
+    structure = REGRESSIONS
+    instead_of_noise = (
+        "a density in the box of the data is one of rows, and here covariates have none; a component with a large "
+        "scale_ takes outliers"
+    )
+
+    coef_: Array
+    intercept_: Array
+    scale_: Array
+
+    def __init__(
+        self,
+        n_components: int = 1,
+        family: str = "gaussian",
+        *,
+        reg_covar: float = 0.0,
+        trials: int = 1,
+        n_classes: int | None = None,
+        tol: float = 1e-6,
+        max_iter: int = 1000,
+        n_init: int = 1,
+        init_params: str = "short_em",
+        random_state: int | np.random.RandomState | None = None,
+        warm_start: bool = False,
+        verbose: int = 0,
+        stopping: str = "aitken",
+        missing: str = "error",
+        weight_concentration_prior: float | ArrayLike | None = None,
+        n_threads: int | None = None,
+        memory_limit: str | int | None = None,
+        chunk_bytes: str | int | None = None,
+    ) -> None:
+        self.n_components = n_components
+        self.family = family
+        self.reg_covar = reg_covar
+        self.trials = trials
+        self.n_classes = n_classes
+        self.tol = tol
+        self.max_iter = max_iter
+        self.n_init = n_init
+        self.init_params = init_params
+        self.random_state = random_state
+        self.warm_start = warm_start
+        self.verbose = verbose
+        self.stopping = stopping
+        self.missing = missing
+        self.weight_concentration_prior = weight_concentration_prior
+        self.n_threads = n_threads
+        self.memory_limit = memory_limit
+        self.chunk_bytes = chunk_bytes
+
+    # --- learning ----------------------------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: ArrayLike | str | None = None,
+        *,
+        columns: Sequence[str] | None = None,
+        feature_axis: int | str | None = None,
+        checkpoint: Path | None = None,
+        executor: Any = None,
+        algorithm: str | Variant | None = None,
+        halve_after: int | None = None,
+    ) -> Self:
+        """Fit by EM; one pass over the data an iteration where the data are small.
+
+        Parameters
+        ----------
+        X : array-like (n, p), or a path, table or collection that `streamem.open_source` can open
+            The covariates; no column of ones, an intercept is always there.
+        y : (n,) responses, or the name of their column in X, or the path of a ``.npy`` file
+            Whole numbers >= 0 of Poisson, 0 to `trials` of binomial, codes 0, 1, … of multinomial responses.
+        sample_weight, columns, feature_axis, checkpoint, executor, algorithm, halve_after
+            As in `GaussianMixture.fit`; `columns` are covariates.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        DegenerateDataError : more coefficients than rows, or covariates that do not determine theirs, named
+        ImpossibleValueError : a response that the distribution cannot emit, with its row
+        ParameterError : no y
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from streamem import MixtureOfRegressions
+        >>> table = pd.DataFrame({"dose": [0.0, 1, 2, 3], "cases": [1, 2, 4, 8]})
+        >>> MixtureOfRegressions(family="poisson", tol=1e-12).fit(table, y="cases").coef_.round(3).tolist()
+        [[0.693]]
+        """
+        arguments = DataArguments(sample_weight, columns, feature_axis, response=y)
+        self._fit(X, arguments, algorithm, checkpoint, executor, halve_after)
+        return self
+
+    def fit_predict(self, X: Any, y: Any = None, **options: Any) -> Any:
+        """`fit`, then `predict` of the same data, response included: (n,) labels. Options are those of `fit`.
+
+        Examples
+        --------
+        >>> from streamem import MixtureOfRegressions
+        >>> MixtureOfRegressions().fit_predict([[0.0], [1.0], [2.0]], [0.0, 1.1, 1.9]).tolist()
+        [0, 0, 0]
+        """
+        self.fit(X, y, **options)
+        chosen = {name: value for name, value in options.items() if name in ("columns", "feature_axis", "executor")}
+        return self.predict(X, y, **chosen)
+
+    def partial_fit(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: ArrayLike | str | None = None,
+        *,
+        half_life: float | None = None,
+        step: StepSize | None = None,
+        columns: Sequence[str] | None = None,
+        feature_axis: int | str | None = None,
+        executor: Any = None,
+        categories: Mapping[str, Sequence[Any]] | None = None,
+    ) -> Self:
+        """One step of online EM with X, y as mini-batch; see `GaussianMixture.partial_fit`.
+
+        Rows are kept until there are 2·K·(p + 2). A multinomial response needs `n_classes` before a fit.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from streamem import MixtureOfRegressions
+        >>> x, model = np.arange(8.0)[:, None], MixtureOfRegressions()
+        >>> model.partial_fit(x, 2 * x[:, 0] + 1).coef_.round(3).tolist()
+        [[2.0]]
+        """
+        arguments = DataArguments(sample_weight, columns, feature_axis, categories=categories, response=y)
+        self._learn(X, arguments, step_rule(half_life, step), executor)
+        return self
+
+    def fit_stream(self, stream: Any, **options: Any) -> Self:
+        """A stream's records are rows, response included: they are learned by ``Mixture(Regression(...))``.
+
+        Raises
+        ------
+        ParameterError : always
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from streamem import Mixture
+        >>> from streamem.families import Regression
+        >>> x = np.arange(100.0)
+        >>> batches = [np.column_stack([x, 2 * x + (-1) ** x])]
+        >>> Mixture(Regression("gaussian"), 1).fit_stream(batches, batch_rows=50).report_.n_rows
+        100
+        """
+        raise ParameterError(
+            "records of a stream hold the response among their columns: learn them with "
+            f'Mixture(Regression({self.family!r}, response="name"), {self.n_components}).fit_stream(...), or pass '
+            "batches to partial_fit(X, y)"
+        )
+
+    def expected_statistics(
+        self,
+        X: Any,
+        sample_weight: ArrayLike | str | None = None,
+        *,
+        y: Any = None,
+        columns: Sequence[str] | None = None,
+        feature_axis: int | str | None = None,
+        executor: Any = None,
+    ) -> SharedStats:
+        """E-step: expected sufficient statistics of X, y under the present parameters; see `GaussianMixture`.
+
+        Examples
+        --------
+        >>> from streamem import MixtureOfRegressions
+        >>> x, y = [[0.0], [1.0], [2.0], [3.0]], [0.0, 1.1, 1.9, 3.0]
+        >>> model = MixtureOfRegressions().fit(x, y)
+        >>> model.maximize(model.expected_statistics(x, y=y)).coef_.shape
+        (1, 1)
+        """
+        return self._expected(X, DataArguments(sample_weight, columns, feature_axis, response=y), executor)
+
+    # --- questions ---------------------------------------------------------------------------------------------------
+
+    def predict(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        out: Path | None = None,
+        overwrite: bool = False,
+        id_columns: Sequence[str] | None = None,
+        columns: Sequence[str] | None = None,
+        feature_axis: int | str | None = None,
+        executor: Any = None,
+    ) -> Any:
+        """Most probable component of every row (n,), given its response; without y, given its covariates alone.
+
+        Parameters
+        ----------
+        X, y : as in `fit`
+        out, overwrite, id_columns, columns, feature_axis, executor : as in `GaussianMixture.predict`
+
+        Examples
+        --------
+        >>> from streamem import MixtureOfRegressions
+        >>> x, y = [[0.0], [1.0], [2.0], [3.0]], [0.0, 1.1, 1.9, 3.0]
+        >>> MixtureOfRegressions().fit(x, y).predict(x, y).tolist()
+        [0, 0, 0, 0]
+        """
+        target = Target(out, overwrite, executor, id_columns)
+        return self._asked("labels", "prior_labels", X, y, DataArguments(None, columns, feature_axis), target)
+
+    def predict_proba(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        out: Path | None = None,
+        overwrite: bool = False,
+        id_columns: Sequence[str] | None = None,
+        columns: Sequence[str] | None = None,
+        feature_axis: int | str | None = None,
+        executor: Any = None,
+    ) -> Any:
+        """Probability of every component (n, K), given the response or, without y, the covariates; as `predict`.
+
+        Examples
+        --------
+        >>> from streamem import MixtureOfRegressions
+        >>> x, y = [[0.0], [1.0], [2.0], [3.0]], [0.0, 1.1, 1.9, 3.0]
+        >>> MixtureOfRegressions().fit(x, y).predict_proba(x[:2], y[:2]).tolist()
+        [[1.0], [1.0]]
+        """
+        target = Target(out, overwrite, executor, id_columns)
+        return self._asked(
+            "responsibilities", "prior_probabilities", X, y, DataArguments(None, columns, feature_axis), target
+        )
+
+    def predict_response(
+        self,
+        X: Any,
+        *,
+        out: Path | None = None,
+        overwrite: bool = False,
+        id_columns: Sequence[str] | None = None,
+        columns: Sequence[str] | None = None,
+        feature_axis: int | str | None = None,
+        executor: Any = None,
+    ) -> Any:
+        """Expected response given covariates alone, Σ_k w_k E_k[y | x] (n,); what scikit-learn's regressors predict.
+
+        Of multinomial responses the probability of each category (n, C + 1). Arguments are those of `predict`.
+
+        Examples
+        --------
+        >>> from streamem import MixtureOfRegressions
+        >>> x, y = [[0.0], [1.0], [2.0], [3.0]], [1.0, 3.0, 5.0, 7.1]
+        >>> MixtureOfRegressions().fit(x, y).predict_response([[10.0]]).round().tolist()
+        [21.0]
+        """
+        target = Target(out, overwrite, executor, id_columns)
+        arguments = DataArguments(None, columns, feature_axis, response=ABSENT)
+        return self._answer("expected_response", X, arguments, target)
+
+    def score_samples(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        out: Path | None = None,
+        overwrite: bool = False,
+        id_columns: Sequence[str] | None = None,
+        columns: Sequence[str] | None = None,
+        feature_axis: int | str | None = None,
+        executor: Any = None,
+    ) -> Any:
+        """log p(y | x) of every row (n,), in nats; arguments are those of `predict`.
+
+        Examples
+        --------
+        >>> from streamem import MixtureOfRegressions
+        >>> x, y = [[0.0], [1.0], [2.0], [3.0]], [0.0, 1.1, 1.9, 3.0]
+        >>> near, far = MixtureOfRegressions().fit(x, y).score_samples([[1.0], [1.0]], [1.0, 5.0])
+        >>> bool(near > far)
+        True
+        """
+        target = Target(out, overwrite, executor, id_columns)
+        return self._answer("log_density", X, DataArguments(None, columns, feature_axis, response=y), target)
+
+    def transform(self, X: Any) -> Any:
+        """Probabilities of the components given covariates alone (n, K), as features for a next step.
+
+        Examples
+        --------
+        >>> from streamem import MixtureOfRegressions
+        >>> MixtureOfRegressions().fit([[0.0], [1.0], [2.0]], [0.0, 1.1, 1.9]).transform([[5.0]]).tolist()
+        [[1.0]]
+        """
+        return self._answer("prior_probabilities", X, DataArguments(response=ABSENT), Target(plain=True))
+
+    def score(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: ArrayLike | str | None = None,
+        *,
+        columns: Sequence[str] | None = None,
+        feature_axis: int | str | None = None,
+        executor: Any = None,
+    ) -> float:
+        """Mean of log p(y | x) per unit of weight, in nats.
+
+        Examples
+        --------
+        >>> from streamem import MixtureOfRegressions
+        >>> x, y = [[0.0], [1.0], [2.0], [3.0]], [0.0, 1.1, 1.9, 3.0]
+        >>> model = MixtureOfRegressions().fit(x, y)
+        >>> model.score(x, y) == model.scores(x, y)["log_likelihood_per_row"]
+        True
+        """
+        arguments = DataArguments(sample_weight, columns, feature_axis, response=y)
+        return scores_of(self, self._now(), X, arguments, executor)["log_likelihood_per_row"]
+
+    def bic(self, X: Any, y: Any = None, **options: Any) -> float:
+        """Bayesian information criterion (Schwarz 1978): −2ℓ + p·log(Σ weights). Options are those of `score`.
+
+        Examples
+        --------
+        >>> from streamem import MixtureOfRegressions
+        >>> x, y = [[0.0], [1.0], [2.0], [3.0]], [0.0, 1.1, 1.9, 3.0]
+        >>> model = MixtureOfRegressions().fit(x, y)
+        >>> model.bic(x, y) < model.bic(x, [3.0, 2.0, 1.0, 0.0])
+        True
+        """
+        return self.scores(X, y, **options)["bic"]
+
+    def aic(self, X: Any, y: Any = None, **options: Any) -> float:
+        """Akaike's information criterion (1974): −2ℓ + 2p. Options are those of `score`.
+
+        Examples
+        --------
+        >>> from streamem import MixtureOfRegressions
+        >>> x, y = [[0.0], [1.0], [2.0], [3.0]], [0.0, 1.1, 1.9, 3.0]
+        >>> model = MixtureOfRegressions().fit(x, y)
+        >>> model.aic(x, y) < model.aic(x, [3.0, 2.0, 1.0, 0.0])
+        True
+        """
+        return self.scores(X, y, **options)["aic"]
+
+    def scores(self, X: Any, y: Any = None, *, executor: Any = None, **options: Any) -> dict[str, float]:
+        """Scores of X, y from one pass: weight, log-likelihood (total, per row), AIC, BIC. Options: those of `score`.
+
+        Examples
+        --------
+        >>> from streamem import MixtureOfRegressions
+        >>> x, y = [[0.0], [1.0], [2.0], [3.0]], [0.0, 1.1, 1.9, 3.0]
+        >>> sorted(MixtureOfRegressions().fit(x, y).scores(x, y))
+        ['aic', 'bic', 'log_likelihood', 'log_likelihood_per_row', 'weight']
+        """
+        return scores_of(self, self._now(), X, DataArguments(**options, response=y), executor)
+
+    def standard_errors(  # type: ignore[override]
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        method: str = "observed",
+        sample_weight: Any = None,
+        columns: Sequence[str] | None = None,
+        feature_axis: int | str | None = None,
+        executor: Any = None,
+    ) -> StandardErrors:
+        """How far the fitted parameters are likely to be off, from one pass over X, y, the data of the fit.
+
+        Arguments, result, warnings and errors are those of `GaussianMixture.standard_errors`.
+
+        Examples
+        --------
+        >>> from streamem import MixtureOfRegressions
+        >>> x, y = [[0.0], [1.0], [2.0], [3.0]], [0.0, 1.1, 1.9, 3.0]
+        >>> MixtureOfRegressions().fit(x, y).standard_errors(x, y)["coef_"].round(3).tolist()
+        [[0.03]]
+        """
+        arguments = DataArguments(sample_weight, columns, feature_axis, response=y)
+        return standard_errors_of(self, self._now(), X, arguments, method, executor)
+
+    def diagnose(self, X: Any, y: Any = None, *, executor: Any = None, **options: Any) -> Diagnosis:  # type: ignore[override]
+        """How fast EM converges at this fit, which components X, y do not tell apart, and what to do; from one pass.
+
+        Examples
+        --------
+        >>> from streamem import MixtureOfRegressions
+        >>> x, y = [[0.0], [1.0], [2.0], [3.0]], [0.0, 1.1, 1.9, 3.0]
+        >>> MixtureOfRegressions().fit(x, y).diagnose(x, y).similarity.shape
+        (1, 1)
+        """
+        return diagnosis_of(self, self._now(), X, DataArguments(**options, response=y), executor)
+
+    # --- inner -------------------------------------------------------------------------------------------------------
+
+    def _asked(self, given: str, alone: str, x: Any, y: Any, arguments: DataArguments, target: Target) -> Any:
+        """The question about rows with their responses, or about their covariates alone where nobody tells these."""
+        named = None if self._fitted is None or self._fitted.shape is None else self._fitted.shape.response
+        if y is None and named is not None and _has_column(x, named):
+            y = named
+        question, response = (alone, ABSENT) if y is None else (given, y)
+        own = DataArguments(
+            None, arguments.columns, arguments.feature_axis, response=response, left_out=arguments.left_out
+        )
+        return self._answer(question, x, own, target)
+
+    def __sklearn_tags__(self) -> Any:
+        """scikit-learn's facts of an estimator: a fit needs responses."""
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        return tags
+
+
+def _has_column(x: Any, name: str) -> bool:
+    """Whether a table, or what a path or source holds, has a column of that name."""
+    names = getattr(getattr(x, "schema", None), "names", None)
+    if names is None:
+        names = getattr(x, "column_names", None)
+    if names is None:
+        names = getattr(x, "columns", None)
+    if names is None and isinstance(x, str | os.PathLike):
+        from streamem.sources import open_source
+
+        names = open_source(x).schema.names
+    return names is not None and name in list(names)

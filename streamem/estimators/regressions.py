@@ -1,0 +1,93 @@
+"""`REGRESSIONS`: rows of which one column, the response, depends on the others as one of K components says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamem.core.chunk import Chunk
+from streamem.core.errors import DegenerateDataError, ParameterError
+from streamem.core.ports import Family, Source
+from streamem.estimators.row_inputs import read_options
+from streamem.estimators.row_response import open_with_response
+from streamem.estimators.rows import Rows, asking, label_column, probability_columns, weight_prior
+from streamem.estimators.structure import DataArguments, Opened, Question
+from streamem.families.regression.naming import REGRESSIONS as DISTRIBUTIONS
+from streamem.models.regression_mixture import RegressionMixture
+from streamem.running.answers import Column
+from streamem.running.fitted import Fitted, Shape
+from streamem.sources import open_source
+
+Array = NDArray[Any]
+
+
+def _response_column(k: int, dtype: np.dtype[Any], stored: bool) -> Column:
+    return Column(None, np.dtype(np.float64), ("response",))
+
+
+class Regressions(Rows):
+    """p(y | x) = Σ_k w_k p_k(y | x): `weights_` (K,) are shares of the rows."""
+
+    questions: Mapping[str, Question] = MappingProxyType(
+        {
+            **Rows.questions,
+            "prior_labels": Question(label_column, asking("prior_labels")),
+            "prior_probabilities": Question(probability_columns, asking("prior_probabilities")),
+            "expected_response": Question(_response_column, asking("expected_response")),
+        }
+    )
+    answers_lazily = False
+    least_formula = "2·K·(p + 2)"
+
+    def open(self, settings: Any, x: Any, arguments: DataArguments, shape: Shape | None) -> Opened:
+        """Covariates with their response.
+
+        Raises
+        ------
+        DegenerateDataError : before a fit, fewer rows than coefficients
+        """
+        opened = open_with_response(settings, x, arguments, shape)
+        needed = int(self.count(settings)) * (opened.shape.features + 1)
+        if shape is None and opened.source.n_rows < needed:
+            origin, rows = opened.source.schema.origin, opened.source.n_rows
+            raise DegenerateDataError(
+                f"{origin} has n_samples = {rows} rows for {needed} coefficients (n_components is "
+                f"{settings.n_components}, each has an intercept and {opened.shape.features} more); at least as many rows "
+                "are needed: fewer components, fewer covariates, or more rows"
+            )
+        return opened
+
+    def reopened(self, settings: Any, chunk: Chunk, shape: Shape) -> Source:
+        """Rows in memory, the response behind its covariates."""
+        return open_source(chunk.x, weight=chunk.weight, options=read_options(settings, DataArguments(), None))
+
+    def row_width(self, family: Any, features: int) -> int:
+        """The covariates and the response."""
+        return features + 1
+
+    def least_rows(self, settings: Any, n_features: int) -> int:
+        """2·K·(p + 2); `n_features` counts the response."""
+        return 2 * int(self.count(settings)) * (n_features + 1)
+
+    def model(self, settings: Any, family: Family, fitted: Fitted | None) -> RegressionMixture:
+        """The mixture of regressions."""
+        start, prior = settings.face.starts()[settings.init_params], weight_prior(settings, fitted)
+        return RegressionMixture(family, self.count(settings), start, prior)
+
+    def check(self, settings: Any) -> None:
+        """A distribution that is known, and settings that it has."""
+        if settings.family not in DISTRIBUTIONS:
+            raise ParameterError(f"family is {settings.family!r}; it must be one of {list(DISTRIBUTIONS)}")
+        settings.face.family(settings, None)
+        super().check(settings)
+
+    def headline(self, settings: Any, features: int) -> str:
+        """Components and covariates."""
+        return f"{settings.n_components} components of {settings.family} responses to {features} covariates"
+
+
+REGRESSIONS = Regressions()

@@ -1,0 +1,126 @@
+"""`fit(X, y)`: rows of which one column, the response, is explained by the others."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from streamem.core.errors import ParameterError, SchemaError, SourceError
+from streamem.core.ports import Source
+from streamem.estimators.row_inputs import columns_of, is_frame, open_rows, read_options
+from streamem.estimators.structure import DataArguments, Opened
+from streamem.running.fitted import Shape
+from streamem.sources import ReadOptions, is_source, open_source
+from streamem.sources.opening import is_weight_path
+from streamem.sources.side_by_side import SideBySide
+
+ABSENT = object()
+"""In place of a response that a question does without."""
+
+
+def open_with_response(settings: Any, x: Any, arguments: DataArguments, shape: Shape | None) -> Opened:
+    """Covariates of X with their response behind them, and the shape of the covariates.
+
+    A response that is `ABSENT` is 0, which no answer about covariates alone looks at.
+
+    Raises
+    ------
+    ParameterError : nobody says what the response is
+    SchemaError : as many responses as rows are needed, or a column is not there
+    """
+    response, plain = arguments.response, replace(arguments, response=None)
+    if response is ABSENT:
+        named = () if shape is None or shape.response is None else (shape.response,)
+        opened = open_rows(settings, x, replace(plain, left_out=(*plain.left_out, *named)), shape)
+        nothing = np.broadcast_to(np.zeros(1), (opened.source.n_rows, 1))
+        return Opened(_beside(settings, opened.source, nothing), opened.shape)
+    if response is None and shape is not None:
+        response = shape.response
+    if response is None:
+        raise ParameterError(
+            f"{type(settings).__name__} requires y to be passed, but the target y is None: pass the responses, or the "
+            "name of their column in X"
+        )
+    if isinstance(response, str) and not is_weight_path(response):
+        return _named(settings, x, plain, shape, response)
+    opened = open_rows(settings, x, plain, shape)
+    return Opened(_beside(settings, opened.source, response), opened.shape)
+
+
+def _named(settings: Any, x: Any, plain: DataArguments, shape: Shape | None, name: str) -> Opened:
+    """Rows of which one column is the response."""
+    if plain.columns is not None and name in plain.columns:
+        raise ParameterError(f"y is the column {name!r}, which columns names as a covariate too; leave it out there")
+    plain = replace(plain, left_out=(*plain.left_out, name))
+    if is_source(x):
+        return _of_source(settings, x, plain, shape, name)
+    opened = open_rows(settings, x, plain, shape)
+    if opened.shape.names is None:
+        raise SchemaError(f"y names the column {name!r}, and the columns of X have no names; pass y as an array")
+    if is_frame(x) and name not in x.columns:
+        raise SchemaError(f"y is {name!r}, and the DataFrame has no such column; it has {list(x.columns)[:20]}")
+    covariates = columns_of([str(own) for own in opened.shape.names])
+    options = replace(read_options(settings, plain, shape), columns=(*covariates, name), left_out=())
+    source = open_source(x, weight=plain.sample_weight, options=options)
+    return Opened(source, replace(opened.shape, response=name, columns=covariates))
+
+
+def _of_source(settings: Any, x: Source, plain: DataArguments, shape: Shape | None, name: str) -> Opened:
+    """A source that is open already, with the response as its last column."""
+    names = x.schema.names
+    if names is None or names[-1] != name:
+        told = "has no names" if names is None else f"has the columns {list(names)[:20]}"
+        raise SchemaError(
+            f"y is {name!r}, which must be the last column of a source that is open already, and {x.schema.origin} "
+            f"{told}; open it with columns in that order, or pass what it was opened from"
+        )
+    found = Shape(len(names) - 1, names[:-1], x.schema.categories, response=name)
+    if shape is not None and (shape.features != found.features or shape.names not in (None, found.names)):
+        raise SchemaError(f"{x.schema.origin}: covariates {list(names[:-1])} were found, and {shape.names} were fitted")
+    return Opened(open_source(x, weight=plain.sample_weight), found if shape is None else shape)
+
+
+def _beside(settings: Any, rows: Source, response: Any) -> Source:
+    """The rows with responses behind them, which lie apart: (n,), or a ``.npy`` file of such.
+
+    Raises
+    ------
+    SchemaError : not one number a row
+    SourceError : a file that cannot be read
+    """
+    held = _one_column(_stored(response) if isinstance(response, str | os.PathLike) else response, rows.n_rows)
+    size = read_options(settings, DataArguments(), None).chunk_bytes
+    other = open_source(held, options=ReadOptions(chunk_bytes=size))
+    if other.schema.n_features != 1:
+        raise SchemaError(f"{other.schema.origin} has {other.schema.n_features} columns; y is one")
+    return SideBySide(rows, other)
+
+
+def _stored(path: str | os.PathLike[str]) -> Any:
+    """The responses of a ``.npy`` file, mapped into memory."""
+    if not os.fspath(path).endswith(".npy"):
+        raise ParameterError(f"y is {os.fspath(path)!r}; it must be an array, the name of a column, or a .npy file")
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise SourceError(f"y: {path} cannot be read: {error}") from error
+
+
+def _one_column(response: Any, n_rows: int) -> Any:
+    """Responses (n, 1) of an array (n,) or (n, 1)."""
+    array = np.asarray(response)
+    if array.dtype == object:
+        try:
+            array = array.astype(np.float64)
+        except (TypeError, ValueError) as error:
+            raise SchemaError(f"Unknown label type: y holds objects that are no numbers ({error})") from error
+    if array.dtype.kind not in "biuf":
+        raise SchemaError(f"y holds {array.dtype}; numbers are needed: of categories, codes 0, 1, …")
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 1 or len(array) != n_rows:
+        raise SchemaError(f"y has shape {array.shape}; one number for each of {n_rows} rows is needed")
+    return array[:, None]

@@ -1,0 +1,33 @@
+"""A mixture of regressions, which also says what response to expect where only covariates are known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamem.core.arrays import Params
+from streamem.core.chunk import Chunk
+from streamem.models.mixture import Mixture
+
+Array = NDArray[Any]
+
+
+class RegressionMixture(Mixture):
+    """p(y | x) = Σ_k w_k p_k(y | x), with components of a family of regressions."""
+
+    def expected_response(self, params: Params, chunk: Chunk) -> Array:
+        """Σ_k w_k E_k[y | x] (n,), whatever stands in place of the response; of categories their probabilities."""
+        family: Any = self.family  # of which only regressions know a column and what to expect there
+        covariates = np.delete(chunk.x, family.column(chunk.x.shape[1]), axis=1).astype(np.float64, copy=False)
+        expected = family.expected(params.components, covariates)
+        return np.asarray(np.einsum("nk,nk...->n...", self.prior_probabilities(params, chunk), expected))
+
+    def prior_probabilities(self, params: Params, chunk: Chunk) -> Array:
+        """Probability of every component (n, K) where the response is not known."""
+        return np.broadcast_to(np.asarray(params.weights), (chunk.rows, self.n_components))
+
+    def prior_labels(self, params: Params, chunk: Chunk) -> Array:
+        """The most probable component (n,) where the response is not known."""
+        return np.asarray(self.prior_probabilities(params, chunk).argmax(axis=1))

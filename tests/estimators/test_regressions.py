@@ -1,0 +1,146 @@
+"""`MixtureOfRegressions` on published tables, against other solvers, and where regressions are states and groups."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+
+from streamem import HMM, GroupedMixture, MixtureOfRegressions
+from streamem.core.errors import DataError, DegenerateDataError, ParameterError, SchemaError
+from streamem.estimators.loading import load_model
+from streamem.families import Regression
+
+Array = NDArray[Any]
+DATA = Path(__file__).parents[1] / "data"
+EXACT: dict[str, Any] = {"tol": 1e-11, "max_iter": 5000, "random_state": 0}
+
+
+def npreg() -> pd.DataFrame:
+    """Simulated by R's flexmix 2.3 (Leisch 2004)."""
+    return pd.read_csv(DATA / "npreg.csv")
+
+
+def test_npreg() -> None:
+    """Maxima by an independent EM: a line and a parabola; two regressions of counts."""
+    table = npreg()
+    X, y = np.column_stack([table.x, table.x**2]), table.yn.to_numpy()
+    model = MixtureOfRegressions(2, **EXACT).fit(X, y)
+    assert model.scores(X, y)["log_likelihood"] == pytest.approx(-642.532014, abs=1e-6)
+    assert model._n_parameters() == 9
+    frame = table[["x", "yp"]]
+    counts = MixtureOfRegressions(2, "poisson", **EXACT).fit(frame, y="yp")
+    assert counts.scores(frame)["log_likelihood"] == pytest.approx(-440.640294, abs=1e-6)
+    assert counts.feature_names_in_.tolist() == ["x"]
+    assert counts.standard_errors(frame)["coef_"].shape == (2, 1)
+
+
+def test_carbon_dioxide_and_gross_national_product() -> None:
+    """Printed by R's mixtools 2.0 (Benaglia et al. 2009): CO2 per capita of 28 countries in 1996."""
+    table = pd.read_csv(DATA / "co2.csv")
+    X, y = table[["GNP"]].to_numpy(), table.CO2.to_numpy()
+    model = MixtureOfRegressions(2, **EXACT).fit(X, y)
+    assert model.scores(X, y)["log_likelihood"] == pytest.approx(-66.93977, abs=5e-6)
+    order = np.argsort(-model.weights_)
+    np.testing.assert_allclose(model.weights_[order[0]], 0.754921, atol=2e-6)
+    found = np.column_stack([model.intercept_, model.coef_[:, 0]])[order]
+    np.testing.assert_allclose(found, [[8.678987, -0.023344], [1.415150, 0.676596]], atol=3e-5)
+    np.testing.assert_allclose(model.scale_[order], [2.049315, 0.809389], atol=5e-6)
+
+
+def newton(X: Array, y: Array, family: str) -> Array:
+    """Intercept and coefficients by full Newton steps in NumPy, as statsmodels' GLM makes them."""
+    design, beta = np.column_stack([np.ones(len(X)), X]), np.zeros(1 + X.shape[1])
+    for _ in range(100):
+        eta = design @ beta
+        mean = np.exp(eta) if family == "poisson" else 1.0 / (1.0 + np.exp(-eta))
+        bend = mean if family == "poisson" else mean * (1.0 - mean)
+        beta = beta + np.linalg.solve((design * bend[:, None]).T @ design, design.T @ (y - mean))
+    return beta
+
+
+@pytest.mark.parametrize("family", ["gaussian", "poisson", "binomial"])
+def test_one_component_is_a_generalized_linear_model(family: str) -> None:
+    rng = np.random.default_rng(0)
+    X = rng.normal((0.0, 3.0, 0.0), size=(500, 3))
+    eta = X @ [0.4, -0.3, 0.2]
+    y = {
+        "gaussian": lambda: eta + rng.normal(size=500),
+        "poisson": lambda: rng.poisson(np.exp(eta)).astype(float),
+        "binomial": lambda: (rng.random(500) < 1.0 / (1.0 + np.exp(-eta))).astype(float),
+    }[family]()
+    model = MixtureOfRegressions(family=family, tol=0.0, max_iter=60)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.fit(X, y)
+    design = np.column_stack([np.ones(500), X])
+    expected = np.linalg.lstsq(design, y, rcond=None)[0] if family == "gaussian" else newton(X, y, family)
+    np.testing.assert_allclose([model.intercept_[0], *model.coef_[0]], expected, rtol=1e-8, atol=1e-10)
+    np.testing.assert_allclose(model.predict_response(X), model.predict_response(X.tolist()))
+
+
+def test_files_and_arrays_are_the_same(tmp_path: Path) -> None:
+    frame = npreg()[["x", "yp"]]
+    frame.to_parquet(tmp_path / "t.parquet")
+    np.save(tmp_path / "y.npy", frame.yp.to_numpy())
+    X, y = frame[["x"]].to_numpy(), frame.yp.to_numpy()
+    make = lambda: MixtureOfRegressions(2, "poisson", random_state=0)  # noqa: E731
+    known = make().fit(X, y)
+    for other in (make().fit(tmp_path / "t.parquet", "yp"), make().fit(X, str(tmp_path / "y.npy"))):
+        assert np.array_equal(other.coef_, known.coef_)
+    other = make().fit(tmp_path / "t.parquet", "yp")
+    other.save(tmp_path / "m.npz")
+    loaded = load_model(tmp_path / "m.npz")
+    assert np.array_equal(loaded.predict(tmp_path / "t.parquet"), known.predict(X, y))
+    assert (loaded.predict(frame[["x"]]) == known.weights_.argmax()).all()
+    assert loaded.predict_response(X) == pytest.approx(
+        np.exp(X @ known.coef_.T + known.intercept_) @ known.weights_, rel=1e-12
+    )
+
+
+def switching(rng: np.random.Generator, n: int) -> tuple[Array, Array, Array]:
+    """Stimuli, choices, and which of two strategies led to them, which lasts some fifty trials."""
+    state = np.cumsum(rng.random(n) < 0.02) % 2
+    x = rng.normal(size=(n, 1))
+    chance = 1.0 / (1.0 + np.exp(-np.where(state == 0, 4.0, -0.5) * x[:, 0]))
+    return x, (rng.random(n) < chance).astype(float), state
+
+
+def test_regressions_as_states_and_as_classes_of_groups() -> None:
+    x, y, state = switching(np.random.default_rng(0), 3000)
+    rows = np.column_stack([x, y])
+    family = Regression("binomial")
+    chain = HMM(family, 2, random_state=0, tol=1e-6, n_iter=300).fit(rows)
+    found = chain.predict(rows)
+    assert max((found == state).mean(), (found != state).mean()) > 0.85
+    lengths = np.diff(np.flatnonzero(np.diff(state, prepend=-1, append=-1)))
+    groups = GroupedMixture(family, 2, random_state=0, init_params="random", tol=1e-6).fit(rows, lengths=lengths)
+    slopes = np.sort(family.coef(groups.params_)[:, 0])  # type: ignore[attr-defined]
+    np.testing.assert_allclose(slopes, [-0.5, 4.0], atol=0.5)
+
+
+def test_what_cannot_be() -> None:
+    X, y = np.arange(10.0)[:, None], np.arange(10.0)
+    with pytest.raises(ParameterError, match="requires y to be passed, but the target y is None"):
+        MixtureOfRegressions().fit(X)
+    with pytest.raises(SchemaError, match=r"y has shape \(5,\); one number for each of 10 rows"):
+        MixtureOfRegressions().fit(X, y[:5])
+    with pytest.raises(SchemaError, match="y holds <U1; numbers are needed"):
+        MixtureOfRegressions().fit(X, np.array(["a"] * 10))
+    with pytest.raises(DegenerateDataError, match="10 rows for 12 coefficients"):
+        MixtureOfRegressions(6).fit(X, y)
+    with pytest.raises(DegenerateDataError, match="covariate 1 is a linear combination of 0"):
+        MixtureOfRegressions().fit(np.hstack([X, 2.0 * X + 1.0]), y)
+    with pytest.raises(SchemaError, match="the DataFrame has no such column"):
+        MixtureOfRegressions().fit(pd.DataFrame({"a": y}), y="b")
+    with pytest.raises(ParameterError, match="family is 'gamma'"):
+        MixtureOfRegressions(family="gamma").fit(X, y)
+    with pytest.raises(DataError, match=r"1 in column 1 .*missing=\"integrate\""):
+        MixtureOfRegressions().fit(X, np.where(y == 3, np.nan, y))
+    with pytest.raises(ParameterError, match="learn them with Mixture"):
+        MixtureOfRegressions().fit_stream([X])
