@@ -22,6 +22,7 @@ from streamem.estimators.structure import DataArguments
 from streamem.estimators.uncertainty import StandardErrors, standard_errors_of
 from streamem.online.learner import step_rule
 from streamem.running.federated import SharedStats
+from streamem.sources import open_source
 
 Array = NDArray[Any]
 Path = str | os.PathLike[str]
@@ -518,7 +519,5 @@ def _has_column(x: Any, name: str) -> bool:
     if names is None:
         names = getattr(x, "columns", None)
     if names is None and isinstance(x, str | os.PathLike):
-        from streamem.sources import open_source
-
         names = open_source(x).schema.names
     return names is not None and name in list(names)

@@ -56,8 +56,8 @@ class Regressions(Rows):
             origin, rows = opened.source.schema.origin, opened.source.n_rows
             raise DegenerateDataError(
                 f"{origin} has n_samples = {rows} rows for {needed} coefficients (n_components is "
-                f"{settings.n_components}, each has an intercept and {opened.shape.features} more); at least as many rows "
-                "are needed: fewer components, fewer covariates, or more rows"
+                f"{settings.n_components}, each has an intercept and {opened.shape.features} more); at least as many "
+                "rows are needed: fewer components, fewer covariates, or more rows"
             )
         return opened
 

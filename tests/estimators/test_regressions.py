@@ -98,7 +98,7 @@ def test_files_and_arrays_are_the_same(tmp_path: Path) -> None:
     loaded = load_model(tmp_path / "m.npz")
     assert np.array_equal(loaded.predict(tmp_path / "t.parquet"), known.predict(X, y))
     assert (loaded.predict(frame[["x"]]) == known.weights_.argmax()).all()
-    assert loaded.predict_response(X) == pytest.approx(
+    assert loaded.predict_response(frame[["x"]]) == pytest.approx(
         np.exp(X @ known.coef_.T + known.intercept_) @ known.weights_, rel=1e-12
     )
 
