@@ -12,12 +12,13 @@ from numpy.typing import ArrayLike, NDArray
 from streamem.algorithms import StepSize
 from streamem.core.errors import ParameterError
 from streamem.core.ports import Variant
-from streamem.estimators.asking import Target, scores_of
+from streamem.estimators.asking import Target, answered, scores_of
 from streamem.estimators.diagnosis import Diagnosis, diagnosis_of
 from streamem.estimators.faces.regressions import RegressionFace
 from streamem.estimators.mixtures import MixtureEstimator
 from streamem.estimators.regressions import REGRESSIONS
 from streamem.estimators.row_response import ABSENT
+from streamem.estimators.rows import probability_columns
 from streamem.estimators.structure import DataArguments
 from streamem.estimators.uncertainty import StandardErrors, standard_errors_of
 from streamem.online.learner import step_rule
@@ -355,7 +356,11 @@ class MixtureOfRegressions(MixtureEstimator):
         """
         target = Target(out, overwrite, executor, id_columns)
         arguments = DataArguments(None, columns, feature_axis, response=ABSENT)
-        return self._answer("expected_response", X, arguments, target)
+        if np.ndim(self.coef_) < 3:
+            return self._answer("expected_response", X, arguments, target)
+        column = probability_columns(1 + self.coef_.shape[1], np.dtype(np.float64), False)
+        asked = self.structure.questions["expected_response"]
+        return answered(self, self._now(), "expected response", asked, X, arguments, column, target)
 
     def score_samples(
         self,

@@ -124,6 +124,28 @@ def test_regressions_as_states_and_as_classes_of_groups() -> None:
     np.testing.assert_allclose(slopes, [-0.5, 4.0], atol=0.5)
 
 
+def test_categories_that_only_the_data_tell_are_known_to_a_file(tmp_path: Path) -> None:
+    """Without `n_classes`, a survey counts them; what is read from a file has seen no rows."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 1))
+    y = (X[:, 0] + rng.normal(size=300) > 0.5).astype(float) + (X[:, 0] > 1.0)
+    rows = np.column_stack([X, y])
+    mixture = MixtureOfRegressions(2, "multinomial", random_state=0, max_iter=20, tol=0.0)
+    chain = HMM(Regression("multinomial"), 2, random_state=0, n_iter=5, tol=0.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mixture.fit(X, y)
+        chain.fit(rows)
+    mixture.save(tmp_path / "mixture.npz")
+    chain.save(tmp_path / "chain.npz")
+    loaded = load_model(tmp_path / "mixture.npz")
+    assert np.array_equal(loaded.predict_proba(X, y), mixture.predict_proba(X, y))
+    assert np.array_equal(loaded.predict_response(X), mixture.predict_response(X))
+    assert load_model(tmp_path / "chain.npz").score(rows) == chain.score(rows)
+    with pytest.raises(DataError, match=r"categories 0 to 2: leave such rows out"):
+        loaded.predict_proba(X, y + 5.0)
+
+
 def test_what_cannot_be() -> None:
     X, y = np.arange(10.0)[:, None], np.arange(10.0)
     with pytest.raises(ParameterError, match="requires y to be passed, but the target y is None"):

@@ -48,6 +48,10 @@ class GeneralizedRegression(ResponseColumn):
         """C, or what is projected for a survey that will find it."""
         return self.predictors()
 
+    def predictors_in(self, params: Params) -> int:
+        """C of parameters."""
+        return self.predictors()
+
     @abstractmethod
     def log_likelihood(self, eta: Array, response: Array) -> Array:
         """(n, K) of responses (n,) at linear predictors (n, K, C), in nats."""
@@ -173,7 +177,7 @@ class GeneralizedRegression(ResponseColumn):
         if found := missing(params, ("regression", *FRAME, "reach", "empty")):
             return found
         k, p = n_components, n_features - 1
-        found = shaped("regression", params.regression, (k, self.predictors(), 1 + p))
+        found = shaped("regression", params.regression, (k, self.predictors_in(params), 1 + p))
         found += shaped("covariate_center", params.covariate_center, (p,)) + shaped("reach", params.reach, (2, p))
         found += powers_of_two("covariate_scale", params.covariate_scale, (p,))
         if not found and (params.reach[0] > params.reach[1]).any():
@@ -230,7 +234,7 @@ class GeneralizedRegression(ResponseColumn):
         ------
         ParameterError : shapes that do not belong together
         """
-        c, p = self.predictors(), len(params.covariate_center)
+        c, p = self.predictors_in(params), len(params.covariate_center)
         shape = () if self.single else (c,)
         a, b = (np.asarray(value, dtype=np.float64) for value in (coef, intercept))
         k = len(b)

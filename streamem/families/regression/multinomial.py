@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from streamem.core.errors import ParameterError
+from streamem.core.arrays import Params
+from streamem.core.errors import ImpossibleValueError, ParameterError
 from streamem.families.regression.generalized import GeneralizedRegression
 from streamem.families.regression.response import require_response
 
@@ -82,6 +83,19 @@ class MultinomialRegression(GeneralizedRegression):
     def assumed_predictors(self) -> int:
         """C; 1 where only a survey will tell."""
         return 1 if self._known is None else self.predictors()
+
+    def predictors_in(self, params: Params) -> int:
+        """C; that of a fit to rows that are not here any more, as of a model file, is what its parameters have."""
+        if self._known is None and np.ndim(params.regression) == 3:
+            return int(np.shape(params.regression)[1])
+        return self.predictors()
+
+    def _log_prob(self, params: Params, covariates: Array, response: Array) -> Array:
+        most = self.predictors_in(params)
+        if (beyond := response > most).any():
+            needed = f"the model knows categories 0 to {most}: leave such rows out, or fit with a larger n_classes"
+            raise ImpossibleValueError(float(response[beyond][0]), self.column(covariates.shape[1] + 1), needed)
+        return super()._log_prob(params, covariates, response)
 
     def log_likelihood(self, eta: Array, response: Array) -> Array:
         """η_y − log Σ_c exp(η_c), with η_0 = 0 (n, K)."""
