@@ -8,7 +8,6 @@ from dataclasses import field
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
 
@@ -601,7 +600,7 @@ class DawidSkene(Estimator):
 
 def _shown(values: Any) -> Array:
     """Identifiers as a read-only array: of numbers, or of Python objects."""
-    if isinstance(values, pa.Array) and (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
+    if str(getattr(values, "type", "")) in ("string", "large_string"):  # of an Arrow array, which need not be imported
         texts: Array = values.to_numpy(zero_copy_only=False)
         texts.setflags(write=False)
         return texts

@@ -230,7 +230,7 @@ class MixtureOfRegressions(MixtureEstimator):
         self._learn(X, arguments, step_rule(half_life, step), executor)
         return self
 
-    def fit_stream(self, stream: Any, **options: Any) -> Self:
+    def fit_stream(self, stream: Any, *, decoder: Any = None, **options: Any) -> Self:
         """A stream's records are rows, response included: they are learned by ``Mixture(Regression(...))``.
 
         Raises

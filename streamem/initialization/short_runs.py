@@ -102,10 +102,13 @@ def _iterated(model: Model, part: Chunk, params: Params, iterations: int) -> _Ru
 
 
 def _is_thin(model: Model, params: Params, part: Chunk) -> bool:
-    """Whether some component holds fewer than d + 2 rows: of so few the likelihood of a covariance has no bound.
+    """Whether some component holds fewer than d + 2 rows, or was kept from degenerating (rows that agree in a column):
+    the likelihood of its covariance has no bound.
 
     Such a run is ranked behind all others, whatever its likelihood.
     """
+    if any(model.degenerate(params).values()):
+        return True
     shares = model.shares(params)
     weight = part.rows if part.weight is None else float(part.weight.sum())
     return shares is not None and bool((np.asarray(shares) * weight < part.x.shape[1] + 2).any())

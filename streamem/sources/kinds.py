@@ -272,7 +272,6 @@ KINDS: list[SourceKind] = [
     BuiltIn("polars LazyFrame", lambda data: _is_a(data, "polars", "LazyFrame"), "formats.polars_lazy"),
     BuiltIn("Ibis", lambda data: _is_a(data, "ibis"), "formats.ibis"),
     ZARR,
-    BuiltIn("NumPy file at an address", lambda data: is_address(data) and _has_suffix(data, ".npy"), "npy_far"),
     BuiltIn("NumPy file", lambda data: _has_suffix(data, ".npy"), "npy"),
     PARQUET,
     BuiltIn("Arrow file", lambda data: _has_suffix(data, ".arrow", ".feather") and not is_address(data), "arrow"),

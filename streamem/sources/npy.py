@@ -16,10 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streamem.core.addresses import is_address
 from streamem.core.chunk import Chunk, as_floats
 from streamem.core.errors import SchemaError, SourceError
 from streamem.core.ports import ChunkRef, Schema, Source
 from streamem.core.redaction import presentable
+from streamem.machine.importing import import_whole
 from streamem.sources import array
 from streamem.sources.numeric import numeric_dtype
 from streamem.sources.options import ReadOptions
@@ -125,13 +127,16 @@ def open_binary(path: str) -> Any:
 
 
 def open(data: Any, options: ReadOptions) -> Source:
-    """The path of a ``.npy`` file; one whose features are not its last axis is memory-mapped.
+    """The path or address of a ``.npy`` file; a file whose features are not its last axis is memory-mapped.
 
     Raises
     ------
     SourceError : it is no such file, or truncated
     SchemaError : it is not numeric, or has another number of axes than two and no feature axis
     """
+    if is_address(data):
+        far: Source = import_whole("streamem.sources.npy_far").open(data, options)
+        return far
     path, origin = Path(data), f"NumPy file {data}"
     file = _header(path)
     array.refuse_names(options, origin)
@@ -145,6 +150,9 @@ def open(data: Any, options: ReadOptions) -> Source:
 
 def shape_of(data: Any, options: ReadOptions) -> tuple[int, ...]:
     """The axes of a file."""
+    if is_address(data):
+        shape: tuple[int, ...] = import_whole("streamem.sources.npy_far").file_at(data).shape
+        return shape
     return _header(Path(data)).shape
 
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from numpy.typing import NDArray
-from test_house import ESTIMATORS, rows, unfitted
+from test_house import ESTIMATORS, response, rows, unfitted
 
 from helpers.interruptions import Stop, stops_after
 from streamem import GaussianHMM, GaussianMixture, open_source, select
@@ -67,7 +67,7 @@ def stored(name: str, folder: Path) -> tuple[Path, dict[str, Any]]:
         return folder / "x.parquet", {}
     grouped = isinstance(data, list)
     np.save(folder / "x.npy", np.concatenate(data) if grouped else data)
-    return folder / "x.npy", {"lengths": [len(group) for group in data]} if grouped else {}
+    return folder / "x.npy", {"lengths": [len(group) for group in data]} if grouped else response(name)
 
 
 @pytest.mark.parametrize("name", ESTIMATORS)

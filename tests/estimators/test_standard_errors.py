@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import norm, poisson
 from scipy.stats import t as student
-from test_house import ESTIMATORS, rows, unfitted
+from test_house import ESTIMATORS, response, rows, unfitted
 
 from helpers.curvature import errors, gradient
 from streamem import (
@@ -480,7 +480,7 @@ def test_every_estimator_has_errors_of_the_shapes_of_its_attributes(name: str) -
     model, data = unfitted(ESTIMATORS[name]), rows(name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = model.fit(data).standard_errors(data)
+        found = model.fit(data, **response(name)).standard_errors(data, **response(name))
     for attribute in found:
         if not isinstance(found[attribute], Params):
             assert np.shape(found[attribute]) == np.shape(getattr(model, attribute))

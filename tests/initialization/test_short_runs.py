@@ -116,11 +116,12 @@ def test_runs_see_a_part_of_a_large_sample() -> None:
     assert drawn(sample, 50, np.random.RandomState(0)) is sample
 
 
+@pytest.mark.filterwarnings("ignore::streamem.running.reached.LocalMaximumWarning")  # how many runs agree is rounding's
 def test_a_covariance_of_few_rows_does_not_win() -> None:
     """Iris without regularization, where likelihoods of components of 4 and 5 rows are higher by 17 and more nats."""
     x = load_iris().data
     settings: dict[str, Any] = {"reg_covar": 0.0, "init_params": "short_em", "tol": 1e-8, "stopping": "aitken"}
-    for seed in (2, 3):
+    for seed in range(5):
         model = GaussianMixture(3, random_state=seed, **settings).fit(x)
         np.testing.assert_allclose(model.lower_bound_ * 150, -180.18548, atol=1e-4)
 

@@ -46,8 +46,8 @@ class RegressionFace(Face):
         """Copies in float64, in units of the data."""
         family = self._of(settings, components)
         shown = {"coef_": np.array(family.coef(components)), "intercept_": np.array(family.intercept(components))}
-        if isinstance(family, GaussianRegression):
-            shown["scale_"] = np.array(family.scale(components))
+        if (scale := family.scale(components)) is not None:
+            shown["scale_"] = np.array(scale)
         return shown
 
     def rebuilt(self, settings: Any, attributes: Mapping[str, Any], shape: Shape | None) -> Params:

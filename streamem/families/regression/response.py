@@ -66,6 +66,10 @@ class ResponseColumn(FullFamily):
             "one over both. Fit without noise, or with one component more"
         )
 
+    def scale(self, params: Params) -> Array | None:
+        """Standard deviations of the response (K,), in its units; None where its mean tells them."""
+        return None
+
     # --- columns -----------------------------------------------------------------------------------------------------
 
     def for_columns(
