@@ -12,10 +12,10 @@ from typing import TypeVar
 
 Result = TypeVar("Result")
 
-ATTEMPTS, PATIENCE_S = 10, 120.0
+ATTEMPTS, PATIENCE_S = 12, 120.0
 """Of one request: how often it is made, and for how long it is made again."""
 
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 5.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.0125, 5.0
 
 STATUS = re.compile(r"status(?: code)?:? (\d{3})")
 PASSING = frozenset({408, 429})
