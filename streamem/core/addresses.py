@@ -42,6 +42,8 @@ CLIENT_OPTIONS = frozenset(
 )
 WHOLE_OPTIONS = frozenset({"client_options", "retry_config", "credential_provider"})
 STORE_SETTINGS = WHOLE_OPTIONS | {"config"}
+NO_SECRETS = frozenset({"endpoint", "endpoint_url", "region", "profile"})
+"""Options whose values messages may show."""
 OPTION = re.compile(r"[A-Za-z][A-Za-z0-9_.\-]*")
 
 
@@ -169,7 +171,7 @@ class Address(os.PathLike[str]):
         """What an error of the store says, in short and without the values of options."""
         text = " ".join(f"{type(error).__name__}: {error}".partition("\n\nDebug source")[0].split())
         for name, value in self.options.items():
-            if isinstance(value, str) and len(value) > 3 and name not in ("endpoint", "endpoint_url", "region"):
+            if isinstance(value, str) and len(value) > 3 and name not in NO_SECRETS:
                 text = text.replace(value, HIDDEN)
         if "Certificate" in str(error):  # obstore says it only where it tells its own insides
             text += "; its certificate is not trusted: pass allow_invalid_certificates=True if you trust the server"

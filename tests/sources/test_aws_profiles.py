@@ -146,3 +146,6 @@ def test_a_profile_on_the_command_line(files: Path, server: ObjectServer) -> Non
     outcome = CliRunner().invoke(main, ["fit", "gmm", "s3://bucket/x.npy", "-k", "2", *told])
     assert outcome.exit_code == 0, outcome.output
     assert {"m.npz", "c.npz"} <= set(server.objects)
+    told[1] = "profile=absent"
+    outcome = CliRunner().invoke(main, ["fit", "gmm", "s3://bucket/x.npy", "-k", "2", *told])
+    assert "no AWS profile 'absent' in" in outcome.output
