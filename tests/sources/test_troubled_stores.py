@@ -21,6 +21,7 @@ from streamem import Address, GaussianMixture, ReadOptions, open_source
 from streamem.core import retrying
 from streamem.core.errors import SourceChangedError, SourceError
 from streamem.core.object_requests import Piece, fetch_all, patient
+from streamem.core.retrying import ATTEMPTS, LONGEST_PAUSE_S, pauses_of_a_request
 from streamem.running.report import RETRIED
 from streamem.sources import far_stream
 from streamem.sources.held_file import Parts, PartsFile
@@ -306,3 +307,13 @@ def test_parts_that_adjoin_are_read_as_one() -> None:
     assert file.read(9) == b"abc"
     file.seek(3)
     assert file.read(9) == b"345"
+
+
+def test_pauses_begin_short_and_grow() -> None:
+    """Chunks behind a failed request wait for it, so the first pauses are a fraction of a request over a network."""
+    many = np.array([list(pauses_of_a_request()) for _ in range(200)])
+    most = many.max(axis=0)
+    assert many.shape[1] == ATTEMPTS - 1
+    assert 0.0 <= many.min() < most[0] <= 0.025
+    assert (most <= LONGEST_PAUSE_S).all()
+    assert most[-1] > 2.0
