@@ -43,8 +43,13 @@ class MixtureOfRegressions(MixtureEstimator):
     reg_covar : float, default 0.0
         Of Gaussian responses, added to every variance, in squared units of the response. A component of few rows may
         fit them exactly, where the likelihood has no maximum; a small value, or another start, keeps it from that.
-    trials : int, default 1
-        Of binomial responses, the trials of each row.
+    trials : int, or a column of X, default 1
+        Of binomial responses, the trials of all rows, or the column that holds those of each row, by name or by
+        position from the end, such as -1.
+    offset : column of X, by name or position, optional
+        Of Poisson and binomial responses, what is known of a row's linear predictor, as of statsmodels' ``GLM``.
+    exposure : column of X, by name or position, optional
+        Of Poisson responses, a factor of the mean, such as hours or inhabitants; its logarithm is an offset.
     n_classes : int, optional
         Of multinomial responses, how many categories there are; by default what the data of `fit` hold.
     init_params : {"short_em", "random", "kmeans"}, default "short_em"
@@ -105,7 +110,9 @@ class MixtureOfRegressions(MixtureEstimator):
         family: str = "gaussian",
         *,
         reg_covar: float = 0.0,
-        trials: int = 1,
+        trials: int | str = 1,
+        offset: int | str | None = None,
+        exposure: int | str | None = None,
         n_classes: int | None = None,
         tol: float = 1e-6,
         max_iter: int = 1000,
@@ -125,6 +132,8 @@ class MixtureOfRegressions(MixtureEstimator):
         self.family = family
         self.reg_covar = reg_covar
         self.trials = trials
+        self.offset = offset
+        self.exposure = exposure
         self.n_classes = n_classes
         self.tol = tol
         self.max_iter = max_iter
@@ -160,7 +169,8 @@ class MixtureOfRegressions(MixtureEstimator):
         Parameters
         ----------
         X : array-like (n, p), or a path, table or collection that `streamem.open_source` can open
-            The covariates; no column of ones, an intercept is always there.
+            The covariates; no column of ones, an intercept is always there. Columns that `trials`, `offset` and
+            `exposure` name are among them, and get no coefficient.
         y : (n,) responses, or the name of their column in X, or the path of a ``.npy`` file
             Whole numbers >= 0 of Poisson, 0 to `trials` of binomial, codes 0, 1, … of multinomial responses.
         sample_weight, columns, feature_axis, checkpoint, executor, algorithm, halve_after

@@ -10,6 +10,7 @@ import numpy as np
 
 from streamem.core.errors import ParameterError, SchemaError, SourceError
 from streamem.core.ports import Source
+from streamem.estimators.faces.regressions import beside
 from streamem.estimators.row_inputs import columns_of, is_frame, open_rows, read_options
 from streamem.estimators.structure import DataArguments, Opened
 from streamem.running.fitted import Shape
@@ -31,7 +32,7 @@ def open_with_response(settings: Any, x: Any, arguments: DataArguments, shape: S
     ParameterError : nobody says what the response is
     SchemaError : as many responses as rows are needed, or a column is not there
     """
-    response, plain = arguments.response, replace(arguments, response=None)
+    response, plain = arguments.response, _with_columns_beside(settings, replace(arguments, response=None))
     if response is ABSENT:
         named = () if shape is None or shape.response is None else (shape.response,)
         opened = open_rows(settings, x, replace(plain, left_out=(*plain.left_out, *named)), shape)
@@ -48,6 +49,22 @@ def open_with_response(settings: Any, x: Any, arguments: DataArguments, shape: S
         return _named(settings, x, plain, shape, response)
     opened = open_rows(settings, x, plain, shape)
     return Opened(_beside(settings, opened.source, response), opened.shape)
+
+
+def _with_columns_beside(settings: Any, arguments: DataArguments) -> DataArguments:
+    """Arguments whose columns of X are those that were chosen, and those that are no covariates.
+
+    Raises
+    ------
+    ParameterError : these are told by position, which a choice of columns changes
+    """
+    columns, more = arguments.columns, beside(settings)
+    if columns is None or not more:
+        return arguments
+    if found := [f"{name}={at}" for name, at in more.items() if not isinstance(at, str)]:
+        raise ParameterError(f"columns chooses by name, and {', '.join(found)} by position: name the column there too")
+    chosen = [columns] if isinstance(columns, str) else list(columns)
+    return replace(arguments, columns=[*chosen, *(str(at) for at in more.values() if at not in chosen)])
 
 
 def _named(settings: Any, x: Any, plain: DataArguments, shape: Shape | None, name: str) -> Opened:

@@ -20,8 +20,7 @@ class RegressionMixture(Mixture):
     def expected_response(self, params: Params, chunk: Chunk) -> Array:
         """Σ_k w_k E_k[y | x] (n,), whatever stands in place of the response; of categories their probabilities."""
         family: Any = self.family  # of which only regressions know a column and what to expect there
-        covariates = np.delete(chunk.x, family.column(chunk.x.shape[1]), axis=1).astype(np.float64, copy=False)
-        expected = family.expected(params.components, covariates)
+        expected = family.expected(params.components, chunk.x)
         return np.asarray(np.einsum("nk,nk...->n...", self.prior_probabilities(params, chunk), expected))
 
     def prior_probabilities(self, params: Params, chunk: Chunk) -> Array:

@@ -159,6 +159,7 @@ SEQUENCES: dict[str, Any] = {"lengths": np.full(ROWS // STEPS, STEPS)}
 CHAIN: dict[str, Any] = {"told": SEQUENCES, "units": ROWS // STEPS, "passes": "n_iter"}
 X, Y = lines()
 PAIRS = np.column_stack([X, Y])
+COUNTED = np.column_stack([np.floor(np.abs(PAIRS[:, 1])), 1.0 + np.arange(ROWS) % 3, X])
 GROUPS = list(PAIRS.reshape(-1, 4, 2))
 NOISE = 0.1 + np.random.default_rng(1).random((ROWS, 2))
 LEVEL: dict[str, Any] = {"observation_matrix": [[1.0], [1.0]], "observation_offset": [0.0, 0.0]}
@@ -183,6 +184,12 @@ KINDS: dict[str, Kind] = {
         PAIRS,
         ("GaussianRegression",),
         holes=gaps(PAIRS),
+    ),
+    "Mixture(Regression with exposure)": Kind(
+        made(Mixture, Regression("poisson", 0, exposure=1), 2, init_params="random"),
+        COUNTED,
+        ("PoissonRegression",),
+        holes=gaps(COUNTED),
     ),
     "HMM(Regression)": Kind(
         made(HMM, Regression("binomial"), 2),

@@ -7,7 +7,9 @@ Newton's method. Where statsmodels is installed, it is asked again (`slow`).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,12 +25,22 @@ X = TABLE[["x", "yn"]].to_numpy()
 COUNTS = TABLE.yp.to_numpy()
 
 
+HOURS = 1.0 + np.arange(200) % 5 / 4.0
+SLOPE = np.sin(np.arange(200.0))
+
+
 class Case(NamedTuple):
-    """A response and its settings."""
+    """A response and its settings; columns behind the covariates, and what statsmodels calls them."""
 
     family: str
     y: Array
     settings: dict[str, Any]
+    beside: Mapping[str, Array] = MappingProxyType({})
+
+    @property
+    def x(self) -> Array:
+        """Covariates, and what stands beside them."""
+        return np.column_stack([X, *self.beside.values()])
 
 
 CASES = {
@@ -36,6 +48,13 @@ CASES = {
     "poisson": Case("poisson", COUNTS, {}),
     "binomial": Case("binomial", (COUNTS > 4).astype(float), {}),
     "binomial of 6 trials": Case("binomial", np.minimum(COUNTS, 6.0), {"trials": 6}),
+    "poisson with offset and exposure": Case(
+        "poisson", COUNTS, {"offset": 2, "exposure": -1}, {"offset": SLOPE, "exposure": HOURS}
+    ),
+    "binomial of trials by row": Case(
+        "binomial", COUNTS, {"trials": -1}, {"trials": COUNTS + 1.0 + np.arange(200) % 3}
+    ),
+    "binomial with offset": Case("binomial", (COUNTS > 4).astype(float), {"offset": -1}, {"offset": SLOPE}),
     "multinomial": Case("multinomial", np.digitize(COUNTS, [3, 6]).astype(float), {}),
 }
 
@@ -69,6 +88,21 @@ PRINTED: dict[str, Told] = {
         [[0.1635881402078558], [0.0270763418111802], [0.006122510851442229]],
         -421.45941120291366,
     ),
+    "poisson with offset and exposure": Told(
+        [[1.2639372332653496], [-0.006284979073488182], [-0.01812441364407076]],
+        [[0.07884062782019163], [0.016072877842341547], [0.0036164738266476148]],
+        -641.0289496914083,
+    ),
+    "binomial of trials by row": Told(
+        [[1.1281272757381495], [0.005933771659328837], [-0.017251259719946708]],
+        [[0.15194672696544184], [0.026240240608624395], [0.005714587076020378]],
+        -276.87348419400433,
+    ),
+    "binomial with offset": Told(
+        [[0.11931415834687165], [0.12023182782503519], [-0.054699225964921966]],
+        [[0.3809900696604919], [0.07418412320355794], [0.01653008364521953]],
+        -130.46023634960608,
+    ),
     "multinomial": Told(
         [
             [2.7495880013192697, 2.357209502416832],
@@ -87,12 +121,12 @@ PRINTED: dict[str, Told] = {
 
 def ours(case: Case) -> Told:
     """The same of a fit of one component."""
-    model = MixtureOfRegressions(1, case.family, tol=1e-14, max_iter=100, **case.settings).fit(X, case.y)
+    model = MixtureOfRegressions(1, case.family, tol=1e-14, max_iter=100, **case.settings).fit(case.x, case.y)
     found = [
         np.concatenate([np.reshape(told.intercept_, (1, -1)), np.reshape(told.coef_, (-1, X.shape[1])).T])
-        for told in (model, model.standard_errors(X, case.y))
+        for told in (model, model.standard_errors(case.x, case.y))
     ]
-    return Told(found[0], found[1], model.scores(X, case.y)["log_likelihood"])
+    return Told(found[0], found[1], model.scores(case.x, case.y)["log_likelihood"])
 
 
 def agree(one: Told, other: Told) -> None:
@@ -112,10 +146,11 @@ def statsmodels(case: Case) -> Told:
         variance = np.linalg.lstsq(design, case.y, rcond=None)[1][0] / len(design)
         fit = api.GLM(case.y, design).fit(scale=variance)
     else:
-        trials = case.settings.get("trials", 1)
+        known = dict(case.beside)
+        trials = known.pop("trials", case.settings.get("trials", 1))
         y = np.column_stack([case.y, trials - case.y]) if case.family == "binomial" else case.y
         family = families.Binomial() if case.family == "binomial" else families.Poisson()
-        fit = api.GLM(y, design, family=family).fit(tol=1e-14, maxiter=100)
+        fit = api.GLM(y, design, family=family, **known).fit(tol=1e-14, maxiter=100)
     shape = (1 + X.shape[1], -1)
     return Told(np.reshape(fit.params, shape), np.reshape(fit.bse, shape), float(fit.llf))
 

@@ -146,6 +146,43 @@ def test_categories_that_only_the_data_tell_are_known_to_a_file(tmp_path: Path) 
         loaded.predict_proba(X, y + 5.0)
 
 
+def test_columns_that_are_known_parts_of_a_row(tmp_path: Path) -> None:
+    """Exposure and trials stand in X, by name or position, wherever X lies; they get no coefficient."""
+    table = npreg()[["x", "yp"]].assign(hours=1.0 + np.arange(200) % 5, n=12.0 + np.arange(200) % 3)
+    table.to_parquet(tmp_path / "t.parquet")
+    make = lambda **of: MixtureOfRegressions(2, random_state=0, **of)  # noqa: E731
+    known = make(family="poisson", exposure=0).fit(table[["hours", "x"]].to_numpy(), table.yp)
+    named = make(family="poisson", exposure="hours").fit(tmp_path / "t.parquet", "yp", columns=["x"])
+    assert np.array_equal(named.coef_, known.coef_)
+    assert (known.coef_.shape, known.n_features_in_) == ((2, 1), 2)
+    named.save(tmp_path / "m.npz")
+    loaded = load_model(tmp_path / "m.npz")
+    assert loaded.score(table) == named.score(tmp_path / "t.parquet")
+    once, twice = (loaded.predict_response(table.assign(hours=hours)) for hours in (1.0, 2.0))
+    np.testing.assert_allclose(twice, 2.0 * once)
+    other = make(family="poisson", exposure=0)
+    other.weights_, other.coef_, other.intercept_ = named.weights_, named.coef_, named.intercept_
+    assert other.score(table[["hours", "x"]].to_numpy(), table.yp) == pytest.approx(named.score(table))
+    successes = make(family="binomial", trials="n").fit(table[["x", "n", "yp"]], "yp")
+    alike = make(family="binomial", trials=-1).fit(table[["x", "n"]].to_numpy(), table.yp)
+    assert np.array_equal(successes.coef_, alike.coef_)
+    for wrong, told in (
+        ({"trials": 0}, "trials is 0"),
+        ({"trials": 1.5}, "index from the end"),
+        ({"offset": 1.5}, "offset is"),
+    ):
+        with pytest.raises(ParameterError, match=told):
+            make(family="binomial", **wrong).fit(table[["x"]], table.yp)
+    with pytest.raises(ParameterError, match="offset is 0, and gaussian responses have none; it is for 'poisson'"):
+        make(offset=0).fit(table[["x", "n"]], table.yp)
+    with pytest.raises(ParameterError, match="exposure=1 by position: name the column there too"):
+        make(family="poisson", exposure=1).fit(table, "yp", columns=["x"])
+    with pytest.raises(SchemaError, match=r"exposure is 'h', and the columns are \['x', 'n'\]"):
+        make(family="poisson", exposure="h").fit(table[["x", "n", "yp"]], "yp")
+    with pytest.raises(DataError, match="the trials of its row"):
+        alike.fit(table[["x", "hours"]].to_numpy(), table.yp)
+
+
 def test_what_cannot_be() -> None:
     X, y = np.arange(10.0)[:, None], np.arange(10.0)
     with pytest.raises(ParameterError, match="requires y to be passed, but the target y is None"):

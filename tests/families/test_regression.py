@@ -130,25 +130,41 @@ class OneStep(FamilySuite):
             params, reached = case.family.maximize(stats, params), found
 
 
+@pytest.mark.parametrize("exposed", [False, True])
 class TestPoissonRegression(OneStep):
+    """Also with columns of exposure and offset behind the response."""
+
+    @pytest.fixture(autouse=True)
+    def _choose(self, exposed: bool) -> None:
+        self.exposed = exposed
+
     def make_family(self) -> PoissonRegression:
-        return PoissonRegression()
+        return PoissonRegression(P, offset=-1, exposure=-2) if self.exposed else PoissonRegression()
 
     def make_rows(self, rng: np.random.Generator, n: int) -> Array:
         x = covariates_of(rng, n)
-        return with_response(x, rng.poisson(np.exp(0.5 * (x[:, 0] - 10.0))).astype(float), P)
+        beside = np.column_stack([rng.uniform(0.5, 3.0, n), 0.3 * rng.normal(size=n)])
+        more = self.known(np.column_stack([x, x[:, 0], beside])) if self.exposed else 1.0
+        rows = with_response(x, rng.poisson(more * np.exp(0.5 * (x[:, 0] - 10.0))).astype(float), P)
+        return np.column_stack([rows, beside]) if self.exposed else rows
+
+    def known(self, x: Array) -> Array:
+        return x[:, P + 1] * np.exp(x[:, P + 2])
 
     def make_far_row(self, x: Array) -> Array:
-        return np.array([[*x[0, :P], 1e6]])
+        return np.array([[*x[0, :P], 1e6, *x[0, P + 1 :]]])
 
     def reference_log_prob(self, params: Params, x: Array) -> Array:
         family = self.make_family()
         rate = np.exp(x[:, :P] @ family.coef(params).T + family.intercept(params))
+        rate = rate * self.known(x)[:, None] if self.exposed else rate
         return scipy_stats.poisson.logpmf(x[:, P, None], rate)
 
 
-@pytest.mark.parametrize("trials", [1, 7])
+@pytest.mark.parametrize("trials", [1, 7, -1])
 class TestBinomialRegression(OneStep):
+    """Also with a last column of trials."""
+
     @pytest.fixture(autouse=True)
     def _choose(self, trials: int) -> None:
         self.trials = trials
@@ -159,15 +175,18 @@ class TestBinomialRegression(OneStep):
     def make_rows(self, rng: np.random.Generator, n: int) -> Array:
         x = covariates_of(rng, n)
         chance = 1.0 / (1.0 + np.exp(-0.5 * (x[:, 0] - 10.0)))
-        return with_response(x, rng.binomial(self.trials, chance).astype(float), 1)
+        m = rng.integers(1, 9, n) if self.trials < 0 else np.full(n, self.trials)
+        rows = with_response(x, rng.binomial(m, chance).astype(float), 1)
+        return np.column_stack([rows, m]) if self.trials < 0 else rows
 
     def test_a_far_row_has_finite_log_prob(self) -> None:
         """There is no response a million spreads away."""
 
     def reference_log_prob(self, params: Params, x: Array) -> Array:
         family = self.make_family()
-        eta = np.delete(x, 1, axis=1) @ family.coef(params).T + family.intercept(params)
-        return scipy_stats.binom.logpmf(x[:, 1, None], self.trials, 1.0 / (1.0 + np.exp(-eta)))
+        m = x[:, -1:] if self.trials < 0 else self.trials
+        eta = np.delete(x, 1, axis=1)[:, :P] @ family.coef(params).T + family.intercept(params)
+        return scipy_stats.binom.logpmf(x[:, 1, None], m, 1.0 / (1.0 + np.exp(-eta)))
 
 
 class TestMultinomialRegression(OneStep):
@@ -260,6 +279,32 @@ BAD: dict[str, tuple[Any, Any, type[Exception], str]] = {
         ImpossibleValueError,
         "holds 2; the response of a binomial regression with trials=1 is a whole number from 0 to 1",
     ),
+    "more successes than the trials of their row": (
+        ("binomial", {"response": 1, "trials": -1}),
+        lambda rng: np.column_stack(
+            [rng.normal(size=9), np.arange(9.0), np.maximum(1.0, np.minimum(np.arange(9.0), 6))]
+        ),
+        ImpossibleValueError,
+        "column 1 of row 7 holds 7; .* from 0 to the trials of its row",
+    ),
+    "no trials": (
+        ("binomial", {"response": 1, "trials": -1}),
+        lambda rng: np.column_stack([rng.normal(size=9), np.zeros(9), np.arange(9.0)]),
+        ImpossibleValueError,
+        "column 2 of row 0 holds 0; trials of a row are a whole number >= 1",
+    ),
+    "no exposure": (
+        ("poisson", {"response": 1, "exposure": 2}),
+        lambda rng: np.column_stack([rng.normal(size=9), np.zeros(9), 3.0 - np.arange(9.0)]),
+        ImpossibleValueError,
+        "column 2 of row 3 holds 0; an exposure of counts is a number > 0",
+    ),
+    "one column for two": (
+        ("poisson", {"offset": -1}),
+        lambda rng: rng.normal(size=(9, 3)),
+        SchemaError,
+        r"response and offset are columns \[2, 2\]; each needs one of its own",
+    ),
     "half a category": (
         "multinomial",
         lambda rng: np.column_stack([rng.normal(size=9), np.arange(9.0) / 2.0]),
@@ -279,9 +324,10 @@ BAD: dict[str, tuple[Any, Any, type[Exception], str]] = {
 @pytest.mark.variations(20, 20)
 @pytest.mark.parametrize("name", BAD)
 def test_data_that_cannot_be(name: str) -> None:
-    distribution, make, error, words = BAD[name]
+    told, make, error, words = BAD[name]
+    distribution, settings = (told, {}) if isinstance(told, str) else told
     with pytest.raises(error, match=words):
-        Mixture(Regression(distribution), 1).fit(make(np.random.default_rng(0)))
+        Mixture(Regression(distribution, **settings), 1).fit(make(np.random.default_rng(0)))
 
 
 def test_settings_that_cannot_be() -> None:

@@ -22,10 +22,24 @@ Array = NDArray[Any]
 
 SETTINGS: Mapping[str, tuple[str, ...]] = {
     "gaussian": ("reg_covar",),
-    "binomial": ("trials",),
+    "poisson": ("offset", "exposure"),
+    "binomial": ("trials", "offset"),
     "multinomial": ("n_classes",),
 }
 """Hyperparameters that a distribution has besides."""
+
+COLUMNS = ("offset", "exposure", "trials")
+"""Those that may name a column of X, which is then no covariate."""
+
+
+def beside(settings: Any) -> dict[str, int | str]:
+    """Columns of X that are no covariates, by name or position, by what they say of a row."""
+    own = {name: getattr(settings, name) for name in COLUMNS if name in SETTINGS.get(settings.family, ())}
+    return {
+        name: column
+        for name, column in own.items()
+        if column is not None and (name != "trials" or isinstance(column, str) or column < 0)
+    }
 
 
 class RegressionFace(Face):
@@ -35,8 +49,25 @@ class RegressionFace(Face):
 
     def family(self, settings: Any, shape: Shape | None) -> Any:
         """Regressions of the last column on the others."""
-        own = {name: getattr(settings, name) for name in SETTINGS.get(settings.family, ())}
-        return Regression(settings.family, -1, **own)
+        return Regression(settings.family, -1, **self._settings(settings))
+
+    def _settings(self, settings: Any) -> dict[str, Any]:
+        """Settings of the distribution, of rows in which the response stands behind X.
+
+        Raises
+        ------
+        ParameterError : a column that the distribution does not know
+        """
+        known = SETTINGS.get(settings.family, ())
+        for name in ("offset", "exposure"):
+            if getattr(settings, name) is not None and name not in known:
+                having = [repr(family) for family, names in SETTINGS.items() if name in names]
+                raise ParameterError(
+                    f"{name} is {getattr(settings, name)!r}, and {settings.family} responses have none; it is for "
+                    f"{' and '.join(having)}"
+                )
+        from_end = {name: at - 1 for name, at in beside(settings).items() if not isinstance(at, str) and at < 0}
+        return {name: from_end.get(name, getattr(settings, name)) for name in known}
 
     def row_products(self, settings: Any, n_features: int) -> int:
         """Second moments of a row."""
@@ -67,8 +98,8 @@ class RegressionFace(Face):
                 raise ParameterError(
                     f"{name} has shape {value.shape}; finite numbers, {k} components first, are needed"
                 )
-        if shape is not None and p != shape.features:
-            raise ParameterError(f"coef_ is of {p} covariates, and {shape.features} were fitted")
+        if shape is not None and p != (fitted := shape.features - len(beside(settings))):
+            raise ParameterError(f"coef_ is of {p} covariates, and {fitted} were fitted")
         if settings.family == "gaussian":
             family = GaussianRegression(-1, settings.reg_covar)
             frame = family.in_frame(np.zeros(1 + p), np.ones(1 + p), k)
@@ -79,14 +110,14 @@ class RegressionFace(Face):
         return made
 
     def width(self, settings: Any, attributes: Mapping[str, Any]) -> int | None:
-        """The covariates."""
-        return int(np.shape(attributes["coef_"])[-1])
+        """The covariates, and columns of X beside them."""
+        return int(np.shape(attributes["coef_"])[-1]) + len(beside(settings))
 
     def misfit(self, settings: Any, components: Params, k: int, d: int) -> str:
         """Another number of components or covariates."""
-        shape = np.shape(components.get("regression", ()))
-        fits = len(shape) == 3 and shape[0] == k and shape[2] == d + 1
-        return "" if fits else f"the file's regressions do not fit {k} components of {d} covariates"
+        shape, p = np.shape(components.get("regression", ())), d - len(beside(settings))
+        fits = len(shape) == 3 and shape[0] == k and shape[2] == p + 1
+        return "" if fits else f"the file's regressions do not fit {k} components of {p} covariates"
 
     def starts(self) -> Mapping[str, Start]:
         """A few rows of each component, the best of several such, or k-means of rows with their responses."""

@@ -70,9 +70,9 @@ class GaussianRegression(ResidualGaussian, ResponseColumn):
         """All numbers."""
         return np.ones(len(response), dtype=np.bool_)
 
-    def expected(self, params: Params, covariates: Array) -> Array:
-        """intercept_k + x·coef_k (n, K), for covariates x (n, p)."""
-        frame = (covariates - params.covariate_center) / params.covariate_scale
+    def expected(self, params: Params, x: Array) -> Array:
+        """intercept_k + x·coef_k (n, K), whatever rows (n, p + 1) hold in place of the response."""
+        frame = (self.covariates(x) - params.covariate_center) / params.covariate_scale
         own = params.regression[:, 0]
         return np.asarray(params.center[0] + params.scale[0] * (own[:, 0] + frame @ own[:, 1:].T))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,22 @@ LEAST_CURVATURE = 2.0**-40
 FRAME = ("covariate_center", "covariate_scale")
 
 
+class Beside(NamedTuple):
+    """What rows tell beside response and covariates.
+
+    Attributes
+    ----------
+    offset : (n,), or (1,) of all rows, added to linear predictors
+    trials : (n,), or (1,) of all rows, of which a binomial response counts successes
+    """
+
+    offset: Array
+    trials: Array
+
+
+NOTHING_BESIDE = Beside(np.zeros(1), np.ones(1))
+
+
 class GeneralizedRegression(ResponseColumn):
     """A response whose distribution depends on C linear predictors η = intercept + x·coef, by its canonical link.
 
@@ -53,30 +69,35 @@ class GeneralizedRegression(ResponseColumn):
         return self.predictors()
 
     @abstractmethod
-    def log_likelihood(self, eta: Array, response: Array) -> Array:
+    def log_likelihood(self, eta: Array, response: Array, beside: Beside) -> Array:
         """(n, K) of responses (n,) at linear predictors (n, K, C), in nats."""
 
     @abstractmethod
-    def residual(self, eta: Array, response: Array) -> Array:
+    def residual(self, eta: Array, response: Array, beside: Beside) -> Array:
         """(n, C) derivatives of the log-likelihood by the predictors (n, C)."""
 
     @abstractmethod
-    def curvature(self, eta: Array) -> Array:
+    def curvature(self, eta: Array, beside: Beside) -> Array:
         """(n, C, C) minus its second derivatives."""
 
     @abstractmethod
-    def mean(self, eta: Array) -> Array:
+    def mean(self, eta: Array, beside: Beside) -> Array:
         """Expected response (n, K), at linear predictors (n, K, C)."""
 
     @abstractmethod
-    def first_predictors(self, response: Array, weight: Array) -> Array:
+    def first_predictors(self, response: Array, weight: Array, beside: Beside) -> Array:
         """(C,) predictors without covariates that explain responses (n,)."""
+
+    def beside_of(self, x: Array) -> Beside:
+        """What rows (n, d) tell beside response and covariates."""
+        return NOTHING_BESIDE
 
     # --- the Family port ---------------------------------------------------------------------------------------------
 
-    def expected(self, params: Params, covariates: Array) -> Array:
-        """Expected response (n, K) under every component, given covariates (n, p)."""
-        return self.mean(_predicted(params, self._design_of(params, covariates)))
+    def expected(self, params: Params, x: Array) -> Array:
+        """Expected response (n, K) under every component, whatever rows (n, d) hold in its place."""
+        beside = self.beside_of(x)
+        return self.mean(_predicted(params, self._design_of(params, self.covariates(x)), beside), beside)
 
     def log_prob(self, params: Params, x: Array) -> Array:
         """Log-probabilities (n, K) of responses given covariates, for rows x (n, p + 1), in nats.
@@ -85,40 +106,44 @@ class GeneralizedRegression(ResponseColumn):
         """
         covariates, response = self.parts(x)
         if not self.integrates:
-            return self._log_prob(params, covariates, response)
+            return self._log_prob(params, covariates, response, self.beside_of(x))
         whole, out = whole_rows(covariates, response), np.zeros((len(x), len(params.regression)))
-        out[whole] = self._log_prob(params, covariates[whole], response[whole])
+        out[whole] = self._log_prob(params, covariates[whole], response[whole], self.beside_of(x[whole]))
         return out
 
-    def _log_prob(self, params: Params, covariates: Array, response: Array) -> Array:
+    def _log_prob(self, params: Params, covariates: Array, response: Array, beside: Beside) -> Array:
         with np.errstate(over="ignore", invalid="ignore"):  # −∞ and NaN are judged by models
-            return self.log_likelihood(_predicted(params, self._design_of(params, covariates)), response)
+            eta = _predicted(params, self._design_of(params, covariates), beside)
+            return self.log_likelihood(eta, response, beside)
 
     def stats(self, params: Params, x: Array, resp: Array) -> Stats:
         """weight (K,), information (K, q, q) and working (K, q), q = C·(1 + p), weighted by resp (n, K)."""
         covariates, response = self.parts(x)
         if self.integrates:
             whole = whole_rows(covariates, response)
-            covariates, response, resp = covariates[whole], response[whole], resp[whole]
-        design = self._design_of(params, covariates)
+            covariates, response, resp, x = covariates[whole], response[whole], resp[whole], x[whole]
+        design, beside = self._design_of(params, covariates), self.beside_of(x)
         with np.errstate(over="ignore", invalid="ignore"):
-            found = [self._sums(own, design, response, resp[:, k]) for k, own in enumerate(params.regression)]
+            found = [self._sums(own, design, response, resp[:, k], beside) for k, own in enumerate(params.regression)]
         information, working = (np.stack(parts) for parts in zip(*found, strict=True))
         return Stats(weight=resp.sum(axis=0), information=information, working=working)
 
-    def _sums(self, coefficients: Array, design: Array, response: Array, weight: Array) -> tuple[Array, Array]:
+    def _sums(
+        self, coefficients: Array, design: Array, response: Array, weight: Array, beside: Beside
+    ) -> tuple[Array, Array]:
         """Information (q, q) and right-hand side (q,) of one component with coefficients (C, 1 + p)."""
-        eta, (c, width) = design @ coefficients.T, coefficients.shape
-        bend = self.curvature(eta) + LEAST_CURVATURE * np.eye(c)
+        own, (c, width) = design @ coefficients.T, coefficients.shape
+        eta = own + beside.offset[:, None]
+        bend = self.curvature(eta, beside) + LEAST_CURVATURE * np.eye(c)
         bend[weight == 0] = 0.0  # what overflows in a row that does not count
-        residual = np.where(weight[:, None] == 0, 0.0, self.residual(eta, response))
+        residual = np.where(weight[:, None] == 0, 0.0, self.residual(eta, response, beside))
         bend *= weight[:, None, None]
         information = np.empty((c, width, c, width))
         for i in range(c):
             for j in range(i + 1):
                 block = (design * bend[:, i, j, None]).T @ design
                 information[i, :, j], information[j, :, i] = block, block.T
-        working = np.einsum("nij,nj->ni", bend, eta) + weight[:, None] * residual
+        working = np.einsum("nij,nj->ni", bend, own) + weight[:, None] * residual
         q = c * width
         return information.reshape(q, q), (working.T @ design).reshape(q)
 
@@ -141,7 +166,7 @@ class GeneralizedRegression(ResponseColumn):
         deviation[deviation == 0] = 1.0
         whole = whole_rows(covariates, response)
         counted = np.ones(len(x)) if weight is None else np.asarray(weight, dtype=np.float64)
-        first = self.first_predictors(response[whole], counted[whole])
+        first = self.first_predictors(response[whole], counted[whole], self.beside_of(x[whole]))
         frame = self.in_frame(center, np.exp2(np.round(np.log2(deviation))), reach, n_components)
         regression = np.zeros((n_components, len(first), 1 + len(center)))
         regression[:, :, 0] = first
@@ -176,7 +201,7 @@ class GeneralizedRegression(ResponseColumn):
         """What contradicts itself."""
         if found := missing(params, ("regression", *FRAME, "reach", "empty")):
             return found
-        k, p = n_components, n_features - 1
+        k, p = n_components, n_features - 1 - len(self.beside())
         found = shaped("regression", params.regression, (k, self.predictors_in(params), 1 + p))
         found += shaped("covariate_center", params.covariate_center, (p,)) + shaped("reach", params.reach, (2, p))
         found += powers_of_two("covariate_scale", params.covariate_scale, (p,))
@@ -265,10 +290,11 @@ class GeneralizedRegression(ResponseColumn):
         return out
 
 
-def _predicted(params: Params, design: Array) -> Array:
+def _predicted(params: Params, design: Array, beside: Beside) -> Array:
     """Linear predictors (n, K, C)."""
     k, c, width = params.regression.shape
-    return np.asarray(design @ params.regression.reshape(k * c, width).T).reshape(len(design), k, c)
+    found = np.asarray(design @ params.regression.reshape(k * c, width).T).reshape(len(design), k, c)
+    return found + beside.offset[:, None, None]
 
 
 class GeneralizedSlopes(Slopes):
@@ -283,14 +309,15 @@ class GeneralizedSlopes(Slopes):
     def first(self, component: int, x: Array) -> Mapping[str, Array]:
         """(n, C·p) and (n, C)."""
         covariates, response = self._family.parts(x)
-        residual = self._family.residual(self._eta(component, covariates), response)
+        beside = self._family.beside_of(x)
+        residual = self._family.residual(self._eta(component, covariates, beside), response, beside)
         by_coef = residual[:, :, None] * covariates[:, None, :]
         return {"coef": by_coef.reshape(len(x), -1), "intercept": residual}
 
     def second(self, component: int, x: Array, weight: Array) -> Mapping[tuple[str, str], Array]:
         """Sums over rows, by each pair of names."""
-        covariates, _ = self._family.parts(x)
-        bend = -weight[:, None, None] * self._family.curvature(self._eta(component, covariates))
+        covariates, beside = self._family.covariates(x), self._family.beside_of(x)
+        bend = -weight[:, None, None] * self._family.curvature(self._eta(component, covariates, beside), beside)
         (_, p), c = covariates.shape, bend.shape[1]
         both = np.einsum("nij,np,nq->ipjq", bend, covariates, covariates, optimize=True)
         mixed = np.einsum("nij,np->ipj", bend, covariates)
@@ -300,5 +327,6 @@ class GeneralizedSlopes(Slopes):
             ("intercept", "intercept"): bend.sum(axis=0),
         }
 
-    def _eta(self, component: int, covariates: Array) -> Array:
-        return np.asarray(covariates @ self._coef[component].T + self._intercept[component])
+    def _eta(self, component: int, covariates: Array, beside: Beside) -> Array:
+        own = covariates @ self._coef[component].T + self._intercept[component]
+        return np.asarray(own + beside.offset[:, None])

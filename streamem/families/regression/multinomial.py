@@ -10,7 +10,7 @@ from scipy.special import softmax
 
 from streamem.core.arrays import Params
 from streamem.core.errors import ImpossibleValueError, ParameterError
-from streamem.families.regression.generalized import GeneralizedRegression
+from streamem.families.regression.generalized import Beside, GeneralizedRegression
 from streamem.families.regression.response import require_response
 
 Array = NDArray[Any]
@@ -90,14 +90,14 @@ class MultinomialRegression(GeneralizedRegression):
             return int(np.shape(params.regression)[1])
         return self.predictors()
 
-    def _log_prob(self, params: Params, covariates: Array, response: Array) -> Array:
+    def _log_prob(self, params: Params, covariates: Array, response: Array, beside: Beside) -> Array:
         most = self.predictors_in(params)
         if (beyond := response > most).any():
             needed = f"the model knows categories 0 to {most}: leave such rows out, or fit with a larger n_classes"
             raise ImpossibleValueError(float(response[beyond][0]), self.column(covariates.shape[1] + 1), needed)
-        return super()._log_prob(params, covariates, response)
+        return super()._log_prob(params, covariates, response, beside)
 
-    def log_likelihood(self, eta: Array, response: Array) -> Array:
+    def log_likelihood(self, eta: Array, response: Array, beside: Beside) -> Array:
         """η_y − log Σ_c exp(η_c), with η_0 = 0 (n, K)."""
         every = _with_baseline(eta)
         known = np.where(np.isnan(response), 0.0, response).astype(np.intp)
@@ -106,21 +106,21 @@ class MultinomialRegression(GeneralizedRegression):
         found[np.isnan(response)] = np.nan
         return np.asarray(found)
 
-    def residual(self, eta: Array, response: Array) -> Array:
+    def residual(self, eta: Array, response: Array, beside: Beside) -> Array:
         """1{y = c} − p_c (n, C)."""
         hit = response[:, None] == np.arange(1, 1 + eta.shape[1])
         return np.asarray(hit - _chances(eta))
 
-    def curvature(self, eta: Array) -> Array:
+    def curvature(self, eta: Array, beside: Beside) -> Array:
         """diag(p) − p·pᵀ (n, C, C)."""
         chances = _chances(eta)
         return np.asarray(chances[:, :, None] * (np.eye(eta.shape[1]) - chances[:, None, :]))
 
-    def mean(self, eta: Array) -> Array:
+    def mean(self, eta: Array, beside: Beside) -> Array:
         """Probability of each category (n, K, C + 1)."""
         return np.asarray(softmax(_with_baseline(eta), axis=2))
 
-    def first_predictors(self, response: Array, weight: Array) -> Array:
+    def first_predictors(self, response: Array, weight: Array, beside: Beside) -> Array:
         """Log-odds of each category against the first, with half a row more for each."""
         counts = np.bincount(response.astype(np.intp), weights=weight, minlength=self.predictors() + 1) + 0.5
         return np.asarray(np.log(counts[1:] / counts[0]))

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
-from streamem.families.regression.generalized import GeneralizedRegression
-from streamem.families.regression.response import require_response
+from streamem.core.errors import ImpossibleValueError
+from streamem.families.regression.generalized import NOTHING_BESIDE, Beside, GeneralizedRegression
+from streamem.families.regression.response import require_column, require_response
 
 Array = NDArray[Any]
 
 
 class PoissonRegression(GeneralizedRegression):
-    """Counts y ~ Poisson(exp(intercept_k + x·coef_k)) (Wang, Puterman, Cockburn & Le 1996).
+    """Counts y ~ Poisson(e·exp(o + intercept_k + x·coef_k)), with e = 1, o = 0 unless columns tell (Wang et al. 1996).
 
     Parameters
     ----------
     response : index or name of the column y, by default the last; all others are covariates x (p,)
+    offset, exposure : index or name of the columns o and e > 0, optional
+        Known parts of a row's logarithm and of its mean, such as hours of watching, as of statsmodels' ``GLM``.
 
     Notes
     -----
@@ -45,8 +49,33 @@ class PoissonRegression(GeneralizedRegression):
 
     needed = "the response of a Poisson regression is a count, a whole number >= 0"
 
-    def __init__(self, response: int | str = -1) -> None:
+    def __init__(
+        self, response: int | str = -1, offset: int | str | None = None, exposure: int | str | None = None
+    ) -> None:
         self.response = require_response(response)
+        self.offset = None if offset is None else require_column("offset", offset)
+        self.exposure = None if exposure is None else require_column("exposure", exposure)
+
+    def beside(self) -> Mapping[str, int | str]:
+        """Columns of offset and exposure, where there are such."""
+        told = {"offset": self.offset, "exposure": self.exposure}
+        return {role: column for role, column in told.items() if column is not None}
+
+    def beside_of(self, x: Array) -> Beside:
+        """Offsets, to which the logarithms of exposures add.
+
+        Raises
+        ------
+        ImpossibleValueError : an exposure that is not > 0
+        """
+        told = self.told(x)
+        if not told:
+            return NOTHING_BESIDE
+        exposure = told.get("exposure", np.ones(1))
+        if (wrong := exposure <= 0).any():
+            at, row = self._places(x.shape[1])["exposure"], int(np.argmax(wrong))
+            raise ImpossibleValueError(float(exposure[row]), at, "an exposure of counts is a number > 0")
+        return Beside(told.get("offset", np.zeros(1)) + np.log(exposure), NOTHING_BESIDE.trials)
 
     def can_be(self, response: Array) -> Array:
         """Whole numbers >= 0."""
@@ -56,23 +85,24 @@ class PoissonRegression(GeneralizedRegression):
         """One."""
         return 1
 
-    def log_likelihood(self, eta: Array, response: Array) -> Array:
+    def log_likelihood(self, eta: Array, response: Array, beside: Beside) -> Array:
         """y·η − exp(η) − log y! (n, K)."""
         own = eta[:, :, 0]
         return np.asarray(response[:, None] * own - np.exp(own) - gammaln(response + 1.0)[:, None])
 
-    def residual(self, eta: Array, response: Array) -> Array:
+    def residual(self, eta: Array, response: Array, beside: Beside) -> Array:
         """y − exp(η) (n, 1)."""
         return response[:, None] - np.exp(eta)
 
-    def curvature(self, eta: Array) -> Array:
+    def curvature(self, eta: Array, beside: Beside) -> Array:
         """exp(η) (n, 1, 1)."""
         return np.exp(eta)[:, :, None]
 
-    def mean(self, eta: Array) -> Array:
+    def mean(self, eta: Array, beside: Beside) -> Array:
         """exp(η) (n, K)."""
         return np.exp(eta[:, :, 0])
 
-    def first_predictors(self, response: Array, weight: Array) -> Array:
-        """The logarithm of the mean, which holds half a count more."""
-        return np.log([(weight @ response + 0.5) / (weight.sum() + 0.5)])
+    def first_predictors(self, response: Array, weight: Array, beside: Beside) -> Array:
+        """The logarithm of the mean for an exposure of 1, with half a count more."""
+        exposed = weight @ np.broadcast_to(np.exp(beside.offset), response.shape)
+        return np.log([(weight @ response + 0.5) / (exposed + 0.5)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Self
 
 import numpy as np
@@ -17,6 +18,8 @@ from streamem.families.regression.design import Design, joined, require_full_ran
 
 Array = NDArray[Any]
 
+
+NOTHING: Mapping[str, int | str] = MappingProxyType({})
 
 BLOCK = 2**14
 """Rows that a survey looks at together."""
@@ -36,8 +39,8 @@ class ResponseColumn(FullFamily):
     needed: str
     """What a response can be, and what to do, for messages."""
 
-    _column: int | None = None
-    """Of a response with a name, once the data are known."""
+    _found: Mapping[str, int] = MappingProxyType({})
+    """Where columns with a name are, once the data are known."""
     _names: tuple[str, ...] | None = None
     """Of the columns, where the data have some."""
     _design: Design | None = None
@@ -50,8 +53,16 @@ class ResponseColumn(FullFamily):
         """Which responses (n,) the distribution can emit, (n,) bool; NaN counts as one."""
 
     @abstractmethod
-    def expected(self, params: Params, covariates: Array) -> Array:
-        """Expected response (n, K) under every component, given covariates (n, p)."""
+    def expected(self, params: Params, x: Array) -> Array:
+        """Expected response (n, K) under every component, whatever rows (n, d) hold in its place."""
+
+    def beside(self) -> Mapping[str, int | str]:
+        """Columns that are neither response nor covariates: index or name, by what they say of a row."""
+        return NOTHING
+
+    def possible(self, response: Array, beside: Mapping[str, Array]) -> Array:
+        """`can_be`, where other columns (n,) tell of a response too."""
+        return self.can_be(response)
 
     def counted(self, n_features: int) -> Array:
         """Refuse: densities are those of a response, given its covariates.
@@ -83,14 +94,16 @@ class ResponseColumn(FullFamily):
         """
         other = copy.copy(self)
         other._names = None if names is None else tuple(str(name) for name in names)
-        if isinstance(self.response, str):
+        found = {}
+        for role, column in self._told().items():
+            if not isinstance(column, str):
+                continue
             if other._names is None:
-                raise SchemaError(
-                    f"response is {self.response!r}, and the columns have no names; pass its index, such as -1"
-                )
-            if self.response not in other._names:
-                raise SchemaError(f"response is {self.response!r}, and the columns are {list(other._names)[:20]}")
-            other._column = other._names.index(self.response)
+                raise SchemaError(f"{role} is {column!r}, and the columns have no names; pass its index, such as -1")
+            if column not in other._names:
+                raise SchemaError(f"{role} is {column!r}, and the columns are {list(other._names)[:20]}")
+            found[role] = other._names.index(column)
+        other._found = found
         return other
 
     def column(self, width: int) -> int:
@@ -100,16 +113,31 @@ class ResponseColumn(FullFamily):
         ------
         SchemaError : nowhere, or beside no covariate
         """
-        if width < 2:
-            raise SchemaError(f"rows have {width} column(s); a response and at least one covariate are needed")
-        if isinstance(self.response, str) and self._column is None:
-            raise SchemaError(
-                f"response is {self.response!r}, and these rows have no names; pass its index, such as -1"
-            )
-        index = self._column if isinstance(self.response, str) else self.response
-        assert index is not None
+        return self._places(width)["response"]
+
+    def apart(self, width: int) -> list[int]:
+        """Where everything lies that is no covariate."""
+        return list(self._places(width).values())
+
+    def _told(self) -> dict[str, int | str]:
+        return {"response": self.response, **self.beside()}
+
+    def _places(self, width: int) -> dict[str, int]:
+        told = self._told()
+        if width < 1 + len(told):
+            needed = " and ".join(["a response", *(f"a column of {name}" for name in self.beside())])
+            raise SchemaError(f"rows have {width} column(s); {needed} and at least one covariate are needed")
+        places = {role: self._place(role, column, width) for role, column in told.items()}
+        if len(set(places.values())) < len(places):
+            raise SchemaError(f"{' and '.join(places)} are columns {list(places.values())}; each needs one of its own")
+        return places
+
+    def _place(self, role: str, column: int | str, width: int) -> int:
+        if isinstance(column, str) and role not in self._found:
+            raise SchemaError(f"{role} is {column!r}, and these rows have no names; pass its index, such as -1")
+        index = self._found[role] if isinstance(column, str) else column
         if not -width <= index < width:
-            raise SchemaError(f"response is column {index} of rows that have {width} columns")
+            raise SchemaError(f"{role} is column {index} of rows that have {width} columns")
         return index % width
 
     def parts(self, x: Array) -> tuple[Array, Array]:
@@ -119,19 +147,30 @@ class ResponseColumn(FullFamily):
         ------
         ImpossibleValueError : a response that the distribution cannot emit
         """
-        at = self.column(x.shape[1])
-        response = x[:, at].astype(np.float64)
-        if not (fine := self.can_be(response)).all():
-            raise ImpossibleValueError(float(response[int(np.argmin(fine))]), at, self.needed)
-        return np.delete(x, at, axis=1).astype(np.float64, copy=False), response
+        places = self._places(x.shape[1])
+        told = {role: x[:, at].astype(np.float64) for role, at in places.items()}
+        response = told.pop("response")
+        for values in told.values():  # a row of which one of them is missing says nothing of its response
+            response = np.where(np.isnan(values), np.nan, response)
+        if not (fine := self.possible(response, told)).all():
+            raise ImpossibleValueError(float(response[int(np.argmin(fine))]), places["response"], self.needed)
+        return self.covariates(x), response
+
+    def covariates(self, x: Array) -> Array:
+        """Covariates (n, p) of rows (n, d), in float64."""
+        return np.delete(x, self.apart(x.shape[1]), axis=1).astype(np.float64, copy=False)
+
+    def told(self, x: Array) -> dict[str, Array]:
+        """What rows (n, d) say beside response and covariates: (n,) each."""
+        places = self._places(x.shape[1])
+        return {role: x[:, places[role]].astype(np.float64) for role in self.beside()}
 
     def covariate_names(self, width: int) -> list[str]:
         """How messages call the covariates of rows of so many columns."""
-        at = self.column(width)
+        apart = self.apart(width)
         known = self._names if self._names is not None and len(self._names) >= width - 1 else None
-        if known is None:
-            return [str(i) for i in range(width) if i != at]
-        return [f"{i} {known[i]!r}" for i in range(width) if i != at]
+        own = [i for i in range(width) if i not in apart]
+        return [str(i) if known is None else f"{i} {known[i]!r}" for i in own]
 
     # --- what was not observed ---------------------------------------------------------------------------------------
 
@@ -186,7 +225,7 @@ class ResponseColumn(FullFamily):
         """
         other = copy.copy(self)
         other._design = joined(found)
-        require_full_rank(other._design, self.covariate_names(len(other._design.mean) + 1))
+        require_full_rank(other._design, self.covariate_names(len(other._design.mean) + 1 + len(self.beside())))
         return other
 
     def reach(self, covariates: Array) -> Array:
@@ -211,11 +250,21 @@ def require_response(response: Any) -> int | str:
     ------
     ParameterError : something else
     """
-    if isinstance(response, str):
-        return response
-    if isinstance(response, bool) or not isinstance(response, int | np.integer):
-        raise ParameterError(f"response is {response!r}; it must be the name of a column, or its index, such as -1")
-    return int(response)
+    return require_column("response", response)
+
+
+def require_column(role: str, column: Any) -> int | str:
+    """An index or a name of a column.
+
+    Raises
+    ------
+    ParameterError : something else
+    """
+    if isinstance(column, str):
+        return column
+    if isinstance(column, bool) or not isinstance(column, int | np.integer):
+        raise ParameterError(f"{role} is {column!r}; it must be the name of a column, or its index, such as -1")
+    return int(column)
 
 
 def whole_rows(covariates: Array, response: Array) -> Array:
