@@ -61,7 +61,8 @@ class ModelSuite:
 
     def repeated(self, chunk: Chunk) -> Chunk:
         """Every row twice; override where rows depend on their neighbours."""
-        return Chunk(np.vstack([chunk.x, chunk.x]))
+        beside = None if chunk.covariates is None else np.vstack([chunk.covariates, chunk.covariates])
+        return Chunk(np.vstack([chunk.x, chunk.x]), covariates=beside)
 
     def weights(self, chunk: Chunk, rng: np.random.Generator) -> Array:
         """A weight for every row; override where rows that depend on each other need equal weights."""

@@ -127,7 +127,7 @@ class SourceSuite:
         """nbytes is what a loaded chunk takes; loading takes at least that."""
         for ref in self.make_source(self.chunk_bytes).chunks():
             chunk = ref.load()
-            held = chunk.x.nbytes + (0 if chunk.weight is None else chunk.weight.nbytes)
+            held = chunk.x.nbytes + sum(own.nbytes for own in (chunk.weight, chunk.covariates) if own is not None)
             require(ref.nbytes == held, f"chunk {ref.index} takes {held} bytes, nbytes says {ref.nbytes}")
             require(ref.load_nbytes >= ref.nbytes, f"chunk {ref.index} loads in {ref.load_nbytes} < {ref.nbytes} bytes")
 

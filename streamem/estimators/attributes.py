@@ -28,6 +28,8 @@ OPTIONAL = (
     "items_",
     "duration_means_",
     "duration_sizes_",
+    "concomitant_intercept_",
+    "concomitant_coef_",
 )
 """Attributes that an earlier fit may have left and the next one may not have."""
 FITTED = (*OPTIONAL, "converged_", "n_iter_", "lower_bound_", "lower_bounds_")

@@ -19,8 +19,8 @@ from streamem.estimators.family_facts import weighed_by
 from streamem.estimators.sequence_inputs import driving
 from streamem.estimators.steps import SEQUENCES, Sequences, tied_groups
 from streamem.models import DrivenHMM
-from streamem.models.driven_hmm import box_of_covariates, require_moves
-from streamem.models.logit_moves import hidden, log_moves, shown
+from streamem.models.driven_hmm import require_moves
+from streamem.models.logit_moves import box_of_covariates, hidden, log_moves, shown
 from streamem.models.noise import joined_boxes
 from streamem.models.transitions import probabilities
 from streamem.running.answers import map_source

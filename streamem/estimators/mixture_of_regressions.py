@@ -13,10 +13,10 @@ from streamem.algorithms import StepSize
 from streamem.core.errors import ParameterError
 from streamem.core.ports import Variant
 from streamem.estimators.asking import Target, answered, scores_of
+from streamem.estimators.concomitant_rows import OfRegressions
 from streamem.estimators.diagnosis import Diagnosis, diagnosis_of
 from streamem.estimators.faces.regressions import RegressionFace
 from streamem.estimators.mixtures import MixtureEstimator
-from streamem.estimators.regressions import REGRESSIONS
 from streamem.estimators.row_response import ABSENT
 from streamem.estimators.rows import probability_columns
 from streamem.estimators.structure import DataArguments
@@ -33,7 +33,8 @@ class MixtureOfRegressions(MixtureEstimator):
     """Mixture of generalized linear regressions of a response y on covariates X, fitted by EM, out of core.
 
     p(y | x) = Σ_k w_k p_k(y | x), also called switching, clusterwise or latent class regression (Quandt 1972; DeSarbo &
-    Cron 1988; Grün & Leisch 2008). With one component it is the generalized linear model itself.
+    Cron 1988; Grün & Leisch 2008). With one component it is the generalized linear model itself. Weights may depend on
+    concomitant variables z of the row: w_k(z) = softmax(α_k + z·γ_k) (Dayton & Macready 1988).
 
     Parameters
     ----------
@@ -52,19 +53,23 @@ class MixtureOfRegressions(MixtureEstimator):
         Of Poisson responses, a factor of the mean, such as hours or inhabitants; its logarithm is an offset.
     n_classes : int, optional
         Of multinomial responses, how many categories there are; by default what the data of `fit` hold.
+    concomitant : list of columns of X, by name or by position from 0 on, or one of them, optional
+        Variables z on which the weights depend, as with flexmix's ``FLXPmultinom``. They explain the response too where
+        `columns` of `fit` names them; else they do not. A column may also stand in an array twice.
     init_params : {"short_em", "random", "kmeans"}, default "short_em"
         "random" begins with a few rows of each component, "short_em" with the best of 32 short runs so begun. "kmeans"
         splits rows where they lie, not by the lines they lie on, and often leads to a local maximum.
     missing : {"error", "integrate"}, default "error"
-        "integrate" leaves out rows without a response, which say nothing of it, and rows without some covariate: these
-        have no distribution here, so that only complete rows count, as with R's ``na.omit``.
+        "integrate" leaves out rows without a response, which say nothing of it, and rows without some covariate or
+        concomitant: these have no distribution here, so that only complete rows count, as with R's ``na.omit``.
     tol, max_iter, n_init, random_state, warm_start, verbose, stopping, weight_concentration_prior
     n_threads, memory_limit, chunk_bytes
         As in `Mixture`, but `tol` is 1e-6 and `max_iter` 1000 by default.
 
     Attributes
     ----------
-    weights_ : (K,)
+    weights_ : (K,); with `concomitant`, shares of all rows of the fit
+    concomitant_intercept_, concomitant_coef_ : (K,) and (K, p'), α and γ, of component 0 they are 0
     coef_ : (K, p); of multinomial responses (K, C, p), of the C categories beside category 0
     intercept_ : (K,), or (K, C)
     scale_ : (K,) standard deviations of the errors, of Gaussian responses
@@ -72,8 +77,9 @@ class MixtureOfRegressions(MixtureEstimator):
 
     Notes
     -----
-    Of Gaussian responses the M-step is weighted least squares. Of others each pass makes one Newton step, short enough
-    to be sure to raise the likelihood (`streamem/families/regression/README.md`).
+    Of Gaussian responses the M-step is weighted least squares. Of others, and of weights that depend on concomitants,
+    each pass makes one Newton step, short enough to be sure to raise the likelihood
+    (`streamem/families/regression/README.md`).
 
     Questions take the response as ``y=``. Without it `predict`, `predict_proba` and `transform` tell what covariates
     alone say of the components, and where a fit named a column, it is looked for in X. Streams are for
@@ -91,10 +97,21 @@ class MixtureOfRegressions(MixtureEstimator):
     ([-3.0, 2.0], [1.0, 1.0])
     >>> model.predict_response(np.zeros((1, 1))).round(1).tolist()
     [1.0]
+
+    The share of each line may depend on another variable:
+
+    >>> z = rng.normal(size=400)
+    >>> y = np.where(rng.random(400) < 1 / (1 + np.exp(-3 * z)), 1 + 2 * x[:, 0], 1 - 3 * x[:, 0])
+    >>> y = y + 0.1 * rng.normal(size=400)
+    >>> model = MixtureOfRegressions(2, concomitant=[1], random_state=0).fit(np.column_stack([x, z]), y)
+    >>> model.coef_.shape, model.concomitant_coef_.shape, bool(abs(model.concomitant_coef_[1, 0]) > 2)
+    ((2, 1), (2, 1), True)
+    >>> model.predict_proba([[0.0, -9.0], [0.0, 9.0]]).max(axis=1).round(3).tolist()  # given x and z, without y
+    [1.0, 1.0]
     """
 
     face: ClassVar[RegressionFace] = RegressionFace()
-    structure = REGRESSIONS
+    structure = OfRegressions()
     instead_of_noise = (
         "a density in the box of the data is one of rows, and here covariates have none; a component with a large "
         "scale_ takes outliers"
@@ -102,6 +119,8 @@ class MixtureOfRegressions(MixtureEstimator):
 
     coef_: Array
     intercept_: Array
+    concomitant_intercept_: Array
+    concomitant_coef_: Array
     scale_: Array
 
     def __init__(
@@ -114,6 +133,7 @@ class MixtureOfRegressions(MixtureEstimator):
         offset: int | str | None = None,
         exposure: int | str | None = None,
         n_classes: int | None = None,
+        concomitant: Sequence[str | int] | str | int | None = None,
         tol: float = 1e-6,
         max_iter: int = 1000,
         n_init: int = 1,
@@ -135,6 +155,7 @@ class MixtureOfRegressions(MixtureEstimator):
         self.offset = offset
         self.exposure = exposure
         self.n_classes = n_classes
+        self.concomitant = concomitant
         self.tol = tol
         self.max_iter = max_iter
         self.n_init = n_init

@@ -101,6 +101,8 @@ def _meta(settings: Any, fitted: Fitted) -> dict[str, Any]:
     }
     if shape.covariates:
         meta["transition_covariates"] = [list(shape.covariates), list(shape.covariate_names or ())]
+    if shape.shared:
+        meta["shared_covariates"] = list(shape.shared)
     if fitted.stream is not None:
         meta["stream_positions"] = fitted.stream.positions
         if fitted.stream.lengths:
@@ -213,6 +215,7 @@ def _fitted(meta: Mapping[str, Any], state: State, features: int) -> Fitted:
         sequences=ways,
         covariates=tuple(int(at) for at in positions),
         covariate_names=tuple(str(name) for name in driving) or None,
+        shared=tuple(int(at) for at in meta.get("shared_covariates") or ()),
         response=None if meta.get("response") is None else str(meta["response"]),
     )
     weights = [None if (value := meta.get(name)) is None else float(value) for name in ("data_weight", "steps_weight")]

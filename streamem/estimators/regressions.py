@@ -51,15 +51,25 @@ class Regressions(Rows):
         DegenerateDataError : before a fit, fewer rows than coefficients
         """
         opened = open_with_response(settings, x, arguments, shape)
+        if shape is None:
+            self.require_rows(settings, opened)
+        return opened
+
+    def require_rows(self, settings: Any, opened: Opened) -> None:
+        """Refuse fewer rows than coefficients.
+
+        Raises
+        ------
+        DegenerateDataError : both numbers
+        """
         needed = int(self.count(settings)) * (opened.shape.features + 1)
-        if shape is None and opened.source.n_rows < needed:
+        if opened.source.n_rows < needed:
             origin, rows = opened.source.schema.origin, opened.source.n_rows
             raise DegenerateDataError(
                 f"{origin} has n_samples = {rows} rows for {needed} coefficients (n_components is "
                 f"{settings.n_components}, each has an intercept and {opened.shape.features} more); at least as many "
                 "rows are needed: fewer components, fewer covariates, or more rows"
             )
-        return opened
 
     def reopened(self, settings: Any, chunk: Chunk, shape: Shape) -> Source:
         """Rows in memory, the response behind its covariates."""

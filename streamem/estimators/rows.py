@@ -69,7 +69,7 @@ class Rows(Structure):
             "log_density": Question(_density_column, asking("log_density")),
         }
     )
-    names = ("weights_",)
+    names: tuple[str, ...] = ("weights_",)
     iterations, noun, answers_lazily = "max_iter", "component", True
 
     @property

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from streamem.core.arrays import Params
 from streamem.core.boundary import Boundary
 from streamem.core.chunk import Chunk
-from streamem.core.errors import DataError, DegenerateDataError, ParameterError
+from streamem.core.errors import DataError, ParameterError
 from streamem.core.extremes import expected, far_rounding
 from streamem.core.faults import flags, missing, shares
 from streamem.core.numerics import EPS, small_buffers
@@ -22,13 +22,18 @@ from streamem.models.by_size import by_size
 from streamem.models.chain_operators import CHEAP
 from streamem.models.driven_pass import SEGMENT_NUMBERS, Drive, DrivenOperators, DrivenPass, best_states
 from streamem.models.hmm import ALONE, CHUNK_BYTES, HMM, Responsibilities, weight_of_steps
-from streamem.models.logit_moves import design, hidden, log_moves, maximized
+from streamem.models.logit_moves import (
+    box_of_covariates,
+    design,
+    hidden,
+    log_moves,
+    maximized,
+    plausible,
+    require_varying,
+)
 from streamem.models.steps import Steps, steps_of
 
 Array = NDArray[Any]
-
-LEAST_CURVATURE = 0.5
-"""Share of the last curvature that an extrapolated one has to keep along each direction, or the last one stays."""
 
 
 class DrivenHMM(HMM):
@@ -96,11 +101,8 @@ class DrivenHMM(HMM):
         box = self._box
         if box is None:
             box = box_of_covariates(sample)
-        elif (flat := np.flatnonzero(~(box[1] > box[0]))).size:
-            raise DegenerateDataError(
-                f"covariate {int(flat[0])} of the transitions is {box[0, flat[0]]:.6g} in every step: it tells nothing "
-                "that the intercept does not; leave the column out"
-            )
+        else:
+            require_varying(box, "transitions", "step")
         k, p = self.n_components, self.n_covariates
         first, logits = self._moves_init, np.zeros((k, k, 1 + p))
         if first is not None:
@@ -154,12 +156,7 @@ class DrivenHMM(HMM):
         """Counts as counts; the last expansion where the curvature of the extrapolated one is not such."""
         beside = {name: valid[name] for name in ("curvature", "target")}
         found = super().project(stats.replace(**beside), valid, previous)
-        curvature, target = np.array(valid.curvature), np.array(valid.target)
-        for i in range(self.n_components):
-            least = np.linalg.eigvalsh(stats.curvature[i] - LEAST_CURVATURE * valid.curvature[i])[0]
-            if np.isfinite(least) and least >= -EPS * max(1.0, float(np.trace(valid.curvature[i]))):
-                curvature[i], target[i] = stats.curvature[i], stats.target[i]
-        return found.replace(curvature=curvature, target=target)
+        return found.replace(**plausible(stats, valid))
 
     def workspace_bytes(self, n_features: int) -> int:
         """Densities, α and β of a chunk that is one sequence, and the transitions of a segment."""
@@ -304,15 +301,6 @@ class DrivenHMM(HMM):
     def _log_rounding(self, work: DrivenPass) -> float:
         """Rounding of the log-likelihood of one step: its densities, and K sums of K exponentials."""
         return work.emissions.kernel.rounding + 16 * (self.n_components + 4) * EPS
-
-
-def box_of_covariates(chunk: Chunk) -> Array:
-    """(2, p) smallest and largest covariates of rows that count; NaN, which is padding, counts nothing."""
-    found = chunk.covariates
-    assert found is not None  # of a model that asks for it
-    found = found if chunk.weight is None else found[chunk.weight > 0]
-    low = np.fmin.reduce(found, axis=0, initial=np.inf)
-    return np.stack([low, np.fmax.reduce(found, axis=0, initial=-np.inf)])
 
 
 def require_moves(given: Mapping[str, Any], k: int, p: int) -> Params:

@@ -46,7 +46,10 @@ class FarRows(NamedTuple):
 
 
 def judged_far(family: FullFamily, params: Any, log_weights: Array, x: Array) -> FarRows | None:
-    """Densities and order of components of rows x (n, d) that overflowed; None if the family cannot judge all rows."""
+    """Densities and order of components of rows x (n, d) that overflowed; None if the family cannot judge all rows.
+
+    `log_weights` are (K,), or (n, K) where they differ from row to row.
+    """
     log_prob, order = family.far_log_prob(params, x), family.far_order(params, x)
     if log_prob is None or order is None:
         return None

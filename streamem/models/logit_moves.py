@@ -1,4 +1,6 @@
-"""Transition probabilities that are multinomial logits of covariates: what they are, and their step of Newton's method.
+"""Probabilities that are multinomial logits of covariates: what they are, and their step of Newton's method.
+
+Written for transitions; weights of a mixture are those out of a single state (J = 1).
 
 log A_t[i, j] = ũ_t·θ_ij − log Σ_j exp(ũ_t·θ_ij), where ũ_t = (1, u_t) and covariates are taken as (u − middle) / half
 of their range, so that those of the fit lie in [−1, 1]. Of all θ that mean the same, Σ_j θ_ij = 0.
@@ -10,7 +12,7 @@ expected log-likelihood is sure to rise: along a direction δ its third derivati
 the range over states of ũ·δ_ij in the box of the covariates, so that it rises for the share log(1 + R)/R of Newton's
 step (Bach 2010, Electronic Journal of Statistics 4, proposition 1), which tends to 1.
 
-Letters: K states, p covariates, q = 1 + p.
+Letters: K states, of which J = K or 1 are left, p covariates, q = 1 + p.
 """
 
 from __future__ import annotations
@@ -21,10 +23,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamem.core.arrays import Params
+from streamem.core.chunk import Chunk
+from streamem.core.errors import DegenerateDataError
+from streamem.core.numerics import EPS
 from streamem.core.stats import Stats
 from streamem.models.transitions import NEVER
 
 Array = NDArray[Any]
+
+LEAST_CURVATURE = 0.5
+"""Share of the last curvature that an extrapolated one has to keep along each direction, or the last one stays."""
 
 FLAT = 1e-10
 """Share of a state's weight below which curvature tells no direction: probabilities are 0 or 1 to that, or covariates
@@ -41,50 +49,50 @@ def design(covariates: Array, bounds: Array) -> Array:
 
 
 def log_moves(logits: Array, rows: Array) -> Array:
-    """Logarithms (n, K, K) of transition probabilities at rows ũ (n, q), of logits θ (K, K, q)."""
-    k, _, q = logits.shape
-    found = (rows @ logits.reshape(k * k, q).T).reshape(len(rows), k, k)
+    """Logarithms (n, J, K) of transition probabilities at rows ũ (n, q), of logits θ (J, K, q)."""
+    j, k, q = logits.shape
+    found = (rows @ logits.reshape(j * k, q).T).reshape(len(rows), j, k)
     found -= found.max(axis=2, keepdims=True)
     found -= np.log(np.exp(found).sum(axis=2, keepdims=True))
     return np.asarray(found)
 
 
 class MoveSums:
-    """Curvature (K, K·q, K·q) and target (K, K·q) of the expansion at logits (K, K, q), over rows."""
+    """Curvature (J, K·q, K·q) and target (J, K·q) of the expansion at logits (J, K, q), over rows."""
 
     def __init__(self, logits: Array) -> None:
-        k, _, q = logits.shape
+        j, k, q = logits.shape
         self._logits = logits
-        self.counts, self._slope = np.zeros((k, k)), np.zeros((k, k, q))
-        self._curvature = np.zeros((k, k * k, q * q))
+        self.counts, self._slope = np.zeros((j, k)), np.zeros((j, k, q))
+        self._curvature = np.zeros((j, k * k, q * q))
 
     def add(self, expected: Array, moves: Array, rows: Array) -> None:
-        """Expected transitions (n, K, K) of weight, logarithms of their probabilities, and ũ (n, q)."""
-        (n, k, _), q = expected.shape, rows.shape[1]
+        """Expected transitions (n, J, K) of weight, logarithms of their probabilities, and ũ (n, q)."""
+        (n, j, k), q = expected.shape, rows.shape[1]
         left, chances = expected.sum(axis=2), np.exp(moves)
         self.counts += expected.sum(axis=0)
         surprise = expected - left[:, :, None] * chances
-        self._slope += (surprise.reshape(n, k * k).T @ rows).reshape(k, k, -1)
+        self._slope += (surprise.reshape(n, j * k).T @ rows).reshape(j, k, -1)
         squares = (rows[:, :, None] * rows[:, None, :]).reshape(n, q * q)
-        for i in range(k):
+        for i in range(j):
             spread = -(left[:, i, None] * chances[:, i])[:, :, None] * chances[:, i, None, :]
             spread[:, np.arange(k), np.arange(k)] += left[:, i, None] * chances[:, i]
             self._curvature[i] += spread.reshape(n, k * k).T @ squares
 
     def stats(self) -> Stats:
-        """transitions (K, K), curvature and target."""
-        k, _, q = self._logits.shape
-        curvature = self._curvature.reshape(k, k, k, q, q).transpose(0, 1, 3, 2, 4).reshape(k, k * q, k * q)
-        at = np.einsum("iab,ib->ia", curvature, self._logits.reshape(k, -1))
-        return Stats(transitions=self.counts, curvature=curvature, target=at + self._slope.reshape(k, -1))
+        """transitions (J, K), curvature and target."""
+        j, k, q = self._logits.shape
+        curvature = self._curvature.reshape(j, k, k, q, q).transpose(0, 1, 3, 2, 4).reshape(j, k * q, k * q)
+        at = np.einsum("iab,ib->ia", curvature, self._logits.reshape(j, -1))
+        return Stats(transitions=self.counts, curvature=curvature, target=at + self._slope.reshape(j, -1))
 
 
 def maximized(stats: Stats, logits: Array) -> tuple[Array, Array]:
-    """Logits (K, K, q) after a step that is sure to raise the expected log-likelihood, and states (K,) never left."""
-    k, _, q = logits.shape
-    found, kept = np.array(logits), np.zeros(k, dtype=np.bool_)
+    """Logits (J, K, q) after a step that is sure to raise the expected log-likelihood, and states (J,) never left."""
+    j, k, q = logits.shape
+    found, kept = np.array(logits), np.zeros(j, dtype=np.bool_)
     basis = np.kron(_contrasts(k), np.eye(q))  # directions that change probabilities
-    for i in range(k):
+    for i in range(j):
         weight = float(np.sum(stats.transitions[i]))
         if not weight > NEVER:
             kept[i] = True
@@ -96,6 +104,16 @@ def maximized(stats: Stats, logits: Array) -> tuple[Array, Array]:
         step = (basis @ (vectors[:, told] @ ((vectors[:, told].T @ slope) / values[told]))).reshape(k, q)
         found[i] += _share(step) * step
     return found, kept
+
+
+def plausible(stats: Stats, valid: Stats) -> dict[str, Array]:
+    """curvature and target of extrapolated statistics; those of `valid` where the curvature is no such."""
+    curvature, target = np.array(valid.curvature), np.array(valid.target)
+    for i in range(len(curvature)):
+        least = np.linalg.eigvalsh(stats.curvature[i] - LEAST_CURVATURE * valid.curvature[i])[0]
+        if np.isfinite(least) and least >= -EPS * max(1.0, float(np.trace(valid.curvature[i]))):
+            curvature[i], target[i] = stats.curvature[i], stats.target[i]
+    return {"curvature": curvature, "target": target}
 
 
 def _share(step: Array) -> float:
@@ -117,8 +135,33 @@ def _contrasts(k: int) -> Array:
 # --- in the units of the data -----------------------------------------------------------------------------------------
 
 
+def box_of_covariates(chunk: Chunk) -> Array:
+    """(2, p) smallest and largest covariates of rows that count; NaN, which is padding or missing, counts nothing."""
+    found = chunk.covariates
+    assert found is not None  # of a model that asks for it
+    found = found if chunk.weight is None else found[chunk.weight > 0]
+    low = np.fmin.reduce(found, axis=0, initial=np.inf)
+    return np.stack([low, np.fmax.reduce(found, axis=0, initial=-np.inf)])
+
+
+def require_varying(box: Array, what: str, where: str) -> None:
+    """Refuse covariates of `what` that are the same everywhere.
+
+    Raises
+    ------
+    DegenerateDataError : naming the first of them, or that there are no values
+    """
+    if (flat := np.flatnonzero(~(box[1] > box[0]))).size:
+        c = int(flat[0])
+        value = f"{box[0, c]:.6g}" if np.isfinite(box[0, c]) else "missing"
+        raise DegenerateDataError(
+            f"covariate {c} of the {what} is {value} in every {where}: it tells nothing "
+            "that the intercept does not; leave the column out"
+        )
+
+
 def shown(logits: Array, bounds: Array) -> Params:
-    """intercept (K, K) and coef (K, K, p) in units of the data, those of state 0 as a destination being 0."""
+    """intercept (J, K) and coef (J, K, p) in units of the data, those of state 0 as a destination being 0."""
     low, high = np.asarray(bounds)
     half = np.where(high > low, 0.5 * (high - low), 1.0)
     own = np.asarray(logits) - np.asarray(logits)[:, :1]
@@ -127,7 +170,7 @@ def shown(logits: Array, bounds: Array) -> Params:
 
 
 def hidden(intercept: Array, coef: Array, bounds: Array) -> Array:
-    """The logits (K, K, q) of an intercept and coefficients in units of the data; the inverse of `shown`."""
+    """The logits (J, K, q) of an intercept and coefficients in units of the data; the inverse of `shown`."""
     low, high = np.asarray(bounds)
     half = np.where(high > low, 0.5 * (high - low), 1.0)
     own = np.concatenate([(intercept + coef @ (0.5 * (low + high)))[:, :, None], coef * half], axis=2)

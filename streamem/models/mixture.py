@@ -163,12 +163,12 @@ class Mixture(ForwardsToFamily):
         out = np.empty(chunk.rows, dtype=np.int64)
         log_weights = self._log_weights(params)[:, None]
         with np.errstate(over="ignore", invalid="ignore"):
-            for block, log_prob in self._densities(params, chunk.x):
+            for block, log_prob in self._densities(params, chunk):
                 joint = log_prob + log_weights
                 labels = np.argmax(joint, axis=0)  # of a NaN, if there is one
                 out[block] = labels
                 if (far := _lost(joint[labels, np.arange(joint.shape[1])])) is not None:
-                    out[block][far] = self._far(params, chunk.x, block, far).labels
+                    out[block][far] = self._far(params, chunk, block, far).labels
         return out
 
     @by_size
@@ -177,10 +177,10 @@ class Mixture(ForwardsToFamily):
         """Posterior probability of every component: (n, K)."""
         out = np.empty((chunk.rows, self.n_terms))
         with np.errstate(over="ignore", invalid="ignore"):
-            for block, resp, known in self._posterior(self._densities(params, chunk.x), params, chunk.x, strict=False):
+            for block, resp, known in self._posterior(self._densities(params, chunk), params, chunk.x, strict=False):
                 out[block] = resp.T
                 if (far := _lost(known.log_density)) is not None:
-                    out[block][far, : self.n_components] = self._far(params, chunk.x, block, far).responsibilities
+                    out[block][far, : self.n_components] = self._far(params, chunk, block, far).responsibilities
         return out
 
     @by_size
@@ -189,10 +189,10 @@ class Mixture(ForwardsToFamily):
         """log p(x) of every row, in nats: (n,); −∞ where it is below what float64 holds."""
         out = np.empty(chunk.rows)
         with np.errstate(over="ignore", invalid="ignore"):
-            for block, _, known in self._posterior(self._densities(params, chunk.x), params, chunk.x, strict=False):
+            for block, _, known in self._posterior(self._densities(params, chunk), params, chunk.x, strict=False):
                 out[block] = known.log_density
                 if (far := _lost(known.log_density)) is not None:
-                    out[block][far] = self._far(params, chunk.x, block, far).log_density
+                    out[block][far] = self._far(params, chunk, block, far).log_density
         if self.missing is Missing.VALUES and (missing := missing_rows(chunk.x)) is not None:
             out[missing] = 0.0  # without what the sum of the weights rounds to
         return out
@@ -272,8 +272,9 @@ class Mixture(ForwardsToFamily):
             )
         return sums
 
-    def _densities(self, params: Params, x: Array) -> Iterator[tuple[slice, Array]]:
+    def _densities(self, params: Params, chunk: Chunk) -> Iterator[tuple[slice, Array]]:
         """For every block, log p_k(x) as (K, b), by a kernel unless rows are too few for one."""
+        x = chunk.x
         few = self.family.few_log_prob(params.components, x) if self.n_terms == self.n_components else None
         if few is None:
             return self._log_prob(self._kernel_for_answers(params), x)
@@ -290,10 +291,15 @@ class Mixture(ForwardsToFamily):
             kernel.log_prob(log_prob)
             yield block, log_prob
 
-    def _far(self, params: Params, x: Array, block: slice, far: Array) -> FarRows:
+    def _far_weights(self, params: Params, chunk: Chunk, rows: Array) -> Array:
+        """Logarithms of the weights of rows of a chunk: (K,) of all."""
+        return _logs(params.weights)
+
+    def _far(self, params: Params, chunk: Chunk, block: slice, far: Array) -> FarRows:
         """Answers about rows `far` of a block, whose log-densities overflowed."""
-        rows = x[block][far]
-        found = judged_far(self.family, params.components, _logs(params.weights), rows)
+        rows = chunk.x[block][far]
+        weights = self._far_weights(params, chunk, block.start + far)
+        found = judged_far(self.family, params.components, weights, rows)
         if found is None:
             raise no_density(block.start + int(far[0]), rows[0], self.family.overflows)
         return found

@@ -22,7 +22,8 @@ def observed(chunk: Chunk) -> Chunk:
     missing = missing_rows(chunk.x)
     if missing is None:
         return chunk
-    return Chunk(chunk.x[~missing], None if chunk.weight is None else chunk.weight[~missing])
+    kept = ~missing
+    return Chunk(chunk.x[kept], None if chunk.weight is None else chunk.weight[kept], covariates=chunk.beside(kept))
 
 
 def covered(x: Array, resp: Array) -> Array:

@@ -25,6 +25,7 @@ from streamem.running.fit import EStep
 from streamem.running.fitted import Fitted, Shape
 from streamem.running.report import TOMBSTONES, FitReport
 from streamem.sources import open_sequences, open_source
+from streamem.sources.apart import Apart
 
 PATIENCE = 10
 """How many times the least number of rows may be kept while no start can be made of them."""
@@ -152,11 +153,19 @@ def _taken(model: Model, source: Source, size: int, rng: np.random.RandomState, 
 def _reopened(kept: Chunk) -> Source:
     """Rows that were kept, as a source."""
     if kept.sequences is None:
-        return open_source(kept.x, weight=kept.weight)
+        return _rows_again(kept)
     p = 0 if kept.covariates is None else kept.covariates.shape[1]
     x = kept.x if kept.covariates is None else np.hstack([kept.x, kept.covariates])
     driven = range(kept.x.shape[1], kept.x.shape[1] + p)
     return open_sequences(x, offsets=kept.sequences.offsets, weight=kept.weight, covariates=driven)
+
+
+def _rows_again(kept: Chunk) -> Source:
+    """Independent rows that were kept, with what their weights depend on apart."""
+    if kept.covariates is None:
+        return open_source(kept.x, weight=kept.weight)
+    rows = open_source(np.hstack([kept.x, kept.covariates]), weight=kept.weight)
+    return Apart(rows, range(kept.x.shape[1], rows.schema.n_features), integrates=True)
 
 
 def _e_step(model: Model, state: State, source: Source, engine: Engine) -> Stats:

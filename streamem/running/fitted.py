@@ -29,8 +29,9 @@ class Shape:
     dtype : in which the public attributes of the fit are shown
     sequences : by which name in the data its sequences are found, such as {"sequence_column": "run"}
     noise : "variances" or "covariances", where the rows of a call hold their noise behind the features; else None
-    covariates : columns that are no features but drive the transitions, by position among all columns of a row
+    covariates : columns that are no features but drive transitions or weights, by position among all columns of a row
     covariate_names : their names, in that order, where the data had such
+    shared : those of them that are features too
     response : the column that the features explain, which lies behind them; None where it has no name, or there is none
     """
 
@@ -43,19 +44,21 @@ class Shape:
     noise: str | None = None
     covariates: tuple[int, ...] = ()
     covariate_names: tuple[str, ...] | None = None
+    shared: tuple[int, ...] = ()
     response: str | None = None
 
     @property
     def width(self) -> int:
         """Columns of a row, features and covariates."""
-        return self.features + len(self.covariates)
+        return self.features + len(self.covariates) - len(self.shared)
 
     @property
     def all_names(self) -> tuple[str, ...] | None:
         """Names of all columns in the order of the data; None where the data had none."""
         if self.names is None or not self.covariates:
             return self.names
-        driving = dict(zip(self.covariates, self.covariate_names or (), strict=True))
+        known = dict(zip(self.covariates, self.covariate_names or (), strict=True))
+        driving = {at: name for at, name in known.items() if at not in self.shared}
         rest = iter(self.names)
         return tuple(driving[i] if i in driving else next(rest) for i in range(self.width))
 
@@ -116,8 +119,8 @@ class Fitted:
     seen : fingerprint of the data to which the trace of `state` belongs; "" if to none
     prior_weight : see `PriorWeight`
     surveyed : the family that a survey of the rows made, or None
-    box : (2, d) smallest and largest values of the rows of the fit, where noise or
-        covariates of transitions need them before the first parameters
+    box : (2, d) smallest and largest values of the rows of the fit, where noise, or
+        covariates of transitions or weights, need them before the first parameters
     stream : see `StreamPlace`; None of a model that never learned from a stream
     pending : rows that are kept until a start can be made of them
     """

@@ -1,4 +1,4 @@
-"""Columns that are no features of a step, but drive the transition from it to the next one."""
+"""Columns that are no features, but drive transitions or weights."""
 
 from __future__ import annotations
 
@@ -15,9 +15,19 @@ from streamem.core.ports import Schema
 
 Array = NDArray[Any]
 
+TRANSITIONS = "covariates of transitions"
+CONCOMITANTS = "concomitant variables"
+LEFT = {TRANSITIONS: "states need a column to emit", CONCOMITANTS: "a response needs a covariate"}
+SOUGHT = {TRANSITIONS: "to drive the transitions", CONCOMITANTS: "on which the weights could depend"}
+NEEDED = {
+    TRANSITIONS: "Every step needs its covariates, also where nothing else was observed: impute them, or leave the "
+    "column out",
+    CONCOMITANTS: 'Drop or impute such rows; NaN may stand there with missing="integrate", which leaves them out',
+}
 
-def driving_columns(covariates: Iterable[int], schema: Schema) -> tuple[int, ...]:
-    """The columns, by position.
+
+def driving_columns(covariates: Iterable[int], schema: Schema, what: str = TRANSITIONS) -> tuple[int, ...]:
+    """The columns, by position; `what` they are, for messages.
 
     Raises
     ------
@@ -27,23 +37,21 @@ def driving_columns(covariates: Iterable[int], schema: Schema) -> tuple[int, ...
     d = schema.n_features
     if any(not 0 <= column < d for column in found) or len(set(found)) < len(found):
         raise SchemaError(
-            f"{schema.origin} has {d} columns, and covariates of transitions were asked for in columns {list(found)}; "
+            f"{schema.origin} has {d} columns, and {what} were asked for in columns {list(found)}; "
             f"different numbers from 0 to {d - 1} are needed"
         )
     if found and len(found) == d:
-        raise SchemaError(
-            f"{schema.origin} has {d} columns, which are all covariates of transitions; states need a column to emit"
-        )
+        raise SchemaError(f"{schema.origin} has {d} columns, which are all {what}; {LEFT[what]}")
     names, categories = schema.names or (), schema.categories or {}
     if text := [names[column] for column in found if names and names[column] in categories]:
         raise SchemaError(
-            f"{schema.origin}: covariates of transitions are numbers, and {text} hold categories; make a column of 0 "
-            "and 1 of each category but one"
+            f"{schema.origin}: {what} are numbers, and {text} hold categories; make a column of 0 and 1 of each "
+            "category but one"
         )
     return found
 
 
-def columns_named(covariates: Sequence[str | int], schema: Schema) -> tuple[int, ...]:
+def columns_named(covariates: Sequence[str | int], schema: Schema, what: str = TRANSITIONS) -> tuple[int, ...]:
     """Positions of columns that are told by name or by position.
 
     Raises
@@ -53,8 +61,8 @@ def columns_named(covariates: Sequence[str | int], schema: Schema) -> tuple[int,
     names = list(schema.names or ())
     if lost := [one for one in covariates if isinstance(one, str) and one not in names]:
         has = f"it has {names}" if names else "it has no names: pass positions from 0 on"
-        raise SchemaError(f"{schema.origin}: there is no column {lost[0]!r} to drive the transitions; {has}")
-    return driving_columns((names.index(one) if isinstance(one, str) else one for one in covariates), schema)
+        raise SchemaError(f"{schema.origin}: there is no column {lost[0]!r} {SOUGHT[what]}; {has}")
+    return driving_columns((names.index(one) if isinstance(one, str) else one for one in covariates), schema, what)
 
 
 def without_columns(schema: Schema, covariates: Sequence[int]) -> Schema:
@@ -73,6 +81,7 @@ def require_covariates(
     names: Sequence[str] | None,
     place: str,
     row: Callable[[int], int],
+    what: str = TRANSITIONS,
 ) -> None:
     """Refuse covariates (n, p) that are not finite, but in rows that may be padding (n,).
 
@@ -91,7 +100,6 @@ def require_covariates(
     name = "" if names is None else f" {names[column]!r}"
     kind = "NaN" if np.isnan(covariates[bad[0], which]) else "infinite"
     raise DataError(
-        f"{place}: {len(bad)} values of column {column}{name}, a covariate of transitions, are not finite (the first, "
-        f"{kind}, in row {row(int(bad[0]))}). Every step needs its covariates, also where nothing else was observed: "
-        "impute them, or leave the column out"
+        f"{place}: {len(bad)} values of column {column}{name}, of the {what}, are not finite (the first, "
+        f"{kind}, in row {row(int(bad[0]))}). {NEEDED[what]}"
     )

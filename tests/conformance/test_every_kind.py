@@ -179,6 +179,14 @@ KINDS: dict[str, Kind] = {
         holes=gaps(X),
         holes_told={"y": gaps(Y)},
     ),
+    "MixtureOfRegressions with concomitant": Kind(
+        made(MixtureOfRegressions, 2, concomitant=[1], init_params="random"),
+        np.column_stack([X, Y + np.random.default_rng(2).normal(size=ROWS)]),
+        ("ConcomitantMixture",),
+        told={"y": Y},
+        holes=gaps(np.column_stack([X, Y])),
+        holes_told={"y": gaps(Y)},
+    ),
     "Mixture(Regression)": Kind(
         made(Mixture, Regression("gaussian"), 2, init_params="random"),
         PAIRS,
@@ -347,6 +355,8 @@ REFUSED: dict[tuple[str, str], str] = {
     ("HMM with transition_covariates", "streams"): "exclude a stream: read it in batches",
     ("HMM with durations", "errors"): "standard errors",
     ("MixtureOfRegressions", "streams"): "learn them with Mixture",
+    ("MixtureOfRegressions with concomitant", "streams"): "learn them with Mixture",
+    ("MixtureOfRegressions with concomitant", "errors"): "concomitant excludes standard errors",
     ("GaussianMixture with noise", "streams"): "unexpected keyword argument 'noise'",
 }
 

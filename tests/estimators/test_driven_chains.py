@@ -131,7 +131,7 @@ def test_missing_emissions_are_steps_and_missing_covariates_an_error() -> None:
     assert np.isfinite(filled).all()
     gappy[12, 1] = np.nan
     with pytest.raises(
-        DataError, match=r"column 1, a covariate of transitions, are not finite \(the first, NaN, in row 12"
+        DataError, match=r"column 1, of the covariates of transitions, are not finite \(the first, NaN, in row 12"
     ):
         hmm.fit(gappy)
     cube = np.full((2, 250, 3), np.nan)

@@ -32,8 +32,7 @@ from streamem.initialization import STARTS
 from streamem.models import DrivenHMM
 from streamem.models import driven_pass as passes
 from streamem.models.boundaries import boundaries
-from streamem.models.driven_hmm import box_of_covariates
-from streamem.models.logit_moves import design, hidden, log_moves, maximized, shown
+from streamem.models.logit_moves import box_of_covariates, design, hidden, log_moves, maximized, shown
 from streamem.running.fit import EStep
 from streamem.running.row_tasks import Apply
 
