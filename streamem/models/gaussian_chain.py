@@ -20,7 +20,7 @@ from streamem.core.sequences import Sequences
 from streamem.core.small_work import in_numpy
 from streamem.core.stats import Stats
 from streamem.models.by_size import by_size
-from streamem.models.gaussian_filter import filtered, reach_after
+from streamem.models.gaussian_filter import filtered, forgetful, reach_after
 from streamem.models.gaussian_maximum import maximized, towards
 from streamem.models.gaussian_messages import GaussianJoining, Reach, Told, quietly, step_of
 from streamem.models.gaussian_observations import Observations, observations
@@ -110,7 +110,7 @@ class GaussianChain(Model):
     def workspace_bytes(self, n_features: int) -> int:
         """What the recursions hold of a chunk that is one sequence, where no transition is like another."""
         k, rows = self.setup.n_latent, CHUNK_BYTES // (8 * n_features)
-        return 8 * rows * (5 * k * k + 8 * k + 4 * n_features + 8)
+        return 8 * rows * (3 * k * k + 8 * k + 4 * n_features + 9)
 
     def statistics_bytes(self, n_features: int) -> int:
         """Expected sums."""
@@ -287,6 +287,8 @@ class GaussianChain(Model):
         before = None if boundary.before is None else Reach.unpacked(boundary.before, k)
         if begin == stop:
             return (chain.start if before is None else before).packed()
+        if known := self._forgetful(params, chain, chunk, begin, stop, last=True):
+            return known.packed()
         entering = chain.start if before is None else before.ahead(chain.a, chain.noise)
         return reach_after(chain, self._seen(params, chunk), begin, stop, entering).packed()
 
@@ -299,6 +301,8 @@ class GaussianChain(Model):
         after = Told.nothing(k) if boundary.after is None else Told.unpacked(boundary.after, k)
         if begin == stop:
             return after.packed()
+        if known := self._forgetful(params, chain, chunk, begin, stop, last=False):
+            return Told(known.matrices[2], known.vectors[1]).packed()
         seen, n = self._seen(params, chunk), chunk.rows
         first, first_h = np.zeros((1, k, k)), np.zeros((1, k))
         kernels.gaussian_information(
@@ -310,7 +314,8 @@ class GaussianChain(Model):
             chain.g,
             after.matrix,
             after.vector,
-            np.empty((n, 5, k, k)),
+            np.empty((n, 3, k, k)),
+            np.empty(n),
             np.zeros(n, dtype=np.int64),
             np.empty((n, k)),
             first,
@@ -325,7 +330,11 @@ class GaussianChain(Model):
         begin, stop = self._only_span(chunk, ALONE)
         chain, k = self._chain(params), self.setup.n_latent
         whole = Reach.of(np.eye(k), np.zeros((k, k)), np.zeros(k))
-        if begin < stop:
+        first, last = (self._forgetful(params, chain, chunk, begin, stop, way) for way in (False, True))
+        if first and last:
+            matrices = np.stack([last.matrices[0], last.matrices[1], first.matrices[2]])
+            whole = Reach(matrices, np.stack([last.vectors[0], first.vectors[1]]))
+        elif begin < stop:
             entering = whole.ahead(chain.a, chain.noise)
             whole = reach_after(chain, self._seen(params, chunk), begin, stop, entering)
         return whole.packed()
@@ -338,6 +347,10 @@ class GaussianChain(Model):
         steps, seen = steps_of(chunk, message), self._seen(params, chunk)
         weights = steps.weights if weigh is None else weigh(len(steps.spans))
         return steps, seen, GaussianPass(self._chain(params), seen, steps, message, weights, keep)
+
+    @staticmethod
+    def _forgetful(params: Params, chain: Chain, chunk: Chunk, begin: int, stop: int, last: bool) -> Reach | None:
+        return forgetful(chain, params.components, np.asarray(params.anchor), np.asarray(chunk.x)[begin:stop], last)
 
     @staticmethod
     def _seen(params: Params, chunk: Chunk) -> Observations:

@@ -9,13 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamem import kernels
+from streamem.core.arrays import Params
 from streamem.core.boundary import Boundary
 from streamem.models.gaussian_messages import Reach
-from streamem.models.gaussian_observations import Observations
+from streamem.models.gaussian_observations import Observations, observations
 from streamem.models.gaussian_pass import Chain
 from streamem.models.steps import Steps
 
 Array = NDArray[Any]
+
+WINDOWS = (512, 4096)
+"""Rows at either end of a piece that are tried, before all of it: a state mostly forgets within some hundred steps."""
 
 
 def reach_after(chain: Chain, seen: Observations, begin: int, stop: int, entering: Reach) -> Reach:
@@ -23,6 +27,27 @@ def reach_after(chain: Chain, seen: Observations, begin: int, stop: int, enterin
     k = len(chain.a)
     none = np.zeros((0, k)), np.zeros((0, k, k))
     return _filtered_into(chain, seen, begin, stop, entering, *none, np.empty(len(seen.z)))
+
+
+def forgetful(chain: Chain, components: Params, anchor: Array, x: Array, last: bool) -> Reach | None:
+    """The `Reach` over the first or last of rows x, where its last state no longer depends on the one before them.
+
+    Of the first rows it holds all that x tells of the state before it; of the last rows, the state at the last one.
+    None where too many rows would be needed.
+    """
+    for rows in WINDOWS:
+        if 2 * rows > len(x):
+            return None
+        found = _alone(chain, components, anchor, x[-rows:] if last else x[:rows])
+        if not found.depends:
+            return found
+    return None
+
+
+def _alone(chain: Chain, components: Params, anchor: Array, x: Array) -> Reach:
+    k = len(chain.a)
+    entering = Reach.of(np.eye(k), np.zeros((k, k)), np.zeros(k)).ahead(chain.a, chain.noise)
+    return reach_after(chain, observations(components, anchor, x), 0, len(x), entering)
 
 
 def filtered(

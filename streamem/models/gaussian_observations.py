@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cholesky, solve_triangular
+from scipy.linalg import cholesky
+from scipy.linalg.blas import dtrsm
 
 from streamem.core.arrays import Params
 
@@ -44,6 +45,7 @@ class Observations:
     Attributes
     ----------
     kinds : (n,) int64, of each row
+    rows : of each kind
     seen : (p, r, k) T of each kind, filled up with zeros
     told : (p, k, k) TᵀT
     z : (n, r)
@@ -55,6 +57,7 @@ class Observations:
     """
 
     kinds: Array
+    rows: list[Any]
     seen: Array
     told: Array
     z: Array
@@ -66,11 +69,8 @@ class Observations:
 
     def far(self, means: Array) -> Array:
         """(n, r) z − T x at states (n, k)."""
-        if len(self.seen) == 1:
-            return np.asarray(self.z - means @ self.seen[0].T)
         found = self.z.copy()
-        for kind, seen in enumerate(self.seen):
-            rows = self.kinds == kind
+        for rows, seen in zip(self.rows, self.seen, strict=True):
             found[rows] -= means[rows] @ seen.T
         return found
 
@@ -90,23 +90,24 @@ def observations(components: Params, anchor: Array, x: Array) -> Observations:
     (d, k), n = c.shape, len(x)
     values = np.subtract(x, anchor, dtype=np.float64)
     kinds, patterns = kinds_of(np.isnan(values))
+    rows_of = _rows_of(kinds, len(patterns))
     r = min(d, k)
     seen, z, h = np.zeros((len(patterns), r, k)), np.zeros((n, r)), np.zeros((n, k))
     rest, gaps, blank = np.zeros(n), {}, -1
     for kind, lacks in enumerate(patterns):
         if lacks.all():
             blank = kind
-            values[kinds == kind] = 0.0
+            values[rows_of[kind]] = 0.0
             continue
-        rows: Any = slice(None) if len(patterns) == 1 else np.flatnonzero(kinds == kind)
-        own = _reduced(components, ~lacks, values[rows][:, ~lacks] if lacks.any() else values[rows])
+        rows = rows_of[kind]
+        own = _reduced(components, ~lacks, values[rows].compress(~lacks, axis=1) if lacks.any() else values[rows])
         seen[kind, : len(own.t)] = own.t
         z[rows, : len(own.t)], rest[rows] = own.z, own.rest
         h[rows] = own.z @ own.t
         if lacks.any():
             values[np.ix_(rows, lacks)], gaps[kind] = _filled(components, lacks, rows, own.residuals)
     told = np.matmul(np.swapaxes(seen, 1, 2), seen)
-    return Observations(kinds, seen, told, z, h, rest, values, gaps, blank)
+    return Observations(kinds, rows_of, seen, told, z, h, rest, values, gaps, blank)
 
 
 def kinds_of(lacks: Array) -> tuple[Array, Array]:
@@ -115,14 +116,28 @@ def kinds_of(lacks: Array) -> tuple[Array, Array]:
     if not lacks.any():
         return np.zeros(n, dtype=np.int64), np.zeros((1, d), dtype=np.bool_)
     packed = np.packbits(lacks, axis=1)
+    if packed.shape[1] == 1:  # a table of what is there instead of sorting
+        keys, seen = packed[:, 0], np.zeros(256, dtype=np.bool_)
+        seen[keys] = True
+        found = np.flatnonzero(seen)
+        return (np.cumsum(seen) - 1)[keys], np.unpackbits(found.astype(np.uint8)[:, None], axis=1)[:, :d].astype(bool)
     keys = np.ascontiguousarray(packed).view(np.dtype((np.void, packed.shape[1]))).ravel()
     _, firsts, kinds = np.unique(keys, return_index=True, return_inverse=True)
     return kinds.astype(np.int64).ravel(), lacks[firsts]
 
 
+def _rows_of(kinds: Array, count: int) -> list[Any]:
+    """The rows of each kind, in order."""
+    if count == 1:
+        return [slice(None)]
+    small = kinds.astype(np.uint16) if count <= 2**16 else kinds  # which NumPy sorts by counting
+    order = np.argsort(small, kind="stable")
+    return np.split(order, np.cumsum(np.bincount(kinds, minlength=count))[:-1])
+
+
 @dataclass(frozen=True, eq=False)
 class _Reduced:
-    """Rows of one kind: T (r, k), z (n, r), the log-density of the rest (n,), and R⁻¹(y − d) (n, observed)."""
+    """Rows of one kind: T (r, k), z (n, r), the log-density of the rest (n,), with gaps R⁻¹(y − d) (n, observed)."""
 
     t: Array
     z: Array
@@ -136,11 +151,11 @@ def _reduced(components: Params, has: Array, y: Array) -> _Reduced:
     if noise.ndim == 1:
         size = np.sqrt(noise[has])
         scaled, e = c / size[:, None], about / size
-        residuals, log_det = e / size, 2.0 * np.log(size).sum()
+        residuals, log_det = e if has.all() else e / size, 2.0 * np.log(size).sum()
     else:
         low = cholesky(noise[np.ix_(has, has)], lower=True)
-        scaled, e = solve_triangular(low, c, lower=True), solve_triangular(low, about.T, lower=True).T
-        residuals = solve_triangular(low, e.T, lower=True, trans=1).T
+        scaled, e = dtrsm(1.0, low, c, lower=1), dtrsm(1.0, low, about.T, lower=1).T
+        residuals = e if has.all() else dtrsm(1.0, low, e.T, lower=1, trans_a=1).T
         log_det = 2.0 * np.log(np.diagonal(low)).sum()
     constant = -0.5 * (len(c) * LOG_2_PI + log_det)
     if c.shape[0] <= c.shape[1]:

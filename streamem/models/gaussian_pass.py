@@ -94,7 +94,8 @@ class GaussianPass:
         self.by_kind, self._moved = np.zeros((len(seen.seen), k, k)), np.zeros((3, k, k))
         self.log_likelihood, self.rounding = 0.0, 0.0
         self.row_weights = self._weights_of_rows(n)
-        self._slots, self._slot_of, self._q = np.empty((n, 5, k, k)), np.zeros(n, dtype=np.int64), np.empty((n, k))
+        self._slots, self._volumes, self._q = np.empty((n, 3, k, k)), np.empty(n), np.empty((n, k))
+        self._slot_of = np.zeros(n, dtype=np.int64)
         count = len(self._spans)
         self._first, self._first_h = np.zeros((count, k, k)), np.zeros((count, k))
         if count:
@@ -113,6 +114,7 @@ class GaussianPass:
             after.matrix,
             after.vector,
             self._slots,
+            self._volumes,
             self._slot_of,
             self._q,
             self._first,
@@ -126,6 +128,7 @@ class GaussianPass:
             chain.a,
             chain.g,
             self._slots,
+            self._volumes,
             self._slot_of,
             self._q,
             self.means,

@@ -19,33 +19,35 @@ from streamem.models.gaussian_setup import Setup
 
 Array = NDArray[Any]
 
-MODEL = GaussianChain(Setup(3, observation_noise="full"))
+SIZES = [(3, 2), (1, 1), (2, 5), (8, 3), pytest.param(9, 2, marks=pytest.mark.slow), (4, 4)]
+"""Latent and observed dimensions: up to eight latent ones matrices are written out, beyond there are loops."""
 
 
-def steps() -> Chunk:
+def steps(d: int) -> Chunk:
     """Three sequences, of which one has a step and one is long enough for covariances to settle, with gaps."""
     rng = np.random.default_rng(1)
-    y = rng.normal(size=(500, 2))
+    y = rng.normal(size=(500, d))
     y[20:25], y[250, 0] = np.nan, np.nan
     weight = np.repeat([1.0, 0.5, 2.0], [30, 1, 469])
     return Chunk(y, weight, Sequences(np.array([0, 30, 31, 500])))
 
 
-def answers(monkeypatch: pytest.MonkeyPatch, way: str) -> dict[str, Any]:
+def answers(monkeypatch: pytest.MonkeyPatch, way: str, k: int = 3, d: int = 2) -> dict[str, Any]:
     """All that recursions give, in NumPy or compiled."""
     monkeypatch.setenv(VARIABLE, way)
-    params, chunk = framed(chain_params(np.random.default_rng(0), 3, 2)), steps()
+    model = GaussianChain(Setup(k, observation_noise="full"))
+    params, chunk = framed(chain_params(np.random.default_rng(0), k, d)), steps(d)
     long = Chunk(chunk.x[31:], None, Sequences(np.array([0, 469]), True, True))
-    operator = MODEL.operator_of(params, long, POSTERIOR)
+    operator = model.operator_of(params, long, POSTERIOR)
     assert operator is not None
     return {
-        "stats": MODEL.e_step(params, chunk),
-        "smoothed": MODEL.smoothed_moments(params, chunk),
-        "filtered": MODEL.filtered_moments(params, chunk),
-        "densities": MODEL.step_densities(params, chunk),
+        "stats": model.e_step(params, chunk),
+        "smoothed": model.smoothed_moments(params, chunk),
+        "filtered": model.filtered_moments(params, chunk),
+        "densities": model.step_densities(params, chunk),
         "operator": operator,
-        "ahead": MODEL.forward_of(params, long, POSTERIOR, Boundary(operator)),
-        "back": MODEL.backward_of(params, long, POSTERIOR, Boundary()),
+        "ahead": model.forward_of(params, long, POSTERIOR, Boundary(operator)),
+        "back": model.backward_of(params, long, POSTERIOR, Boundary()),
     }
 
 
@@ -57,8 +59,10 @@ def same(found: dict[str, Any], expected: dict[str, Any]) -> None:
         np.testing.assert_allclose(value, expected[name], atol=1e-11 * size, rtol=0, err_msg=name)
 
 
-def test_compiled_recursions_are_those_in_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
-    same(answers(monkeypatch, "compiled"), answers(monkeypatch, "numpy"))
+@pytest.mark.variations(2, 6)
+@pytest.mark.parametrize(("k", "d"), SIZES)
+def test_compiled_recursions_are_those_in_numpy(monkeypatch: pytest.MonkeyPatch, k: int, d: int) -> None:
+    same(answers(monkeypatch, "compiled", k, d), answers(monkeypatch, "numpy", k, d))
 
 
 def test_what_settled_is_exact(monkeypatch: pytest.MonkeyPatch) -> None:

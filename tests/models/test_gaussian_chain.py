@@ -17,7 +17,7 @@ from streamem.core.boundary import POSTERIOR, Boundary
 from streamem.core.chunk import Chunk
 from streamem.core.errors import NumericalError
 from streamem.core.sequences import Sequences
-from streamem.models import GaussianChain
+from streamem.models import GaussianChain, gaussian_filter
 from streamem.models.gaussian_setup import Setup
 from streamem.running.uncertainty.chain import free_numbers, moved, slope
 
@@ -106,6 +106,36 @@ def test_messages_between_pieces_give_the_uncut_sums(diffuse: bool) -> None:
 
 def piece(y: Array, first: int, stop: int, opened: bool, continued: bool) -> Chunk:
     return Chunk(y[first:stop], None, Sequences(np.array([0, stop - first]), opened, continued))
+
+
+@pytest.mark.parametrize("forgets", [True, False])
+def test_long_pieces_say_by_few_rows_what_their_neighbours_need(monkeypatch: pytest.MonkeyPatch, forgets: bool) -> None:
+    """Sums are those of the uncut sequence; a state that never moves does not forget, and all rows are asked."""
+    monkeypatch.setattr(gaussian_filter, "WINDOWS", (20, 150))
+    rng = np.random.default_rng(5)
+    own, y = chain_params(rng, 2, 2), np.cumsum(rng.normal(size=(900, 2)), axis=0)
+    y[rng.random(y.shape) < 0.1] = np.nan
+    if not forgets:
+        own = own.replace(transition_matrix=np.eye(2), transition_covariance=np.zeros((2, 2)))
+    params, model = framed(own), GaussianChain(Setup(2, observation_noise="full"))
+    parts = [piece(y, 0, 320, False, True), piece(y, 320, 640, True, True), piece(y, 640, 900, True, False)]
+    joining, middle = model.joining(POSTERIOR), model.operator_of(params, parts[1], POSTERIOR)
+    first, last = (
+        model.forward_of(params, parts[0], POSTERIOR, Boundary()),
+        model.backward_of(params, parts[2], POSTERIOR, Boundary()),
+    )
+    asked = [
+        Boundary(None, joining.backwards(middle, last)),
+        Boundary(first, last),
+        Boundary(joining.forwards(first, middle)),
+    ]
+    found = [model.e_step(params, one, message) for one, message in zip(parts, asked, strict=True)]
+    whole = model.e_step(params, Chunk(y))
+    assert_close(sum(found[1:], start=found[0]), whole, 1e-9, "cut", skip=("rounding",))
+    other = y.copy()
+    other[460:500] = 7.0
+    unlike = model.operator_of(params, piece(other, 320, 640, True, True), POSTERIOR)
+    assert np.array_equal(unlike, middle) == forgets
 
 
 def test_a_diffuse_start_is_the_limit_of_a_wide_one() -> None:

@@ -9,18 +9,39 @@ the way forward needs of a transition lies in a slot, and once Λ no longer chan
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from streamem.kernels.chains.gaussian_steps import (
+    MOST,
+    added,
+    added_all,
+    carried,
+    log_of_product,
+    moved_on,
+    predicted,
+    through,
+    told_back,
+    updated,
+)
 from streamem.kernels.chains.limits import FORGOTTEN, SETTLED
 from streamem.machine.compiled import compiled, compiled_inside
 
 Array = NDArray[Any]
 
 
-@compiled
+class _Recursions(NamedTuple):
+    """Compiled for one number of dimensions, which steps know up to `MOST`."""
+
+    information: Callable[..., None]
+    states: Callable[..., tuple[float, float]]
+    filter: Callable[..., None]
+
+
 def gaussian_information(
     spans: Array,
     kinds: Array,
@@ -31,6 +52,7 @@ def gaussian_information(
     last: Array,
     last_h: Array,
     slots: Array,
+    volumes: Array,
     slot_of: Array,
     q: Array,
     first: Array,
@@ -46,180 +68,17 @@ def gaussian_information(
     h : (n, k) Tᵀz
     a, g : (k, k)
     last, last_h : (k, k), (k,) what follows the last sequence tells of its last state
-    slots : (m, 5, k, k) to fill: M⁻¹Gᵀ, M⁻¹GᵀΛA, F = A − G·M⁻¹GᵀΛA, Σ = G M⁻¹ Gᵀ, and log |M| in the first of the last,
-        where M = I + GᵀΛG
+    slots : (m, 3, k, k) to fill: M⁻¹Gᵀ, M⁻¹GᵀΛA and F = A − G·M⁻¹GᵀΛA, where M = I + GᵀΛG
+    volumes : (m,) to fill: log |M|
     slot_of : (n,) int64 to fill, of the transition into each step but the first of a sequence
     q : (n, k) to fill, M⁻¹Gᵀη of that transition
     first, first_h : (s, k, k), (s, k) to fill
     """
-    k = a.shape[0]
-    work = np.empty((5, k, k))
-    now, now_h, new, sum_h = np.zeros((k, k)), np.zeros(k), np.empty((k, k)), np.empty(k)
-    used = 0
-    for s in range(spans.shape[0] - 1, -1, -1):
-        begin, stop = spans[s, 0], spans[s, 1]
-        for i in range(k):
-            now_h[i] = last_h[i] if s == spans.shape[0] - 1 else 0.0
-            for j in range(k):
-                now[i, j] = last[i, j] if s == spans.shape[0] - 1 else 0.0
-        settled, kind = False, -1
-        for t in range(stop - 1, begin, -1):
-            if kinds[t] != kind:
-                settled, kind = False, kinds[t]
-            for i in range(k):
-                sum_h[i] = now_h[i] + h[t, i]
-            if not settled:
-                for i in range(k):
-                    for j in range(k):
-                        now[i, j] += told[kind, i, j]
-                _through(now, a, g, slots[used], work, new)
-                same = t + 1 < stop and kinds[t + 1] == kind
-                settled = same and _agree(new, work[4])
-                for i in range(k):
-                    for j in range(k):
-                        now[i, j] = work[4, i, j] = new[i, j]
-                used += 1
-            slot = slots[used - 1]
-            slot_of[t] = used - 1
-            for i in range(k):
-                value, back = 0.0, 0.0
-                for j in range(k):
-                    value += slot[0, i, j] * sum_h[j]
-                    back += slot[2, j, i] * sum_h[j]
-                q[t, i] = value
-                now_h[i] = back
-        for i in range(k):
-            first_h[s, i] = now_h[i] + (h[begin, i] if stop > begin else 0.0)
-            for j in range(k):
-                first[s, i, j] = now[i, j] + (told[kinds[begin], i, j] if stop > begin else 0.0)
+    turned = np.ascontiguousarray(g.T)
+    run = _recursions(_width(a)).information
+    run(spans, kinds, told, h, a, g, turned, last, last_h, slots, volumes, slot_of, q, first, first_h)
 
 
-@compiled_inside
-def _through(now: Array, a: Array, g: Array, slot: Array, work: Array, new: Array) -> None:
-    """Information through a transition, and its slot; work[4] stays."""
-    k = a.shape[0]
-    b, low, y, z = work[0], work[1], work[2], work[3]
-    for i in range(k):
-        for j in range(k):
-            total = 0.0
-            for o in range(k):
-                total += now[i, o] * g[o, j]
-            b[i, j] = total  # ΛG
-    for i in range(k):
-        for j in range(i + 1):
-            total = 1.0 if i == j else 0.0
-            for o in range(k):
-                total += g[o, i] * b[o, j]
-            low[i, j] = total  # M
-    log_det = 2.0 * _factorized(low)
-    _solved(low, g, slot[0])  # M⁻¹Gᵀ
-    _solved(low, b, y)  # M⁻¹GᵀΛ
-    for i in range(k):
-        for j in range(k):
-            total = 0.0
-            for o in range(k):
-                total += g[i, o] * y[o, j]
-            z[i, j] = (1.0 if i == j else 0.0) - total  # (I + QΛ)⁻¹
-    for i in range(k):
-        for j in range(k):
-            value, forward, spread = 0.0, 0.0, 0.0
-            for o in range(k):
-                value += y[i, o] * a[o, j]
-                forward += z[i, o] * a[o, j]
-                spread += g[i, o] * slot[0, o, j]
-            slot[1, i, j], slot[2, i, j], slot[3, i, j] = value, forward, spread
-    slot[4, 0, 0] = log_det
-    # AᵀΛ(I + QΛ)⁻¹A = FᵀΛF + (M⁻¹GᵀΛA)ᵀ(M⁻¹GᵀΛA): nothing is subtracted.
-    for i in range(k):
-        for j in range(k):
-            total = 0.0
-            for o in range(k):
-                total += now[i, o] * slot[2, o, j]
-            b[i, j] = total
-    for i in range(k):
-        for j in range(i + 1):
-            total = 0.0
-            for o in range(k):
-                total += slot[2, o, i] * b[o, j] + slot[1, o, i] * slot[1, o, j]
-            new[i, j] = new[j, i] = total
-
-
-@compiled_inside
-def _product(left: Array, right: Array, out: Array) -> None:
-    for i in range(out.shape[0]):
-        for j in range(out.shape[1]):
-            total = 0.0
-            for o in range(right.shape[0]):
-                total += left[i, o] * right[o, j]
-            out[i, j] = total
-
-
-@compiled_inside
-def _product_transposed(left: Array, right: Array, out: Array) -> None:
-    """out = left rightᵀ."""
-    for i in range(out.shape[0]):
-        for j in range(out.shape[1]):
-            total = 0.0
-            for o in range(right.shape[1]):
-                total += left[i, o] * right[j, o]
-            out[i, j] = total
-
-
-@compiled_inside
-def _add_one(matrix: Array, one: float) -> None:
-    """matrix + one·I."""
-    for i in range(matrix.shape[0]):
-        matrix[i, i] += one
-
-
-@compiled_inside
-def _factorized(matrix: Array) -> float:
-    """Cholesky's factor into the lower triangle of a matrix that is there, and the logarithm of its determinant."""
-    total = 0.0
-    for j in range(matrix.shape[0]):
-        pivot = matrix[j, j]
-        for o in range(j):
-            pivot -= matrix[j, o] * matrix[j, o]
-        pivot = np.sqrt(pivot)
-        total += np.log(pivot)
-        matrix[j, j] = pivot
-        for i in range(j + 1, matrix.shape[0]):
-            value = matrix[i, j]
-            for o in range(j):
-                value -= matrix[i, o] * matrix[j, o]
-            matrix[i, j] = value / pivot
-    return total
-
-
-@compiled_inside
-def _solved(low: Array, right: Array, out: Array) -> None:
-    """out = (L Lᵀ)⁻¹ rightᵀ."""
-    r = low.shape[0]
-    for c in range(out.shape[1]):
-        for i in range(r):
-            value = right[c, i]
-            for o in range(i):
-                value -= low[i, o] * out[o, c]
-            out[i, c] = value / low[i, i]
-        for i in range(r - 1, -1, -1):
-            value = out[i, c]
-            for o in range(i + 1, r):
-                value -= low[o, i] * out[o, c]
-            out[i, c] = value / low[i, i]
-
-
-@compiled_inside
-def _agree(one: Array, other: Array) -> bool:
-    """Whether two covariances or informations differ by their rounding only."""
-    k = one.shape[0]
-    for i in range(k):
-        for j in range(k):
-            if not abs(one[i, j] - other[i, j]) <= SETTLED * k * np.sqrt(one[i, i] * one[j, j]):
-                return False
-    return True
-
-
-@compiled
 def gaussian_states(
     spans: Array,
     kinds: Array,
@@ -227,6 +86,7 @@ def gaussian_states(
     a: Array,
     g: Array,
     slots: Array,
+    volumes: Array,
     slot_of: Array,
     q: Array,
     means: Array,
@@ -239,7 +99,7 @@ def gaussian_states(
 
     Parameters
     ----------
-    spans, kinds, a, g, slots, slot_of, q : see `gaussian_information`
+    spans, kinds, a, g, slots, volumes, slot_of, q : see `gaussian_information`
     weights : (s,)
     means : (n, k), those of the first steps of sequences are there
     spreads : (s, k, k) covariances of these; they are lost
@@ -251,80 +111,13 @@ def gaussian_states(
     -------
     Σ w‖u‖², Σ w log |M| of the transitions
     """
-    k = a.shape[0]
-    u, across, new = np.empty(k), np.empty((k, k)), np.empty((k, k))
-    driven, volume = 0.0, 0.0
-    keep = every.shape[0] > 0
-    for s in range(spans.shape[0]):
-        begin, stop, weight = spans[s, 0], spans[s, 1], weights[s]
-        if stop == begin:
-            continue
-        now = spreads[s]
-        for i in range(k):
-            for j in range(k):
-                by_kind[kinds[begin], i, j] += weight * now[i, j]
-        if keep:
-            _copied(now, every[begin])
-        settled, before = False, -1
-        run = 0.0  # of steps with the same covariances, which are added together
-        for t in range(begin + 1, stop):
-            slot = slots[slot_of[t]]
-            size = 0.0
-            for i in range(k):
-                value = q[t, i]
-                for j in range(k):
-                    value -= slot[1, i, j] * means[t - 1, j]
-                u[i] = value
-                size += value * value
-            for i in range(k):
-                value = 0.0
-                for j in range(k):
-                    value += a[i, j] * means[t - 1, j] + g[i, j] * u[j]
-                means[t, i] = value
-            driven += weight * size
-            volume += weight * slot[4, 0, 0]
-            if settled and slot_of[t] == before:
-                run += 1.0
-            else:
-                if run > 0.0:
-                    _add(run * weight, now, across, now, by_kind[kinds[t - 1]], moved)
-                    run = 0.0
-                same = slot_of[t] == before
-                for i in range(k):
-                    for j in range(k):
-                        total = 0.0
-                        for o in range(k):
-                            total += slot[2, i, o] * now[o, j]
-                        across[i, j] = total
-                for i in range(k):
-                    for j in range(i + 1):
-                        total = slot[3, i, j]
-                        for o in range(k):
-                            total += across[i, o] * slot[2, j, o]
-                        new[i, j] = new[j, i] = total
-                _add(weight, now, across, new, by_kind[kinds[t]], moved)
-                settled = same and _agree(new, now)
-                _copied(new, now)
-                before = slot_of[t]
-            if keep:
-                _copied(now, every[t])
-        if run > 0.0:
-            _add(run * weight, now, across, now, by_kind[kinds[stop - 1]], moved)
-    return driven, volume
+    a_turned, turned = np.ascontiguousarray(a.T), np.ascontiguousarray(g.T)
+    run = _recursions(_width(a)).states
+    return run(
+        spans, kinds, weights, a_turned, g, turned, slots, volumes, slot_of, q, means, spreads, by_kind, moved, every
+    )
 
 
-@compiled_inside
-def _add(weight: float, before: Array, across: Array, after: Array, by_kind: Array, moved: Array) -> None:
-    k = before.shape[0]
-    for i in range(k):
-        for j in range(k):
-            moved[0, i, j] += weight * before[i, j]
-            moved[1, i, j] += weight * across[i, j]
-            moved[2, i, j] += weight * after[i, j]
-            by_kind[i, j] += weight * after[i, j]
-
-
-@compiled
 def gaussian_filter(
     begin: int,
     stop: int,
@@ -351,53 +144,196 @@ def gaussian_filter(
     means, every : (n, k), (n, k, k) to fill with filtered states of a B of 0, or of no rows
     heights : (n,) to fill with −½(log |S| + eᵀS⁻¹e), e = z − T m before the step is seen, S its covariance
     """
-    k, r = a.shape[0], seen.shape[1]
-    b, p, m = state[0], state[1], state_h[0]
-    old, left, work, gain = np.empty((k, k)), np.empty((k, k)), np.empty((k, k)), np.empty((k, r))
-    low, e, f, moved = np.empty((r, r)), np.empty(r), np.empty(r), np.empty(k)
-    right, solved = np.empty((k, r)), np.empty((r, k))
-    largest = _largest(b)
-    depends, settled, log_det, kind = largest > 0.0, False, 0.0, -1
-    for t in range(begin, stop):
-        own = seen[kinds[t]]
-        if t > begin:
-            _moved(a, m, moved)
-            if depends:
-                _times(a, b, work)
-        if not settled or kinds[t] != kind:
-            _copied(p, old)
-            if t > begin:
-                _predicted(a, noise, p, work)
-            log_det = _gained(own, p, right, low, solved, gain, left)
-            _joseph(left, gain, p, work)
-            settled = t > begin and kinds[t] == kind and _agree(p, old)
-            kind = kinds[t]
-        size = 0.0
-        for i in range(r):
-            value = z[t, i]
-            for j in range(k):
-                value -= own[i, j] * m[j]
-            e[i] = value
-            for o in range(i):
-                value -= low[i, o] * f[o]
-            f[i] = value / low[i, i]
-            size += f[i] * f[i]
-        heights[t] = -0.5 * (size + log_det)
-        if depends:
-            _tell(own, b, low, f, solved, state[2], state_h[1])
-            _times(left, b, work)
-            if _largest(b) < FORGOTTEN * largest:
-                depends = False
-                for i in range(k):
-                    for j in range(k):
-                        b[i, j] = 0.0
-        for i in range(k):
-            for j in range(r):
-                m[i] += gain[i, j] * e[j]
-        if means.shape[0] > 0:
+    (r, k), width = seen.shape[1:], _width(a)
+    if width and r < k:  # T is as large as the state where its size is a constant
+        seen, z = np.pad(seen, ((0, 0), (0, k - r), (0, 0))), np.pad(z, ((0, 0), (0, k - r)))
+    back, turned = np.ascontiguousarray(np.swapaxes(seen, 1, 2)), np.ascontiguousarray(a.T)
+    run = _recursions(width).filter
+    run(begin, stop, kinds, seen, back, z, a, turned, noise, state, state_h, means, every, heights)
+
+
+def _width(a: Array) -> int:
+    return len(a) if len(a) <= MOST else 0
+
+
+@cache
+def _recursions(width: int) -> _Recursions:
+    @compiled
+    def information(
+        spans: Array,
+        kinds: Array,
+        told: Array,
+        h: Array,
+        a: Array,
+        g: Array,
+        turned: Array,
+        last: Array,
+        last_h: Array,
+        slots: Array,
+        volumes: Array,
+        slot_of: Array,
+        q: Array,
+        first: Array,
+        first_h: Array,
+    ) -> None:
+        k = a.shape[0]
+        now, now_h, new, sum_h, pivots = np.zeros((k, k)), np.zeros(k), np.empty((k, k)), np.empty(k), np.empty(k)
+        used = 0
+        for s in range(spans.shape[0] - 1, -1, -1):
+            begin, stop = spans[s, 0], spans[s, 1]
             for i in range(k):
-                means[t, i] = m[i]
-            _copied(p, every[t])
+                now_h[i] = last_h[i] if s == spans.shape[0] - 1 else 0.0
+                for j in range(k):
+                    now[i, j] = last[i, j] if s == spans.shape[0] - 1 else 0.0
+            settled, kind = False, -1
+            for t in range(stop - 1, begin, -1):
+                if kinds[t] != kind:
+                    settled, kind = False, kinds[t]
+                for i in range(k):
+                    sum_h[i] = now_h[i] + h[t, i]
+                if not settled:
+                    through(now, told[kind], a, g, turned, slots[used], pivots, new, width)
+                    volumes[used] = log_of_product(pivots)
+                    settled = t + 1 < stop and kinds[t + 1] == kind and _agree(new, now)
+                    _copied(new, now)
+                    used += 1
+                slot_of[t] = used - 1
+                told_back(slots[used - 1], sum_h, q[t], now_h, width)
+            for i in range(k):
+                first_h[s, i] = now_h[i] + (h[begin, i] if stop > begin else 0.0)
+                for j in range(k):
+                    first[s, i, j] = now[i, j] + (told[kinds[begin], i, j] if stop > begin else 0.0)
+
+    @compiled
+    def states(
+        spans: Array,
+        kinds: Array,
+        weights: Array,
+        a_turned: Array,
+        g: Array,
+        turned: Array,
+        slots: Array,
+        volumes: Array,
+        slot_of: Array,
+        q: Array,
+        means: Array,
+        spreads: Array,
+        by_kind: Array,
+        moved: Array,
+        every: Array,
+    ) -> tuple[float, float]:
+        k = g.shape[0]
+        across, new = np.empty((k, k)), np.empty((k, k))
+        driven, volume = 0.0, 0.0
+        keep = every.shape[0] > 0
+        for s in range(spans.shape[0]):
+            begin, stop, weight = spans[s, 0], spans[s, 1], weights[s]
+            if stop == begin:
+                continue
+            now = spreads[s]
+            added(weight, now, by_kind[kinds[begin]], width)
+            if keep:
+                _copied(now, every[begin])
+            settled, before = False, -1
+            run = 0.0  # of steps with the same covariances, which are added together
+            for t in range(begin + 1, stop):
+                slot = slots[slot_of[t]]
+                driven += weight * moved_on(slot, q[t], a_turned, turned, means[t - 1], means[t], width)
+                volume += weight * volumes[slot_of[t]]
+                if settled and slot_of[t] == before:
+                    run += 1.0
+                else:
+                    if run > 0.0:
+                        added_all(run * weight, now, across, now, by_kind[kinds[t - 1]], moved, width)
+                        run = 0.0
+                    carried(slot, g, now, across, new, width)
+                    added_all(weight, now, across, new, by_kind[kinds[t]], moved, width)
+                    settled = slot_of[t] == before and _agree(new, now)
+                    _copied(new, now)
+                    before = slot_of[t]
+                if keep:
+                    _copied(now, every[t])
+            if run > 0.0:
+                added_all(run * weight, now, across, now, by_kind[kinds[stop - 1]], moved, width)
+        return driven, volume
+
+    @compiled
+    def filtered(
+        begin: int,
+        stop: int,
+        kinds: Array,
+        seen: Array,
+        back: Array,
+        z: Array,
+        a: Array,
+        turned: Array,
+        noise: Array,
+        state: Array,
+        state_h: Array,
+        means: Array,
+        every: Array,
+        heights: Array,
+    ) -> None:
+        k, r = a.shape[0], seen.shape[1]
+        b, p, m = state[0], state[1], state_h[0]
+        old, left, work, gain = np.empty((k, k)), np.empty((k, k)), np.empty((k, k)), np.empty((r, k))
+        low, pivots, e, f, moved = np.empty((r, r)), np.empty(r), np.empty(r), np.empty(r), np.empty(k)
+        solved = np.empty((r, k))
+        largest = _largest(b)
+        depends, settled, log_det, kind = largest > 0.0, False, 0.0, -1
+        for t in range(begin, stop):
+            own = seen[kinds[t]]
+            if t > begin:
+                _moved(a, m, moved)
+                if depends:
+                    _times(a, b, work)
+            if not settled or kinds[t] != kind:
+                _copied(p, old)
+                if t > begin:
+                    predicted(p, a, turned, noise, width)
+                updated(p, own, back[kinds[t]], low, pivots, gain, left, width)
+                log_det = log_of_product(pivots)
+                settled = t > begin and kinds[t] == kind and _agree(p, old)
+                kind = kinds[t]
+            size = 0.0
+            for i in range(r):
+                value = z[t, i]
+                for j in range(k):
+                    value -= own[i, j] * m[j]
+                e[i] = value
+                for o in range(i):
+                    value -= low[i, o] * f[o]
+                f[i] = value
+                size += value * value / pivots[i]
+            heights[t] = -0.5 * (size + log_det)
+            if depends:
+                _tell(own, b, low, pivots, f, solved, state[2], state_h[1])
+                _times(left.T, b, work)
+                if _largest(b) < FORGOTTEN * largest:
+                    depends = False
+                    for i in range(k):
+                        for j in range(k):
+                            b[i, j] = 0.0
+            for i in range(k):
+                for j in range(r):
+                    m[i] += gain[j, i] * e[j]
+            if means.shape[0] > 0:
+                for i in range(k):
+                    means[t, i] = m[i]
+                _copied(p, every[t])
+
+    return _Recursions(information, states, filtered)
+
+
+@compiled_inside
+def _agree(one: Array, other: Array) -> bool:
+    """Whether two covariances or informations differ by their rounding only."""
+    k = one.shape[0]
+    for i in range(k):
+        for j in range(k):
+            if not abs(one[i, j] - other[i, j]) <= SETTLED * k * np.sqrt(one[i, i] * one[j, j]):
+                return False
+    return True
 
 
 @compiled_inside
@@ -430,55 +366,20 @@ def _moved(a: Array, m: Array, work: Array) -> None:
 
 
 @compiled_inside
-def _predicted(a: Array, noise: Array, p: Array, work: Array) -> None:
-    """P ← A P Aᵀ + Q."""
-    _product(a, p, work)
-    _product_transposed(work, a, p)
-    for i in range(p.shape[0]):
-        for j in range(i + 1):
-            p[i, j] = p[j, i] = p[i, j] + noise[i, j]
-
-
-@compiled_inside
 def _times(left: Array, b: Array, work: Array) -> None:
     """b ← left b."""
-    _product(left, b, work)
+    for i in range(b.shape[0]):
+        for j in range(b.shape[1]):
+            total = 0.0
+            for o in range(b.shape[0]):
+                total += left[i, o] * b[o, j]
+            work[i, j] = total
     _copied(work, b)
 
 
 @compiled_inside
-def _gained(own: Array, p: Array, right: Array, low: Array, solved: Array, gain: Array, left: Array) -> float:
-    """The gain K = P TᵀS⁻¹ and I − K T, where L Lᵀ = S = T P Tᵀ + I; log |S|."""
-    _product_transposed(p, own, right)
-    _product(own, right, low)
-    _add_one(low, 1.0)
-    log_det = 2.0 * _factorized(low)
-    _solved(low, right, solved)
-    for i in range(gain.shape[0]):
-        for j in range(gain.shape[1]):
-            gain[i, j] = -solved[j, i]
-    _product(gain, own, left)
-    _add_one(left, 1.0)
-    for i in range(gain.shape[0]):
-        for j in range(gain.shape[1]):
-            gain[i, j] = -gain[i, j]
-    return log_det
-
-
-@compiled_inside
-def _joseph(left: Array, gain: Array, p: Array, work: Array) -> None:
-    """P ← (I − K T) P (I − K T)ᵀ + K Kᵀ."""
-    _product(left, p, work)
-    _product_transposed(work, left, p)
-    _product_transposed(gain, gain, work)
-    for i in range(p.shape[0]):
-        for j in range(i + 1):
-            p[i, j] = p[j, i] = p[i, j] + work[i, j]
-
-
-@compiled_inside
-def _tell(own: Array, b: Array, low: Array, f: Array, back: Array, lam: Array, eta: Array) -> None:
-    """What a step tells of δ: Y = L⁻¹T B, of which YᵀY and YᵀL⁻¹e are added."""
+def _tell(own: Array, b: Array, low: Array, pivots: Array, f: Array, back: Array, lam: Array, eta: Array) -> None:
+    """What a step tells of δ: with Y = L⁻¹T B, YᵀD⁻¹Y and YᵀD⁻¹L⁻¹e are added."""
     r, k = back.shape
     for i in range(r):
         for j in range(k):
@@ -487,12 +388,12 @@ def _tell(own: Array, b: Array, low: Array, f: Array, back: Array, lam: Array, e
                 value += own[i, o] * b[o, j]
             for o in range(i):
                 value -= low[i, o] * back[o, j]
-            back[i, j] = value / low[i, i]
+            back[i, j] = value
     for i in range(k):
         for o in range(r):
-            eta[i] += back[o, i] * f[o]
+            eta[i] += back[o, i] * f[o] / pivots[o]
         for j in range(k):
             total = 0.0
             for o in range(r):
-                total += back[o, i] * back[o, j]
+                total += back[o, i] * back[o, j] / pivots[o]
             lam[i, j] += total

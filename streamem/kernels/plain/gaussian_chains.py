@@ -26,6 +26,7 @@ def gaussian_information(
     last: Array,
     last_h: Array,
     slots: Array,
+    volumes: Array,
     slot_of: Array,
     q: Array,
     first: Array,
@@ -43,7 +44,7 @@ def gaussian_information(
             kind = kind_of[t]
             sum_h = now_h + h[t]
             if not (settled and same):
-                new = _through(now + told[kind], a, g, slots[used])
+                new, volumes[used] = _through(now + told[kind], a, g, slots[used])
                 settled = same and _agree(new, now)
                 now, used = new, used + 1
             slot_of[t] = used - 1
@@ -53,18 +54,16 @@ def gaussian_information(
         first_h[s] = now_h + h[begin] if stop > begin else now_h
 
 
-def _through(now: Array, a: Array, g: Array, slot: Array) -> Array:
-    """Information through a transition, and its slot."""
+def _through(now: Array, a: Array, g: Array, slot: Array) -> tuple[Array, float]:
+    """Information through a transition, and log |M|; fills its slot."""
     b = now @ g
     low, _ = dpotrf(np.eye(len(a)) + g.T @ b, lower=1)
     y, _ = dpotrs(low, b.T, lower=1)
     slot[0], _ = dpotrs(low, g.T, lower=1)
     slot[1] = y @ a
     slot[2] = (np.eye(len(a)) - g @ y) @ a
-    slot[3] = g @ slot[0]
-    slot[4, 0, 0] = 2.0 * np.log(np.diagonal(low)).sum()
     new = slot[2].T @ now @ slot[2] + slot[1].T @ slot[1]
-    return np.asarray((new + new.T) / 2.0)
+    return (new + new.T) / 2.0, float(2.0 * np.log(np.diagonal(low)).sum())
 
 
 def _agree(one: Array, other: Array) -> bool:
@@ -80,6 +79,7 @@ def gaussian_states(
     a: Array,
     g: Array,
     slots: Array,
+    volumes: Array,
     slot_of: Array,
     q: Array,
     means: Array,
@@ -105,10 +105,10 @@ def gaussian_states(
             u = q[t] - slot[1] @ mean
             mean = means[t] = a @ mean + g @ u
             size += float(u @ u)
-            volume += weight * float(slot[4, 0, 0])
+            volume += weight * float(volumes[number])
             if not (settled and number == before):
                 across = slot[2] @ now
-                new = across @ slot[2].T + slot[3]
+                new = across @ slot[2].T + g @ slot[0]
                 new = (new + new.T) / 2.0
                 settled = number == before and _agree(new, now)
                 moved[0] += weight * now
