@@ -117,10 +117,10 @@ def kinds_of(lacks: Array) -> tuple[Array, Array]:
         return np.zeros(n, dtype=np.int64), np.zeros((1, d), dtype=np.bool_)
     packed = np.packbits(lacks, axis=1)
     if packed.shape[1] == 1:  # a table of what is there instead of sorting
-        keys, seen = packed[:, 0], np.zeros(256, dtype=np.bool_)
-        seen[keys] = True
-        found = np.flatnonzero(seen)
-        return (np.cumsum(seen) - 1)[keys], np.unpackbits(found.astype(np.uint8)[:, None], axis=1)[:, :d].astype(bool)
+        codes, seen = packed[:, 0], np.zeros(256, dtype=np.bool_)
+        seen[codes] = True
+        found = np.flatnonzero(seen).astype(np.uint8)
+        return (np.cumsum(seen) - 1)[codes], np.unpackbits(found[:, None], axis=1)[:, :d].astype(np.bool_)
     keys = np.ascontiguousarray(packed).view(np.dtype((np.void, packed.shape[1]))).ravel()
     _, firsts, kinds = np.unique(keys, return_index=True, return_inverse=True)
     return kinds.astype(np.int64).ravel(), lacks[firsts]
