@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import click
@@ -26,6 +27,11 @@ from streamem.core.counting import counted
     show_default=True,
     help="A variance for each column, or one for all (probabilistic principal components).",
 )
+@click.option(
+    "--rotation",
+    type=click.Choice(["varimax", "quartimax"]),
+    help="Turn the loadings: few large ones of each factor, or of each column. Of factor analysis without -k.",
+)
 @click.option("--tol", type=float, default=1e-6, show_default=True, help="Nats per row.")
 @click.option("--max-iter", type=click.IntRange(0), default=1000, show_default=True)
 @algorithm_option()
@@ -43,6 +49,7 @@ def fit_factor(
     components: int | None,
     output: Place,
     noise: str,
+    rotation: str | None,
     seed: int | None,
     weight: Place | None,
     checkpoint: Place | None,
@@ -52,11 +59,17 @@ def fit_factor(
 ) -> None:
     """Factor analysis, or probabilistic principal components; -k fits a mixture of such."""
     require_writable(output, checkpoint)
+    if rotation is not None and (components is not None or noise != "diagonal"):
+        raise click.UsageError(
+            "--rotation turns the loadings of one factor analysis: leave out -k, and --noise isotropic, whose "
+            "directions are principal axes; or leave out --rotation"
+        )
     settings |= {"random_state": seed, "verbose": verbosity(ctx), **reading.settings}
     if components is not None:
         model: Any = library.MixtureOfFactorAnalyzers(components, factors, factor_noise=noise, **settings)
     else:
-        model = (library.FactorAnalysis if noise == "diagonal" else library.PPCA)(factors, **settings)
+        kind = partial(library.FactorAnalysis, rotation=rotation) if noise == "diagonal" else library.PPCA
+        model = kind(factors, **settings)
     with reading.opened(data, weight) as (source, arguments):
         model.fit(source, checkpoint=checkpoint, algorithm=algorithm, **arguments)
     model.save(output)

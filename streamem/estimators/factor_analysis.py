@@ -36,6 +36,10 @@ class FactorAnalysis(MixtureEstimator):
     max_iter : int, default 1000
     noise_variance_init : (d,), optional
         Variances of the noise to start from.
+    rotation : {"varimax", "quartimax"}, optional
+        Turns the loadings that are shown so that few of each factor (varimax) or of each column (quartimax) are large,
+        without Kaiser's normalization, as scikit-learn does. EM, the likelihood, covariances and scores of rows stay
+        what they are; `transform` tells the factors in this rotation.
     missing : {"error", "integrate"}, default "error"
         "integrate" takes NaN for values that were not observed, and maximizes the likelihood of what was, by exact
         conditional expectation (missing at random; Rubin 1976).
@@ -46,7 +50,8 @@ class FactorAnalysis(MixtureEstimator):
     Attributes
     ----------
     components_ : (q, d) loadings, in the rotation in which components_·Ψ⁻¹·components_ᵀ is diagonal and falls
-        That of scikit-learn but for signs: the largest correlation of each factor is positive.
+        That of scikit-learn but for signs: the largest correlation of each factor is positive. With a `rotation` they
+        are turned from there, the factor that explains most first.
     noise_variance_ : (d,) diagonal of Ψ
     mean_ : (d,)
     converged_, n_iter_, lower_bound_, lower_bounds_, report_, n_features_in_ : as in `GaussianMixture`
@@ -58,7 +63,9 @@ class FactorAnalysis(MixtureEstimator):
     its variance: `report_.events` and `describe` tell it.
 
     `standard_errors` of `components_` are those of the loadings in this rotation: with two equal numbers on the
-    diagonal the data tell none. Errors of `mean_`, `noise_variance_` and covariances do not depend on it.
+    diagonal the data tell none. With a `rotation` they are those of loadings which other rows would turn otherwise: the
+    rotation is estimated too (Archer & Jennrich 1973), by the delta method. Errors of `mean_`, `noise_variance_` and
+    covariances depend on no rotation.
 
     Examples
     --------
@@ -91,6 +98,7 @@ class FactorAnalysis(MixtureEstimator):
         tol: float = 1e-6,
         max_iter: int = 1000,
         noise_variance_init: ArrayLike | None = None,
+        rotation: str | None = None,
         missing: str = "error",
         random_state: int | np.random.RandomState | None = None,
         warm_start: bool = False,
@@ -104,6 +112,7 @@ class FactorAnalysis(MixtureEstimator):
         self.tol = tol
         self.max_iter = max_iter
         self.noise_variance_init = noise_variance_init
+        self.rotation = rotation
         self.missing = missing
         self.random_state = random_state
         self.warm_start = warm_start

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -105,8 +106,9 @@ class FactorRows(FactorMixtureRows):
         return family.draw(fitted.state.params.components, 0, n_rows, rng), np.zeros(n_rows, dtype=np.int64)
 
     def check(self, settings: Any) -> None:
-        """`n_components` is a number of factors, or None."""
+        """`n_components` is a number of factors, or None; a rotation has a known name."""
         settings.face.n_factors(settings, 2)
+        settings.face.check_rotation(settings)
 
     def headline(self, settings: Any, features: int) -> str:
         """Factors and features."""
@@ -142,7 +144,7 @@ def posterior_means(settings: Any, fitted: Fitted, x: Any, arguments: DataArgume
     assert fitted.state is not None
     q = fitted.state.params.components.loadings.shape[2]
     column = Column(q, published_dtype(x), tuple(f"factor_{i}" for i in range(q)))
-    question = Question(lambda k, dtype, stored: column, _asked)
+    question = Question(lambda k, dtype, stored: column, partial(_asked, settings.rotation))
     return answered(settings, fitted, "factors", question, x, arguments, column, target)
 
 
@@ -159,9 +161,9 @@ def inverse_transformed(settings: Any, factors: Any) -> Array:
     return np.asarray(settings.mean_ + z @ components)
 
 
-def _asked(model: Any, params: Params, names: tuple[str, ...] | None, column: Column) -> Apply:
-    canonical = params.replace(components=turned(params.components))
-    return Apply(_Factors(model), canonical, names, column.dtype, column.row_nbytes, model.missing)
+def _asked(rotation: str | None, model: Any, params: Params, names: tuple[str, ...] | None, column: Column) -> Apply:
+    shown = params.replace(components=turned(params.components, rotation))
+    return Apply(_Factors(model), shown, names, column.dtype, column.row_nbytes, model.missing)
 
 
 class _Factors:

@@ -59,6 +59,7 @@ class PPCA(MixtureEstimator):
 
     n_init = FactorAnalysis.n_init
     init_params = FactorAnalysis.init_params
+    rotation = None
 
     components_: Array
     noise_variance_: float

@@ -31,7 +31,9 @@ def as_scikit_learn(settings: Any, fitted: Fitted) -> Any:
         ours = {"components_": directions, "explained_variance_": lengths**2 + noise, "noise_variance_": noise}
         theirs = _library().PCA(n_components=len(components))
         return with_attributes(theirs, {**shown, **ours, "n_components_": len(components)})
-    theirs = _library().FactorAnalysis(n_components=len(components), tol=settings.tol, max_iter=settings.max_iter)
+    theirs = _library().FactorAnalysis(
+        n_components=len(components), tol=settings.tol, max_iter=settings.max_iter, rotation=settings.rotation
+    )
     weight = float(fitted.state.weight or 1.0)
     bounds = [float(bound) * weight for bound in fitted.lower_bounds]
     learned = {"loglike_": bounds, "n_iter_": fitted.state.iteration}
@@ -55,7 +57,8 @@ def hyperparameters_of(face: Any, theirs: Any) -> dict[str, Any]:
             f"this PCA keeps {theirs.n_components_} components of {theirs.n_features_in_} columns, which leave no "
             "noise: no density of rows follows from it; keep fewer components"
         )
-    return {"n_components": len(theirs.components_)}
+    found = {"n_components": len(theirs.components_)}
+    return found if name == "PCA" else {**found, "rotation": theirs.rotation}
 
 
 def take_over(settings: Any, theirs: Any) -> Fitted:

@@ -16,7 +16,7 @@ from streamem.estimators.faces.face import Face
 from streamem.estimators.in_words import in_short
 from streamem.families import FactorGaussian
 from streamem.families.factors.posterior import noise_of
-from streamem.families.factors.rotation import canonical
+from streamem.families.factors.rotation import CRITERIA, canonical, simple
 from streamem.running.fitted import Shape
 
 Array = NDArray[Any]
@@ -24,10 +24,17 @@ SHOWN = 8
 """Numbers of a factor that are told in words."""
 
 
-def turned(components: Params) -> Params:
-    """Parameters of equal densities, with factors in canonical rotation."""
-    noise = noise_of(components)
+def turned(components: Params, rotation: str | None = None) -> Params:
+    """Parameters of equal densities, with factors in canonical rotation, and from there in one of `CRITERIA`.
+
+    Simple loadings are those in units of the data, as in scikit-learn.
+    """
+    noise, scale = noise_of(components), components.scale[:, None]
     loadings = [canonical(own, of_own) for own, of_own in zip(components.loadings, noise, strict=True)]
+    if rotation is not None:
+        units = scale[:, 0] ** 2
+        pairs = zip(loadings, noise, strict=True)
+        loadings = [simple(own * scale, of_own * units, rotation) / scale for own, of_own in pairs]
     return components.replace(loadings=np.array(loadings))
 
 
@@ -73,6 +80,17 @@ class FactorFace(Face):
             raise ParameterError(f"n_components is {asked!r}; it must be a number of factors >= 1, or None")
         return int(asked)
 
+    def check_rotation(self, settings: Any) -> None:
+        """Refuse a rotation of another name.
+
+        Raises
+        ------
+        ParameterError : neither None nor one of `CRITERIA`
+        """
+        if settings.rotation is not None and settings.rotation not in CRITERIA:
+            named = ", ".join(map(repr, CRITERIA))
+            raise ParameterError(f"rotation is {settings.rotation!r}; it must be {named}, or None")
+
     def row_products(self, settings: Any, n_features: int) -> int:
         """Two products with each loading, two with each column."""
         return n_features * (2 + 2 * self.n_factors(settings, n_features))
@@ -81,7 +99,7 @@ class FactorFace(Face):
 
     def published(self, settings: Any, components: Params, dtype: np.dtype[Any]) -> dict[str, Any]:
         """Loadings and noise in units of the data; isotropic noise is one number."""
-        family, own = FactorGaussian(components.loadings.shape[2], self.noise), turned(components)
+        family, own = FactorGaussian(components.loadings.shape[2], self.noise), turned(components, settings.rotation)
         exact = {"components_": family.loadings(own)[0].T, "noise_variance_": family.noise_variances(own)[0]}
         shown = shown_as(dtype, {name: np.asarray(value) for name, value in exact.items()})
         if self.noise == "isotropic":
@@ -159,7 +177,7 @@ class FactorFace(Face):
 
     def words(self, settings: Any, components: Params) -> Sequence[str]:
         """A line a factor, with its share of all variance, and one of the noise."""
-        family, own = FactorGaussian(components.loadings.shape[2], self.noise), turned(components)
+        family, own = FactorGaussian(components.loadings.shape[2], self.noise), turned(components, settings.rotation)
         loadings, noise = family.loadings(own)[0], np.atleast_1d(family.noise_variances(own)[0])
         explained, every = (loadings**2).sum(axis=0), noise_of(own)[0] * own.scale**2
         total = explained.sum() + every.sum()

@@ -13,6 +13,11 @@ from scipy.linalg import qr
 
 Array = NDArray[Any]
 
+CRITERIA = ("varimax", "quartimax")
+"""Of simple loadings: few large ones of each factor, or of each feature."""
+MOST_TURNS, SETTLED = 1000, 1e-13
+"""Iterations of a rotation at most, and the change of its numbers that ends it."""
+
 
 def canonical(loadings: Array, noise: Array) -> Array:
     """Loadings (d, q) rotated so that ΛᵀΨ⁻¹Λ is diagonal and falls, the largest correlation of each factor positive.
@@ -21,10 +26,27 @@ def canonical(loadings: Array, noise: Array) -> Array:
     numbers of the diagonal are equal. With equal noise (d,) factors are along principal axes.
     """
     values, vectors = np.linalg.eigh(loadings.T @ (loadings / noise[:, None]))
-    turned = loadings @ vectors[:, np.argsort(-values, kind="stable")]
-    shares = np.abs(turned) / np.sqrt((turned**2).sum(axis=1) + noise)[:, None]
-    largest = turned[shares.argmax(axis=0), np.arange(turned.shape[1])]
-    return np.asarray(turned * np.where(largest < 0, -1.0, 1.0))
+    return _largest_positive(loadings @ vectors[:, np.argsort(-values, kind="stable")], noise)
+
+
+def simple(loadings: Array, noise: Array, criterion: str) -> Array:
+    """Loadings (d, q) rotated so that a criterion is highest, the factor that explains most first.
+
+    Orthomax, Σ_i (Σ_j λ_ji⁴ − γ/d (Σ_j λ_ji²)²) with γ = 1 for varimax (Kaiser 1958) and 0 for quartimax, without
+    Kaiser's normalization, by projected gradients (Jennrich 2001, §3), from the rotation that is given: scikit-learn's
+    choices. The maximum is a local one; with one factor nothing can be rotated. Signs are those of `canonical`.
+    """
+    d, q = loadings.shape
+    own = loadings / max(float(np.abs(loadings).max(initial=0.0)), np.finfo(np.float64).tiny)
+    share, turn = (1.0 / d if criterion == "varimax" else 0.0), np.eye(q)
+    for _ in range(MOST_TURNS):
+        now = own @ turn
+        left, _, right = np.linalg.svd(own.T @ (now**3 - share * now * (now**2).sum(axis=0)))
+        before, turn = turn, left @ right
+        if np.abs(turn - before).max() <= SETTLED:
+            break
+    found = loadings @ turn
+    return _largest_positive(found[:, np.argsort(-(found**2).sum(axis=0), kind="stable")], noise)
 
 
 def triangle(loadings: Array, noise: Array) -> Array:
@@ -48,3 +70,10 @@ def in_triangle(loadings: Array, free: Array) -> Array:
     order = held[np.argsort(free[held].sum(axis=1))]
     rotation = np.linalg.qr(loadings[order].T, mode="complete")[0]
     return np.asarray(np.where(free, loadings @ rotation, 0.0))
+
+
+def _largest_positive(turned: Array, noise: Array) -> Array:
+    """Loadings (d, q), the largest correlation of each factor positive."""
+    shares = np.abs(turned) / np.sqrt((turned**2).sum(axis=1) + noise)[:, None]
+    largest = turned[shares.argmax(axis=0), np.arange(turned.shape[1])]
+    return np.asarray(turned * np.where(largest < 0, -1.0, 1.0))
