@@ -287,7 +287,7 @@ def test_the_heaviest_tails_and_the_farthest_rows(covariance_type: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.variations(1, 2)
+@pytest.mark.variations(1, 1)
 @pytest.mark.parametrize("covariance_type", TYPES)
 def test_rows_of_float32(covariance_type: str) -> None:
     """In many rows and one call, by products in float32, log-likelihood and statistics are those of float64."""

@@ -17,7 +17,10 @@ def require_good(first: int, count: int) -> None:
     assert counts["model"] > count / 2, counts
 
 
-@pytest.mark.parametrize("first", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (40, 80, 120))])
+@pytest.mark.parametrize(
+    "first",
+    [0, pytest.param(40, marks=pytest.mark.slow), *(pytest.param(n, marks=pytest.mark.long) for n in (80, 120))],
+)
 def test_small_fits_end_in_models_or_explained_errors(first: int) -> None:
     require_good(first, 40)
 

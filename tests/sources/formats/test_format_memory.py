@@ -9,7 +9,7 @@ import pytest
 from helpers import subprocess_jobs
 from helpers.large_formats import WIDTH, WRITERS, opened
 
-pytestmark = [pytest.mark.memory, pytest.mark.slow, pytest.mark.variations(1, 4), pytest.mark.filterwarnings("ignore")]
+pytestmark = [pytest.mark.memory, pytest.mark.slow, pytest.mark.variations(1, 2), pytest.mark.filterwarnings("ignore")]
 FEW, MANY, MIB = 2**18, 5 * 2**18, 2**20
 LATER = {"polars": 2, "Ibis": 2, "DuckDB relation": 4}
 """Times as many rows: polars' engine and DuckDB's cache, up to its memory_limit, grow at first."""
