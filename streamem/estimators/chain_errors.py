@@ -23,7 +23,7 @@ def chain_standard_errors(
 
     Raises
     ------
-    ParameterError : another method than "observed"
+    ParameterError : another method, or too few steps or sequences for it
     DataError : no rows
     """
     opened, fitted = opened_for(settings, fitted, x, arguments)

@@ -351,7 +351,11 @@ class ChainQuestions(Estimator):
         Parameters
         ----------
         X, lengths, sample_weight, columns, feature_axis, offsets, sequence_column, executor : as in `fit`
-        method : "observed", the inverse of the observed information; no other is available here
+        method : {"observed", "opg", "sandwich"}, default "observed"
+            The inverse of the observed information; of the products of the scores of steps, each given the steps
+            before it, so that one sequence is enough; or the information's inverse on both sides of the products of
+            the scores of sequences, which holds where the chain is not the truth and needs as many sequences as free
+            numbers.
 
         Returns
         -------
@@ -364,12 +368,12 @@ class ChainQuestions(Estimator):
 
         Raises
         ------
-        ParameterError : another method, or more than 400 free numbers
+        ParameterError : another method, more than 400 free numbers, or fewer steps or sequences than a method needs
 
         Notes
         -----
         Slopes of the log-likelihood (Fisher's identity, by an E-step) are differentiated numerically. With p free
-        numbers a chunk takes 2·p + 2 E-steps; where chunks cut sequences, the data is read as often besides.
+        numbers a chunk takes 2·p + 1 E-steps; where chunks cut sequences, the data is read as often besides.
 
         Examples
         --------

@@ -113,8 +113,6 @@ def test_standard_errors_are_those_of_the_curvature() -> None:
     cut = level.set_params(chunk_bytes=80).standard_errors(NILE)
     np.testing.assert_allclose(cut.covariance, found.covariance, rtol=1e-5)
     assert cut.passes > found.passes == 2
-    with pytest.raises(ParameterError, match='use method="observed"'):
-        level.standard_errors(NILE, method="opg")
 
 
 def test_a_chain_with_free_matrices_has_no_errors_and_says_why() -> None:

@@ -19,7 +19,7 @@ from streamem.core.errors import NumericalError
 from streamem.core.sequences import Sequences
 from streamem.models import GaussianChain, gaussian_filter
 from streamem.models.gaussian_setup import Setup
-from streamem.running.uncertainty.chain import free_numbers, moved, slope
+from streamem.running.uncertainty.chain_slopes import free_numbers, moved, slope
 
 Array = NDArray[Any]
 

@@ -220,7 +220,7 @@ def _of_sequences(
     rows = max((ref.rows for ref in refs), default=0)
     chunk = 8 * (rows * k * (2 * width + 12) + 4 * rows * width + 5 * width * width)
     held = 8 * (2 * p * p + k * width * width + 4 * p)
-    added = _Pieces(p)
+    added = Pieces(p)
     map_source(source, task, _wider(engine, chunk + held), held, added.add, MATRICES * 8 * p * p)
     sums = added.total.sums
     complete = observed = None
@@ -245,7 +245,7 @@ def _of_sequences(
     )
 
 
-class _Pieces:
+class Pieces:
     """Sums of chunks in the order of the plan, and the scores of sequences that chunks cut."""
 
     def __init__(self, size: int) -> None:
