@@ -23,7 +23,9 @@ from streamem.cli.mixtures import fit_gmm, fit_mixture, fit_student
 from streamem.cli.proportions import fit_proportions
 from streamem.cli.raters import fit_raters
 from streamem.cli.reading import ReadingOptions, noise_columns_option, noise_of, reading_options
+from streamem.cli.regression import fit_regression
 from streamem.cli.report import report
+from streamem.cli.responses import response_of, response_option
 from streamem.cli.select import select
 from streamem.cli.sequences import SequencesSaid, fit_hmm, sequence_options
 from streamem.cli.stores import Place, storage_option
@@ -49,6 +51,14 @@ OPTIONS = {
     "checkpoint='run.npz'": "--checkpoint run.npz",
     "dead_letter='bad.arrows'": "--dead-letter bad.arrows",
     "dead_letter_limit": "--dead-letter-limit",
+    "MixtureOfRegressions requires y to be passed, but the target y is None: pass the responses, or the name of their "
+    "column in X": "the response is needed: pass --response, the column, or the .npy file, that was fitted",
+    "y is the column": "--response is the column",
+    ", which columns names as": ", which --columns names as",
+    "y names the column": "--response names the column",
+    "it must be an array, the name of a column, or": "it must be the name of a column, or",
+    "; pass y as an array": "; pass a .npy file with a number for each row",
+    "pass a table, and name the column": "pass data whose columns have names, and name it",
 }
 OPEN_FILLED = re.compile(
     r"open the data with open_source\(path, options=ReadOptions\([^)]*(?:\([^)]*\))?\)\) and pass that"
@@ -111,6 +121,7 @@ fit.add_command(fit_raters)
 fit.add_command(fit_items)
 fit.add_command(fit_chain)
 fit.add_command(fit_factor)
+fit.add_command(fit_regression)
 
 
 @main.command()
@@ -120,6 +131,7 @@ fit.add_command(fit_factor)
 @click.option("--proba", is_flag=True, help="Write the probability of every component instead of the label.")
 @click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
 @noise_columns_option
+@response_option()
 @sequence_options
 @reading_options
 def predict(
@@ -128,6 +140,7 @@ def predict(
     output: Place,
     proba: bool,
     overwrite: bool,
+    response: Place | None,
     noise_columns: list[str] | None,
     sequences: SequencesSaid,
     reading: ReadingOptions,
@@ -141,12 +154,15 @@ def predict(
     if proba and not hasattr(fitted, "predict_proba"):
         raise click.UsageError(f"{type(fitted).__name__} has no probabilities of components: leave --proba out")
     asked = ["predict_proba"] if proba else ["predict", "abilities", "transform"]
-    question = next(getattr(fitted, name) for name in asked if hasattr(fitted, name))
+    question, given = (
+        next(getattr(fitted, name) for name in asked if hasattr(fitted, name)),
+        response_of(fitted, response),
+    )
     with reading.opened(data, None, sequences.arguments(fitted, reading.missing_chunks == "fill")) as (
         source,
         arguments,
     ):
-        question(source, out=output, overwrite=overwrite, **arguments, **noise_of(fitted, noise_columns))
+        question(source, out=output, overwrite=overwrite, **arguments, **noise_of(fitted, noise_columns), **given)
     click.echo(output)
 
 
@@ -158,6 +174,7 @@ def predict(
 @click.option("--weight", help="Sample weights: a column name, or the path of a Zarr array or .npy file.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @noise_columns_option
+@response_option()
 @sequence_options
 @reading_options
 def score(
@@ -165,6 +182,7 @@ def score(
     data: Place,
     output: Place | None,
     overwrite: bool,
+    response: Place | None,
     weight: Place | None,
     as_json: bool,
     noise_columns: list[str] | None,
@@ -179,7 +197,7 @@ def score(
         source,
         arguments,
     ):
-        arguments |= noise_of(fitted, noise_columns)
+        arguments |= {**noise_of(fitted, noise_columns), **response_of(fitted, response)}
         scores = fitted.scores(source, **arguments)
         if output is not None:
             arguments.pop("sample_weight", None)

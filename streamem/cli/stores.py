@@ -23,6 +23,7 @@ PLACES = (
         "output",
         "checkpoint",
         "weight",
+        "response",
         "sequences",
         "offsets",
         "lengths",

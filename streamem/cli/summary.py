@@ -9,6 +9,7 @@ import click
 
 from streamem.cli import library
 from streamem.cli.reading import ReadingOptions, noise_columns_option, noise_of, reading_options
+from streamem.cli.responses import response_of, response_option
 from streamem.cli.sequences import SequencesSaid, sequence_options
 from streamem.cli.stores import Place
 
@@ -26,12 +27,14 @@ from streamem.cli.stores import Place
 @click.option("--weight", help="Sample weights: a column name, or the path of a Zarr array or .npy file.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @noise_columns_option
+@response_option()
 @sequence_options
 @reading_options
 def summary(
     model: Place,
     data: Place,
     method: str,
+    response: Place | None,
     weight: Place | None,
     as_json: bool,
     noise_columns: list[str] | None,
@@ -44,7 +47,8 @@ def summary(
         source,
         arguments,
     ):
-        found = fitted.summary(source, method=method, **arguments, **noise_of(fitted, noise_columns))
+        arguments |= {**noise_of(fitted, noise_columns), **response_of(fitted, response)}
+        found = fitted.summary(source, method=method, **arguments)
     if not as_json:
         click.echo(str(found))
         return

@@ -16,6 +16,7 @@ from streamem.estimators.asking import Target, answered, scores_of
 from streamem.estimators.concomitant_rows import OfRegressions
 from streamem.estimators.diagnosis import Diagnosis, diagnosis_of
 from streamem.estimators.faces.regressions import RegressionFace
+from streamem.estimators.inference_table import Summary
 from streamem.estimators.mixtures import MixtureEstimator
 from streamem.estimators.row_response import ABSENT
 from streamem.estimators.rows import probability_columns
@@ -514,6 +515,22 @@ class MixtureOfRegressions(MixtureEstimator):
         """
         arguments = DataArguments(sample_weight, columns, feature_axis, response=y)
         return standard_errors_of(self, self._now(), X, arguments, method, executor)
+
+    def summary(  # type: ignore[override]
+        self, X: Any, y: Any = None, *, method: str = "observed", **options: Any
+    ) -> Summary:
+        """Parameters, their standard errors and 95 % intervals, as text and as a table (``.table``).
+
+        Intervals are estimate ± 1.96 standard errors. Arguments are those of `standard_errors`.
+
+        Examples
+        --------
+        >>> from streamem import MixtureOfRegressions
+        >>> x, y = [[0.0], [1.0], [2.0], [3.0]], [0.0, 1.1, 1.9, 3.0]
+        >>> MixtureOfRegressions().fit(x, y).summary(x, y).table["parameter"].to_pylist()
+        ['coef_[0, 0]', 'intercept_[0]', 'scale_[0]']
+        """
+        return super().summary(X, y, method=method, **options)
 
     def diagnose(self, X: Any, y: Any = None, *, executor: Any = None, **options: Any) -> Diagnosis:  # type: ignore[override]
         """How fast EM converges at this fit, which components X, y do not tell apart, and what to do; from one pass.

@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from streamem.core.addresses import is_address
 from streamem.core.errors import ParameterError, SchemaError, SourceError
 from streamem.core.ports import Source
 from streamem.estimators.faces.regressions import beside
 from streamem.estimators.row_inputs import columns_of, is_frame, open_rows, read_options
 from streamem.estimators.structure import DataArguments, Opened
+from streamem.machine.importing import import_whole
 from streamem.running.fitted import Shape
 from streamem.sources import ReadOptions, is_source, open_source
 from streamem.sources.opening import is_weight_path
@@ -117,9 +119,12 @@ def _beside(settings: Any, rows: Source, response: Any) -> Source:
 
 
 def _stored(path: str | os.PathLike[str]) -> Any:
-    """The responses of a ``.npy`` file, mapped into memory."""
+    """The responses of a ``.npy`` file, mapped into memory; at an address, read."""
     if not os.fspath(path).endswith(".npy"):
         raise ParameterError(f"y is {os.fspath(path)!r}; it must be an array, the name of a column, or a .npy file")
+    if is_address(path):
+        far = import_whole("streamem.sources.npy_far").file_at(path)
+        return far.read(0, far.shape[0]) if len(far.shape) == 1 else np.empty(far.shape)
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:

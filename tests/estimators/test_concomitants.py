@@ -217,6 +217,20 @@ def test_a_concomitant_may_explain_the_response_too() -> None:
         np.testing.assert_allclose(name, other, rtol=1e-9)
 
 
+def test_exposure_beside_concomitants() -> None:
+    """An exposure of 1 changes nothing, one of 2 the intercepts by log 2; positions would shift."""
+    X, y = shifted(family="poisson")
+    frame = pd.DataFrame({"z": X[:, 0], "hours": 2.0, "x": X[:, 1]})
+    plain = fitted(X, y, 300, family="poisson")
+    for hours in (1.0, 2.0):
+        model = fitted(frame.assign(hours=hours), y, 300, family="poisson", concomitant="z", exposure="hours")
+        np.testing.assert_allclose(model.coef_, plain.coef_, rtol=1e-6)
+        np.testing.assert_allclose(model.intercept_, plain.intercept_ - np.log(hours), rtol=1e-6)
+        np.testing.assert_allclose(model.concomitant_coef_, plain.concomitant_coef_, rtol=1e-6)
+    with pytest.raises(ParameterError, match="exposure=1 tells a column by position, which changes"):
+        fitted(frame, y, 2, family="poisson", concomitant="z", exposure=1)
+
+
 def test_a_file_knows_which_columns_count_twice(tmp_path: Path) -> None:
     X, y = shifted()
     frame = pd.DataFrame({"z": X[:, 0], "x": X[:, 1], "y": y})
