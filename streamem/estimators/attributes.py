@@ -22,6 +22,7 @@ OPTIONAL = (
     "n_features_in_",
     "feature_names_in_",
     "categories_",
+    "classes_",
     "sequences_by_",
     "stream_positions_",
     "report_",
@@ -90,6 +91,8 @@ def shown_facts(fitted: Fitted) -> dict[str, Any]:
             shown["feature_names_in_"] = np.asarray(names, dtype=object)
         if shape.categories:
             shown["categories_"] = {name: list(values) for name, values in shape.categories.items()}
+        if shape.classes:
+            shown["classes_"] = np.asarray(shape.classes)
         if shape.sequences:
             shown["sequences_by_"] = dict(shape.sequences)
     if fitted.stream is not None:

@@ -18,6 +18,7 @@ from streamem.estimators.diagnosis import Diagnosis, diagnosis_of
 from streamem.estimators.faces.regressions import RegressionFace
 from streamem.estimators.inference_table import Summary
 from streamem.estimators.mixtures import MixtureEstimator
+from streamem.estimators.response_labels import label_of, require_labels
 from streamem.estimators.row_response import ABSENT
 from streamem.estimators.rows import probability_columns
 from streamem.estimators.structure import DataArguments
@@ -73,6 +74,7 @@ class MixtureOfRegressions(MixtureEstimator):
     concomitant_intercept_, concomitant_coef_ : (K,) and (K, p'), α and γ, of component 0 they are 0
     coef_ : (K, p); of multinomial responses (K, C, p), of the C categories beside category 0
     intercept_ : (K,), or (K, C)
+    classes_ : (C + 1,) labels in the order of their codes, where responses are labels
     scale_ : (K,) standard deviations of the errors, of Gaussian responses
     converged_, n_iter_, lower_bound_, lower_bounds_, objective_, report_, n_features_in_ : as in `GaussianMixture`
 
@@ -193,8 +195,10 @@ class MixtureOfRegressions(MixtureEstimator):
         X : array-like (n, p), or a path, table or collection that `streamem.open_source` can open
             The covariates; no column of ones, an intercept is always there. Columns that `trials`, `offset` and
             `exposure` name are among them, and get no coefficient.
-        y : (n,) responses, or the name of their column in X, or the path of a ``.npy`` file
-            Whole numbers >= 0 of Poisson, 0 to `trials` of binomial, codes 0, 1, … of multinomial responses.
+        y : (n,) responses, or the name of their column in X, or the path of a ``.npy`` file or Zarr array
+            Whole numbers >= 0 of Poisson, 0 to `trials` of binomial, codes 0, 1, … of multinomial responses. Those of
+            one trial and multinomial ones may be labels (text, truth values, categories of pandas or Arrow), whose
+            order is sorted (`classes_`). A Zarr array, or the path of one, and a Dask array or Series are read lazily.
         sample_weight, columns, feature_axis, checkpoint, executor, algorithm, halve_after
             As in `GaussianMixture.fit`; `columns` are covariates.
 
@@ -377,7 +381,8 @@ class MixtureOfRegressions(MixtureEstimator):
     ) -> Any:
         """Expected response given covariates alone, Σ_k w_k E_k[y | x] (n,); what scikit-learn's regressors predict.
 
-        Of multinomial responses the probability of each category (n, C + 1). Arguments are those of `predict`.
+        Of multinomial responses the probability of each category (n, C + 1), of labels in the order of `classes_`; of
+        two labels that of the second. Arguments are those of `predict`.
 
         Examples
         --------
@@ -393,6 +398,35 @@ class MixtureOfRegressions(MixtureEstimator):
         column = probability_columns(1 + self.coef_.shape[1], np.dtype(np.float64), False)
         asked = self.structure.questions["expected_response"]
         return answered(self, self._now(), "expected response", asked, X, arguments, column, target)
+
+    def predict_class(
+        self,
+        X: Any,
+        *,
+        columns: Sequence[str] | None = None,
+        feature_axis: int | str | None = None,
+        executor: Any = None,
+    ) -> Array:
+        """The most probable label (n,) given covariates alone, as scikit-learn's classifiers predict it.
+
+        Labels are `classes_`, or codes 0, 1, … where the fit knew these.
+
+        Raises
+        ------
+        ParameterError : responses that are no labels
+
+        Examples
+        --------
+        >>> from streamem import MixtureOfRegressions
+        >>> x, y = [[0.0], [0.0], [0.0], [1.0], [1.0], [1.0]], ["no", "no", "yes", "no", "yes", "yes"]
+        >>> model = MixtureOfRegressions(family="binomial").fit(x, y)
+        >>> model.predict_class([[0.0], [1.0]]).tolist(), model.predict_response([[1.0]]).round(3).tolist()
+        (['no', 'yes'], [0.667])
+        """
+        require_labels(self)
+        chances = self.predict_response(X, columns=columns, feature_axis=feature_axis, executor=executor)
+        shape = self._now().shape
+        return label_of(np.asarray(chances), None if shape is None else shape.classes)
 
     def score_samples(
         self,

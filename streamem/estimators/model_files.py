@@ -95,6 +95,7 @@ def _meta(settings: Any, fitted: Fitted) -> dict[str, Any]:
         "categories": {name: list(values) for name, values in (shape.categories or {}).items()},
         "sequences": dict(shape.sequences),
         **({} if shape.response is None else {"response": shape.response}),
+        **({} if shape.classes is None else {"classes": list(shape.classes)}),
         "published_dtype": str(shape.dtype),
         "data_weight": fitted.prior_weight.data,
         "steps_weight": fitted.prior_weight.steps,
@@ -217,6 +218,7 @@ def _fitted(meta: Mapping[str, Any], state: State, features: int) -> Fitted:
         covariate_names=tuple(str(name) for name in driving) or None,
         shared=tuple(int(at) for at in meta.get("shared_covariates") or ()),
         response=None if meta.get("response") is None else str(meta["response"]),
+        classes=tuple(meta["classes"]) if meta.get("classes") else None,
     )
     weights = [None if (value := meta.get(name)) is None else float(value) for name in ("data_weight", "steps_weight")]
     stream = None

@@ -8,15 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from streamem.core.addresses import is_address
-from streamem.core.errors import ParameterError, SchemaError, SourceError
+from streamem.core.errors import ParameterError, SchemaError
 from streamem.core.ports import Source
 from streamem.estimators.faces.regressions import beside
-from streamem.estimators.row_inputs import columns_of, is_frame, open_rows, read_options
+from streamem.estimators.response_labels import as_numbers, classes_of_column
+from streamem.estimators.row_inputs import columns_of, is_frame, library_of, open_rows, read_options
 from streamem.estimators.structure import DataArguments, Opened
-from streamem.machine.importing import import_whole
 from streamem.running.fitted import Shape
 from streamem.sources import ReadOptions, is_source, open_source
+from streamem.sources.numeric import refuse_masked
+from streamem.sources.one_column import OneColumn
 from streamem.sources.opening import is_weight_path
 from streamem.sources.side_by_side import SideBySide
 
@@ -50,7 +51,8 @@ def open_with_response(settings: Any, x: Any, arguments: DataArguments, shape: S
     if isinstance(response, str) and not is_weight_path(response):
         return _named(settings, x, plain, shape, response)
     opened = open_rows(settings, x, plain, shape)
-    return Opened(_beside(settings, opened.source, response), opened.shape)
+    held, classes = _responses(settings, response, shape)
+    return Opened(_beside(settings, opened.source, held), replace(opened.shape, classes=classes))
 
 
 def _with_columns_beside(settings: Any, arguments: DataArguments) -> DataArguments:
@@ -82,9 +84,12 @@ def _named(settings: Any, x: Any, plain: DataArguments, shape: Shape | None, nam
     if is_frame(x) and name not in x.columns:
         raise SchemaError(f"y is {name!r}, and the DataFrame has no such column; it has {list(x.columns)[:20]}")
     covariates = columns_of([str(own) for own in opened.shape.names])
+    classes = classes_of_column(settings, x, name) if shape is None else shape.classes
     options = replace(read_options(settings, plain, shape), columns=(*covariates, name), left_out=())
+    if classes is not None:
+        options = replace(options, categories={name: classes})
     source = open_source(x, weight=plain.sample_weight, options=options)
-    return Opened(source, replace(opened.shape, response=name, columns=covariates))
+    return Opened(source, replace(opened.shape, response=name, columns=covariates, classes=classes))
 
 
 def _of_source(settings: Any, x: Source, plain: DataArguments, shape: Shape | None, name: str) -> Opened:
@@ -102,47 +107,67 @@ def _of_source(settings: Any, x: Source, plain: DataArguments, shape: Shape | No
     return Opened(open_source(x, weight=plain.sample_weight), found if shape is None else shape)
 
 
-def _beside(settings: Any, rows: Source, response: Any) -> Source:
-    """The rows with responses behind them, which lie apart: (n,), or a ``.npy`` file of such.
+def _beside(settings: Any, rows: Source, held: Any) -> Source:
+    """The rows with responses behind them, which lie apart.
 
     Raises
     ------
     SchemaError : not one number a row
-    SourceError : a file that cannot be read
     """
-    held = _one_column(_stored(response) if isinstance(response, str | os.PathLike) else response, rows.n_rows)
     size = read_options(settings, DataArguments(), None).chunk_bytes
-    other = open_source(held, options=ReadOptions(chunk_bytes=size))
-    if other.schema.n_features != 1:
-        raise SchemaError(f"{other.schema.origin} has {other.schema.n_features} columns; y is one")
+    other = OneColumn(held, "y", size) if _is_stored(held) else open_source(held, options=ReadOptions(chunk_bytes=size))
+    width = other.schema.n_features
+    if width != 1 or other.n_rows != rows.n_rows:
+        shape = (other.n_rows, *([] if width == 1 else [width]))
+        raise SchemaError(f"y has shape {shape}; one number for each of {rows.n_rows} rows is needed")
     return SideBySide(rows, other)
 
 
-def _stored(path: str | os.PathLike[str]) -> Any:
-    """The responses of a ``.npy`` file, mapped into memory; at an address, read."""
-    if not os.fspath(path).endswith(".npy"):
-        raise ParameterError(f"y is {os.fspath(path)!r}; it must be an array, the name of a column, or a .npy file")
-    if is_address(path):
-        far = import_whole("streamem.sources.npy_far").file_at(path)
-        return far.read(0, far.shape[0]) if len(far.shape) == 1 else np.empty(far.shape)
-    try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise SourceError(f"y: {path} cannot be read: {error}") from error
+def _responses(settings: Any, response: Any, shape: Shape | None) -> tuple[Any, tuple[Any, ...] | None]:
+    """Responses as `_beside` takes them, and their labels: what is stored or lazy stays so.
 
-
-def _one_column(response: Any, n_rows: int) -> Any:
-    """Responses (n, 1) of an array (n,) or (n, 1)."""
-    array = np.asarray(response)
-    if array.dtype == object:
-        try:
-            array = array.astype(np.float64)
-        except (TypeError, ValueError) as error:
-            raise SchemaError(f"Unknown label type: y holds objects that are no numbers ({error})") from error
-    if array.dtype.kind not in "biuf":
-        raise SchemaError(f"y holds {array.dtype}; numbers are needed: of categories, codes 0, 1, …")
+    Raises
+    ------
+    ParameterError : a path of something else
+    SchemaError : neither numbers nor labels, or not one a row
+    """
+    if _is_stored(response):
+        return response, None if shape is None else shape.classes
+    if isinstance(response, os.PathLike | str):
+        raise ParameterError(
+            f"y is {os.fspath(response)!r}; an array, the name of a column, or a .npy or .zarr file is needed"
+        )
+    if library_of(response) in ("dask", "dask_expr"):
+        return _lazy(response), None if shape is None else shape.classes
+    refuse_masked(response, "y", "drop such rows")
+    array, classes = as_numbers(settings, response, shape)
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
-    if array.ndim != 1 or len(array) != n_rows:
-        raise SchemaError(f"y has shape {array.shape}; one number for each of {n_rows} rows is needed")
-    return array[:, None]
+    if array.ndim != 1:
+        raise SchemaError(f"y has shape {array.shape}; one number for each row is needed")
+    return array[:, None], classes
+
+
+def _is_stored(response: Any) -> bool:
+    """Whether responses are read slice by slice: a Zarr array, or a path."""
+    is_path = isinstance(response, str | os.PathLike) and is_weight_path(os.fspath(response))
+    return is_path or library_of(response) == "zarr"
+
+
+def _lazy(response: Any) -> Any:
+    """Responses (n, 1) of a Dask array or Series, not computed.
+
+    Raises
+    ------
+    SchemaError : text, whose labels nobody has told
+    """
+    if hasattr(response, "to_frame"):
+        response = response.to_frame()
+        kinds = [getattr(one, "kind", "O") for one in response.dtypes]
+    else:
+        kinds, response = [response.dtype.kind], response[:, None] if response.ndim == 1 else response
+    if any(kind not in "biuf" for kind in kinds):
+        raise SchemaError(
+            "y is a lazy collection of text; pass y.compute(), whose labels are looked at, or codes 0, 1, …"
+        )
+    return response

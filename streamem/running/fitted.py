@@ -33,6 +33,7 @@ class Shape:
     covariate_names : their names, in that order, where the data had such
     shared : those of them that are features too
     response : the column that the features explain, which lies behind them; None where it has no name, or there is none
+    classes : labels of the response in the order of their codes; None where it holds numbers
     """
 
     features: int
@@ -46,6 +47,7 @@ class Shape:
     covariate_names: tuple[str, ...] | None = None
     shared: tuple[int, ...] = ()
     response: str | None = None
+    classes: tuple[Any, ...] | None = None
 
     @property
     def width(self) -> int:

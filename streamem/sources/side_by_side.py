@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -36,6 +36,16 @@ class SideRef(WrappedRef):
     def paths(self) -> tuple[str, ...]:
         """Files that any of them reads."""
         return (*self.base.paths, *(path for ref in self.others for path in ref.paths))
+
+    @property
+    def on_cluster(self) -> Mapping[Any, Any]:
+        """Results on a cluster that any of them rests on."""
+        return {key: value for ref in (self.base, *self.others) for key, value in ref.on_cluster.items()}
+
+    def given(self, values: Mapping[Any, Any]) -> Self:
+        """This handle, with values in place of those results."""
+        others = tuple(ref.given(values) for ref in self.others)
+        return replace(self, base=self.base.given(values), others=others)
 
     def load(self) -> Chunk:
         """The rows of both."""

@@ -128,7 +128,7 @@ def open(source: Source, weight: Any) -> Source:
     """
     if source.schema.weighted:
         raise SchemaError("weights were given twice: as a column and as an array; give one")
-    weights = _open_weights(weight)
+    weights = open_weights(weight)
     if isinstance(source, SequenceSource):
         return source.weighted(
             weights.read(0, weights.shape[0]) if len(weights.shape) == 1 else np.empty(weights.shape)
@@ -143,7 +143,14 @@ def open(source: Source, weight: Any) -> Source:
     return WeightedSource(source, weights)
 
 
-def _open_weights(weight: Any) -> Weights:
+def open_weights(weight: Any) -> Weights:
+    """Numbers of an array, or of a file or Zarr array that is read slice by slice.
+
+    Raises
+    ------
+    DataError : masked numbers
+    SourceError : their file cannot be read
+    """
     is_path = isinstance(weight, str | os.PathLike)
     if is_path and is_address(weight) and os.fspath(weight).endswith(".npy"):
         far: Weights = import_whole("streamem.sources.npy_far").file_at(weight)

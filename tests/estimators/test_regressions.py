@@ -163,6 +163,14 @@ def test_columns_that_are_known_parts_of_a_row(tmp_path: Path) -> None:
     other = make(family="poisson", exposure=0)
     other.weights_, other.coef_, other.intercept_ = named.weights_, named.coef_, named.intercept_
     assert other.score(table[["hours", "x"]].to_numpy(), table.yp) == pytest.approx(named.score(table))
+    beside = table.assign(z=np.sin(table.x))
+    both = make(family="poisson", exposure="hours", concomitant="z", max_iter=9, tol=9.0)
+    both.fit(beside[["z", "x", "hours", "yp"]], "yp")
+    for at in (2, -1):
+        apart = make(family="poisson", exposure=at, concomitant=0, max_iter=9, tol=9.0)
+        assert np.array_equal(apart.fit(beside[["z", "x", "hours"]].to_numpy(), table.yp).coef_, both.coef_)
+    with pytest.raises(ParameterError, match="exposure=0 and concomitant name the same column"):
+        apart.set_params(exposure=0).fit(beside[["z", "x", "hours"]].to_numpy(), table.yp)
     successes = make(family="binomial", trials="n").fit(table[["x", "n", "yp"]], "yp")
     alike = make(family="binomial", trials=-1).fit(table[["x", "n"]].to_numpy(), table.yp)
     assert np.array_equal(successes.coef_, alike.coef_)
@@ -189,7 +197,7 @@ def test_what_cannot_be() -> None:
         MixtureOfRegressions().fit(X)
     with pytest.raises(SchemaError, match=r"y has shape \(5,\); one number for each of 10 rows"):
         MixtureOfRegressions().fit(X, y[:5])
-    with pytest.raises(SchemaError, match="y holds <U1; numbers are needed"):
+    with pytest.raises(SchemaError, match="y holds labels, such as 'a'; gaussian responses are numbers"):
         MixtureOfRegressions().fit(X, np.array(["a"] * 10))
     with pytest.raises(DegenerateDataError, match="10 rows for 12 coefficients"):
         MixtureOfRegressions(6).fit(X, y)

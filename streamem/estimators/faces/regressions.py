@@ -42,6 +42,24 @@ def beside(settings: Any) -> dict[str, int | str]:
     }
 
 
+def _from_end(name: str, at: Any, shape: Shape | None) -> Any:
+    """Where a column of X lies in rows of its features and the response, counted from the end.
+
+    Raises
+    ------
+    ParameterError : it is a concomitant too
+    """
+    if isinstance(at, bool) or not isinstance(at, int | np.integer):
+        return at  # which the distribution refuses
+    if shape is None:
+        return int(at) - (at < 0)
+    gone = [one for one in shape.covariates if one not in shape.shared]
+    place = int(at) + (shape.width if at < 0 else 0)
+    if place in gone:
+        raise ParameterError(f"{name}={at} and concomitant name the same column; each needs one of its own")
+    return place - sum(one < place for one in gone) - shape.features - 1
+
+
 class RegressionFace(Face):
     """coef_, intercept_, and of Gaussian responses scale_."""
 
@@ -49,10 +67,10 @@ class RegressionFace(Face):
 
     def family(self, settings: Any, shape: Shape | None) -> Any:
         """Regressions of the last column on the others."""
-        return Regression(settings.family, -1, **self._settings(settings))
+        return Regression(settings.family, -1, **self._settings(settings, shape))
 
-    def _settings(self, settings: Any) -> dict[str, Any]:
-        """Settings of the distribution, of rows in which the response stands behind X.
+    def _settings(self, settings: Any, shape: Shape | None) -> dict[str, Any]:
+        """Settings of the distribution, of rows in which the response stands behind X, without concomitants.
 
         Raises
         ------
@@ -66,8 +84,8 @@ class RegressionFace(Face):
                     f"{name} is {getattr(settings, name)!r}, and {settings.family} responses have none; it is for "
                     f"{' and '.join(having)}"
                 )
-        from_end = {name: at - 1 for name, at in beside(settings).items() if not isinstance(at, str) and at < 0}
-        return {name: from_end.get(name, getattr(settings, name)) for name in known}
+        moved = {name: _from_end(name, at, shape) for name, at in beside(settings).items() if not isinstance(at, str)}
+        return {name: moved.get(name, getattr(settings, name)) for name in known}
 
     def row_products(self, settings: Any, n_features: int) -> int:
         """Second moments of a row."""

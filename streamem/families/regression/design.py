@@ -28,7 +28,7 @@ class Design:
     rows : how many
     mean, low, high : (p,) of each covariate
     scatter : (p, p) sums of products of deviations from the means
-    top : largest response
+    top, bottom : largest and smallest response
     """
 
     rows: float
@@ -37,6 +37,7 @@ class Design:
     high: Array
     scatter: Array
     top: float
+    bottom: float
 
     @classmethod
     def of(cls, covariates: Array, response: Array) -> Design:
@@ -44,11 +45,12 @@ class Design:
         p = covariates.shape[1]
         if not len(covariates):
             nothing = np.zeros(p)
-            return cls(0.0, nothing, np.full(p, np.inf), np.full(p, -np.inf), np.zeros((p, p)), -np.inf)
+            return cls(0.0, nothing, np.full(p, np.inf), np.full(p, -np.inf), np.zeros((p, p)), -np.inf, np.inf)
         mean = covariates.mean(axis=0)
         deviations = covariates - mean
         low, high = covariates.min(axis=0), covariates.max(axis=0)
-        return cls(float(len(covariates)), mean, low, high, deviations.T @ deviations, float(response.max()))
+        ends = float(response.max()), float(response.min())
+        return cls(float(len(covariates)), mean, low, high, deviations.T @ deviations, *ends)
 
     def joined(self, other: Design) -> Design:
         """The design of the rows of two (Chan, Golub & LeVeque 1979)."""
@@ -58,19 +60,25 @@ class Design:
         apart = other.mean - self.mean
         scatter = self.scatter + other.scatter + np.outer(apart, apart) * (self.rows * other.rows / rows)
         low, high = np.minimum(self.low, other.low), np.maximum(self.high, other.high)
-        return Design(rows, self.mean + apart * (other.rows / rows), low, high, scatter, max(self.top, other.top))
+        mean, top, bottom = (
+            self.mean + apart * (other.rows / rows),
+            max(self.top, other.top),
+            min(self.bottom, other.bottom),
+        )
+        return Design(rows, mean, low, high, scatter, top, bottom)
 
     def packed(self) -> Array:
         """All numbers in one array."""
-        told = [self.rows], [self.top], self.mean, self.low, self.high, self.scatter.ravel()
+        told = [self.rows], [self.top], [self.bottom], self.mean, self.low, self.high, self.scatter.ravel()
         return np.concatenate([np.asarray(part, dtype=np.float64) for part in told])
 
     @classmethod
     def unpacked(cls, numbers: Array) -> Design:
         """The inverse of `packed`."""
-        p = round((np.sqrt(1 + 4 * len(numbers)) - 3) / 2)  # of 2 + 3 p + p² numbers
-        mean, low, high = numbers[2 : 2 + 3 * p].reshape(3, p)
-        return cls(float(numbers[0]), mean, low, high, numbers[2 + 3 * p :].reshape(p, p), float(numbers[1]))
+        p = round((np.sqrt(4 * len(numbers) - 3) - 3) / 2)  # of 3 + 3 p + p² numbers
+        mean, low, high = numbers[3 : 3 + 3 * p].reshape(3, p)
+        rows, top, bottom = (float(number) for number in numbers[:3])
+        return cls(rows, mean, low, high, numbers[3 + 3 * p :].reshape(p, p), top, bottom)
 
 
 def joined(found: Sequence[Array]) -> Design:

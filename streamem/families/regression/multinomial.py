@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
 from streamem.core.arrays import Params
-from streamem.core.errors import ImpossibleValueError, ParameterError
+from streamem.core.errors import DegenerateDataError, ImpossibleValueError, ParameterError
 from streamem.families.regression.generalized import Beside, GeneralizedRegression
 from streamem.families.regression.response import require_response
 
@@ -79,6 +80,22 @@ class MultinomialRegression(GeneralizedRegression):
         if self._known is None:
             raise ParameterError("n_classes is not known before all rows are seen: give it to MultinomialRegression")
         return self._known - 1
+
+    def surveyed(self, found: Sequence[Array]) -> Self:
+        """The family that knows its categories and how far covariates reach.
+
+        Raises
+        ------
+        DegenerateDataError : no row has category 0, or covariates do not determine their coefficients
+        """
+        other = super().surveyed(found)
+        design = other._design
+        if design is not None and design.bottom > 0:
+            raise DegenerateDataError(
+                f"the smallest category is {design.bottom:.0f}, and 0 is the one that others are compared with: let "
+                "codes begin at 0, or make them text (labels)"
+            )
+        return other
 
     def assumed_predictors(self) -> int:
         """C; 1 where only a survey will tell."""
