@@ -15,7 +15,6 @@ from streamem.core.errors import ParameterError, SchemaError
 from streamem.core.ports import Family, Source
 from streamem.core.validation import numbers
 from streamem.estimators.driven_steps import BoxTask
-from streamem.estimators.faces.regressions import beside
 from streamem.estimators.regressions import REGRESSIONS, Regressions
 from streamem.estimators.row_response import open_with_response
 from streamem.estimators.structure import DataArguments, Opened
@@ -115,14 +114,9 @@ class ConcomitantRegressions(Regressions):
         return ConcomitantMixture(family, self.count(settings), start, len(concomitants(settings)), box)
 
     def check(self, settings: Any) -> None:
-        """Hyperparameters of all mixtures of regressions, columns by name beside concomitants, no prior of weights."""
+        """Hyperparameters of all mixtures of regressions, and no prior of weights."""
         super().check(settings)
         concomitants(settings)
-        if found := [f"{name}={at}" for name, at in beside(settings).items() if not isinstance(at, str)]:
-            raise ParameterError(
-                f"{', '.join(found)} tells a column by position, which changes where concomitants are set apart: pass "
-                "a table, and name the column"
-            )
         if settings.weight_concentration_prior is not None:
             raise ParameterError(
                 "weight_concentration_prior is for weights that are the same in all rows: leave it or concomitant at "
