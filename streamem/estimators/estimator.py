@@ -579,8 +579,9 @@ class Estimator(BaseEstimator):
         opened = self.structure.open(self, x, arguments, None)
         goes_on = getattr(self, "warm_start", False) and self._fitted is not None and self._fitted.state is not None
         earlier = self._now() if goes_on else None
-        self._show(fit_to(self, opened, chosen, earlier, checkpoint, executor, halve_after))
-        warn_of_ends(self, known)
+        fitted = fit_to(self, opened, chosen, earlier, checkpoint, executor, halve_after)
+        self._show(fitted)
+        warn_of_ends(self, fitted, known)
 
     def _learn(self, x: Any, arguments: DataArguments, rule: StepSize, executor: Any, advance: Advance = step) -> None:
         """One step of online EM with X as mini-batch; `advance` makes it."""

@@ -25,7 +25,7 @@ from streamem.machine.importing import import_whole
 from streamem.running.answers import survey_source
 from streamem.running.fitted import Fitted, PriorWeight, Surveyed, fit
 from streamem.running.objective import objective
-from streamem.running.reached import LocalMaximumWarning
+from streamem.running.reached import LocalMaximumWarning, NoMaximumWarning
 from streamem.running.reads import Reads
 from streamem.running.starts import Job, fits_limit
 
@@ -189,7 +189,7 @@ def _warm(settings: Any, earlier: Fitted, opened: Opened) -> Callable[[Algorithm
     return lambda algorithm: algorithm.resume(state)
 
 
-def warn_of_ends(settings: Any, asked: Variant | None) -> None:
+def warn_of_ends(settings: Any, fitted: Fitted, asked: Variant | None) -> None:
     """Warn of a fit by an algorithm that was asked for (None: by one that was chosen) that has not converged."""
     limit = settings.structure.iterations
     may_end = asked is not None and asked.can_end_unconverged
@@ -202,3 +202,13 @@ def warn_of_ends(settings: Any, asked: Variant | None) -> None:
         )
     if settings.converged_ and (told := settings.report_.doubts):
         warnings.warn(told, LocalMaximumWarning, stacklevel=CALLER)
+    if settings.converged_ and (told := _no_maximum(settings, fitted)):
+        warnings.warn(told, NoMaximumWarning, stacklevel=CALLER)
+
+
+def _no_maximum(settings: Any, fitted: Fitted) -> str:
+    """Why the likelihood has no maximum where the fit came to rest; "" if it is not known to have none."""
+    state = fitted.state
+    assert state is not None
+    total = settings.lower_bound_ * state.weight
+    return model_of(settings, fitted).no_maximum(state.params, total, state.weight)

@@ -51,7 +51,7 @@ class ItemResponse(MixtureEstimator):
     Statistics are tables of nodes × items, on which the M-step is Newton's method to its end: it costs nothing beside a
     pass over rows, and is exact after a mini-batch too, so that `partial_fit` and `fit_stream` are stepwise EM as of
     mixtures (Cappé & Moulines 2009). Of an item that all answer alike the likelihood has no maximum: its curve ends at
-    a bound.
+    a bound, and a `NoMaximumWarning` names it.
 
     Examples
     --------

@@ -29,6 +29,10 @@ MOST = 40.0
 """Most of a slope or an intercept: of an item that all answer alike the likelihood has no maximum."""
 
 
+CERTAIN = 25.0
+"""Log-odds of an answer that nobody of 10¹⁰ people would give otherwise."""
+
+
 class ItemCurves(FullFamily):
     """d items, answered right (1) or wrong (0): P(right | θ) = 1 / (1 + exp(−a_j (θ − b_j))), at K fixed abilities θ.
 
@@ -121,6 +125,19 @@ class ItemCurves(FullFamily):
         other = copy(self)
         other.missing = True
         return other
+
+    def no_maximum(self, params: Params, log_likelihood: float, weight: float) -> str:
+        """Items whose curves ended at a bound."""
+        slopes, intercepts = np.abs(params.slopes), np.abs(params.intercepts)
+        ended = (slopes >= MOST) | (intercepts - 3.0 * slopes >= CERTAIN)  # of abilities from −3 to 3
+        items = np.flatnonzero(ended).tolist()
+        if not items:
+            return ""
+        return (
+            f"of items {items} the likelihood has no maximum: all people answer them alike, or as the others tell "
+            "without error; their curves ended at a bound, and difficulty_ and discrimination_ say nothing of them. "
+            "Leave these columns out"
+        )
 
     def counted(self, n_features: int) -> Array:
         """All columns."""

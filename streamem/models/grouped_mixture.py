@@ -177,6 +177,10 @@ class GroupedMixture(ForwardsToFamily):
         """The family's interventions."""
         return self.family.degenerate(params.components)
 
+    def no_maximum(self, params: Params, log_likelihood: float, weight: float) -> str:
+        """What the family says."""
+        return self.family.no_maximum(params.components, log_likelihood, weight)
+
     def faults(self, params: Params, n_components: int, n_features: int) -> list[str]:
         """Weights that are none, and what the family finds wrong."""
         if found := missing(params, ("weights", "components")):

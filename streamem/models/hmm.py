@@ -211,6 +211,10 @@ class HMM(ForwardsToFamily):
             found["never left"] = np.flatnonzero(params.kept).tolist()
         return found
 
+    def no_maximum(self, params: Params, log_likelihood: float, weight: float) -> str:
+        """What the family says."""
+        return self.family.no_maximum(params.components, log_likelihood, weight)
+
     def faults(self, params: Params, n_components: int, n_features: int) -> list[str]:
         """Probabilities that are none, and what the family finds wrong."""
         if found := missing(params, ("startprob", "transmat", "kept", "components")):

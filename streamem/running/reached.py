@@ -14,6 +14,10 @@ class LocalMaximumWarning(UserWarning):
     """A better maximum may have been missed: only one of several starts reached the best value."""
 
 
+class NoMaximumWarning(UserWarning):
+    """A fit came to rest where the likelihood has no maximum: parameters grew as far as its tolerance let them."""
+
+
 @dataclass(frozen=True)
 class Reached:
     """The ends of several starts, or of short runs of EM on a sample.

@@ -15,8 +15,9 @@ from scipy.optimize import minimize
 
 from helpers.published_tables import lsat
 from streamem import ItemResponse
-from streamem.core.errors import DataError, ParameterError
+from streamem.core.errors import DataError, DegenerateDataError, ParameterError
 from streamem.estimators.loading import load_model
+from streamem.running.reached import NoMaximumWarning
 
 Array = NDArray[Any]
 EXACT: dict[str, Any] = {"tol": 1e-13, "max_iter": 5000}
@@ -108,9 +109,23 @@ def test_what_cannot_be() -> None:
     with pytest.raises(ParameterError, match="n_nodes is 1"):
         ItemResponse(n_nodes=1).fit([[0, 1], [1, 0]])
     with pytest.raises(DataError, match="an answer is 1, right, or 0, wrong"):
-        ItemResponse().fit([[0, 1], [2, 0]])
+        ItemResponse().fit([[0, 1, 1], [2, 0, 1]])
     with pytest.raises(AttributeError, match="no classes to predict"):
         _ = ItemResponse().predict
+    with pytest.raises(DegenerateDataError, match="the data have 2 items, and the model '2pl' needs 3"):
+        ItemResponse().partial_fit([[0, 1], [1, 0]])
+    with pytest.raises(DegenerateDataError, match="the data have 1 item, and the model 'rasch' needs 2"):
+        ItemResponse("rasch").fit([[0], [1]])
+
+
+@pytest.mark.parametrize("model", ["2pl", "rasch"])
+def test_an_item_that_all_answer_alike_is_named(model: str) -> None:
+    x = people(200)
+    x[:, 4] = 1.0
+    with pytest.warns(NoMaximumWarning, match=r"of items \[4\] the likelihood has no maximum"):
+        found = ItemResponse(model).fit(x)
+    others = ItemResponse(model).fit(np.delete(x, 4, axis=1))
+    assert np.delete(found.difficulty_, 4) == pytest.approx(others.difficulty_, abs=1e-2)
 
 
 def people(n: int) -> Array:

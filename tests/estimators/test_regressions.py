@@ -11,10 +11,11 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from streamem import HMM, GroupedMixture, MixtureOfRegressions
+from streamem import HMM, GroupedMixture, Mixture, MixtureOfRegressions
 from streamem.core.errors import DataError, DegenerateDataError, ParameterError, SchemaError
 from streamem.estimators.loading import load_model
 from streamem.families import Regression
+from streamem.running.reached import NoMaximumWarning
 
 Array = NDArray[Any]
 DATA = Path(__file__).parents[1] / "data"
@@ -189,6 +190,19 @@ def test_columns_that_are_known_parts_of_a_row(tmp_path: Path) -> None:
         make(family="poisson", exposure="h").fit(table[["x", "n", "yp"]], "yp")
     with pytest.raises(DataError, match="the trials of its row"):
         alike.fit(table[["x", "hours"]].to_numpy(), table.yp)
+
+
+@pytest.mark.parametrize("kind", ["binomial", "multinomial", "poisson"])
+def test_responses_that_covariates_tell_without_error_are_named(kind: str) -> None:
+    """And one that they do not tell is enough for a maximum."""
+    x = np.linspace(-1.0, 1.0, 60)[:, None]
+    y = np.zeros(60) if kind == "poisson" else (x[:, 0] > 0).astype(float)
+    with pytest.warns(NoMaximumWarning, match="the covariates tell all responses without error"):
+        MixtureOfRegressions(1, kind, random_state=0).fit(x, y)
+    with pytest.warns(NoMaximumWarning, match="60 rows"):
+        Mixture(Regression(kind), 1, random_state=0).fit(np.column_stack([x, y]))
+    y[[0, 20]] = 1.0
+    MixtureOfRegressions(1, kind, random_state=0).fit(x, y)
 
 
 def test_what_cannot_be() -> None:

@@ -103,6 +103,13 @@ class Model(ABC):
         """Components that were kept from degenerating, by kind of intervention."""
         return {}
 
+    def no_maximum(self, params: Params, log_likelihood: float, weight: float) -> str:
+        """Why the likelihood has no maximum where `params` came to rest; an empty text if nothing is known.
+
+        `log_likelihood` and `weight` are sums over all rows, in nats and in units of weight.
+        """
+        return ""
+
     def rebase(self, stats: Stats, old: Params, new: Params) -> Stats:
         """Statistics taken at `old` as if they had been taken at `new`, the responsibilities unchanged."""
         return stats

@@ -30,7 +30,8 @@ class BinomialRegression(GeneralizedRegression):
     Notes
     -----
     Parameters and M-step are those of `PoissonRegression`. Where covariates separate successes from failures, the
-    likelihood has no maximum: coefficients grow from pass to pass until it gains less than `tol`.
+    likelihood has no maximum: coefficients grow from pass to pass until it gains less than `tol`, and a
+    `NoMaximumWarning` says so.
 
     Examples
     --------

@@ -27,6 +27,9 @@ Array = NDArray[Any]
 LEAST_CURVATURE = 2.0**-40
 """Added to what a row bends its log-likelihood: steps stay finite where rows are certain, and are shorter at most."""
 
+CERTAIN, CERTAIN_A_ROW = 0.5, 2e-6
+"""Nats that all rows, and each, may miss of a likelihood of 1: less than a single surprise, or what `tol` leaves."""
+
 FRAME = ("covariate_center", "covariate_scale")
 
 
@@ -196,6 +199,17 @@ class GeneralizedRegression(ResponseColumn):
     def degenerate(self, params: Params) -> Mapping[str, list[int]]:
         """Components without rows, which kept their parameters."""
         return told_empty(params)
+
+    def no_maximum(self, params: Params, log_likelihood: float, weight: float) -> str:
+        """Covariates that tell all responses without error: complete separation (Albert & Anderson 1984)."""
+        if log_likelihood < -max(CERTAIN, CERTAIN_A_ROW * weight):
+            return ""
+        return (
+            f"the covariates tell all responses without error (log-likelihood {log_likelihood:.3g} of {weight:g} "
+            "rows), so it has no maximum, and coefficients have grown until it gained less than tol. Their signs say "
+            "something, their sizes do not: leave covariates out that separate the responses, or look whether they "
+            "hold these"
+        )
 
     def faults(self, params: Params, n_components: int, n_features: int) -> list[str]:
         """What contradicts itself."""
