@@ -34,6 +34,7 @@ EXPERIMENTS = [
     Experiment("Record linkage", "bench.record_linkage", draws=False),
     Experiment("Factor models", "bench.factor_models", draws=False),
     Experiment("Raters", "bench.raters", draws=False),
+    Experiment("Mixtures of regressions", "bench.regressions", draws=False),
     Experiment("Gaussian chains", "bench.gaussian_chains", draws=False),
     Experiment("Starts and sweeps that share reads", "bench.shared_reads", draws=False),
     Experiment("Coverage of intervals", "bench.standard_errors", draws=False),
