@@ -6,7 +6,7 @@ contrast for lapses that come at random. Ashwood et al. (2022, Nature Neuroscien
 between strategies that last tens to hundreds of trials: engaged, when the stimulus decides, and disengaged, when they
 mostly go to one side. Such a GLM-HMM is a hidden Markov model, of which each state is a logistic regression.
 
-The trials are made up here, with weights and durations like those of the paper, so that the hidden strategies are known.
+The trials are made up here, with weights and durations like those of the paper: the hidden strategies are known.
 """
 
 import tempfile
