@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -116,8 +117,11 @@ class Learning:
         given: dict[str, Any] = {} if self.sequence_column is None else {"sequence_column": self.sequence_column}
         if self.continued:
             given["continued"] = True
-        if self.continued and not hasattr(model, "transmat_prior") and model.structure.is_sequential:
-            raise click.UsageError(f"--continued is for hidden Markov models; this is a {type(model).__name__}")
+        goes_on = "continued" in signature(model.fit_stream).parameters
+        if self.continued and model.structure.is_sequential and not goes_on:
+            raise click.UsageError(
+                f"--continued is for hidden Markov models and Gaussian chains; this is a {type(model).__name__}"
+            )
         if given and not model.structure.is_sequential:
             name = next(iter(given)).replace("_", "-")
             raise click.UsageError(f"--{name} is for models of sequences; this is a {type(model).__name__}")

@@ -77,3 +77,53 @@ class Joining:
     def backwards(self, whole: Array, after: Array) -> Array:
         """What a piece and all that follows it tell of the state before it."""
         return np.asarray(self._sum.reduce(whole + after, axis=1))
+
+
+@dataclass(frozen=True, eq=False)
+class Endings:
+    """What the next steps of an endless sequence may end in, under fixed parameters.
+
+    Statistics depend on the state at the last step. They are known by what they are for J endings: each of K states,
+    or a few distributions of a state that is a vector.
+
+    Attributes
+    ----------
+    filtered : message about the state at the last step, given all steps so far
+    shares : (J,) weights of the endings in the statistics given all steps so far; they sum to 1
+    came : (J, J) weights of the endings of the steps before (rows), given the endings of these (columns)
+    after : messages that say what follows, one an ending; None of one that is impossible
+    """
+
+    filtered: Array
+    shares: Array
+    came: Array
+    after: tuple[Array | None, ...]
+
+
+NEVER = -650.0
+"""Logarithm of a probability that is none: a state that the last step cannot be in keeps no statistics of its own."""
+
+
+def endings_of_states(filtered: Array, before: Array | None, whole: Array | None) -> Endings:
+    """Endings in each of K states, from log-probabilities up to a constant.
+
+    Parameters
+    ----------
+    filtered : (K,) of the state at the last step
+    before, whole : (K,) of the state before, (K, K) of the state at the last step (columns) given that; or None
+    """
+    known = np.asarray(filtered - np.logaddexp.reduce(filtered))
+    k = len(known)
+    came = np.full((k, k), 1 / k)
+    if before is not None and whole is not None:
+        joint = before[:, None] + whole
+        with np.errstate(invalid="ignore"):
+            came = np.nan_to_num(np.exp(joint - np.logaddexp.reduce(joint, axis=0)), nan=1 / k)
+    after = tuple(_certain(state, k) if known[state] > NEVER else None for state in range(k))
+    return Endings(known, np.exp(known), came, after)
+
+
+def _certain(state: int, k: int) -> Array:
+    log_prob = np.full(k, -np.inf)
+    log_prob[state] = 0.0
+    return log_prob

@@ -16,6 +16,7 @@ from streamem.estimators.hyperparameters import require_count
 from streamem.estimators.making import engine_for, model_of
 from streamem.estimators.steps import asking
 from streamem.estimators.structure import DataArguments, Question
+from streamem.models.gaussian_messages import Reach
 from streamem.running.answers import Column, map_source
 from streamem.running.fitted import Fitted
 
@@ -92,10 +93,12 @@ def forecast(settings: Any, fitted: Fitted, x: Any, steps: int, arguments: DataA
 
     Raises
     ------
-    ParameterError : a number of steps that is none
+    ParameterError : a number of steps that is none, or no X where no endless sequence was learned
     DataError : no rows
     """
     require_count("steps", steps, 1)
+    if x is None:
+        return _one(_ahead(*_where_it_stands(settings, fitted), _published(settings, fitted), int(steps)))
     opened, fitted = opened_for(settings, fitted, x, arguments)
     if opened.source.n_rows == 0:
         raise DataError(f"{opened.source.schema.origin} has no rows after which anything could come")
@@ -107,9 +110,31 @@ def forecast(settings: Any, fitted: Fitted, x: Any, steps: int, arguments: DataA
     held = column.row_nbytes * max(ref.rows for ref in opened.source.chunks())
     map_source(opened.source, task, engine_for(settings, "forecast", model, fitted, executor), held, ends.append)
     last = np.concatenate(ends)
-    own = settings.structure.published(fitted.state.params, np.dtype(np.float64))
-    found = _ahead(last[:, :k], last[:, k:].reshape(-1, k, k), own, int(steps))
-    return Forecast(found.means[0], found.covariances[0]) if len(last) == 1 else found
+    return _one(_ahead(last[:, :k], last[:, k:].reshape(-1, k, k), _published(settings, fitted), int(steps)))
+
+
+def _one(found: Forecast) -> Forecast:
+    """Without the axis of sequences where there is one."""
+    return Forecast(found.means[0], found.covariances[0]) if len(found.means) == 1 else found
+
+
+def _published(settings: Any, fitted: Fitted) -> dict[str, Array]:
+    assert fitted.state is not None
+    own: dict[str, Array] = settings.structure.published(fitted.state.params, np.dtype(np.float64))
+    return own
+
+
+def _where_it_stands(settings: Any, fitted: Fitted) -> tuple[Array, Array]:
+    """(1, k), (1, k, k) of the state at the last step of the endless sequence that was learned."""
+    state = fitted.state
+    if state is None or state.memory is None or "endless" not in state.memory:
+        raise ParameterError(
+            "X is None, which stands for the endless sequence that was learned last, and there is none: pass the "
+            "sequences, or learn one by partial_fit(…, continued=True) first (of a model without parameters, the first "
+            "such call counts as a sequence of its own)"
+        )
+    reach = Reach.unpacked(np.asarray(state.memory.endless.filtered), int(settings.n_latent))
+    return (reach.vectors[0] + state.params.origin)[None], reach.matrices[1][None]
 
 
 def _ahead(means: Array, covariances: Array, own: dict[str, Array], steps: int) -> Forecast:

@@ -116,7 +116,8 @@ class ChainQuestions(Estimator):
 
         Parameters
         ----------
-        X, lengths, offsets, sequence_column, columns, feature_axis, executor : as in `fit`
+        X, lengths, offsets, sequence_column, columns, feature_axis, executor : as in `fit`; None as X stands for the
+            endless sequence that `partial_fit` or `fit_stream` learned last (``continued=True``)
         steps : how many
 
         Returns

@@ -19,6 +19,8 @@ from streamem.estimators.faces.gaussian_chain import GaussianChainFace
 from streamem.estimators.labels import lengths_told
 from streamem.estimators.live import OnDrift, OwnDecoder, StreamArguments, Until, learn_stream
 from streamem.estimators.structure import DataArguments
+from streamem.online.continued import continued_step
+from streamem.online.learner import step as one_step
 from streamem.online.learner import step_rule
 from streamem.running.federated import SharedStats
 
@@ -235,6 +237,7 @@ class LinearGaussianChain(ChainQuestions):
         offsets: Any = None,
         sequence_column: str | None = None,
         sample_weight: ArrayLike | str | None = None,
+        continued: bool = False,
         half_life: float | None = None,
         step: StepSize | None = None,
         columns: Sequence[str] | None = None,
@@ -244,12 +247,13 @@ class LinearGaussianChain(ChainQuestions):
     ) -> Self:
         """One step of online EM with the sequences of X as mini-batch; see `GaussianHMM.partial_fit`.
 
-        Mini-batches are of whole sequences. One endless sequence (``continued=True`` of hidden Markov models) has no
-        such step here: cut it into sequences of their own, or fit it from a file.
-
         Parameters
         ----------
         X, y, lengths, offsets, sequence_column, sample_weight, columns, feature_axis, executor : as in `fit`
+        continued : bool, default False
+            X is the next steps of one endless sequence, as in `GaussianHMM.partial_fit`: the filtered state goes on,
+            and what earlier steps taught is kept as a quadratic form of it, so that later steps still decide what
+            earlier ones were. Costs (k + 1)·(k + 2)/2 + 1 E-steps of X. ``forecast(None, steps)`` tells what follows.
         half_life, step, categories : as in `GaussianMixture.partial_fit`
 
         Returns
@@ -270,9 +274,10 @@ class LinearGaussianChain(ChainQuestions):
             lengths_told(X, y, lengths),
             offsets,
             sequence_column,
+            continued=continued,
             categories=categories,
         )
-        self._learn(X, arguments, step_rule(half_life, step), executor)
+        self._learn(X, arguments, step_rule(half_life, step), executor, continued_step if continued else one_step)
         return self
 
     def fit_stream(
@@ -280,6 +285,7 @@ class LinearGaussianChain(ChainQuestions):
         stream: Any,
         *,
         sequence_column: str | None = None,
+        continued: bool = False,
         most_steps: int = 100_000,
         half_life: float | None = None,
         step: StepSize | None = None,
@@ -302,7 +308,8 @@ class LinearGaussianChain(ChainQuestions):
 
         Parameters
         ----------
-        stream, sequence_column, most_steps, half_life, step, batch_rows, columns : as in `GaussianHMM.fit_stream`
+        stream, sequence_column, continued, most_steps, half_life : as in `GaussianHMM.fit_stream`
+        step, batch_rows, columns : see there
         sample_weight, checkpoint, save_every_s, dead_letter, poison_limit, dead_letter_limit, history : see there
         drift, on_drift, until, categories, decoder : see there
 
@@ -338,7 +345,7 @@ class LinearGaussianChain(ChainQuestions):
             on_drift,
             until,
             sequence_column,
-            False,
+            continued,
             most_steps,
             categories,
             decoder,

@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from streamem import kernels
 from streamem.core.arrays import Params
-from streamem.core.boundary import Boundary, Joining
+from streamem.core.boundary import POSTERIOR, Boundary, Endings, Joining
 from streamem.core.chunk import Chunk
 from streamem.core.errors import NumericalError, ParameterError
 from streamem.core.extremes import expected
@@ -20,6 +20,7 @@ from streamem.core.sequences import Sequences
 from streamem.core.small_work import in_numpy
 from streamem.core.stats import Stats
 from streamem.models.by_size import by_size
+from streamem.models.gaussian_endings import endings_of, shares_before, shares_of
 from streamem.models.gaussian_filter import filtered, forgetful, reach_after
 from streamem.models.gaussian_maximum import maximized, towards
 from streamem.models.gaussian_messages import GaussianJoining, Reach, Told, quietly, step_of
@@ -338,6 +339,29 @@ class GaussianChain(Model):
             entering = whole.ahead(chain.a, chain.noise)
             whole = reach_after(chain, self._seen(params, chunk), begin, stop, entering)
         return whole.packed()
+
+    @by_size
+    @quietly
+    def endings(self, params: Params, chunk: Chunk, before: Array | None) -> Endings:
+        """Distributions of the last state by which statistics are known, as many as a quadratic form has coefficients.
+
+        Raises
+        ------
+        NumericalError : the steps do not tell where the sequence began, as a diffuse start needs
+        """
+        k = self.setup.n_latent
+        reach = Reach.unpacked(self.forward_of(params, chunk, POSTERIOR, Boundary(before)), k)
+        if reach.depends:
+            known = reach.resolved()
+            if known is None:
+                raise NumericalError(untold(0, 0, chunk.rows, k))
+            reach = known[0]
+        after = endings_of(reach)
+        came = np.full((len(after), len(after)), 1.0 / len(after))
+        if before is not None:
+            told = (self.backward_of(params, chunk, POSTERIOR, Boundary(before, own)) for own in after)
+            came = np.array([shares_before(Reach.unpacked(before, k), Told.unpacked(own, k)) for own in told]).T
+        return Endings(reach.packed(), shares_of(np.zeros(k), np.eye(k)), came, tuple(after))
 
     # --- inner -------------------------------------------------------------------------------------------------------
 

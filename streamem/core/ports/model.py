@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from streamem.core.arrays import Params
-from streamem.core.boundary import Boundary, Joining
+from streamem.core.boundary import POSTERIOR, Boundary, Endings, Joining, endings_of_states
 from streamem.core.chunk import Chunk
 from streamem.core.completing import has_own
 from streamem.core.extrapolation import kept_signs
@@ -164,3 +164,12 @@ class Model(ABC):
         If it is to be affordable, None where it would cost much more than `forward_of`.
         """
         raise NotImplementedError
+
+    def endings(self, params: Params, chunk: Chunk, before: Array | None) -> Endings:
+        """What the next steps of an endless sequence may end in; `before` is the state before them, None at its start.
+
+        By default each of K states. Law: the statistics of all endings, in their shares, are those of the steps.
+        """
+        filtered = self.forward_of(params, chunk, POSTERIOR, Boundary(before=before))
+        whole = None if before is None else self.operator_of(params, chunk, POSTERIOR)
+        return endings_of_states(filtered, before, whole)
