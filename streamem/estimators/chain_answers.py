@@ -114,7 +114,7 @@ def forecast(settings: Any, fitted: Fitted, x: Any, steps: int, arguments: DataA
 
 
 def _one(found: Forecast) -> Forecast:
-    """Without the axis of sequences where there is one."""
+    """A forecast of one sequence has no axis of sequences."""
     return Forecast(found.means[0], found.covariances[0]) if len(found.means) == 1 else found
 
 
