@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from streamem.algorithms import StepSize
-from streamem.core.errors import ParameterError
+from streamem.core.errors import ParameterError, SchemaError
 from streamem.core.ports import Variant
 from streamem.estimators.asking import Target, answered, scores_of
 from streamem.estimators.concomitant_rows import OfRegressions
@@ -25,7 +25,7 @@ from streamem.estimators.structure import DataArguments
 from streamem.estimators.uncertainty import StandardErrors, standard_errors_of
 from streamem.online.learner import step_rule
 from streamem.running.federated import SharedStats
-from streamem.sources import open_source
+from streamem.sources import ReadOptions, open_source
 
 Array = NDArray[Any]
 Path = str | os.PathLike[str]
@@ -606,5 +606,14 @@ def _has_column(x: Any, name: str) -> bool:
     if names is None:
         names = getattr(x, "columns", None)
     if names is None and isinstance(x, str | os.PathLike):
-        names = open_source(x).schema.names
+        return _stores_column(x, name)
     return names is not None and name in list(names)
+
+
+def _stores_column(path: Path, name: str) -> bool:
+    """Whether a store has a column of that name, whatever else it holds; of text as well, of which nothing is read."""
+    try:
+        open_source(path, options=ReadOptions(columns=(name,), categories={name: ()}))
+    except SchemaError:
+        return False
+    return True

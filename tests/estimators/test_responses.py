@@ -234,3 +234,20 @@ def test_labels_that_the_fit_did_not_know() -> None:
         model("multinomial").fit(X, CODES).score(X, TEXT)
     with pytest.raises(ParameterError, match="predict_class is for labels, and poisson responses here count"):
         model("poisson").fit(X, CODES).predict_class(X)
+
+
+def test_other_columns_of_a_file_matter_to_no_question(tmp_path: Path) -> None:
+    """Such as text, which no fit could read."""
+    rng = np.random.default_rng(0)
+    x, z = rng.uniform(-1.0, 1.0, size=(2, 300))
+    y = np.where(rng.random(300) < 1.0 / (1.0 + np.exp(-4.0 * z)), 1.0 + x, 5.0 - x) + 0.1 * rng.normal(size=300)
+    table = pa.table({"name": ["a"] * 300, "x": x, "z": z, "y": y})
+    path = tmp_path / "rows.parquet"
+    pq.write_table(table, path)
+    for concomitant in (None, ["z"]):
+        model = MixtureOfRegressions(2, random_state=0, concomitant=concomitant).fit(path, y="y", columns=["x"])
+        inside = MixtureOfRegressions(2, random_state=0, concomitant=concomitant).fit(table, y="y", columns=["x"])
+        for question in ("predict", "predict_proba", "score_samples", "predict_response"):
+            found, expected = getattr(model, question)(path), getattr(inside, question)(table)
+            np.testing.assert_array_equal(found, expected)
+        assert model.score(path) == pytest.approx(model.lower_bound_, abs=1e-5)
