@@ -127,13 +127,6 @@ class ConcomitantRegressions(Regressions):
         """What tells a mixture, and the concomitants."""
         return {**super().key(settings), "concomitant": repr(list(concomitants(settings)))}
 
-    def refuse(self, settings: Any, what: str) -> None:
-        """Standard errors."""
-        if what == "standard errors":
-            raise ParameterError(
-                "concomitant excludes standard errors: profile the log-likelihood, or refit resampled rows"
-            )
-
     # --- public names ------------------------------------------------------------------------------------------------
 
     def published(self, params: Params, dtype: np.dtype[Any]) -> dict[str, Array]:

@@ -356,7 +356,6 @@ REFUSED: dict[tuple[str, str], str] = {
     ("HMM with durations", "errors"): "standard errors",
     ("MixtureOfRegressions", "streams"): "learn them with Mixture",
     ("MixtureOfRegressions with concomitant", "streams"): "learn them with Mixture",
-    ("MixtureOfRegressions with concomitant", "errors"): "concomitant excludes standard errors",
     ("GaussianMixture with noise", "streams"): "unexpected keyword argument 'noise'",
 }
 

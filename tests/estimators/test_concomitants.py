@@ -120,9 +120,13 @@ def test_one_and_three_components() -> None:
     alone = MixtureOfRegressions(1).fit(X[:, 1:], y)
     assert one.score(X, y) == pytest.approx(alone.score(X[:, 1:], y), rel=1e-12)
     assert one.concomitant_coef_.tolist() == [[0.0]]
+    np.testing.assert_allclose(one.standard_errors(X, y)["coef_"], alone.standard_errors(X[:, 1:], y)["coef_"])
     three = MixtureOfRegressions(3, concomitant=0, random_state=0, max_iter=40, init_params="random").fit(X, y)
     np.testing.assert_allclose(three.predict_proba(X).sum(axis=1), 1.0)
     assert three._n_parameters() == 2 * 2 + 3 * 3
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the third line is hardly there
+        assert len(three.standard_errors(X, y).free_parameters) == 2 * 2 + 3 * 3
     assert "log-odds of each component against component 0" in three.describe()
 
 
@@ -313,3 +317,65 @@ def test_what_cannot_be_is_refused() -> None:
     model = fitted(X, y, 2)
     with pytest.raises(SchemaError, match="X has 1 features, but MixtureOfRegressions is expecting 2 features"):
         model.predict(X[:, 1:], y)
+
+
+# --- standard errors --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["observed", "opg"])
+@pytest.mark.parametrize("family", ["gaussian", "poisson"])
+def test_standard_errors(family: str, method: str) -> None:
+    """Against second derivatives of the log-likelihood, and products of scores, by differences of log-densities."""
+    X, y = shifted(family=family)
+    weight = np.random.default_rng(3).uniform(0.5, 2.0, len(y))
+    model = MixtureOfRegressions(2, family, concomitant=[0], random_state=0, tol=1e-13, max_iter=5000)
+    model.fit(X, y, weight)
+    names = ["concomitant_intercept_", "concomitant_coef_", "intercept_", "coef_", "scale_"][
+        : 4 + (family == "gaussian")
+    ]
+    places = [(name, at) for name in names for at in np.ndindex(getattr(model, name).shape)]
+    places = [(name, at) for name, at in places if not name.startswith("concomitant") or at[0] == 1]
+    size = np.array([1e-5 if name == "concomitant_coef_" else 5e-4 for name, _ in places])
+
+    def rows_at(step: Array) -> Array:
+        own = MixtureOfRegressions(2, family, concomitant=[0])
+        for name in ["weights_", *names]:
+            setattr(own, name, np.array(getattr(model, name)))
+        for (name, at), moved in zip(places, step, strict=True):
+            getattr(own, name)[at] += moved
+        return own.score_samples(X, y)
+
+    units = np.diag(size)
+    if method == "opg":
+        scores = np.array([(rows_at(u) - rows_at(-u)) / (2 * u.max()) for u in units])
+        information = (scores * weight) @ scores.T
+    else:
+        total = lambda step: float(weight @ rows_at(step))  # noqa: E731
+        information = -np.array(
+            [[total(u + v) - total(u - v) - total(v - u) + total(-u - v) for v in units] for u in units]
+        ) / (4 * np.outer(size, size))
+    expected = np.sqrt(np.diag(np.linalg.inv(information)))
+    errors = model.standard_errors(X, y, sample_weight=weight, method=method)
+    found = [errors[name][at] for name, at in places]
+    np.testing.assert_allclose(found, expected, rtol=2e-3)
+    assert errors["concomitant_coef_"][0].tolist() == [0.0]
+    assert set(errors.free_parameters) > {"concomitant_intercept[1]", "concomitant_coef[1, 0]"}
+    alpha, gamma = errors.free_parameters.index("concomitant_intercept[1]"), -1
+    chances = model.predict_proba(X)[:, 1]
+    slope = np.average(np.array([chances * (1 - chances), chances * (1 - chances) * X[:, 0]]), axis=1, weights=weight)
+    of_both = errors.covariance[np.ix_([alpha, gamma], [alpha, gamma])]
+    np.testing.assert_allclose(errors["weights_"], np.sqrt(slope @ of_both @ slope), rtol=1e-6)
+
+
+def test_standard_errors_of_rows_that_lack_something() -> None:
+    """Incomplete rows tell nothing; nothing is told twice."""
+    X, y = shifted()
+    gappy, answers = X.copy(), y.copy()
+    gappy[::7, 0], gappy[3::11, 1], answers[5::13] = np.nan, np.nan, np.nan
+    whole = ~(np.isnan(gappy).any(axis=1) | np.isnan(answers))
+    model = fitted(X[whole], y[whole], 3000, tol=1e-13, missing="integrate")
+    with_gaps, without = (model.standard_errors(*rows) for rows in ((gappy, answers), (X[whole], y[whole])))
+    for name in ("coef_", "concomitant_coef_", "concomitant_intercept_", "scale_"):
+        np.testing.assert_allclose(with_gaps[name], without[name], rtol=1e-5)
+    assert "concomitant_coef_[1, 0]" in str(model.summary(X[whole], y[whole]))
+    assert model.diagnose(X[whole], y[whole]).similarity.shape == (2, 2)

@@ -146,7 +146,7 @@ def _of_rows(
     observed = complete - _expected_squares(found, ties, sums) + sums.products
     return Information(
         found,
-        ties,
+        ties.known(sums),
         params,
         _names(found, ties),
         np.asarray(sums.score),
@@ -179,9 +179,8 @@ def _complete(found: Prepared, ties: Ties, sums: Stats) -> Array:
     index = found.coordinates.index()
     out = np.zeros((_size(found, ties),) * 2)
     _scatter(out, index, -np.asarray(sums.second))
-    slopes = ties.slopes
-    first = len(out) - len(slopes)
-    out[first:, first:] = (slopes * sums.counts) @ slopes.T
+    first = len(out) - len(ties.moves)
+    out[first:, first:] = ties.complete(sums)
     return out
 
 
@@ -190,12 +189,11 @@ def _expected_squares(found: Prepared, ties: Ties, sums: Stats) -> Array:
     index = found.coordinates.index()
     out = np.zeros((_size(found, ties),) * 2)
     _scatter(out, index, np.asarray(sums.squares))
-    slopes = ties.slopes
-    first = len(out) - len(slopes)
-    out[first:, first:] = (slopes * sums.counts) @ slopes.T
+    first = len(out) - len(ties.moves)
+    out[first:, first:] = ties.squares(sums)
     for k, places in enumerate(index):
         known = np.flatnonzero(places >= 0)
-        mixed = np.outer(np.asarray(sums.slopes)[k, known], slopes[:, k])
+        mixed = ties.mixed(sums, k)[known]
         out[places[known], first:] += mixed
         out[first:, places[known]] += mixed.T
     return out

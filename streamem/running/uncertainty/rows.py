@@ -49,12 +49,12 @@ class RowTask(PassTask[Stats]):
 
     def _block(self, chunk: Chunk, first: int, stop: int) -> Stats:
         x = np.ascontiguousarray(chunk.x[first:stop], dtype=np.float64)
-        rows = Chunk(x)
+        rows = Chunk(x, covariates=chunk.beside(slice(first, stop)))
         weight = np.ones(len(x)) if chunk.weight is None else np.asarray(chunk.weight[first:stop], dtype=np.float64)
         # Of noise too, where `responsibilities` of the model itself leaves it out.
         resp = Mixture.responsibilities(self.model, self.params, rows)
         density = np.where(weight > 0, self.model.log_density(self.params, rows), 0.0)
-        sums = sums_of_block(self.prepared, self.ties, x, weight, resp)
+        sums = sums_of_block(self.prepared, self.ties, x, weight, resp, rows.covariates)
         return Stats(weight=weight.sum(), log_likelihood=weight @ density, **sums)
 
 
@@ -64,8 +64,10 @@ def block_rows(prepared: Prepared) -> int:
     return max(LEAST_ROWS, BLOCK_BYTES // (8 * k * (width + 4)))
 
 
-def sums_of_block(prepared: Prepared, ties: Ties, x: Array, weight: Array, resp: Array) -> dict[str, Array]:
-    """Sums over rows x (n, d) with weights (n,) and responsibilities (n, S).
+def sums_of_block(
+    prepared: Prepared, ties: Ties, x: Array, weight: Array, resp: Array, beside: Array | None = None
+) -> dict[str, Array]:
+    """Sums over rows x (n, d) with weights (n,), responsibilities (n, S) and concomitants (n, p), where there are any.
 
     ``second`` (K, Q, Q) of second derivatives and ``squares`` (K, Q, Q) of products of first ones, ``slopes`` (K, Q),
     ``counts`` (S,), ``overlap`` (K, K) of responsibilities, ``score`` (p,) and ``products`` (p, p) of the scores.
@@ -76,12 +78,12 @@ def sums_of_block(prepared: Prepared, ties: Ties, x: Array, weight: Array, resp:
     derivatives = Derivatives(c, prepared.pairs, x)
     slopes = derivatives.first()
     slopes[own.T == 0] = 0.0
-    scores = row_scores(c.index(), slopes, own, resp @ ties.slopes.T)
+    scores = row_scores(c.index(), slopes, own, ties.scores(resp, beside))
     return {
         "second": derivatives.second(weighed),
         "squares": np.matmul((slopes * weighed.T[:, :, None]).transpose(0, 2, 1), slopes),
         "slopes": np.matmul(weighed.T[:, None, :], slopes)[:, 0],
-        "counts": weight @ resp,
+        **ties.sums(slopes, resp, weight, beside),
         "overlap": weighed.T @ own,
         "score": weight @ scores,
         "products": (scores * weight[:, None]).T @ scores,

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from streamem.core.arrays import Params
 from streamem.core.stats import Stats
+from streamem.running.uncertainty.logit_ties import logit_ties
 
 Array = NDArray[Any]
 
@@ -63,6 +64,34 @@ class Ties:
             return np.concatenate([np.asarray(stats.startprob), np.asarray(stats.transitions).ravel()])
         return np.asarray(stats.responsibilities)
 
+    # --- sums over rows, whatever these are ---------------------------------------------------------------------------
+
+    def scores(self, resp: Array, beside: Array | None) -> Array:
+        """(n, p) slopes of log-densities, of rows with responsibilities (n, S)."""
+        return np.asarray(resp @ self.slopes.T)
+
+    def sums(self, slopes: Array, resp: Array, weight: Array, beside: Array | None) -> dict[str, Array]:
+        """counts (S,) of rows with responsibilities (n, S) and weights (n,)."""
+        return {"counts": weight @ resp}
+
+    def complete(self, sums: Stats) -> Array:
+        """(p, p) minus the second derivatives, if components were known."""
+        return np.asarray((self.slopes * sums.counts) @ self.slopes.T)
+
+    def squares(self, sums: Stats) -> Array:
+        """(p, p) expected products of slopes: as many, since events exclude each other."""
+        return self.complete(sums)
+
+    def mixed(self, sums: Stats, component: int) -> Array:
+        """(Q, p) expected products of the family's slopes of a component and these."""
+        return np.outer(np.asarray(sums.slopes)[component], self.slopes[:, component])
+
+    def known(self, sums: Stats) -> Ties:
+        """These numbers, of which rows tell no more."""
+        return self
+
+    # --- numbers that are moved --------------------------------------------------------------------------------------
+
     def moved(self, params: Params, s: int, amount: float) -> Params:
         """Parameters of the model with free number s moved."""
         values = self.values + amount * self.moves[s]
@@ -82,11 +111,13 @@ class Ties:
         return replace(self, moves=row).moved(params, 0, amount)
 
 
-def ties_of(model: Any, params: Params, rows: float, units: float) -> Ties:
+def ties_of(model: Any, params: Params, rows: float, units: float) -> Any:
     """The free numbers of fitted parameters, for so many rows and sequences (or rows) in the data.
 
     What a chain's structure, its own start or `params` keeps as it is, is not free; nor is what is 0.
     """
+    if "concomitant_box" in params:
+        return logit_ties(params)
     if "startprob" in params:
         return _of_chain(model, params, rows, units)
     weights = np.asarray(params.weights, dtype=np.float64)
