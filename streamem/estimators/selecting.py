@@ -18,7 +18,15 @@ from streamem.core.ports import ChunkRef, PassTask, Variant
 from streamem.core.stats import Stats
 from streamem.estimators.default_algorithm import Chosen
 from streamem.estimators.family_facts import settings_of
-from streamem.estimators.fitting import chosen_for, compressed, job_of, steps_weighed, surveyed, with_algorithm
+from streamem.estimators.fitting import (
+    by_moments,
+    chosen_for,
+    compressed,
+    job_of,
+    steps_weighed,
+    surveyed,
+    with_algorithm,
+)
 from streamem.estimators.hyperparameters import check_hyperparameters, chosen_algorithm, require_count
 from streamem.estimators.making import engine_for, model_of, n_parameters
 from streamem.estimators.selection import Candidate, Selection
@@ -120,7 +128,7 @@ def select(
         scored = SplitSource(opened.source, Split(held_out, seed, held=True))
         opened = replace(opened, source=SplitSource(opened.source, Split(held_out, seed, held=False)))
     else:
-        opened = compressed(clones[0], opened, executor)
+        opened = _condensed(clones, asked, opened, executor)
         scored = opened.source
     known, chosen, jobs = _jobs(clones, asked, opened, executor)
     outcomes, sharing = Sweep(jobs, seed, halve_after, checkpoint).run()
@@ -138,6 +146,15 @@ def select(
     if best.converged_ and (told := best.report_.doubts):
         warnings.warn(f"the best candidate, {found.best_params_}: {told}", LocalMaximumWarning, stacklevel=2)
     return found
+
+
+def _condensed(clones: Sequence[Any], asked: Sequence[Variant | None], opened: Opened, executor: Any) -> Opened:
+    """Different rows with weights, or a few rows with the moments of all, where that is the same to all candidates."""
+    opened = compressed(clones[0], opened, executor)
+    by_rows = [one for one in asked if one is not None and not one.sees_all_rows]
+    if by_rows or not all(one.structure.needs_moments_alone(one) for one in clones):
+        return opened
+    return by_moments(clones[0], opened, None, None, executor)
 
 
 def points_of(estimator: Any, grid: Mapping[str, Iterable[Any]]) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from streamem.core import html
 from streamem.core.arrays import Params
-from streamem.core.ports import REJECTED, ChunkDone, ChunkRef
+from streamem.core.ports import REJECTED, ChunkDone, ChunkRef, Source
 from streamem.core.redaction import redacted
 from streamem.core.state import State
 from streamem.running.memory import format_bytes, peak_bytes, return_free_memory
@@ -110,6 +110,14 @@ class FitReport:
     start_passes: int = 0
     start_exchanges: int = 0
     n_patterns: int | None = None
+
+    @classmethod
+    def of(cls, source: Source, n_chunks: int, setting: dict[str, Any]) -> FitReport:
+        """A report without passes yet of a source, whose rows may stand for more of them."""
+        schema, rows, patterns_of = source.schema, source.n_rows, getattr(source, "patterns_of", None)
+        if patterns_of is None:
+            return cls(schema.origin, rows, schema.n_features, n_chunks, setting)
+        return cls(schema.origin, patterns_of, schema.n_features, n_chunks, setting, n_patterns=rows)
 
     def retried(self, requests: int) -> None:
         """Count requests of a store that were made again."""

@@ -192,12 +192,7 @@ def fits_limit(job: Job, refs: Sequence[ChunkRef]) -> bool:
 
 
 def _new_report(job: Job, refs: Sequence[ChunkRef], projection: Projection) -> FitReport:
-    schema = job.source.schema
-    setting = job.engine.describe(projection)
-    n_rows, patterns_of = job.source.n_rows, getattr(job.source, "patterns_of", None)
-    if patterns_of is None:
-        return FitReport(schema.origin, n_rows, schema.n_features, len(refs), setting)
-    return FitReport(schema.origin, patterns_of, schema.n_features, len(refs), setting, n_patterns=n_rows)
+    return FitReport.of(job.source, len(refs), job.engine.describe(projection))
 
 
 def _checkpoint(job: Job, refs: Sequence[ChunkRef], report: FitReport, fingerprint: str) -> Checkpoint | None:

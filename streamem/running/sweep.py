@@ -113,11 +113,7 @@ class _Runs:
         self._rate = 0
         self._room, self.projection = self._fitting()
         setting = sweep.jobs[0].engine.describe(self.projection)
-        schema = self._source.schema
-        self._reports = [
-            FitReport(schema.origin, self._source.n_rows, schema.n_features, len(self._refs), dict(setting))
-            for _ in sweep.jobs
-        ]
+        self._reports = [FitReport.of(self._source, len(self._refs), dict(setting)) for _ in sweep.jobs]
         self._checkpoint = None if sweep.checkpoint is None else Checkpoint(sweep.checkpoint, self._key(), FitReport())
 
     def _plan(self, job: Job) -> _Plan:

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
-from streamem import PPCA, FactorAnalysis
+from streamem import PPCA, FactorAnalysis, select
 from streamem.core.errors import DataError
 from streamem.running import moments
 
@@ -90,3 +90,18 @@ def test_a_value_that_is_none_is_named() -> None:
     x[2000, 4] = np.nan
     with pytest.raises(DataError, match="column 4"):
         FactorAnalysis(Q, chunk_bytes=50_000).fit(x)
+
+
+def test_a_sweep_over_numbers_of_factors_takes_them_once() -> None:
+    """Each candidate is the fit by itself; mini-batches, and rows that are held out, need rows."""
+    x, grid = rows(), {"n_components": [1, 2, 3]}
+    for options, few in (({}, True), ({"algorithm": "stepwise"}, False), ({"criterion": "held-out"}, False)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            found = select(FactorAnalysis(max_iter=20, random_state=0), x, **options, **grid)
+        best = found.best_estimator_
+        assert (best.report_.n_patterns is not None) == few
+        if few:
+            alone = fitted(x, FactorAnalysis(**found.best_params_, max_iter=20, random_state=0))
+            assert best.components_.tobytes() == alone.components_.tobytes()
+            assert found.table["bic"].to_pylist()[best.n_components - 1] == pytest.approx(alone.bic(x), rel=1e-10)
