@@ -25,7 +25,6 @@ Array = NDArray[Any]
 
 INSTEAD = {
     "an endless sequence": "with ages there are too many states to learn it for; pass sequences of their own",
-    "standard errors": "the information about durations is not worked out; fit samples, and compare the fits",
     "a copy for hmmlearn": "hmmlearn has no semi-Markov models",
 }
 """What to do with durations, by what cannot be done."""
@@ -129,7 +128,7 @@ class SemiMarkovSteps(Sequences):
         return {**super().key(settings), **own}
 
     def refuse(self, settings: Any, what: str) -> None:
-        """Endless sequences, standard errors and copies for hmmlearn."""
+        """Endless sequences and copies for hmmlearn."""
         if what in INSTEAD:
             raise ParameterError(f"durations={self._kind!r} excludes {what}: {INSTEAD[what]}")
 

@@ -147,6 +147,15 @@ class Durations:
 
     def _newton(self, logs: Array, leaves: Array, stays: Array) -> Array:
         """Steps (K, p) uphill: Newton's, with curvatures of the wrong sign turned round."""
+        slope, curvature = self.derivatives(logs, leaves, stays)
+        values, vectors = np.linalg.eigh(curvature)
+        along = np.einsum("kij,ki->kj", vectors, slope) / np.maximum(np.abs(values), 1e-7)
+        step = np.einsum("kij,kj->ki", vectors, along)
+        length = np.sqrt((step**2).sum(axis=1, keepdims=True))
+        return np.asarray(step * np.minimum(1.0, LONGEST / np.maximum(length, 1e-300)))
+
+    def derivatives(self, logs: Array, leaves: Array, stays: Array) -> tuple[Array, Array]:
+        """Slopes (K, p) and curvatures (K, p, p) of `objective` by the parameters, from differences."""
         width = logs.shape[-1]
         moves = [np.zeros(width)]
         for axis in np.eye(width):
@@ -163,11 +172,7 @@ class Durations:
         if width == 2:
             crossed = (found[9] - found[10] - found[11] + found[12]) / (4 * DIFFERENCE**2)
             curvature[:, 0, 1] = curvature[:, 1, 0] = crossed
-        values, vectors = np.linalg.eigh(curvature)
-        along = np.einsum("kij,ki->kj", vectors, slope) / np.maximum(np.abs(values), 1e-7)
-        step = np.einsum("kij,kj->ki", vectors, along)
-        length = np.sqrt((step**2).sum(axis=1, keepdims=True))
-        return np.asarray(step * np.minimum(1.0, LONGEST / np.maximum(length, 1e-300)))
+        return slope, curvature
 
     def _bounds(self) -> tuple[Array, Array]:
         low, high = (LEAST_MEAN, LEAST_SIZE), (MOST_MEAN, MOST_SIZE)

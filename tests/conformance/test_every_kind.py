@@ -351,9 +351,7 @@ COLUMNS: dict[str, Callable[[Kind, Any, Path], None]] = {
 }
 
 REFUSED: dict[tuple[str, str], str] = {
-    ("HMM with transition_covariates", "errors"): "exclude standard errors",
     ("HMM with transition_covariates", "streams"): "exclude a stream: read it in batches",
-    ("HMM with durations", "errors"): "standard errors",
     ("MixtureOfRegressions", "streams"): "learn them with Mixture",
     ("MixtureOfRegressions with concomitant", "streams"): "learn them with Mixture",
     ("GaussianMixture with noise", "streams"): "unexpected keyword argument 'noise'",

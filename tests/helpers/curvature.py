@@ -24,8 +24,8 @@ def hessian(f: Callable[[Array], float], at: Array, step: float) -> Array:
     return out
 
 
-def gradient(f: Callable[[Array], float], at: Array, step: float = 0.01) -> Array:
-    """(p,) first derivatives, likewise."""
+def gradient(f: Callable[[Array], Any], at: Array, step: float = 0.01) -> Array:
+    """(p, …) first derivatives, likewise, of a number or of several."""
     unit = np.eye(len(at))
     return np.array([_extrapolated([(f(at + h * u) - f(at - h * u)) / (2 * h) for h in _steps(step)]) for u in unit])
 
@@ -46,7 +46,7 @@ def _mixed(f: Callable[[Array], float], at: Array, here: float, one: Array, othe
     return (f(at + same) - f(at + opposed) - f(at - opposed) + f(at - same)) / (4 * h**2)
 
 
-def _extrapolated(values: list[float]) -> float:
+def _extrapolated(values: list[Any]) -> Any:
     """Richardson's: each round takes one more even power of the step away."""
     for m in range(1, len(values)):
         values = [(finer * 4**m - coarser) / (4**m - 1) for coarser, finer in pairwise(values)]

@@ -106,7 +106,12 @@ def information_of(model: Any, params: Params, source: Source, engine: Engine, a
 
 def _require_few(form: Any, ties: Ties, engine: Engine) -> None:
     """Refuse what would not fit before anything of that size is made."""
-    size = sum(int(value.size) for value in form.values.values()) + len(ties.values)
+    size = (
+        sum(int(value.size) for value in form.values.values())
+        + len(ties.values)
+        + len(ties.free_names)
+        - len(ties.moves)
+    )
     mirrored = sum(int(form.values[name].size) * (1 - 1 / form.values[name].shape[-1]) / 2 for name in form.symmetric)
     p, limit = size - round(mirrored), engine.budget.limit_bytes
     needed = MATRICES * 8 * p * p
@@ -120,7 +125,7 @@ def _require_few(form: Any, ties: Ties, engine: Engine) -> None:
 
 
 def _size(found: Prepared, ties: Ties) -> int:
-    return int(found.coordinates.index().max(initial=-1)) + 1 + len(ties.moves)
+    return int(found.coordinates.index().max(initial=-1)) + 1 + len(ties.free_names)
 
 
 def _names(found: Prepared, ties: Ties) -> list[str]:
@@ -179,7 +184,7 @@ def _complete(found: Prepared, ties: Ties, sums: Stats) -> Array:
     index = found.coordinates.index()
     out = np.zeros((_size(found, ties),) * 2)
     _scatter(out, index, -np.asarray(sums.second))
-    first = len(out) - len(ties.moves)
+    first = len(out) - len(ties.free_names)
     out[first:, first:] = ties.complete(sums)
     return out
 

@@ -101,7 +101,7 @@ class SequenceTask(PassTask[SequencePart]):
     @property
     def _size(self) -> int:
         """p."""
-        return int(self.prepared.coordinates.index().max(initial=-1)) + 1 + len(self.ties.moves)
+        return int(self.prepared.coordinates.index().max(initial=-1)) + 1 + len(self.ties.free_names)
 
     def places(self) -> list[tuple[int, int]]:
         """Component and coordinate of each free number of the family; those that all share at component 0."""
@@ -211,7 +211,8 @@ class _Sums:
                 message.ended if message is not None and s == last else False,
             )
             own = Sequences(np.array([0, stop - begin], dtype=np.int64), opened, continued, sequences.padded)
-            piece = Chunk(self._places.x[begin:stop], None, own)
+            driven = self._chunk.covariates
+            piece = Chunk(self._places.x[begin:stop], None, own, None if driven is None else driven[begin:stop])
             score = self._score(self._tables.expected(self._task.params, piece, known))
             if opened:
                 first_piece = (score, weight)
@@ -226,7 +227,7 @@ class _Sums:
         """(p,) expected slopes in statistics: of the family's free numbers, then of the ties."""
         task = self._task
         index, slopes = task.prepared.coordinates.index(), np.asarray(stats.components.scores)
-        tied = task.ties.slopes @ task.ties.counts(stats)
+        tied = task.ties.score(task.ties.counts(stats))
         out = np.zeros(task._size)
         known = index >= 0
         np.add.at(out, index[known], slopes.reshape(index.shape)[known])

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from streamem.core.arrays import Params
 from streamem.core.stats import Stats
 from streamem.running.uncertainty.logit_ties import logit_ties
+from streamem.running.uncertainty.more_ties import DrivenTies, DurationTies, MoreTies
 
 Array = NDArray[Any]
 
@@ -25,7 +26,7 @@ FINE = 2.0**-14
 
 @dataclass(frozen=True, eq=False)
 class Ties:
-    """The free numbers of weights (K,), or of startprob (K,) and transmat (K, K).
+    """The free numbers of weights (K,), or of startprob (K,) and transmat (K, K), and of what stands in its place.
 
     Attributes
     ----------
@@ -34,6 +35,7 @@ class Ties:
     moves : (p, S) of 1 and −1: what each free number moves up and down
     at_zero : (S,) probabilities that are held since no event is expected
     parts : names of parameters, and where their numbers are
+    more : numbers of other kinds that tie states together, whose free ones come last
     """
 
     names: list[str]
@@ -41,6 +43,7 @@ class Ties:
     moves: Array
     at_zero: Array
     parts: dict[str, slice]
+    more: MoreTies | None = None
 
     @property
     def slopes(self) -> Array:
@@ -50,19 +53,29 @@ class Ties:
     @property
     def free_names(self) -> list[str]:
         """(p,)."""
-        return [self.names[int(np.argmax(row))] for row in self.moves]
+        own = [self.names[int(np.argmax(row))] for row in self.moves]
+        return own if self.more is None else own + self.more.free_names
 
     @property
     def steps(self) -> Array:
         """(p,) of differences."""
         involved = np.where(self.moves != 0, self.values, np.inf)
-        return np.asarray(FINE * involved.min(axis=1, initial=np.inf))
+        own = np.asarray(FINE * involved.min(axis=1, initial=np.inf))
+        return own if self.more is None else np.concatenate([own, self.more.steps])
 
     def counts(self, stats: Stats) -> Array:
-        """(S,) expected events in statistics of a model."""
-        if "startprob" in self.parts:
-            return np.concatenate([np.asarray(stats.startprob), np.asarray(stats.transitions).ravel()])
-        return np.asarray(stats.responsibilities)
+        """(S,) expected events in statistics of a model, and what `more` needs of these."""
+        if "startprob" not in self.parts:
+            return np.asarray(stats.responsibilities)
+        found = [np.asarray(stats.startprob)]
+        if "transmat" in self.parts:
+            found.append(np.asarray(stats.transitions).ravel())
+        return np.concatenate(found if self.more is None else [*found, self.more.counts(stats)])
+
+    def score(self, counts: Array) -> Array:
+        """(p,) slope of the expected log-likelihood of such counts by the free numbers, at these values."""
+        own = self.slopes @ counts[: len(self.values)]
+        return own if self.more is None else np.concatenate([own, self.more.score(counts[len(self.values) :])])
 
     # --- sums over rows, whatever these are ---------------------------------------------------------------------------
 
@@ -76,7 +89,13 @@ class Ties:
 
     def complete(self, sums: Stats) -> Array:
         """(p, p) minus the second derivatives, if components were known."""
-        return np.asarray((self.slopes * sums.counts) @ self.slopes.T)
+        counts, size, first = np.asarray(sums.counts), len(self.free_names), len(self.moves)
+        own = np.asarray((self.slopes * counts[: len(self.values)]) @ self.slopes.T)
+        if self.more is None:
+            return own
+        out = np.zeros((size, size))
+        out[:first, :first], out[first:, first:] = own, self.more.information(counts[len(self.values) :])
+        return out
 
     def squares(self, sums: Stats) -> Array:
         """(p, p) expected products of slopes: as many, since events exclude each other."""
@@ -94,6 +113,8 @@ class Ties:
 
     def moved(self, params: Params, s: int, amount: float) -> Params:
         """Parameters of the model with free number s moved."""
+        if self.more is not None and s >= len(self.moves):
+            return self.more.moved(params, s - len(self.moves), amount)
         values = self.values + amount * self.moves[s]
         found = {name: values[where].reshape(np.shape(params[name])) for name, where in self.parts.items()}
         return params.replace(**found)
@@ -118,8 +139,12 @@ def ties_of(model: Any, params: Params, rows: float, units: float) -> Any:
     """
     if "concomitant_box" in params:
         return logit_ties(params)
+    if "logits" in params and "startprob" in params:
+        return _of_driven(model, params, units)
     if "startprob" in params:
-        return _of_chain(model, params, rows, units)
+        ties = _of_chain(model, params, rows, units)
+        timed = "duration_logs" in params and model.updates_moves
+        return replace(ties, more=DurationTies.of(model.durations, params)) if timed else ties
     weights = np.asarray(params.weights, dtype=np.float64)
     names, parts = [f"weights{[k]}" for k in range(len(weights))], {"weights": slice(0, len(weights))}
     if "noise_weight" in params:
@@ -146,6 +171,15 @@ def _of_chain(model: Any, params: Params, rows: float, units: float) -> Ties:
     sets += [places[group] for group in (*alone, *tied)] if model.updates_moves else []
     table = _moves(sets, values, at_zero | (values == 0))
     return Ties(names, values, table, at_zero, {"startprob": slice(0, k), "transmat": slice(k, k + k * k)})
+
+
+def _of_driven(model: Any, params: Params, units: float) -> Ties:
+    start = np.asarray(params.startprob)
+    k = len(start)
+    at_zero = (start > 0) & (units * start < LEAST_EVENTS)
+    moves = _moves([np.arange(k)[None]] if model.updates_start else [], start, at_zero | (start == 0))
+    more = DrivenTies(np.asarray(params.logits)) if model.updates_moves else None
+    return Ties([f"startprob{[i]}" for i in range(k)], start, moves, at_zero, {"startprob": slice(0, k)}, more)
 
 
 def _moves(sets: list[Array], values: Array, held: Array) -> Array:
