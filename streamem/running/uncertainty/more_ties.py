@@ -78,7 +78,7 @@ class DurationTies(MoreTies):
         return np.concatenate([np.ravel(stats.leaves), np.ravel(stats.stays)])
 
     def score(self, counts: Array) -> Array:
-        """By differences of the fourth order."""
+        """Slopes by differences of the fourth order."""
         slope, _ = self.durations.derivatives(self.logs, *self._counted(counts))
         return slope.ravel()
 
