@@ -60,6 +60,18 @@ class SemiMarkovSteps(Sequences):
             total_weight=total_weight,
         )
 
+    def check_online(self, model: Any, fitted: Fitted) -> None:
+        """Statistics so far must count as many ages as the hyperparameters say."""
+        super().check_online(model, fitted)
+        memory = None if fitted.state is None else fitted.state.memory
+        if memory is None or memory.running.leaves.shape[1] == model.durations.most_ages:
+            return
+        counted = memory.running.leaves.shape[1]
+        raise ParameterError(
+            f"max_duration is {model.durations.most_ages}, and what was learned so far counts states of up to "
+            f"{counted} steps apart, which cannot be divided anew: set max_duration={counted} to go on, or fit again"
+        )
+
     # --- public names ------------------------------------------------------------------------------------------------
 
     def published(self, params: Params, dtype: np.dtype[Any]) -> dict[str, Array]:

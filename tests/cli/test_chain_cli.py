@@ -80,3 +80,17 @@ def test_a_level_of_several_columns_names_the_remedy(tmp_path: Path, monkeypatch
     for form in ("level", "trend"):
         assert "choose 1 of the 3 with --columns" in fail("fit", "chain", "x.parquet", "--form", form, "-o", "m.npz")
     assert "1 feature" in call("fit", "chain", "x.parquet", "--form", "level", "--columns", "b", "-o", "m.npz")
+
+
+def test_update_goes_on_with_an_endless_river(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("nile.npy", NILE)
+    call("fit", "chain", "nile.npy", "--form", "level", "--max-iter", "3", "-o", "m.npz")
+    taught, lines = LinearGaussianChain.load("m.npz"), "".join(json.dumps(row) + "\n" for row in NILE.tolist())
+    told = CliRunner().invoke(main, ["update", "m.npz", "--continued", "--batch-rows", "40"], input=lines)
+    assert told.exit_code == 0, told.output
+    for part in np.split(NILE, [40, 80]):
+        taught.partial_fit(part, continued=True)
+    found = LinearGaussianChain.load("m.npz")
+    assert found.transition_covariance_.tobytes() == taught.transition_covariance_.tobytes()
+    np.testing.assert_array_equal(found.forecast(None, 2).means, taught.forecast(None, 2).means)

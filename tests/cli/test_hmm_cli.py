@@ -219,3 +219,26 @@ def test_transitions_that_a_column_drives(folder: Path) -> None:
     assert "2 states of 2 features" in call(*recording, "--transition-covariates", "1")
     assert "transition_covariates exclude" in fail("sample", "r.npz", "-n", "50", "-o", "new.zarr")
     assert "no column 'pay' to drive" in fail(*fit, "--transition-covariates", "pay")
+
+
+def test_states_that_last(folder: Path) -> None:
+    """As in Python; answers, errors of durations, and what is refused."""
+    fit = ("fit", "hmm", "visits.parquet", "-k", "2", "--seed", "0", "-o", "m.npz", "--max-iter", "4", "--columns", "a")
+    said = ("--sequence-column", "id", "--durations", "negative-binomial", "--max-duration", "12")
+    assert "2 states of 1 feature" in call(*fit, *said)
+    table = pq.read_table("visits.parquet").select(["a", "id"])
+    options = {"durations": "negative-binomial", "max_duration": 12, "n_iter": 4, "random_state": 0}
+    hmm = GaussianHMM(2, **options).fit(table, sequence_column="id")
+    loaded = load_model("m.npz")
+    np.testing.assert_array_equal(loaded.duration_means_, hmm.duration_means_)
+    np.testing.assert_array_equal(loaded.duration_sizes_, hmm.duration_sizes_)
+    call("predict", "m.npz", "visits.parquet", "-o", "states.npy")
+    np.testing.assert_array_equal(np.load("states.npy"), hmm.predict(table))
+    assert json.loads(call("score", "m.npz", "visits.parquet", "--json"))["log_likelihood"] == hmm.score(table)
+    assert "lasts" in call("show", "m.npz")
+    call("sample", "m.npz", "-n", "50", "-o", "new.zarr", "--seed", "1")
+    assert zarr.open_array("new.zarr").shape == (50, 1)
+    assert "excludes an endless sequence" in fail("update", "m.npz", "-", "--continued")
+    assert "leave one of both" in fail(*fit, *said, "--transition-covariates", "n")
+    assert "'weibull' is not one of" in fail(*fit, "--durations", "weibull")
+    assert "3000 sub-states" in fail(*fit, "--durations", "poisson", "--max-duration", "1500")

@@ -225,3 +225,23 @@ def test_what_durations_refuse() -> None:
     moves.transmat_ = np.full((3, 3), 1 / 3)
     with pytest.raises(ParameterError, match=r"transmat\[0, 0\] is 0.333"):
         moves.fit(x)
+
+
+def test_other_ages_between_mini_batches() -> None:
+    """Counts by age cannot be divided anew: refused, and nothing is lost."""
+    x = drawn()[0]
+    model = fitted_quietly(hmm(), x)
+    model.partial_fit(x[:200])
+    before, ages = bits(model), model.max_duration
+    for other in (2 * ages, ages // 2):
+        model.set_params(max_duration=other)
+        with pytest.raises(
+            ParameterError, match=f"max_duration is {other}.*up to {ages} steps.*max_duration={ages} to"
+        ):
+            model.partial_fit(x[200:])
+        with pytest.raises(ParameterError, match=f"max_duration is {other}"):
+            model.fit_stream([x[200:]])
+        assert np.isfinite(model.score(x))
+    model.set_params(max_duration=ages)
+    assert bits(model) == before
+    model.partial_fit(x[200:])
