@@ -17,6 +17,7 @@ import click
 from streamem.cli import library
 from streamem.cli.json_log import Pulse, structured
 from streamem.cli.metrics import address, served
+from streamem.cli.reading import noise_columns_option, noise_of
 from streamem.cli.sequences import EMISSIONS, emission, make_hmm
 from streamem.cli.stores import Place, storage_option
 from streamem.core.redaction import redacted
@@ -48,6 +49,8 @@ class Learning:
     emission: str | None
     missing: str | None
     categories: dict[str, list[str]] | None
+    noise_columns: list[str] | None
+    response: str | None
     metrics: tuple[str, int] | None
     log_json: bool
 
@@ -61,7 +64,7 @@ class Learning:
         if self.log_json:
             model.on_update(Pulse(self.save_every))
         before = model.report_.n_rows if hasattr(model, "report_") else 0
-        sequences = self._sequences(model)
+        sequences = {**self._sequences(model), **noise_of(model, self.noise_columns), **self._response(model)}
         with served(self.metrics, model), _stopping(model):
             model.fit_stream(
                 stream,
@@ -87,6 +90,12 @@ class Learning:
             logger.info("%s", told, extra={"event": "end", "rows": rows, "learned": rows - before})
         else:
             click.echo(told)
+
+    def _response(self, model: Any) -> dict[str, Any]:
+        """The field of responses, where one was named; refused by models without."""
+        if self.response is not None and not isinstance(model, library.MixtureOfRegressions):
+            raise click.UsageError(f"--response is for regressions; this is a {type(model).__name__}")
+        return {} if self.response is None else {"response": self.response}
 
     def _model(self, path: Any) -> Any:
         if _is_there(path):
@@ -245,6 +254,10 @@ OPTIONS = (
         metavar="NAME=A,B,…",
         help="Of a new model: all values of a field of text. [default: those that MODEL was fitted to]",
     ),
+    noise_columns_option,
+    click.option(
+        "--response", metavar="NAME", help="Of regressions, the field that is explained. [default: as fitted]"
+    ),
     click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Makes the start of a new model repeatable."),
     click.option(
         "--metrics",
@@ -330,5 +343,6 @@ def watch(folder: str, model: Place, once: bool, learning: Learning) -> None:
     """Update MODEL from Parquet files as they appear in FOLDER."""
     columns = None if learning.columns is None else [name.strip() for name in learning.columns.split(",")]
     if columns is not None:
-        columns += [name for name in (learning.weight, _column_of(model, learning)) if name is not None]
+        beside = (learning.weight, _column_of(model, learning), learning.response, *(learning.noise_columns or ()))
+        columns += [name for name in beside if name is not None]
     learning.run(model, library.FolderStream(folder, columns, follow=not once))

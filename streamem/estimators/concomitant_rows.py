@@ -22,6 +22,7 @@ from streamem.models.concomitant_mixture import ConcomitantMixture
 from streamem.models.concomitants import logits_of
 from streamem.models.logit_moves import shown
 from streamem.models.noise import joined_boxes
+from streamem.online.behind import Behind
 from streamem.running.answers import map_source
 from streamem.running.engines import Engine
 from streamem.running.fitted import Fitted, Shape
@@ -88,8 +89,13 @@ class ConcomitantRegressions(Regressions):
             self.require_rows(settings, found)
         return found
 
-    def reopened(self, settings: Any, chunk: Any, shape: Shape) -> Source:
-        """Refuse: records of streams hold responses, and are for another estimator."""
+    def behind(self, settings: Any, shape: Shape | None, arguments: DataArguments) -> Behind:
+        """Refuse a stream.
+
+        Raises
+        ------
+        ParameterError : always
+        """
         raise ParameterError("a stream's records are not read with concomitant variables: pass batches to partial_fit")
 
     def least_rows(self, settings: Any, n_features: int) -> int:

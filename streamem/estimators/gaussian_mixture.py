@@ -14,6 +14,7 @@ from streamem.core.ports import Variant
 from streamem.estimators.asking import Target, scores_of
 from streamem.estimators.exchange.scikit_learn import as_scikit_learn, hyperparameters_of, take_over
 from streamem.estimators.faces.gaussian_mixture import GaussianMixtureFace
+from streamem.estimators.live import StreamArguments, learn_stream
 from streamem.estimators.making import with_shape
 from streamem.estimators.mixtures import MixtureEstimator
 from streamem.estimators.structure import DataArguments
@@ -250,6 +251,32 @@ class GaussianMixture(MixtureEstimator):
         """
         arguments = DataArguments(sample_weight, columns, feature_axis, noise=noise)
         self._fit(X, arguments, algorithm, checkpoint, executor, halve_after)
+        return self
+
+    def fit_stream(self, stream: Any, *, noise: Sequence[str] | None = None, **options: Any) -> Self:
+        """Learn from a stream, as `Mixture.fit_stream`, and given the noise of each record.
+
+        Parameters
+        ----------
+        stream, options : as in `Mixture.fit_stream`
+        noise : names of the fields that hold the variances of a record's noise, in the order of the features, or its
+            covariances row by row
+            A tuple (X, noise) of arrays is a batch too.
+
+        Raises
+        ------
+        ParameterError : no names of fields, or what excludes noise of rows; see `fit`
+        StreamError, PoisonError, DataError, … : as in `Mixture.fit_stream`
+
+        Examples
+        --------
+        >>> from streamem import GaussianMixture
+        >>> records = [{"x": float(i % 7), "variance": 0.5 + i % 2} for i in range(200)]
+        >>> gm = GaussianMixture(1).fit_stream(records, noise=["variance"], batch_rows=100)
+        >>> gm.means_.shape, gm.report_.n_rows
+        ((1, 1), 200)
+        """
+        learn_stream(self, stream, StreamArguments(**options, noise=noise))
         return self
 
     def partial_fit(

@@ -23,14 +23,17 @@ from streamem.estimators.hyperparameters import check_hyperparameters, run_key
 from streamem.estimators.making import learning_of, to_learn_from
 from streamem.estimators.model_files import read_model, write_model
 from streamem.estimators.row_inputs import categories_for
+from streamem.estimators.row_noise import with_kind, without_kind
+from streamem.estimators.structure import DataArguments
 from streamem.machine.importing import import_whole
+from streamem.online.behind import Behind
 from streamem.online.continued import continued_step
 from streamem.online.follow import Learner, Reader, follow
 from streamem.online.learner import step, step_rule
 from streamem.online.nothing_learned import require_learned
 from streamem.online.updates import Update
 from streamem.online.watching import Watched
-from streamem.running.fitted import Fitted, StreamPlace
+from streamem.running.fitted import Fitted, Shape, StreamPlace
 from streamem.running.memory import parse_bytes
 from streamem.streams import open_stream
 
@@ -53,25 +56,27 @@ OwnDecoder = Callable[[bytes, Sequence[tuple[str, bytes | None]]], Any]
 class StreamArguments:
     """What a call of `fit_stream` was passed; see there."""
 
-    half_life: float | None
-    step: StepSize | None
-    batch_rows: int
-    columns: Sequence[str] | None
-    sample_weight: str | None
-    checkpoint: Path | None
-    save_every_s: float
-    dead_letter: Path | None
-    poison_limit: float
-    dead_letter_limit: int | str | None
-    history: Path | None
-    drift: DriftAlarm | None
-    on_drift: OnDrift
-    until: Until | None
+    half_life: float | None = None
+    step: StepSize | None = None
+    batch_rows: int = 1000
+    columns: Sequence[str] | None = None
+    sample_weight: str | None = None
+    checkpoint: Path | None = None
+    save_every_s: float = 10.0
+    dead_letter: Path | None = None
+    poison_limit: float = 0.01
+    dead_letter_limit: int | str | None = "1GiB"
+    history: Path | None = None
+    drift: DriftAlarm | None = None
+    on_drift: OnDrift = "log"
+    until: Until | None = None
     sequence_column: str | None = None
     continued: bool = False
     most_steps: int = 0
     categories: Mapping[str, Sequence[Any]] | None = None
     decoder: OwnDecoder | None = None
+    noise: Any = None
+    response: str | None = None
 
     def check(self) -> None:
         """Refuse values that cannot be."""
@@ -138,6 +143,9 @@ def learn_stream(estimator: Any, stream: Any, arguments: StreamArguments) -> Non
                 most_letters,
             )
         )
+        learner.behind = behind = _behind(estimator, learner.fitted.shape, arguments)
+        if behind is not None and learner.fitted.shape is not None:
+            learner.fitted = with_kind(learner.fitted, behind.again(learner.fitted.shape))
         estimator.structure.check_online(learner.learning.model(learner.fitted), learner.fitted)
         names, weight = _feature_names(learner, arguments.columns), arguments.sample_weight
         column = _sequence_column(estimator, learner, arguments)
@@ -168,6 +176,13 @@ def learn_stream(estimator: Any, stream: Any, arguments: StreamArguments) -> Non
         k = estimator.structure.count(estimator) if estimator.structure.has_components else None
         stopped = stopping.is_set()
         require_learned(learner, k, opened.name, cutter.came, arguments.dead_letter, stopped)
+
+
+def _behind(estimator: Any, shape: Shape | None, arguments: StreamArguments) -> Behind | None:
+    """Columns of the records that are no features."""
+    told = DataArguments(categories=arguments.categories, noise=arguments.noise, response=arguments.response)
+    found: Behind | None = estimator.structure.behind(estimator, shape, told)
+    return found
 
 
 def _learner(estimator: Any, rule: StepSize, arguments: StreamArguments) -> Learner:
@@ -201,15 +216,18 @@ def _decoder(
 ) -> Decoder:
     """What makes rows, or steps, of messages; Arrow is imported by those only who read a stream."""
     shape = learner.fitted.shape
-    width = None if shape is None else shape.features
+    behind = learner.behind
+    width = None if shape is None else shape.features + (0 if behind is None else behind.count)
     missing = learner.learning.model(learner.fitted).missing
-    known = categories_for(estimator, shape, arguments.categories)
+    known = categories_for(estimator, shape, arguments.categories) if behind is None else behind.categories
     vocabulary = import_whole("streamem.online.vocabulary").Vocabulary(
-        known if isinstance(known, Mapping) else {}, estimator.unseen, is_open=shape is None and known is not None
+        known if isinstance(known, Mapping) else {},
+        estimator.unseen,
+        is_open=shape is None and known is not None and behind is None,
     )
     rest = missing, vocabulary, arguments.decoder
     if not estimator.structure.is_sequential:
-        decoder: Decoder = import_whole("streamem.online.records").Decoder(names, weight, width, *rest)
+        decoder: Decoder = import_whole("streamem.online.records").Decoder(names, weight, width, *rest, behind)
     else:
         steps = import_whole("streamem.online.sequence_records")
         decoder = steps.StepDecoder(names, weight, width, column, *rest)
@@ -258,6 +276,7 @@ def _show(estimator: Any, learner: Learner) -> None:
 
 def _show_news(estimator: Any, learner: Learner, before: Fitted) -> None:
     """Bring the attributes up to date, if anything was learned."""
+    learner.fitted = without_kind(learner.fitted)
     if learner.fitted is not before:
         _show(estimator, learner)
 
@@ -303,12 +322,13 @@ def _feature_names(learner: Learner, columns: Sequence[str] | None) -> list[str]
     """Names of the fitted features in their order, whatever the order of `columns`; before the fit, `columns`."""
     shape = learner.fitted.shape
     fitted = [] if shape is None else [str(name) for name in shape.names or ()]
+    behind = [] if learner.behind is None else list(learner.behind.names)
     if columns is None:
-        return fitted or None
+        return [*fitted, *behind] if fitted else None
     chosen = [columns] if isinstance(columns, str) else list(columns)
     if fitted and {re.sub(r"\[\d+\]$", "", name) for name in fitted} != set(chosen) != set(fitted):
         raise SchemaError(f"the features {chosen} were chosen, but {fitted} were fitted")
-    return fitted or chosen
+    return [*(fitted or [name for name in chosen if name not in behind]), *behind]
 
 
 def _is_count(value: Any) -> bool:

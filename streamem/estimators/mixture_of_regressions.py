@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from streamem.algorithms import StepSize
-from streamem.core.errors import ParameterError, SchemaError
+from streamem.core.errors import SchemaError
 from streamem.core.ports import Variant
 from streamem.estimators.asking import Target, answered, scores_of
 from streamem.estimators.concomitant_rows import OfRegressions
 from streamem.estimators.diagnosis import Diagnosis, diagnosis_of
 from streamem.estimators.faces.regressions import RegressionFace
 from streamem.estimators.inference_table import Summary
+from streamem.estimators.live import StreamArguments, learn_stream
 from streamem.estimators.mixtures import MixtureEstimator
 from streamem.estimators.response_labels import label_of, require_labels
 from streamem.estimators.row_response import ABSENT
@@ -85,8 +86,7 @@ class MixtureOfRegressions(MixtureEstimator):
     (`streamem/families/regression/README.md`).
 
     Questions take the response as ``y=``. Without it `predict`, `predict_proba` and `transform` tell what covariates
-    alone say of the components, and where a fit named a column, it is looked for in X. Streams are for
-    ``Mixture(Regression(..., response="name"))``, whose rows hold the response.
+    alone say of the components, and where a fit named a column, it is looked for in X.
 
     Examples
     --------
@@ -266,28 +266,35 @@ class MixtureOfRegressions(MixtureEstimator):
         self._learn(X, arguments, step_rule(half_life, step), executor)
         return self
 
-    def fit_stream(self, stream: Any, *, decoder: Any = None, **options: Any) -> Self:
-        """A stream's records are rows, response included: they are learned by ``Mixture(Regression(...))``.
+    def fit_stream(self, stream: Any, *, response: str | None = None, **options: Any) -> Self:
+        """Learn from a stream whose records hold the response; options are those of `GaussianMixture.fit_stream`.
+
+        Parameters
+        ----------
+        stream : as in `GaussianMixture.fit_stream`; arrays hold the response in their last column
+            A tuple (X, y) of arrays is a batch too.
+        response : name of the field of responses, by default that of the fit
+            A new model of labels of text needs them as ``categories={response: [...]}``, in the order of their codes.
 
         Raises
         ------
-        ParameterError : always
+        ParameterError : concomitant variables, or no name where records have names
+        StreamError, PoisonError, DataError, … : as in `GaussianMixture.fit_stream`
 
         Examples
         --------
         >>> import numpy as np
-        >>> from streamem import Mixture
-        >>> from streamem.families import Regression
+        >>> from streamem import MixtureOfRegressions
         >>> x = np.arange(100.0)
-        >>> batches = [np.column_stack([x, 2 * x + (-1) ** x])]
-        >>> Mixture(Regression("gaussian"), 1).fit_stream(batches, batch_rows=50).report_.n_rows
+        >>> y = 2 * x + (-1) ** x
+        >>> MixtureOfRegressions().fit_stream([(x[:, None], y)], batch_rows=50).coef_.round(2).tolist()
+        [[2.0]]
+        >>> records = [{"dose": dose, "effect": effect} for dose, effect in zip(x, y)]
+        >>> MixtureOfRegressions().fit_stream(records, response="effect", batch_rows=50).report_.n_rows
         100
         """
-        raise ParameterError(
-            "records of a stream hold the response among their columns: learn them with "
-            f'Mixture(Regression({self.family!r}, response="name"), {self.n_components}).fit_stream(...), or pass '
-            "batches to partial_fit(X, y)"
-        )
+        learn_stream(self, stream, StreamArguments(**options, response=response))
+        return self
 
     def expected_statistics(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -12,12 +13,14 @@ from numpy.typing import NDArray
 from streamem.core.chunk import Chunk
 from streamem.core.errors import DegenerateDataError, ParameterError
 from streamem.core.ports import Family, Source
+from streamem.estimators.response_labels import takes_labels
 from streamem.estimators.row_inputs import read_options
 from streamem.estimators.row_response import open_with_response
 from streamem.estimators.rows import Rows, asking, label_column, probability_columns, weight_prior
 from streamem.estimators.structure import DataArguments, Opened, Question
 from streamem.families.regression.naming import REGRESSIONS as DISTRIBUTIONS
 from streamem.models.regression_mixture import RegressionMixture
+from streamem.online.behind import Behind
 from streamem.running.answers import Column
 from streamem.running.fitted import Fitted, Shape
 from streamem.sources import open_source
@@ -74,6 +77,34 @@ class Regressions(Rows):
     def reopened(self, settings: Any, chunk: Chunk, shape: Shape) -> Source:
         """Rows in memory, the response behind its covariates."""
         return open_source(chunk.x, weight=chunk.weight, options=read_options(settings, DataArguments(), None))
+
+    def behind(self, settings: Any, shape: Shape | None, arguments: DataArguments) -> Behind:
+        """The response of a stream's records: told, of the fit, or the last number of records without names.
+
+        Raises
+        ------
+        ParameterError : labels of something else than the response
+        """
+        told, fitted = arguments.response, None if shape is None else shape.response
+        if told is not None and (not isinstance(told, str) or not told):
+            raise ParameterError(f"response is {told!r}; it must be the name of a field of the records")
+        name = fitted if told is None else told
+        known = dict(arguments.categories or {})
+        if known and (set(known) != {name} or not takes_labels(settings)):
+            raise ParameterError(f"categories is {known!r:.200}; only labels of the response {name!r} may be told")
+        labels = tuple(known[name]) if known and name is not None else None
+        if shape is not None and labels is not None and labels != shape.classes:
+            raise ParameterError(f"categories is {known!r:.200}, and this model has {shape.classes}: leave them out")
+        labels = labels if shape is None else shape.classes
+        names = () if name is None else (name,)
+
+        def shaped(whole: Shape) -> Shape:
+            own = whole.names if not names or whole.names is None else whole.names[:-1]
+            features = whole.features - 1
+            return replace(whole, features=features, names=own, categories=None, response=name, classes=labels)
+
+        categories = {} if labels is None or name is None else {name: labels}
+        return Behind(names, 1, shaped, lambda fitted: fitted, categories=categories)
 
     def row_width(self, family: Any, features: int) -> int:
         """The covariates and the response."""

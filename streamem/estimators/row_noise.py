@@ -13,10 +13,11 @@ from streamem.core.ports import Source, full_family
 from streamem.estimators.row_inputs import columns_of, open_rows, read_options
 from streamem.estimators.structure import DataArguments, Opened
 from streamem.initialization import MERGED, PARALLEL, SPLIT_MERGE
+from streamem.online.behind import Behind
 from streamem.running.fitted import Fitted, Shape
 from streamem.sources import ReadOptions, open_source
 from streamem.sources.opening import is_weight_path
-from streamem.sources.row_noise import NoisyRows
+from streamem.sources.row_noise import NOISE_NEEDED, NoisyRows, possible_noise
 from streamem.sources.side_by_side import SideBySide
 
 Array = NDArray[Any]
@@ -48,6 +49,46 @@ def open_noisy(settings: Any, x: Any, arguments: DataArguments, shape: Shape | N
     told = names if names is not None and len(names) == d else None
     source = NoisyRows(base, d, told)
     return Opened(source, replace(opened.shape, noise=source.kind))
+
+
+def noise_behind(settings: Any, shape: Shape | None, noise: Any) -> Behind:
+    """Fields of a stream's records that hold the noise of each.
+
+    Raises
+    ------
+    ParameterError : a model that knows no noise of rows, or no names of fields, or others than features need
+    """
+    _require_able(settings, shape)
+    names = _columns(noise)
+    if names is None or len(set(names)) < len(names):
+        raise ParameterError(
+            f"noise is {noise!r:.100}; of a stream it must be the names of the fields that hold it, variances in the "
+            "order of the features, or covariances row by row"
+        )
+
+    def again(fitted: Shape) -> Shape:
+        return replace(fitted, noise=_kind(len(names), fitted.features))
+
+    def shaped(whole: Shape) -> Shape:
+        own = None if whole.names is None else whole.names[: -len(names)]
+        return again(replace(whole, features=whole.features - len(names), names=own))
+
+    return Behind(names, len(names), shaped, again, possible_noise, NOISE_NEEDED)
+
+
+def _kind(columns: int, features: int) -> str:
+    """Whether so many columns of noise are variances or covariances.
+
+    Raises
+    ------
+    SchemaError : neither
+    """
+    if columns not in (features, features**2):
+        raise SchemaError(
+            f"noise names {columns} fields for {features} features; {features} variances, or {features}×{features} "
+            "covariances, are needed"
+        )
+    return "variances" if columns == features else "covariances"
 
 
 @dataclass(frozen=True)

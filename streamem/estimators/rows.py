@@ -21,17 +21,19 @@ from streamem.estimators.family_facts import weighed_by
 from streamem.estimators.hyperparameters import require_choice
 from streamem.estimators.making import family_of
 from streamem.estimators.row_inputs import open_rows, read_options
-from streamem.estimators.row_noise import OnValues, open_noisy
+from streamem.estimators.row_noise import OnValues, noise_behind, open_noisy
 from streamem.estimators.structure import Asked, DataArguments, Opened, Question, Structure, imputing
 from streamem.models import Mixture, MixtureWithNoise
 from streamem.models.noise import NOISE_LABEL, BoxTask, joined_boxes
 from streamem.models.weight_prior import WeightPrior
+from streamem.online.behind import Behind
 from streamem.running.answers import Column, map_source
 from streamem.running.engines import Engine
 from streamem.running.fitted import Fitted, Shape
 from streamem.running.row_tasks import Apply, Describe, Score
 from streamem.running.sequence_tasks import WeighAlong
 from streamem.sources import open_source
+from streamem.sources.row_noise import NoisyRows
 
 Array = NDArray[Any]
 NOISE = ("noise_weight", "box")
@@ -86,8 +88,13 @@ class Rows(Structure):
         return int(family.row_width(features)) if hasattr(family, "row_width") else features
 
     def reopened(self, settings: Any, chunk: Chunk, shape: Shape) -> Source:
-        """Rows in memory."""
-        return open_source(chunk.x, weight=chunk.weight, options=read_options(settings, DataArguments(), shape))
+        """Rows in memory, which may have their noise behind them."""
+        rows = open_source(chunk.x, weight=chunk.weight, options=read_options(settings, DataArguments(), shape))
+        return rows if shape.noise is None else NoisyRows(rows, shape.features, None)
+
+    def behind(self, settings: Any, shape: Shape | None, arguments: DataArguments) -> Behind | None:
+        """The noise of each of a stream's records, where it is told."""
+        return None if arguments.noise is None else noise_behind(settings, shape, arguments.noise)
 
     def model(self, settings: Any, family: Family, fitted: Fitted | None) -> Any:
         """The mixture of the family, beside noise where that is asked for."""

@@ -17,6 +17,7 @@ from streamem.core.errors import ParameterError
 from streamem.core.ports import Family, Model, Source, Task
 from streamem.core.state import State
 from streamem.core.stats import Stats
+from streamem.online.behind import Behind
 from streamem.running.answers import Column
 from streamem.running.engines import Engine
 from streamem.running.fitted import Fitted, Shape
@@ -167,6 +168,10 @@ class Structure(Protocol):
 
     def reopened(self, settings: Any, chunk: Chunk, shape: Shape) -> Source:
         """A mini-batch of a stream as a source."""
+
+    def behind(self, settings: Any, shape: Shape | None, arguments: DataArguments) -> Behind | None:
+        """Columns of a stream's records that are no features; None where all are."""
+        return None
 
     # --- model -------------------------------------------------------------------------------------------------------
 

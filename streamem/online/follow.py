@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streamem.algorithms import DriftAlarm, StepwiseEM
+from streamem.core.chunk import Chunk
 from streamem.core.errors import ImpossibleValueError, NumericalError, PoisonError, StreamError
 from streamem.core.message import Message
 from streamem.core.ports import Executor, Source, Stream
 from streamem.core.redaction import redacted
 from streamem.core.state import State
 from streamem.machine.importing import import_whole
+from streamem.online.behind import Behind
 from streamem.online.learner import Advance, Learning, step
 from streamem.online.prefetch import NBYTES, Handover, Inline, Prefetch, reading
 from streamem.online.updates import Update, describe_update
@@ -48,6 +50,7 @@ class Learner:
     resets : whether an alarm lets all rows to come count alike again
     advance : what learns a mini-batch: `step`, or what goes on with an endless sequence
     sequences : of a model of sequences, by which name in the data its sequences are found; None of independent rows
+    behind : columns of records that are no features, or None
     """
 
     fitted: Fitted
@@ -57,6 +60,12 @@ class Learner:
     resets: bool = False
     advance: Advance = step
     sequences: Mapping[str, str] | None = None
+    behind: Behind | None = None
+
+    def finite(self, x: Any) -> Any:
+        """The columns of rows that are finite, or missing: all but noise, which may be infinite."""
+        behind = self.behind
+        return x if behind is None or behind.possible is None else x[:, : -behind.count]
 
     @property
     def has_model(self) -> bool:
@@ -173,6 +182,8 @@ class _Step:
             x = batch.chunk.x
             dtype = np.dtype(np.float32 if x.dtype == np.float32 else np.float64)
             shape = Shape(x.shape[1], None if names is None else tuple(names), decoder.vocabulary.known, dtype=dtype)
+            if learner.behind is not None:
+                shape = learner.behind.shaped(shape)
             if learner.sequences is not None:  # whose attributes are float64 whatever their data are
                 shape = replace(shape, dtype=np.dtype(np.float64), sequences=learner.sequences)
         fitted = replace(learner.fitted, shape=shape)
@@ -207,7 +218,7 @@ class _Step:
 
 def _learned(learner: Learner, reader: Reader, learn: _Step, batch: MiniBatch) -> tuple[MiniBatch, Update | None]:
     """What was learned of a mini-batch: without rows that are finite, but whose densities overflow."""
-    x = batch.chunk.x
+    x = learner.finite(batch.chunk.x)
     try:
         if learner.has_model or not len(x) or float(np.abs(x).max()) < ABSURD:
             return batch, _take(learner, reader, learn, batch)
@@ -219,10 +230,10 @@ def _learned(learner: Learner, reader: Reader, learn: _Step, batch: MiniBatch) -
 
 
 def _sifted(learner: Learner, cutter: Cutter, batch: MiniBatch) -> MiniBatch:
-    bad_rows, x = import_whole("streamem.online.bad_rows"), batch.chunk.x
+    bad_rows, x = import_whole("streamem.online.bad_rows"), learner.finite(batch.chunk.x)
     if learner.fitted.state is not None:
         model, params = learner.learning.model(learner.fitted), learner.fitted.state.params
-        rows = bad_rows.overflowing(lambda chunk: model.e_step(params, chunk), batch.chunk)
+        rows = bad_rows.overflowing(lambda chunk: _e_step(learner, model, params, chunk), batch.chunk)
     else:
         rows = np.flatnonzero((np.abs(x, dtype=np.float64) >= ABSURD).any(axis=1)).tolist()
     if cutter.sifted(len(rows)):
@@ -233,6 +244,16 @@ def _sifted(learner: Learner, cutter: Cutter, batch: MiniBatch) -> MiniBatch:
         )
     usable: MiniBatch = bad_rows.without(batch, rows, "its density cannot be computed: absurd values")
     return usable
+
+
+def _e_step(learner: Learner, model: Any, params: Any, chunk: Chunk) -> None:
+    """The E-step of rows as they came."""
+    if learner.behind is None:
+        model.e_step(params, chunk)
+        return
+    assert learner.fitted.shape is not None
+    for ref in learner.open(chunk, learner.fitted.shape).chunks():
+        model.e_step(params, ref.load())
 
 
 def _take(learner: Learner, reader: Reader, learn: _Step, batch: MiniBatch) -> Update | None:

@@ -20,6 +20,7 @@ from streamem.core.json_text import parse_json
 from streamem.core.message import KEPT_BYTES, Damaged
 from streamem.core.missing import Missing
 from streamem.core.validation import usable
+from streamem.online.behind import Behind
 from streamem.online.kept_bytes import bytes_at, bytes_of, elements_of, shown
 from streamem.online.vocabulary import Vocabulary
 from streamem.sources import ReadOptions, open_source
@@ -134,6 +135,7 @@ class Decoder:
     missing : what of a record may be null or NaN
     vocabulary : the values of columns of categories
     unpack : what payloads of bytes are passed to, with their headers, instead of being read as JSON or Arrow
+    behind : columns that stand behind the features; `columns` and `n_features` count them
     """
 
     def __init__(
@@ -144,8 +146,9 @@ class Decoder:
         missing: Missing = Missing.NOTHING,
         vocabulary: Vocabulary | None = None,
         unpack: Unpack | None = None,
+        behind: Behind | None = None,
     ) -> None:
-        self._unpack = unpack
+        self._unpack, self._behind = unpack, behind
         self.vocabulary = Vocabulary() if vocabulary is None else vocabulary
         self.names = None if columns is None else tuple(columns)
         self.n_features = n_features
@@ -197,6 +200,10 @@ class Decoder:
             return self._object(payload)
         if isinstance(payload, list) and payload and isinstance(payload[0], Mapping):
             return self._objects(payload)
+        if self._behind is not None and _is_pair(payload):
+            with judging(TypeError):
+                payload = _side_by_side(*payload)
+            return self._array(payload, self._behind.count)
         if isinstance(payload, list | tuple):
             with judging(TypeError):
                 payload = _plain_numbers(payload)
@@ -217,6 +224,7 @@ class Decoder:
 
     def _objects(self, objects: Sequence[Any]) -> Records:
         """Mappings of names to numbers, or to categories."""
+        self._require_known()
         if self.names is None:
             self._learn(self._first_names(objects))
         assert self.names is not None
@@ -246,26 +254,28 @@ class Decoder:
             try:
                 names = [str(name) for name in record if self._is_feature(name)]
                 "".join(names).encode()  # half of a surrogate pair cannot be written into any file
-                _row(record, names, self.vocabulary)
+                _row(record, names if self._behind is None else self._behind.ordered(names), self.vocabulary)
             except (ValueError, TypeError, OverflowError) as error:
                 failure = error
                 continue
             if names:
-                return names
+                return names if self._behind is None else self._behind.ordered(names)
         raise SchemaError(f"{failure}; say which fields are features with columns=") from failure
 
     def _is_feature(self, name: Any) -> bool:
         """Whether a field is a feature where nobody says which ones are."""
         return name != self._weight and not is_reserved(name)
 
-    def _array(self, array: Array) -> Records:
-        """Rows without names."""
+    def _array(self, array: Array, paired: int = 0) -> Records:
+        """Rows without names, of which so many columns came apart from the features."""
         if array.ndim and len(array) == 0:
             return self._checked(np.empty((0, self.n_features or 1)), None, array)
         if array.ndim == 1:
             array = array[None, :]
         if self._weight is not None:
             raise SchemaError(f"an array has no field {self._weight!r} for the weight; send records with names")
+        if self._behind is not None and self._behind.names and not paired:
+            raise SchemaError(f"an array has no field {self._behind.names[0]!r}; send records with names, or pairs")
         array = numbers_in(np.array(array, subok=True), "the array")  # a copy: the producer may fill it again
         source = open_source(array)
         self._require_width(source.schema.n_features, "the array")
@@ -276,13 +286,16 @@ class Decoder:
 
     def _table(self, table: Any) -> Records:
         """Anything tabular that `open_source` reads."""
+        self._require_known()
         columns = None if self.names is None else list(dict.fromkeys(re.sub(r"\[\d+\]$", "", n) for n in self.names))
         if not getattr(table, "num_rows", 1):
             return self._checked(np.empty((0, self.n_features or 1)), None, table)
-        if self.vocabulary.values or self.vocabulary.is_open:
+        if self.vocabulary.values or self.vocabulary.is_open or self._behind is not None:
             table = _in_arrow(table, columns, self._weight)
         if isinstance(table, TABLES):
             return self._arrow(table, columns)
+        if columns is None and self._behind is not None:
+            raise SchemaError(f"a {type(table).__name__} needs columns=, the names of the features in their order")
         options = ReadOptions(columns=None if columns is None else tuple(columns), chunk_bytes=2**40)
         with judging():
             source = open_source(table, weight=self._weight, options=options)
@@ -300,6 +313,8 @@ class Decoder:
         """Records of an Arrow table, whose layout is planned once a schema."""
         if self._layout is None or not table.schema.equals(self._layout[0]):
             wanted = default_columns(table.schema, {self._weight}) if columns is None else columns
+            if columns is None and self._behind is not None:
+                columns = wanted = self._behind.ordered(wanted)
             self.vocabulary.require_named(table.schema, wanted)
             options = ReadOptions(
                 columns=None if columns is None else tuple(columns),
@@ -332,6 +347,14 @@ class Decoder:
         unusable = tuple(sorted((*rest.unusable, *refused), key=lambda bad: bad.record))
         return Records(rest.x, rest.weight, rest.ends, len(x), unusable)
 
+    def _require_known(self) -> None:
+        """Refuse names where nobody says which of them stand behind the features."""
+        if self._behind is not None and not self._behind.names:
+            raise SchemaError(
+                "records have names, and none was told for what stands behind the features: name the response with "
+                "response="
+            )
+
     # --- checks ------------------------------------------------------------------------------------------------------
 
     def _learn(self, names: Sequence[str]) -> None:
@@ -351,6 +374,7 @@ class Decoder:
         ends = np.arange(1, len(x) + 1) if ends is None else ends
         with np.errstate(over="ignore", invalid="ignore"):
             suspicious = not np.isfinite(np.sum(x, dtype=np.float64)) or weight is not None
+        suspicious = suspicious or (self._behind is not None and bool(self._behind.wrong(x).any()))
         if not suspicious:
             return Records(x, weight, ends, len(x), ())
         good = self._good(x)
@@ -366,10 +390,16 @@ class Decoder:
 
     def _good(self, x: Array) -> NDArray[np.bool_]:
         """Rows (n,) whose values can be used."""
-        return np.asarray(usable(x, self._missing).all(axis=1))
+        if self._behind is None or self._behind.possible is None:
+            return np.asarray(usable(x, self._missing).all(axis=1))
+        features = x[:, : -self._behind.count]
+        return np.asarray(usable(features, self._missing).all(axis=1) & ~self._behind.wrong(x))
 
     def _fault(self, row: Array, weight: Array | None, i: int) -> str:
-        bad = np.flatnonzero(~usable(row[None], self._missing)[0])
+        if (behind := self._behind) is not None and behind.wrong(row[None])[0]:
+            return f"{row[-behind.count :].tolist()} stand behind the features; {behind.needed}"
+        checked = row if behind is None or behind.possible is None else row[: -behind.count]
+        bad = np.flatnonzero(~usable(checked[None], self._missing)[0])
         if len(bad) == 0:
             return f"the weight is {weight[i] if weight is not None else None}; it must be finite and >= 0"
         column = int(bad[0])
@@ -383,6 +413,23 @@ class Decoder:
         whole = f"{reason} (all {records} records of the message)" if records > 1 else reason
         bad = Unusable(0, whole, bytes_of(payload), records)
         return Records(np.empty((0, self.n_features or 1)), None, np.empty(0, np.int64), records, (bad,))
+
+
+def _is_pair(payload: Any) -> bool:
+    """Whether a payload is (X, y), features and what stands behind them, and not a row of two numbers."""
+    return isinstance(payload, tuple) and len(payload) == 2 and not any(map(_is_number, payload))
+
+
+def _side_by_side(features: Any, behind: Any) -> Array:
+    """Rows (n, d + m) of X (n, d) and y (n,) or (n, m)."""
+    if hasattr(features, "columns"):
+        raise ValueError("a data frame in a pair has names that nobody looks at: send a frame that holds all columns")
+    x, y = np.asarray(features), np.asarray(behind)
+    if x.ndim != 2 or y.ndim not in (1, 2) or len(x) != len(y):
+        raise ValueError(f"a pair holds arrays of shape {x.shape} and {y.shape}; (n, d) and (n,) are needed")
+    if y.dtype.kind not in "biuf" or x.dtype.kind not in "biuf":
+        raise ValueError(f"a pair holds {x.dtype} and {y.dtype}; numbers are needed")
+    return np.column_stack([x, y])
 
 
 def _records_in(payload: Any) -> int:

@@ -19,6 +19,11 @@ Array = NDArray[Any]
 HIDDEN = -1.0
 """In place of an infinite variance: the value beside it was not observed."""
 
+NOISE_NEEDED = (
+    "variances are numbers >= 0, covariances symmetric and without negative eigenvalues; an infinite variance says "
+    "that the value was not observed"
+)
+
 TOLERANCE = 1e-6
 """By which matrices may be asymmetric, or have eigenvalues below 0, relative to their largest variance."""
 
@@ -88,6 +93,24 @@ class NoisyRows(Source):
         return [NoisyRef(ref, self._features, self._names, width) for ref in self._base.chunks()]
 
 
+def possible_noise(x: Array, noise: Array) -> Array:
+    """Which rows (n,) have noise that can be: variances (n, d), or covariances (n, d·d), of values x (n, d)."""
+    d, found = x.shape[1], np.ones(len(x), dtype=np.bool_)
+    if noise.shape[1] == d:
+        return np.asarray(((noise >= 0) | (np.isnan(noise) & np.isnan(x))).all(axis=1))
+    if noise.shape[1] != d * d or _are_covariances(x, noise):
+        return found
+    return np.array([_are_covariances(x[i : i + 1], noise[i : i + 1]) for i in range(len(x))], dtype=np.bool_)
+
+
+def _are_covariances(x: Array, noise: Array) -> bool:
+    try:
+        _covariances(x, noise, None, None)
+    except DataError:
+        return False
+    return True
+
+
 def _variances(x: Array, noise: Array, ref: ChunkRef, names: tuple[str, ...] | None) -> Array:
     lost = np.isnan(x)
     if (wrong := (noise < 0) | (np.isnan(noise) & ~lost)).any():
@@ -99,7 +122,7 @@ def _variances(x: Array, noise: Array, ref: ChunkRef, names: tuple[str, ...] | N
     return _said(values, own, hidden | lost)
 
 
-def _covariances(x: Array, noise: Array, ref: ChunkRef, names: tuple[str, ...] | None) -> Array:
+def _covariances(x: Array, noise: Array, ref: ChunkRef | None, names: tuple[str, ...] | None) -> Array:
     d, lost = x.shape[1], np.isnan(x)
     matrices = noise.reshape(-1, d, d).astype(np.float64)
     diagonal = np.einsum("bii->bi", matrices).copy()
@@ -131,10 +154,7 @@ def _said(values: Array, noise: Array, unseen: Array) -> Array:
 
 
 def _refused(
-    what: str, row: int, ref: ChunkRef, column: int | None = None, names: tuple[str, ...] | None = None
+    what: str, row: int, ref: ChunkRef | None, column: int | None = None, names: tuple[str, ...] | None = None
 ) -> DataError:
     where = "" if column is None else f", column {column}" + ("" if names is None else f" {names[column]!r}")
-    return DataError(
-        f"noise holds {what} in row {ref.row(row)}{where}: variances are numbers >= 0, covariances symmetric and "
-        "without negative eigenvalues; an infinite variance says that the value was not observed"
-    )
+    return DataError(f"noise holds {what} in row {row if ref is None else ref.row(row)}{where}: {NOISE_NEEDED}")

@@ -125,10 +125,9 @@ def private_state(estimator: Any) -> list[str]:
 def trained(name: str) -> Any:
     """An estimator that was fitted, learned online and was followed."""
     model = unfitted(ESTIMATORS[name]).on_update(lambda update: None)
-    x = rows(name)
-    if told := response(name):  # of which streams hold the response among their columns
-        return model.fit(x, **told).partial_fit(x, **told)
-    return model.fit(x).partial_fit(x).fit_stream(x if isinstance(x, list) else [x], batch_rows=60)
+    x, told = rows(name), response(name)
+    batches = [(x, told["y"])] if told else x if isinstance(x, list) else [x]
+    return model.fit(x, **told).partial_fit(x, **told).fit_stream(batches, batch_rows=60)
 
 
 def response(name: str) -> dict[str, Any]:

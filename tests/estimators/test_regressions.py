@@ -223,5 +223,3 @@ def test_what_cannot_be() -> None:
         MixtureOfRegressions(family="gamma").fit(X, y)
     with pytest.raises(DataError, match=r"1 in column 1 .*missing=\"integrate\""):
         MixtureOfRegressions().fit(X, np.where(y == 3, np.nan, y))
-    with pytest.raises(ParameterError, match="learn them with Mixture"):
-        MixtureOfRegressions().fit_stream([X])
