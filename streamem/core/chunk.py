@@ -26,8 +26,8 @@ class Chunk:
     sequences : Sequences or None
         Which rows are steps of one sequence, for models of sequences; None means independent rows.
     covariates : (n, p) float64 or None
-        What drives the transitions from each step to the next one, for models that have such; no part of what is
-        emitted. NaN in padding only.
+        What drives the transitions from each step to the next one, or the weights of a row or group, for models that
+        have such; no part of what is emitted. NaN in padding only, and in rows that lack all values.
     """
 
     x: NDArray[Any]

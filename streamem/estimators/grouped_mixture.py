@@ -15,10 +15,10 @@ from streamem.algorithms import DriftAlarm, StepSize
 from streamem.core.arrays import Params
 from streamem.core.ports import Family, Variant
 from streamem.estimators.asking import Target, scores_of
+from streamem.estimators.concomitant_groups import OfGroups
 from streamem.estimators.declaring import hyperparameters
 from streamem.estimators.estimator import Estimator
 from streamem.estimators.faces.family import FamilyFace
-from streamem.estimators.groups import GROUPS
 from streamem.estimators.imputing import impute
 from streamem.estimators.labels import lengths_told
 from streamem.estimators.live import OnDrift, OwnDecoder, StreamArguments, Until, learn_stream
@@ -48,12 +48,17 @@ class GroupedMixture(Estimator):
     tol, max_iter, n_init, random_state, warm_start, verbose, stopping, missing, unseen, n_threads, memory_limit
     chunk_bytes
         As in `Mixture`. `tol` is in nats per row.
+    concomitant : list of columns, by name or by position from 0 on, or one of them, optional
+        Variables z, the same in all rows of a group, on which the weights depend: π_k(z) = softmax(α_k + z·γ_k), as of
+        flexmix's ``FLXPmultinom`` and of latent class models with covariates (Dayton & Macready 1988). No component
+        emits these columns. Each pass makes one Newton step that cannot lower the likelihood.
     weight_concentration_prior : float or (K,), optional
         As in `Mixture`, in groups instead of rows.
 
     Attributes
     ----------
     weights_ : (K,) shares of the groups
+    concomitant_intercept_, concomitant_coef_ : (K,) and (K, p), α and γ, of component 0 they are 0
     params_ : Params of the family
     sequences_by_ : how the groups were named in the data of the fit, and will be looked for in later data
     converged_, n_iter_, lower_bound_, lower_bounds_, report_, n_features_in_ : as in `GaussianMixture`
@@ -91,16 +96,19 @@ class GroupedMixture(Estimator):
     stopping: str = "aitken"
     missing: str = "error"
     unseen: str = "error"
+    concomitant: Sequence[str | int] | str | int | None = None
     weight_concentration_prior: float | ArrayLike | None = None
     n_threads: int | None = None
     memory_limit: str | int | None = None
     chunk_bytes: str | int | None = None
 
     weights_: Array = field(init=False)
+    concomitant_intercept_: Array = field(init=False)
+    concomitant_coef_: Array = field(init=False)
     params_: Params = field(init=False)
     n_features_in_: int = field(init=False)
 
-    structure = GROUPS
+    structure = OfGroups()
     face: ClassVar[FamilyFace] = FamilyFace()
     instead_of_noise = (
         "of groups it could be a class of whole groups or a share of every class's rows, and both are meant. Heavy "
@@ -575,7 +583,7 @@ class GroupedMixture(Estimator):
         ((5, 1), (2,))
         """
         rng = check_random_state(self.random_state if random_state is None else random_state)
-        return GROUPS.drawn_groups(self, self._now(), np.asarray(lengths), rng)
+        return self.structure.drawn_groups(self, self._now(), np.asarray(lengths), rng)
 
     @classmethod
     def load(cls, path: Path, **objects: Any) -> Self:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 import numpy as np
 
 from streamem.core.errors import ParameterError, SchemaError
 from streamem.estimators.hyperparameters import budget_of
+from streamem.estimators.named_columns import concomitants, told_columns
 from streamem.estimators.row_inputs import categories_for, refuse_what_cannot_be_read
 from streamem.estimators.structure import DataArguments, Opened
 from streamem.models.chain_operators import CHEAP
@@ -64,27 +64,8 @@ def step_options(settings: Any, x: Any, arguments: DataArguments, shape: Shape |
 
 
 def driving(settings: Any) -> tuple[str | int, ...]:
-    """The columns of `transition_covariates`, by name or position; a model file holds positions as an array.
-
-    Raises
-    ------
-    ParameterError : neither names nor positions
-    """
-    chosen = getattr(settings, "transition_covariates", None)
-    if chosen is None:
-        return ()
-    if isinstance(chosen, str | int | np.integer):
-        chosen = [chosen]
-    try:
-        found = tuple(one if isinstance(one, str) else operator.index(one) for one in chosen)
-    except TypeError:
-        found = ()
-    if not found or len(set(found)) < len(found) or any(isinstance(one, bool | np.bool_) for one in chosen):
-        raise ParameterError(
-            f"transition_covariates is {chosen!r}; it must be a list of different columns, by name or by position from "
-            "0 on, or None"
-        )
-    return found
+    """The columns on which transitions, or weights of groups, depend."""
+    return told_columns(settings, "transition_covariates") or concomitants(settings)
 
 
 def _may_sweep(settings: Any) -> bool:

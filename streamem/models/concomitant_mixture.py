@@ -20,7 +20,7 @@ from streamem.core.stats import Stats
 from streamem.kernels.plain_kernel import reused_kernel
 from streamem.models.concomitants import EXPANSION, Concomitants
 from streamem.models.far_rows import no_density
-from streamem.models.logit_moves import log_moves, plausible
+from streamem.models.logit_moves import log_moves
 from streamem.models.mixture import Responsibilities
 from streamem.models.regression_mixture import RegressionMixture
 
@@ -108,20 +108,15 @@ class ConcomitantMixture(RegressionMixture):
         """Counts as counts; the last expansion where the curvature of the extrapolated one is not such."""
         beside = {name: valid[name] for name in EXPANSION}
         found = super().project(stats.replace(**beside), valid, previous)
-        one, other = (Stats(**{name: own[name][None] for name in EXPANSION}) for own in (stats, valid))
-        return found.replace(**{name: value[0] for name, value in plausible(one, other).items()})
+        return found.replace(**self.concomitants.plausible(stats, valid))
 
     def arithmetic(self, params: Params, dtype: DTypeLike = np.float64) -> str:
         """The family's arithmetic, and weights of each row."""
         return f"{self.family.arithmetic(params.components, dtype)}, weights of each row"
 
     def workspace_bytes(self, n_features: int) -> int:
-        """The family's, and of a block the concomitants, their products, and the spread of the weights."""
-        k, q = self.n_components, 1 + self.concomitants.n_covariates
-        return super().workspace_bytes(n_features) + 8 * self._block_rows * (2 * k * k + 6 * k + q * q + 2 * q)
-
-    _block_rows = 4096
-    """Of a block, as projected."""
+        """The workspace of a mixture, and of concomitants, their products and spreads."""
+        return super().workspace_bytes(n_features) + self.concomitants.workspace_bytes
 
     def statistics_bytes(self, n_features: int) -> int:
         """Bytes of the statistics of a mixture, and of the expansion."""

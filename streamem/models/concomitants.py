@@ -24,6 +24,7 @@ from streamem.models.logit_moves import (
     hidden,
     log_moves,
     maximized,
+    plausible,
     require_varying,
 )
 
@@ -31,6 +32,10 @@ Array = NDArray[Any]
 
 EXPANSION = ("curvature", "target")
 """Statistics of the logits beside the responsibilities."""
+
+
+BLOCK_ROWS = 8192
+"""Rows that are counted together, as projected."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +90,17 @@ class Concomitants:
         )
         logits, _ = maximized(own, np.asarray(previous.logits)[None])
         return {"logits": logits[0], "concomitant_box": previous.concomitant_box}
+
+    def plausible(self, stats: Stats, valid: Stats) -> dict[str, Array]:
+        """curvature and target of extrapolated statistics, or those of `valid`."""
+        one, other = (Stats(**{name: own[name][None] for name in EXPANSION}) for own in (stats, valid))
+        return {name: value[0] for name, value in plausible(one, other).items()}
+
+    @property
+    def workspace_bytes(self) -> int:
+        """Bytes of the concomitants, their products and the spread of the weights, of some thousand rows."""
+        k, q = self.n_components, 1 + self.n_covariates
+        return 8 * BLOCK_ROWS * (2 * k * k + 6 * k + q * q + 2 * q)
 
     @property
     def statistics_bytes(self) -> int:

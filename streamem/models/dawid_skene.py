@@ -50,6 +50,7 @@ class DawidSkene(GroupedMixture):
     def _groups(
         self,
         params: Params,
+        priors: Array,
         emissions: Emissions,
         steps: Steps,
         message: Boundary,
@@ -58,7 +59,7 @@ class DawidSkene(GroupedMixture):
         """Runs of items, or all, with posteriors; by the votes where the parameters know nothing."""
         if knows_nothing(params):
             return self._by_votes(params, emissions, steps, runs)
-        return super()._groups(params, emissions, steps, message, runs)
+        return super()._groups(params, priors, emissions, steps, message, runs)
 
     def _by_votes(
         self, params: Params, emissions: Emissions, steps: Steps, runs: Sequence[slice] | None

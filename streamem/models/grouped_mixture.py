@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
@@ -51,6 +52,18 @@ class Group(NamedTuple):
     spans: Array
     log_density: Array
     posterior: Array
+
+
+class Tally(ABC):
+    """What counts posteriors of groups besides."""
+
+    @abstractmethod
+    def add(self, groups: slice, counted: Array) -> None:
+        """Count weighted posteriors (g, K) of some groups of the chunk, 0 of one that began before."""
+
+    @abstractmethod
+    def told(self) -> dict[str, Array]:
+        """Statistics."""
 
 
 class GroupedMixture(ForwardsToFamily):
@@ -115,13 +128,14 @@ class GroupedMixture(ForwardsToFamily):
         steps = steps_of(chunk, message)
         emissions = self._emissions(params, chunk, steps, chunk.x.dtype)
         begun, weighted = _begun(chunk, steps, message), chunk.weight is not None
+        priors, tally = self._log_weights(params, chunk, steps), self._tally(params, chunk, steps)
         log_likelihood, counts = 0.0, np.zeros(self.n_components)
         at_once = self._at_once(params, emissions, steps, message)
         for run in _runs(steps, max(RUN_ROWS, emissions.kernel.block_rows), at_once):
             sums = (
                 _mixed(params, emissions, steps, run, weighted) if at_once.start <= run.start < at_once.stop else None
             )
-            sums = sums or self._one_by_one(params, emissions, steps, message, run, begun)
+            sums = sums or self._one_by_one(params, priors, emissions, steps, message, run, begun, tally)
             log_likelihood, counts = log_likelihood + sums.log_likelihood, counts + sums.responsibilities
         weight = _weight(chunk, steps)
         rounding = emissions.kernel.rounding + 4 * (self.n_components + 4) * EPS
@@ -132,6 +146,7 @@ class GroupedMixture(ForwardsToFamily):
             rounding=weight * rounding + far_rounding(emissions.kernel, log_likelihood),
             responsibilities=counts,
             components=emissions.stats(),
+            **({} if tally is None else tally.told()),
         )
 
     def m_step(self, stats: Stats, previous: Params) -> Params:
@@ -233,7 +248,8 @@ class GroupedMixture(ForwardsToFamily):
         steps = steps_of(chunk, message or ALONE)
         emissions = self._emissions(params, chunk, steps, np.float64)
         total = 0.0
-        for group in self._groups(params, emissions, steps, message or ALONE):
+        priors = self._log_weights(params, chunk, steps)
+        for group in self._groups(params, priors, emissions, steps, message or ALONE):
             total += float(steps.weights[group.first : group.first + len(group.spans)] @ group.log_density)
         begun = _begun(chunk, steps, message or ALONE)
         return Stats(rows=chunk.rows, weight=float(steps.weights @ begun), log_likelihood=total)
@@ -247,7 +263,9 @@ class GroupedMixture(ForwardsToFamily):
     @by_size
     def forward_of(self, params: Params, chunk: Chunk, question: str, boundary: Boundary) -> Array:
         """(K,) log-probabilities, up to a constant, of the component given all rows so far."""
-        before = _log(params.weights) if boundary.before is None else boundary.before
+        before = boundary.before
+        if before is None:
+            before = self._log_weights(params, chunk, steps_of(chunk, ALONE))[0]
         return np.asarray(before + self._total(params, chunk))
 
     @by_size
@@ -291,7 +309,16 @@ class GroupedMixture(ForwardsToFamily):
     def _asked(self, params: Params, chunk: Chunk, message: Boundary | None) -> Iterator[Group]:
         steps = steps_of(chunk, message or ALONE)
         emissions = self._emissions(params, chunk, steps, np.float64)
-        return self._groups(params, emissions, steps, message or ALONE)
+        priors = self._log_weights(params, chunk, steps)
+        return self._groups(params, priors, emissions, steps, message or ALONE)
+
+    def _log_weights(self, params: Params, chunk: Chunk, steps: Steps) -> Array:
+        """(g, K) logarithms of the weights of every group."""
+        return np.broadcast_to(_log(params.weights), (len(steps.spans), self.n_components))
+
+    def _tally(self, params: Params, chunk: Chunk, steps: Steps) -> Tally | None:
+        """What counts posteriors of groups besides; by default nothing does."""
+        return None
 
     def _that_begin(self, found: list[Array], chunk: Chunk, empty: tuple[int, int]) -> Array:
         every = np.concatenate(found) if found else np.empty(empty)
@@ -306,15 +333,26 @@ class GroupedMixture(ForwardsToFamily):
         return slice(first, max(first, len(steps.spans) - beyond))
 
     def _one_by_one(
-        self, params: Params, emissions: Emissions, steps: Steps, message: Boundary, run: slice, begun: Array
+        self,
+        params: Params,
+        priors: Array,
+        emissions: Emissions,
+        steps: Steps,
+        message: Boundary,
+        run: slice,
+        begun: Array,
+        tally: Tally | None,
     ) -> MixtureSums:
         """The sums of a run of groups, and the statistics of its rows."""
         log_likelihood, counts = 0.0, np.zeros(self.n_components)
-        for group in self._groups(params, emissions, steps, message, [run]):
+        for group in self._groups(params, priors, emissions, steps, message, [run]):
             own = slice(group.first, group.first + len(group.spans))
             weights = steps.weights[own]
             weighed = group.posterior * weights[:, None]
-            counts += (weighed * begun[own, None]).sum(axis=0)
+            here = weighed * begun[own, None]
+            counts += here.sum(axis=0)
+            if tally is not None:
+                tally.add(own, here)
             log_likelihood += float(weights @ group.log_density)
             if emissions.accumulate_groups(group.spans, weighed):
                 continue
@@ -325,18 +363,22 @@ class GroupedMixture(ForwardsToFamily):
     def _groups(
         self,
         params: Params,
+        priors: Array,
         emissions: Emissions,
         steps: Steps,
         message: Boundary,
         runs: Sequence[slice] | None = None,
     ) -> Iterator[Group]:
-        """Runs of groups, or all, with posteriors; messages count for the first and the last group of the chunk."""
-        log_weights, last = _log(params.weights), len(steps.spans) - 1
+        """Runs of groups, or all, with posteriors, whose log-weights are priors (g, K).
+
+        Messages count for the first and the last group of the chunk.
+        """
+        last = len(steps.spans) - 1
         rows = max(RUN_ROWS, emissions.kernel.block_rows)
         for run in steps.groups(rows) if runs is None else runs:
             spans = steps.spans[run]
             joint = sums_of_groups(emissions, spans, rows)
-            entry = np.repeat(log_weights[None], len(spans), axis=0)
+            entry = np.array(priors[run])
             if run.start == 0 and message.before is not None:
                 entry[0] = message.before - np.logaddexp.reduce(message.before)
             joint += entry

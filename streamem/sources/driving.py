@@ -15,12 +15,12 @@ from streamem.core.ports import Schema
 
 Array = NDArray[Any]
 
-TRANSITIONS = "covariates of transitions"
+TRANSITIONS = "covariates of transitions or weights"
 CONCOMITANTS = "concomitant variables"
-LEFT = {TRANSITIONS: "states need a column to emit", CONCOMITANTS: "a response needs a covariate"}
-SOUGHT = {TRANSITIONS: "to drive the transitions", CONCOMITANTS: "on which the weights could depend"}
+LEFT = {TRANSITIONS: "states and components need a column to emit", CONCOMITANTS: "a response needs a covariate"}
+SOUGHT = {TRANSITIONS: "to drive transitions or weights", CONCOMITANTS: "on which the weights could depend"}
 NEEDED = {
-    TRANSITIONS: "Every step needs its covariates, also where nothing else was observed: impute them, or leave the "
+    TRANSITIONS: "Every row needs its covariates, also where nothing else was observed: impute them, or leave the "
     "column out",
     CONCOMITANTS: 'Drop or impute such rows; NaN may stand there with missing="integrate", which leaves them out',
 }

@@ -184,7 +184,7 @@ class SequenceSource(Source):
     padded : rows of NaN at the end of a sequence stand for no steps
     lag : earlier steps that every row carries: d · (lag + 1) features
     told : the way and the name in the data by which sequences were found, such as {"sequence_column": "run"}
-    covariates : columns, by position, that are no features but what drives the transitions (`Chunk.covariates`)
+    covariates : columns, by position, that are no features but what drives transitions or weights (`Chunk.covariates`)
 
     Raises
     ------
@@ -247,7 +247,7 @@ class SequenceSource(Source):
         chosen = tuple(covariates)
         if self.covariates and chosen != self.covariates:
             raise SchemaError(
-                f"{self.schema.origin} is open with the covariates of transitions in columns {list(self.covariates)}, "
+                f"{self.schema.origin} is open with covariates in columns {list(self.covariates)}, "
                 f"and {list(chosen)} were asked for: open it with these, or without any"
             )
         return self if chosen == self.covariates else self._again(weights=self._weights, covariates=chosen)

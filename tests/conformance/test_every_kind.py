@@ -218,6 +218,14 @@ KINDS: dict[str, Kind] = {
         messages=GROUPS,
         batches=[{"X": GROUPS[: ROWS // 8]}, {"X": GROUPS[ROWS // 8 :]}],
     ),
+    "GroupedMixture with concomitant": Kind(
+        made(GroupedMixture, Regression("gaussian"), 2, concomitant=[0], init_params="random"),
+        np.column_stack([np.repeat(np.random.default_rng(2).normal(size=ROWS // 4), 4), PAIRS]),
+        ("ConcomitantGroups",),
+        holes=np.column_stack([np.repeat(np.random.default_rng(2).normal(size=ROWS // 4), 4), gaps(PAIRS)]),
+        told={"lengths": np.full(ROWS // 4, 4)},
+        units=ROWS // 4,
+    ),
     "HMM(FactorGaussian)": Kind(
         made(HMM, FactorGaussian(1), 2), factors(), ("FactorGaussian", "HMM"), holes=gaps(factors()), **CHAIN
     ),
@@ -358,6 +366,8 @@ COLUMNS: dict[str, Callable[[Kind, Any, Path], None]] = {
 }
 
 REFUSED: dict[tuple[str, str], str] = {
+    ("GroupedMixture with concomitant", "streams"): "concomitant excludes a stream: pass batches",
+    ("GroupedMixture with concomitant", "errors"): "concomitant excludes standard errors",
     ("HMM with transition_covariates", "streams"): "exclude a stream: read it in batches",
     ("MixtureOfRegressions with concomitant", "streams"): "not read with concomitant variables: pass batches to part",
 }

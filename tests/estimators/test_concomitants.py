@@ -298,7 +298,7 @@ def test_what_cannot_be_is_refused() -> None:
     X, y = shifted()
     frame = pd.DataFrame({"z": X[:, 0], "x": X[:, 1]})
     for wrong in ([], [0, 0], [1.5], [True]):
-        with pytest.raises(ParameterError, match="concomitant is .*; it must be a list of different columns of X"):
+        with pytest.raises(ParameterError, match="concomitant is .*; it must be a list of different columns, by name"):
             MixtureOfRegressions(2, concomitant=wrong).fit(X, y)
     with pytest.raises(SchemaError, match=r"no column 'age' on which the weights could depend; it has \['z', 'x'\]"):
         MixtureOfRegressions(2, concomitant=["age"]).fit(frame, y)

@@ -131,7 +131,8 @@ def test_missing_emissions_are_steps_and_missing_covariates_an_error() -> None:
     assert np.isfinite(filled).all()
     gappy[12, 1] = np.nan
     with pytest.raises(
-        DataError, match=r"column 1, of the covariates of transitions, are not finite \(the first, NaN, in row 12"
+        DataError,
+        match=r"column 1, of the covariates of transitions or weights, are not finite \(the first, NaN, in row 12",
     ):
         hmm.fit(gappy)
     cube = np.full((2, 250, 3), np.nan)
@@ -225,9 +226,11 @@ def test_what_cannot_be_is_refused(speed: pd.DataFrame) -> None:
     for setting in ({"topology": "left-right"}, {"tied_transitions": [[0, 1]]}, {"transmat_prior": 2.0}):
         with pytest.raises(ParameterError, match=f"{next(iter(setting))} is .* the same in every step"):
             GaussianHMM(2, transition_covariates=["Pacc"], **setting).fit(frame)
-    with pytest.raises(SchemaError, match=r"no column 'pay' to drive the transitions; it has \['Pacc', 'rt'\]"):
+    with pytest.raises(SchemaError, match=r"no column 'pay' to drive transitions or weights; it has \['Pacc', 'rt'\]"):
         GaussianHMM(2, transition_covariates=["pay"]).fit(frame)
-    with pytest.raises(SchemaError, match="all covariates of transitions; states need a column to emit"):
+    with pytest.raises(
+        SchemaError, match="all covariates of transitions or weights; states and components need a column to emit"
+    ):
         GaussianHMM(2, transition_covariates=["Pacc"]).fit(frame[["Pacc"]])
     for wrong in ([], [0, 0], [1.5], [True]):
         with pytest.raises(ParameterError, match="transition_covariates is .*; it must be a list of different columns"):
