@@ -198,3 +198,47 @@ def test_what_cannot_be_is_refused() -> None:
         model.fit_stream([frame])
     with pytest.raises(ParameterError, match="no groups are drawn"):
         model.sample([3])
+
+
+# --- groups that are cut, and many of them ----------------------------------------------------------------------------
+
+
+def households(lengths: Array) -> Array:
+    """Rows [z, x] of groups of such lengths, of which z says on which side x lies."""
+    rng = np.random.default_rng(4)
+    z = rng.normal(size=len(lengths))
+    side = rng.random(len(lengths)) < 1.0 / (1.0 + np.exp(-2.0 * z))
+    x = np.repeat(0.4 * side, lengths) + rng.normal(size=lengths.sum())
+    return np.column_stack([np.repeat(z, lengths), x])
+
+
+def test_groups_larger_than_a_chunk() -> None:
+    """Messages know the weights of each group, and a group is counted once, where it begins."""
+    lengths = np.arange(10, 130, 10)
+    x = households(lengths)
+    settings: dict[str, Any] = {**TOTAL, "concomitant": 0, "max_iter": 4}
+    whole = GroupedMixture(Gaussian("diag"), 2, **settings).fit(x, lengths=lengths)
+    cut = GroupedMixture(Gaussian("diag"), 2, chunk_bytes=20 * 24, **settings).fit(x, lengths=lengths)
+    assert cut.report_.n_chunks >= 24
+    for one, other in zip(numbers_of(cut), numbers_of(whole), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-8, atol=1e-10)
+    np.testing.assert_allclose(cut.predict_proba(x, lengths), whole.predict_proba(x, lengths), atol=1e-8)
+    assert cut.score(x, lengths=lengths) == pytest.approx(whole.score(x, lengths=lengths), rel=1e-10)
+
+
+def test_more_groups_than_are_taken_together() -> None:
+    """Every group has its own weights, whatever run of groups it is in."""
+    lengths = np.full(9000, 2)
+    x = households(lengths)
+    whole = Chunk(x[:, 1:], None, Sequences(np.cumsum([0, *lengths])), x[:, :1])
+    model = ConcomitantGroups(Gaussian("diag"), 2, STARTS["random"], 1, np.array([[-5.0], [5.0]]))
+    params = model.init(whole, np.random.RandomState(0))
+    params = params.replace(logits=np.array([[0.2, -3.0], [-0.2, 3.0]]))
+    halves = [Chunk(whole.x[a:b], None, Sequences(np.arange(0, 9001, 2)), whole.beside(slice(a, b))) for a, b in CUTS]
+    first, second = (model.e_step(params, half) for half in halves)
+    together, apart = model.e_step(params, whole), first + second
+    for name in ("log_likelihood", "responsibilities", "curvature", "target"):
+        np.testing.assert_allclose(together[name], apart[name], rtol=1e-10, atol=1e-7)
+
+
+CUTS = [(0, 9000), (9000, 18000)]
