@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from streamem.core.errors import ParameterError, SchemaError
-from streamem.core.ports import Family, Source
+from streamem.core.ports import Family
 from streamem.estimators.named_columns import concomitants
 from streamem.estimators.regressions import REGRESSIONS, Regressions
 from streamem.estimators.row_response import open_with_response
