@@ -1,9 +1,10 @@
 """Passes over the data until a fit is within 1e-6 nats a row of where it ends, by algorithm; and where it ends.
 
-Every seed draws a start; all algorithms begin there. A fit runs to its stopping rule (Aitken, 1e-9 nats a row), and the
-passes are counted until the log-likelihood of its parameters first comes within 1e-6 of the final one; passes of
-mini-batches and of proposals that were turned down count. A fit reaches the best maximum known where it is within
-1e-4 nats a row of the best of all fits of that case: at its end, and after as many passes as "auto" took in the median.
+Every seed draws a start; all algorithms begin there, but for "auto" from k-means, which first exchanges components on
+the sample. A fit runs to its stopping rule (Aitken, 1e-9 nats a row), and the passes are counted until the
+log-likelihood of its parameters first comes within 1e-6 of the final one; passes of mini-batches and of proposals that
+were turned down count. A fit reaches the best maximum known where it is within 1e-4 nats a row of the best of all fits
+of that case: at its end, and after as many passes as "auto" took in the median.
 """
 
 from __future__ import annotations

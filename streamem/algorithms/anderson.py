@@ -18,6 +18,9 @@ LEAST_REACH = 0.25
 RIDGE = 1e-10
 """Of the largest eigenvalue of the normal equations, added to all of them."""
 
+LONGER = 2.0
+"""Times the bound that a step away from a saddle may have."""
+
 LARGEST_REST = 0.5
 """Share of a residual that linear change may leave unexplained."""
 
@@ -32,10 +35,11 @@ class AndersonEM(Accelerated):
     With g the image of s under an EM step and f = g − s: s' = g − Σ γ_i Δg_i, where γ minimizes ‖f − Σ γ_i Δf_i‖ over
     the last four pairs (Walker & Ni 2011, eq. 2.2), damped by a ridge (Henderson & Varadhan 2019, §3.2). Along
     directions in which EM moves away from that point, a saddle, the step has the other sign. Where that minimum is more
-    than ½‖f‖, residuals are not linear and the step is plain. The step beyond g is at most `reach`·‖f‖: the bound
-    begins at 1, grows fourfold where it was reached and kept, and falls to a quarter after a rejection. For 1, 2, 4, …
-    passes after each rejection in a row, squared steps are tried instead (`SquaredEM`), which do better far from the
-    optimum. Norms are those of `Distances`.
+    than ½‖f‖, residuals are not linear and the step is plain. The step beyond g is at most `reach`·‖f‖, and twice that
+    where it leaves a saddle: the bound begins at 1, grows fourfold where it was reached and kept, and falls to a
+    quarter after a rejection, unless of a step away from a saddle. For 1, 2, 4, … passes after each rejection in a row
+    (for 1 at a saddle), squared steps are tried instead (`SquaredEM`), which do better far from the optimum. Norms are
+    those of `Distances`.
 
     Examples
     --------
@@ -54,9 +58,11 @@ class AndersonEM(Accelerated):
 
     def fresh(self) -> Stats:
         """``reach``, ``bounded``, ``rate``; ``hold``, passes until the next mixed step, and ``wait``, those after a
-        rejection; ``squared``, the scalars of squared steps, and whether the last try was ``one`` of these.
+        rejection; ``squared``, the scalars of squared steps, and whether the last try was ``one`` of these, or led
+        ``away`` from a saddle.
         """
-        return Stats(reach=1.0, bounded=0.0, rate=1.0, hold=0.0, wait=1.0, one=0.0, squared=self._squared.fresh())
+        none = {"bounded": 0.0, "hold": 0.0, "one": 0.0, "away": 0.0}
+        return Stats(reach=1.0, rate=1.0, wait=1.0, squared=self._squared.fresh(), **none)
 
     def proposal(self, own: Stats, pairs: Sequence[Pair]) -> Proposal:
         """The mixed step; while it waits, the squared step; a plain one where only one pair is known."""
@@ -73,13 +79,14 @@ class AndersonEM(Accelerated):
         if not units.norm(_less(residuals[-1], shares, changes)) <= LARGEST_REST * size:
             return self._other(own, pairs)
         steps = [(second.point - first.point, second.image - first.image) for first, second in pairwise(pairs)]
-        shares = _away_from_saddles(units, [moved for moved, _ in steps], changes, shares)
+        turned = _away_from_saddles(units, [moved for moved, _ in steps], changes, shares)
+        shares, away = (shares, 0.0) if turned is None else (turned, 1.0)
         beyond = _less(pairs[-1].image * 0.0, shares, [to for _, to in steps])
-        length, reach = units.norm(beyond), float(own.reach) * size
+        length, reach = units.norm(beyond), float(own.reach) * size * (LONGER if away else 1.0)
         if not 0 < length < np.inf:
             return self._other(own, pairs)
         image = pairs[-1].image
-        told = own.replace(bounded=float(length > reach), one=0.0)
+        told = own.replace(bounded=float(length > reach), one=0.0, away=away)
         return Proposal(with_totals(image + beyond * min(1.0, reach / length), image), told)
 
     def after_verdict(self, own: Stats, kept: bool) -> Stats:
@@ -89,6 +96,8 @@ class AndersonEM(Accelerated):
         reach, wait = float(own.reach), float(own.wait)
         if kept:
             return own.replace(reach=reach * WIDEN if float(own.bounded) else reach, wait=1.0)
+        if "away" in own and float(own.away):  # not in older checkpoints
+            return own.replace(hold=1.0)
         lower = max(LEAST_REACH, reach / WIDEN)
         return own.replace(reach=lower, hold=wait, wait=min(2.0 * wait, LONGEST_WAIT))
 
@@ -113,8 +122,10 @@ def _less(stats: Stats, shares: Sequence[float], parts: Sequence[Stats]) -> Stat
 
 def _away_from_saddles(
     units: Distances, moves: Sequence[Stats], changes: Sequence[Stats], shares: list[float]
-) -> list[float]:
+) -> list[float] | None:
     """Shares of which those along directions in which EM grows have the other sign (Dauphin et al. 2014, §5).
+
+    None where there is no such direction.
 
     Residuals vanish at saddles too, which EM leaves and mixing would go to. In the span of the last moves Δs, the Δf
     are the Jacobian of EM less the identity: along its eigenvectors of positive eigenvalues EM moves away from the
@@ -128,8 +139,8 @@ def _away_from_saddles(
             values, vectors = np.linalg.eig(np.linalg.solve(gram + ridge * np.eye(len(moves)), cross))
             turned = np.real(vectors @ (np.where(values.real > 0, -1.0, 1.0) * np.linalg.solve(vectors, shares)))
     except np.linalg.LinAlgError:  # too few directions, or none: nothing says that there is a saddle
-        return shares
-    return turned.tolist() if (values.real > 0).any() else shares
+        return None
+    return turned.tolist() if (values.real > 0).any() else None
 
 
 def _shares(units: Distances, changes: Sequence[Stats], residual: Stats) -> list[float]:

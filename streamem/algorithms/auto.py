@@ -33,12 +33,15 @@ MANY_STEPS, CHEAP_ROWS = 2000, 1000
 
 @dataclass(frozen=True)
 class AutoEM(Variant):
-    """One pass of EM, two of `StepwiseEM`, then `AndersonEM`, whose last passes are plain EM until the rule is met.
+    """Exchanges on the sample, one pass of EM, two of `StepwiseEM`, then `AndersonEM`, ending with plain EM.
 
-    Mini-batches leave a poor start within a pass, and acceleration is best near the end. The pass before them gives the
-    statistics that they blend into: without it the first mini-batches would forget the start. Data too few for 200
-    mini-batches of 50 rows, or of as many as estimate every component, or for 200 sequences or windows of them, have no
-    stepwise passes.
+    Mini-batches leave a poor start within a pass, and acceleration is best near the end; its last passes are plain EM,
+    until the rule is met. The pass before the mini-batches gives the statistics that they blend into: without it the
+    first would forget the start. Data too few for 200 mini-batches of 50 rows, or of as many as estimate every
+    component, or for 200 sequences or windows of them, have no stepwise passes.
+
+    A start by k-means (``init_params="kmeans"``, `n_init` = 1, three components or more of independent rows) is first
+    taken on on the sample, as ``init_params="split_merge"`` does: components are split and merged, which costs no pass.
 
     Worth it where passes are dear: many rows, or data that are read anew for each pass. A mini-batch costs about two
     milliseconds beside its rows, so that over rows in memory, few features and few components, "anderson" takes less
@@ -50,6 +53,7 @@ class AutoEM(Variant):
     stopping : when it has converged, judged on plain EM steps only; None lets the estimator choose
     max_iter : most passes over all rows, the stepwise ones included, proposals that were turned down excluded; None
         lets the estimator choose
+    exchanges : False leaves a start by k-means as it is
 
     Examples
     --------
@@ -65,6 +69,7 @@ class AutoEM(Variant):
     stepwise: StepwiseEM = field(default_factory=lambda: StepwiseEM(passes=2, final_pass=False))
     stopping: StoppingRule | None = None
     max_iter: int | None = None
+    exchanges: bool = True
 
     name = "auto"
     reads_in_order = False

@@ -26,6 +26,7 @@ from streamem.initialization import (
     split_and_merged,
 )
 from streamem.initialization.merging import Mixtures
+from streamem.initialization.splitting import FAILURES
 from streamem.models import Mixture
 from streamem.models.observed import observed
 from streamem.running.fitted import Shape
@@ -39,20 +40,39 @@ ALIKE = 1e-3
 
 
 def begun(
-    settings: Any, model: Any, sample: Chunk, rng: np.random.RandomState, shape: Shape, reads: Reads | None
+    settings: Any,
+    model: Any,
+    sample: Chunk,
+    rng: np.random.RandomState,
+    shape: Shape,
+    reads: Reads | None,
+    exchanges: bool = False,
 ) -> Params:
     """The first parameters by the start that the estimator names.
 
     Parameters
     ----------
     reads : passes over all chunks; None where there are no rows but the sample
+    exchanges : whether a start by k-means may go on through exchanges of components, where the model can
     """
     structure = settings.structure
     name = getattr(settings, structure.starting)
     way = WAYS.get(name)
+    if name == "kmeans" and exchanges and _may_exchange(settings, shape):
+        way = _by_exchanges_or_not
     if way is None or structure.is_given_wholly(settings):
         return _started(settings, model, sample, rng, shape)
     return way(settings, model, sample, rng, shape, reads)
+
+
+def _may_exchange(settings: Any, shape: Shape) -> bool:
+    """Whether k-means alone makes the start of three components or more, of independent rows without noise."""
+    structure, face = settings.structure, settings.face
+    if not structure.can_exchange or int(structure.count(settings)) < 3:
+        return False
+    given = getattr(settings, "weights_init", None) is not None or bool(face.given(settings))
+    starts, has_noise = face.starts(), structure.needs_box(settings) or shape.noise is not None
+    return not given and not has_noise and starts[SPLIT_MERGE] is starts["kmeans"]
 
 
 def _started(settings: Any, model: Any, sample: Chunk, rng: np.random.RandomState, shape: Shape) -> Params:
@@ -95,6 +115,16 @@ def _by_exchanges(
     if reads is not None:
         reads.report.start_exchanges += exchanged.exchanges
     return _started(settings, model.starting_from(exchanged.found.split), part, rng, shape)
+
+
+def _by_exchanges_or_not(
+    settings: Any, model: Any, sample: Chunk, rng: np.random.RandomState, shape: Shape, reads: Reads | None
+) -> Params:
+    """As `_by_exchanges`; the start as it is where EM on the sample fails."""
+    try:
+        return _by_exchanges(settings, model, sample, rng, shape, reads)
+    except FAILURES:
+        return _started(settings, model, sample, rng, shape)
 
 
 def _part(settings: Any, sample: Chunk, rng: np.random.RandomState) -> Chunk:

@@ -93,7 +93,7 @@ def job_of(settings: Any, opened: Opened, known: Fitted, algorithm: Variant, exe
         model=model,
         source=source,
         algorithm=algorithm,
-        make_start=_maker(settings, model, opened),
+        make_start=_maker(settings, model, opened, algorithm.exchanges and settings.n_init == 1),
         n_components=structure.count(settings),
         n_init=settings.n_init,
         rng=generator_of(settings),
@@ -144,9 +144,11 @@ def by_moments(
     return replace(opened, source=moments.condensed(opened.source, model.missing, engine))
 
 
-def _maker(settings: Any, model: Any, opened: Opened) -> Callable[[Chunk, np.random.RandomState, Reads], Params]:
+def _maker(
+    settings: Any, model: Any, opened: Opened, exchanges: bool
+) -> Callable[[Chunk, np.random.RandomState, Reads], Params]:
     def start(sample: Chunk, rng: np.random.RandomState, reads: Reads) -> Params:
-        return start_of(settings, model, sample, rng, opened.shape, reads)
+        return start_of(settings, model, sample, rng, opened.shape, reads, exchanges)
 
     return start
 

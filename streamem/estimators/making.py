@@ -65,11 +65,18 @@ def engine_for(settings: Any, what: str, model: Model, fitted: Fitted, executor:
 
 
 def start_of(
-    settings: Any, model: Any, sample: Chunk, rng: np.random.RandomState, shape: Shape, reads: Reads | None = None
+    settings: Any,
+    model: Any,
+    sample: Chunk,
+    rng: np.random.RandomState,
+    shape: Shape,
+    reads: Reads | None = None,
+    exchanges: bool = False,
 ) -> Params:
     """Parameters to start from, of rows in which every column was observed somewhere.
 
-    `reads` reads all chunks for starts that ask for them; without it they see the sample alone.
+    `reads` reads all chunks for starts that ask for them; without it they see the sample alone. `exchanges` as in
+    `begun`.
 
     Raises
     ------
@@ -78,7 +85,7 @@ def start_of(
     if model.missing is Missing.VALUES:
         require_seen(sample, shape.names)
     try:
-        return begun(settings, model, sample, rng, shape, reads)
+        return begun(settings, model, sample, rng, shape, reads, exchanges)
     except ImpossibleValueError as error:
         if shape.names is None or error.place or error.column >= len(shape.names):
             raise

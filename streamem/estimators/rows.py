@@ -75,6 +75,11 @@ class Rows(Structure):
     iterations, noun, answers_lazily = "max_iter", "component", True
 
     @property
+    def can_exchange(self) -> bool:
+        """Of rows that stand alone, and mean nothing else to a subclass."""
+        return type(self) is Rows
+
+    @property
     def takes_rows_as_they_are(self) -> bool:
         """Whether a subclass opens data as this class does."""
         return type(self).open is Rows.open

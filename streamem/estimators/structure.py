@@ -126,6 +126,9 @@ class Structure(Protocol):
     is_sequential: bool = False
     """Whether rows are steps of sequences."""
 
+    can_exchange: bool = False
+    """Whether a start by k-means may go on through exchanges of components on the sample."""
+
     answers_lazily: bool = False
     """Whether answers about a Dask collection are a lazy Dask array, block by block."""
 

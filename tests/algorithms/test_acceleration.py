@@ -125,9 +125,28 @@ def test_mixing_goes_away_from_a_saddle() -> None:
 def test_anderson_ends_in_a_maximum_where_it_could_end_in_a_saddle(seed: int) -> None:
     """At −1140.187 two means of Old Faithful are the same: EM from there, moved a little, goes on to the best."""
     settings: dict[str, Any] = {"reg_covar": 0.0, "tol": 1e-10, "stopping": "aitken", "max_iter": 300}
-    model = GaussianMixture(3, covariance_type="tied", random_state=seed, **settings).fit(faithful(), algorithm="auto")
+    model = GaussianMixture(3, covariance_type="tied", random_state=seed, **settings).fit(
+        faithful(), algorithm="anderson"
+    )
     assert model.lower_bound_ * 272 == pytest.approx(-1126.31593, abs=1e-4)
-    assert len(model.report_.passes) < 100
+    assert len(model.report_.passes) <= 60
+
+
+def test_a_step_away_from_a_saddle_may_be_longer_and_its_rejection_says_nothing_of_others() -> None:
+    points = [np.array([1.0, 0.1])]
+    for _ in range(4):
+        points.append(np.array([0.5, 1.05]) * points[-1])
+    pairs = [Pair(Stats(x=one), Stats(x=other)) for one, other in pairwise(points)]
+    algorithm = AndersonEM(Aitken(1e-9), 50)
+    found = algorithm.proposal(algorithm.fresh(), pairs)
+    assert found.stats is not None
+    length = np.linalg.norm((found.stats.x - points[-1]) / np.abs(points[-1]).sum())
+    assert length == pytest.approx(2.0 * np.linalg.norm((points[-1] - points[-2]) / np.abs(points[-1]).sum()))
+    for _ in range(3):
+        own = algorithm.after_verdict(found.own.replace(reach=8.0), kept=False)
+        assert (float(own.reach), float(own.hold), float(own.wait)) == (8.0, 1.0, 1.0)
+    own = algorithm.after_verdict(found.own.replace(reach=8.0, away=0.0), kept=False)
+    assert (float(own.reach), float(own.hold), float(own.wait)) == (2.0, 1.0, 2.0)
 
 
 @pytest.mark.parametrize("kind", ACCELERATED)

@@ -169,6 +169,11 @@ class Variant(ABC):
         return False
 
     @property
+    def exchanges(self) -> bool:
+        """Whether a fit from one start by k-means first splits and merges components on the sample."""
+        return False
+
+    @property
     def compares_starts(self) -> bool:
         """Whether final states know the log-likelihood of all rows, by which the best of several starts is chosen."""
         return True
