@@ -16,7 +16,7 @@ from streamem.estimators.driven_steps import BoxTask
 from streamem.estimators.named_columns import concomitants
 from streamem.estimators.rows import Rows
 from streamem.models.concomitants import logits_of
-from streamem.models.logit_moves import shown
+from streamem.models.logit_moves import require_varying, shown
 from streamem.models.noise import joined_boxes
 from streamem.running.answers import map_source
 from streamem.running.engines import Engine
@@ -36,10 +36,19 @@ class ShiftedWeights(Rows):
         return True
 
     def box(self, settings: Any, model: Any, source: Source, engine: Engine) -> Array | None:
-        """(2, p) smallest and largest concomitants."""
+        """(2, p) smallest and largest concomitants.
+
+        Raises
+        ------
+        DegenerateDataError : a concomitant that is the same in all rows, named
+        """
         boxes: list[Array] = []
         map_source(source, BoxTask(), engine, 0, boxes.append)
-        return joined_boxes(boxes) if boxes else None
+        if not boxes:
+            return None
+        found = joined_boxes(boxes)
+        require_varying(found, "weights", "row", [repr(one) for one in concomitants(settings)])
+        return found
 
     def check(self, settings: Any) -> None:
         """Hyperparameters of all mixtures, and no prior of weights."""

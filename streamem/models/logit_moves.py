@@ -17,6 +17,7 @@ Letters: K states, of which J = K or 1 are left, p covariates, q = 1 + p.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -144,8 +145,8 @@ def box_of_covariates(chunk: Chunk) -> Array:
     return np.stack([low, np.fmax.reduce(found, axis=0, initial=-np.inf)])
 
 
-def require_varying(box: Array, what: str, where: str) -> None:
-    """Refuse covariates of `what` that are the same everywhere.
+def require_varying(box: Array, what: str, where: str, names: Sequence[str] | None = None) -> None:
+    """Refuse covariates of `what` that are the same everywhere; `names` is how messages call them, else by position.
 
     Raises
     ------
@@ -155,7 +156,7 @@ def require_varying(box: Array, what: str, where: str) -> None:
         c = int(flat[0])
         value = f"{box[0, c]:.6g}" if np.isfinite(box[0, c]) else "missing"
         raise DegenerateDataError(
-            f"covariate {c} of the {what} is {value} in every {where}: it tells nothing "
+            f"covariate {c if names is None else names[c]} of the {what} is {value} in every {where}: it tells nothing "
             "that the intercept does not; leave the column out"
         )
 

@@ -308,7 +308,7 @@ def test_what_cannot_be_is_refused() -> None:
         MixtureOfRegressions(2, concomitant=[2]).fit(X, y)
     with pytest.raises(SchemaError, match="all concomitant variables; a response needs a covariate"):
         MixtureOfRegressions(2, concomitant=[0, 1]).fit(X, y)
-    with pytest.raises(DegenerateDataError, match="covariate 0 of the weights is 1 in every row"):
+    with pytest.raises(DegenerateDataError, match="covariate 'z' of the weights is 1 in every row"):
         MixtureOfRegressions(2, concomitant=["z"]).fit(frame.assign(z=1.0), y)
     with pytest.raises(ParameterError, match="weight_concentration_prior is for weights that are the same in all rows"):
         MixtureOfRegressions(2, concomitant=[0], weight_concentration_prior=2.0).fit(X, y)

@@ -185,7 +185,7 @@ def test_what_cannot_be_is_refused() -> None:
         fitted(frame.assign(age=np.arange(len(frame)), person=frame.person // 2), 2)
     with pytest.raises(DataError, match="of the covariates of transitions or weights, are not finite"):
         fitted(frame.assign(age=frame.age.where(frame.person != 3)), 2)
-    with pytest.raises(DegenerateDataError, match="covariate 0 of the weights is 1 in every row"):
+    with pytest.raises(DegenerateDataError, match="covariate 'age' of the weights is 1 in every row"):
         fitted(frame.assign(age=1.0), 2)
     with pytest.raises(SchemaError, match="no column 'ages' to drive transitions or weights"):
         fitted(frame, 2, concomitant=["ages"])
