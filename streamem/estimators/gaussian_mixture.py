@@ -55,8 +55,9 @@ class GaussianMixture(MixtureEstimator):
         many rows and merges, again and again, the pair whose merger costs the least. "split_merge" goes on from
         "kmeans" with EM on so many rows, merges two components that overlap and splits one that covers several
         clusters, as long as that raises the likelihood (after Ueda et al. 2000): the best where components are many;
-        `report_.start_exchanges` counts. Of few rows with ``reg_covar=0`` the likelihood has no bound, and "short_em"
-        and "merged_em" may begin where a covariance is about to collapse; "kmeans" is safer.
+        `report_.start_exchanges` counts. The algorithm "auto" makes that of "kmeans" where `n_init` is 1. Of few rows
+        with ``reg_covar=0`` the likelihood has no bound, and "short_em" and "merged_em" may begin where a covariance is
+        about to collapse; "kmeans" is safer.
     weights_init (K,), means_init (K, d), precisions_init : given starting values, shaped as the attributes
     random_state : int, RandomState or None
     warm_start : bool, default False

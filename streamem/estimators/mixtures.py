@@ -95,7 +95,8 @@ class MixtureEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densit
             It is "anderson" instead of "auto" where mini-batches cannot be (a start that is given, row groups of
             Parquet that are decoded in parts) and "batch" where `memory_limit` has no room for either. A fit that goes
             on from a checkpoint goes on with its algorithm. `report_` says which it was, and why.
-            "auto" makes a pass of "batch" and two of "stepwise" where there are rows enough, then "anderson". This and
+            "auto" takes one start by "kmeans" on as ``init_params="split_merge"`` does, on the sample, makes a pass of
+            "batch" and two of "stepwise" where there are rows enough, then "anderson". This and
             "squarem" try steps beyond those of EM, keep one only if it raises the log-likelihood, and end with plain
             steps, which alone are judged by `tol`; `report_` tells kinds of passes, and `n_iter_` counts M-steps over
             all rows that were kept. "stepwise" makes an M-step after each of at least 200 shuffled mini-batches a pass:
