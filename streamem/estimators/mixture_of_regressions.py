@@ -8,9 +8,10 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.utils import check_random_state
 
 from streamem.algorithms import StepSize
-from streamem.core.errors import SchemaError
+from streamem.core.errors import ParameterError, SchemaError
 from streamem.core.ports import Variant
 from streamem.estimators.asking import Target, answered, scores_of
 from streamem.estimators.concomitant_rows import OfRegressions
@@ -19,7 +20,8 @@ from streamem.estimators.faces.regressions import RegressionFace
 from streamem.estimators.inference_table import Summary
 from streamem.estimators.live import StreamArguments, learn_stream
 from streamem.estimators.mixtures import MixtureEstimator
-from streamem.estimators.response_labels import label_of, require_labels
+from streamem.estimators.regressions import DRAWS, drawing
+from streamem.estimators.response_labels import label_of, labels_of, require_labels
 from streamem.estimators.row_response import ABSENT
 from streamem.estimators.rows import probability_columns
 from streamem.estimators.structure import DataArguments
@@ -434,6 +436,61 @@ class MixtureOfRegressions(MixtureEstimator):
         chances = self.predict_response(X, columns=columns, feature_axis=feature_axis, executor=executor)
         shape = self._now().shape
         return label_of(np.asarray(chances), None if shape is None else shape.classes)
+
+    def sample(  # type: ignore[override]
+        self,
+        X: Any,
+        *,
+        columns: Sequence[str] | None = None,
+        feature_axis: int | str | None = None,
+        executor: Any = None,
+    ) -> tuple[Array, Array]:
+        """Draw a response for every row of covariates, which have no distribution of their own.
+
+        `random_state` is the seed; of an integer the same X gives the same responses.
+
+        Returns
+        -------
+        y (n,), labels where the fit had such; the component (n,) of each
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from streamem import MixtureOfRegressions
+        >>> x = np.linspace(0.0, 3.0, 40)[:, None]
+        >>> model = MixtureOfRegressions(random_state=0).fit(x, 2.0 * x[:, 0] + np.cos(9.0 * x[:, 0]))
+        >>> y, components = model.sample(x)
+        >>> y.shape, components.shape, bool(np.corrcoef(y, 2.0 * x[:, 0])[0, 1] > 0.8)
+        ((40,), (40,), True)
+        """
+        if np.ndim(X) == 0 and isinstance(X, int | np.integer):
+            raise ParameterError(
+                f"X is {X}; responses are drawn given covariates: pass their rows, sample(X), instead of a number"
+            )
+        fitted, seed = self._now(), int(check_random_state(self.random_state).randint(2**32, dtype=np.uint64))
+        arguments = DataArguments(None, columns, feature_axis, response=ABSENT)
+        target = Target(executor=executor, plain=True)
+        found = answered(self, fitted, "sample", drawing(seed), X, arguments, DRAWS, target)
+        classes = None if fitted.shape is None else fitted.shape.classes
+        return labels_of(found[:, 0], classes), found[:, 1].astype(np.intp)
+
+    def sample_to(self, out: Path, n_samples: int, *, overwrite: bool = False) -> None:
+        """Refuse: covariates have no distribution, so that only responses given covariates can be drawn.
+
+        Raises
+        ------
+        ParameterError : always
+
+        Examples
+        --------
+        >>> from streamem import MixtureOfRegressions
+        >>> callable(MixtureOfRegressions().sample_to)
+        True
+        """
+        raise ParameterError(
+            "covariates of a regression have no distribution, so that rows cannot be drawn: sample(X) draws a response "
+            "for each row of covariates"
+        )
 
     def score_samples(
         self,

@@ -32,6 +32,19 @@ def _response_column(k: int, dtype: np.dtype[Any], stored: bool) -> Column:
     return Column(None, np.dtype(np.float64), ("response",))
 
 
+DRAWS = Column(2, np.dtype(np.float64), ("response", "label"))
+
+
+def drawing(seed: int) -> Question:
+    """What asks for responses that are drawn, and their components; random numbers depend on the seed and the chunk."""
+    asked = asking("drawn_responses")
+
+    def task(model: Any, params: Any, names: tuple[str, ...] | None, column: Column) -> Any:
+        return replace(asked(model, params, names, column), seed=seed)
+
+    return Question(lambda *_: DRAWS, task)
+
+
 class Regressions(Rows):
     """p(y | x) = Σ_k w_k p_k(y | x): `weights_` (K,) are shares of the rows."""
 

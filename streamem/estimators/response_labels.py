@@ -108,6 +108,18 @@ def label_of(chances: Array, classes: tuple[Any, ...] | None) -> Array:
     return codes if classes is None else np.asarray(classes)[codes]
 
 
+def labels_of(codes: Array, classes: tuple[Any, ...] | None) -> Array:
+    """Labels (n,) of codes, None where these are NaN; codes themselves where there are no labels."""
+    if classes is None:
+        return codes
+    known = ~np.isnan(codes)
+    if known.all():
+        return np.asarray(classes)[codes.astype(np.intp)]
+    out = np.full(len(codes), None, dtype=object)
+    out[known] = np.asarray(classes, dtype=object)[codes[known].astype(np.intp)]
+    return out
+
+
 def _are_labels(settings: Any, array: Array, is_new: bool) -> bool:
     """Whether responses are text or truth values, or before a fit, numbers of categories that are no codes 0, 1, …."""
     if array.dtype.kind == "b":

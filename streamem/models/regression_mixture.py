@@ -27,6 +27,13 @@ class RegressionMixture(Mixture):
         """Probability of every component (n, K) where the response is not known."""
         return np.broadcast_to(np.asarray(params.weights), (chunk.rows, self.n_components))
 
+    def drawn_responses(self, params: Params, chunk: Chunk, rng: np.random.RandomState) -> Array:
+        """Responses and their components (n, 2), drawn given covariates alone."""
+        family: Any = self.family
+        below = np.cumsum(self.prior_probabilities(params, chunk), axis=1)[:, :-1]
+        component = (rng.random_sample((chunk.rows, 1)) >= below).sum(axis=1)
+        return np.column_stack([family.drawn(params.components, chunk.x, component, rng), component])
+
     def prior_labels(self, params: Params, chunk: Chunk) -> Array:
         """The most probable component (n,) where the response is not known."""
         return np.asarray(self.prior_probabilities(params, chunk).argmax(axis=1))

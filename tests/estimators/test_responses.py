@@ -251,3 +251,63 @@ def test_other_columns_of_a_file_matter_to_no_question(tmp_path: Path) -> None:
             found, expected = getattr(model, question)(path), getattr(inside, question)(table)
             np.testing.assert_array_equal(found, expected)
         assert model.score(path) == pytest.approx(model.lower_bound_, abs=1e-5)
+
+
+# --- responses that are drawn -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("family", "settings"),
+    [("gaussian", {}), ("poisson", {"exposure": -1}), ("binomial", {"trials": -1}), ("multinomial", {})],
+)
+def test_responses_drawn_given_covariates(family: str, settings: Any) -> None:
+    """Their moments, or shares, are those that the model expects; a fit to them finds it again."""
+    rng = np.random.default_rng(1)
+    x = np.column_stack([rng.normal(size=20_000), rng.integers(1, 5, size=20_000)]).astype(float)
+    x = x if settings else x[:, :1]
+    start = model(family, k=2, n_classes=3 if family == "multinomial" else None, **settings)
+    start.weights_ = np.array([0.3, 0.7])
+    slopes, firsts = [[1.0], [-0.5]], [2.0, -1.0]
+    if family == "multinomial":
+        slopes, firsts = [[[1.0], [-1.0]], [[0.0], [2.0]]], [[0.5, 0.0], [0.0, -0.5]]  # type: ignore[list-item]
+    start.coef_, start.intercept_ = np.array(slopes), np.array(firsts)
+    if family == "gaussian":
+        start.scale_ = np.array([0.5, 0.25])
+    y, component = start.sample(x)
+    assert np.array_equal(start.sample(x)[0], y)
+    assert component.mean() == pytest.approx(0.7, abs=0.02)
+    expected = start.predict_response(x)
+    if family == "multinomial":
+        np.testing.assert_allclose((y[:, None] == np.arange(3)).mean(axis=0), expected.mean(axis=0), atol=0.02)
+        high = x[:, 0] > 1.0
+        np.testing.assert_allclose((y[high, None] == [0, 1, 2]).mean(axis=0), expected[high].mean(axis=0), atol=0.03)
+        return
+    spread = (y - expected).std() / np.sqrt(len(y))
+    assert abs((y - expected).mean()) < 4.0 * spread
+    assert abs(((y - expected) * x[:, 0]).mean()) < 4.0 * ((y - expected) * x[:, 0]).std() / np.sqrt(len(y))
+    again = model(family, k=2, **settings).fit(x, y)
+    order = np.argsort(again.coef_[:, 0])[::-1]
+    np.testing.assert_allclose(again.coef_[order], start.coef_, atol=0.1)
+    if family == "gaussian":
+        left = y - start.intercept_[component] - start.coef_[component, 0] * x[:, 0]
+        np.testing.assert_allclose([left[component == k].std() for k in (0, 1)], start.scale_, rtol=0.05)
+        np.testing.assert_allclose(again.scale_[order], start.scale_, atol=0.03)
+
+
+def test_labels_that_are_drawn_and_rows_that_cannot_be(tmp_path: Path) -> None:
+    found = model("multinomial").fit(X, TEXT)
+    y, _ = found.sample(X)
+    assert set(y) == set(NAMES)
+    assert y.dtype == NAMES.dtype
+    with pytest.raises(
+        ParameterError, match=r"X is 5; responses are drawn given covariates: pass their rows, sample\(X\)"
+    ):
+        found.sample(5)
+    with pytest.raises(ParameterError, match="covariates of a regression have no distribution"):
+        found.sample_to(tmp_path / "x.npy", 5)
+    with pytest.raises(DataError, match="NaN"):
+        found.sample([[0.0, np.nan]])
+    lenient = model("multinomial", missing="integrate").fit(X, TEXT)
+    drawn = lenient.sample([[0.0, np.nan], [0.0, 0.0]])[0]
+    assert drawn[0] is None
+    assert drawn[1] in NAMES

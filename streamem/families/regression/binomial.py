@@ -119,6 +119,11 @@ class BinomialRegression(GeneralizedRegression):
         """m·p (n, K)."""
         return np.asarray(beside.trials[:, None] * expit(eta[:, :, 0]))
 
+    def draws(self, mean: Array, beside: Beside, rng: np.random.RandomState) -> Array:
+        """Successes (n,)."""
+        trials = np.broadcast_to(beside.trials, mean.shape)
+        return rng.binomial(trials.astype(np.int64), np.clip(mean / trials, 0.0, 1.0)).astype(np.float64)
+
     def first_predictors(self, response: Array, weight: Array, beside: Beside) -> Array:
         """The log-odds of all rows, with half a success and half a failure more."""
         successes, total = weight @ response, weight @ np.broadcast_to(beside.trials, response.shape)

@@ -76,6 +76,11 @@ class GaussianRegression(ResidualGaussian, ResponseColumn):
         own = params.regression[:, 0]
         return np.asarray(params.center[0] + params.scale[0] * (own[:, 0] + frame @ own[:, 1:].T))
 
+    def drawn(self, params: Params, x: Array, component: Array, rng: np.random.RandomState) -> Array:
+        """Normal responses (n,) about intercept_k + x·coef_k."""
+        mean = np.take_along_axis(self.expected(params, x), component[:, None], axis=1)[:, 0]
+        return np.asarray(mean + self.scale(params)[component] * rng.standard_normal(len(x)))
+
     # --- the Family port ---------------------------------------------------------------------------------------------
 
     def log_prob(self, params: Params, x: Array) -> Array:

@@ -91,6 +91,19 @@ class GeneralizedRegression(ResponseColumn):
     def first_predictors(self, response: Array, weight: Array, beside: Beside) -> Array:
         """(C,) predictors without covariates that explain responses (n,)."""
 
+    @abstractmethod
+    def draws(self, mean: Array, beside: Beside, rng: np.random.RandomState) -> Array:
+        """Responses (n,) of expected ones, as `mean` tells them of one component."""
+
+    def drawn(self, params: Params, x: Array, component: Array, rng: np.random.RandomState) -> Array:
+        """Responses (n,) drawn given covariates of rows (n, d), each from its component (n,)."""
+        beside, out = self.beside_of(x), np.full(len(x), np.nan)
+        mean = self.expected(params, x)[np.arange(len(x)), component]
+        known = np.isfinite(mean.reshape(len(x), -1)).all(axis=1)
+        own = Beside(*(values if len(values) == 1 else values[known] for values in beside))
+        out[known] = self.draws(mean[known], own, rng)
+        return out
+
     def beside_of(self, x: Array) -> Beside:
         """What rows (n, d) tell beside response and covariates."""
         return NOTHING_BESIDE

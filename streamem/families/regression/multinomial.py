@@ -137,6 +137,11 @@ class MultinomialRegression(GeneralizedRegression):
         """Probability of each category (n, K, C + 1)."""
         return np.asarray(softmax(_with_baseline(eta), axis=2))
 
+    def draws(self, mean: Array, beside: Beside, rng: np.random.RandomState) -> Array:
+        """Codes (n,) of categories."""
+        below = np.cumsum(mean, axis=1)[:, :-1]
+        return np.asarray((rng.random_sample((len(mean), 1)) >= below).sum(axis=1), dtype=np.float64)
+
     def first_predictors(self, response: Array, weight: Array, beside: Beside) -> Array:
         """Log-odds of each category against the first, with half a row more for each."""
         counts = np.bincount(response.astype(np.intp), weights=weight, minlength=self.predictors() + 1) + 0.5

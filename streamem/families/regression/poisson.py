@@ -102,6 +102,10 @@ class PoissonRegression(GeneralizedRegression):
         """exp(η) (n, K)."""
         return np.exp(eta[:, :, 0])
 
+    def draws(self, mean: Array, beside: Beside, rng: np.random.RandomState) -> Array:
+        """Counts (n,)."""
+        return rng.poisson(mean).astype(np.float64)
+
     def first_predictors(self, response: Array, weight: Array, beside: Beside) -> Array:
         """The logarithm of the mean for an exposure of 1, with half a count more."""
         exposed = weight @ np.broadcast_to(np.exp(beside.offset), response.shape)

@@ -56,6 +56,10 @@ class ResponseColumn(FullFamily):
     def expected(self, params: Params, x: Array) -> Array:
         """Expected response (n, K) under every component, whatever rows (n, d) hold in its place."""
 
+    @abstractmethod
+    def drawn(self, params: Params, x: Array, component: Array, rng: np.random.RandomState) -> Array:
+        """Responses (n,) drawn given covariates of rows (n, d), each from its component (n,); NaN if one is missing."""
+
     def beside(self) -> Mapping[str, int | str]:
         """Columns that are neither response nor covariates: index or name, by what they say of a row."""
         return NOTHING
