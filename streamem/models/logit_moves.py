@@ -52,10 +52,10 @@ def design(covariates: Array, bounds: Array) -> Array:
 def log_moves(logits: Array, rows: Array) -> Array:
     """Logarithms (n, J, K) of transition probabilities at rows ũ (n, q), of logits θ (J, K, q)."""
     j, k, q = logits.shape
-    found = (rows @ logits.reshape(j * k, q).T).reshape(len(rows), j, k)
-    found -= found.max(axis=2, keepdims=True)
-    found -= np.log(np.exp(found).sum(axis=2, keepdims=True))
-    return np.asarray(found)
+    found = (logits.reshape(j * k, q) @ rows.T).reshape(j, k, len(rows))  # rows last: NumPy is slow along K numbers
+    found -= found.max(axis=1, keepdims=True)
+    found -= np.log(np.exp(found).sum(axis=1, keepdims=True))
+    return np.ascontiguousarray(found.transpose(2, 0, 1))
 
 
 class MoveSums:
@@ -70,15 +70,17 @@ class MoveSums:
     def add(self, expected: Array, moves: Array, rows: Array) -> None:
         """Expected transitions (n, J, K) of weight, logarithms of their probabilities, and ũ (n, q)."""
         (n, j, k), q = expected.shape, rows.shape[1]
-        left, chances = expected.sum(axis=2), np.exp(moves)
-        self.counts += expected.sum(axis=0)
-        surprise = expected - left[:, :, None] * chances
-        self._slope += (surprise.reshape(n, j * k).T @ rows).reshape(j, k, -1)
+        told, chances = (np.ascontiguousarray(own.transpose(1, 2, 0)) for own in (expected, np.exp(moves)))
+        left = told.sum(axis=1)
+        self.counts += told.sum(axis=2)
+        surprise = told - left[:, None] * chances
+        self._slope += (surprise.reshape(j * k, n) @ rows).reshape(j, k, -1)
         squares = (rows[:, :, None] * rows[:, None, :]).reshape(n, q * q)
         for i in range(j):
-            spread = -(left[:, i, None] * chances[:, i])[:, :, None] * chances[:, i, None, :]
-            spread[:, np.arange(k), np.arange(k)] += left[:, i, None] * chances[:, i]
-            self._curvature[i] += spread.reshape(n, k * k).T @ squares
+            weighed = left[i] * chances[i]
+            spread = -weighed[:, None] * chances[i]
+            spread[np.arange(k), np.arange(k)] += weighed
+            self._curvature[i] += spread.reshape(k * k, n) @ squares
 
     def stats(self) -> Stats:
         """transitions (J, K), curvature and target."""
