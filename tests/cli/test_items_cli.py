@@ -50,7 +50,7 @@ def test_items_of_a_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: 
 
 def test_what_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    np.save("x.npy", np.array([[0.0, 1.0], [2.0, 0.0], [1.0, np.nan]]))
+    np.save("x.npy", np.array([[0.0, 1.0, 0.0], [2.0, 0.0, 1.0], [1.0, np.nan, 1.0]]))
     run = CliRunner()
     refused = run.invoke(main, ["fit", "items", "x.npy", "-o", "m.npz", "--missing", "integrate"])
     assert refused.exit_code == 1

@@ -35,7 +35,7 @@ def table_of(name: str) -> pa.Table:
         return x
     groups = np.arange(len(x)) if isinstance(x, list) else np.arange(4)
     whole = np.concatenate(x) if isinstance(x, list) else x
-    found = pa.table({"a": whole[:, 0], "b": whole[:, 1]})
+    found = pa.table(dict(zip("abcd", whole.T, strict=False)))
     if ESTIMATORS[name].structure.is_sequential:
         found = found.append_column("g", pa.array(np.repeat(groups, len(whole) // len(groups))))
     return found

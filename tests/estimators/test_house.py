@@ -140,9 +140,13 @@ def rows(name: str) -> Any:
     if name == "DawidSkene":
         votes = (X > 2.5) ^ (np.arange(240).reshape(120, 2) % 7 == 0)
         return pa.table({"item": np.arange(240) // 2, "rater": np.arange(240) % 2, "label": votes.ravel().astype(int)})
+    if name == "ItemResponse":  # of three items at least, which people answer by chance too
+        rng = np.random.default_rng(0)
+        chance = 1.0 / (1.0 + np.exp([-0.5, 0.0, 0.2, 0.5] - rng.normal(size=(120, 1))))
+        return (rng.random((120, 4)) < chance).astype(np.float64)
     if name == "GroupedMixture":
         return list(X.reshape(30, 4, 2))
-    if name in ("CategoricalHMM", "BernoulliHMM", "BernoulliMixture", "LatentClass", "RecordLinkage", "ItemResponse"):
+    if name in ("CategoricalHMM", "BernoulliHMM", "BernoulliMixture", "LatentClass", "RecordLinkage"):
         return (X > 2.5).astype(np.float64)
     if name in ("GammaMixture", "VonMisesFisherMixture"):
         return np.abs(X) + 0.1 if name == "GammaMixture" else X / np.linalg.norm(X, axis=1, keepdims=True)
@@ -217,6 +221,6 @@ def test_attributes_are_read_only_and_known_by_identity(name: str) -> None:
     setattr(model, shown, getattr(model, shown).copy())  # another object, the same numbers: nothing was changed
     assert model._now() is model._fitted
     assert np.array_equal(ask(x), before)
-    setattr(model, shown, np.array([0.3, 0.7]))
+    setattr(model, shown, np.linspace(0.3, 0.7, len(getattr(model, shown))))
     assert model._now() is not model._fitted
     assert not np.array_equal(ask(x), before)
