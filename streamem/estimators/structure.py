@@ -126,9 +126,6 @@ class Structure(Protocol):
     is_sequential: bool = False
     """Whether rows are steps of sequences."""
 
-    can_exchange: bool = False
-    """Whether a start by k-means may go on through exchanges of components on the sample."""
-
     answers_lazily: bool = False
     """Whether answers about a Dask collection are a lazy Dask array, block by block."""
 
@@ -137,6 +134,11 @@ class Structure(Protocol):
 
     window: int | None = None
     """Steps of a long sequence that "stepwise" draws together; None where rows are drawn one by one."""
+
+    @property
+    def can_exchange(self) -> bool:
+        """Whether a start by k-means may go on through exchanges of components on the sample."""
+        return False
 
     def count(self, settings: Any) -> Any:
         """K, how many components are tied together; as the user gave it, which `check_hyperparameters` looks at."""
