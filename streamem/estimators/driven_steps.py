@@ -63,11 +63,26 @@ class DrivenSequences(Sequences):
     def model(self, settings: Any, family: Family, fitted: Fitted | None) -> Any:
         """The chain with what the family says of each state."""
         box = None if fitted is None else fitted.box
-        return _chain(settings, family, box, None if fitted is None else fitted.prior_weight.steps)
+        return self.driven_chain(settings, family, box, None if fitted is None else fitted.prior_weight.steps)
 
     def model_of_all(self, settings: Any, family: Family, fitted: Fitted, stats: Stats) -> Any:
         """The model whose priors are weighed against these statistics."""
-        return _chain(settings, weighed_by(family, stats), fitted.box, None)
+        return self.driven_chain(settings, weighed_by(family, stats), fitted.box, None)
+
+    def driven_chain(self, settings: Any, family: Family, box: Array | None, total_weight: float | None) -> DrivenHMM:
+        """The model of the hyperparameters, about a box of covariates."""
+        return DrivenHMM(
+            family,
+            int(settings.n_components),
+            settings.face.starts()[settings.start],
+            len(driving(settings)),
+            box=box,
+            startprob_prior=settings.startprob_prior,
+            startprob_init=None if "s" in settings.init_params else getattr(settings, "startprob_", None),
+            moves_init=moves_given(settings),
+            params=settings.params,
+            total_weight=total_weight,
+        )
 
     def least_rows(self, settings: Any, n_features: int) -> int:
         """2·K·(d + 1 + K·(1 + p))."""
@@ -93,9 +108,9 @@ class DrivenSequences(Sequences):
 
     def published(self, params: Params, dtype: np.dtype[Any]) -> dict[str, Array]:
         """startprob_ (K,), transition_intercept_ (K, K), transition_coef_ (K, K, p), and transmat_ (K, K) at 0."""
-        own = shown(params.logits, params.box)
+        own = shown(params.logits, params.box, self.has_durations)
         found = {public: np.array(own[name]) for name, public in MOVES.items()}
-        at_zero = np.exp(log_moves(found["transition_intercept_"][:, :, None], np.ones((1, 1))))[0]
+        at_zero = np.exp(log_moves(found["transition_intercept_"][:, :, None], np.ones((1, 1)), self.has_durations))[0]
         return {"startprob_": np.array(params.startprob), **found, "transmat_": at_zero}
 
     def check_by_hand(self, settings: Any, attributes: Mapping[str, Any]) -> None:
@@ -120,6 +135,8 @@ class DrivenSequences(Sequences):
         logits = np.shape(params.get("logits", ()))
         if np.shape(params.get("startprob", ())) != (k,) or logits[:2] != (k, k) or len(logits) != 3:
             return f"the file's startprob and logits do not fit {k} states whose transitions depend on covariates"
+        if ("duration_logs" in params) != self.has_durations:
+            return f"the parameters are {'without' if self.has_durations else 'with'} durations of states"
         return "" if "components" in params else "the file holds no emissions"
 
     def n_parameters(self, settings: Any, params: Params) -> int:
@@ -147,11 +164,11 @@ class DrivenSequences(Sequences):
     def check_start(self, settings: Any, shape: Shape) -> None:
         """Coefficients that do not fit the states and covariates, and what the face finds wrong."""
         super().check_start(settings, shape)
-        _moves_given(settings)
+        moves_given(settings)
 
     def key(self, settings: Any) -> dict[str, Any]:
         """The key of all sequences, the covariates, and where their coefficients start."""
-        given, told = _moves_given(settings), list(driving(settings))
+        given, told = moves_given(settings), list(driving(settings))
         held = None if given is None else [np.asarray(given[name]).tolist() for name in MOVES]
         return {**super().key(settings), "transition_covariates": repr(told), "given moves": repr(held)}
 
@@ -170,7 +187,7 @@ class DrivenSequences(Sequences):
         moves = [(i, j) for i in range(k) for j in range(1, k)]
         if len(moves) > SHOWN_MOVES:
             return [*lines, "log-odds of transitions: transition_intercept_, transition_coef_"]
-        return [*lines, "log-odds of each transition against that to state 0:", *(_odds(own, i, j) for i, j in moves)]
+        return [*lines, "log-odds of each transition against that to state 0:", *(odds(own, i, j) for i, j in moves)]
 
     # --- rows that are drawn -----------------------------------------------------------------------------------------
 
@@ -200,7 +217,7 @@ class DrivenSequences(Sequences):
                 f"transition_covariates has shape {u.shape}; finite numbers ({n_rows}, {p}) are needed"
             )
         logits = np.concatenate([attributes[MOVES["intercept"]][:, :, None], attributes[MOVES["coef"]]], axis=2)
-        return np.exp(log_moves(logits, np.hstack([np.ones((n_rows - 1, 1)), u[:-1]])))
+        return np.exp(log_moves(logits, np.hstack([np.ones((n_rows - 1, 1)), u[:-1]]), self.has_durations))
 
 
 def with_covariates(settings: Any, fitted: Fitted, rows: Array, covariates: Any) -> Array:
@@ -229,33 +246,17 @@ def with_covariates(settings: Any, fitted: Fitted, rows: Array, covariates: Any)
     return out
 
 
-def _odds(own: Mapping[str, Array], i: int, j: int) -> str:
+def odds(own: Mapping[str, Array], i: int, j: int) -> str:
     slopes = " ".join(f"{value:+.6g}·u{c}" for c, value in enumerate(own["transition_coef_"][i, j]))
     return f"    {i} → {j}: {own['transition_intercept_'][i, j]:.6g} {slopes}"
 
 
-def _moves_given(settings: Any) -> Params | None:
+def moves_given(settings: Any) -> Params | None:
     """The coefficients from which a fit starts: set, and not to be made anew."""
     if "t" in settings.init_params or not all(hasattr(settings, public) for public in MOVES.values()):
         return None
     given = {name: getattr(settings, public) for name, public in MOVES.items()}
     return require_moves(given, int(settings.n_components), len(driving(settings)))
-
-
-def _chain(settings: Any, family: Family, box: Array | None, total_weight: float | None) -> DrivenHMM:
-    """The model of the hyperparameters."""
-    return DrivenHMM(
-        family,
-        int(settings.n_components),
-        settings.face.starts()[settings.start],
-        len(driving(settings)),
-        box=box,
-        startprob_prior=settings.startprob_prior,
-        startprob_init=None if "s" in settings.init_params else getattr(settings, "startprob_", None),
-        moves_init=_moves_given(settings),
-        params=settings.params,
-        total_weight=total_weight,
-    )
 
 
 DRIVEN_SEQUENCES = DrivenSequences()

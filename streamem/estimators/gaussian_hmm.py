@@ -108,8 +108,9 @@ class GaussianHMM(SequenceEstimator):
     the end, exactly (Guédon 2003). "t" in `params` and `init_params` names transitions and durations;
     `duration_means_` and `duration_sizes_` that are set are where a fit without "t" in `init_params` starts. The M-step
     of durations is Newton's, from expected numbers of states that were left, or not, at each age; means are kept above
-    1 + 1e-8, sizes within 1e-3 and 1e6 (a Poisson's). ``continued=True``,
-    `transition_covariates` and `to_hmmlearn` refuse durations.
+    1 + 1e-8, sizes within 1e-3 and 1e6 (a Poisson's). ``continued=True`` and
+    `to_hmmlearn` refuse durations. With `transition_covariates` these decide which other state follows, by their values
+    at the last step of the one that is left.
 
     A row that is NaN in every column is a step at which nothing was observed; one that is NaN in some is an error. A
     state that no row belongs to keeps its emissions, and one that is never left its transitions; `report_.events`

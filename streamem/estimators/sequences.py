@@ -18,8 +18,8 @@ from streamem.estimators.asking import Target, identity_options, opened_for, sco
 from streamem.estimators.attributes import require_fitted
 from streamem.estimators.declaring import hyperparameters
 from streamem.estimators.decoding import QUESTIONS, best_path, decoder_of, stationary_distribution, sum_of_best
+from streamem.estimators.driven_duration_steps import OfSequencesByDurations
 from streamem.estimators.driven_steps import with_covariates
-from streamem.estimators.duration_steps import OfSequencesByDurations, SemiMarkovSteps
 from streamem.estimators.estimator import Estimator
 from streamem.estimators.exchange.hmmlearn import as_hmmlearn, hyperparameters_of, take_over
 from streamem.estimators.faces.emissions import EmissionFace
@@ -586,8 +586,8 @@ class SequenceEstimator(Estimator):
         """
         require_fitted(self)
         visits = stationary_distribution(self.transmat_)
-        structure = self.structure
-        return structure.long_run(self, self._now(), visits) if isinstance(structure, SemiMarkovSteps) else visits
+        structure: Any = self.structure
+        return structure.long_run(self, self._now(), visits) if structure.has_durations else visits
 
     def bic(self, X: Any, lengths: Any = None, **options: Any) -> float:
         """Bayesian information criterion (Schwarz 1978): −2ℓ + p·log(rows). Options are those of `score`.

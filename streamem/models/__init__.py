@@ -2,6 +2,7 @@
 
 from streamem.models.dawid_skene import DawidSkene
 from streamem.models.driven_hmm import DrivenHMM
+from streamem.models.driven_semi_markov import DrivenSemiMarkov
 from streamem.models.gaussian_chain import GaussianChain
 from streamem.models.grouped_mixture import GroupedMixture
 from streamem.models.hmm import HMM
@@ -16,6 +17,7 @@ __all__ = [
     "HMM",
     "DawidSkene",
     "DrivenHMM",
+    "DrivenSemiMarkov",
     "GaussianChain",
     "GroupedMixture",
     "LatentTrait",

@@ -97,25 +97,50 @@ class AgePass(ChainPass):
     def _sequence(self, s: int, weight: float, b: Array, peaks: Array, gamma: Array) -> None:
         before = self._boundary.before if s == 0 else None
         after = self._boundary.after if s == len(self._steps.spans) - 1 else None
-        aged, table, sums = self._aged, self._aged.ages, self.sums
-        held, marks = _blocks(len(b) + (before is not None), aged.shape)
-        known = kernels.age_recursions(
-            b, peaks, aged.entry(before, False), before is not None, aged.exit(after, False), aged.chain.transmat,
-            table.leave, table.stay, weight, held, marks, gamma, sums.leaves, sums.stays, sums.transitions,
-        )  # fmt: skip
-        if not np.isfinite(known):
-            first, stop = self._steps.spans[s].tolist()
-            log_prob = self.emissions.log_prob(first, stop)
-            known = kernels.age_log_recursions(
-                log_prob, aged.entry(before, True), before is not None, aged.exit(after, True), aged.chain.log_transmat,
-                table.log_leave, table.log_stay, weight, held, marks, gamma, sums.leaves, sums.stays, sums.transitions,
-            )  # fmt: skip
-            if not np.isfinite(known):
-                raise NumericalError(impossible(s, first, stop, log_prob, self.emissions.overflows))
-        sums.log_likelihood += weight * float(known)
+        chain, sums = self._aged.chain, self.sums
+        way = Way(before, before is not None, after, chain.transmat[None], chain.log_transmat[None])
+        sums.log_likelihood += weight * self._along(s, way, weight, b, peaks, gamma, sums.transitions[None])
         sums.visits += gamma[:, : self._k].sum(axis=0)
         if before is None:
             sums.begun += gamma[0, : self._k]
+
+    def _along(
+        self, s: int, way: Way, weight: float, b: Array, peaks: Array, gamma: Array, transitions: Array
+    ) -> float:
+        """The log-likelihood of sequence s; fills γ and counts."""
+        aged, table, sums = self._aged, self._aged.ages, self.sums
+        held, marks = _blocks(len(b) + way.cut, aged.shape)
+        known = kernels.age_recursions(
+            b, peaks, aged.entry(way.before, False), way.cut, aged.exit(way.after, False), way.moves, table.leave,
+            table.stay, weight, held, marks, gamma, sums.leaves, sums.stays, transitions,
+        )  # fmt: skip
+        if np.isfinite(known):
+            return float(known)
+        first, stop = self._steps.spans[s].tolist()
+        log_prob = self.emissions.log_prob(first, stop)
+        steps = with_none(log_prob) if len(b) > len(log_prob) else log_prob
+        known = kernels.age_log_recursions(
+            steps, aged.entry(way.before, True), way.cut, aged.exit(way.after, True), way.log_moves, table.log_leave,
+            table.log_stay, weight, held, marks, gamma, sums.leaves, sums.stays, transitions,
+        )  # fmt: skip
+        if not np.isfinite(known):
+            raise NumericalError(impossible(s, first, stop, log_prob, self.emissions.overflows))
+        return float(known)
+
+
+class Way(NamedTuple):
+    """Where a sequence comes from and goes to, and how it moves; `cut` if `before` is of the step before the first."""
+
+    before: Array | None
+    cut: bool
+    after: Array | None
+    moves: Array
+    log_moves: Array
+
+
+def with_none(log_prob: Array) -> Array:
+    """Log-densities (n, K) and those of one more step at which nothing was observed."""
+    return np.vstack([log_prob, np.zeros((1, log_prob.shape[1]))])
 
 
 def _blocks(steps: int, shape: tuple[int, int]) -> tuple[Array, Array]:
@@ -148,7 +173,7 @@ class AgeMessages:
         if self._first == self._stop:
             return entry.ravel() if before is None else before
         log_prob, table = self._log_prob(), aged.ages
-        given = log_prob, entry, before is not None, aged.chain.log_transmat, table.log_leave, table.log_stay
+        given = log_prob, entry, before is not None, aged.chain.log_transmat[None], table.log_leave, table.log_stay
         if question == PATH:
             return np.asarray(kernels.best_age_scores(*given)).ravel()
         return np.asarray(kernels.age_log_forward(*given)[0]).ravel()
@@ -160,7 +185,7 @@ class AgeMessages:
         if self._first == self._stop:
             return exit.ravel()
         told = kernels.best_age_rest if question == PATH else kernels.age_log_backward
-        given = self._log_prob(), exit, aged.chain.log_transmat, table.log_leave, table.log_stay
+        given = self._log_prob(), exit, aged.chain.log_transmat[None], table.log_leave, table.log_stay
         return np.asarray(told(*given)).ravel()
 
     def _log_prob(self) -> Array:

@@ -56,6 +56,9 @@ class DrivenHMM(HMM):
     visits (K,), transitions (K, K), curvature (K, K(1 + p), K(1 + p)) and target (K, K(1 + p)), components.
     """
 
+    jumps = False
+    """Whether transitions are those between different states only."""
+
     def __init__(
         self,
         family: Family,
@@ -175,7 +178,9 @@ class DrivenHMM(HMM):
         """Share of every state in the first 1024 steps of a sequence with covariates in the middle of their box."""
         middle = np.zeros((1, 1 + self.n_covariates))
         middle[0, 0] = 1.0
-        return super().shares(params.replace(transmat=np.exp(log_moves(np.asarray(params.logits), middle)[0])))
+        return super().shares(
+            params.replace(transmat=np.exp(log_moves(np.asarray(params.logits), middle, self.jumps)[0]))
+        )
 
     def penalty(self, params: Params, stats: Stats) -> float:
         """The family's penalty and that of the first states, in nats, or their share."""
@@ -237,7 +242,7 @@ class DrivenHMM(HMM):
     def log_moves(self, params: Params, chunk: Chunk, rows: Array, came: Array, went: Array) -> Array:
         """Log-probabilities of transitions out of rows of a chunk, from states to states."""
         u = design(self._covariates(chunk)[rows], np.asarray(params.box))
-        return np.asarray(log_moves(np.asarray(params.logits), u)[np.arange(len(u)), came, went])
+        return np.asarray(log_moves(np.asarray(params.logits), u, self.jumps)[np.arange(len(u)), came, went])
 
     # --- sequences that are cut --------------------------------------------------------------------------------------
 
@@ -284,7 +289,7 @@ class DrivenHMM(HMM):
                 "step needs its covariates, also where nothing else was observed"
             )
         with np.errstate(divide="ignore"):
-            return Drive(np.log(np.asarray(params.startprob)), np.asarray(params.logits), rows)
+            return Drive(np.log(np.asarray(params.startprob)), np.asarray(params.logits), rows, self.jumps)
 
     def _covariates(self, chunk: Chunk) -> Array:
         found = chunk.covariates

@@ -40,11 +40,13 @@ class Drive:
     log_startprob : (K,)
     logits : (K, K, q)
     rows : ũ (n, q) of every row
+    jumps : whether no state follows itself
     """
 
     log_startprob: Array
     logits: Array
     rows: Array
+    jumps: bool = False
 
     @property
     def n_states(self) -> int:
@@ -53,7 +55,7 @@ class Drive:
 
     def moves(self, first: int, stop: int) -> Array:
         """Logarithms (rows, K, K) of the transitions out of rows first … stop − 1."""
-        return log_moves(self.logits, self.rows[first:stop])
+        return log_moves(self.logits, self.rows[first:stop], self.jumps)
 
     def segments(self, first: int, stop: int) -> list[tuple[int, int]]:
         """Rows first … stop − 1 in pieces."""

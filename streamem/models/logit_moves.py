@@ -49,10 +49,15 @@ def design(covariates: Array, bounds: Array) -> Array:
     return out
 
 
-def log_moves(logits: Array, rows: Array) -> Array:
-    """Logarithms (n, J, K) of transition probabilities at rows ũ (n, q), of logits θ (J, K, q)."""
+def log_moves(logits: Array, rows: Array, jumps: bool = False) -> Array:
+    """Logarithms (n, J, K) of transition probabilities at rows ũ (n, q), of logits θ (J, K, q).
+
+    With `jumps` no state follows itself.
+    """
     j, k, q = logits.shape
     found = (logits.reshape(j * k, q) @ rows.T).reshape(j, k, len(rows))  # rows last: NumPy is slow along K numbers
+    if jumps:
+        found[np.arange(k), np.arange(k)] = -np.inf
     found -= found.max(axis=1, keepdims=True)
     found -= np.log(np.exp(found).sum(axis=1, keepdims=True))
     return np.ascontiguousarray(found.transpose(2, 0, 1))
@@ -163,11 +168,20 @@ def require_varying(box: Array, what: str, where: str, names: Sequence[str] | No
         )
 
 
-def shown(logits: Array, bounds: Array) -> Params:
-    """intercept (J, K) and coef (J, K, p) in units of the data, those of state 0 as a destination being 0."""
+def shown(logits: Array, bounds: Array, jumps: bool = False) -> Params:
+    """intercept (J, K) and coef (J, K, p) in units of the data, those of state 0 as a destination being 0.
+
+    With `jumps` those of state 0 are beside state 1, and a state's own are 0.
+    """
     low, high = np.asarray(bounds)
     half = np.where(high > low, 0.5 * (high - low), 1.0)
-    own = np.asarray(logits) - np.asarray(logits)[:, :1]
+    own = np.array(logits)
+    every, first = np.arange(len(own)), np.zeros(len(own), dtype=np.int64)
+    if jumps:
+        first[0] = 1
+    own -= own[every, first][:, None]
+    if jumps:
+        own[every, every] = 0.0
     coef = own[:, :, 1:] / half
     return Params(intercept=own[:, :, 0] - coef @ (0.5 * (low + high)), coef=coef)
 

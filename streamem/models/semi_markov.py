@@ -40,7 +40,55 @@ class Jumps(Transitions):
         return np.where(others.sum(axis=1, keepdims=True) > 0, others, allowed)
 
 
-class SemiMarkov(HMM):
+class Lasting:
+    """What models whose states last have in common."""
+
+    durations: Durations
+    n_components: int
+    _first_means: ArrayLike | None
+    _first_sizes: ArrayLike | None
+
+    def mean_durations(self, params: Params) -> Array:
+        """Mean durations (K,) in steps, with the geometric tail beyond the last age."""
+        table = self.durations.table(np.asarray(params.duration_logs))
+        survivors = np.exp(np.cumsum(table.log_stay, axis=1) - table.log_stay)  # P(duration ≥ a)
+        with np.errstate(divide="ignore"):
+            return np.asarray(survivors[:, :-1].sum(axis=1) + survivors[:, -1] / table.leave[:, -1])
+
+    def states_of(self, walk: Array) -> Array:
+        """The states of sub-states; −1 stays."""
+        return np.asarray(walk // self.durations.most_ages)
+
+    @property
+    def n_substates(self) -> int:
+        """States times ages."""
+        return self.n_components * self.durations.most_ages
+
+    def first_durations(self) -> Array:
+        """duration_logs (K, p) before the first pass: as given, or means of `FIRST_MEAN` and sizes of 1."""
+        k, ages = self.n_components, self.durations.most_ages
+        means = np.full(k, max(1.5, min(FIRST_MEAN, ages / 4)))
+        sizes = np.ones(k)
+        if self._first_means is not None:
+            means = positive(self._first_means, k, "duration_means", 1.0)
+        if self._first_sizes is not None:
+            sizes = positive(self._first_sizes, k, "duration_sizes", 0.0)
+        return self.durations.logs(means, sizes)
+
+    def duration_faults(self, params: Params, n_components: int) -> list[str]:
+        """What is wrong with durations."""
+        shape, logs = (n_components, 1 + self.durations.has_size), np.asarray(params.duration_logs)
+        if logs.shape == shape and np.isfinite(logs).all():
+            return []
+        return [f"duration_logs has shape {logs.shape}; finite numbers {shape} are needed"]
+
+    @property
+    def age_rounding(self) -> float:
+        """Rounding of K + D products and sums, in nats."""
+        return 4 * (self.n_components + self.durations.most_ages + 8) * EPS
+
+
+class SemiMarkov(Lasting, HMM):
     """An `HMM` whose states have durations of their own: explicit-duration hidden semi-Markov model.
 
     Computed as an HMM of K·D sub-states (state, age) with structure, at a cost of K·D + K² a step (Langrock & Zucchini
@@ -121,23 +169,11 @@ class SemiMarkov(HMM):
         shares = super().shares(params) * self.mean_durations(params)
         return np.asarray(shares / shares.sum())
 
-    def mean_durations(self, params: Params) -> Array:
-        """Mean durations (K,) in steps, with the geometric tail beyond the last age."""
-        table = self.durations.table(np.asarray(params.duration_logs))
-        survivors = np.exp(np.cumsum(table.log_stay, axis=1) - table.log_stay)  # P(duration ≥ a)
-        with np.errstate(divide="ignore"):
-            return np.asarray(survivors[:, :-1].sum(axis=1) + survivors[:, -1] / table.leave[:, -1])
-
     def faults(self, params: Params, n_components: int, n_features: int) -> list[str]:
         """What the chain finds wrong, and durations that are none."""
         if found := missing(params, ("duration_logs",)):
             return found
-        shape = (n_components, 1 + self.durations.has_size)
-        logs = np.asarray(params.duration_logs)
-        found = super().faults(params, n_components, n_features)
-        if logs.shape != shape or not np.isfinite(logs).all():
-            found.append(f"duration_logs has shape {logs.shape}; finite numbers {shape} are needed")
-        return found
+        return super().faults(params, n_components, n_features) + self.duration_faults(params, n_components)
 
     # --- what a fitted model says of sequences -----------------------------------------------------------------------
 
@@ -160,16 +196,12 @@ class SemiMarkov(HMM):
             after = message.after if s == len(steps.spans) - 1 else None
             log_prob = np.ascontiguousarray(emissions.log_prob(first, stop))
             found = kernels.best_ages(
-                log_prob, aged.entry(before, True), before is not None, aged.exit(after, True), aged.chain.log_transmat,
-                aged.ages.log_leave, aged.ages.log_stay, out[first:stop],
+                log_prob, aged.entry(before, True), before is not None, aged.exit(after, True),
+                aged.chain.log_transmat[None], aged.ages.log_leave, aged.ages.log_stay, out[first:stop],
             )  # fmt: skip
             if not np.isfinite(found):
                 raise NumericalError(impossible(s, first, stop, log_prob, emissions.overflows))
         return out
-
-    def states_of(self, walk: Array) -> Array:
-        """The states of sub-states; −1 stays."""
-        return np.asarray(walk // self.durations.most_ages)
 
     def log_starts(self, params: Params, walk: Array) -> Array:
         """Log-probabilities that a sequence begins in sub-states, which are of age 1."""
@@ -182,11 +214,6 @@ class SemiMarkov(HMM):
         moved = super().log_moves(params, chunk, rows, self.states_of(came), self.states_of(went))
         gone, stayed = table.log_leave.ravel()[came], table.log_stay.ravel()[came]
         return np.asarray(np.where(left, gone + moved, stayed))
-
-    @property
-    def n_substates(self) -> int:
-        """States times ages."""
-        return self.n_components * self.durations.most_ages
 
     # --- sequences that are cut --------------------------------------------------------------------------------------
 
@@ -225,22 +252,11 @@ class SemiMarkov(HMM):
 
     def _rounding(self, work: Any) -> float:
         """Rounding of the log-likelihood of one step: its densities, and K + D products and sums."""
-        return float(work.emissions.kernel.rounding + 4 * (self.n_components + self.durations.most_ages + 8) * EPS)
+        return float(work.emissions.kernel.rounding + self.age_rounding)
 
     def first_chain(self) -> dict[str, Array]:
         """Parameters before the first pass, by name, beside those of the emissions."""
-        return {**super().first_chain(), "duration_logs": self._first_durations()}
-
-    def _first_durations(self) -> Array:
-        """duration_logs (K, p) before the first pass: as given, or means of `FIRST_MEAN` and sizes of 1."""
-        k, ages = self.n_components, self.durations.most_ages
-        means = np.full(k, max(1.5, min(FIRST_MEAN, ages / 4)))
-        sizes = np.ones(k)
-        if self._first_means is not None:
-            means = positive(self._first_means, k, "duration_means", 1.0)
-        if self._first_sizes is not None:
-            sizes = positive(self._first_sizes, k, "duration_sizes", 0.0)
-        return self.durations.logs(means, sizes)
+        return {**super().first_chain(), "duration_logs": self.first_durations()}
 
 
 def positive(values: ArrayLike, k: int, name: str, above: float) -> Array:

@@ -243,6 +243,13 @@ KINDS: dict[str, Kind] = {
         holes=gaps(states()),
         **CHAIN,
     ),
+    "HMM with durations and transition_covariates": Kind(
+        made(GaussianHMM, 2, durations="poisson", max_duration=15, transition_covariates=[2]),
+        states(driven=True),
+        ("DrivenSemiMarkov",),
+        holes=gaps(states(driven=True), [0, 1]),
+        **CHAIN,
+    ),
     "DawidSkene": Kind(
         made(DawidSkene),
         votes(),
@@ -369,6 +376,8 @@ REFUSED: dict[tuple[str, str], str] = {
     ("GroupedMixture with concomitant", "streams"): "concomitant excludes a stream: pass batches",
     ("GroupedMixture with concomitant", "errors"): "concomitant excludes standard errors",
     ("HMM with transition_covariates", "streams"): "exclude a stream: read it in batches",
+    ("HMM with durations and transition_covariates", "streams"): "exclude a stream: read it in batches",
+    ("HMM with durations and transition_covariates", "errors"): "together exclude standard errors",
     ("MixtureOfRegressions with concomitant", "streams"): "not read with concomitant variables: pass batches to part",
 }
 

@@ -29,9 +29,10 @@ from streamem.core.small_work import Running
 from streamem.executors import ThreadsExecutor
 from streamem.families import Gaussian
 from streamem.initialization import STARTS
-from streamem.models import DrivenHMM
+from streamem.models import DrivenHMM, DrivenSemiMarkov
 from streamem.models import driven_pass as passes
 from streamem.models.boundaries import boundaries
+from streamem.models.durations import Durations
 from streamem.models.logit_moves import box_of_covariates, design, hidden, log_moves, maximized, shown
 from streamem.running.fit import EStep
 from streamem.running.row_tasks import Apply
@@ -101,6 +102,15 @@ class TestDrivenHMM(ModelSuite):
 
     def weights(self, chunk: Chunk, rng: np.random.Generator) -> Array:
         return np.repeat(rng.uniform(0.5, 2.0, len(self.LENGTHS)), self.LENGTHS)
+
+
+class TestDrivenSemiMarkov(TestDrivenHMM):
+    """The laws of states that last."""
+
+    def make_model(self) -> DrivenHMM:
+        box = np.array([[-4.0, 1.0], [4.0, 9.0]])
+        starts = STARTS["k-means++"]
+        return DrivenSemiMarkov(Gaussian("diag", 1e-6), 3, starts, P, Durations("negative-binomial", 6), box=box)
 
 
 def part(chunk: Chunk, a: int, b: int) -> Chunk:

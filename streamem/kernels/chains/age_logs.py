@@ -21,15 +21,17 @@ def age_log_forward(
 ) -> tuple[Array, float]:
     """Log-probabilities (K, D) of the sub-state after steps (n, K), n ≥ 1, given the past, and of all steps, in nats.
 
-    `entry` is that of the first step, or if `cut` that of the step before it.
+    `entry` is that of the first step, or if `cut` that of the step before it; `moves` (1, K, K), or a matrix for each
+    transition.
     """
     k, d = entry.shape
+    each, shift = 1 if moves.shape[0] > 1 else 0, 1 if cut else 0
     now, then = np.empty((k, d)), np.empty((k, d))
     copied(now, entry)
     total = 0.0
     for t in range(log_b.shape[0]):
         if t > 0 or cut:
-            _log_advance(then, now, moves, leave, stay)
+            _log_advance(then, now, moves[each * (t + shift - 1)], leave, stay)
             now, then = then, now
         total += _emit(now, log_b[t])
     return now, total
@@ -39,6 +41,7 @@ def age_log_forward(
 def age_log_backward(log_b: Array, exit: Array, moves: Array, leave: Array, stay: Array) -> Array:
     """Log-likelihoods (K, D), up to a constant, of steps (n, K) and what follows (K, D), given the one before them."""
     k, d = exit.shape
+    each = 1 if moves.shape[0] > 1 else 0
     beta, ahead = np.empty((k, d)), np.empty((k, d))
     copied(beta, exit)
     for t in range(log_b.shape[0] - 1, -1, -1):
@@ -53,7 +56,7 @@ def age_log_backward(log_b: Array, exit: Array, moves: Array, leave: Array, stay
         for i in range(k):
             for a in range(d):
                 ahead[i, a] -= highest
-        _log_retreat(beta, ahead, moves, leave, stay)
+        _log_retreat(beta, ahead, moves[each * t], leave, stay)
     return beta
 
 
@@ -77,13 +80,13 @@ def age_log_recursions(
     """`age_recursions` of log-densities (n, K), entries, exits and probabilities; finite if any path is."""
     shift = 1 if cut else 0
     steps, k, d, block = log_b.shape[0] + shift, leave.shape[0], leave.shape[1], held.shape[0]
-    gains = np.zeros(steps)
+    gains, each = np.zeros(steps), 1 if moves.shape[0] > 1 else 0
     now, then = np.empty((k, d)), np.empty((k, d))
     copied(now, entry)
     known = 0.0
     for s in range(steps):
         if s > 0:
-            _log_advance(then, now, moves, leave, stay)
+            _log_advance(then, now, moves[each * (s - 1)], leave, stay)
             now, then = then, now
         if s >= shift:
             gains[s] = _emit(now, log_b[s - shift])
@@ -105,13 +108,14 @@ def age_log_recursions(
         begin, stop = j * block, min((j + 1) * block, steps)
         copied(held[0], marks[j])
         for s in range(begin + 1, stop):
-            _log_advance(held[s - begin], held[s - begin - 1], moves, leave, stay)
+            _log_advance(held[s - begin], held[s - begin - 1], moves[each * (s - 1)], leave, stay)
             _emit(held[s - begin], log_b[s - shift])
         for s in range(stop - 1, begin - 1, -1):
             v = held[s - begin]
             if s < steps - 1:
-                _count(v, ahead, moves, leave, stay, weight, leaves, stays, transitions)
-                _log_retreat(beta, ahead, moves, leave, stay)
+                place = each * s
+                _count(v, ahead, moves[place], leave, stay, weight, leaves, stays, transitions[place])
+                _log_retreat(beta, ahead, moves[place], leave, stay)
             if s >= shift:
                 for i in range(k):
                     gamma[s - shift, i] = weight * _mass(v[i], beta[i])

@@ -1,8 +1,9 @@
 """The most probable path of a chain whose states have ages (Viterbi; Rabiner 1989, §III.B, §IV.D).
 
-Compiled; imports Numba. Sub-states and probabilities as in `age_logs`. Where a path came from has to be kept for the
-first ages, and for the last one whether it was the last already: 3·n·K numbers, not n·K·D. Of equal paths the lowest
-state, and then age, is taken.
+Compiled; imports Numba. Sub-states and probabilities as in `age_logs`; moves (1, K, K), or a matrix a
+transition.
+Where a path came from has to be kept for the first ages, and for the last one whether it was the last already: 3·n·K
+numbers, not n·K·D. Of equal paths the lowest state, and then age, is taken.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ def best_ages(
     log_b: Array, entry: Array, cut: bool, exit: Array, moves: Array, leave: Array, stay: Array, path: Array
 ) -> float:
     """Fills path (n,) int64 with sub-states k·D + a, and returns the log-probability of the best path with `exit`."""
+    each, shift = 1 if moves.shape[0] > 1 else 0, 1 if cut else 0
     n, k, d = log_b.shape[0], leave.shape[0], leave.shape[1]
     came_from, left_at = np.zeros((n, k), dtype=np.int32), np.zeros((n, k), dtype=np.int32)
     was_last = np.zeros((n, k), dtype=np.bool_)
@@ -31,7 +33,7 @@ def best_ages(
     level = 0.0
     for t in range(n):
         if t > 0 or cut:
-            _climb(then, now, moves, leave, stay, came_from[t], left_at[t], was_last[t])
+            _climb(then, now, moves[each * (t + shift - 1)], leave, stay, came_from[t], left_at[t], was_last[t])
             now, then = then, now
         level += _emitted(now, log_b[t])
     best, state, age = -np.inf, 0, 0
@@ -54,13 +56,14 @@ def best_ages(
 @compiled
 def best_age_scores(log_b: Array, entry: Array, cut: bool, moves: Array, leave: Array, stay: Array) -> Array:
     """Log-probabilities (K, D), up to a constant, of the best path to every sub-state after the steps (n, K)."""
+    each, shift = 1 if moves.shape[0] > 1 else 0, 1 if cut else 0
     k, d = leave.shape
     came_from, left_at, was_last = np.zeros(k, np.int32), np.zeros(k, np.int32), np.zeros(k, np.bool_)
     now, then = np.empty((k, d)), np.empty((k, d))
     copied(now, entry)
     for t in range(log_b.shape[0]):
         if t > 0 or cut:
-            _climb(then, now, moves, leave, stay, came_from, left_at, was_last)
+            _climb(then, now, moves[each * (t + shift - 1)], leave, stay, came_from, left_at, was_last)
             now, then = then, now
         _emitted(now, log_b[t])
     return now
@@ -69,6 +72,7 @@ def best_age_scores(log_b: Array, entry: Array, cut: bool, moves: Array, leave: 
 @compiled
 def best_age_rest(log_b: Array, exit: Array, moves: Array, leave: Array, stay: Array) -> Array:
     """Log-probabilities (K, D), up to a constant, of the best path through steps and what follows, from before them."""
+    each = 1 if moves.shape[0] > 1 else 0
     k, d = leave.shape
     beta, ahead = np.empty((k, d)), np.empty((k, d))
     copied(beta, exit)
@@ -78,7 +82,7 @@ def best_age_rest(log_b: Array, exit: Array, moves: Array, leave: Array, stay: A
         for i in range(k):
             gone = -np.inf
             for j in range(k):
-                gone = max(gone, moves[i, j] + ahead[j, 0])
+                gone = max(gone, moves[each * t, i, j] + ahead[j, 0])
             for a in range(d):
                 beta[i, a] = max(stay[i, a] + ahead[i, min(a + 1, d - 1)], leave[i, a] + gone)
     return beta

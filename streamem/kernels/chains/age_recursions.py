@@ -48,17 +48,23 @@ def age_recursions(
     b, peaks : (n, width) densities over the largest of their step, and the logarithms of those (n,)
     entry : (K, D) probabilities of the sub-state of the first step, or, if `cut`, of that before it
     exit : (K, D) likelihoods of what follows the last step
-    moves, leave, stay : (K, K), (K, D), (K, D)
+    moves : (1, K, K), or a matrix for each transition
+    leave, stay : (K, D)
     held : (m, K, D) for the v of a block of steps
     marks : (⌈(n + 1) / m⌉, K, D) for the first v of every block
     gamma : (n, width) weighted posteriors of the states, filled
-    leaves, stays, transitions : (K, D), (K, D), (K, K) weighted expected counts, added to; that across a cut included
+    leaves, stays : (K, D) weighted expected counts, added to; that across a cut included
+    transitions : as moves, likewise
     """
     shift = 1 if cut else 0
     steps, k, d, block = b.shape[0] + shift, leave.shape[0], leave.shape[1], held.shape[0]
     sums = np.empty(steps)
     now, then = np.zeros((k, d)), np.zeros((k, d))
-    reach, total = d if cut else 1, 0.0
+    each, young = 1 if moves.shape[0] > 1 else 0, not cut
+    for i in range(k):
+        for a in range(1, d):
+            young = young and not entry[i, a] > 0.0
+    reach, total = 1 if young else d, 0.0
     for i in range(k):
         for a in range(reach):
             value = entry[i, a] if cut else entry[i, a] * b[0, i]
@@ -70,7 +76,7 @@ def age_recursions(
     known = 0.0 if cut else np.log(total) + peaks[0]
     copied(marks[0], now)
     for s in range(1, steps):
-        total = _advance(then, now, b[s - shift], 1.0 / sums[s - 1], moves, leave, stay, reach)
+        total = _advance(then, now, b[s - shift], 1.0 / sums[s - 1], moves[each * (s - 1)], leave, stay, reach)
         now, then = then, now
         reach = min(reach + 1, d)
         if s % block == 0:
@@ -85,26 +91,26 @@ def age_recursions(
     if not left > LEAST_SUM * last:
         return -np.inf
 
-    my_leaves, my_stays, my_moves = np.zeros((k, d)), np.zeros((k, d)), np.zeros((k, k))
+    my_leaves, my_stays, my_moves = np.zeros((k, d)), np.zeros((k, d)), np.zeros(moves.shape)
     u, beta, taint, out = np.empty((k, d)), np.empty((k, d)), 0.0, np.empty(k)
     for j in range((steps - 1) // block, -1, -1):
         begin, stop = j * block, min((j + 1) * block, steps)
         copied(held[0], marks[j])
         for s in range(begin + 1, stop):
-            earlier = d if cut else min(s, d)
-            _advance(held[s - begin], held[s - begin - 1], b[s - shift], 1.0 / sums[s - 1], moves, leave, stay, earlier)
+            earlier, move = min(s, d) if young else d, moves[each * (s - 1)]
+            _advance(held[s - begin], held[s - begin - 1], b[s - shift], 1.0 / sums[s - 1], move, leave, stay, earlier)
         for s in range(stop - 1, begin - 1, -1):
-            v, top, seen = held[s - begin], d if cut else min(s + 1, d), s - shift
+            v, top, seen = held[s - begin], min(s + 1, d) if young else d, s - shift
             if s == steps - 1:
                 for i in range(k):
                     for a in range(top):
                         beta[i, a] = exit[i, a] / left
             else:
-                _retreat(beta, u, v, moves, leave, stay, top, my_leaves, my_stays)
+                _retreat(beta, u, v, moves[each * s], leave, stay, top, my_leaves, my_stays)
                 for i in range(k):
                     out[i] = _dot(v[i], leave[i], top)
                     for m in range(k):
-                        my_moves[i, m] += out[i] * u[m, 0]
+                        my_moves[each * s, i, m] += out[i] * u[m, 0]
             for i in range(k):
                 taint += _tainted(v[i], beta[i], top)
                 if seen >= 0:
@@ -121,8 +127,10 @@ def age_recursions(
         for a in range(d):
             leaves[i, a] += weight * my_leaves[i, a] * leave[i, a]
             stays[i, a] += weight * my_stays[i, a] * stay[i, a]
-        for m in range(k):
-            transitions[i, m] += weight * my_moves[i, m] * moves[i, m]
+    for s in range(moves.shape[0]):
+        for i in range(k):
+            for m in range(k):
+                transitions[s, i, m] += weight * my_moves[s, i, m] * moves[s, i, m]
     return known
 
 
