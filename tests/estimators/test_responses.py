@@ -93,6 +93,19 @@ def test_responses_in_files(tmp_path: Path) -> None:
         model().fit(X, tmp_path / "y.txt")
 
 
+def test_lazy_responses_on_a_cluster(client: Any, tmp_path: Path) -> None:
+    """Also those that lie there already, in other blocks than the rows."""
+    y = YES.astype(float)
+    stored = {"shape": (N,), "chunks": (13,), "dtype": "f8", "config": {"write_empty_chunks": True}}
+    zarr.create_array(tmp_path / "y.zarr", **stored)[:] = y  # type: ignore[arg-type]
+    settings: dict[str, Any] = {"k": 2, "max_iter": 9, "tol": 9.0, "chunk_bytes": 600}
+    known = model(**settings).fit(X, y)
+    there = da.from_array(y, chunks=17).persist()
+    for rows, responses in ((X, tmp_path / "y.zarr"), (X, there), (da.from_array(X, chunks=(40, 2)).persist(), there)):
+        found = model(**settings).fit(rows, responses, executor=client)
+        np.testing.assert_allclose(found.coef_, known.coef_, rtol=1e-8)
+
+
 TEXTS: dict[str, Callable[[], Any]] = {
     "array": lambda: TEXT,
     "list": lambda: TEXT.tolist(),
