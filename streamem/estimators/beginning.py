@@ -120,7 +120,7 @@ def _by_exchanges(
 def _by_exchanges_or_not(
     settings: Any, model: Any, sample: Chunk, rng: np.random.RandomState, shape: Shape, reads: Reads | None
 ) -> Params:
-    """As `_by_exchanges`; the start as it is where EM on the sample fails."""
+    """The start of `_by_exchanges`, or the start as it is where EM on the sample fails."""
     try:
         return _by_exchanges(settings, model, sample, rng, shape, reads)
     except FAILURES:

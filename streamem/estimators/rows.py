@@ -76,7 +76,7 @@ class Rows(Structure):
 
     @property
     def can_exchange(self) -> bool:
-        """Of rows that stand alone, and mean nothing else to a subclass."""
+        """Whether rows stand alone, and mean nothing else to a subclass."""
         return type(self) is Rows
 
     @property
