@@ -116,8 +116,8 @@ def test_without_concomitants_weights_are_plain() -> None:
 
 def test_one_and_three_components() -> None:
     X, y = shifted()
-    one = MixtureOfRegressions(1, concomitant=0).fit(X, y)
-    alone = MixtureOfRegressions(1).fit(X[:, 1:], y)
+    one = MixtureOfRegressions(1, concomitant=0, init_params="random").fit(X, y)
+    alone = MixtureOfRegressions(1, init_params="random").fit(X[:, 1:], y)
     assert one.score(X, y) == pytest.approx(alone.score(X[:, 1:], y), rel=1e-12)
     assert one.concomitant_coef_.tolist() == [[0.0]]
     np.testing.assert_allclose(one.standard_errors(X, y)["coef_"], alone.standard_errors(X[:, 1:], y)["coef_"])
@@ -246,11 +246,11 @@ def test_a_file_knows_which_columns_count_twice(tmp_path: Path) -> None:
     assert loaded.feature_names_in_.tolist() == ["x", "z"]
 
 
-@pytest.mark.variations(2, 4)
+@pytest.mark.variations(1, 4)
 @pytest.mark.parametrize("algorithm", ["squarem", "stepwise", "anderson", "incremental"])
 def test_every_algorithm(algorithm: str) -> None:
     X, y = shifted(n=600)
-    settings: dict[str, Any] = {"concomitant": [0], "random_state": 0, "tol": 1e-9, "max_iter": 600}
+    settings: dict[str, Any] = {**TOTAL, "concomitant": [0], "tol": 1e-9, "max_iter": 600}
     plain = MixtureOfRegressions(2, **settings).fit(X, y, algorithm="batch")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -322,13 +322,12 @@ def test_what_cannot_be_is_refused() -> None:
 # --- standard errors --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", ["observed", "opg"])
-@pytest.mark.parametrize("family", ["gaussian", "poisson"])
+@pytest.mark.parametrize(("family", "method"), [("gaussian", "observed"), ("poisson", "opg")])
 def test_standard_errors(family: str, method: str) -> None:
     """Against second derivatives of the log-likelihood, and products of scores, by differences of log-densities."""
     X, y = shifted(family=family)
     weight = np.random.default_rng(3).uniform(0.5, 2.0, len(y))
-    model = MixtureOfRegressions(2, family, concomitant=[0], random_state=0, tol=1e-13, max_iter=5000)
+    model = MixtureOfRegressions(2, family, concomitant=[0], **{**TOTAL, "tol": 1e-13}, max_iter=5000)
     model.fit(X, y, weight)
     names = ["concomitant_intercept_", "concomitant_coef_", "intercept_", "coef_", "scale_"][
         : 4 + (family == "gaussian")

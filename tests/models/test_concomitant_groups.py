@@ -156,7 +156,7 @@ def test_groups_of_one_row_are_rows() -> None:
     frame = people()
     frame["person"] = np.arange(len(frame))
     grouped = fitted(frame, 2000, tol=1e-12)
-    rows = MixtureOfRegressions(2, concomitant="age", random_state=0, tol=1e-12, max_iter=3000)
+    rows = MixtureOfRegressions(2, concomitant="age", **{**TOTAL, "tol": 1e-12}, max_iter=3000)
     rows.fit(frame[["age", "x", "y"]], "y")
     assert grouped.score(frame) == pytest.approx(rows.score(frame), rel=1e-8)
 
