@@ -145,6 +145,15 @@ def _column_of(path: Place, learning: Learning) -> str | None:
     return column
 
 
+def _columns_of_rows(path: Place, columns: list[str]) -> list[str]:
+    """The columns that were named, and those besides on which weights of a model file depend."""
+    if not _is_there(path):
+        return columns
+    model = library.load_newest(path)
+    found: list[str] = model.structure.columns_of_rows(model, columns)
+    return found
+
+
 def _is_there(model: Any) -> bool:
     """Whether there is a model file, or an older generation that stands in for it."""
     return any(map(library.is_there, library.generations(library.place_of(model))))
@@ -344,5 +353,5 @@ def watch(folder: str, model: Place, once: bool, learning: Learning) -> None:
     columns = None if learning.columns is None else [name.strip() for name in learning.columns.split(",")]
     if columns is not None:
         beside = (learning.weight, _column_of(model, learning), learning.response, *(learning.noise_columns or ()))
-        columns += [name for name in beside if name is not None]
+        columns = [*_columns_of_rows(model, columns), *(name for name in beside if name is not None)]
     learning.run(model, library.FolderStream(folder, columns, follow=not once))

@@ -6,18 +6,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from streamem.core.chunk import Chunk
 from streamem.core.errors import ParameterError, SchemaError
-from streamem.core.ports import Family
+from streamem.core.ports import Family, Source
+from streamem.estimators.apart_columns import told_apart
 from streamem.estimators.named_columns import concomitants
 from streamem.estimators.regressions import REGRESSIONS, Regressions
 from streamem.estimators.row_response import open_with_response
 from streamem.estimators.shifted_weights import ShiftedWeights
 from streamem.estimators.structure import DataArguments, Opened
 from streamem.models.concomitant_mixture import ConcomitantMixture
-from streamem.online.behind import Behind
 from streamem.running.fitted import Fitted, Shape
 from streamem.sources.apart import Apart
-from streamem.sources.driving import CONCOMITANTS, columns_named
+from streamem.sources.driving import CONCOMITANTS
 
 
 class ConcomitantRegressions(ShiftedWeights, Regressions):
@@ -42,7 +43,7 @@ class ConcomitantRegressions(ShiftedWeights, Regressions):
         columns = None if wanted is None else [*wanted, *(one for one in named if one not in wanted)]
         opened = open_with_response(settings, x, replace(arguments, columns=columns), whole)
         if whole is None:
-            shape = _agreeing(_apart(opened, chosen, wanted), shape)
+            shape = _agreeing(told_apart(opened.shape, chosen, CONCOMITANTS, wanted, opened.source.schema), shape)
         assert shape is not None
         source = Apart(opened.source, shape.covariates, shape.shared, settings.missing == "integrate")
         found = Opened(source, shape)
@@ -50,14 +51,18 @@ class ConcomitantRegressions(ShiftedWeights, Regressions):
             self.require_rows(settings, found)
         return found
 
-    def behind(self, settings: Any, shape: Shape | None, arguments: DataArguments) -> Behind:
-        """Refuse a stream.
+    def columns_of_rows(self, settings: Any, columns: Sequence[str]) -> list[str]:
+        """The columns that explain, and concomitants that are none of them."""
+        return [*columns, *(one for one in concomitants(settings) if isinstance(one, str) and one not in columns)]
 
-        Raises
-        ------
-        ParameterError : always
-        """
-        raise ParameterError("a stream's records are not read with concomitant variables: pass batches to partial_fit")
+    def apart(self, settings: Any, whole: Shape, columns: Sequence[str] | None) -> Shape:
+        """The shape of covariates alone; concomitants are covariates too if `columns` names them."""
+        return told_apart(whole, concomitants(settings), CONCOMITANTS, columns)
+
+    def reopened(self, settings: Any, chunk: Chunk, shape: Shape) -> Source:
+        """Rows in memory, the response behind its covariates, concomitants apart."""
+        rows = super().reopened(settings, chunk, shape)
+        return Apart(rows, shape.covariates, shape.shared, settings.missing == "integrate")
 
     def least_rows(self, settings: Any, n_features: int) -> int:
         """2·K·(p + 3 + concomitants); `n_features` counts the response."""
@@ -88,29 +93,6 @@ def _agreeing(found: Shape, by_hand: Shape | None) -> Shape:
             f"X has {found.features} covariates beside its concomitants, and coef_ is of {by_hand.features}"
         )
     return found
-
-
-def _apart(opened: Opened, chosen: Sequence[str | int], wanted: Sequence[str] | None) -> Shape:
-    """The shape of features alone, of which concomitants are told apart.
-
-    Raises
-    ------
-    SchemaError : concomitants that are no columns, or all of them
-    """
-    whole, names = opened.shape, opened.shape.names
-    told = None if names is None else tuple(str(name) for name in names)
-    schema = replace(opened.source.schema, n_features=whole.features, names=told)
-    at = columns_named(chosen, schema, CONCOMITANTS)
-    shared = tuple(i for i in at if wanted is not None and names is not None and names[i] in wanted)
-    left = [i for i in range(whole.features) if i not in at or i in shared]
-    return replace(
-        whole,
-        features=len(left),
-        names=None if names is None else tuple(names[i] for i in left),
-        covariates=at,
-        covariate_names=None if names is None else tuple(str(names[i]) for i in at),
-        shared=shared,
-    )
 
 
 CONCOMITANT_REGRESSIONS = ConcomitantRegressions()

@@ -14,6 +14,7 @@ from streamem.core.chunk import Chunk
 from streamem.core.errors import ParameterError
 from streamem.core.ports import ChunkRef, Family, PassTask, Source
 from streamem.core.stats import Stats
+from streamem.estimators.apart_columns import told_apart
 from streamem.estimators.attributes import attributes_of
 from streamem.estimators.family_facts import weighed_by
 from streamem.estimators.sequence_inputs import driving
@@ -26,6 +27,7 @@ from streamem.models.transitions import probabilities
 from streamem.running.answers import map_source
 from streamem.running.engines import Engine
 from streamem.running.fitted import Fitted, Shape
+from streamem.sources.driving import TRANSITIONS
 
 Array = NDArray[Any]
 
@@ -35,7 +37,6 @@ SHOWN_MOVES = 12
 """Transitions that `describe` writes out."""
 
 INSTEAD = {
-    "a stream": "read it in batches and pass them to partial_fit, whole sequences each",
     "an endless sequence": "the transition out of a batch's last step would be lost: pass whole sequences",
     "a copy for hmmlearn": "its transitions are the same in every step",
     "rows in pieces": "pass sample(n_samples, transition_covariates=U)",
@@ -57,6 +58,12 @@ class DrivenSequences(Sequences):
 
     names = ("startprob_", *MOVES.values())
     least_formula = "2·K·(d + 1 + K·(1 + p))"
+
+    # --- data --------------------------------------------------------------------------------------------------------
+
+    def apart(self, settings: Any, whole: Shape, columns: Sequence[str] | None) -> Shape:
+        """The shape of what is emitted alone."""
+        return told_apart(whole, driving(settings), TRANSITIONS)
 
     # --- model -------------------------------------------------------------------------------------------------------
 
@@ -173,7 +180,7 @@ class DrivenSequences(Sequences):
         return {**super().key(settings), "transition_covariates": repr(told), "given moves": repr(held)}
 
     def refuse(self, settings: Any, what: str) -> None:
-        """Streams, endless sequences and copies for hmmlearn."""
+        """Endless sequences and copies for hmmlearn."""
         if what in INSTEAD:
             raise ParameterError(f"transition_covariates exclude {what}: {INSTEAD[what]}")
 

@@ -18,12 +18,14 @@ from streamem.core.errors import CheckpointMismatchError, ParameterError, Schema
 from streamem.core.ports import Stream
 from streamem.core.redaction import redacted
 from streamem.core.stored_objects import SoleWriter
+from streamem.estimators.apart_columns import with_columns_apart
 from streamem.estimators.followers import followers_of
 from streamem.estimators.hyperparameters import check_hyperparameters, run_key
 from streamem.estimators.making import learning_of, to_learn_from
 from streamem.estimators.model_files import read_model, write_model
 from streamem.estimators.row_inputs import categories_for
 from streamem.estimators.row_noise import with_kind, without_kind
+from streamem.estimators.sequence_inputs import driving
 from streamem.estimators.structure import DataArguments
 from streamem.machine.importing import import_whole
 from streamem.online.behind import Behind
@@ -143,11 +145,12 @@ def learn_stream(estimator: Any, stream: Any, arguments: StreamArguments) -> Non
                 most_letters,
             )
         )
+        learner.fitted = with_columns_apart(estimator, learner.fitted, arguments.columns)
         learner.behind = behind = _behind(estimator, learner.fitted.shape, arguments)
         if behind is not None and learner.fitted.shape is not None:
             learner.fitted = with_kind(learner.fitted, behind.again(learner.fitted.shape))
         estimator.structure.check_online(learner.learning.model(learner.fitted), learner.fitted)
-        names, weight = _feature_names(learner, arguments.columns), arguments.sample_weight
+        names, weight = _names_of_rows(estimator, learner, arguments.columns), arguments.sample_weight
         column = _sequence_column(estimator, learner, arguments)
         also = [name for name in (weight, column) if name is not None]
         opened = open_stream(stream, None if names is None else names + also)
@@ -193,6 +196,7 @@ def _learner(estimator: Any, rule: StepSize, arguments: StreamArguments) -> Lear
 
     learning, resets = learning_of(estimator, rule, "threads"), arguments.on_drift == "reset"
     learner = Learner(to_learn_from(estimator), learning, opened, arguments.alarm, resets)
+    learner.apart = lambda shape: structure.apart(estimator, shape, arguments.columns)
     if structure.is_sequential:
         arguments.check_sequences()
         learner.sequences = {}
@@ -217,7 +221,7 @@ def _decoder(
     """What makes rows, or steps, of messages; Arrow is imported by those only who read a stream."""
     shape = learner.fitted.shape
     behind = learner.behind
-    width = None if shape is None else shape.features + (0 if behind is None else behind.count)
+    width = None if shape is None else shape.width + (0 if behind is None else behind.count)
     missing = learner.learning.model(learner.fitted).missing
     known = categories_for(estimator, shape, arguments.categories) if behind is None else behind.categories
     vocabulary = import_whole("streamem.online.vocabulary").Vocabulary(
@@ -230,7 +234,8 @@ def _decoder(
         decoder: Decoder = import_whole("streamem.online.records").Decoder(names, weight, width, *rest, behind)
     else:
         steps = import_whole("streamem.online.sequence_records")
-        decoder = steps.StepDecoder(names, weight, width, column, *rest)
+        driven = driving(estimator) if shape is None else shape.covariates
+        decoder = steps.StepDecoder(names, weight, width, column, *rest, driven)
     return decoder
 
 
@@ -318,14 +323,14 @@ def _require_same_model(mine: Mapping[str, Any], theirs: Mapping[str, Any], path
         )
 
 
-def _feature_names(learner: Learner, columns: Sequence[str] | None) -> list[str] | None:
-    """Names of the fitted features in their order, whatever the order of `columns`; before the fit, `columns`."""
+def _names_of_rows(estimator: Any, learner: Learner, columns: Sequence[str] | None) -> list[str] | None:
+    """Names of all columns of a row: those fitted in their order, whatever the order of `columns`; else `columns`."""
     shape = learner.fitted.shape
-    fitted = [] if shape is None else [str(name) for name in shape.names or ()]
+    fitted = [] if shape is None else [str(name) for name in shape.all_names or ()]
     behind = [] if learner.behind is None else list(learner.behind.names)
     if columns is None:
         return [*fitted, *behind] if fitted else None
-    chosen = [columns] if isinstance(columns, str) else list(columns)
+    chosen = estimator.structure.columns_of_rows(estimator, [columns] if isinstance(columns, str) else columns)
     if fitted and {re.sub(r"\[\d+\]$", "", name) for name in fitted} != set(chosen) != set(fitted):
         raise SchemaError(f"the features {chosen} were chosen, but {fitted} were fitted")
     return [*(fitted or [name for name in chosen if name not in behind]), *behind]

@@ -274,13 +274,13 @@ class MixtureOfRegressions(MixtureEstimator):
         Parameters
         ----------
         stream : as in `GaussianMixture.fit_stream`; arrays hold the response in their last column
-            A tuple (X, y) of arrays is a batch too.
+            A tuple (X, y) of arrays is a batch too. Records hold concomitants by name, arrays X by position.
         response : name of the field of responses, by default that of the fit
             A new model of labels of text needs them as ``categories={response: [...]}``, in the order of their codes.
 
         Raises
         ------
-        ParameterError : concomitant variables, or no name where records have names
+        ParameterError : no name of the response where records have names
         StreamError, PoisonError, DataError, … : as in `GaussianMixture.fit_stream`
 
         Examples

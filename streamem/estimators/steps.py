@@ -90,7 +90,10 @@ class Sequences(Structure):
         offsets = np.array([0, chunk.rows]) if chunk.sequences is None else chunk.sequences.offsets
         lag = int(getattr(settings.face.family(settings, shape), "lag", 0))
         options = step_options(settings, chunk.x, DataArguments(), shape)
-        return open_sequences(chunk.x, offsets=offsets, lag=lag, weight=chunk.weight, options=options)
+        driven = shape.covariates
+        return open_sequences(
+            chunk.x, offsets=offsets, lag=lag, weight=chunk.weight, options=options, covariates=driven
+        )
 
     # --- model -------------------------------------------------------------------------------------------------------
 

@@ -178,6 +178,19 @@ class Structure(Protocol):
         """Columns of a stream's records that are no features; None where all are."""
         return None
 
+    def columns_of_rows(self, settings: Any, columns: Sequence[str]) -> list[str]:
+        """The columns of a stream's records that make its rows, where a user chose some."""
+        return list(columns)
+
+    def apart(self, settings: Any, whole: Shape, columns: Sequence[str] | None) -> Shape:
+        """From the shape of a stream's rows that of its features, where columns drive transitions or weights.
+
+        Raises
+        ------
+        SchemaError : rows without these columns, or with no others
+        """
+        return whole
+
     # --- model -------------------------------------------------------------------------------------------------------
 
     def model(self, settings: Any, family: Family, fitted: Fitted | None) -> Model:

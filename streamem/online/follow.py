@@ -37,6 +37,11 @@ ABSURD = 1e100
 """Values of which no model can be started: their squares, or products of them, overflow."""
 
 
+def _as_it_is(shape: Shape) -> Shape:
+    """The shape of rows of which all columns are features."""
+    return shape
+
+
 @dataclass
 class Learner:
     """A model that learns mini-batch by mini-batch; all that changes is `fitted`, so rolling back is an assignment.
@@ -51,6 +56,7 @@ class Learner:
     advance : what learns a mini-batch: `step`, or what goes on with an endless sequence
     sequences : of a model of sequences, by which name in the data its sequences are found; None of independent rows
     behind : columns of records that are no features, or None
+    apart : from the shape of rows that of their features, where some columns drive transitions or weights
     """
 
     fitted: Fitted
@@ -61,6 +67,7 @@ class Learner:
     advance: Advance = step
     sequences: Mapping[str, str] | None = None
     behind: Behind | None = None
+    apart: Callable[[Shape], Shape] = _as_it_is
 
     def finite(self, x: Any) -> Any:
         """The columns of rows that are finite, or missing: all but noise, which may be infinite."""
@@ -186,6 +193,7 @@ class _Step:
                 shape = learner.behind.shaped(shape)
             if learner.sequences is not None:  # whose attributes are float64 whatever their data are
                 shape = replace(shape, dtype=np.dtype(np.float64), sequences=learner.sequences)
+            shape = learner.apart(shape)
         fitted = replace(learner.fitted, shape=shape)
         learner.fitted = learner.advance(learner.learning, fitted, learner.open(batch.chunk, shape), None)
         state = learner.fitted.state
@@ -248,11 +256,12 @@ def _sifted(learner: Learner, cutter: Cutter, batch: MiniBatch) -> MiniBatch:
 
 def _e_step(learner: Learner, model: Any, params: Any, chunk: Chunk) -> None:
     """The E-step of rows as they came."""
-    if learner.behind is None:
+    shape = learner.fitted.shape
+    assert shape is not None
+    if learner.behind is None and not shape.covariates:
         model.e_step(params, chunk)
         return
-    assert learner.fitted.shape is not None
-    for ref in learner.open(chunk, learner.fitted.shape).chunks():
+    for ref in learner.open(chunk, shape).chunks():
         model.e_step(params, ref.load())
 
 

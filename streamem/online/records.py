@@ -136,6 +136,7 @@ class Decoder:
     vocabulary : the values of columns of categories
     unpack : what payloads of bytes are passed to, with their headers, instead of being read as JSON or Arrow
     behind : columns that stand behind the features; `columns` and `n_features` count them
+    driven : columns that must be finite whatever else is missing, by name or position; also counted
     """
 
     def __init__(
@@ -147,8 +148,9 @@ class Decoder:
         vocabulary: Vocabulary | None = None,
         unpack: Unpack | None = None,
         behind: Behind | None = None,
+        driven: Sequence[str | int] = (),
     ) -> None:
-        self._unpack, self._behind = unpack, behind
+        self._unpack, self._behind, self._driven = unpack, behind, driven
         self.vocabulary = Vocabulary() if vocabulary is None else vocabulary
         self.names = None if columns is None else tuple(columns)
         self.n_features = n_features
@@ -390,22 +392,36 @@ class Decoder:
 
     def _good(self, x: Array) -> NDArray[np.bool_]:
         """Rows (n,) whose values can be used."""
+        if self._driven:
+            at = self._driven_at(x.shape[1])
+            others = usable(np.delete(x, at, axis=1), self._missing).all(axis=1)
+            return np.asarray(others & np.isfinite(x[:, at]).all(axis=1))
         if self._behind is None or self._behind.possible is None:
             return np.asarray(usable(x, self._missing).all(axis=1))
         features = x[:, : -self._behind.count]
         return np.asarray(usable(features, self._missing).all(axis=1) & ~self._behind.wrong(x))
 
+    def _driven_at(self, width: int) -> list[int]:
+        """Positions of the columns that must be finite, of those that there are."""
+        names = self.names or ()
+        at = [names.index(one) if isinstance(one, str) and one in names else one for one in self._driven]
+        return [one for one in at if isinstance(one, int) and 0 <= one < width]
+
     def _fault(self, row: Array, weight: Array | None, i: int) -> str:
         if (behind := self._behind) is not None and behind.wrong(row[None])[0]:
             return f"{row[-behind.count :].tolist()} stand behind the features; {behind.needed}"
         checked = row if behind is None or behind.possible is None else row[: -behind.count]
-        bad = np.flatnonzero(~usable(checked[None], self._missing)[0])
+        driven = self._driven_at(len(row)) if self._driven else []
+        good = usable(np.delete(checked, driven)[None], self._missing)[0]
+        lost = [at for at in driven if not np.isfinite(row[at])]
+        bad = np.array(lost or np.delete(np.arange(len(checked)), driven)[~good], dtype=np.int64)
         if len(bad) == 0:
             return f"the weight is {weight[i] if weight is not None else None}; it must be finite and >= 0"
         column = int(bad[0])
         name = f" {self.names[column]!r}" if self.names is not None else ""
         kind = "missing or NaN" if np.isnan(row[column]) else "infinite"
-        return f"column {column}{name} is {kind}; {NEEDED[self._missing]}"
+        needed = "every record needs its covariates, which are finite numbers" if lost else NEEDED[self._missing]
+        return f"column {column}{name} is {kind}; {needed}"
 
     def _refused(self, reason: str, payload: Any, records: int) -> Records:
         if isinstance(payload, Damaged):

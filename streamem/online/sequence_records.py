@@ -23,7 +23,7 @@ class StepDecoder(Decoder):
 
     Parameters
     ----------
-    columns, weight, n_features, missing, vocabulary, unpack : as in `Decoder`
+    columns, weight, n_features, missing, vocabulary, unpack, driven : as in `Decoder`
     sequence_column : name of the field that identifies the sequence of a record; None where nobody asks
     """
 
@@ -36,8 +36,9 @@ class StepDecoder(Decoder):
         missing: Missing = Missing.STEPS,
         vocabulary: Vocabulary | None = None,
         unpack: Unpack | None = None,
+        driven: Sequence[str | int] = (),
     ) -> None:
-        super().__init__(columns, weight, n_features, missing, vocabulary, unpack)
+        super().__init__(columns, weight, n_features, missing, vocabulary, unpack, driven=driven)
         self._column = sequence_column
 
     def _is_feature(self, name: Any) -> bool:

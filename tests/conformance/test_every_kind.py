@@ -159,6 +159,7 @@ SEQUENCES: dict[str, Any] = {"lengths": np.full(ROWS // STEPS, STEPS)}
 CHAIN: dict[str, Any] = {"told": SEQUENCES, "units": ROWS // STEPS, "passes": "n_iter"}
 X, Y = lines()
 PAIRS = np.column_stack([X, Y])
+SHIFTED = np.column_stack([X, Y + np.random.default_rng(2).normal(size=ROWS)])
 COUNTED = np.column_stack([np.floor(np.abs(PAIRS[:, 1])), 1.0 + np.arange(ROWS) % 3, X])
 GROUPS = list(PAIRS.reshape(-1, 4, 2))
 NOISE = 0.1 + np.random.default_rng(1).random((ROWS, 2))
@@ -183,11 +184,13 @@ KINDS: dict[str, Kind] = {
     ),
     "MixtureOfRegressions with concomitant": Kind(
         made(MixtureOfRegressions, 2, concomitant=[1], init_params="random"),
-        np.column_stack([X, Y + np.random.default_rng(2).normal(size=ROWS)]),
+        SHIFTED,
         ("ConcomitantMixture",),
         told={"y": Y},
         holes=gaps(np.column_stack([X, Y])),
         holes_told={"y": gaps(Y)},
+        messages=list(zip(np.split(SHIFTED, 2), np.split(Y, 2), strict=True)),
+        batches=[{"X": x, "y": y} for x, y in zip(np.split(SHIFTED, 2), np.split(Y, 2), strict=True)],
     ),
     "Mixture(Regression)": Kind(
         made(Mixture, Regression("gaussian"), 2, init_params="random"),
@@ -375,10 +378,7 @@ COLUMNS: dict[str, Callable[[Kind, Any, Path], None]] = {
 REFUSED: dict[tuple[str, str], str] = {
     ("GroupedMixture with concomitant", "streams"): "concomitant excludes a stream: pass batches",
     ("GroupedMixture with concomitant", "errors"): "concomitant excludes standard errors",
-    ("HMM with transition_covariates", "streams"): "exclude a stream: read it in batches",
-    ("HMM with durations and transition_covariates", "streams"): "exclude a stream: read it in batches",
     ("HMM with durations and transition_covariates", "errors"): "together exclude standard errors",
-    ("MixtureOfRegressions with concomitant", "streams"): "not read with concomitant variables: pass batches to part",
 }
 
 

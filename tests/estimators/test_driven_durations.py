@@ -110,8 +110,6 @@ def test_what_cannot_be_is_refused() -> None:
     model = hmm(n_iter=2).fit(x)
     with pytest.raises(ParameterError, match="together exclude standard errors"):
         model.standard_errors(x)
-    with pytest.raises(ParameterError, match="exclude a stream"):
-        model.fit_stream([x])
     with pytest.raises(ParameterError, match="exclude an endless sequence"):
         model.partial_fit(x, continued=True)
     with pytest.raises(ParameterError, match="two states at least"):
