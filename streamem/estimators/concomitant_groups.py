@@ -17,12 +17,6 @@ from streamem.running.fitted import Fitted
 
 Array = NDArray[Any]
 
-INSTEAD = {
-    "a stream": "pass batches of whole groups to partial_fit",
-    "standard errors": "profile the log-likelihood, or refit resampled groups",
-}
-"""What to do where weights of groups depend on concomitants, by what cannot be done."""
-
 
 class ConcomitantGroupsOfRows(ShiftedWeights, Groups):
     """p(group) = Σ_k π_k(z) Π_rows p_k(x), π_k(z) = softmax(α_k + z·γ_k); `weights_` (K,) are shares of groups."""
@@ -39,9 +33,9 @@ class ConcomitantGroupsOfRows(ShiftedWeights, Groups):
         return ConcomitantGroups(family, int(self.count(settings)), start, len(concomitants(settings)), box)
 
     def refuse(self, settings: Any, what: str) -> None:
-        """Streams and standard errors."""
-        if what in INSTEAD:
-            raise ParameterError(f"concomitant excludes {what}: {INSTEAD[what]}")
+        """Streams."""
+        if what == "a stream":
+            raise ParameterError("concomitant excludes a stream: pass batches of whole groups to partial_fit")
 
     def drawn_groups(
         self, settings: Any, fitted: Fitted, lengths: Array, rng: np.random.RandomState

@@ -377,7 +377,6 @@ COLUMNS: dict[str, Callable[[Kind, Any, Path], None]] = {
 
 REFUSED: dict[tuple[str, str], str] = {
     ("GroupedMixture with concomitant", "streams"): "concomitant excludes a stream: pass batches",
-    ("GroupedMixture with concomitant", "errors"): "concomitant excludes standard errors",
     ("HMM with durations and transition_covariates", "errors"): "together exclude standard errors",
 }
 

@@ -121,6 +121,49 @@ def test_direct_maximization() -> None:
     assert abs(model.concomitant_coef_[1, 0]) == pytest.approx(0.15, abs=0.06)
 
 
+def likelihoods(frame: pd.DataFrame, theta: Array) -> Array:
+    """(g,) log-likelihoods of the groups at coef, intercept and scale of both components, α and γ."""
+    age, firsts = frame.groupby("person").age.first().to_numpy(), np.flatnonzero(frame.person.diff().to_numpy() != 0)
+    prior = log_softmax(np.column_stack([np.zeros(len(age)), theta[6] + theta[7] * age]), axis=1)
+    mean = theta[[1, 4]] + frame.x.to_numpy()[:, None] * theta[[0, 3]]
+    density = norm.logpdf(frame.y.to_numpy()[:, None], mean, theta[[2, 5]])
+    return np.asarray(logsumexp(prior + np.add.reduceat(density, firsts), axis=1))
+
+
+def test_standard_errors() -> None:
+    """Against derivatives by differences of a likelihood that is written out; groups cut by chunks; weights."""
+    frame, family = people(), Regression("gaussian", response="y")
+    weight = np.random.default_rng(1).uniform(0.5, 2.0, 120)
+    model = fitted(frame, 3000, {"sample_weight": weight}, tol=1e-13)
+    own, age = model.params_, frame.groupby("person").age.first().to_numpy()
+    told = np.column_stack([family.coef(own)[:, 0], family.intercept(own), family.scale(own)])  # type: ignore[attr-defined]
+    theta = np.append(told.ravel(), [model.concomitant_intercept_[1], model.concomitant_coef_[1, 0]])
+    assert model.score(frame, sample_weight=weight) == pytest.approx(
+        weight @ likelihoods(frame, theta) / weight.sum(), rel=1e-10
+    )
+    units = np.diag([1e-3] * 7 + [2e-5])
+    at = lambda step: likelihoods(frame, theta + step)  # noqa: E731
+    scores = np.array([(at(u) - at(-u)) / (2 * u.max()) for u in units])
+    size = units.max(axis=0)
+    second = np.array([[weight @ (at(u + v) - at(u - v) - at(v - u) + at(-u - v)) for v in units] for u in units])
+    observed, products = -second / (4 * np.outer(size, size)), (scores * weight) @ scores.T
+    inverse = np.linalg.inv(observed)
+    expected = {"observed": inverse, "opg": np.linalg.inv(products), "sandwich": inverse @ products @ inverse}
+    for method, covariance in expected.items():
+        errors = model.standard_errors(frame, sample_weight=weight, method=method)
+        assert errors.free_parameters[-2:] == ("concomitant_intercept[1]", "concomitant_coef[1, 0]")
+        assert errors.free_parameters[:4] == ("coef[0, 0]", "intercept[0]", "scale[0]", "coef[1, 0]")
+        spread = np.sqrt(np.diag(covariance))
+        shown = errors.covariance / np.outer(spread, spread)
+        np.testing.assert_allclose(shown, covariance / np.outer(spread, spread), atol=2e-3)
+        chances = 1.0 / (1.0 + np.exp(-theta[6] - theta[7] * age))
+        slope = np.average([chances * (1 - chances), chances * (1 - chances) * age], axis=1, weights=weight)
+        np.testing.assert_allclose(errors.weights_, np.sqrt(slope @ errors.covariance[6:, 6:] @ slope), rtol=1e-6)
+    model.set_params(chunk_bytes=96)  # four rows: groups are cut
+    pieces = model.standard_errors(frame, sample_weight=weight, method="sandwich").covariance
+    np.testing.assert_allclose(pieces, errors.covariance, rtol=1e-5, atol=1e-6 * np.abs(pieces).max())
+
+
 def test_cut_groups_threads_and_a_cluster(client: Client, tmp_path: Path) -> None:
     frame = people()
     path = tmp_path / "rows.parquet"
@@ -192,8 +235,6 @@ def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(ParameterError, match="weight_concentration_prior is for weights that are the same"):
         fitted(frame, 2, weight_concentration_prior=2.0)
     model = fitted(frame, 2)
-    with pytest.raises(ParameterError, match="concomitant excludes standard errors: profile"):
-        model.standard_errors(frame)
     with pytest.raises(ParameterError, match="concomitant excludes a stream: pass batches"):
         model.fit_stream([frame])
     with pytest.raises(ParameterError, match="no groups are drawn"):

@@ -233,7 +233,7 @@ def _of_sequences(
     cut = 1 + 2 * p * asked.curvature if chains_of(refs) else 0
     return Information(
         found,
-        ties,
+        ties.known(sums),
         params,
         _names(found, ties),
         np.asarray(sums.score),

@@ -127,10 +127,14 @@ class LogitTies:
         """(Q, T) expected products of the family's slopes of a component and these."""
         return np.asarray(sums.tied_mixed)[component]
 
+    def units(self, sums: Stats) -> float:
+        """Weight of all that has weights of its own: of rows."""
+        return float(sums.weight)
+
     def known(self, sums: Stats) -> LogitTies:
         """These numbers, which know how the average weights move with them."""
         q = 1 + self.coef.shape[1]
-        others = np.asarray(sums.tied_complete)[:, ::q] / float(sums.weight)  # by intercepts
+        others = self.complete(sums)[:, ::q] / self.units(sums)  # by intercepts
         return replace(self, shares=np.column_stack([-others.sum(axis=1), others]))
 
     def _rows(self, beside: Array | None) -> tuple[Array, Array]:

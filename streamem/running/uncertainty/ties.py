@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from streamem.core.arrays import Params
 from streamem.core.stats import Stats
+from streamem.running.uncertainty.group_ties import group_logit_ties
 from streamem.running.uncertainty.logit_ties import logit_ties
 from streamem.running.uncertainty.more_ties import DrivenTies, DurationTies, MoreTies
 
@@ -138,7 +139,7 @@ def ties_of(model: Any, params: Params, rows: float, units: float) -> Any:
     What a chain's structure, its own start or `params` keeps as it is, is not free; nor is what is 0.
     """
     if "concomitant_box" in params:
-        return logit_ties(params)
+        return group_logit_ties(params) if model.joins_pieces else logit_ties(params)
     if "logits" in params and "startprob" in params:
         return _of_driven(model, params, units)
     if "startprob" in params:
