@@ -111,6 +111,8 @@ class Estimator(BaseEstimator):
         """Say why there is no such attribute: not fitted yet, or known to other libraries under another name."""
         if (own := next((vars(base)[name] for base in type(self).__mro__ if name in vars(base)), None)) is not None:
             return own.__get__(self, type(self))  # a property that is not there yet says why itself
+        if name in self._get_param_names():  # of an object that scikit-learn made without __init__
+            raise AttributeError(f"{type(self).__name__!r} object has no hyperparameter {name!r} yet")
         raise AttributeError(absence(self, name))
 
     # --- questions ---------------------------------------------------------------------------------------------------

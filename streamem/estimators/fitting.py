@@ -204,7 +204,7 @@ def warn_of_ends(settings: Any, fitted: Fitted, asked: Variant | None) -> None:
         )
     if settings.converged_ and (told := settings.report_.doubts):
         warnings.warn(told, LocalMaximumWarning, stacklevel=CALLER)
-    if settings.converged_ and (told := _no_maximum(settings, fitted)):
+    if told := _no_maximum(settings, fitted):  # coefficients that grow without end may never converge
         warnings.warn(told, NoMaximumWarning, stacklevel=CALLER)
 
 

@@ -145,7 +145,7 @@ class Raters(Groups):
             x, columns, known.get(columns.rater), known.get(columns.label), settings.unseen == "missing", kept
         )
         if not found.raters or not found.labels:
-            raise DataError(f"{found.origin} hold no vote: every rater or every label is missing")
+            raise DataError(f"{found.origin} holds no vote: every rater or every label is missing")
         return found
 
     def columns(self, settings: Any) -> Any:

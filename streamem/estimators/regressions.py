@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from streamem.core.chunk import Chunk
 from streamem.core.errors import DegenerateDataError, ParameterError
 from streamem.core.ports import Family, Source
+from streamem.estimators.faces.regressions import beside
 from streamem.estimators.response_labels import takes_labels
 from streamem.estimators.row_inputs import read_options
 from streamem.estimators.row_response import open_with_response
@@ -141,7 +142,8 @@ class Regressions(Rows):
 
     def headline(self, settings: Any, features: int) -> str:
         """Components and covariates."""
-        return f"{settings.n_components} components of {settings.family} responses to {features} covariates"
+        covariates = features - len(beside(settings))
+        return f"{settings.n_components} components of {settings.family} responses to {covariates} covariates"
 
 
 REGRESSIONS = Regressions()

@@ -39,10 +39,7 @@ def as_numbers(settings: Any, response: Any, shape: Shape | None) -> tuple[Array
     if known is None and not _are_labels(settings, array, shape is None):
         return _numbers(settings, array), None
     if not takes_labels(settings):
-        several = "of several trials " if settings.family == "binomial" else ""
-        raise SchemaError(
-            f"y holds labels, such as {_first(array)!r}; {settings.family} responses {several}are numbers"
-        )
+        raise SchemaError(f"y holds labels, such as {_first(array)!r}; {_numbers_are_needed(settings)}")
     if known is None and shape is not None:
         raise SchemaError(f"y holds labels, such as {_first(array)!r}, and the fit knew codes 0, 1, …; pass such")
     there, own = _known_values(array)
@@ -81,12 +78,39 @@ def sorted_classes(settings: Any, found: set[Any], what: str) -> tuple[Any, ...]
 
 
 def classes_of_column(settings: Any, x: Any, name: str) -> tuple[str, ...] | None:
-    """Labels that a column of text holds, from one pass over it; None of a column of numbers."""
+    """Labels that a column of text holds, from one pass over it; None of a column of numbers.
+
+    Raises
+    ------
+    SchemaError : labels without an order, too few or too many of them
+    """
     if not takes_labels(settings):
         return None
     column = open_source(x, options=ReadOptions(columns=(name,), categories="text"))
     values = (column.schema.categories or {}).get(name)
     return None if values is None else sorted_classes(settings, set(values), f"column {name!r}")
+
+
+def require_no_text(settings: Any, x: Any, name: str) -> None:
+    """Refuse a column of text as a response that counts or measures; of text nothing is read.
+
+    Raises
+    ------
+    SchemaError : what responses have to be
+    """
+    try:
+        open_source(x, options=ReadOptions(columns=(name,)))
+    except SchemaError as error:
+        open_source(x, options=ReadOptions(columns=(name,), categories={name: ()}))  # which says if there is no column
+        raise SchemaError(
+            f"column {name!r} holds no numbers, and {_numbers_are_needed(settings)}; labels are for family='binomial' "
+            "without trials, and 'multinomial'"
+        ) from error
+
+
+def _numbers_are_needed(settings: Any) -> str:
+    several = "of several trials " if settings.family == "binomial" else ""
+    return f"{settings.family} responses {several}are numbers"
 
 
 def require_labels(settings: Any) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from streamem.core.errors import ParameterError, SchemaError
 from streamem.core.ports import Source
 from streamem.estimators.faces.regressions import beside
-from streamem.estimators.response_labels import as_numbers, classes_of_column
+from streamem.estimators.response_labels import as_numbers, classes_of_column, require_no_text
 from streamem.estimators.row_inputs import columns_of, is_frame, library_of, open_rows, read_options
 from streamem.estimators.structure import DataArguments, Opened
 from streamem.running.fitted import Shape
@@ -19,6 +19,7 @@ from streamem.sources import ReadOptions, is_source, open_source
 from streamem.sources.numeric import refuse_masked
 from streamem.sources.one_column import OneColumn
 from streamem.sources.opening import is_weight_path
+from streamem.sources.recoded import Recoded
 from streamem.sources.side_by_side import SideBySide
 
 ABSENT = object()
@@ -52,7 +53,8 @@ def open_with_response(settings: Any, x: Any, arguments: DataArguments, shape: S
         return _named(settings, x, plain, shape, response)
     opened = open_rows(settings, x, plain, shape)
     held, classes = _responses(settings, response, shape)
-    return Opened(_beside(settings, opened.source, held), replace(opened.shape, classes=classes))
+    labels = () if isinstance(held, np.ndarray) else classes or ()  # an array holds codes already
+    return Opened(_beside(settings, opened.source, held, labels), replace(opened.shape, classes=classes))
 
 
 def _with_columns_beside(settings: Any, arguments: DataArguments) -> DataArguments:
@@ -88,7 +90,12 @@ def _named(settings: Any, x: Any, plain: DataArguments, shape: Shape | None, nam
     options = replace(read_options(settings, plain, shape), columns=(*covariates, name), left_out=())
     if classes is not None:
         options = replace(options, categories={name: classes})
-    source = open_source(x, weight=plain.sample_weight, options=options)
+    try:
+        source = open_source(x, weight=plain.sample_weight, options=options)
+    except SchemaError:
+        if classes is None:
+            require_no_text(settings, x, name)
+        raise
     return Opened(source, replace(opened.shape, response=name, columns=covariates, classes=classes))
 
 
@@ -107,8 +114,8 @@ def _of_source(settings: Any, x: Source, plain: DataArguments, shape: Shape | No
     return Opened(open_source(x, weight=plain.sample_weight), found if shape is None else shape)
 
 
-def _beside(settings: Any, rows: Source, held: Any) -> Source:
-    """The rows with responses behind them, which lie apart.
+def _beside(settings: Any, rows: Source, held: Any, labels: tuple[Any, ...] = ()) -> Source:
+    """The rows with responses behind them, which lie apart; numbers among `labels` are told by their codes.
 
     Raises
     ------
@@ -120,6 +127,8 @@ def _beside(settings: Any, rows: Source, held: Any) -> Source:
     if width != 1 or other.n_rows != rows.n_rows:
         shape = (other.n_rows, *([] if width == 1 else [width]))
         raise SchemaError(f"y has shape {shape}; one number for each of {rows.n_rows} rows is needed")
+    if labels and not any(isinstance(label, str | bool) for label in labels):
+        other = Recoded(other, labels, "y")
     return SideBySide(rows, other)
 
 

@@ -60,7 +60,11 @@ def columns_named(covariates: Sequence[str | int], schema: Schema, what: str = T
     """
     names = list(schema.names or ())
     if lost := [one for one in covariates if isinstance(one, str) and one not in names]:
-        has = f"it has {names}" if names else "it has no names: pass positions from 0 on"
+        has = (
+            f"it has {names}; where columns are chosen, these need choosing too"
+            if names
+            else "it has no names: pass positions from 0 on"
+        )
         raise SchemaError(f"{schema.origin}: there is no column {lost[0]!r} {SOUGHT[what]}; {has}")
     return driving_columns((names.index(one) if isinstance(one, str) else one for one in covariates), schema, what)
 

@@ -219,7 +219,7 @@ class GeneralizedRegression(ResponseColumn):
             return ""
         return (
             f"the covariates tell all responses without error (log-likelihood {log_likelihood:.3g} of {weight:g} "
-            "rows), so it has no maximum, and coefficients have grown until it gained less than tol. Their signs say "
+            "rows), so it has no maximum, and coefficients have grown as long as the fit went on. Their signs say "
             "something, their sizes do not: leave covariates out that separate the responses, or look whether they "
             "hold these"
         )

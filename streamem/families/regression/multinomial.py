@@ -12,7 +12,7 @@ from scipy.special import softmax
 from streamem.core.arrays import Params
 from streamem.core.errors import DegenerateDataError, ImpossibleValueError, ParameterError
 from streamem.families.regression.generalized import Beside, GeneralizedRegression
-from streamem.families.regression.response import require_response
+from streamem.families.regression.response import require_response, whole_rows
 
 Array = NDArray[Any]
 
@@ -81,19 +81,33 @@ class MultinomialRegression(GeneralizedRegression):
             raise ParameterError("n_classes is not known before all rows are seen: give it to MultinomialRegression")
         return self._known - 1
 
+    def survey(self, x: Array, weight: Array | None) -> Array:
+        """How many numbers tell the covariates, these, and which categories rows hold."""
+        own = super().survey(x, weight)
+        covariates, response = self.parts(x if weight is None else x[weight > 0])
+        return np.concatenate([[len(own)], own, np.unique(response[whole_rows(covariates, response)])])
+
     def surveyed(self, found: Sequence[Array]) -> Self:
         """The family that knows its categories and how far covariates reach.
 
         Raises
         ------
-        DegenerateDataError : no row has category 0, or covariates do not determine their coefficients
+        DegenerateDataError : no row has category 0, or one below the largest; or covariates do not determine their
+            coefficients
         """
-        other = super().surveyed(found)
+        ends = [1 + int(one[0]) for one in found]
+        other = super().surveyed([one[1:end] for one, end in zip(found, ends, strict=True)])
         design = other._design
         if design is not None and design.bottom > 0:
             raise DegenerateDataError(
                 f"the smallest category is {design.bottom:.0f}, and 0 is the one that others are compared with: let "
                 "codes begin at 0, or make them text (labels)"
+            )
+        held = np.unique(np.concatenate([one[end:] for one, end in zip(found, ends, strict=True)]))
+        if self.n_classes is None and (absent := np.setdiff1d(np.arange(held.max(initial=0.0)), held)).size:
+            raise DegenerateDataError(
+                f"categories go up to {held[-1]:.0f}, and no row has {absent[0]:.0f}, so that its coefficients cannot "
+                "be told: let codes be 0, 1, … without gaps, make them text (labels), or tell n_classes"
             )
         return other
 
