@@ -3,27 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamem.core.arrays import Params
-from streamem.core.errors import ParameterError
-from streamem.core.ports import Source
+from streamem.core.chunk import Chunk
+from streamem.core.errors import DegenerateDataError, ParameterError
+from streamem.core.ports import ChunkRef, PassTask, Source
 from streamem.core.validation import numbers
-from streamem.estimators.driven_steps import BoxTask
 from streamem.estimators.named_columns import concomitants
 from streamem.estimators.rows import Rows
+from streamem.families.regression.design import Design, first_combination, joined
 from streamem.models.concomitants import logits_of
 from streamem.models.logit_moves import require_varying, shown
-from streamem.models.noise import joined_boxes
 from streamem.running.answers import map_source
 from streamem.running.engines import Engine
 
 Array = NDArray[Any]
 
 NAMES = {"intercept": "concomitant_intercept_", "coef": "concomitant_coef_"}
+
+
+@dataclass(frozen=True, eq=False)
+class DesignTask(PassTask[Array]):
+    """The task that finds how far the concomitants of a chunk reach, and how they go together."""
+
+    def __call__(self, chunk: Chunk, ref: ChunkRef) -> Array:
+        """A `Design`, packed, of rows that count and lack none."""
+        z = chunk.covariates
+        assert z is not None  # of a model that asks for it
+        counts = ~np.isnan(z).any(axis=1)
+        if chunk.weight is not None:
+            counts &= chunk.weight > 0
+        return Design.of(z[counts], np.zeros(int(counts.sum()))).packed()
 
 
 class ShiftedWeights(Rows):
@@ -40,15 +55,23 @@ class ShiftedWeights(Rows):
 
         Raises
         ------
-        DegenerateDataError : a concomitant that is the same in all rows, named
+        DegenerateDataError : a concomitant that is the same in all rows, or a combination of others, named
         """
-        boxes: list[Array] = []
-        map_source(source, BoxTask(), engine, 0, boxes.append)
-        if not boxes:
+        found: list[Array] = []
+        map_source(source, DesignTask(), engine, 0, found.append)
+        if not found:
             return None
-        found = joined_boxes(boxes)
-        require_varying(found, "weights", "row", [repr(one) for one in concomitants(settings)])
-        return found
+        design, names = joined(found), [repr(one) for one in concomitants(settings)]
+        box = np.stack([design.low, design.high])
+        require_varying(box, "weights", "row", names)
+        if (combined := first_combination(design)) is not None:
+            column, others = combined
+            raise DegenerateDataError(
+                f"concomitant {names[column]} is a linear combination of {', '.join(names[i] for i in others)} and the "
+                "intercept, so that no data tell their coefficients; leave one of these columns out (of dummy "
+                "variables, those of one category)"
+            )
+        return box
 
     def check(self, settings: Any) -> None:
         """Hyperparameters of all mixtures, and no prior of weights."""
@@ -86,7 +109,8 @@ class ShiftedWeights(Rows):
                 )
         box = np.stack([np.full(p, -1.0), np.ones(p)])
         logits = logits_of(found["intercept"], found["coef"], box)
-        return super().rebuilt(settings, attributes, components).replace(logits=logits, concomitant_box=box)
+        beside = {"logits": logits, "concomitant_box": box, "clarity": np.ones((k, 2))}
+        return super().rebuilt(settings, attributes, components).replace(**beside)
 
     def misfit(self, params: Params, k: int) -> str:
         """Weights or logits of another number of components, or none."""

@@ -72,6 +72,10 @@ class ConcomitantGroups(GroupedMixture):
         """Bytes of the statistics of a mixture of groups, and of the expansion."""
         return super().statistics_bytes(n_features) + self.concomitants.statistics_bytes
 
+    def no_maximum(self, params: Params, log_likelihood: float, weight: float) -> str:
+        """Components that concomitants separate, and what the family says."""
+        return self.concomitants.no_maximum(params, weight) or super().no_maximum(params, log_likelihood, weight)
+
     def faults(self, params: Params, n_components: int, n_features: int) -> list[str]:
         """Weights that are none, logits of other shapes, and what the family finds wrong."""
         if found := missing(params, ("weights", "components", "logits", "concomitant_box")):

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from streamem.core.arrays import Params
 from streamem.core.chunk import Chunk
 from streamem.core.errors import ParameterError
+from streamem.core.faults import shaped
 from streamem.core.stats import Stats
 from streamem.models.logit_moves import (
     MoveSums,
@@ -34,6 +35,12 @@ EXPANSION = ("curvature", "target")
 """Statistics of the logits beside the responsibilities."""
 
 
+CERTAIN, CERTAIN_A_ROW = 0.5, 2e-6
+"""Nats that weights of all rows, and each, may miss of telling a component without error: less than a single surprise,
+or what `tol` leaves."""
+LEAST_EVENTS = 4.0
+"""Rows (or groups) of a component, and of all others, below which nothing is said of what separates it."""
+
 BLOCK_ROWS = 8192
 """Rows that are counted together, as projected."""
 
@@ -41,6 +48,8 @@ BLOCK_ROWS = 8192
 @dataclass(frozen=True, eq=False)
 class Concomitants:
     """What a mixture knows of its concomitants; parameters of the model hold logits (K, q) and concomitant_box (2, p).
+
+    They hold clarity (K, 2) too, of files of earlier versions excepted: per unit of weight, Σ γ_k and Σ π_k (1 − π_k).
 
     Attributes
     ----------
@@ -70,7 +79,7 @@ class Concomitants:
             first = np.log(np.maximum(np.asarray(params.weights), np.finfo(np.float64).tiny))
         logits = np.zeros((self.n_components, 1 + self.n_covariates))
         logits[:, 0] = first - first.mean()
-        return params.replace(logits=logits, concomitant_box=box)
+        return params.replace(logits=logits, concomitant_box=box, clarity=np.ones((self.n_components, 2)))
 
     def sums(self, params: Params) -> MoveSums:
         """Sums over rows of what the next logits come from, still 0; `add` takes (n, 1, K) responsibilities."""
@@ -82,14 +91,33 @@ class Concomitants:
         return {"curvature": found.curvature[0], "target": found.target[0]}
 
     def maximized(self, stats: Stats, previous: Params) -> dict[str, Array]:
-        """The next logits, and the box, which stays."""
+        """The next logits, and how clear the last ones were; the box stays."""
         own = Stats(
             transitions=np.asarray(stats.responsibilities)[None],
             curvature=np.asarray(stats.curvature)[None],
             target=np.asarray(stats.target)[None],
         )
         logits, _ = maximized(own, np.asarray(previous.logits)[None])
-        return {"logits": logits[0], "concomitant_box": previous.concomitant_box}
+        doubt = np.diagonal(np.asarray(stats.curvature))[:: 1 + self.n_covariates]
+        weight = max(float(stats.weight), float(np.finfo(np.float64).tiny))
+        clarity = np.column_stack([np.asarray(stats.responsibilities), doubt]) / weight
+        return {"logits": logits[0], "concomitant_box": previous.concomitant_box, "clarity": clarity}
+
+    def no_maximum(self, params: Params, weight: float) -> str:
+        """Components that concomitants tell from all others without error, as in complete separation of responses."""
+        if "clarity" not in params:
+            return ""
+        events, doubt = weight * np.asarray(params.clarity).T
+        told = doubt < max(CERTAIN, CERTAIN_A_ROW * weight)
+        told &= np.minimum(events, events.sum() - events) >= LEAST_EVENTS
+        if not told.any():
+            return ""
+        return (
+            f"the concomitants tell components {np.flatnonzero(told).tolist()} from the others without error, so that "
+            "the likelihood has no maximum, and concomitant_coef_ grew until it gained less than tol. Their signs say "
+            "something, their sizes and standard errors do not: leave out concomitants that separate the components, "
+            "or fit these rows apart"
+        )
 
     def plausible(self, stats: Stats, valid: Stats) -> dict[str, Array]:
         """curvature and target of extrapolated statistics, or those of `valid`."""
@@ -145,6 +173,8 @@ class Concomitants:
             value = np.asarray(params[name])
             if value.shape != shape or value.dtype.kind != "f" or not np.isfinite(value).all():
                 found.append(f"{name} is an array {value.shape} of {value.dtype}; finite numbers {shape} are needed")
+        if "clarity" in params:
+            found += shaped("clarity", params.clarity, (k, 2))
         return found
 
 

@@ -117,9 +117,7 @@ def require_full_rank(design: Design, names: Sequence[str]) -> None:
                 f"covariate {names[j]} is {design.low[j]:.6g} in all rows, which the intercept says already, so "
                 "that the design is singular; leave the column out"
             )
-    deviation = np.sqrt(np.diagonal(design.scatter))
-    found = _first_combination(design.scatter / np.outer(deviation, deviation))
-    if found is not None:
+    if (found := first_combination(design)) is not None:
         column, others = found
         raise DegenerateDataError(
             f"covariate {names[column]} is a linear combination of {', '.join(names[i] for i in others)} and the "
@@ -128,8 +126,10 @@ def require_full_rank(design: Design, names: Sequence[str]) -> None:
         )
 
 
-def _first_combination(correlation: Array) -> tuple[int, list[int]] | None:
+def first_combination(design: Design) -> tuple[int, list[int]] | None:
     """The first column that those before it explain, and which of them do; None where there is none."""
+    deviation = np.sqrt(np.diagonal(design.scatter))
+    correlation = design.scatter / np.outer(deviation, deviation)
     left = correlation.copy()  # what remains of each column, as Cholesky's method takes the others out one by one
     for j in range(len(left)):
         if left[j, j] <= ALIKE:
