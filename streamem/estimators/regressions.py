@@ -14,7 +14,7 @@ from streamem.core.chunk import Chunk
 from streamem.core.errors import DegenerateDataError, ParameterError
 from streamem.core.ports import Family, Source
 from streamem.estimators.faces.regressions import beside
-from streamem.estimators.response_labels import takes_labels
+from streamem.estimators.response_labels import require_number_of, takes_labels
 from streamem.estimators.row_inputs import read_options
 from streamem.estimators.row_response import open_with_response
 from streamem.estimators.rows import Rows, asking, label_column, probability_columns, weight_prior
@@ -98,6 +98,7 @@ class Regressions(Rows):
         Raises
         ------
         ParameterError : labels of something else than the response
+        SchemaError : too few of them, or too many
         """
         told, fitted = arguments.response, None if shape is None else shape.response
         if told is not None and (not isinstance(told, str) or not told):
@@ -109,6 +110,8 @@ class Regressions(Rows):
         labels = tuple(known[name]) if known and name is not None else None
         if shape is not None and labels is not None and labels != shape.classes:
             raise ParameterError(f"categories is {known!r:.200}, and this model has {shape.classes}: leave them out")
+        if shape is None and labels is not None:
+            require_number_of(settings, labels, f"categories of {name!r}")
         labels = labels if shape is None else shape.classes
         names = () if name is None else (name,)
 

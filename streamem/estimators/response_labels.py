@@ -68,13 +68,25 @@ def sorted_classes(settings: Any, found: set[Any], what: str) -> tuple[Any, ...]
     except TypeError as error:
         kinds = sorted({type(value).__name__ for value in found})
         raise SchemaError(f"{what} mixes {' and '.join(kinds)}; labels of one kind are needed") from error
+    require_number_of(settings, classes, what)
+    return classes
+
+
+def require_number_of(settings: Any, classes: tuple[Any, ...], what: str) -> None:
+    """Refuse as many labels as no response of the distribution has, and labels that are told twice.
+
+    Raises
+    ------
+    SchemaError : how many, and how many are needed
+    """
+    if twice := [label for label in classes if classes.count(label) > 1]:
+        raise SchemaError(f"{what} holds the label {twice[0]!r} twice; each is needed once, in the order of codes")
     if len(classes) < 2 or (settings.family == "binomial" and len(classes) > 2):
         needed = "two are needed" + (", or family='multinomial'" if len(classes) > 2 else "")
         raise SchemaError(f"{what} holds {len(classes)} label(s), {list(classes)[:20]}; {needed}")
     wanted = settings.n_classes if settings.family == "multinomial" else None
     if wanted is not None and wanted != len(classes):
         raise SchemaError(f"{what} holds {len(classes)} labels, {list(classes)[:20]}, and n_classes is {wanted}")
-    return classes
 
 
 def classes_of_column(settings: Any, x: Any, name: str) -> tuple[str, ...] | None:

@@ -50,6 +50,13 @@ class ShiftedWeights(Rows):
         """Always: concomitants are measured about the middle of theirs."""
         return True
 
+    def survey(self) -> PassTask[Array]:
+        """The task that finds a packed `Design` of a chunk, and behind it what `require_shared` needs."""
+        return DesignTask()
+
+    def require_shared(self, settings: Any, ends: Sequence[Array]) -> None:
+        """Refuse concomitants that are not what chunks have to share; by default chunks share nothing."""
+
     def box(self, settings: Any, model: Any, source: Source, engine: Engine) -> Array | None:
         """(2, p) smallest and largest concomitants.
 
@@ -57,11 +64,14 @@ class ShiftedWeights(Rows):
         ------
         DegenerateDataError : a concomitant that is the same in all rows, or a combination of others, named
         """
-        found: list[Array] = []
-        map_source(source, DesignTask(), engine, 0, found.append)
-        if not found:
+        seen: list[Array] = []
+        map_source(source, self.survey(), engine, 0, seen.append)
+        if not seen:
             return None
-        design, names = joined(found), [repr(one) for one in concomitants(settings)]
+        names = [repr(one) for one in concomitants(settings)]
+        own = 3 + 3 * len(names) + len(names) ** 2  # numbers of a packed design
+        self.require_shared(settings, [one[own:] for one in seen])
+        design = joined([one[:own] for one in seen])
         box = np.stack([design.low, design.high])
         require_varying(box, "weights", "row", names)
         if (combined := first_combination(design)) is not None:

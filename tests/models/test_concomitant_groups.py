@@ -260,6 +260,12 @@ def test_groups_larger_than_a_chunk() -> None:
     settings: dict[str, Any] = {**TOTAL, "concomitant": 0, "max_iter": 4}
     whole = GroupedMixture(Gaussian("diag"), 2, **settings).fit(x, lengths=lengths)
     cut = GroupedMixture(Gaussian("diag"), 2, chunk_bytes=20 * 24, **settings).fit(x, lengths=lengths)
+    mixed = np.array(x)
+    mixed[720:, 0] += 1.0  # of the last group the chunks from there on
+    with pytest.raises(
+        DataError, match="rows of one group, which several chunks hold, have .* as concomitant 0; weights"
+    ):
+        GroupedMixture(Gaussian("diag"), 2, chunk_bytes=20 * 24, **settings).fit(mixed, lengths=lengths)
     assert cut.report_.n_chunks >= 24
     for one, other in zip(numbers_of(cut), numbers_of(whole), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-8, atol=1e-10)

@@ -103,6 +103,9 @@ def test_labels_in_records(tmp_path: Path) -> None:
     assert len(read_appended(tmp_path / "bad.arrows")) == 5
     with pytest.raises(ParameterError, match="only labels of the response 'answer' may be told"):
         MixtureOfRegressions(1, "binomial").fit_stream([table], categories={"a": ["x"]}, **told)
+    for wrong, what in ((["no", "yes", "so"], "3 label"), (["no"], "1 label"), (["no", "no"], "the label 'no' twice")):
+        with pytest.raises(SchemaError, match=f"categories of 'answer' holds {what}"):
+            MixtureOfRegressions(1, "binomial").fit_stream([table], categories={"answer": wrong}, **told)
     with pytest.raises(ParameterError, match="and this model has"):
         found.fit_stream([table], categories={"answer": ["yes", "no"]}, **told)
 

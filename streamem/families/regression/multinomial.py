@@ -78,7 +78,7 @@ class MultinomialRegression(GeneralizedRegression):
         ParameterError : nobody has told, and no rows were seen
         """
         if self._known is None:
-            raise ParameterError("n_classes is not known before all rows are seen: give it to MultinomialRegression")
+            raise ParameterError("n_classes is not known before all rows are seen: tell it (n_classes=)")
         return self._known - 1
 
     def survey(self, x: Array, weight: Array | None) -> Array:
