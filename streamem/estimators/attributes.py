@@ -192,7 +192,9 @@ def require_sizes(settings: Any, attributes: Mapping[str, Any], d: int) -> None:
     k, words = settings.structure.count(settings), settings.face.sizes(settings)
     needed = {**settings.structure.shapes(k), **settings.face.shapes(settings, k, d)}
     for name, shape in needed.items():
-        found = np.shape(np.asarray(attributes.get(name, 0.0)))
+        if name not in attributes:
+            continue  # of another kind of model than was fitted, which `require_fit` names
+        found = np.shape(np.asarray(attributes[name]))
         if found == shape:
             continue
         if words:

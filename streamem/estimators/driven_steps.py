@@ -56,6 +56,7 @@ class BoxTask(PassTask[Array]):
 class DrivenSequences(Sequences):
     """z_1, z_2, … is a Markov chain whose transition out of step t depends on the covariates u_t."""
 
+    is_driven = True
     names = ("startprob_", *MOVES.values())
     least_formula = "2·K·(d + 1 + K·(1 + p))"
 
@@ -139,11 +140,11 @@ class DrivenSequences(Sequences):
 
     def misfit(self, params: Params, k: int) -> str:
         """Probabilities or logits of another number of states, or no emissions."""
+        if told := self.other_kind(params):
+            return told
         logits = np.shape(params.get("logits", ()))
         if np.shape(params.get("startprob", ())) != (k,) or logits[:2] != (k, k) or len(logits) != 3:
             return f"the file's startprob and logits do not fit {k} states whose transitions depend on covariates"
-        if ("duration_logs" in params) != self.has_durations:
-            return f"the parameters are {'without' if self.has_durations else 'with'} durations of states"
         return "" if "components" in params else "the file holds no emissions"
 
     def n_parameters(self, settings: Any, params: Params) -> int:

@@ -59,7 +59,7 @@ class Lasting:
     def duration_misfit(self, params: Params, k: int) -> str:
         """Durations that are none, or of another kind."""
         fits = np.shape(params.get("duration_logs", ())) == (k, len(self.own_names))
-        return "" if fits else f"the parameters are not those of {k} states with {self._kind} durations"
+        return "" if fits else f"durations is {self._kind!r} now, and states were fitted with another kind"
 
     def require_ages(self, model: Any, fitted: Fitted) -> None:
         """Statistics so far must count as many ages as the hyperparameters say."""

@@ -73,6 +73,8 @@ class Rows(Structure):
     )
     names: tuple[str, ...] = ("weights_",)
     iterations, noun, answers_lazily = "max_iter", "component", True
+    has_concomitants = False
+    """Whether weights depend on concomitants: see `shifted_weights`."""
 
     @property
     def can_exchange(self) -> bool:
@@ -196,7 +198,9 @@ class Rows(Structure):
         return {"weights_": (k,)}
 
     def misfit(self, params: Params, k: int) -> str:
-        """Weights of another number of components, or none."""
+        """Weights of another number of components, or none, or weights that depend on concomitants."""
+        if "logits" in params and not self.has_concomitants:
+            return "the weights that were fitted depend on concomitants, and concomitant is None now"
         if np.shape(params.get("weights", ())) != (k,) or "components" not in params:
             return f"the file's weights do not fit {k} components"
         return f"the file's active do not fit {k} components" if np.shape(params.get("active", 0.0)) else ""

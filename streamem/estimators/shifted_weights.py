@@ -44,6 +44,7 @@ class DesignTask(PassTask[Array]):
 class ShiftedWeights(Rows):
     """π_k(z) = softmax(α_k + z·γ_k); `weights_` (K,) are shares of all."""
 
+    has_concomitants = True
     names = ("weights_", *NAMES.values())
 
     def needs_box(self, settings: Any) -> bool:
@@ -126,6 +127,8 @@ class ShiftedWeights(Rows):
         """Weights or logits of another number of components, or none."""
         logits = np.shape(params.get("logits", ()))
         if logits[:1] != (k,) or len(logits) != 2:
+            if "logits" not in params:
+                return "the weights that were fitted depend on no concomitants, and concomitant names columns now"
             return f"the file's logits do not fit {k} components whose weights depend on concomitants"
         return super().misfit(params, k)
 

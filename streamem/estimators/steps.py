@@ -75,6 +75,9 @@ class Sequences(Structure):
     has_durations = False
     """Whether states last as a distribution says: see `duration_steps`."""
 
+    is_driven = False
+    """Whether covariates drive the transitions."""
+
     is_sequential = True
     iterations, starting, noun, window = "n_iter", "start", "state", WINDOW
     least_formula = "2·K·(d + 1 + K)"
@@ -207,12 +210,22 @@ class Sequences(Structure):
         """(K,), which tells the number of states."""
         return {"startprob_": (k,)}
 
+    def other_kind(self, params: Params) -> str:
+        """Which hyperparameter was another one when parameters were fitted, since they are of another kind of chain."""
+        if ("duration_logs" in params) != self.has_durations:
+            was, now = ("no durations", "a kind") if self.has_durations else ("durations", "none")
+            return f"the states that were fitted have {was}, and the hyperparameter durations names {now} now"
+        if ("logits" in params) != self.is_driven:
+            was, now = ("no covariates", "names columns") if self.is_driven else ("covariates", "is None")
+            return f"the transitions that were fitted depend on {was}, and transition_covariates {now} now"
+        return ""
+
     def misfit(self, params: Params, k: int) -> str:
         """Probabilities of another number of states, or no emissions."""
         shapes = {"startprob": (k,), "transmat": (k, k)}
         wrong = [name for name, shape in shapes.items() if np.shape(params.get(name, ())) != shape]
-        if ("duration_logs" in params) != self.has_durations:
-            return f"the parameters are {'without' if self.has_durations else 'with'} durations of states"
+        if told := self.other_kind(params):
+            return told
         if wrong or "components" not in params:
             return f"the file's {', '.join(wrong) or 'emissions'} do not fit {k} states"
         return ""

@@ -155,7 +155,7 @@ def test_files_copies_and_values_set_by_hand(kind: str, tmp_path: Path) -> None:
     started = hmm(durations=kind, init_params="l", n_iter=1)
     started.duration_means_ = np.array([4.0, 4.0, 44.0])
     assert fitted_quietly(started, x).lower_bounds_ != fitted_quietly(hmm(durations=kind, n_iter=1), x).lower_bounds_
-    with pytest.raises(ParameterError, match="with durations of states"):
+    with pytest.raises(ParameterError, match="have durations, and the hyperparameter durations names none now"):
         model.set_params(durations=None).score(x)
 
 
