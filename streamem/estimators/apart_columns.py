@@ -40,7 +40,7 @@ def told_apart(
     told = None if names is None else tuple(str(name) for name in names)
     if schema is None:
         schema = Schema(whole.features, np.dtype(np.float64), told, False, "the stream", whole.categories)
-    at = columns_named(chosen, replace(schema, n_features=whole.features, names=told), what)
+    at = columns_named(chosen, replace(schema, n_features=whole.features, names=told), what, wanted is not None)
     shared = tuple(i for i in at if wanted is not None and names is not None and names[i] in wanted)
     left = [i for i in range(whole.features) if i not in at or i in shared]
     return replace(

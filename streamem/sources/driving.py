@@ -26,8 +26,10 @@ NEEDED = {
 }
 
 
-def driving_columns(covariates: Iterable[int], schema: Schema, what: str = TRANSITIONS) -> tuple[int, ...]:
-    """The columns, by position; `what` they are, for messages.
+def driving_columns(
+    covariates: Iterable[int], schema: Schema, what: str = TRANSITIONS, all_may: bool = False
+) -> tuple[int, ...]:
+    """The columns, by position; `what` they are, for messages. `all_may` be such, where they are features too.
 
     Raises
     ------
@@ -40,7 +42,7 @@ def driving_columns(covariates: Iterable[int], schema: Schema, what: str = TRANS
             f"{schema.origin} has {d} columns, and {what} were asked for in columns {list(found)}; "
             f"different numbers from 0 to {d - 1} are needed"
         )
-    if found and len(found) == d:
+    if found and len(found) == d and not all_may:
         raise SchemaError(f"{schema.origin} has {d} columns, which are all {what}; {LEFT[what]}")
     names, categories = schema.names or (), schema.categories or {}
     if text := [names[column] for column in found if names and names[column] in categories]:
@@ -51,8 +53,10 @@ def driving_columns(covariates: Iterable[int], schema: Schema, what: str = TRANS
     return found
 
 
-def columns_named(covariates: Sequence[str | int], schema: Schema, what: str = TRANSITIONS) -> tuple[int, ...]:
-    """Positions of columns that are told by name or by position.
+def columns_named(
+    covariates: Sequence[str | int], schema: Schema, what: str = TRANSITIONS, all_may: bool = False
+) -> tuple[int, ...]:
+    """Positions of columns that are told by name or by position; `all_may` as in `driving_columns`.
 
     Raises
     ------
@@ -66,7 +70,8 @@ def columns_named(covariates: Sequence[str | int], schema: Schema, what: str = T
             else "it has no names: pass positions from 0 on"
         )
         raise SchemaError(f"{schema.origin}: there is no column {lost[0]!r} {SOUGHT[what]}; {has}")
-    return driving_columns((names.index(one) if isinstance(one, str) else one for one in covariates), schema, what)
+    places = (names.index(one) if isinstance(one, str) else one for one in covariates)
+    return driving_columns(places, schema, what, all_may)
 
 
 def without_columns(schema: Schema, covariates: Sequence[int]) -> Schema:

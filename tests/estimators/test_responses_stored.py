@@ -28,6 +28,9 @@ def test_stored_and_lazy_responses_are_read_by_the_labels_of_the_fit(tmp_path: P
     labels = CODES + 1
     found = multinomial().fit(X, labels)
     assert found.classes_.tolist() == [1, 2, 3]
+    measured = multinomial().fit(X, labels.astype(np.float32))
+    assert measured.classes_.dtype.kind == "i"  # labels that are whole are told as such, whatever held them
+    np.testing.assert_array_equal(measured.predict_class(X), found.predict_class(X))
     np.save(tmp_path / "y.npy", labels)
     z = zarr.create_array(store=str(tmp_path / "y.zarr"), shape=(N,), chunks=(20,), dtype="i8")
     z[:] = labels
@@ -90,3 +93,16 @@ def test_the_headline_counts_covariates_alone() -> None:
     exposed = np.column_stack([X, np.exp(X[:, 1])])
     found = MixtureOfRegressions(1, "poisson", exposure=2).fit(exposed, CODES)
     assert "poisson responses to 2 covariates" in str(found.summary(exposed, CODES))
+
+
+@pytest.mark.filterwarnings("ignore:Best performing")
+def test_the_only_covariate_may_be_a_concomitant_too() -> None:
+    y = np.where(CODES > 0, 2.0 * X[:, 0], -1.0) + 0.3 * X[:, 1]
+    settings = {"random_state": 0, "max_iter": 5, "tol": 0.0, "init_params": "kmeans"}
+    both = MixtureOfRegressions(2, concomitant=["a"], **settings)
+    found = both.fit(pa.table({"a": X[:, 0], "y": y}), "y", columns=["a"])
+    assert found.coef_.shape == found.concomitant_coef_.shape == (2, 1)
+    twice = MixtureOfRegressions(2, concomitant=[1], **settings).fit(X[:, [0, 0]], y)
+    np.testing.assert_array_equal(found.coef_, twice.coef_)
+    with pytest.raises(SchemaError, match="a response needs a covariate"):
+        MixtureOfRegressions(2, concomitant=[0], **settings).fit(X[:, :1], y)

@@ -110,7 +110,18 @@ def test_the_best_path_is_that_of_all_paths() -> None:
     path = [int(best.argmax())]
     for pointers in reversed(back):
         path.insert(0, int(pointers[path[0]]))
-    np.testing.assert_array_equal(model.path(params, chunk(y, u, 0, N)), np.array(path) // D)
+    whole = chunk(y, u, 0, N)
+    np.testing.assert_array_equal(model.path(params, whole), np.array(path) // D)
+    walk, rows = model.walk(params, whole), np.arange(N - 1)
+    own = model.log_starts(params, walk[:1]).sum() + model.log_moves(params, whole, rows, walk[:-1], walk[1:]).sum()
+    np.testing.assert_allclose(own + log_prob[np.arange(N), walk].sum(), best.max(), rtol=1e-12)
+
+
+def test_shares_weigh_how_often_states_come_by_how_long_they_last() -> None:
+    model, params, _, _ = drawn()
+    even = params.replace(logits=np.zeros((K, K, 2)))  # each state follows as often
+    lasts = model.mean_durations(params)
+    np.testing.assert_allclose(model.shares(even), lasts / lasts.sum(), rtol=2e-3)
 
 
 @pytest.mark.parametrize("cuts", [[0, 5, N], [0, 1, 2, 6, N - 1, N]])
