@@ -37,6 +37,7 @@ with tempfile.TemporaryDirectory() as folder:
         observation_matrix=[[1.0, 0.0], [1.0, 0.0]],
         observation_offset=[0.0, apart],
         diffuse=True,
+        tol=1e-6,
         n_iter=100,
         chunk_bytes="128KiB",
         memory_limit="200MiB",

@@ -37,9 +37,8 @@ class AndersonEM(Accelerated):
     directions in which EM moves away from that point, a saddle, the step has the other sign. Where that minimum is more
     than ½‖f‖, residuals are not linear and the step is plain. The step beyond g is at most `reach`·‖f‖, and twice that
     where it leaves a saddle: the bound begins at 1, grows fourfold where it was reached and kept, and falls to a
-    quarter after a rejection, unless of a step away from a saddle. For 1, 2, 4, … passes after each rejection in a row
-    (for 1 at a saddle), squared steps are tried instead (`SquaredEM`), which do better far from the optimum. Norms are
-    those of `Distances`.
+    quarter after a rejection. For 1, 2, 4, … passes after each rejection in a row, squared steps are tried instead
+    (`SquaredEM`), which do better far from the optimum. Norms are those of `Distances`.
 
     Examples
     --------
@@ -58,11 +57,9 @@ class AndersonEM(Accelerated):
 
     def fresh(self) -> Stats:
         """``reach``, ``bounded``, ``rate``; ``hold``, passes until the next mixed step, and ``wait``, those after a
-        rejection; ``squared``, the scalars of squared steps, and whether the last try was ``one`` of these, or led
-        ``away`` from a saddle.
+        rejection; ``squared``, the scalars of squared steps, and whether the last try was ``one`` of these.
         """
-        none = {"bounded": 0.0, "hold": 0.0, "one": 0.0, "away": 0.0}
-        return Stats(reach=1.0, rate=1.0, wait=1.0, squared=self._squared.fresh(), **none)
+        return Stats(reach=1.0, bounded=0.0, rate=1.0, hold=0.0, wait=1.0, one=0.0, squared=self._squared.fresh())
 
     def proposal(self, own: Stats, pairs: Sequence[Pair]) -> Proposal:
         """The mixed step; while it waits, the squared step; a plain one where only one pair is known."""
@@ -80,13 +77,13 @@ class AndersonEM(Accelerated):
             return self._other(own, pairs)
         steps = [(second.point - first.point, second.image - first.image) for first, second in pairwise(pairs)]
         turned = _away_from_saddles(units, [moved for moved, _ in steps], changes, shares)
-        shares, away = (shares, 0.0) if turned is None else (turned, 1.0)
-        beyond = _less(pairs[-1].image * 0.0, shares, [to for _, to in steps])
-        length, reach = units.norm(beyond), float(own.reach) * size * (LONGER if away else 1.0)
+        longer = 1.0 if turned is None else LONGER
+        beyond = _less(pairs[-1].image * 0.0, shares if turned is None else turned, [to for _, to in steps])
+        length, reach = units.norm(beyond), float(own.reach) * size * longer
         if not 0 < length < np.inf:
             return self._other(own, pairs)
         image = pairs[-1].image
-        told = own.replace(bounded=float(length > reach), one=0.0, away=away)
+        told = own.replace(bounded=float(length > reach), one=0.0)
         return Proposal(with_totals(image + beyond * min(1.0, reach / length), image), told)
 
     def after_verdict(self, own: Stats, kept: bool) -> Stats:
@@ -96,8 +93,6 @@ class AndersonEM(Accelerated):
         reach, wait = float(own.reach), float(own.wait)
         if kept:
             return own.replace(reach=reach * WIDEN if float(own.bounded) else reach, wait=1.0)
-        if "away" in own and float(own.away):  # not in older checkpoints
-            return own.replace(hold=1.0)
         lower = max(LEAST_REACH, reach / WIDEN)
         return own.replace(reach=lower, hold=wait, wait=min(2.0 * wait, LONGEST_WAIT))
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from streamem.core.arrays import Params
 from streamem.core.chunk import Chunk
 from streamem.core.counting import counted
-from streamem.core.errors import DegenerateDataError, ParameterError
+from streamem.core.errors import ParameterError
 from streamem.core.ports import Family
 from streamem.estimators.faces.item_response import MODELS, quadrature
 from streamem.estimators.hyperparameters import require_choice
@@ -103,22 +103,6 @@ class Traits(Rows):
         counts = rng.multinomial(n_rows, weights)
         rows = [family.draw(components, q, int(n), rng) for q, n in enumerate(counts)]
         return np.vstack(rows), np.repeat(np.arange(len(nodes)), counts)
-
-    def check_start(self, settings: Any, shape: Shape) -> None:
-        """Refuse fewer items than tell the curves: there are 2^d − 1 shares of patterns for 2·d numbers, or d + 1.
-
-        Raises
-        ------
-        DegenerateDataError : both numbers
-        """
-        least = 2 if settings.model == "rasch" else 3
-        if shape.features < least:
-            raise DegenerateDataError(
-                f"the data have {counted(shape.features, 'item')}, and the model {settings.model!r} needs {least}: the "
-                "answers to fewer do not tell its difficulties and discriminations. Add items"
-                + ("" if settings.model == "rasch" else ', or fit model="rasch", which needs 2')
-            )
-        super().check_start(settings, shape)
 
     def check(self, settings: Any) -> None:
         """A model that is known, and nodes that have weights.

@@ -118,6 +118,10 @@ class Around(WithInner):
         """The family's interventions."""
         return self.family.degenerate(params)
 
+    def no_maximum(self, params: Any, log_likelihood: float, weight: float) -> str:
+        """What the family says."""
+        return self.family.no_maximum(params, log_likelihood, weight)
+
     def rebase(self, stats: Stats, old: Any, new: Any) -> Stats:
         """The family's statistics as if they had been taken at `new`."""
         return self.family.rebase(stats, old, new)

@@ -127,7 +127,16 @@ class ItemCurves(FullFamily):
         return other
 
     def no_maximum(self, params: Params, log_likelihood: float, weight: float) -> str:
-        """Items whose curves ended at a bound."""
+        """Items whose curves ended at a bound, or fewer items than tell their curves.
+
+        There are 2^d − 1 shares of patterns for 2·d numbers, or, with one discrimination, for d + 1.
+        """
+        if len(params.slopes) < (least := 2 if self.common else 3):
+            return (
+                f"answers to n_features = {len(params.slopes)} items do not tell difficulties and discriminations: "
+                f"other curves have the same likelihood, and {least} items are needed"
+                + ("" if self.common else ' (2 with model="rasch")')
+            )
         slopes, intercepts = np.abs(params.slopes), np.abs(params.intercepts)
         ended = (slopes >= MOST) | (intercepts - 3.0 * slopes >= CERTAIN)  # of abilities from −3 to 3
         items = np.flatnonzero(ended).tolist()

@@ -105,7 +105,8 @@ def observations(components: Params, anchor: Array, x: Array) -> Observations:
         z[rows, : len(own.t)], rest[rows] = own.z, own.rest
         h[rows] = own.z @ own.t
         if lacks.any():
-            values[np.ix_(rows, lacks)], gaps[kind] = _filled(components, lacks, rows, own.residuals)
+            filled, gaps[kind] = _filled(components, lacks, rows, own.residuals)
+            values[np.ix_(np.arange(n)[rows], lacks)] = filled
     told = np.matmul(np.swapaxes(seen, 1, 2), seen)
     return Observations(kinds, rows_of, seen, told, z, h, rest, values, gaps, blank)
 

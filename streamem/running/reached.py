@@ -15,7 +15,7 @@ class LocalMaximumWarning(UserWarning):
 
 
 class NoMaximumWarning(UserWarning):
-    """A fit came to rest where the likelihood has no maximum: parameters grew as far as its tolerance let them."""
+    """A fit came to rest where the likelihood has no maximum, or no single one: `fit` says of which parameters."""
 
 
 @dataclass(frozen=True)

@@ -242,11 +242,10 @@ class KafkaStream(Stream):
         numbers = [place.partition for place in places]
         uncommitted = []
         for place in consumer.committed(places, timeout=self._patience_s) if places else ():
-            lane = self._known.setdefault(place.partition, self._lane(place.partition))
+            self._known.setdefault(place.partition, self._lane(place.partition)).assigned(place.offset)
             if place.offset < 0:
                 uncommitted.append(place.partition)
-            elif place.offset > (-1 if lane.offset is None else lane.offset):
-                lane.begin(place.offset)
+        self._sent = {}
         try:
             self._marks.require_kept(consumer, [self._known[number] for number in numbers])
         except StreamError as error:  # raised by the code that reads, whatever the library does with those of callbacks
@@ -286,7 +285,7 @@ class KafkaStream(Stream):
         self._sent, places = self._saved, []
         for number in partitions:
             lane, saved = self._lanes.get(number), self._sent.get(str(number))
-            if lane is not None and saved is not None and saved["offset"] > (-1 if lane.start is None else lane.start):
+            if lane is not None and saved is not None and saved["offset"] > lane.reread:
                 places.append(self._place(number, saved["offset"]))
         if not places:
             return

@@ -31,6 +31,8 @@ class Lane:
         self.offset = saved["offset"] if saved else None  # next to deliver
         self.base = saved["base"] if saved else None
         self.start = self.offset  # where the broker was asked to start
+        self.reread = -1 if self.offset is None else self.offset  # where a member after this one would start
+        self._first = self.reread
         self.waiting: deque[Any] = deque()
         self.nbytes, self.fetched = 0, -1
         self.at_end = self.given_up = self.paused = False
@@ -41,6 +43,18 @@ class Lane:
         """Go on at a later offset, as if the messages between had never been."""
         self.base = offset if self.offset is None or self.base is None else self.base + offset - self.offset
         self.offset = offset
+
+    def assigned(self, committed: int) -> None:
+        """Come to this member while its group has this offset, negative if none.
+
+        What this member read before, and could not commit while partitions changed hands, is still to be committed.
+        """
+        if committed > (-1 if self.offset is None else self.offset):
+            self.begin(committed)
+        own = self.offset is not None and self.offset > max(self._first, committed)
+        self.reread = max(committed, -1) if own else (-1 if self.offset is None else self.offset)
+        if not own:
+            self._first = self.reread
 
     def drop(self) -> None:
         """Forget what waits: it is fetched again."""

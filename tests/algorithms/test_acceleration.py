@@ -132,7 +132,7 @@ def test_anderson_ends_in_a_maximum_where_it_could_end_in_a_saddle(seed: int) ->
     assert len(model.report_.passes) <= 60
 
 
-def test_a_step_away_from_a_saddle_may_be_longer_and_its_rejection_says_nothing_of_others() -> None:
+def test_a_step_away_from_a_saddle_may_be_longer() -> None:
     points = [np.array([1.0, 0.1])]
     for _ in range(4):
         points.append(np.array([0.5, 1.05]) * points[-1])
@@ -142,11 +142,6 @@ def test_a_step_away_from_a_saddle_may_be_longer_and_its_rejection_says_nothing_
     assert found.stats is not None
     length = np.linalg.norm((found.stats.x - points[-1]) / np.abs(points[-1]).sum())
     assert length == pytest.approx(2.0 * np.linalg.norm((points[-1] - points[-2]) / np.abs(points[-1]).sum()))
-    for _ in range(3):
-        own = algorithm.after_verdict(found.own.replace(reach=8.0), kept=False)
-        assert (float(own.reach), float(own.hold), float(own.wait)) == (8.0, 1.0, 1.0)
-    own = algorithm.after_verdict(found.own.replace(reach=8.0, away=0.0), kept=False)
-    assert (float(own.reach), float(own.hold), float(own.wait)) == (2.0, 1.0, 2.0)
 
 
 @pytest.mark.parametrize("kind", ACCELERATED)

@@ -15,7 +15,7 @@ from scipy.optimize import minimize
 
 from helpers.published_tables import lsat
 from streamem import ItemResponse
-from streamem.core.errors import DataError, DegenerateDataError, ParameterError
+from streamem.core.errors import DataError, ParameterError
 from streamem.estimators.loading import load_model
 from streamem.running.reached import NoMaximumWarning
 
@@ -112,10 +112,12 @@ def test_what_cannot_be() -> None:
         ItemResponse().fit([[0, 1, 1], [2, 0, 1]])
     with pytest.raises(AttributeError, match="no classes to predict"):
         _ = ItemResponse().predict
-    with pytest.raises(DegenerateDataError, match="the data have 2 items, and the model '2pl' needs 3"):
-        ItemResponse().partial_fit([[0, 1], [1, 0]])
-    with pytest.raises(DegenerateDataError, match="the data have 1 item, and the model 'rasch' needs 2"):
-        ItemResponse("rasch").fit([[0], [1]])
+
+
+@pytest.mark.parametrize(("model", "items"), [("2pl", 2), ("rasch", 1)])
+def test_fewer_items_than_tell_their_curves_are_named(model: str, items: int) -> None:
+    with pytest.warns(NoMaximumWarning, match=f"n_features = {items} items do not tell difficulties"):
+        ItemResponse(model).fit(people(200)[:, :items])
 
 
 @pytest.mark.parametrize("model", ["2pl", "rasch"])

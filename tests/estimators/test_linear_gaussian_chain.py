@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -265,3 +266,20 @@ def test_a_stream_of_other_columns_than_given_arrays_is_refused() -> None:
             learn(LinearGaussianChain.local_level(), x)
     with pytest.raises(ParameterError, match="choose 1 of the 3 with columns="):
         LinearGaussianChain.local_level().fit_stream([x])
+
+
+def test_a_chunk_whose_rows_all_lack_the_same_value() -> None:
+    """Cut where a sensor falls silent, the sequence gives what it gives uncut."""
+    rng = np.random.default_rng(0)
+    x = np.cumsum(rng.normal(size=(400, 1)), axis=0) + rng.normal(size=(400, 2))
+    x[100:300, 1] = np.nan
+    chains = [
+        LinearGaussianChain(1, observation_matrix=np.ones((2, 1)), n_iter=3, chunk_bytes=size, tol=0.0)
+        for size in (1600, 100_000)
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        cut, whole = (chain.fit(x) for chain in chains)
+    assert (cut.report_.n_chunks, whole.report_.n_chunks) == (4, 1)
+    assert cut.lower_bound_ == pytest.approx(whole.lower_bound_, rel=1e-12)
+    np.testing.assert_allclose(cut.smooth(x), whole.smooth(x), rtol=1e-8, atol=1e-10)
