@@ -92,12 +92,14 @@ class Endings:
     shares : (J,) weights of the endings in the statistics given all steps so far; they sum to 1
     came : (J, J) weights of the endings of the steps before (rows), given the endings of these (columns)
     after : messages that say what follows, one an ending; None of one that is impossible
+    ahead : whether all of this tells of the step that comes next instead of the last one
     """
 
     filtered: Array
     shares: Array
     came: Array
     after: tuple[Array | None, ...]
+    ahead: bool = False
 
 
 NEVER = -650.0

@@ -25,6 +25,7 @@ SHOWN_MOVES = 12
 """Transitions that `describe` writes out."""
 
 INSTEAD = {
+    "an endless sequence": "with ages there are too many states to learn it for; pass sequences of their own",
     "standard errors": "leave durations or transition_covariates at None, each of which has them, or refit resampled "
     "sequences",
 }

@@ -37,7 +37,6 @@ SHOWN_MOVES = 12
 """Transitions that `describe` writes out."""
 
 INSTEAD = {
-    "an endless sequence": "the transition out of a batch's last step would be lost: pass whole sequences",
     "a copy for hmmlearn": "its transitions are the same in every step",
     "rows in pieces": "pass sample(n_samples, transition_covariates=U)",
 }
@@ -181,7 +180,7 @@ class DrivenSequences(Sequences):
         return {**super().key(settings), "transition_covariates": repr(told), "given moves": repr(held)}
 
     def refuse(self, settings: Any, what: str) -> None:
-        """Endless sequences and copies for hmmlearn."""
+        """Copies for hmmlearn."""
         if what in INSTEAD:
             raise ParameterError(f"transition_covariates exclude {what}: {INSTEAD[what]}")
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from streamem.core.arrays import Params
-from streamem.core.boundary import Boundary
+from streamem.core.boundary import Boundary, Endings
 from streamem.core.chunk import Chunk
 from streamem.core.errors import DataError, ParameterError
 from streamem.core.extremes import expected, far_rounding
@@ -264,6 +265,10 @@ class DrivenHMM(HMM):
     def operator_of(self, params: Params, chunk: Chunk, question: str, affordable: bool = False) -> Array | None:
         """(K, K) of the state at the first step after the chunk (columns), given that at its first (rows)."""
         return self._driven_operators(params, chunk, ALONE).operator(question)
+
+    def endings(self, params: Params, chunk: Chunk, before: Array | None) -> Endings:
+        """Each of K states of the step that comes next."""
+        return replace(super().endings(params, chunk, before), ahead=True)
 
     # --- inner -------------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from streamem.algorithms import StepwiseEM
-from streamem.core.chunk import Chunk
+from streamem.core.chunk import Chunk, covariates_of
 from streamem.core.errors import DataError, ParameterError
 from streamem.core.ports import Executor, Source
 from streamem.core.sequences import Sequences
@@ -47,4 +47,4 @@ def _whole(source: Source) -> Chunk:
     x = np.concatenate([chunk.x for chunk in chunks])
     weights = [chunk.weight for chunk in chunks if chunk.weight is not None]
     offsets = np.array([0, len(x)], dtype=np.int64)
-    return Chunk(x, np.concatenate(weights) if weights else None, Sequences(offsets))
+    return Chunk(x, np.concatenate(weights) if weights else None, Sequences(offsets), covariates_of(chunks))

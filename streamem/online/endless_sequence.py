@@ -43,13 +43,17 @@ class Block:
     known: tuple[Stats | None, ...]
 
     def blended(self, past: Sequence[Stats], gamma: float) -> tuple[Stats, list[Stats]]:
-        """(1 − γ) of what was known and γ of the block, per unit of weight: of all, and given each ending."""
+        """(1 − γ) of what was known and γ of the block, per unit of weight: of all, and given each ending.
+
+        A transition to the step that comes next counts given that ending, and in nothing else: no step has shown it.
+        """
         weight = float(self.stats.weight)
-        known = []
-        for j, own in enumerate(self.known):
-            mixed = _mean(past, self.endings.came[:, j])
-            known.append(mixed if own is None or gamma == 0 else mixed * (1.0 - gamma) + own * (gamma / weight))
-        return _mean(known, self.endings.shares), known
+        mixed, known = [_mean(past, self.endings.came[:, j]) for j in range(len(self.known))], []
+        for before, own in zip(mixed, self.known, strict=True):
+            known.append(before if own is None or gamma == 0 else before * (1.0 - gamma) + own * (gamma / weight))
+        if gamma == 0 or not self.endings.ahead:
+            return _mean(known, self.endings.shares), known
+        return _mean(mixed, self.endings.shares) * (1.0 - gamma) + self.stats * (gamma / weight), known
 
 
 def read_block(model: Model, params: Params, chunk: Chunk, before: Array | None) -> Block:

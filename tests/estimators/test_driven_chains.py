@@ -213,10 +213,6 @@ def test_set_by_hand() -> None:
 def test_what_cannot_be_is_refused(speed: pd.DataFrame) -> None:
     frame = speed[["Pacc", "rt"]]
     hmm = GaussianHMM(2, transition_covariates=["Pacc"], random_state=0, n_iter=2).fit(frame)
-    with pytest.raises(ParameterError, match="exclude an endless sequence"):
-        hmm.partial_fit(frame, continued=True)
-    with pytest.raises(ParameterError, match="exclude an endless sequence"):
-        hmm.fit_stream([frame.to_numpy()], continued=True)
     with pytest.raises(ParameterError, match="exclude a copy for hmmlearn"):
         hmm.to_hmmlearn()
     with pytest.raises(ParameterError, match=r"pass transition_covariates, an array \(4, 1\)"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,50 @@ def test_steps_without_observation_and_without_covariates(missing: str, tmp_path
     assert letters["record"].to_pylist() == [50, 60]
     assert all("every record needs its covariates" in reason for reason in letters["reason"].to_pylist())
     assert bits(found) == bits(known)
+
+
+def set_by_hand(k: int) -> GaussianHMM:
+    """A chain of K states whose parameters stay as they are set."""
+    rng = np.random.default_rng(k)
+    model = GaussianHMM(k, transition_covariates=[1], covariance_type="diag", params="", missing="integrate")
+    model.startprob_, model.transition_intercept_ = rng.dirichlet(np.ones(k)), rng.normal(size=(k, k))
+    model.transition_coef_ = rng.normal(size=(k, k, 1))
+    model.means_, model.covars_ = 2.0 * np.arange(k, dtype=float)[:, None], np.ones((k, 1))
+    return model
+
+
+@pytest.mark.parametrize("k", [3, 2])
+def test_an_endless_sequence_counts_what_one_pass_counts(k: int) -> None:
+    """Every transition once, those between batches too, while parameters stay."""
+    x = np.array(STEPS[["x", "u"]])
+    x[[7, 50, 52], 0] = np.nan
+    whole, model = set_by_hand(k).expected_statistics(x).stats, set_by_hand(k)
+    model._least_rows = lambda d: 1  # type: ignore[method-assign]
+    for first, stop in pairwise([0, 40, 50, 51, 53, N]):
+        model.partial_fit(x[first:stop], continued=True, step=lambda weight, seen: weight / (weight + seen))
+    assert model._fitted is not None
+    assert model._fitted.state is not None
+    running = model._fitted.state.memory.running * float(N)  # type: ignore[union-attr]
+    for name, value in whole.flatten().items():
+        size = max(1.0, float(np.abs(value).max()))
+        np.testing.assert_allclose(running.flatten()[name], value, atol=1e-11 * size, err_msg=name)
+
+
+def test_an_endless_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    steps = STEPS[["u", "x"]]
+    known, found = chain(), chain().fit_stream([steps[:70], steps[70:]], continued=True, batch_rows=40)
+    for first in range(0, N, 40):
+        known.partial_fit(steps[first : first + 40], continued=True)
+    assert bits(found) == bits(known)
+    found.save("m.npz")
+    wrong = steps.copy()
+    wrong.loc[3, "u"] = np.nan
+    (tmp_path / "steps").write_text("\n".join(json.dumps(row) for row in wrong.to_dict("records")) + "\n")
+    command = ["update", "m.npz", "steps", "--continued", "--batch-rows", "159", "--dead-letter", "bad.arrows"]
+    assert "159 rows learned" in CliRunner().invoke(main, command, catch_exceptions=False).output
+    assert bits(GaussianHMM.load("m.npz")) == bits(known.partial_fit(steps.drop(index=3), continued=True))
+    assert read_appended(tmp_path / "bad.arrows")["record"].to_pylist() == [0]
 
 
 def test_streams_go_on_from_files_by_hand_and_at_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

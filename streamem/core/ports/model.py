@@ -168,7 +168,8 @@ class Model(ABC):
     def endings(self, params: Params, chunk: Chunk, before: Array | None) -> Endings:
         """What the next steps of an endless sequence may end in; `before` is the state before them, None at its start.
 
-        By default each of K states. Law: the statistics of all endings, in their shares, are those of the steps.
+        By default each of K states. Law: the statistics of all endings, in their shares, are those of the steps, but
+        for a transition out of the last of them where they are those of the next step (`Endings.ahead`).
         """
         filtered = self.forward_of(params, chunk, POSTERIOR, Boundary(before=before))
         whole = None if before is None else self.operator_of(params, chunk, POSTERIOR)
