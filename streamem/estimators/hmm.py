@@ -35,8 +35,8 @@ class HMM(SequenceEstimator):
         Columns that no state emits, but that drive the transitions, as of R's depmixS4: the row of step t tells how
         probable each transition from step t to t + 1 is, log A_t[i, j] = α_ij + β_ij·u_t up to a constant
         (multinomial logits; an input–output HMM). Every step needs them, also where nothing was observed. One M-step
-        is one step of Newton's method that is sure to raise the likelihood. Not for other topologies than
-        "ergodic", `tied_transitions`, `transmat_prior`, streams or standard errors, which say what to do instead.
+        is one step of Newton's method that is sure to raise the likelihood. A stream's records hold them by name.
+        Not for other topologies than "ergodic", `tied_transitions` and `transmat_prior`.
     start, startprob_prior, transmat_prior, algorithm, random_state, n_iter, tol, n_init, topology, tied_transitions
     durations, max_duration, verbose, stopping, missing, n_threads, memory_limit, chunk_bytes
         As in `GaussianHMM`.
