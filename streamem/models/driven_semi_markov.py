@@ -209,26 +209,6 @@ class DrivenSemiMarkov(Lasting, DrivenHMM):
             pass
         return Stats(rows=chunk.rows, weight=weight_of_steps(chunk, steps), log_likelihood=work.sums.log_likelihood)
 
-    # --- sequences that are cut --------------------------------------------------------------------------------------
-
-    def scans(self, params: Params, question: str) -> bool:
-        """Never: operators would be of (K·D)² numbers, so pieces are asked one after another, from both ends."""
-        return False
-
-    @by_size
-    def forward_of(self, params: Params, chunk: Chunk, question: str, boundary: Boundary) -> Array:
-        """(K·D,) log-probabilities, up to a constant, of the sub-state at the first step after the chunk."""
-        return self._messages(params, chunk, boundary).forward(question)
-
-    @by_size
-    def backward_of(self, params: Params, chunk: Chunk, question: str, boundary: Boundary) -> Array:
-        """(K·D,) log-likelihoods, up to a constant, of all steps and `after`, given the sub-state at the first step."""
-        return self._messages(params, chunk, boundary).backward(question)
-
-    def operator_of(self, params: Params, chunk: Chunk, question: str, affordable: bool = False) -> Array | None:
-        """Always None, since nobody asks: see `scans`."""
-        return None
-
     # --- inner -------------------------------------------------------------------------------------------------------
 
     def _aged(self, params: Params) -> AgedChain:

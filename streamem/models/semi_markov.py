@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,7 @@ class Jumps(Transitions):
         return np.where(others.sum(axis=1, keepdims=True) > 0, others, allowed)
 
 
-class Lasting:
+class Lasting(ABC):
     """What models whose states last have in common."""
 
     durations: Durations
@@ -86,6 +87,30 @@ class Lasting:
     def age_rounding(self) -> float:
         """Rounding of K + D products and sums, in nats."""
         return 4 * (self.n_components + self.durations.most_ages + 8) * EPS
+
+    # --- sequences that are cut --------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _messages(self, params: Params, chunk: Chunk, boundary: Boundary) -> Any:
+        """What tells messages ``forward`` and ``backward`` of the one sequence of a chunk."""
+
+    def scans(self, params: Params, question: str) -> bool:
+        """Never: operators would be of (K·D)² numbers, so pieces are asked one after another, from both ends."""
+        return False
+
+    @by_size
+    def forward_of(self, params: Params, chunk: Chunk, question: str, boundary: Boundary) -> Array:
+        """(K·D,) log-probabilities, up to a constant, of the sub-state that the piece leaves behind."""
+        return np.asarray(self._messages(params, chunk, boundary).forward(question))
+
+    @by_size
+    def backward_of(self, params: Params, chunk: Chunk, question: str, boundary: Boundary) -> Array:
+        """(K·D,) log-likelihoods, up to a constant, of all steps and `after`, given the sub-state that comes in."""
+        return np.asarray(self._messages(params, chunk, boundary).backward(question))
+
+    def operator_of(self, params: Params, chunk: Chunk, question: str, affordable: bool = False) -> Array | None:
+        """Always None, since nobody asks: see `scans`."""
+        return None
 
 
 class SemiMarkov(Lasting, HMM):
@@ -214,26 +239,6 @@ class SemiMarkov(Lasting, HMM):
         moved = super().log_moves(params, chunk, rows, self.states_of(came), self.states_of(went))
         gone, stayed = table.log_leave.ravel()[came], table.log_stay.ravel()[came]
         return np.asarray(np.where(left, gone + moved, stayed))
-
-    # --- sequences that are cut --------------------------------------------------------------------------------------
-
-    def scans(self, params: Params, question: str) -> bool:
-        """Never: operators would be of (K·D)² numbers, so pieces are asked one after another, from both ends."""
-        return False
-
-    @by_size
-    def forward_of(self, params: Params, chunk: Chunk, question: str, boundary: Boundary) -> Array:
-        """(K·D,) log-probabilities, up to a constant, of the sub-state at the last step, given `before`."""
-        return self._messages(params, chunk, boundary).forward(question)
-
-    @by_size
-    def backward_of(self, params: Params, chunk: Chunk, question: str, boundary: Boundary) -> Array:
-        """(K·D,) log-likelihoods, up to a constant, of all steps and `after`, given the sub-state before them."""
-        return self._messages(params, chunk, boundary).backward(question)
-
-    def operator_of(self, params: Params, chunk: Chunk, question: str, affordable: bool = False) -> Array | None:
-        """Always None, since nobody asks: see `scans`."""
-        return None
 
     # --- inner -------------------------------------------------------------------------------------------------------
 
