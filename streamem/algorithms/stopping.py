@@ -11,6 +11,9 @@ from dataclasses import dataclass
 ROUNDING = 2.0**-48
 """Relative difference of two log-likelihoods that says nothing any more: sixteen units in the last place."""
 
+FLIPS = 1000.0
+"""How many times a change that is taken back has to go into `tol`: more than rounding, and it is none."""
+
 
 @dataclass(frozen=True)
 class Aitken:
@@ -44,6 +47,8 @@ class Aitken:
         before, last = abs(second - first), abs(third - second)
         if last <= ROUNDING * abs(third):
             return 0.0
+        if (second - first) * (third - second) < 0:
+            return FLIPS * last  # EM does not turn back: what does so is rounding, of which no sum is to come
         if last >= before:
             return float("inf")
         ratio = last / before

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, gammaln
 
 from streamem.core.errors import ImpossibleValueError, ParameterError
+from streamem.families.regression.deviance import FEW, deviance, log_peak
 from streamem.families.regression.generalized import NOTHING_BESIDE, Beside, GeneralizedRegression
 from streamem.families.regression.response import require_column, require_response
 
@@ -102,10 +103,13 @@ class BinomialRegression(GeneralizedRegression):
         return 1
 
     def log_likelihood(self, eta: Array, response: Array, beside: Beside) -> Array:
-        """y·η − m·log(1 + exp(η)) + log of m over y (n, K)."""
-        own, m = eta[:, :, 0], beside.trials
-        ways = gammaln(m + 1.0) - gammaln(response + 1.0) - gammaln(m - response + 1.0)
-        return np.asarray(response[:, None] * own - m[:, None] * np.logaddexp(0.0, own) + ways[:, None])
+        """y·η − m·log(1 + exp(η)) + log of m over y (n, K); of many trials without its terms of size m (`deviance`)."""
+        own, m = eta[:, :, 0], np.broadcast_to(beside.trials, response.shape)
+        if not (m > FEW).any():
+            ways = gammaln(m + 1.0) - gammaln(response + 1.0) - gammaln(m - response + 1.0)
+            return np.asarray(response[:, None] * own - m[:, None] * np.logaddexp(0.0, own) + ways[:, None])
+        hits, misses = _part(response, m, -np.logaddexp(0.0, -own)), _part(m - response, m, -np.logaddexp(0.0, own))
+        return np.asarray(hits + misses - log_peak(m)[:, None])
 
     def residual(self, eta: Array, response: Array, beside: Beside) -> Array:
         """y − m·p (n, 1)."""
@@ -128,6 +132,14 @@ class BinomialRegression(GeneralizedRegression):
         """The log-odds of all rows, with half a success and half a failure more."""
         successes, total = weight @ response, weight @ np.broadcast_to(beside.trials, response.shape)
         return np.log([(successes + 0.5) / (total - successes + 0.5)])
+
+
+def _part(count: Array, trials: Array, log_chance: Array) -> Array:
+    """y·log(m·p/y) + y − m·p + y·log y − y − log y! (n, K) of y (n,) of m trials (n,) with chances p (n, K)."""
+    known = np.maximum(count, 1.0)
+    far = deviance(known[:, None], np.log(known / trials)[:, None] - log_chance)
+    none = -trials[:, None] * np.exp(log_chance)
+    return np.asarray(np.where((count == 0)[:, None], none, log_peak(known)[:, None] - far))
 
 
 def _counts_to(response: Array, most: Any) -> Array:

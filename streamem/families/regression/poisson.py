@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import gammaln
 
 from streamem.core.errors import ImpossibleValueError
+from streamem.families.regression.deviance import FEW, deviance, log_peak
 from streamem.families.regression.generalized import NOTHING_BESIDE, Beside, GeneralizedRegression
 from streamem.families.regression.response import require_column, require_response
 
@@ -86,9 +87,13 @@ class PoissonRegression(GeneralizedRegression):
         return 1
 
     def log_likelihood(self, eta: Array, response: Array, beside: Beside) -> Array:
-        """y·η − exp(η) − log y! (n, K)."""
+        """y·η − exp(η) − log y! (n, K); of large counts without its terms of size y·log y (`deviance`)."""
         own = eta[:, :, 0]
-        return np.asarray(response[:, None] * own - np.exp(own) - gammaln(response + 1.0)[:, None])
+        if not (response > FEW).any():
+            return np.asarray(response[:, None] * own - np.exp(own) - gammaln(response + 1.0)[:, None])
+        known = np.maximum(response, 1.0)  # of 0 it is −exp(η)
+        far = deviance(known[:, None], np.log(known)[:, None] - own)
+        return np.asarray(np.where((response == 0)[:, None], -np.exp(own), log_peak(known)[:, None] - far))
 
     def residual(self, eta: Array, response: Array, beside: Beside) -> Array:
         """y − exp(η) (n, 1)."""
