@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 import zarr
 
-from streamem import GroupedMixture, MixtureOfRegressions
+from streamem import GaussianHMM, GroupedMixture, MixtureOfRegressions
 from streamem.core.errors import DataError, DegenerateDataError, SchemaError
 from streamem.running.reached import NoMaximumWarning
 
@@ -106,3 +106,14 @@ def test_the_only_covariate_may_be_a_concomitant_too() -> None:
     np.testing.assert_array_equal(found.coef_, twice.coef_)
     with pytest.raises(SchemaError, match="a response needs a covariate"):
         MixtureOfRegressions(2, concomitant=[0], **settings).fit(X[:, :1], y)
+
+
+def test_rows_of_weight_zero_do_not_make_a_column_vary() -> None:
+    weight = (np.arange(N) % 3 > 0).astype(float)
+    z = np.where(weight > 0, 2.0, X[:, 1])
+    with pytest.raises(DegenerateDataError, match="covariate 1 of the weights is 2 in every row"):
+        MixtureOfRegressions(2, concomitant=[1]).fit(np.column_stack([X[:, 0], z]), X[:, 1], sample_weight=weight)
+    driven = GaussianHMM(2, transition_covariates=[1], random_state=0)
+    rows = np.column_stack([X[:, 0], np.where(np.arange(N) < 60, 2.0, X[:, 1])])
+    with pytest.raises(DegenerateDataError, match="covariate 0 of the transitions is 2 in every step"):
+        driven.fit(rows, lengths=[60, 30], sample_weight=[1.0, 0.0])
