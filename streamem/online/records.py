@@ -317,7 +317,7 @@ class Decoder:
             wanted = default_columns(table.schema, {self._weight}) if columns is None else columns
             if columns is None and self._behind is not None:
                 columns = wanted = self._behind.ordered(wanted)
-            self.vocabulary.require_named(table.schema, wanted)
+            self.vocabulary.require_named(table.schema, wanted, () if self._behind is None else self._behind.names)
             options = ReadOptions(
                 columns=None if columns is None else tuple(columns),
                 weight_column=self._weight,

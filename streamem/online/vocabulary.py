@@ -87,14 +87,14 @@ class Vocabulary:
         """What to do about a value of a column without categories that is no number."""
         return f"; {REMEDY.format(name)}" if self.is_open and isinstance(value, str) else ""
 
-    def require_named(self, schema: pa.Schema, wanted: Sequence[str]) -> None:
-        """Refuse columns of text of which nobody knows the values.
+    def require_named(self, schema: pa.Schema, wanted: Sequence[str], behind: Sequence[str] = ()) -> None:
+        """Refuse columns of text of which nobody knows the values; those that stand `behind` the features always.
 
         Raises
         ------
         SchemaError : with the remedy
         """
-        for name in wanted if self.is_open else ():
+        for name in wanted if self.is_open else behind:
             if name in schema.names and name not in self and is_text(schema.field(name).type):
                 raise SchemaError(f"the column {name!r} holds text; {REMEDY.format(name)}")
 

@@ -106,6 +106,8 @@ def test_labels_in_records(tmp_path: Path) -> None:
     for wrong, what in ((["no", "yes", "so"], "3 label"), (["no"], "1 label"), (["no", "no"], "the label 'no' twice")):
         with pytest.raises(SchemaError, match=f"categories of 'answer' holds {what}"):
             MixtureOfRegressions(1, "binomial").fit_stream([table], categories={"answer": wrong}, **told)
+    with pytest.raises(PoisonError, match="the column 'answer' holds text; .*categories="):
+        MixtureOfRegressions(1, "binomial").fit_stream([table], response="answer")
     with pytest.raises(ParameterError, match="and this model has"):
         found.fit_stream([table], categories={"answer": ["yes", "no"]}, **told)
 
