@@ -9,12 +9,12 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from streamem.algorithms import StepSize
+from streamem.algorithms import DriftAlarm, StepSize
 from streamem.core.ports import Variant
 from streamem.estimators.asking import Target, scores_of
 from streamem.estimators.exchange.scikit_learn import as_scikit_learn, hyperparameters_of, take_over
 from streamem.estimators.faces.gaussian_mixture import GaussianMixtureFace
-from streamem.estimators.live import StreamArguments, learn_stream
+from streamem.estimators.live import OnDrift, OwnDecoder, StreamArguments, Until, learn_stream
 from streamem.estimators.making import with_shape
 from streamem.estimators.mixtures import MixtureEstimator
 from streamem.estimators.structure import DataArguments
@@ -254,15 +254,38 @@ class GaussianMixture(MixtureEstimator):
         self._fit(X, arguments, algorithm, checkpoint, executor, halve_after)
         return self
 
-    def fit_stream(self, stream: Any, *, noise: Sequence[str] | None = None, **options: Any) -> Self:
+    def fit_stream(
+        self,
+        stream: Any,
+        *,
+        noise: Sequence[str] | None = None,
+        half_life: float | None = None,
+        step: StepSize | None = None,
+        batch_rows: int = 1000,
+        columns: Sequence[str] | None = None,
+        sample_weight: str | None = None,
+        checkpoint: Path | None = None,
+        save_every_s: float = 10.0,
+        dead_letter: Path | None = None,
+        poison_limit: float = 0.01,
+        dead_letter_limit: int | str | None = "1GiB",
+        history: Path | None = None,
+        drift: DriftAlarm | None = None,
+        on_drift: OnDrift = "log",
+        until: Until | None = None,
+        categories: Mapping[str, Sequence[Any]] | None = None,
+        decoder: OwnDecoder | None = None,
+    ) -> Self:
         """Learn from a stream, as `Mixture.fit_stream`, and given the noise of each record.
 
         Parameters
         ----------
-        stream, options : as in `Mixture.fit_stream`
+        stream : as in `Mixture.fit_stream`
         noise : names of the fields that hold the variances of a record's noise, in the order of the features, or its
             covariances row by row
             A tuple (X, noise) of arrays is a batch too.
+        half_life, step, batch_rows, columns, sample_weight, checkpoint, save_every_s, dead_letter, poison_limit,
+        dead_letter_limit, history, drift, on_drift, until, categories, decoder : as in `Mixture.fit_stream`
 
         Raises
         ------
@@ -277,7 +300,26 @@ class GaussianMixture(MixtureEstimator):
         >>> gm.means_.shape, gm.report_.n_rows
         ((1, 1), 200)
         """
-        learn_stream(self, stream, StreamArguments(**options, noise=noise))
+        arguments = StreamArguments(
+            half_life,
+            step,
+            batch_rows,
+            columns,
+            sample_weight,
+            checkpoint,
+            save_every_s,
+            dead_letter,
+            poison_limit,
+            dead_letter_limit,
+            history,
+            drift,
+            on_drift,
+            until,
+            categories=categories,
+            decoder=decoder,
+            noise=noise,
+        )
+        learn_stream(self, stream, arguments)
         return self
 
     def partial_fit(

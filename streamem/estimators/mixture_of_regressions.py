@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
 
-from streamem.algorithms import StepSize
+from streamem.algorithms import DriftAlarm, StepSize
 from streamem.core.errors import ParameterError, SchemaError
 from streamem.core.ports import Variant
 from streamem.estimators.asking import Target, answered, scores_of
@@ -18,7 +18,7 @@ from streamem.estimators.concomitant_rows import OfRegressions
 from streamem.estimators.diagnosis import Diagnosis, diagnosis_of
 from streamem.estimators.faces.regressions import RegressionFace
 from streamem.estimators.inference_table import Summary
-from streamem.estimators.live import StreamArguments, learn_stream
+from streamem.estimators.live import OnDrift, OwnDecoder, StreamArguments, Until, learn_stream
 from streamem.estimators.mixtures import MixtureEstimator
 from streamem.estimators.regressions import DRAWS, drawing
 from streamem.estimators.response_labels import label_of, labels_of, require_labels
@@ -268,20 +268,43 @@ class MixtureOfRegressions(MixtureEstimator):
         self._learn(X, arguments, step_rule(half_life, step), executor)
         return self
 
-    def fit_stream(self, stream: Any, *, response: str | None = None, **options: Any) -> Self:
-        """Learn from a stream whose records hold the response; options are those of `GaussianMixture.fit_stream`.
+    def fit_stream(
+        self,
+        stream: Any,
+        *,
+        response: str | None = None,
+        half_life: float | None = None,
+        step: StepSize | None = None,
+        batch_rows: int = 1000,
+        columns: Sequence[str] | None = None,
+        sample_weight: str | None = None,
+        checkpoint: Path | None = None,
+        save_every_s: float = 10.0,
+        dead_letter: Path | None = None,
+        poison_limit: float = 0.01,
+        dead_letter_limit: int | str | None = "1GiB",
+        history: Path | None = None,
+        drift: DriftAlarm | None = None,
+        on_drift: OnDrift = "log",
+        until: Until | None = None,
+        categories: Mapping[str, Sequence[Any]] | None = None,
+        decoder: OwnDecoder | None = None,
+    ) -> Self:
+        """Learn from a stream whose records hold the response, as `Mixture.fit_stream`.
 
         Parameters
         ----------
-        stream : as in `GaussianMixture.fit_stream`; arrays hold the response in their last column
+        stream : as in `Mixture.fit_stream`; arrays hold the response in their last column
             A tuple (X, y) of arrays is a batch too. Records hold concomitants by name, arrays X by position.
         response : name of the field of responses, by default that of the fit
             A new model of labels of text needs them as ``categories={response: [...]}``, in the order of their codes.
+        half_life, step, batch_rows, columns, sample_weight, checkpoint, save_every_s, dead_letter, poison_limit,
+        dead_letter_limit, history, drift, on_drift, until, categories, decoder : as in `Mixture.fit_stream`
 
         Raises
         ------
         ParameterError : no name of the response where records have names
-        StreamError, PoisonError, DataError, … : as in `GaussianMixture.fit_stream`
+        StreamError, PoisonError, DataError, … : as in `Mixture.fit_stream`
 
         Examples
         --------
@@ -295,7 +318,26 @@ class MixtureOfRegressions(MixtureEstimator):
         >>> MixtureOfRegressions().fit_stream(records, response="effect", batch_rows=50).report_.n_rows
         100
         """
-        learn_stream(self, stream, StreamArguments(**options, response=response))
+        arguments = StreamArguments(
+            half_life,
+            step,
+            batch_rows,
+            columns,
+            sample_weight,
+            checkpoint,
+            save_every_s,
+            dead_letter,
+            poison_limit,
+            dead_letter_limit,
+            history,
+            drift,
+            on_drift,
+            until,
+            categories=categories,
+            decoder=decoder,
+            response=response,
+        )
+        learn_stream(self, stream, arguments)
         return self
 
     def expected_statistics(
