@@ -31,6 +31,7 @@ VARIATIONS = {
     "formats": (24, 1000),
     "estimators": (8, 100),
     "executors": (4, 12),
+    "families": (2, 4),
     "golden": (4, 12),
     "kernels": (4, 8),
     "machine": (4, 24),
@@ -39,7 +40,7 @@ VARIATIONS = {
 }
 """How many variations of a test run by default, and under `-m "not long"`, evenly spaced among all: more of them where
 variations are members of a port. A test says so for itself by `@pytest.mark.variations(default, not_long)`."""
-ELSEWHERE = (2, 4)
+ELSEWHERE = (1, 4)
 
 COMPILED = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "streamem-tests")
 """Where compiled code is kept between runs, for all clones, unless `NUMBA_CACHE_DIR` says where."""
