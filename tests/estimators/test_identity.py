@@ -131,7 +131,7 @@ def test_a_land_mask_stays_a_mask(lazy: bool, tmp_path: Path) -> None:
     if lazy:
         data["basin"] = data.basin.astype(object) == "A"
         data.chunk({"lat": 2}).to_zarr(tmp_path / "o.zarr", consolidated=False)
-        data = xr.open_zarr(tmp_path / "o.zarr", consolidated=False)
+        data = xr.open_zarr(tmp_path / "o.zarr", consolidated=False)[["t", "s"]]  # a folder lists them in any order
     gm = GaussianMixture(2, random_state=0).fit(data)
     alone = GaussianMixture(2, random_state=0).fit(X.reshape(6, 20, 2)[~LAND])
     order, own = np.argsort(gm.means_[:, 0]), np.argsort(alone.means_[:, 0])
