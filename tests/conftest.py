@@ -27,16 +27,16 @@ COMPILED_ROOMS = (*KERNEL_ROOMS, "golden")
 FLOAT64_ROOMS = ("kernels", "golden")
 """Where float32 has compiled passes of its own, which take more than half of the compiling; float64 shows the same."""
 VARIATIONS = {
-    "conformance": (24, 1000),
+    "conformance": (16, 1000),
     "formats": (24, 1000),
-    "estimators": (8, 100),
+    "estimators": (6, 100),
     "executors": (4, 12),
     "families": (2, 4),
     "golden": (4, 12),
     "kernels": (4, 8),
     "machine": (4, 24),
     "plots": (8, 100),
-    "whole": (8, 24),
+    "whole": (6, 24),
 }
 """How many variations of a test run by default, and under `-m "not long"`, evenly spaced among all: more of them where
 variations are members of a port. A test says so for itself by `@pytest.mark.variations(default, not_long)`."""
