@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from streamem.estimators import GaussianMixture
 from streamem.machine.importing import uninterrupted
-from streamem.running.memory import forget_peak, format_bytes, peak_bytes
+from streamem.running.memory import forget_peak, format_bytes, parse_bytes, peak_bytes
 
 SIDE = 8
 CHUNK_ROWS = 8192
@@ -72,6 +72,10 @@ def _say_memory(say: Say, before: int, nbytes: int, memory: str) -> None:
         f"libraries, compiled code, photographs): the fit took {format_bytes(after - before)} under a limit of "
         f"{memory}, for {format_bytes(nbytes)} of data"
     )
+    if after - before > (parse_bytes(memory) or after):
+        say(
+            "a first run compiles passes for many rows meanwhile, which takes memory too: run it again for the fit alone"
+        )
 
 
 def photographs() -> Iterator[NDArray[np.float32]]:

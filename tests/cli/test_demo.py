@@ -33,3 +33,11 @@ def test_patches_are_all_of_them_without_their_mean() -> None:
     np.testing.assert_allclose(rows.mean(axis=1), 0, atol=1e-5)
     second = image[0:8, 1:9].ravel()
     np.testing.assert_allclose(rows[1], second - second.mean(), rtol=1e-6)
+
+
+def test_a_fit_that_compiled_meanwhile_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    for taken in (10, 100):
+        monkeypatch.setattr(demo, "peak_bytes", lambda taken=taken: taken * 2**20)
+        demo._say_memory(said.append, 0, 2**30, "64MiB")
+    assert ["run it again" in line for line in said] == [False, False, True]
