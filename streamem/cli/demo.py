@@ -73,9 +73,7 @@ def _say_memory(say: Say, before: int, nbytes: int, memory: str) -> None:
         f"{memory}, for {format_bytes(nbytes)} of data"
     )
     if after - before > (parse_bytes(memory) or after):
-        say(
-            "a first run compiles passes for many rows meanwhile, which takes memory too: run it again for the fit alone"
-        )
+        say("a first run compiles passes for many rows meanwhile, which takes memory: run it again for the fit alone")
 
 
 def photographs() -> Iterator[NDArray[np.float32]]:
