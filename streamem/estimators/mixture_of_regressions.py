@@ -507,7 +507,8 @@ class MixtureOfRegressions(MixtureEstimator):
         """
         if np.ndim(X) == 0 and isinstance(X, int | np.integer):
             raise ParameterError(
-                f"X is {X}; responses are drawn given covariates: pass their rows, sample(X), instead of a number"
+                f"X is {X}, and covariates have no distribution: rows can neither be drawn nor, by components, be "
+                "pictured; sample(X) draws a response for each row of covariates X"
             )
         fitted, seed = self._now(), int(check_random_state(self.random_state).randint(2**32, dtype=np.uint64))
         arguments = DataArguments(None, columns, feature_axis, response=ABSENT)
